@@ -1,0 +1,120 @@
+//! Errors: which call, which fd, and what can be done.
+
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+
+use crate::slots::Key;
+
+/// Why the reactor refused. Nothing has changed when one of these is returned.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The registration behind this key is gone; its place may have been used again since.
+    StaleKey(Key),
+    /// The fd is registered in this reactor already (`EEXIST`). Use that registration, with both interests, or register
+    /// a duplicate made by `try_clone`.
+    AlreadyRegistered {
+        /// The fd in question.
+        fd: RawFd,
+    },
+    /// As many registrations exist as [`Builder::registrations_max`](crate::Builder::registrations_max) allows.
+    Full {
+        /// The fd that did not get a place.
+        fd: RawFd,
+        /// The limit.
+        registrations_max: usize,
+    },
+    /// A system call on an fd failed. Displays as "epoll_ctl(ADD) on fd 12: No space left on device (os error 28)".
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// The fd it was made for.
+        fd: RawFd,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// A system call of the loop itself failed: the reactor cannot go on.
+    Loop {
+        /// The system call.
+        call: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleKey(key) => write!(f, "key {key} is stale: its registration has ended"),
+            Self::AlreadyRegistered { fd } => {
+                write!(f, "fd {fd} is registered already: use that registration, or register a duplicate of the fd")
+            }
+            Self::Full { fd, registrations_max } => {
+                write!(f, "no place for fd {fd}: all {registrations_max} registrations allowed are in use")
+            }
+            Self::Os { call, fd, source } => write!(f, "{call} on fd {fd}: {source}"),
+            Self::Loop { call, source } => write!(f, "{call}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Os { source, .. } | Self::Loop { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// So that `?` passes a refusal on from a handler, which ends its registration.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::StaleKey(_) => io::ErrorKind::NotFound,
+            Error::AlreadyRegistered { .. } => io::ErrorKind::AlreadyExists,
+            Error::Full { .. } => io::ErrorKind::QuotaExceeded,
+            Error::Os { source, .. } | Error::Loop { source, .. } => source.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A source that could not be registered, with the reason.
+pub struct AddError<T> {
+    /// The source, as it was given, but for the non-blocking mode it may have been put into.
+    pub source: T,
+    /// Why it was refused.
+    pub error: Error,
+}
+
+impl<T> fmt::Debug for AddError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for AddError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for AddError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl<T> From<AddError<T>> for Error {
+    fn from(refused: AddError<T>) -> Self {
+        refused.error
+    }
+}
+
+impl<T> From<AddError<T>> for io::Error {
+    fn from(refused: AddError<T>) -> Self {
+        refused.error.into()
+    }
+}

@@ -1,0 +1,188 @@
+//! Handlers: the user's code for one registration, with and without its type.
+//!
+//! A registration is one allocation that holds the source and its handler together, so they live and die together. It
+//! is moved out of the registry (a pointer) while its handler runs, which therefore can do anything to the registry.
+
+use std::io;
+use std::marker::PhantomData;
+
+use crate::context::Context;
+use crate::io::Io;
+use crate::readiness::{Interest, Readiness};
+
+/// What becomes of a registration after its handler, or hook, has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It stays. A source that is still ready and wanted is called again next turn.
+    Keep,
+    /// It ends: the source is closed, the handler dropped.
+    Remove,
+}
+
+/// Why a registration has ended, told to [`Handler::closed`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Closed {
+    /// Its handler returned [`Next::Remove`].
+    ByHandler,
+    /// [`Registry::remove`](crate::Registry::remove) was called with its key.
+    ByKey,
+    /// Its handler returned this error.
+    Failed(io::Error),
+    /// Its handler panicked with this message, and the policy is
+    /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
+    Panicked(String),
+}
+
+/// A handler that is an object: for state that outlives one call, and for an owner who wants to be told of the end.
+///
+/// Register it by [`Registry::add_handler`](crate::Registry::add_handler). Where a closure does, use
+/// [`Registry::add`](crate::Registry::add).
+pub trait Handler<S, T> {
+    /// Called while the source is ready and wanted: at most once a turn, on the loop's thread.
+    ///
+    /// # Errors
+    /// What `?` gives: `WouldBlock` waits for more, `Interrupted` calls again next turn, any other error ends this
+    /// registration, is logged with its name, and is told to [`closed`](Self::closed). No other handler is affected.
+    fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
+
+    /// Called once after the registration has ended, with the deferred callbacks; its source is closed by then.
+    ///
+    /// Not called where the reactor itself is dropped: then the handler is only dropped.
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+        let _ = (reason, cx);
+    }
+}
+
+/// What a handler's call amounts to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The registration stays, with these facts left.
+    Keep(Readiness),
+    Close(Closed),
+}
+
+/// A registration without its types.
+pub(crate) trait Entry<S> {
+    /// Calls the handler, for the facts of `cx`, with the directions that the kernel reports.
+    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Outcome;
+
+    /// The type of the handler, which for a closure names the function it is written in.
+    fn handler_type(&self) -> &'static str;
+
+    /// Closes the source, and gives what tells the handler so, if it is one to be told.
+    fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>>;
+}
+
+/// Something to do once, later this turn.
+pub(crate) trait Task<S> {
+    fn run(self: Box<Self>, cx: &mut Context<'_, S>);
+
+    /// Names the user's code.
+    fn type_name(&self) -> &'static str;
+}
+
+impl<S, F: FnOnce(&mut Context<'_, S>)> Task<S> for F {
+    fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
+        self(cx);
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<F>()
+    }
+}
+
+/// What a [`Registered`] calls: a user's closure, or a user's object.
+pub(crate) trait Respond<S, T>: 'static {
+    /// Names the user's code.
+    const TYPE_NAME: fn() -> &'static str;
+
+    fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
+
+    fn into_farewell(self, reason: Closed) -> Option<Box<dyn Task<S>>>;
+}
+
+/// A closure: nobody to be told, its captures are dropped.
+pub(crate) struct Closure<F>(pub(crate) F);
+
+impl<S, T, F> Respond<S, T> for Closure<F>
+where
+    F: FnMut(&mut Io<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+{
+    const TYPE_NAME: fn() -> &'static str = std::any::type_name::<F>;
+
+    #[inline]
+    fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        (self.0)(io, cx)
+    }
+
+    fn into_farewell(self, _reason: Closed) -> Option<Box<dyn Task<S>>> {
+        None
+    }
+}
+
+/// An object, with the type of the source it handles, since it may handle several.
+pub(crate) struct Object<T, H> {
+    handler: H,
+    source: PhantomData<fn(T)>,
+}
+
+impl<T, H> Object<T, H> {
+    pub(crate) const fn new(handler: H) -> Self {
+        Self { handler, source: PhantomData }
+    }
+}
+
+impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
+    const TYPE_NAME: fn() -> &'static str = std::any::type_name::<H>;
+
+    #[inline]
+    fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        self.handler.ready(io, cx)
+    }
+
+    fn into_farewell(self, reason: Closed) -> Option<Box<dyn Task<S>>> {
+        Some(Box::new(Farewell { object: self, reason }))
+    }
+}
+
+/// A handler object after the end of its registration, to be told why.
+struct Farewell<T, H> {
+    object: Object<T, H>,
+    reason: Closed,
+}
+
+impl<S, T, H: Handler<S, T>> Task<S> for Farewell<T, H> {
+    fn run(mut self: Box<Self>, cx: &mut Context<'_, S>) {
+        self.object.handler.closed(self.reason, cx);
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<H>()
+    }
+}
+
+/// A source and what handles it. Fields drop in this order: first the source is closed.
+pub(crate) struct Registered<T, R> {
+    pub(crate) io: Io<T>,
+    pub(crate) respond: R,
+}
+
+impl<S, T, R: Respond<S, T>> Entry<S> for Registered<T, R> {
+    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Outcome {
+        let began_with = cx.readiness();
+        self.io.begin(began_with, armed);
+        let result = self.respond.ready(&mut self.io, cx);
+        self.io.end(began_with, result)
+    }
+
+    fn handler_type(&self) -> &'static str {
+        R::TYPE_NAME()
+    }
+
+    fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>> {
+        let Self { io, respond } = *self;
+        drop(io);
+        respond.into_farewell(reason)
+    }
+}

@@ -1,0 +1,150 @@
+//! Hooks: callbacks at fixed places of every turn.
+
+use std::io::{self, ErrorKind};
+use std::panic::Location;
+
+use crate::context::Context;
+use crate::handler::Next;
+use crate::registry::Registry;
+use crate::slots::{Key, Slots};
+use crate::supervise::{Label, supervise};
+
+/// The name of a hook, checked at each use like a [`Key`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HookKey(Key);
+
+impl HookKey {
+    /// Stands in the list of a place where a hook has been removed.
+    const EMPTY: Self = Self(Key::NULL);
+}
+
+/// As it is shown in [`Error::StaleKey`](crate::Error::StaleKey).
+impl From<HookKey> for Key {
+    fn from(hook: HookKey) -> Self {
+        hook.0
+    }
+}
+
+/// A place in the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    BeforeWait,
+    AfterWait,
+    Idle,
+}
+
+type HookFn<S> = dyn FnMut(&mut Context<'_, S>) -> io::Result<Next>;
+
+struct Hook<S> {
+    /// `None` while it runs.
+    callback: Option<Box<HookFn<S>>>,
+    type_name: &'static str,
+    origin: &'static Location<'static>,
+}
+
+/// The hooks of a registry, each place's in the order of their registration.
+pub(crate) struct Hooks<S> {
+    hooks: Slots<Hook<S>>,
+    before_wait: Vec<HookKey>,
+    after_wait: Vec<HookKey>,
+    idle: Vec<HookKey>,
+}
+
+impl<S> Hooks<S> {
+    pub(crate) const fn new() -> Self {
+        Self { hooks: Slots::new(), before_wait: Vec::new(), after_wait: Vec::new(), idle: Vec::new() }
+    }
+
+    pub(crate) fn add<F>(&mut self, place: Place, origin: &'static Location<'static>, callback: F) -> HookKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        let type_name = std::any::type_name::<F>();
+        let hook = Hook { callback: Some(Box::new(callback)), type_name, origin };
+        // Memory ends long before 2^32 - 1 hooks; one more than that would be a key that is stale from the beginning.
+        let key = HookKey(self.hooks.insert(hook).unwrap_or(Key::NULL));
+        self.at(place).push(key);
+        key
+    }
+
+    /// Ends a hook: whether it was there. Its place in the list stays, empty, until that list has run.
+    pub(crate) fn remove(&mut self, key: HookKey) -> bool {
+        let removed = self.hooks.remove(key.0).is_some();
+        for place in [Place::BeforeWait, Place::AfterWait, Place::Idle] {
+            for listed in self.at(place).iter_mut().filter(|listed| **listed == key) {
+                *listed = HookKey::EMPTY;
+            }
+        }
+        removed
+    }
+
+    pub(crate) fn is_empty(&self, place: Place) -> bool {
+        let list = match place {
+            Place::BeforeWait => &self.before_wait,
+            Place::AfterWait => &self.after_wait,
+            Place::Idle => &self.idle,
+        };
+        list.iter().all(|key| *key == HookKey::EMPTY)
+    }
+
+    /// Ends the hooks that were out of their place when a panic unwound.
+    pub(crate) fn remove_unwound(&mut self) {
+        let running = self.hooks.iter().filter(|(_, hook)| hook.callback.is_none());
+        let unwound: Vec<_> = running.map(|(key, _)| HookKey(key)).collect();
+        for key in unwound {
+            self.remove(key);
+        }
+    }
+
+    const fn at(&mut self, place: Place) -> &mut Vec<HookKey> {
+        match place {
+            Place::BeforeWait => &mut self.before_wait,
+            Place::AfterWait => &mut self.after_wait,
+            Place::Idle => &mut self.idle,
+        }
+    }
+}
+
+impl<S> Registry<S> {
+    /// Runs the hooks of one place, those that were there when it began; gives how many ran.
+    #[cold]
+    pub(crate) fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {
+        let mut ran = 0;
+        for index in 0..self.hooks.at(place).len() {
+            let key = self.hooks.at(place).get(index).copied().unwrap_or(HookKey::EMPTY);
+            ran += usize::from(self.run_hook(key, state));
+        }
+        self.hooks.at(place).retain(|key| *key != HookKey::EMPTY);
+        ran
+    }
+
+    /// Runs one hook, unless another has removed it meanwhile.
+    fn run_hook(&mut self, key: HookKey, state: &mut S) -> bool {
+        let Some(hook) = self.hooks.hooks.get_mut(key.0) else { return false };
+        let label = Label { name: hook.type_name, origin: Some(hook.origin) };
+        let Some(mut callback) = hook.callback.take() else { return false };
+        let mut cx = Context::new(state, self);
+        let result = if cx.registry.supervision.is_active() {
+            supervise(&mut cx, label, |cx| callback(cx))
+        } else {
+            Ok(callback(&mut cx))
+        };
+        let stays = match result {
+            Ok(Ok(next)) => next == Next::Keep,
+            Ok(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
+            Ok(Err(error)) => {
+                self.metrics.failures += 1;
+                tracing::warn!(callback = %label, %error, "hook failed and is removed");
+                false
+            }
+            Err(_panic) => false,
+        };
+        match self.hooks.hooks.get_mut(key.0) {
+            Some(hook) if stays => hook.callback = Some(callback),
+            _ => {
+                self.hooks.remove(key);
+            }
+        }
+        true
+    }
+}

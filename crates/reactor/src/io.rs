@@ -1,0 +1,277 @@
+//! `Io<T>`: a source together with what is known of its readiness.
+//!
+//! The rule that makes level semantics possible on an edge-triggered epoll: *readiness is cleared only by proof that the
+//! kernel will report the next change*. `EAGAIN` is such a proof on every source (`epoll(7)`, question 9). A short read or
+//! write is one on stream sockets and pipes, "since this means the buffer is exhausted" (same place), with two
+//! exceptions that would lose a wakeup, and for which readiness is kept:
+//!
+//! - the peer has ended its direction: that was reported once, and the 0 that ends the stream is still to be read;
+//! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more behind it.
+//!
+//! What goes past `Io`, by [`Io::get_ref`], tells it nothing. Use [`Io::try_io`] for calls that are not reads or writes.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::handler::{Closed, Next, Outcome};
+use crate::kind::{Kind, TypeFacts};
+use crate::readiness::{Interest, Readiness};
+
+/// An owned source and its readiness, lent to its handler at each call.
+///
+/// Reads and writes through it keep its readiness true, at no system call of its own. A read or write is not even tried
+/// when it is known that it would block: it gives [`ErrorKind::WouldBlock`] at once, so "read until `WouldBlock`" costs
+/// no system call to find the end.
+pub struct Io<T> {
+    source: T,
+    kind: Kind,
+    readiness: Readiness,
+    /// The directions in which the kernel reports changes. In the others nothing is known, so everything is tried.
+    armed: Interest,
+    /// A short read or write proves that the kernel's buffer is exhausted.
+    short_is_dry: bool,
+    always_ready: bool,
+    /// An operation of this call has been answered with `WouldBlock`.
+    met_would_block: bool,
+}
+
+impl<T> Io<T> {
+    pub(crate) fn new(source: T, kind: Kind, always_ready: bool) -> Self
+    where
+        T: 'static,
+    {
+        let short_is_dry = matches!(kind, Kind::Stream | Kind::Pipe) && TypeFacts::of::<T>().bare;
+        Self {
+            source,
+            kind,
+            readiness: Readiness::EMPTY,
+            armed: Interest::NONE,
+            short_is_dry,
+            always_ready,
+            met_would_block: false,
+        }
+    }
+
+    /// The source itself.
+    ///
+    /// What is read or written through it is not seen by this `Io`: a `WouldBlock` met there and kept from the loop
+    /// leaves the source looking ready, and its handler is called again. [`try_io`](Self::try_io) has no such trouble.
+    #[inline]
+    pub const fn get_ref(&self) -> &T {
+        &self.source
+    }
+
+    /// The source itself, mutably.
+    ///
+    /// To replace it by another is a mistake: the loop goes on watching the fd that was registered.
+    #[inline]
+    pub const fn get_mut(&mut self) -> &mut T {
+        &mut self.source
+    }
+
+    /// What is known of the source at this moment, after the reads and writes so far.
+    #[inline]
+    pub const fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    /// What sort of thing the source is.
+    #[inline]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether the kernel refuses to report readiness of this source (`EPERM` of `epoll_ctl(2)`: regular files, folders,
+    /// `/dev/null`), because it is always ready: reads and writes of it never give `WouldBlock`.
+    #[inline]
+    pub const fn is_always_ready(&self) -> bool {
+        self.always_ready
+    }
+
+    /// Performs an operation that is not a plain read or write: `accept`, `recv_from`, `sendmsg`, ….
+    ///
+    /// `interest` is the direction that the operation depends on. When it gives `WouldBlock`, that direction is no longer
+    /// ready; when the direction is known not to be ready, the operation is not tried and `WouldBlock` is given at once.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    ///
+    /// ```
+    /// # use reactor::{Interest, Next, Reactor};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let mut reactor = Reactor::<()>::new()?;
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// reactor.add(listener, Interest::READABLE, |listener, _cx| {
+    ///     let (stream, peer) = listener.try_io(Interest::READABLE, |l| l.accept())?;
+    ///     println!("{peer} on {stream:?}");
+    ///     Ok(Next::Keep) // called again next turn if there is another one
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn try_io<R>(
+        &mut self,
+        interest: Interest,
+        operation: impl FnOnce(&mut T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.expect_ready(interest)?;
+        let result = operation(&mut self.source);
+        if let Err(error) = &result {
+            self.after_error(interest, error);
+        }
+        result
+    }
+
+    /// Begins a call of the handler: what the reactor knows becomes what this `Io` knows.
+    #[inline]
+    pub(crate) fn begin(&mut self, readiness: Readiness, armed: Interest) {
+        self.readiness = readiness;
+        self.armed = armed;
+        self.met_would_block = false;
+        if readiness.intersects(Readiness::ANNOUNCEMENTS) {
+            self.heed_announcements();
+        }
+    }
+
+    /// Ends a call of the handler, and says what is left for the next.
+    ///
+    /// - `Ok`: what was not disproved is still so.
+    /// - `Interrupted`: as if the call had not been: everything is still so.
+    /// - `WouldBlock`: nothing more for now. Where this `Io` has not met one, the operation went past it, and what the
+    ///   handler was called for is over.
+    #[inline]
+    pub(crate) fn end(&mut self, began_with: Readiness, result: io::Result<Next>) -> Outcome {
+        match result {
+            Ok(Next::Keep) => Outcome::Keep(self.readiness.without(Readiness::ANNOUNCEMENTS)),
+            Ok(Next::Remove) => Outcome::Close(Closed::ByHandler),
+            Err(error) => self.end_with_error(began_with, error),
+        }
+    }
+
+    #[cold]
+    fn end_with_error(&mut self, began_with: Readiness, error: io::Error) -> Outcome {
+        match error.kind() {
+            ErrorKind::Interrupted => return Outcome::Keep(began_with),
+            ErrorKind::WouldBlock => {}
+            _ => return Outcome::Close(Closed::Failed(error)),
+        }
+        if !self.met_would_block && !self.always_ready {
+            self.clear(Interest::READABLE | Interest::WRITABLE);
+        }
+        Outcome::Keep(self.readiness.without(Readiness::ANNOUNCEMENTS))
+    }
+
+    #[cold]
+    fn heed_announcements(&mut self) {
+        if self.readiness.is_error() && self.kind == Kind::Pipe {
+            // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
+            self.readiness |= Readiness::WRITE_CLOSED;
+        }
+        if self.readiness.is_priority() {
+            self.short_is_dry = false;
+        }
+    }
+
+    /// `WouldBlock`, without a system call, where `interest` is watched and none of its facts is known to hold.
+    #[inline]
+    fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
+        let watched = !interest.is_none() && self.armed.contains(interest);
+        if watched && !self.readiness.intersects(interest.facts()) {
+            self.met_would_block = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    /// A read or a write of at most `wanted` bytes.
+    #[inline]
+    fn transfer(
+        &mut self,
+        interest: Interest,
+        wanted: usize,
+        operation: impl FnOnce(&mut T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.expect_ready(interest)?;
+        let result = operation(&mut self.source);
+        match &result {
+            Ok(moved) => {
+                // 0 is the end of a stream, which stays readable.
+                let short = *moved < wanted && *moved > 0;
+                let end_unread = interest == Interest::READABLE && self.readiness.is_read_closed();
+                if short && self.short_is_dry && !end_unread {
+                    self.clear(interest);
+                }
+            }
+            Err(error) => self.after_error(interest, error),
+        }
+        result
+    }
+
+    #[cold]
+    fn after_error(&mut self, interest: Interest, error: &io::Error) {
+        if error.kind() == ErrorKind::WouldBlock {
+            self.met_would_block = true;
+            if !self.always_ready {
+                self.clear(interest);
+            }
+        }
+    }
+
+    #[inline]
+    fn clear(&mut self, interest: Interest) {
+        self.readiness = self.readiness.without(interest.levels());
+    }
+}
+
+impl<T: Read> Read for Io<T> {
+    #[inline]
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.transfer(Interest::READABLE, buf.len(), |source| source.read(buf))
+    }
+
+    #[inline]
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        self.transfer(Interest::READABLE, wanted, |source| source.read_vectored(bufs))
+    }
+}
+
+impl<T: Write> Write for Io<T> {
+    #[inline]
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.transfer(Interest::WRITABLE, buf.len(), |source| source.write(buf))
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        self.transfer(Interest::WRITABLE, wanted, |source| source.write_vectored(bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.source.flush();
+        if let Err(error) = &result {
+            self.after_error(Interest::WRITABLE, error);
+        }
+        result
+    }
+}
+
+impl<T: AsFd> AsFd for Io<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Io<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io")
+            .field("source", &self.source)
+            .field("kind", &self.kind)
+            .field("readiness", &self.readiness)
+            .field("always_ready", &self.always_ready)
+            .finish()
+    }
+}

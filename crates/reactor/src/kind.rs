@@ -1,0 +1,148 @@
+//! What sort of thing an fd is, as far as readiness depends on it.
+//!
+//! The standard library's and mio's own types say it by their type, for no system call. Anything else is asked once,
+//! when it is registered, by `fstat(2)` and `SO_TYPE`.
+
+use std::any::TypeId;
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::{fs, io, net, process};
+
+use std::os::unix::net as unix;
+
+use rustix::fs::FileType;
+use rustix::net::{SocketType, sockopt};
+
+/// The sort of source behind an fd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A connected or connecting stream socket: TCP, Unix.
+    Stream,
+    /// A socket that accepts connections.
+    Listener,
+    /// A datagram or other message socket, where one read is one message.
+    Datagram,
+    /// One end of a pipe or FIFO.
+    Pipe,
+    /// A terminal or another character device.
+    CharDevice,
+    /// A regular file, a folder or a block device.
+    File,
+    /// An fd without a name in the file system: eventfd, timerfd, pidfd, epoll, inotify.
+    Anonymous,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "stream",
+            Self::Listener => "listener",
+            Self::Datagram => "datagram",
+            Self::Pipe => "pipe",
+            Self::CharDevice => "device",
+            Self::File => "file",
+            Self::Anonymous => "anonymous",
+        })
+    }
+}
+
+/// What the type of a source promises about its fd. Every comparison is settled at compile time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TypeFacts {
+    /// The kind, where the type fixes it.
+    pub(crate) kind: Option<Kind>,
+    /// `read` and `write` of this type are the bare system calls, so a short one means what the kernel means by it.
+    /// A type of the user's may keep a buffer of its own (TLS), where a short read means nothing.
+    pub(crate) bare: bool,
+    /// The type's contract is that its fd does not block.
+    pub(crate) non_blocking: bool,
+}
+
+impl TypeFacts {
+    #[inline]
+    pub(crate) fn of<T: 'static>() -> Self {
+        let one_of = |types: &[TypeId]| types.contains(&TypeId::of::<T>());
+        let mio_stream = one_of(&[TypeId::of::<mio::net::TcpStream>(), TypeId::of::<mio::net::UnixStream>()]);
+        let mio_listener = one_of(&[TypeId::of::<mio::net::TcpListener>(), TypeId::of::<mio::net::UnixListener>()]);
+        let mio_datagram = one_of(&[TypeId::of::<mio::net::UdpSocket>(), TypeId::of::<mio::net::UnixDatagram>()]);
+        let mio_pipe = one_of(&[TypeId::of::<mio::unix::pipe::Sender>(), TypeId::of::<mio::unix::pipe::Receiver>()]);
+        let kind = if mio_stream || one_of(&[TypeId::of::<net::TcpStream>(), TypeId::of::<unix::UnixStream>()]) {
+            Some(Kind::Stream)
+        } else if mio_listener || one_of(&[TypeId::of::<net::TcpListener>(), TypeId::of::<unix::UnixListener>()]) {
+            Some(Kind::Listener)
+        } else if mio_datagram || one_of(&[TypeId::of::<net::UdpSocket>(), TypeId::of::<unix::UnixDatagram>()]) {
+            Some(Kind::Datagram)
+        } else if mio_pipe || one_of(&[TypeId::of::<io::PipeReader>(), TypeId::of::<io::PipeWriter>()]) {
+            Some(Kind::Pipe)
+        } else {
+            None
+        };
+        // What a child was given as its standard streams need not be a pipe: these, and files, are asked.
+        let asked_but_bare = one_of(&[
+            TypeId::of::<fs::File>(),
+            TypeId::of::<process::ChildStdin>(),
+            TypeId::of::<process::ChildStdout>(),
+            TypeId::of::<process::ChildStderr>(),
+        ]);
+        Self {
+            kind,
+            bare: kind.is_some() || asked_but_bare,
+            non_blocking: mio_stream || mio_listener || mio_datagram || mio_pipe,
+        }
+    }
+}
+
+/// Asks the kernel what `fd` is. One system call, three for a stream socket.
+pub(crate) fn ask(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+    let mode = rustix::fs::fstat(fd)?.st_mode;
+    Ok(match FileType::from_raw_mode(mode) {
+        FileType::Fifo => Kind::Pipe,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::RegularFile | FileType::Directory | FileType::BlockDevice | FileType::Symlink => Kind::File,
+        FileType::Socket if sockopt::socket_type(fd)? != SocketType::STREAM => Kind::Datagram,
+        FileType::Socket if sockopt::socket_acceptconn(fd)? => Kind::Listener,
+        FileType::Socket => Kind::Stream,
+        FileType::Unknown => Kind::Anonymous,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    /// What the type says, checked against what the kernel says.
+    #[track_caller]
+    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind) {
+        assert_eq!(ask(source.as_fd()).unwrap(), kind);
+        let facts = TypeFacts::of::<T>();
+        assert!(facts.kind.is_none_or(|promised| promised == kind));
+    }
+
+    #[test]
+    fn every_kind_is_told_by_the_kernel_as_by_the_type() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        expect_kind(net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(), Kind::Stream);
+        expect_kind(mio::net::TcpListener::from_std(listener.try_clone().unwrap()), Kind::Listener);
+        expect_kind(listener, Kind::Listener);
+        expect_kind(unix::UnixStream::pair().unwrap().0, Kind::Stream);
+        expect_kind(unix::UnixDatagram::unbound().unwrap(), Kind::Datagram);
+        expect_kind(net::UdpSocket::bind("127.0.0.1:0").unwrap(), Kind::Datagram);
+        let (reader, writer) = io::pipe().unwrap();
+        expect_kind(reader, Kind::Pipe);
+        expect_kind(OwnedFd::from(writer), Kind::Pipe);
+        expect_kind(fs::File::open("/dev/null").unwrap(), Kind::CharDevice);
+        expect_kind(fs::File::open("/").unwrap(), Kind::File);
+        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+        expect_kind(epoll, Kind::Anonymous);
+    }
+
+    #[test]
+    fn only_types_without_a_buffer_of_their_own_are_bare() {
+        assert!(TypeFacts::of::<net::TcpStream>().bare);
+        assert!(TypeFacts::of::<fs::File>().bare);
+        assert!(!TypeFacts::of::<io::BufReader<net::TcpStream>>().bare);
+        assert!(!TypeFacts::of::<std::sync::Arc<net::TcpStream>>().bare);
+    }
+}

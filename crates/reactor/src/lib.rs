@@ -1,0 +1,85 @@
+//! A callback event loop for single-process, I/O-bound daemons.
+//!
+//! Register a source, anything with a file descriptor, together with a callback. The callback is called while the source
+//! is ready, gets the source, your state and the registry, and runs to completion on the one thread of the loop: no
+//! `async`, no locks, no `Rc<RefCell>`.
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use std::net::TcpListener;
+//! use reactor::{Interest, Next, Reactor};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut reactor = Reactor::<u64>::new()?; // the state: bytes echoed so far
+//!     let listener = TcpListener::bind("127.0.0.1:7777")?;
+//!     reactor.add(listener, Interest::READABLE, |listener, cx| {
+//!         let (stream, _peer) = listener.try_io(Interest::READABLE, |l| l.accept())?;
+//!         cx.registry.add(stream, Interest::READABLE, |stream, cx| {
+//!             let mut buf = [0; 4096];
+//!             let n = stream.read(&mut buf)?; // WouldBlock: called again when there is more
+//!             stream.write_all(&buf[..n])?; // any other error closes this connection, and only this one
+//!             *cx.state += n as u64;
+//!             Ok(if n == 0 { Next::Remove } else { Next::Keep })
+//!         })?;
+//!         Ok(Next::Keep)
+//!     })?;
+//!     reactor.run(&mut 0)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The contract
+//!
+//! - **Level semantics at edge cost.** A handler is called once a turn as long as its source is ready and wanted, so it
+//!   may read as little as it likes. The kernel is told of a source once in its life for each direction; interest is a mask
+//!   in user space. [`Io`] keeps the readiness true.
+//! - **Ownership.** The reactor owns the source and its handler together. After [`Registry::remove`] neither is called
+//!   or open any more; an event that was collected before reaches nobody, also if the fd's number is in use again.
+//! - **Keys.** [`Key`]s are `Copy`, never come to name something else, and a stale one is an [`Error`], not a panic.
+//! - **`?` in handlers.** `WouldBlock` waits, `Interrupted` calls again, any other error ends that registration alone.
+//! - **Everything is allowed in a callback**: add, remove, change, stop, on any registration, the running one included.
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! | --- | --- |
+//! | build, run, turn | [`Reactor`], [`Builder`] |
+//! | register, change, remove, defer, stop | [`Registry`] |
+//! | read, write, accept | [`Io`] |
+//! | know why a handler is called | [`Readiness`], by [`Context::readiness`] |
+//! | keep state in a handler, and be told of its end | [`Handler`] |
+//! | see what the loop does | [`Metrics`], [`Registration`] |
+//!
+//! Linux on 64-bit machines. A child made by `fork` without `exec` must not use the reactor of its parent: the two would
+//! share one epoll instance.
+
+mod clock;
+mod context;
+mod dispatch;
+mod error;
+mod handler;
+mod hooks;
+mod io;
+mod kind;
+mod metrics;
+mod poller;
+mod reactor;
+mod readiness;
+mod ready;
+mod registry;
+mod slots;
+mod supervise;
+
+pub use crate::context::Context;
+pub use crate::error::{AddError, Error};
+pub use crate::handler::{Closed, Handler, Next};
+pub use crate::hooks::HookKey;
+pub use crate::io::Io;
+pub use crate::kind::Kind;
+pub use crate::metrics::{Metrics, Registration};
+pub use crate::reactor::{Builder, Reactor};
+pub use crate::readiness::{Interest, Readiness};
+pub use crate::ready::Priority;
+pub use crate::registry::Registry;
+pub use crate::slots::Key;
+pub use crate::supervise::PanicPolicy;

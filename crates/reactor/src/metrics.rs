@@ -1,0 +1,87 @@
+//! Metrics: what the loop has done, and what is registered in it.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::panic::Location;
+
+use crate::kind::Kind;
+use crate::ready::Priority;
+use crate::readiness::{Interest, Readiness};
+use crate::slots::Key;
+
+/// Counters since the reactor was built. Each wraps around, after centuries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Turns begun, which is also how often the loop has waited (one system call each).
+    pub turns: u64,
+    /// Events that the kernel has reported.
+    pub events: u64,
+    /// Of these, events of registrations that had ended meanwhile.
+    pub stale_events: u64,
+    /// Of these, events that the handler did not want just then.
+    pub unwanted_events: u64,
+    /// Calls of source handlers.
+    pub calls: u64,
+    /// Deferred callbacks that have run, among them the news of ended registrations to their handlers.
+    pub deferred: u64,
+    /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first time, and the
+    /// withdrawal of one that woke the loop in vain.
+    pub kernel_updates: u64,
+    /// Readings of the clock.
+    pub clock_reads: u64,
+    /// Handlers and hooks that were removed since they returned an error.
+    pub failures: u64,
+    /// Callbacks that panicked, and that the loop survived.
+    pub panics: u64,
+    /// Callbacks that were found to take longer than
+    /// [`Builder::slow_after`](crate::Builder::slow_after).
+    pub slow_calls: u64,
+}
+
+/// One line of the list of what is registered: [`Registry::registrations`](crate::Registry::registrations).
+///
+/// Displays as `3v1 fd 7 stream read (ready: none) echo::serve examples/echo.rs:31:18, 12 calls`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Registration<'a> {
+    /// Its key.
+    pub key: Key,
+    /// The fd of its source.
+    pub fd: RawFd,
+    /// What the fd is.
+    pub kind: Kind,
+    /// What its handler wants to be called for.
+    pub interest: Interest,
+    /// What is known of the source, and has not been delivered or not been used up.
+    pub readiness: Readiness,
+    /// Its place among the ready.
+    pub priority: Priority,
+    /// Whether the kernel refuses to watch it because it is always ready.
+    pub always_ready: bool,
+    /// Whether it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    pub keeps_alive: bool,
+    /// The name given by [`Registry::set_name`](crate::Registry::set_name), or else the type of the handler.
+    pub name: &'a str,
+    /// Where it was registered.
+    pub origin: &'static Location<'static>,
+    /// How often its handler has been called.
+    pub calls: u64,
+}
+
+impl fmt::Display for Registration<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, fd, kind, interest, readiness, name, origin, calls, .. } = self;
+        write!(f, "{key} fd {fd} {kind} {interest} (ready: {readiness}) {name} {origin}, {calls} calls")?;
+        if self.priority != Priority::Normal {
+            write!(f, ", {} priority", self.priority)?;
+        }
+        if self.always_ready {
+            f.write_str(", always ready")?;
+        }
+        if !self.keeps_alive {
+            f.write_str(", background")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! The reactor: a registry that runs.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::hooks::Place;
+use crate::poller::{Events, Poller};
+use crate::ready::Shares;
+use crate::registry::{Deferred, Registry};
+use crate::supervise::{Label, PanicPolicy, Supervision, supervise};
+
+/// An event loop for one thread, whose callbacks share a state `S`.
+///
+/// It dereferences to its [`Registry`], so everything that can be registered from within a callback can be registered
+/// before the loop runs, by the same name. `S` is lent to [`run`](Self::run) and may borrow; the handlers may not.
+///
+/// Dropping it closes every registered source and drops every handler.
+pub struct Reactor<S> {
+    registry: Registry<S>,
+    events: Events,
+    calls_per_turn_max: usize,
+}
+
+impl<S> Reactor<S> {
+    /// A reactor with the defaults of [`Builder`].
+    ///
+    /// # Errors
+    /// [`Error::Loop`] if there is no epoll instance to be had: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> Result<Self, Error> {
+        Builder::new().build()
+    }
+
+    /// A reactor with limits and policies of your own.
+    pub const fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for.
+    ///
+    /// Left to wait for are registrations that are not in the background, deferred callbacks and idle callbacks.
+    /// It can be run again. It cannot be run from within a callback, which has no `Reactor` in its hands.
+    ///
+    /// # Errors
+    /// [`Error::Loop`] if the wait itself fails, which it does not while the process is sane. What goes wrong in a
+    /// handler ends that handler, not the loop.
+    ///
+    /// # Panics
+    /// As callbacks do, under [`PanicPolicy::Propagate`].
+    pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
+        while !self.registry.stopping && self.registry.has_work() {
+            self.turn(state, None)?;
+        }
+        self.registry.stopping = false;
+        Ok(())
+    }
+
+    /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
+    /// Gives the number of callbacks that ran, hooks before and after the wait not counted.
+    ///
+    /// It does not wait at all while something is ready, deferred or idle, or after a [`Registry::stop`]. It may run
+    /// nothing before the timeout has passed: when a signal interrupts the wait, or an event is not wanted.
+    /// `timeout` is rounded up to whole milliseconds; beyond 24.8 days it is 24.8 days.
+    ///
+    /// # Errors
+    /// [`Error::Loop`], as [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As callbacks do, under [`PanicPolicy::Propagate`]. Events that were not delivered by then are delivered by the
+    /// next turn.
+    pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
+        let turn = Turn { reactor: self };
+        turn.reactor.take_turn(state, timeout)
+    }
+
+    /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.
+    fn take_turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
+        self.registry.metrics.turns += 1;
+        self.run_hooks(Place::BeforeWait, state);
+        self.wait(timeout)?;
+        self.run_hooks(Place::AfterWait, state);
+        let began = self.registry.supervision.times_turns().then(|| self.registry.now());
+
+        let mut ran = self.dispatch(state); // at most one call for each source
+        ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
+        if ran == 0 {
+            ran = self.run_hooks(Place::Idle, state);
+        }
+
+        if let Some(began) = began {
+            let took = self.registry.clock.read() - began;
+            self.registry.supervision.note_turn(took);
+        }
+        Ok(ran)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        // Events left over from a turn that a panic cut short come first.
+        if self.events.is_empty() {
+            let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
+            self.registry.poller.wait(&mut self.events, timeout)?;
+            self.registry.metrics.events += self.events.len() as u64;
+        }
+        self.registry.clock.begin_turn();
+        Ok(())
+    }
+
+    /// Calls every source that is ready, as far as the budget goes; gives how many were called.
+    fn dispatch(&mut self, state: &mut S) -> usize {
+        let before = self.registry.metrics.calls;
+        let shares = if self.registry.has_priorities() {
+            while let Some((key, facts)) = self.events.pop() {
+                self.registry.collect(key, facts);
+            }
+            self.registry.ready.shares(self.calls_per_turn_max)
+        } else {
+            // Counted first: what these events leave ready is next turn's.
+            let left_from_last_turn = self.registry.ready.shares(self.calls_per_turn_max);
+            while let Some((key, facts)) = self.events.pop() {
+                self.registry.deliver(key, facts, state);
+            }
+            left_from_last_turn
+        };
+        if shares != Shares::NONE {
+            self.registry.run_ready(shares, state);
+        }
+        (self.registry.metrics.calls - before) as usize
+    }
+
+    fn run_deferred(&mut self, state: &mut S) -> usize {
+        let count = self.registry.deferred.len();
+        for _ in 0..count {
+            let Some(Deferred { task, origin }) = self.registry.deferred.pop_front() else { break };
+            let mut cx = Context::new(state, &mut self.registry);
+            if cx.registry.supervision.is_active() {
+                // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
+                let _ = supervise(&mut cx, Label { name: task.type_name(), origin }, |cx| task.run(cx));
+            } else {
+                task.run(&mut cx);
+            }
+        }
+        self.registry.metrics.deferred += count as u64;
+        count
+    }
+
+    fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {
+        if self.registry.hooks.is_empty(place) { 0 } else { self.registry.run_hooks(place, state) }
+    }
+}
+
+impl<S> Deref for Reactor<S> {
+    type Target = Registry<S>;
+
+    fn deref(&self) -> &Registry<S> {
+        &self.registry
+    }
+}
+
+impl<S> DerefMut for Reactor<S> {
+    fn deref_mut(&mut self) -> &mut Registry<S> {
+        &mut self.registry
+    }
+}
+
+impl<S> fmt::Debug for Reactor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// A turn that is under way. However it ends, by return or by unwinding, the reactor is whole afterwards.
+struct Turn<'a, S> {
+    reactor: &'a mut Reactor<S>,
+}
+
+impl<S> Drop for Turn<'_, S> {
+    fn drop(&mut self) {
+        self.reactor.registry.clock.end_turn();
+        if std::thread::panicking() {
+            self.reactor.registry.remove_unwound();
+        }
+    }
+}
+
+/// Limits and policies of a [`Reactor`].
+///
+/// ```
+/// # use std::time::Duration;
+/// use reactor::{PanicPolicy, Reactor};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let reactor = Reactor::<()>::builder()
+///     .registrations_max(10_000)
+///     .on_panic(PanicPolicy::RemoveHandler)
+///     .slow_after(Duration::from_millis(50))
+///     .build()?;
+/// # drop::<Reactor<()>>(reactor);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Builder {
+    registrations_max: usize,
+    events_per_turn_max: usize,
+    calls_per_turn_max: usize,
+    on_panic: PanicPolicy,
+    slow_after: Option<Duration>,
+}
+
+impl Builder {
+    const fn new() -> Self {
+        Self {
+            registrations_max: usize::MAX,
+            events_per_turn_max: 1024,
+            calls_per_turn_max: 1024,
+            on_panic: PanicPolicy::Propagate,
+            slow_after: None,
+        }
+    }
+
+    /// How many sources may be registered at once; one more is refused with [`Error::Full`]. By default as many as the
+    /// process may open.
+    #[must_use]
+    pub const fn registrations_max(mut self, sources: usize) -> Self {
+        self.registrations_max = sources;
+        self
+    }
+
+    /// How many events one wait may bring, 1 at least. By default 1024, at 12 bytes each.
+    ///
+    /// What the kernel has beyond that it keeps for the next turn, in fair order.
+    #[must_use]
+    pub const fn events_per_turn_max(mut self, events: usize) -> Self {
+        self.events_per_turn_max = if events == 0 { 1 } else { events };
+        self
+    }
+
+    /// How many sources that were left ready may be called in one turn, 8 at least; by default 1024. The rest keep their
+    /// places for the next turn.
+    ///
+    /// Where priorities are in use this bounds all calls of a turn, and so how many calls of lower priority can come
+    /// between a high-priority event and its handler: see [`Priority`](crate::Priority).
+    #[must_use]
+    pub const fn calls_per_turn_max(mut self, calls: usize) -> Self {
+        self.calls_per_turn_max = if calls < Shares::BUDGET_MIN { Shares::BUDGET_MIN } else { calls };
+        self
+    }
+
+    /// What a panic in a callback does; by default it propagates.
+    #[must_use]
+    pub const fn on_panic(mut self, policy: PanicPolicy) -> Self {
+        self.on_panic = policy;
+        self
+    }
+
+    /// Logs, and counts in [`Metrics::slow_calls`](crate::Metrics::slow_calls), callbacks that take `threshold` or
+    /// longer, by the name and line of their registration. Off by default.
+    ///
+    /// Costs two clock reads a turn. Only after a turn that took as long as the threshold, and for 128 turns, each
+    /// callback is timed on its own, at two clock reads each: the first slow call makes the loop look closer, the next
+    /// is reported.
+    #[must_use]
+    pub const fn slow_after(mut self, threshold: Duration) -> Self {
+        self.slow_after = Some(threshold);
+        self
+    }
+
+    /// Builds the reactor.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`].
+    pub fn build<S>(self) -> Result<Reactor<S>, Error> {
+        let supervision = Supervision::new(self.on_panic, self.slow_after);
+        Ok(Reactor {
+            registry: Registry::new(Poller::new()?, supervision, self.registrations_max),
+            events: Events::with_capacity(self.events_per_turn_max),
+            calls_per_turn_max: self.calls_per_turn_max,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! The ready queue: sources that are called without the kernel's asking, since they were not drained last time.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use crate::slots::Key;
+
+/// Which ready sources are called first in a turn.
+///
+/// All that are ready are called once in a turn, those of higher priority first, up to
+/// [`Builder::calls_per_turn_max`](crate::Builder::calls_per_turn_max) calls. Where more are ready than that, a quarter
+/// of the calls is kept for [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so none starves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Before all others: the connection to a supervisor, a heartbeat.
+    High,
+    /// The default.
+    #[default]
+    Normal,
+    /// After all others: bulk transfers, statistics.
+    Low,
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        })
+    }
+}
+
+/// How many calls each priority may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    pub(crate) high: usize,
+    pub(crate) normal: usize,
+    pub(crate) low: usize,
+}
+
+impl Shares {
+    pub(crate) const NONE: Self = Self { high: 0, normal: 0, low: 0 };
+    /// Below this budget an eighth of it is nothing.
+    pub(crate) const BUDGET_MIN: usize = 8;
+
+    /// Divides `budget` calls among as many ready sources as `ready` says. Nothing of it is left over while any waits.
+    fn of(budget: usize, ready: Self) -> Self {
+        let normal_kept = ready.normal.min(budget / 4);
+        let low_kept = ready.low.min(budget / 8);
+        let high = ready.high.min(budget - normal_kept - low_kept);
+        let normal = ready.normal.min(budget - high - low_kept);
+        let low = ready.low.min(budget - high - normal);
+        Self { high, normal, low }
+    }
+}
+
+/// Keys in the order in which they became ready, one queue for each priority.
+///
+/// A key is here at most once, which its slot knows by a flag; it may have become stale since.
+#[derive(Debug, Default)]
+pub(crate) struct ReadyQueue {
+    high: VecDeque<Key>,
+    normal: VecDeque<Key>,
+    low: VecDeque<Key>,
+}
+
+impl ReadyQueue {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.normal.is_empty() && self.high.is_empty() && self.low.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, priority: Priority, key: Key) {
+        self.of(priority).push_back(key);
+    }
+
+    #[inline]
+    pub(crate) fn pop(&mut self, priority: Priority) -> Option<Key> {
+        self.of(priority).pop_front()
+    }
+
+    pub(crate) fn shares(&self, budget: usize) -> Shares {
+        Shares::of(budget, Shares { high: self.high.len(), normal: self.normal.len(), low: self.low.len() })
+    }
+
+    const fn of(&mut self, priority: Priority) -> &mut VecDeque<Key> {
+        match priority {
+            Priority::High => &mut self.high,
+            Priority::Normal => &mut self.normal,
+            Priority::Low => &mut self.low,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_priority_gets_its_share_and_no_call_is_wasted(
+            budget in Shares::BUDGET_MIN..2000,
+            (high, normal, low) in (0..3000_usize, 0..3000_usize, 0..3000_usize),
+        ) {
+            let given = Shares::of(budget, Shares { high, normal, low });
+            prop_assert_eq!(given.high + given.normal + given.low, budget.min(high + normal + low));
+            prop_assert!(given.high >= high.min(budget / 2));
+            prop_assert!(given.normal >= normal.min(budget / 4));
+            prop_assert!(given.low >= low.min(budget / 8));
+        }
+    }
+
+    #[test]
+    fn higher_priorities_take_what_the_lower_ones_leave() {
+        let share = |high, normal, low| Shares::of(8, Shares { high, normal, low });
+        assert_eq!(share(100, 0, 0), Shares { high: 8, normal: 0, low: 0 });
+        assert_eq!(share(100, 100, 100), Shares { high: 5, normal: 2, low: 1 });
+        assert_eq!(share(1, 100, 100), Shares { high: 1, normal: 6, low: 1 });
+        assert_eq!(share(1, 1, 100), Shares { high: 1, normal: 1, low: 6 });
+    }
+}

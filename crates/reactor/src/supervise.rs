@@ -1,0 +1,115 @@
+//! Supervision: what happens to a callback that panics, and to one that takes too long.
+//!
+//! Both cost nothing while they are off: one test of a flag a call. A slow callback is looked for in two steps, so that
+//! the search costs one clock read a turn as long as all is well: a turn that took longer than the threshold makes the
+//! loop time each callback for the next [`TIMED_TURNS`] turns.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::time::Duration;
+
+use crate::context::Context;
+
+/// What a panic in a callback does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PanicPolicy {
+    /// It unwinds through [`Reactor::run`](crate::Reactor::run): right for tests, and for programs that a supervisor
+    /// restarts. The registration that panicked is gone; the reactor is whole, and may be run again.
+    #[default]
+    Propagate,
+    /// The registration is removed, the panic logged with its name, and the loop goes on. The state is left as the
+    /// panic left it: a daemon that chooses this keeps its state consistent at every point where it can panic.
+    RemoveHandler,
+}
+
+/// For so many turns after a slow one, each callback is timed.
+const TIMED_TURNS: u32 = 128;
+
+/// The two policies, and whether any callback needs to be watched now.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    policy: PanicPolicy,
+    slow_after: Option<Duration>,
+    timed_turns_left: u32,
+    active: bool,
+}
+
+impl Supervision {
+    pub(crate) const fn new(policy: PanicPolicy, slow_after: Option<Duration>) -> Self {
+        Self { policy, slow_after, timed_turns_left: 0, active: matches!(policy, PanicPolicy::RemoveHandler) }
+    }
+
+    /// Whether callbacks go through [`supervise`].
+    #[inline]
+    pub(crate) const fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Whether turns are timed.
+    #[inline]
+    pub(crate) const fn times_turns(&self) -> bool {
+        self.slow_after.is_some()
+    }
+
+    /// A turn has taken so long, the wait apart.
+    pub(crate) fn note_turn(&mut self, took: Duration) {
+        self.timed_turns_left = match self.slow_after {
+            Some(slow_after) if took >= slow_after => TIMED_TURNS,
+            _ => self.timed_turns_left.saturating_sub(1),
+        };
+        self.active = self.policy == PanicPolicy::RemoveHandler || self.timed_turns_left > 0;
+    }
+}
+
+/// Names a callback in logs: the name it was given or its type, and where it was registered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) origin: Option<&'static Location<'static>>,
+}
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        self.origin.map_or(Ok(()), |origin| write!(f, " ({origin})"))
+    }
+}
+
+/// Runs a callback under the policies. `Err` is the message of a panic, logged already.
+///
+/// # Panics
+/// As the callback does, under [`PanicPolicy::Propagate`].
+#[cold]
+pub(crate) fn supervise<S, R>(
+    cx: &mut Context<'_, S>,
+    label: Label<'_>,
+    callback: impl FnOnce(&mut Context<'_, S>) -> R,
+) -> Result<R, String> {
+    let timed = cx.registry.supervision.timed_turns_left > 0;
+    let began = timed.then(|| cx.registry.clock.read());
+    let result = match cx.registry.supervision.policy {
+        PanicPolicy::Propagate => Ok(callback(cx)),
+        // What the callback leaves half done is its own state and S, which the policy's user has answered for; the
+        // registry is only ever changed by whole operations that do not panic.
+        PanicPolicy::RemoveHandler => catch_unwind(AssertUnwindSafe(|| callback(cx))).map_err(|payload| {
+            let message = panic_message(&*payload);
+            cx.registry.metrics.panics += 1;
+            tracing::error!(callback = %label, message, "callback panicked");
+            message
+        }),
+    };
+    if let (Some(began), Some(slow_after)) = (began, cx.registry.supervision.slow_after) {
+        let took = cx.registry.clock.read() - began;
+        if took >= slow_after {
+            cx.registry.metrics.slow_calls += 1;
+            tracing::warn!(callback = %label, took_ms = took.as_millis(), "slow callback holds up the loop");
+        }
+    }
+    result
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is no text").to_owned()
+}

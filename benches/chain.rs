@@ -35,6 +35,8 @@ struct Chain {
     /// Bytes that may still be sent.
     left: usize,
     goal: usize,
+    /// Where every handler reads to: one for all.
+    scratch: [u8; 128],
 }
 
 impl Chain {
@@ -61,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let (readers, writers): (Vec<PipeReader>, Vec<PipeWriter>) =
         (0..n).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-    let mut chain = Chain { writers, events: 0, left: 0, goal: 0 };
+    let mut chain = Chain { writers, events: 0, left: 0, goal: 0, scratch: [0; 128] };
     let mut reactor = Reactor::<Chain>::new()?;
 
     let resident_before = resident_bytes()?;
@@ -69,12 +71,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (place, reader) in readers.into_iter().enumerate() {
         let next = (place + STRIDE) % n;
         reactor.add(reader, Interest::READABLE, move |reader, cx| {
-            let mut buf = [0; 128];
-            let bytes = reader.read(&mut buf)?;
+            let mut bytes = reader.read(&mut cx.state.scratch)?;
             cx.state.events += bytes;
-            for _ in 0..bytes.min(cx.state.left) {
+            while bytes > 0 && cx.state.left > 0 {
                 cx.state.left -= 1;
                 cx.state.send(next)?;
+                bytes -= 1;
             }
             if cx.state.events >= cx.state.goal {
                 cx.registry.stop();

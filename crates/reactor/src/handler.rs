@@ -54,18 +54,11 @@ pub trait Handler<S, T> {
     }
 }
 
-/// What a handler's call amounts to.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The registration stays, with these facts left.
-    Keep(Readiness),
-    Close(Closed),
-}
-
 /// A registration without its types.
 pub(crate) trait Entry<S> {
-    /// Calls the handler, for the facts of `cx`, with the directions that the kernel reports.
-    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Outcome;
+    /// Calls the handler, for the facts of `cx`, with the directions that the kernel reports. Gives what is left of the
+    /// facts, in a register: why a registration [ends](Readiness::ENDED), which is rare, is left in the registry.
+    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness;
 
     /// The type of the handler, which for a closure names the function it is written in.
     fn handler_type(&self) -> &'static str;
@@ -169,11 +162,13 @@ pub(crate) struct Registered<T, R> {
 }
 
 impl<S, T, R: Respond<S, T>> Entry<S> for Registered<T, R> {
-    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Outcome {
+    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         let began_with = cx.readiness();
         self.io.begin(began_with, armed);
-        let result = self.respond.ready(&mut self.io, cx);
-        self.io.end(began_with, result)
+        match self.respond.ready(&mut self.io, cx) {
+            Ok(Next::Keep) => self.io.left(),
+            result => self.io.end(began_with, result).unwrap_or_else(|reason| cx.registry.end_running(reason)),
+        }
     }
 
     fn handler_type(&self) -> &'static str {

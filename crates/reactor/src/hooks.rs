@@ -6,7 +6,7 @@ use std::panic::Location;
 use crate::context::Context;
 use crate::handler::Next;
 use crate::registry::Registry;
-use crate::slots::{Key, Slots};
+use crate::slots::{Blank, Key, Slots};
 use crate::supervise::{Label, supervise};
 
 /// The name of a hook, checked at each use like a [`Key`].
@@ -40,6 +40,12 @@ struct Hook<S> {
     callback: Option<Box<HookFn<S>>>,
     type_name: &'static str,
     origin: &'static Location<'static>,
+}
+
+impl<S> Blank for Hook<S> {
+    fn blank() -> Self {
+        Self { callback: None, type_name: "", origin: Location::caller() }
+    }
 }
 
 /// The hooks of a registry, each place's in the order of their registration.
@@ -78,7 +84,12 @@ impl<S> Hooks<S> {
         removed
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self, place: Place) -> bool {
+        self.hooks.len() == 0 || self.is_empty_at(place)
+    }
+
+    fn is_empty_at(&self, place: Place) -> bool {
         let list = match place {
             Place::BeforeWait => &self.before_wait,
             Place::AfterWait => &self.after_wait,

@@ -14,7 +14,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::handler::{Closed, Next, Outcome};
+use crate::handler::{Closed, Next};
 use crate::kind::{Kind, TypeFacts};
 use crate::readiness::{Interest, Readiness};
 
@@ -111,11 +111,7 @@ impl<T> Io<T> {
     /// # }
     /// ```
     #[inline]
-    pub fn try_io<R>(
-        &mut self,
-        interest: Interest,
-        operation: impl FnOnce(&mut T) -> io::Result<R>,
-    ) -> io::Result<R> {
+    pub fn try_io<R>(&mut self, interest: Interest, operation: impl FnOnce(&mut T) -> io::Result<R>) -> io::Result<R> {
         self.expect_ready(interest)?;
         let result = operation(&mut self.source);
         if let Err(error) = &result {
@@ -135,32 +131,30 @@ impl<T> Io<T> {
         }
     }
 
-    /// Ends a call of the handler, and says what is left for the next.
+    /// What is left for the next call: the levels that have not been disproved.
+    #[inline]
+    pub(crate) const fn left(&self) -> Readiness {
+        self.readiness.without(Readiness::ANNOUNCEMENTS)
+    }
+
+    /// What is left after a call with any other result than [`Next::Keep`], or why the registration ends.
     ///
-    /// - `Ok`: what was not disproved is still so.
     /// - `Interrupted`: as if the call had not been: everything is still so.
     /// - `WouldBlock`: nothing more for now. Where this `Io` has not met one, the operation went past it, and what the
     ///   handler was called for is over.
-    #[inline]
-    pub(crate) fn end(&mut self, began_with: Readiness, result: io::Result<Next>) -> Outcome {
-        match result {
-            Ok(Next::Keep) => Outcome::Keep(self.readiness.without(Readiness::ANNOUNCEMENTS)),
-            Ok(Next::Remove) => Outcome::Close(Closed::ByHandler),
-            Err(error) => self.end_with_error(began_with, error),
-        }
-    }
-
     #[cold]
-    fn end_with_error(&mut self, began_with: Readiness, error: io::Error) -> Outcome {
-        match error.kind() {
-            ErrorKind::Interrupted => return Outcome::Keep(began_with),
-            ErrorKind::WouldBlock => {}
-            _ => return Outcome::Close(Closed::Failed(error)),
+    pub(crate) fn end(&mut self, began_with: Readiness, result: io::Result<Next>) -> Result<Readiness, Closed> {
+        match result {
+            Ok(Next::Keep) => {}
+            Ok(Next::Remove) => return Err(Closed::ByHandler),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => return Ok(began_with),
+                ErrorKind::WouldBlock if self.met_would_block || self.always_ready => {}
+                ErrorKind::WouldBlock => self.clear(Interest::READABLE | Interest::WRITABLE),
+                _ => return Err(Closed::Failed(error)),
+            },
         }
-        if !self.met_would_block && !self.always_ready {
-            self.clear(Interest::READABLE | Interest::WRITABLE);
-        }
-        Outcome::Keep(self.readiness.without(Readiness::ANNOUNCEMENTS))
+        Ok(self.left())
     }
 
     #[cold]

@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::panic::Location;
 
 use crate::kind::Kind;
-use crate::ready::Priority;
 use crate::readiness::{Interest, Readiness};
+use crate::ready::Priority;
 use crate::slots::Key;
 
 /// Counters since the reactor was built. Each wraps around, after centuries.

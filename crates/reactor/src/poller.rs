@@ -2,7 +2,7 @@
 //!
 //! mio owns the epoll fd and speaks `epoll_ctl`, always edge-triggered. The wait goes to the same fd through rustix,
 //! which hands out the event bits as the kernel gives them: mio's accessors fold priority into readable, and take six
-//! tests where two shifts do (docs/decisions/0001).
+//! tests where none is needed (docs/decisions/0001).
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
@@ -63,18 +63,20 @@ impl Poller {
             return self.add(fd, key, interest).map(drop);
         }
         let Some(interest) = to_mio(interest) else { return self.remove(fd) };
-        self.poll
-            .registry()
-            .reregister(&mut SourceFd(&fd), to_mio_token(key), interest)
-            .map_err(|source| Error::Os { call: "epoll_ctl(MOD)", fd, source })
+        self.poll.registry().reregister(&mut SourceFd(&fd), to_mio_token(key), interest).map_err(|source| Error::Os {
+            call: "epoll_ctl(MOD)",
+            fd,
+            source,
+        })
     }
 
     /// Ends the watch of `fd`, which must still be open: a duplicate of it would go on reporting otherwise.
     pub(crate) fn remove(&self, fd: RawFd) -> Result<(), Error> {
-        self.poll
-            .registry()
-            .deregister(&mut SourceFd(&fd))
-            .map_err(|source| Error::Os { call: "epoll_ctl(DEL)", fd, source })
+        self.poll.registry().deregister(&mut SourceFd(&fd)).map_err(|source| Error::Os {
+            call: "epoll_ctl(DEL)",
+            fd,
+            source,
+        })
     }
 
     /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
@@ -106,7 +108,7 @@ impl Events {
     pub(crate) fn pop(&mut self) -> Option<(Key, Readiness)> {
         let event = self.list.get(self.next)?;
         self.next += 1;
-        Some((Key::from_token(event.data.u64()), to_readiness(event.flags)))
+        Some((Key::from_token(event.data.u64()), Readiness::from_kernel(event.flags)))
     }
 
     /// Whether events are left, because a panic came between.
@@ -145,44 +147,9 @@ fn to_mio(interest: Interest) -> Option<mio::Interest> {
     .reduce(|all, more| all | more)
 }
 
-/// The first four facts have epoll's own bits; RDHUP and HUP are moved to where both directions have their own.
-#[inline]
-fn to_readiness(flags: epoll::EventFlags) -> Readiness {
-    const _: () = assert!(epoll::EventFlags::IN.bits() == Readiness::READABLE.bits() as u32);
-    const _: () = assert!(epoll::EventFlags::PRI.bits() == Readiness::PRIORITY.bits() as u32);
-    const _: () = assert!(epoll::EventFlags::OUT.bits() == Readiness::WRITABLE.bits() as u32);
-    const _: () = assert!(epoll::EventFlags::ERR.bits() == Readiness::ERROR.bits() as u32);
-    const _: () = assert!(epoll::EventFlags::HUP.bits() == Readiness::READ_CLOSED.bits() as u32);
-    const _: () = assert!(epoll::EventFlags::HUP.bits() << 1 == Readiness::WRITE_CLOSED.bits() as u32);
-    const _: () = assert!(epoll::EventFlags::RDHUP.bits() >> 9 == Readiness::READ_CLOSED.bits() as u32);
-    let bits = flags.bits();
-    let hung_up = bits & epoll::EventFlags::HUP.bits();
-    let read_closed = (bits & epoll::EventFlags::RDHUP.bits()) >> 9;
-    Readiness::from_bits(((bits & 0x1f) | hung_up << 1 | read_closed) as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernels_bits_are_told_apart_as_seven_facts() {
-        use epoll::EventFlags as Epoll;
-        let both_closed = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
-        for (flags, facts) in [
-            (Epoll::IN, Readiness::READABLE),
-            (Epoll::PRI, Readiness::PRIORITY),
-            (Epoll::OUT, Readiness::WRITABLE),
-            (Epoll::ERR, Readiness::ERROR),
-            (Epoll::HUP, both_closed),
-            (Epoll::RDHUP, Readiness::READ_CLOSED),
-            (Epoll::IN | Epoll::RDHUP, Readiness::READABLE | Readiness::READ_CLOSED),
-            (Epoll::OUT | Epoll::ERR | Epoll::HUP, Readiness::WRITABLE | Readiness::ERROR | both_closed),
-            (Epoll::empty(), Readiness::EMPTY),
-        ] {
-            assert_eq!(to_readiness(flags), facts, "{flags:?}");
-        }
-    }
 
     #[test]
     fn a_wait_without_an_end_takes_any_duration() {

@@ -4,13 +4,12 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use crate::context::Context;
 use crate::error::Error;
 use crate::hooks::Place;
 use crate::poller::{Events, Poller};
 use crate::ready::Shares;
-use crate::registry::{Deferred, Registry};
-use crate::supervise::{Label, PanicPolicy, Supervision, supervise};
+use crate::registry::Registry;
+use crate::supervise::{PanicPolicy, Supervision};
 
 /// An event loop for one thread, whose callbacks share a state `S`.
 ///
@@ -110,39 +109,20 @@ impl<S> Reactor<S> {
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.registry.metrics.calls;
-        let shares = if self.registry.has_priorities() {
-            while let Some((key, facts)) = self.events.pop() {
-                self.registry.collect(key, facts);
-            }
-            self.registry.ready.shares(self.calls_per_turn_max)
-        } else {
-            // Counted first: what these events leave ready is next turn's.
-            let left_from_last_turn = self.registry.ready.shares(self.calls_per_turn_max);
-            while let Some((key, facts)) = self.events.pop() {
-                self.registry.deliver(key, facts, state);
-            }
-            left_from_last_turn
-        };
-        if shares != Shares::NONE {
+        if self.registry.has_priorities() {
+            self.registry.collect_all(&mut self.events);
+        }
+        // Divided first: what a delivery leaves ready is next turn's.
+        let shares = self.registry.ready.shares(self.calls_per_turn_max);
+        self.registry.deliver_all(&mut self.events, state);
+        if let Some(shares) = shares {
             self.registry.run_ready(shares, state);
         }
         (self.registry.metrics.calls - before) as usize
     }
 
     fn run_deferred(&mut self, state: &mut S) -> usize {
-        let count = self.registry.deferred.len();
-        for _ in 0..count {
-            let Some(Deferred { task, origin }) = self.registry.deferred.pop_front() else { break };
-            let mut cx = Context::new(state, &mut self.registry);
-            if cx.registry.supervision.is_active() {
-                // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
-                let _ = supervise(&mut cx, Label { name: task.type_name(), origin }, |cx| task.run(cx));
-            } else {
-                task.run(&mut cx);
-            }
-        }
-        self.registry.metrics.deferred += count as u64;
-        count
+        if self.registry.deferred.is_empty() { 0 } else { self.registry.run_deferred(state) }
     }
 
     fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {

@@ -14,27 +14,37 @@
 //! | error | announcement | `EPOLLERR` |
 //! | timeout | announcement | none: the reactor's own |
 
+//!
+//! The bits are those of `epoll_event.events`, so that an event of the kernel is a `Readiness` as it stands. A hang-up
+//! (`EPOLLHUP`) is one bit there and ends both directions: it is part of two facts.
+
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
+
+use rustix::event::epoll::EventFlags;
 
 /// The facts known of a source: what it can do, what has ended, what has happened.
 ///
 /// A handler reads it from [`Context::readiness`](crate::Context::readiness), which tells why it is called. The facts
 /// are independent of each other: a hung-up peer can leave bytes to read, and a source can be readable and writable in
 /// one call.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Readiness(u8);
+#[derive(Clone, Copy, Default)]
+pub struct Readiness(u16);
 
 impl Readiness {
     /// No fact at all.
     pub const EMPTY: Self = Self(0);
-    pub(crate) const READABLE: Self = Self(0x01);
-    pub(crate) const PRIORITY: Self = Self(0x02);
-    pub(crate) const WRITABLE: Self = Self(0x04);
-    pub(crate) const ERROR: Self = Self(0x08);
-    pub(crate) const READ_CLOSED: Self = Self(0x10);
-    pub(crate) const WRITE_CLOSED: Self = Self(0x20);
-    pub(crate) const TIMEOUT: Self = Self(0x40);
+    pub(crate) const READABLE: Self = Self::from_kernel(EventFlags::IN);
+    pub(crate) const PRIORITY: Self = Self::from_kernel(EventFlags::PRI);
+    pub(crate) const WRITABLE: Self = Self::from_kernel(EventFlags::OUT);
+    pub(crate) const ERROR: Self = Self::from_kernel(EventFlags::ERR);
+    const HUNG_UP: u16 = EventFlags::HUP.bits() as u16;
+    pub(crate) const READ_CLOSED: Self = Self(EventFlags::RDHUP.bits() as u16 | Self::HUNG_UP);
+    /// Of the kernel's bits `EPOLLHUP` alone; the other is ours, for the write end of a pipe.
+    pub(crate) const WRITE_CLOSED: Self = Self(0x0800 | Self::HUNG_UP);
+    pub(crate) const TIMEOUT: Self = Self(0x4000);
+    /// Not a fact: what a call gives when it ended its registration.
+    pub(crate) const ENDED: Self = Self(0x8000);
     /// The facts that are delivered once for each report.
     pub(crate) const ANNOUNCEMENTS: Self = Self(Self::PRIORITY.0 | Self::ERROR.0 | Self::TIMEOUT.0);
 
@@ -48,15 +58,10 @@ impl Readiness {
         (Self::TIMEOUT, "timeout"),
     ];
 
-    /// Builds a set from bits that already are in this layout.
+    /// The facts of an event. Of the kernel's bits we ask for none above `EPOLLRDHUP`, so half of them are enough.
     #[inline]
-    pub(crate) const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    #[inline]
-    pub(crate) const fn bits(self) -> u8 {
-        self.0
+    pub(crate) const fn from_kernel(flags: EventFlags) -> Self {
+        Self(flags.bits() as u16)
     }
 
     /// There is something to read, or to accept, or an end of stream to find.
@@ -118,6 +123,15 @@ impl Readiness {
     }
 }
 
+/// Two are equal if they state the same facts.
+impl PartialEq for Readiness {
+    fn eq(&self, other: &Self) -> bool {
+        Self::NAMES.iter().all(|(fact, _)| self.intersects(*fact) == other.intersects(*fact))
+    }
+}
+
+impl Eq for Readiness {}
+
 impl BitOr for Readiness {
     type Output = Self;
 
@@ -161,11 +175,12 @@ impl Interest {
     /// Nothing: the registration stays, its handler rests.
     pub const NONE: Self = Self(0);
     /// To read, to accept, or to learn that the peer has ended its direction.
-    pub const READABLE: Self = Self(Readiness::READABLE.0);
+    pub const READABLE: Self = Self(Readiness::READABLE.0 as u8);
     /// To write, to learn that a connect has finished, or that nobody will read what is written.
-    pub const WRITABLE: Self = Self(Readiness::WRITABLE.0);
+    pub const WRITABLE: Self = Self(Readiness::WRITABLE.0 as u8);
     /// Urgent data and other exceptional states (`EPOLLPRI`).
-    pub const PRIORITY: Self = Self(Readiness::PRIORITY.0);
+    pub const PRIORITY: Self = Self(Readiness::PRIORITY.0 as u8);
+    const ALL: Self = Self(Self::READABLE.0 | Self::WRITABLE.0 | Self::PRIORITY.0);
 
     /// Whether every part of `other` is wanted.
     #[inline]
@@ -189,35 +204,29 @@ impl Interest {
     /// The facts for which a handler with this interest is called.
     #[inline]
     pub(crate) const fn facts(self) -> Readiness {
-        const BY_INTEREST: [u8; 8] = {
-            let mut table = [0; 8];
-            let mut interest = 1;
-            while interest < table.len() {
-                let mut facts = interest as u8 | Readiness::ERROR.0;
-                if Interest(interest as u8).contains(Interest::READABLE) {
-                    facts |= Readiness::READ_CLOSED.0;
-                }
-                if Interest(interest as u8).contains(Interest::WRITABLE) {
-                    facts |= Readiness::WRITE_CLOSED.0;
-                }
-                table[interest] = facts;
-                interest += 1;
-            }
-            table
-        };
-        Readiness(BY_INTEREST[(self.0 & 7) as usize])
+        let mut facts = self.levels().0;
+        if self.contains(Self::READABLE) {
+            facts |= Readiness::READ_CLOSED.0;
+        }
+        if self.contains(Self::WRITABLE) {
+            facts |= Readiness::WRITE_CLOSED.0;
+        }
+        if !self.is_none() {
+            facts |= Readiness::ERROR.0;
+        }
+        Readiness(facts)
     }
 
     /// The facts that an operation in these directions disproves when it would block.
     #[inline]
     pub(crate) const fn levels(self) -> Readiness {
-        Readiness(self.0)
+        Readiness(self.0 as u16)
     }
 
     /// The interest whose [`facts`](Self::facts) these are.
     #[inline]
     pub(crate) const fn of_facts(facts: Readiness) -> Self {
-        Self(facts.0 & 7)
+        Self(facts.0 as u8 & Self::ALL.0)
     }
 }
 
@@ -277,15 +286,39 @@ mod tests {
 
     #[test]
     fn an_interest_is_recovered_from_its_facts() {
-        for bits in 0..8 {
-            assert_eq!(Interest::of_facts(Interest(bits).facts()), Interest(bits));
+        for interest in [Interest::NONE, Interest::PRIORITY, Interest::READABLE | Interest::WRITABLE, Interest::ALL] {
+            assert_eq!(Interest::of_facts(interest.facts()), interest);
         }
     }
 
     #[test]
+    fn the_kernels_bits_are_told_apart_as_seven_facts() {
+        for (flags, facts) in [
+            (EventFlags::IN, "readable"),
+            (EventFlags::PRI, "priority"),
+            (EventFlags::OUT, "writable"),
+            (EventFlags::ERR, "error"),
+            (EventFlags::RDHUP, "read-closed"),
+            (EventFlags::HUP, "read-closed+write-closed"),
+            (EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP, "readable+writable+read-closed"),
+            (EventFlags::empty(), "none"),
+        ] {
+            assert_eq!(Readiness::from_kernel(flags).to_string(), facts);
+        }
+        assert_eq!(Readiness::TIMEOUT.to_string(), "timeout");
+    }
+
+    #[test]
+    fn facts_are_equal_however_the_kernel_put_them() {
+        let half_closed_twice = Readiness::from_kernel(EventFlags::RDHUP) | Readiness(0x0800);
+        assert_eq!(half_closed_twice, Readiness::from_kernel(EventFlags::HUP));
+        assert_ne!(half_closed_twice, Readiness::READABLE);
+    }
+
+    #[test]
     fn facts_and_interests_are_shown_by_name() {
-        assert_eq!((Readiness::READABLE | Readiness::READ_CLOSED).to_string(), "readable+read-closed");
-        assert_eq!(Readiness::EMPTY.to_string(), "none");
+        assert_eq!(format!("{:?}", Readiness::READABLE), "Readiness(readable)");
+        assert_eq!(Interest::NONE.to_string(), "none");
         assert_eq!((Interest::READABLE | Interest::WRITABLE).to_string(), "read+write");
     }
 }

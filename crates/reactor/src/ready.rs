@@ -40,7 +40,6 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    pub(crate) const NONE: Self = Self { high: 0, normal: 0, low: 0 };
     /// Below this budget an eighth of it is nothing.
     pub(crate) const BUDGET_MIN: usize = 8;
 
@@ -63,26 +62,32 @@ pub(crate) struct ReadyQueue {
     high: VecDeque<Key>,
     normal: VecDeque<Key>,
     low: VecDeque<Key>,
+    /// Of all three, so that the empty queue, which is the usual one, is seen at a glance.
+    len: usize,
 }
 
 impl ReadyQueue {
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.normal.is_empty() && self.high.is_empty() && self.low.is_empty()
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    #[inline]
     pub(crate) fn push(&mut self, priority: Priority, key: Key) {
         self.of(priority).push_back(key);
+        self.len += 1;
     }
 
-    #[inline]
     pub(crate) fn pop(&mut self, priority: Priority) -> Option<Key> {
-        self.of(priority).pop_front()
+        let key = self.of(priority).pop_front()?;
+        self.len -= 1;
+        Some(key)
     }
 
-    pub(crate) fn shares(&self, budget: usize) -> Shares {
-        Shares::of(budget, Shares { high: self.high.len(), normal: self.normal.len(), low: self.low.len() })
+    /// How `budget` calls are to be divided among the sources that are here now; `None` if there are none.
+    #[inline]
+    pub(crate) fn shares(&self, budget: usize) -> Option<Shares> {
+        let (high, normal, low) = (self.high.len(), self.normal.len(), self.low.len());
+        (!self.is_empty()).then(|| Shares::of(budget, Shares { high, normal, low }))
     }
 
     const fn of(&mut self, priority: Priority) -> &mut VecDeque<Key> {

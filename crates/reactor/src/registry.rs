@@ -27,7 +27,7 @@ use crate::metrics::{Metrics, Registration};
 use crate::poller::{Poller, Watch};
 use crate::readiness::{Interest, Readiness};
 use crate::ready::{Priority, ReadyQueue};
-use crate::slots::{Key, Slots};
+use crate::slots::{Blank, Key, Slots};
 use crate::supervise::{Label, Supervision};
 
 /// So many events in a row that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
@@ -57,6 +57,26 @@ pub(crate) struct Slot<S> {
     kind: Kind,
 }
 
+impl<S> Blank for Slot<S> {
+    fn blank() -> Self {
+        Self {
+            entry: None,
+            origin: Location::caller(),
+            calls: 0,
+            fd: -1,
+            wanted: Readiness::EMPTY,
+            ready: Readiness::EMPTY,
+            armed: Interest::NONE,
+            vain_wakes: 0,
+            priority: Priority::Normal,
+            queued: false,
+            always_ready: false,
+            background: false,
+            kind: Kind::Anonymous,
+        }
+    }
+}
+
 /// Something deferred, and where, if the user did it.
 pub(crate) struct Deferred<S> {
     pub(crate) task: Box<dyn Task<S>>,
@@ -77,6 +97,8 @@ pub struct Registry<S> {
     pub(crate) supervision: Supervision,
     pub(crate) metrics: Metrics,
     pub(crate) stopping: bool,
+    /// Why the registration whose handler has just run ends, if it does.
+    pub(crate) end_of_running: Option<Closed>,
     /// How many sources have another priority than normal.
     pub(crate) prioritised: usize,
     /// How many sources and idle hooks keep `run` alive.
@@ -97,6 +119,7 @@ impl<S> Registry<S> {
             supervision,
             metrics: Metrics::default(),
             stopping: false,
+            end_of_running: None,
             prioritised: 0,
             foreground: 0,
             names: HashMap::new(),
@@ -215,19 +238,14 @@ impl<S> Registry<S> {
         let always_ready = self.poller.add(raw_fd, key, armed)? == Watch::Refused;
         self.metrics.kernel_updates += 1;
         let slot = Slot {
-            entry: None,
             origin,
-            calls: 0,
             fd: raw_fd,
             wanted: interest.facts(),
             ready: if always_ready { Readiness::READABLE | Readiness::WRITABLE } else { Readiness::EMPTY },
             armed: if always_ready { Interest::NONE } else { armed },
-            vain_wakes: 0,
-            priority: Priority::Normal,
-            queued: false,
             always_ready,
-            background: false,
             kind,
+            ..Slot::blank()
         };
         let slot = self.sources.insert(slot).and_then(|key| self.sources.get_mut(key)).ok_or(full)?;
         self.foreground += 1;
@@ -489,7 +507,7 @@ impl<S> Registry<S> {
     }
 
     /// Queues a source that is not running, not queued, and ready for what is wanted.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn enqueue_if_ready(&mut self, key: Key) {
         let Some(slot) = self.sources.get_mut(key) else { return };
         if slot.entry.is_some() && !slot.queued && slot.ready.intersects(slot.wanted) {

@@ -14,28 +14,41 @@ use std::fmt;
 /// [`Error::StaleKey`](crate::Error::StaleKey), also when the registration's place has been used again since. A key is
 /// meaningful to the [`Registry`](crate::Registry) that issued it, and to no other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    index: u32,
-    generation: u32,
-}
+pub struct Key(
+    /// The generation above the index, as the kernel carries it: comparing two keys is one instruction.
+    u64,
+);
 
 impl Key {
     /// A key that no registration has: stale from the beginning, everywhere.
     ///
     /// For a place that is filled later, and what [`Context::key`](crate::Context::key) gives in callbacks that do not
     /// belong to a source.
-    pub const NULL: Self = Self { index: u32::MAX, generation: u32::MAX };
+    pub const NULL: Self = Self(u64::MAX);
 
-    /// The key in one word, for the kernel to carry.
-    #[inline]
-    pub(crate) const fn to_token(self) -> u64 {
-        (self.generation as u64) << 32 | self.index as u64
+    const fn new(index: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | index as u64)
     }
 
-    /// The key that [`to_token`](Self::to_token) packed.
+    #[inline]
+    const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The key as a word, for the kernel to carry.
+    #[inline]
+    pub(crate) const fn to_token(self) -> u64 {
+        self.0
+    }
+
+    /// The key that [`to_token`](Self::to_token) made a word of.
     #[inline]
     pub(crate) const fn from_token(token: u64) -> Self {
-        Self { index: token as u32, generation: (token >> 32) as u32 }
+        Self(token)
     }
 }
 
@@ -48,7 +61,7 @@ impl fmt::Debug for Key {
 /// `7v2`: place 7, second generation.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}v{}", self.index, self.generation)
+        write!(f, "{}v{}", self.index(), self.generation())
     }
 }
 
@@ -57,10 +70,18 @@ const NO_CELL: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Cell<V> {
-    generation: u32,
-    /// The next vacant cell, while this one is vacant.
-    next_free: u32,
-    value: Option<V>,
+    /// The key of the value. While there is none: the generation of the next one, above the index of the next vacant
+    /// cell. No key with that generation has been issued for this cell, so none can fit by chance.
+    key: Key,
+    /// A blank while the cell is vacant.
+    value: V,
+}
+
+/// A value that has a blank: what a vacant cell holds.
+///
+/// That the key fits says that there is a value; an `Option` would have the hot path ask a second time.
+pub(crate) trait Blank {
+    fn blank() -> Self;
 }
 
 /// An arena of `V`. Insert, look up and remove in O(1); no allocation but the growth of the arena.
@@ -69,13 +90,13 @@ struct Cell<V> {
 #[derive(Debug)]
 pub(crate) struct Slots<V, const GENERATION_MAX: u32 = { u32::MAX }> {
     cells: Vec<Cell<V>>,
-    /// INVARIANT (free list): starting here and following `next_free`, every vacant cell that is not retired is met
-    /// exactly once. Kept by `insert` and `remove`, checked by `verify`. Last in, first out: a warm cell is reused.
+    /// INVARIANT (free list): starting here, every vacant cell that is not retired is met exactly once. Kept by `insert`
+    /// and `remove`, checked by `verify`. Last in, first out: a warm cell is reused.
     free_head: u32,
     len: usize,
 }
 
-impl<V, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
+impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     const FIRST_GENERATION: u32 = 1;
 
     pub(crate) const fn new() -> Self {
@@ -90,10 +111,10 @@ impl<V, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// The key that the next [`insert`](Self::insert) will give, or `None` if the arena cannot grow any more.
     pub(crate) fn next_key(&self) -> Option<Key> {
         match self.cells.get(self.free_head as usize) {
-            Some(cell) => Some(Key { index: self.free_head, generation: cell.generation }),
+            Some(cell) => Some(Key::new(self.free_head, cell.key.generation())),
             None => {
                 let index = u32::try_from(self.cells.len()).ok().filter(|index| *index != NO_CELL)?;
-                Some(Key { index, generation: Self::FIRST_GENERATION })
+                Some(Key::new(index, Self::FIRST_GENERATION))
             }
         }
     }
@@ -102,12 +123,13 @@ impl<V, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// `None` too.
     pub(crate) fn insert(&mut self, value: V) -> Option<Key> {
         let key = self.next_key()?;
-        match self.cells.get_mut(key.index as usize) {
+        let filled = Cell { key, value };
+        match self.cells.get_mut(key.index() as usize) {
             Some(cell) => {
-                self.free_head = cell.next_free;
-                cell.value = Some(value);
+                self.free_head = cell.key.index();
+                *cell = filled;
             }
-            None => self.cells.push(Cell { generation: key.generation, next_free: NO_CELL, value: Some(value) }),
+            None => self.cells.push(filled),
         }
         self.len += 1;
         Some(key)
@@ -115,38 +137,38 @@ impl<V, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
 
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&V> {
-        match self.cells.get(key.index as usize) {
-            Some(cell) if cell.generation == key.generation => cell.value.as_ref(),
+        match self.cells.get(key.index() as usize) {
+            Some(cell) if cell.key == key => Some(&cell.value),
             _ => None,
         }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
-        match self.cells.get_mut(key.index as usize) {
-            Some(cell) if cell.generation == key.generation => cell.value.as_mut(),
+        match self.cells.get_mut(key.index() as usize) {
+            Some(cell) if cell.key == key => Some(&mut cell.value),
             _ => None,
         }
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
-        let cell = self.cells.get_mut(key.index as usize).filter(|cell| cell.generation == key.generation)?;
-        let value = cell.value.take()?;
+        let cell = self.cells.get_mut(key.index() as usize).filter(|cell| cell.key == key)?;
+        let value = std::mem::replace(&mut cell.value, V::blank());
         self.len -= 1;
-        if cell.generation < GENERATION_MAX {
-            cell.generation += 1;
-            cell.next_free = self.free_head;
-            self.free_head = key.index;
+        if key.generation() < GENERATION_MAX {
+            cell.key = Key::new(self.free_head, key.generation() + 1);
+            self.free_head = key.index();
+        } else {
+            cell.key = Key::NULL; // retired
         }
         Some(value)
     }
 
     /// Every value with its key, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &V)> {
-        self.cells.iter().zip(0..).filter_map(|(cell, index)| {
-            let key = Key { index, generation: cell.generation };
-            cell.value.as_ref().map(|value| (key, value))
-        })
+        // A vacant cell has the index of another cell, or of none, in its key.
+        let cells = self.cells.iter().zip(0..).filter(|(cell, place)| cell.key.index() == *place);
+        cells.map(|(cell, _)| (cell.key, &cell.value))
     }
 }
 
@@ -156,7 +178,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    impl<V, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
+    impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         #[track_caller]
         fn verify(&self) {
             let mut free = vec![false; self.cells.len()];
@@ -164,15 +186,21 @@ mod tests {
             while at != NO_CELL {
                 let seen = std::mem::replace(&mut free[at as usize], true);
                 assert!(!seen, "cell {at} is on the free list twice");
-                at = self.cells[at as usize].next_free;
+                at = self.cells[at as usize].key.index();
             }
-            for (cell, free) in self.cells.iter().zip(free) {
-                let retired = cell.value.is_none() && cell.generation == GENERATION_MAX && !free;
-                assert_eq!(cell.value.is_none(), free || retired);
+            for (place, (cell, free)) in self.cells.iter().zip(free).enumerate() {
+                let filled = cell.key.index() as usize == place;
+                let retired = cell.key == Key::NULL;
+                assert_eq!([filled, free, retired].into_iter().filter(|state| *state).count(), 1, "cell {place}");
             }
-            assert_eq!(self.len, self.cells.iter().filter(|cell| cell.value.is_some()).count());
+            assert_eq!(self.len, self.iter().count());
         }
     }
+
+    macro_rules! blank_is_zero {
+        ($($number:ty),*) => { $(impl Blank for $number { fn blank() -> Self { 0 } })* };
+    }
+    blank_is_zero!(u8, u32, usize);
 
     proptest! {
         /// Against a map from every key ever issued; three generations a cell, so that cells end their lives.
@@ -207,7 +235,9 @@ mod tests {
     }
 
     fn in_order_of_place(model: &BTreeMap<Key, usize>) -> impl Iterator<Item = (Key, usize)> {
-        model.iter().map(|(key, value)| (*key, *value))
+        let mut values: Vec<_> = model.iter().map(|(key, value)| (*key, *value)).collect();
+        values.sort_by_key(|(key, _)| key.index());
+        values.into_iter()
     }
 
     #[test]
@@ -216,7 +246,7 @@ mod tests {
         let mut last = Key::NULL;
         for value in 0..70_000 {
             let key = slots.insert(value).unwrap();
-            assert_eq!(key.index, 0);
+            assert_eq!(key.index(), 0);
             assert_ne!(key, last);
             assert_eq!(slots.get(last), None);
             assert_eq!(slots.remove(key), Some(value));
@@ -227,8 +257,9 @@ mod tests {
 
     #[test]
     fn a_key_survives_its_way_through_the_kernel() {
-        for key in [Key { index: 0, generation: 1 }, Key { index: 0xdead_beef, generation: 0x8000_0001 }, Key::NULL] {
-            assert_eq!(Key::from_token(key.to_token()), key);
+        for (index, generation) in [(0, 1), (0xdead_beef, 0x8000_0001), (u32::MAX, u32::MAX)] {
+            let key = Key::from_token(Key::new(index, generation).to_token());
+            assert_eq!((key.index(), key.generation()), (index, generation));
         }
     }
 

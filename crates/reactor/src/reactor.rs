@@ -1,6 +1,7 @@
 //! The reactor: a registry that runs.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ impl<S> Reactor<S> {
     }
 
     /// A reactor with limits and policies of your own.
-    pub const fn builder() -> Builder {
+    pub const fn builder() -> Builder<S> {
         Builder::new()
     }
 
@@ -171,25 +172,26 @@ impl<S> Drop for Turn<'_, S> {
 /// use reactor::{PanicPolicy, Reactor};
 ///
 /// # fn main() -> Result<(), reactor::Error> {
-/// let reactor = Reactor::<()>::builder()
+/// let mut reactor = Reactor::builder()
 ///     .registrations_max(10_000)
 ///     .on_panic(PanicPolicy::RemoveHandler)
 ///     .slow_after(Duration::from_millis(50))
 ///     .build()?;
-/// # drop::<Reactor<()>>(reactor);
+/// reactor.run(&mut "any state")?; // nothing is registered: it returns at once
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Builder {
+#[derive(Debug)]
+pub struct Builder<S> {
     registrations_max: usize,
     events_per_turn_max: usize,
     calls_per_turn_max: usize,
     on_panic: PanicPolicy,
     slow_after: Option<Duration>,
+    state: PhantomData<fn(S)>,
 }
 
-impl Builder {
+impl<S> Builder<S> {
     const fn new() -> Self {
         Self {
             registrations_max: usize::MAX,
@@ -197,6 +199,7 @@ impl Builder {
             calls_per_turn_max: 1024,
             on_panic: PanicPolicy::Propagate,
             slow_after: None,
+            state: PhantomData,
         }
     }
 
@@ -251,7 +254,7 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Reactor::new`].
-    pub fn build<S>(self) -> Result<Reactor<S>, Error> {
+    pub fn build(self) -> Result<Reactor<S>, Error> {
         let supervision = Supervision::new(self.on_panic, self.slow_after);
         Ok(Reactor {
             registry: Registry::new(Poller::new()?, supervision, self.registrations_max),

@@ -1,0 +1,97 @@
+//! What cannot be registered comes back with the reason; what is registered can be listed.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use reactor::{Error, Interest, Kind, Next, Priority, Reactor};
+use rustix::fs::OFlags;
+
+use crate::{Result, add_counting_reader, readable, turn_now};
+
+#[test]
+fn an_fd_that_is_registered_already_is_refused_and_the_first_registration_goes_on() -> Result {
+    let (near, mut far) = UnixStream::pair()?;
+    let near = Arc::new(near);
+    let mut reactor = Reactor::<u32>::new()?;
+    reactor.add(Arc::clone(&near), Interest::READABLE, |_, cx| {
+        *cx.state += 1;
+        Ok(Next::Remove)
+    })?;
+    let refused = reactor.add(Arc::clone(&near), Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
+    assert!(matches!(refused.error, Error::AlreadyRegistered { fd } if fd == near.as_raw_fd()));
+    assert!(Arc::ptr_eq(&refused.source, &near), "the source comes back");
+    assert!(refused.to_string().contains(&format!("fd {} is registered already", near.as_raw_fd())));
+    far.write_all(b"x")?;
+    let mut calls = 0;
+    reactor.run(&mut calls)?;
+    assert_eq!(calls, 1);
+    Ok(())
+}
+
+#[test]
+fn what_is_no_fd_to_the_kernel_is_refused_with_the_call_and_the_number() -> Result {
+    // An O_PATH descriptor is none for ioctl(2) and epoll_ctl(2): both answer EBADF.
+    let path = OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits() as i32).open("/")?;
+    let fd = path.as_raw_fd();
+    let mut reactor = Reactor::<()>::new()?;
+    let refused = reactor.add(path, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
+    assert_eq!(refused.to_string(), format!("ioctl(FIONBIO) on fd {fd}: Bad file descriptor (os error 9)"));
+    assert_eq!(refused.source.as_raw_fd(), fd);
+    assert!(reactor.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_full_registry_refuses_and_has_room_again_after_a_removal() -> Result {
+    let mut reactor = Reactor::<Vec<u32>>::builder().registrations_max(2).build()?;
+    let (first, _far) = add_counting_reader(&mut reactor, 0)?;
+    let _second = add_counting_reader(&mut reactor, 0)?;
+    let (near, _far) = UnixStream::pair()?;
+    let fd = near.as_raw_fd();
+    let refused = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
+    assert!(matches!(refused.error, Error::Full { fd: named, registrations_max: 2 } if named == fd));
+    reactor.remove(first)?;
+    reactor.add(refused.source, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    Ok(())
+}
+
+#[test]
+fn everything_registered_is_listed_with_its_fd_kind_interest_name_and_line() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (near, _far) = readable()?;
+    let fd = near.as_raw_fd();
+    let line = line!() + 1;
+    let key = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    let file = reactor.add(File::open("/dev/null")?, Interest::NONE, |_, _| Ok(Next::Keep))?;
+    reactor.set_name(file, "the void")?;
+    reactor.set_priority(file, Priority::Low)?;
+    reactor.set_background(file)?;
+    turn_now(&mut reactor, &mut ());
+    turn_now(&mut reactor, &mut ());
+
+    let list: Vec<_> = reactor.registrations().collect();
+    assert_eq!(list.len(), 2);
+    assert_eq!((list[0].key, list[0].fd, list[0].kind, list[0].calls), (key, fd, Kind::Stream, 2));
+    assert_eq!((list[0].origin.file(), list[0].origin.line()), (file!(), line));
+    assert!(list[0].name.contains("everything_registered_is_listed"), "{}", list[0].name);
+    assert!(list[0].keeps_alive && !list[0].always_ready && list[0].readiness.is_readable());
+    assert_eq!((list[1].name, list[1].kind, list[1].interest), ("the void", Kind::CharDevice, Interest::NONE));
+    assert!(!list[1].keeps_alive && list[1].always_ready);
+    let text = list[1].to_string();
+    assert!(text.contains("the void") && text.contains("low priority, always ready, background"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_source_is_put_into_non_blocking_mode() -> Result {
+    let (near, far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.add(near.try_clone()?, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    assert!(rustix::fs::fcntl_getfl(&near)?.contains(OFlags::NONBLOCK));
+    assert!(!rustix::fs::fcntl_getfl(&far)?.contains(OFlags::NONBLOCK));
+    Ok(())
+}

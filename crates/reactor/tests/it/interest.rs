@@ -1,0 +1,128 @@
+//! Interest is a mask in user space: the kernel hears of a direction once.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use reactor::{Interest, Next, Reactor};
+
+use crate::{Result, add_counting_reader, read_all, turn_now, turn_until};
+
+#[test]
+fn what_arrives_while_nothing_is_wanted_is_delivered_when_it_is_wanted_again() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (key, mut far) = add_counting_reader(&mut reactor, 0)?;
+    let mut calls = vec![0];
+    reactor.set_interest(key, Interest::NONE)?;
+    far.write_all(b"x")?;
+    assert_eq!(turn_now(&mut reactor, &mut calls), 0);
+    let updates = reactor.metrics().kernel_updates;
+    reactor.set_interest(key, Interest::READABLE)?;
+    assert_eq!(turn_now(&mut reactor, &mut calls), 1);
+    assert_eq!(reactor.metrics().kernel_updates, updates);
+    Ok(())
+}
+
+#[test]
+fn the_kernel_hears_of_a_direction_when_it_is_first_wanted_and_not_again() -> Result {
+    let (near, _far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<()>::new()?;
+    let key = reactor.add(near, Interest::READABLE, |near, _| read_all(near).map(|_| Next::Keep))?;
+    assert_eq!(reactor.metrics().kernel_updates, 1);
+    for round in 0..10 {
+        reactor.set_interest(key, Interest::READABLE | Interest::WRITABLE)?;
+        assert_eq!(reactor.metrics().kernel_updates, 2, "round {round}");
+        assert_eq!(turn_now(&mut reactor, &mut ()), 1, "it is writable, round {round}");
+        reactor.set_interest(key, Interest::READABLE)?;
+        assert_eq!(turn_now(&mut reactor, &mut ()), 0);
+        assert_eq!(reactor.interest(key)?, Interest::READABLE);
+    }
+    assert_eq!(reactor.metrics().kernel_updates, 2);
+    Ok(())
+}
+
+#[test]
+fn a_resting_source_that_wakes_the_loop_again_and_again_is_silenced_in_the_kernel() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (key, mut far) = add_counting_reader(&mut reactor, 0)?;
+    let mut calls = vec![0];
+    reactor.set_interest(key, Interest::NONE)?;
+    for _ in 0..100 {
+        far.write_all(b"x")?;
+        turn_now(&mut reactor, &mut calls);
+    }
+    let metrics = reactor.metrics();
+    assert_eq!((metrics.events, metrics.unwanted_events, metrics.kernel_updates), (8, 8, 2));
+    // Wanted again, it is watched again, and nothing that came meanwhile is lost.
+    reactor.set_interest(key, Interest::READABLE)?;
+    turn_until(&mut reactor, &mut calls, |calls| calls[0] == 1);
+    assert_eq!(reactor.metrics().kernel_updates, 3);
+    far.write_all(b"x")?;
+    turn_until(&mut reactor, &mut calls, |calls| calls[0] == 2);
+    Ok(())
+}
+
+#[test]
+fn one_direction_can_be_silenced_while_the_other_is_wanted() -> Result {
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    let key = reactor.add(near, Interest::READABLE, |near, cx| {
+        *cx.state += 1;
+        if cx.readiness().is_readable() { read_all(near).map(|_| Next::Keep) } else { fill(near) }
+    })?;
+    let mut calls = 0;
+    reactor.set_interest(key, Interest::WRITABLE)?;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 1); // fills the socket, which is not writable any more
+    for _ in 0..100 {
+        far.write_all(b"x")?;
+        turn_now(&mut reactor, &mut calls);
+    }
+    assert_eq!((calls, reactor.metrics().unwanted_events), (1, 8));
+    reactor.set_interest(key, Interest::READABLE)?;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 2);
+    Ok(())
+}
+
+fn fill<W: Write>(writer: &mut W) -> std::io::Result<Next> {
+    loop {
+        writer.write(&[0; 4096])?; // WouldBlock ends it
+    }
+}
+
+#[test]
+fn a_handler_that_rests_on_a_hung_up_peer_does_not_spin_the_loop() -> Result {
+    let (near, far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    reactor.add(near, Interest::READABLE, |_, cx| {
+        *cx.state += 1;
+        cx.registry.set_interest(cx.key(), Interest::NONE)?;
+        Ok(Next::Keep)
+    })?;
+    drop(far);
+    let mut calls = 0;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 1);
+    let events = reactor.metrics().events;
+    for _ in 0..100 {
+        assert_eq!(turn_now(&mut reactor, &mut calls), 0);
+    }
+    assert_eq!(reactor.metrics().events, events, "the kernel reports a hang-up once");
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_change_the_interest_of_another() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (sleeper, mut far) = add_counting_reader(&mut reactor, 0)?;
+    reactor.set_interest(sleeper, Interest::NONE)?;
+    far.write_all(b"x")?;
+    let mut calls = vec![0];
+    turn_now(&mut reactor, &mut calls);
+    let (near, mut waker) = UnixStream::pair()?;
+    reactor.add(near, Interest::READABLE, move |near, cx| {
+        read_all(near)?;
+        cx.registry.set_interest(sleeper, Interest::READABLE)?;
+        Ok(Next::Keep)
+    })?;
+    waker.write_all(b"x")?;
+    turn_until(&mut reactor, &mut calls, |calls| calls[0] == 1);
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Level semantics: a handler is called as long as its source is ready and wanted.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use reactor::{Interest, Next, Reactor, Readiness};
+use rustix::net::SendFlags;
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::{Result, readable, tcp_pair, turn_now, turn_until};
+
+#[test]
+fn a_handler_that_reads_a_hundred_of_350_bytes_is_called_for_100_100_100_and_50() -> Result {
+    let (near, mut far) = tcp_pair()?;
+    far.write_all(&[7; 350])?;
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        let n = near.read(&mut [0; 100])?;
+        cx.state.push(n);
+        Ok(Next::Keep)
+    })?;
+    let mut read = Vec::new();
+    turn_until(&mut reactor, &mut read, |read| read.len() == 4);
+    assert_eq!(read, [100, 100, 100, 50]);
+    assert_eq!(turn_now(&mut reactor, &mut read), 0, "the short read has told that there is no more");
+    Ok(())
+}
+
+#[test]
+fn a_writer_that_stays_writable_is_called_once_a_turn() -> Result {
+    let (near, _far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    reactor.add(near, Interest::WRITABLE, |_, cx| {
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    let mut calls = 0;
+    for turn in 1..=5 {
+        reactor.turn(&mut calls, None)?;
+        assert_eq!(calls, turn);
+    }
+    Ok(())
+}
+
+#[test]
+fn read_and_write_that_are_ready_together_come_in_one_call() -> Result {
+    let (near, _far) = readable()?;
+    let mut reactor = Reactor::<Vec<Readiness>>::new()?;
+    reactor.add(near, Interest::READABLE | Interest::WRITABLE, |_, cx| {
+        cx.state.push(cx.readiness());
+        Ok(Next::Remove)
+    })?;
+    let mut calls = Vec::new();
+    reactor.run(&mut calls)?;
+    assert_eq!(calls.len(), 1);
+    assert!(calls[0].is_readable() && calls[0].is_writable());
+    assert!(!calls[0].is_read_closed() && !calls[0].is_write_closed() && !calls[0].is_error());
+    Ok(())
+}
+
+#[test]
+fn a_short_read_of_a_stream_ends_readiness_and_a_full_one_does_not() -> Result {
+    let (near, mut far) = readable()?;
+    far.write_all(b"yz")?;
+    let mut reactor = Reactor::<Vec<bool>>::new()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        near.read_exact(&mut [0; 2])?;
+        cx.state.push(near.readiness().is_readable());
+        assert_eq!(near.read(&mut [0; 2])?, 1);
+        cx.state.push(near.readiness().is_readable());
+        let beyond = near.read(&mut [0; 2]).unwrap_err();
+        assert_eq!(beyond.kind(), ErrorKind::WouldBlock);
+        Ok(Next::Remove)
+    })?;
+    let mut readable = Vec::new();
+    reactor.run(&mut readable)?;
+    assert_eq!(readable, [true, false]);
+    Ok(())
+}
+
+/// A source that reads from a buffer of its own, as TLS does: its short reads mean nothing.
+struct Chunked {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl AsFd for Chunked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Read for Chunked {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            let mut chunk = [0; 64];
+            let n = self.stream.read(&mut chunk)?;
+            self.buffer.extend(&chunk[..n]);
+        }
+        let n = buf.len().min(self.buffer.len()).min(3);
+        buf[..n].copy_from_slice(&self.buffer[..n]);
+        self.buffer.drain(..n);
+        Ok(n)
+    }
+}
+
+#[test]
+fn a_short_read_of_a_source_with_its_own_buffer_ends_nothing() -> Result {
+    let (stream, mut far) = UnixStream::pair()?;
+    far.write_all(b"0123456789")?;
+    let mut reactor = Reactor::<Vec<u8>>::new()?;
+    reactor.add(Chunked { stream, buffer: Vec::new() }, Interest::READABLE, |source, cx| {
+        let mut buf = [0; 8];
+        let n = source.read(&mut buf)?;
+        cx.state.extend(&buf[..n]);
+        Ok(Next::Keep)
+    })?;
+    let mut received = Vec::new();
+    turn_until(&mut reactor, &mut received, |received| received.len() == 10);
+    assert_eq!(received, b"0123456789");
+    Ok(())
+}
+
+#[test]
+fn a_short_read_after_the_peer_has_ended_leaves_the_end_to_be_read() -> Result {
+    let (near, mut far) = tcp_pair()?;
+    far.write_all(b"last")?;
+    far.shutdown(Shutdown::Write)?;
+    // Both have arrived before the reactor looks: there will be no second report.
+    while near.peek(&mut [0; 8])? < 4 {}
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        let n = near.read(&mut [0; 64])?;
+        cx.state.push(n);
+        Ok(if n == 0 { Next::Remove } else { Next::Keep })
+    })?;
+    let mut read = Vec::new();
+    turn_until(&mut reactor, &mut read, |read| read.len() == 2);
+    assert_eq!(read, [4, 0]);
+    Ok(())
+}
+
+/// How many bytes the kernel holds for `stream`, urgent ones and those behind them included: proc_pid_net(5).
+fn received_bytes(stream: &TcpStream) -> Result<usize> {
+    let port = format!(":{:04X}", stream.local_addr()?.port());
+    let peer = format!(":{:04X}", stream.peer_addr()?.port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp")?;
+    for line in table.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if fields[1].ends_with(&port) && fields[2].ends_with(&peer) {
+            let (_, received) = fields[4].split_once(':').ok_or("tx_queue:rx_queue")?;
+            return Ok(usize::from_str_radix(received, 16)?);
+        }
+    }
+    Err("not in the table of connections".into())
+}
+
+#[test]
+fn urgent_data_does_not_hide_what_comes_behind_it() -> Result {
+    let (near, mut far) = tcp_pair()?;
+    far.write_all(b"before")?;
+    rustix::net::send(&far, b"!", SendFlags::OOB)?;
+    far.write_all(b"behind")?;
+    // All of it is there before the reactor looks, so that one report has to do.
+    while received_bytes(&near)? < 13 {}
+    let mut reactor = Reactor::<Vec<u8>>::new()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        let mut buf = [0; 64];
+        let n = near.read(&mut buf)?; // stops at the urgent mark
+        cx.state.extend(&buf[..n]);
+        Ok(Next::Keep)
+    })?;
+    let mut received = Vec::new();
+    turn_until(&mut reactor, &mut received, |received| received.len() == 12);
+    assert_eq!(received, b"beforebehind");
+    Ok(())
+}
+
+#[test]
+fn urgent_data_is_announced_once_to_who_wants_priority() -> Result {
+    let (near, far) = tcp_pair()?;
+    let mut reactor = Reactor::<Vec<Readiness>>::new()?;
+    reactor.add(near, Interest::PRIORITY, |_, cx| {
+        cx.state.push(cx.readiness());
+        Ok(Next::Keep)
+    })?;
+    let mut calls = Vec::new();
+    rustix::net::send(&far, b"!", SendFlags::OOB)?;
+    turn_until(&mut reactor, &mut calls, |calls| !calls.is_empty());
+    assert!(calls[0].is_priority() && !calls[0].is_error());
+    assert_eq!(turn_now(&mut reactor, &mut calls), 0, "nobody can read that it is over");
+    rustix::net::send(&far, b"!", SendFlags::OOB)?;
+    turn_until(&mut reactor, &mut calls, |calls| calls.len() == 2);
+    Ok(())
+}
+
+#[test]
+fn connections_that_are_accepted_one_a_call_are_all_accepted() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let _clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address)).collect::<io::Result<_>>()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    reactor.add(listener, Interest::READABLE, |listener, cx| {
+        listener.try_io(Interest::READABLE, |listener| listener.accept())?;
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    let mut accepted = 0;
+    turn_until(&mut reactor, &mut accepted, |accepted| *accepted == 5);
+    Ok(())
+}
+
+#[test]
+fn a_full_pipe_is_written_again_when_its_reader_has_made_room() -> Result {
+    let (mut reader, writer) = io::pipe()?;
+    let mut reactor = Reactor::<usize>::new()?;
+    reactor.add(writer, Interest::WRITABLE, |writer, cx| {
+        let n = writer.write(&[0; 100_000])?;
+        *cx.state += n;
+        Ok(Next::Keep)
+    })?;
+    let mut written = 0;
+    turn_until(&mut reactor, &mut written, |written| *written > 0);
+    while turn_now(&mut reactor, &mut written) > 0 {}
+    let full = written;
+    reader.read_exact(&mut vec![0; full])?;
+    turn_until(&mut reactor, &mut written, |written| *written > full);
+    Ok(())
+}
+
+/// The facts that a reader and writer of `near` is first called for.
+fn first_facts<T: AsFd + 'static>(near: T, interest: Interest) -> Result<Readiness> {
+    let mut reactor = Reactor::<Readiness>::new()?;
+    reactor.add(near, interest, |_, cx| {
+        *cx.state = cx.readiness();
+        Ok(Next::Remove)
+    })?;
+    let mut facts = Readiness::EMPTY;
+    reactor.run(&mut facts)?;
+    Ok(facts)
+}
+
+#[test]
+fn a_half_closed_peer_is_read_closed_and_not_write_closed() -> Result {
+    let (near, far) = tcp_pair()?;
+    far.shutdown(Shutdown::Write)?;
+    while near.peek(&mut [0; 1])? > 0 {}
+    let facts = first_facts(near, Interest::READABLE | Interest::WRITABLE)?;
+    assert_eq!(facts.to_string(), "readable+writable+read-closed");
+    Ok(())
+}
+
+#[test]
+fn a_reset_is_an_error_and_closes_both_directions() -> Result {
+    let (near, far) = tcp_pair()?;
+    set_socket_linger(&far, Some(std::time::Duration::ZERO))?;
+    drop(far);
+    let facts = first_facts(near, Interest::READABLE)?;
+    assert!(facts.is_error() && facts.is_read_closed() && facts.is_write_closed(), "{facts}");
+    Ok(())
+}
+
+#[test]
+fn a_pipe_without_its_reader_is_write_closed() -> Result {
+    let (reader, writer) = io::pipe()?;
+    drop(reader);
+    let facts = first_facts(writer, Interest::WRITABLE)?;
+    assert!(facts.is_error(), "{facts}");
+    let (reader, writer) = io::pipe()?;
+    drop(reader);
+    let mut reactor = Reactor::<bool>::new()?;
+    reactor.add(writer, Interest::WRITABLE, |writer, cx| {
+        *cx.state = writer.readiness().is_write_closed();
+        Ok(Next::Remove)
+    })?;
+    let mut write_closed = false;
+    reactor.run(&mut write_closed)?;
+    assert!(write_closed);
+    Ok(())
+}
+
+#[test]
+fn what_epoll_refuses_is_always_ready_and_read_to_its_end() -> Result {
+    let mut reactor = Reactor::<Vec<(bool, usize)>>::new()?;
+    for path in [env!("CARGO_MANIFEST_PATH"), "/dev/null"] {
+        reactor.add(File::open(path)?, Interest::READABLE, |file, cx| {
+            let n = file.read(&mut [0; 4096])?;
+            cx.state.push((file.is_always_ready(), n));
+            Ok(if n == 0 { Next::Remove } else { Next::Keep })
+        })?;
+    }
+    let mut reads = Vec::new();
+    reactor.run(&mut reads)?;
+    let length = std::fs::metadata(env!("CARGO_MANIFEST_PATH"))?.len() as usize;
+    assert!(reads.iter().all(|(always_ready, _)| *always_ready));
+    assert_eq!(reads.iter().map(|(_, n)| n).sum::<usize>(), length);
+    assert_eq!(reads.iter().filter(|(_, n)| *n == 0).count(), 2, "two ends");
+    Ok(())
+}
+
+#[test]
+fn an_always_ready_source_rests_while_nothing_is_wanted() -> Result {
+    let mut reactor = Reactor::<u32>::new()?;
+    let key = reactor.add(File::open("/dev/null")?, Interest::NONE, |_, cx| {
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    let mut calls = 0;
+    assert_eq!(turn_now(&mut reactor, &mut calls), 0);
+    reactor.set_interest(key, Interest::READABLE)?;
+    assert_eq!((turn_now(&mut reactor, &mut calls), turn_now(&mut reactor, &mut calls)), (1, 1));
+    reactor.set_interest(key, Interest::NONE)?;
+    assert_eq!(turn_now(&mut reactor, &mut calls), 0);
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! What the reactor promises, on real sources.
+
+mod errors;
+mod interest;
+mod level;
+mod outcome;
+mod panic;
+mod priority;
+mod removal;
+mod turn;
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::{Context, Interest, Io, Key, Next, Reactor};
+
+/// A test that fails by waiting for ever says so instead: no event takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// What handlers note down, to be compared.
+type Log = Rc<RefCell<Vec<String>>>;
+
+/// A connected pair of TCP sockets.
+fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    Ok((near, far))
+}
+
+/// Takes turns until `done`, each of which may wait.
+#[track_caller]
+fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, mut done: impl FnMut(&S) -> bool) {
+    while !done(state) {
+        let calls = reactor.metrics().calls;
+        reactor.turn(state, Some(PATIENCE)).unwrap();
+        assert!(reactor.metrics().calls > calls, "nothing happened: {reactor:#?}");
+    }
+}
+
+/// Takes one turn that does not wait, and gives how many callbacks ran.
+#[track_caller]
+fn turn_now<S>(reactor: &mut Reactor<S>, state: &mut S) -> usize {
+    reactor.turn(state, Some(Duration::ZERO)).unwrap()
+}
+
+/// Registers one end of a pair, with a handler that reads all there is and counts its calls in the state.
+#[track_caller]
+fn add_counting_reader(reactor: &mut Reactor<Vec<u32>>, place: usize) -> Result<(Key, UnixStream)> {
+    let (near, far) = UnixStream::pair()?;
+    let key = reactor.add(near, Interest::READABLE, move |near, cx| {
+        cx.state[place] += 1;
+        read_all(near)?;
+        Ok(Next::Keep)
+    })?;
+    Ok((key, far))
+}
+
+/// Reads until there is no more: `WouldBlock` is not an error here.
+fn read_all<T: Read>(source: &mut Io<T>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match source.read_to_end(&mut bytes) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(bytes),
+    }
+}
+
+/// A handler that writes down its name, and reads nothing.
+fn note<T: 'static>(name: &'static str) -> impl FnMut(&mut Io<T>, &mut Context<'_, Vec<&'static str>>) -> io::Result<Next> {
+    move |_, cx| {
+        cx.state.push(name);
+        Ok(Next::Keep)
+    }
+}
+
+/// A source that has something to read, and the peer that wrote it.
+fn readable() -> io::Result<(UnixStream, UnixStream)> {
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(b"x")?;
+    Ok((near, far))
+}

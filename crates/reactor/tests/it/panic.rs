@@ -1,0 +1,122 @@
+//! A panic in a callback, under both policies, and a callback that holds up the loop.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reactor::{Closed, Context, Handler, Interest, Io, Next, PanicPolicy, Reactor};
+
+use crate::{Log, Result, add_counting_reader, readable, turn_now};
+
+/// Ten readers with something to read, and in their midst one that panics.
+fn readers_and_one_that_panics(policy: PanicPolicy) -> Result<(Reactor<Vec<u32>>, Vec<UnixStream>)> {
+    let mut reactor = Reactor::builder().on_panic(policy).build()?;
+    let mut peers = Vec::new();
+    for place in 0..10 {
+        if place == 5 {
+            let (near, far) = readable()?;
+            peers.push(far);
+            reactor.add(near, Interest::READABLE, |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"))?;
+        }
+        let (_, mut far) = add_counting_reader(&mut reactor, place)?;
+        far.write_all(b"x")?;
+        peers.push(far);
+    }
+    Ok((reactor, peers))
+}
+
+#[test]
+fn a_panic_that_propagates_ends_its_registration_and_leaves_the_others_their_events() -> Result {
+    let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::Propagate)?;
+    let mut calls = vec![0; 10];
+    let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls)));
+    assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"on purpose"));
+    assert_eq!(reactor.len(), 10);
+    assert!(calls.contains(&0), "the panic came before some of the calls");
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!(calls, [1; 10]);
+    Ok(())
+}
+
+#[test]
+fn a_panic_removes_its_handler_alone_where_the_policy_says_so() -> Result {
+    let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::RemoveHandler)?;
+    let mut calls = vec![0; 10];
+    assert_eq!(turn_now(&mut reactor, &mut calls), 11);
+    assert_eq!((calls.as_slice(), reactor.len()), ([1; 10].as_slice(), 10));
+    assert_eq!(reactor.metrics().panics, 1);
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_a_deferred_callback_or_a_hook_is_survived_by_the_same_policies() -> Result {
+    let mut reactor = Reactor::<Vec<&str>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    reactor.defer(|_| panic!("on purpose"));
+    reactor.defer(|cx| cx.state.push("deferred"));
+    reactor.before_wait(|_| panic!("on purpose"));
+    let mut words = Vec::new();
+    turn_now(&mut reactor, &mut words);
+    turn_now(&mut reactor, &mut words);
+    assert_eq!((words, reactor.metrics().panics), (vec!["deferred"], 2));
+
+    let mut reactor = Reactor::<Vec<&str>>::new()?;
+    reactor.defer(|_| panic!("on purpose"));
+    reactor.defer(|cx| cx.state.push("deferred"));
+    let hook = reactor.after_wait(|cx| if cx.state.is_empty() { panic!("on purpose") } else { Ok(Next::Keep) });
+    let mut words = Vec::new();
+    catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut words))).unwrap_err();
+    assert!(reactor.remove_hook(hook).is_err());
+    catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut words))).unwrap_err();
+    assert_eq!(turn_now(&mut reactor, &mut words), 1);
+    assert_eq!(words, ["deferred"]);
+    Ok(())
+}
+
+#[test]
+fn an_object_that_panicked_is_told_so() -> Result {
+    struct Panicking(Log);
+    impl Handler<(), UnixStream> for Panicking {
+        fn ready(&mut self, _: &mut Io<UnixStream>, _: &mut Context<'_, ()>) -> io::Result<Next> {
+            panic!("on {}", "purpose")
+        }
+
+        fn closed(&mut self, reason: Closed, _: &mut Context<'_, ()>) {
+            self.0.borrow_mut().push(format!("{reason:?}"));
+        }
+    }
+    let log = Log::default();
+    let (near, _far) = readable()?;
+    let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    reactor.add_handler(near, Interest::READABLE, Panicking(Rc::clone(&log)))?;
+    reactor.run(&mut ())?;
+    assert_eq!(*log.borrow(), ["Panicked(\"on purpose\")"]);
+    Ok(())
+}
+
+#[test]
+fn a_slow_callback_makes_the_loop_look_closer_and_is_then_reported() -> Result {
+    const SLOW: Duration = Duration::from_millis(2);
+    let mut reactor = Reactor::<()>::builder().slow_after(SLOW).build()?;
+    let busy = |_: &mut Context<'_, ()>| {
+        let began = Instant::now();
+        while began.elapsed() < SLOW {}
+    };
+    reactor.defer(busy);
+    turn_now(&mut reactor, &mut ());
+    assert_eq!((reactor.metrics().slow_calls, reactor.metrics().clock_reads), (0, 2), "only the turn was timed");
+    reactor.defer(busy);
+    turn_now(&mut reactor, &mut ());
+    assert_eq!((reactor.metrics().slow_calls, reactor.metrics().clock_reads), (1, 6));
+    Ok(())
+}
+
+#[test]
+fn without_a_threshold_nothing_is_timed() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.defer(|_| {});
+    turn_now(&mut reactor, &mut ());
+    assert_eq!(reactor.metrics().clock_reads, 0);
+    Ok(())
+}

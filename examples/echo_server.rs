@@ -22,6 +22,9 @@ use tracing_subscriber::EnvFilter;
 const READ_MAX: usize = 64 * 1024;
 /// What is kept for a peer that does not read; then we stop reading from it too.
 const BACKLOG_MAX: usize = 256 * 1024;
+/// How many connections the kernel may hold for us, `/proc/sys/net/core/somaxconn` permitting: bind has asked for 128,
+/// which a burst of clients fills before we have had our turn.
+const QUEUE_MAX: i32 = 4096;
 /// So many connections are accepted in one call.
 const ACCEPTS_PER_CALL_MAX: usize = 64;
 /// After so long we ask again for a file descriptor, if none of ours has been closed meanwhile.
@@ -214,12 +217,14 @@ fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let (listener, address) = match &options.listen {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;
+            rustix::net::listen(&listener, QUEUE_MAX)?;
             let address = listener.local_addr()?.to_string();
             (reactor.add(listener, Interest::READABLE, accept)?, address)
         }
         Address::Unix(path) => {
             let address = format!("unix:{}", path.display());
             let listener = UnixListener::bind(path).map_err(|error| format!("bind {address}: {error}"))?;
+            rustix::net::listen(&listener, QUEUE_MAX)?;
             (reactor.add(listener, Interest::READABLE, accept)?, address)
         }
     };

@@ -1,5 +1,7 @@
 //! What the reactor promises, on real sources.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
 mod errors;
 mod interest;
 mod level;
@@ -72,7 +74,9 @@ fn read_all<T: Read>(source: &mut Io<T>) -> io::Result<Vec<u8>> {
 }
 
 /// A handler that writes down its name, and reads nothing.
-fn note<T: 'static>(name: &'static str) -> impl FnMut(&mut Io<T>, &mut Context<'_, Vec<&'static str>>) -> io::Result<Next> {
+fn note<T: 'static>(
+    name: &'static str,
+) -> impl FnMut(&mut Io<T>, &mut Context<'_, Vec<&'static str>>) -> io::Result<Next> {
     move |_, cx| {
         cx.state.push(name);
         Ok(Next::Keep)

@@ -1,0 +1,135 @@
+//! Allocations, counted: none for an event, one for a registration.
+//!
+//! A program of its own, since it replaces the allocator.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use reactor::{Context, Interest, Next, Priority, Reactor};
+
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// A reactor with one connection that echoes, and its peer.
+fn echo() -> std::result::Result<(Reactor<u64>, UnixStream), Box<dyn std::error::Error>> {
+    let (near, far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<u64>::new()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        let mut buf = [0; 256];
+        let n = near.read(&mut buf)?;
+        near.write_all(&buf[..n])?;
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    Ok((reactor, far))
+}
+
+/// One message there and back.
+fn round_trip(reactor: &mut Reactor<u64>, messages: &mut u64, far: &mut UnixStream) {
+    far.write_all(&[7; 64]).unwrap();
+    let goal = *messages + 1;
+    while *messages < goal {
+        reactor.turn(messages, Some(Duration::from_secs(20))).unwrap();
+    }
+    far.read_exact(&mut [0; 64]).unwrap();
+}
+
+#[test]
+fn a_message_that_is_echoed_allocates_nothing() -> Result {
+    let (mut reactor, mut far) = echo()?;
+    let mut messages = 0;
+    round_trip(&mut reactor, &mut messages, &mut far);
+    let allocated = measure(|| {
+        for _ in 0..1000 {
+            round_trip(&mut reactor, &mut messages, &mut far);
+        }
+    });
+    assert_eq!((messages, allocated.count_total), (1001, 0));
+    Ok(())
+}
+
+#[test]
+fn sources_that_stay_ready_and_priorities_allocate_nothing() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let mut peers = Vec::new();
+    for priority in [Priority::High, Priority::Normal, Priority::Low] {
+        let (near, far) = UnixStream::pair()?;
+        peers.push(far);
+        let key = reactor.add(near, Interest::WRITABLE, |_, cx: &mut Context<'_, u64>| {
+            *cx.state += 1;
+            let interest = cx.registry.interest(cx.key())?;
+            cx.registry.set_interest(cx.key(), Interest::NONE)?;
+            cx.registry.set_interest(cx.key(), interest)?;
+            Ok(Next::Keep)
+        })?;
+        reactor.set_priority(key, priority)?;
+    }
+    let mut calls = 0;
+    reactor.turn(&mut calls, None)?;
+    let allocated = measure(|| {
+        for _ in 0..1000 {
+            reactor.turn(&mut calls, None).unwrap();
+        }
+    });
+    assert_eq!((calls, allocated.count_total), (3003, 0));
+    Ok(())
+}
+
+#[test]
+fn a_registration_allocates_once_and_its_end_gives_that_back() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let mut add = |source| reactor.add(source, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap();
+    let warm: Vec<_> = (0..4).map(|_| add(UnixStream::pair().unwrap().0)).collect();
+    warm.into_iter().for_each(|key| reactor.remove(key).unwrap());
+    let (near, _far) = UnixStream::pair()?;
+    let marker = 7_u64;
+    let allocated = measure(|| {
+        let key = reactor
+            .add(near, Interest::READABLE, move |_, cx| {
+                *cx.state += marker;
+                Ok(Next::Keep)
+            })
+            .unwrap();
+        reactor.remove(key).unwrap();
+    });
+    assert_eq!((allocated.count_total, allocated.count_current), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn deferring_what_captures_nothing_allocates_nothing() -> Result {
+    fn again(cx: &mut Context<'_, u64>) {
+        *cx.state += 1;
+        cx.registry.defer(again);
+    }
+    let mut reactor = Reactor::<u64>::new()?;
+    (0..100).for_each(|_| reactor.defer(again));
+    let mut ran = 0;
+    reactor.turn(&mut ran, None)?;
+    reactor.turn(&mut ran, None)?;
+    let allocated = measure(|| {
+        for _ in 0..10 {
+            reactor.turn(&mut ran, None).unwrap();
+        }
+    });
+    assert_eq!((ran, allocated.count_total), (1200, 0));
+    Ok(())
+}
+
+#[test]
+fn a_deferred_callback_that_captures_allocates_once() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    reactor.defer(|_| {});
+    let captured = 7_u64;
+    let allocated = measure(|| {
+        reactor.defer(move |cx| *cx.state = captured);
+        let mut state = 0;
+        reactor.turn(&mut state, None).unwrap();
+        assert_eq!(state, 7);
+    });
+    assert_eq!((allocated.count_total, allocated.count_current), (1, 0));
+    Ok(())
+}

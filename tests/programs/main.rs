@@ -1,0 +1,7 @@
+//! The examples as programs: started as a user starts them, used by real clients, given bad input.
+
+mod echo_server;
+mod server;
+mod tracer;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

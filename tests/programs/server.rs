@@ -1,0 +1,107 @@
+//! An example that runs as a server for the length of a test.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+use crate::Result;
+
+/// A client that waits longer than this has been forgotten.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where cargo has put the example, seen from this test.
+fn example(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test.parent().and_then(|deps| deps.parent()).ok_or("target/PROFILE/deps")?;
+    let example = profile.join("examples").join(name);
+    if example.exists() {
+        Ok(example)
+    } else {
+        Err(format!("{example:?}: build it by `cargo build --examples`").into())
+    }
+}
+
+/// Runs an example that is expected to end by itself.
+pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<Output> {
+    Ok(Command::new(example(name)?).args(arguments).stdin(Stdio::null()).output()?)
+}
+
+/// A running server, which is killed at the end.
+pub(crate) struct Server {
+    child: Child,
+    _stdout: BufReader<ChildStdout>,
+    /// What its first line said after "listening on".
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(example(name)?);
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// With at most so many open files.
+    pub(crate) fn start_with_open_files_max(name: &str, arguments: &[&str], files: u32) -> Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(example(name)?).args(arguments);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let address = line.trim_end().strip_prefix("listening on ").ok_or_else(|| format!("first line: {line:?}"))?;
+        Ok(Self { child, _stdout: stdout, address: address.to_owned() })
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result {
+        Ok(kill_process(self.pid(), signal)?)
+    }
+
+    /// A connection to it, which loses patience.
+    pub(crate) fn connect(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(self.address.parse::<SocketAddr>()?)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Bytes of its memory that are resident and its own.
+    pub(crate) fn anonymous_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("RssAnon")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// How many files it has open.
+    pub(crate) fn open_files(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is nobody to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Raises the limit of open files as far as it goes, for this process and its children; gives how far that is.
+pub(crate) fn raise_open_files_limit() -> Result<usize> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(maximum.map_or(usize::MAX, |files| files as usize))
+}

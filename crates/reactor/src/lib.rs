@@ -83,3 +83,8 @@ pub use crate::ready::Priority;
 pub use crate::registry::Registry;
 pub use crate::slots::Key;
 pub use crate::supervise::PanicPolicy;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

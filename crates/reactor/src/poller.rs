@@ -4,7 +4,7 @@
 //! which hands out the event bits as the kernel gives them: mio's accessors fold priority into readable, and take six
 //! tests where none is needed (docs/decisions/0001).
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Poll, Token};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::readiness::{Interest, Readiness};
@@ -80,6 +81,7 @@ impl Poller {
     }
 
     /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
+    #[inline]
     pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Error> {
         events.clear();
         let timeout = timeout.map(|timeout| {
@@ -87,10 +89,15 @@ impl Poller {
             Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) }
         });
         match epoll::wait(self.poll.registry(), spare_capacity(&mut events.list), timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::Loop { call: "epoll_wait", source: io::Error::from(errno) }),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(wait_failed(errno)),
         }
     }
+}
+
+#[cold]
+fn wait_failed(errno: Errno) -> Error {
+    Error::Loop { call: "epoll_wait", source: errno.into() }
 }
 
 /// The kernel's last list of events, read out one by one.
@@ -155,7 +162,7 @@ mod tests {
     fn a_wait_without_an_end_takes_any_duration() {
         let poller = Poller::new().unwrap();
         let mut events = Events::with_capacity(8);
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
         assert_eq!(poller.add(fd, Key::from_token(7), Interest::READABLE).unwrap(), Watch::Armed);
         drop(writer);

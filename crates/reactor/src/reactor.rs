@@ -71,8 +71,11 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`]. Events that were not delivered by then are delivered by the
     /// next turn.
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
-        let turn = Turn { reactor: self };
-        turn.reactor.take_turn(state, timeout)
+        let guard = Unwound { reactor: self };
+        let ran = guard.reactor.take_turn(state, timeout);
+        guard.reactor.registry.clock.end_turn();
+        std::mem::forget(guard);
+        ran
     }
 
     /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.
@@ -151,17 +154,15 @@ impl<S> fmt::Debug for Reactor<S> {
     }
 }
 
-/// A turn that is under way. However it ends, by return or by unwinding, the reactor is whole afterwards.
-struct Turn<'a, S> {
+/// Makes the reactor whole again when a panic unwinds through a turn; forgotten when none does.
+struct Unwound<'a, S> {
     reactor: &'a mut Reactor<S>,
 }
 
-impl<S> Drop for Turn<'_, S> {
+impl<S> Drop for Unwound<'_, S> {
     fn drop(&mut self) {
         self.reactor.registry.clock.end_turn();
-        if std::thread::panicking() {
-            self.reactor.registry.remove_unwound();
-        }
+        self.reactor.registry.remove_unwound();
     }
 }
 

@@ -133,3 +133,27 @@ fn a_deferred_callback_that_captures_allocates_once() -> Result {
     assert_eq!((allocated.count_total, allocated.count_current), (1, 0));
     Ok(())
 }
+
+#[test]
+fn a_registered_source_takes_as_many_bytes_as_the_table_says() -> Result {
+    const SOURCES: u64 = 512; // to which the arena has grown exactly, by doubling
+    const SLOT: u64 = 56;
+    const IO: u64 = 12; // of a source that is one fd
+    const CLOSURE: u64 = 8;
+    let files = std::fs::File::open("/dev/null")?;
+    let mut sources: Vec<_> = (0..SOURCES).map(|_| files.try_clone()).collect::<std::io::Result<_>>()?;
+    let mut reactor = Reactor::<u64>::new()?;
+    let allocated = measure(|| {
+        for (captured, source) in (0..SOURCES).zip(sources.drain(..)) {
+            reactor
+                .add(source, Interest::NONE, move |_, cx| {
+                    *cx.state += captured;
+                    Ok(Next::Keep)
+                })
+                .unwrap();
+        }
+    });
+    let entry = (IO + CLOSURE).next_multiple_of(8);
+    assert_eq!(allocated.bytes_current, ((SLOT + entry) * SOURCES) as i64);
+    Ok(())
+}

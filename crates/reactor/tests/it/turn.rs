@@ -261,6 +261,9 @@ fn every_callback_of_a_turn_sees_the_same_time_for_one_reading_of_the_clock() ->
     assert!(times[3] >= times[0]);
     turn_now(&mut reactor, &mut times);
     assert_eq!(reactor.metrics().clock_reads, 2, "a turn in which nobody asks reads no clock");
+    let (now, then) = (reactor.now(), reactor.now());
+    assert!(then >= now);
+    assert_eq!(reactor.metrics().clock_reads, 4, "between turns every question is answered anew");
     Ok(())
 }
 

@@ -1,0 +1,53 @@
+//! Registrations: whether one costs the same among 100 and among 18 000, what it takes in memory, and a churn of them.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use reactor::{Context, Interest, Key, Next, Reactor};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::{Result, resident_bytes};
+
+const CHURN: u32 = 1_000_000;
+
+pub(crate) fn run() -> Result {
+    for n in [100, 1000, 10_000, 18_000] {
+        let sources = (0..n).map(|_| source()).collect::<Result<Vec<_>>>()?;
+        let mut reactor = Reactor::<u64>::new()?;
+        let (resident, began) = (resident_bytes()?, Instant::now());
+        for source in sources {
+            add(&mut reactor, source)?;
+        }
+        let took = began.elapsed().as_nanos() as f64 / f64::from(n);
+        let resident = (resident_bytes()? - resident) as f64 / f64::from(n);
+        println!("{n} sources: {took:.0} ns and {resident:.0} bytes each");
+    }
+    let mut reactor = Reactor::<u64>::new()?;
+    let mut keys = (0..1000).map(|_| add(&mut reactor, source()?)).collect::<Result<Vec<_>>>()?;
+    let resident = resident_bytes()?;
+    let mut began = Instant::now();
+    for round in 1..=CHURN {
+        let place = round as usize * 7919 % keys.len();
+        reactor.remove(keys[place])?;
+        keys[place] = add(&mut reactor, source()?)?;
+        if round % (CHURN / 4) == 0 {
+            let took = began.elapsed().as_nanos() as f64 / f64::from(CHURN / 4);
+            let grown = resident_bytes()? - resident;
+            println!("churn, to round {round}: {took:.0} ns to open, add, remove and close one; {grown} bytes grown");
+            began = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+fn source() -> Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+fn add(reactor: &mut Reactor<u64>, source: OwnedFd) -> Result<Key> {
+    let step = 1;
+    Ok(reactor.add(source, Interest::READABLE, move |_, cx: &mut Context<'_, u64>| {
+        *cx.state += step;
+        Ok(Next::Keep)
+    })?)
+}

@@ -8,6 +8,9 @@
 //! - the peer has ended its direction: that was reported once, and the 0 that ends the stream is still to be read;
 //! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more behind it.
 //!
+//! A third exception is left to the user, since nothing tells of it: a plain read of a Unix stream socket stops short behind
+//! bytes that carry descriptors. Who expects those calls `recvmsg` by [`Io::try_io`], which knows no short reads.
+//!
 //! What goes past `Io`, by [`Io::get_ref`], tells it nothing. Use [`Io::try_io`] for calls that are not reads or writes.
 
 use std::fmt;

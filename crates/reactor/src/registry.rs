@@ -136,6 +136,9 @@ impl<S> Registry<S> {
     /// A handler that has not read or written all it could is called again next turn, as long as its source stays ready:
     /// to do a bounded amount of work in each call is right, and fair to its neighbours.
     ///
+    /// When the registration ends, by outcome, error or key, the closure is dropped with what it captured, and an error
+    /// is logged. An owner who wants to be told why registers an object: [`add_handler`](Self::add_handler).
+    ///
     /// Costs one `epoll_ctl`, one `ioctl` (none for mio's types), one allocation; O(1). For types that do not tell what
     /// they are, `fstat` and up to two `getsockopt`.
     ///

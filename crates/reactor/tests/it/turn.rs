@@ -33,6 +33,7 @@ fn deferred_callbacks_run_in_order_after_the_sources_and_what_they_defer_next_tu
     assert_eq!(words, ["source", "one", "two", "three"]);
     assert_eq!(reactor.turn(&mut words, None)?, 1, "it does not wait while something is deferred");
     assert_eq!(words.last(), Some(&"next turn"));
+    assert_eq!(reactor.metrics().deferred, 4);
     Ok(())
 }
 

@@ -13,8 +13,9 @@ use crate::handler::{Closed, Entry};
 use crate::poller::Events;
 use crate::readiness::{Interest, Readiness};
 use crate::ready::{Priority, Shares};
-use crate::registry::{Deferred, Registry, VAIN_WAKES_MAX};
+use crate::registry::{Deferred, Registry};
 use crate::slots::Key;
+use crate::sources::VAIN_WAKES_MAX;
 use crate::supervise::{Label, supervise};
 
 impl<S> Registry<S> {

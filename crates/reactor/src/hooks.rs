@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::panic::Location;
 
 use crate::context::Context;
+use crate::error::Error;
 use crate::handler::Next;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key, Slots};
@@ -117,6 +118,47 @@ impl<S> Hooks<S> {
 }
 
 impl<S> Registry<S> {
+    /// Runs `hook` every turn just before the wait. It may make the wait short by what it does, `defer` for one.
+    ///
+    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error other than `WouldBlock`
+    /// or `Interrupted` is removed and logged.
+    #[track_caller]
+    pub fn before_wait<F>(&mut self, hook: F) -> HookKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        self.hooks.add(Place::BeforeWait, Location::caller(), hook)
+    }
+
+    /// Runs `hook` every turn just after the wait, before any handler. Otherwise like [`before_wait`](Self::before_wait).
+    #[track_caller]
+    pub fn after_wait<F>(&mut self, hook: F) -> HookKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        self.hooks.add(Place::AfterWait, Location::caller(), hook)
+    }
+
+    /// Runs `callback` in every turn that found nothing else to do, until it returns [`Next::Remove`].
+    ///
+    /// While it is there the loop never sleeps, and [`Reactor::run`](crate::Reactor::run) does not end: it is for work
+    /// that can be cut into short pieces, not for waiting.
+    #[track_caller]
+    pub fn idle<F>(&mut self, callback: F) -> HookKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        self.hooks.add(Place::Idle, Location::caller(), callback)
+    }
+
+    /// Ends a hook or an idle callback. One that has been collected for this turn does not run any more.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended already.
+    pub fn remove_hook(&mut self, key: HookKey) -> Result<(), Error> {
+        if self.hooks.remove(key) { Ok(()) } else { Err(Error::StaleKey(key.into())) }
+    }
+
     /// Runs the hooks of one place, those that were there when it began; gives how many ran.
     #[cold]
     pub(crate) fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {

@@ -68,6 +68,7 @@ mod readiness;
 mod ready;
 mod registry;
 mod slots;
+mod sources;
 mod supervise;
 
 pub use crate::context::Context;

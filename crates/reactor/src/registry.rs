@@ -1,81 +1,23 @@
-//! The registry: where registrations live.
+//! The registry: what every callback has in its hands.
 //!
-//! A registration is a slot here and one allocation for its source and handler. The slot holds what the loop needs to
-//! decide whether to call; the allocation is touched only when it does.
-//!
-//! Interest lives here, in user space. The kernel is told of a direction when it is first wanted, and not when it is no
-//! longer: an event for a direction that is not wanted is remembered in the slot, which costs less than to take back
-//! the watch and set it again. Only a source that wakes the loop in vain [`VAIN_WAKES_MAX`] times in a row is narrowed
-//! down in the kernel too.
+//! What it can do with sources is in `sources.rs`, with hooks in `hooks.rs`, how it calls them in `dispatch.rs`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::Location;
 use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::error::{AddError, Error};
-use crate::handler::{Closed, Closure, Entry, Handler, Next, Object, Registered, Respond, Task};
-use crate::hooks::{HookKey, Hooks, Place};
-use crate::io::Io;
-use crate::kind::{self, Kind, TypeFacts};
-use crate::metrics::{Metrics, Registration};
-use crate::poller::{Poller, Watch};
-use crate::readiness::{Interest, Readiness};
-use crate::ready::{Priority, ReadyQueue};
-use crate::slots::{Blank, Key, Slots};
-use crate::supervise::{Label, Supervision};
-
-/// So many events in a row that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
-/// resting handler costs little, large enough that back-pressure that comes and goes costs no `epoll_ctl`.
-pub(crate) const VAIN_WAKES_MAX: u8 = 8;
-
-/// One registered source.
-pub(crate) struct Slot<S> {
-    /// `None` while the handler runs.
-    pub(crate) entry: Option<Box<dyn Entry<S>>>,
-    pub(crate) origin: &'static Location<'static>,
-    pub(crate) calls: u64,
-    pub(crate) fd: RawFd,
-    /// The facts that the handler is called for.
-    pub(crate) wanted: Readiness,
-    /// The facts known between calls. During a call its `Io` knows better.
-    pub(crate) ready: Readiness,
-    /// The directions that the kernel watches.
-    pub(crate) armed: Interest,
-    /// Events in a row that were not wanted.
-    pub(crate) vain_wakes: u8,
-    pub(crate) priority: Priority,
-    /// Whether the ready queue holds its key.
-    pub(crate) queued: bool,
-    always_ready: bool,
-    background: bool,
-    kind: Kind,
-}
-
-impl<S> Blank for Slot<S> {
-    fn blank() -> Self {
-        Self {
-            entry: None,
-            origin: Location::caller(),
-            calls: 0,
-            fd: -1,
-            wanted: Readiness::EMPTY,
-            ready: Readiness::EMPTY,
-            armed: Interest::NONE,
-            vain_wakes: 0,
-            priority: Priority::Normal,
-            queued: false,
-            always_ready: false,
-            background: false,
-            kind: Kind::Anonymous,
-        }
-    }
-}
+use crate::handler::{Closed, Task};
+use crate::hooks::{Hooks, Place};
+use crate::metrics::Metrics;
+use crate::poller::Poller;
+use crate::ready::ReadyQueue;
+use crate::slots::{Key, Slots};
+use crate::sources::Slot;
+use crate::supervise::Supervision;
 
 /// Something deferred, and where, if the user did it.
 pub(crate) struct Deferred<S> {
@@ -101,10 +43,10 @@ pub struct Registry<S> {
     pub(crate) end_of_running: Option<Closed>,
     /// How many sources have another priority than normal.
     pub(crate) prioritised: usize,
-    /// How many sources and idle hooks keep `run` alive.
-    foreground: usize,
-    names: HashMap<Key, Cow<'static, str>>,
-    registrations_max: usize,
+    /// How many sources keep `run` alive.
+    pub(crate) foreground: usize,
+    pub(crate) names: HashMap<Key, Cow<'static, str>>,
+    pub(crate) registrations_max: usize,
 }
 
 impl<S> Registry<S> {
@@ -127,273 +69,6 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Registers `source` with a closure, called while the source is ready for what `interest` says.
-    ///
-    /// The source, anything that is [`AsFd`], now belongs to the reactor together with the closure. It is put into
-    /// non-blocking mode, apart from mio's own types, whose contract is to be in it. The first call comes next turn at
-    /// the earliest, never from within `add`.
-    ///
-    /// A handler that has not read or written all it could is called again next turn, as long as its source stays ready:
-    /// to do a bounded amount of work in each call is right, and fair to its neighbours.
-    ///
-    /// When the registration ends, by outcome, error or key, the closure is dropped with what it captured, and an error
-    /// is logged. An owner who wants to be told why registers an object: [`add_handler`](Self::add_handler).
-    ///
-    /// Costs one `epoll_ctl`, one `ioctl` (none for mio's types), one allocation; O(1). For types that do not tell what
-    /// they are, `fstat` and up to two `getsockopt`.
-    ///
-    /// # Errors
-    /// [`AddError`] gives the source back. [`Error::AlreadyRegistered`], and the earlier registration is not touched;
-    /// [`Error::Full`]; [`Error::Os`] with what the kernel says: `EBADF` for what is no open fd, `ENOSPC` at
-    /// `/proc/sys/fs/epoll/max_user_watches`. A source that epoll refuses because it is always ready, a regular file, is
-    /// no error: see [`Io::is_always_ready`].
-    ///
-    /// ```
-    /// use std::io::{Read, Write};
-    /// use reactor::{Interest, Next, Reactor};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let (reader, mut writer) = std::io::pipe()?;
-    /// let mut reactor = Reactor::<Vec<u8>>::new()?;
-    /// reactor.add(reader, Interest::READABLE, |reader, cx| {
-    ///     let mut buf = [0; 16];
-    ///     let n = reader.read(&mut buf)?;
-    ///     cx.state.extend(&buf[..n]);
-    ///     Ok(if n == 0 { Next::Remove } else { Next::Keep })
-    /// })?;
-    ///
-    /// writer.write_all(b"twenty-four bytes of it.")?;
-    /// drop(writer);
-    /// let mut received = Vec::new();
-    /// reactor.run(&mut received)?; // ends with its last registration
-    /// assert_eq!(received, b"twenty-four bytes of it.");
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn add<T, F>(&mut self, source: T, interest: Interest, handler: F) -> Result<Key, AddError<T>>
-    where
-        T: AsFd + 'static,
-        F: FnMut(&mut Io<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
-    {
-        self.insert(source, interest, Closure(handler), Location::caller())
-    }
-
-    /// Registers `source` with an object; otherwise like [`add`](Self::add).
-    ///
-    /// # Errors
-    /// As [`add`](Self::add).
-    #[track_caller]
-    pub fn add_handler<T, H>(&mut self, source: T, interest: Interest, handler: H) -> Result<Key, AddError<T>>
-    where
-        T: AsFd + 'static,
-        H: Handler<S, T> + 'static,
-    {
-        self.insert(source, interest, Object::new(handler), Location::caller())
-    }
-
-    fn insert<T, R>(
-        &mut self,
-        source: T,
-        interest: Interest,
-        respond: R,
-        origin: &'static Location<'static>,
-    ) -> Result<Key, AddError<T>>
-    where
-        T: AsFd + 'static,
-        R: Respond<S, T>,
-    {
-        match self.admit(source.as_fd(), TypeFacts::of::<T>(), interest, origin) {
-            Ok((key, slot)) => {
-                let io = Io::new(source, slot.kind, slot.always_ready);
-                slot.entry = Some(Box::new(Registered { io, respond }));
-                self.enqueue_if_ready(key);
-                Ok(key)
-            }
-            Err(error) => Err(AddError { source, error }),
-        }
-    }
-
-    /// What `insert` does that does not depend on the types: a slot, watched by the kernel, without its entry.
-    fn admit(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        facts: TypeFacts,
-        interest: Interest,
-        origin: &'static Location<'static>,
-    ) -> Result<(Key, &mut Slot<S>), Error> {
-        let raw_fd = fd.as_raw_fd();
-        let full = Error::Full { fd: raw_fd, registrations_max: self.registrations_max };
-        let key = match self.sources.next_key() {
-            Some(key) if self.sources.len() < self.registrations_max => key,
-            _ => return Err(full),
-        };
-        let os_error = |call| move |error: io::Error| Error::Os { call, fd: raw_fd, source: error };
-        let kind = match facts.kind {
-            Some(kind) => kind,
-            None => kind::ask(fd).map_err(os_error("fstat"))?,
-        };
-        if !facts.non_blocking {
-            rustix::io::ioctl_fionbio(fd, true).map_err(|errno| os_error("ioctl(FIONBIO)")(errno.into()))?;
-        }
-        // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
-        let armed = if interest.is_none() { Interest::READABLE } else { interest };
-        let always_ready = self.poller.add(raw_fd, key, armed)? == Watch::Refused;
-        self.metrics.kernel_updates += 1;
-        let slot = Slot {
-            origin,
-            fd: raw_fd,
-            wanted: interest.facts(),
-            ready: if always_ready { Readiness::READABLE | Readiness::WRITABLE } else { Readiness::EMPTY },
-            armed: if always_ready { Interest::NONE } else { armed },
-            always_ready,
-            kind,
-            ..Slot::blank()
-        };
-        let slot = self.sources.insert(slot).and_then(|key| self.sources.get_mut(key)).ok_or(full)?;
-        self.foreground += 1;
-        tracing::debug!(%key, fd = raw_fd, %kind, %interest, always_ready, %origin, "registered");
-        Ok((key, slot))
-    }
-
-    /// Ends a registration: the kernel's watch first, then the source is closed, then the handler dropped.
-    ///
-    /// All of that happens within this call, so that an address or a file is free again after it, unless `key` is the
-    /// registration whose handler is running: then source and handler go when it returns. No event that was already
-    /// collected reaches the handler any more. An object's [`Handler::closed`] is called with the deferred callbacks.
-    /// One `epoll_ctl`, and what it costs to drop the two; O(1).
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    pub fn remove(&mut self, key: Key) -> Result<(), Error> {
-        let entry = self.forget(key).ok_or(Error::StaleKey(key))?;
-        if let Some(entry) = entry {
-            self.close(entry, Closed::ByKey);
-        }
-        Ok(())
-    }
-
-    /// Frees the slot of `key` and ends the kernel's watch. The entry is left to the caller, who may be running it.
-    pub(crate) fn forget(&mut self, key: Key) -> Option<Option<Box<dyn Entry<S>>>> {
-        let slot = self.sources.remove(key)?;
-        if !slot.armed.is_none() {
-            self.metrics.kernel_updates += 1;
-            // That fd is gone already where somebody closed it behind our back: its watch with it.
-            if let Err(error) = self.poller.remove(slot.fd) {
-                tracing::debug!(%key, %error, "the end of a watch");
-            }
-        }
-        self.foreground -= usize::from(!slot.background);
-        self.prioritised -= usize::from(slot.priority != Priority::Normal);
-        if !self.names.is_empty() {
-            self.names.remove(&key);
-        }
-        tracing::debug!(%key, fd = slot.fd, origin = %slot.origin, calls = slot.calls, "removed");
-        Some(slot.entry)
-    }
-
-    /// Closes the source of an entry, and lets its handler know with the deferred callbacks.
-    pub(crate) fn close(&mut self, entry: Box<dyn Entry<S>>, reason: Closed) {
-        if let Some(task) = entry.close(reason) {
-            self.deferred.push_back(Deferred { task, origin: None });
-        }
-    }
-
-    /// Changes what the handler is called for.
-    ///
-    /// If the source is known to be ready for it, the handler is called this turn or next. A mask in user space: no system
-    /// call, unless a direction is wanted for the first time, or again after the kernel was asked to stop reporting it
-    /// because it woke the loop in vain; then one `epoll_ctl`.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`]; [`Error::Os`] if the kernel refuses. The interest is unchanged then.
-    pub fn set_interest(&mut self, key: Key, interest: Interest) -> Result<(), Error> {
-        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        if !slot.armed.contains(interest) && !slot.always_ready {
-            let armed = slot.armed | interest;
-            self.poller.rearm(slot.fd, key, slot.armed, armed)?;
-            self.metrics.kernel_updates += 1;
-            slot.armed = armed;
-        }
-        slot.wanted = interest.facts();
-        self.enqueue_if_ready(key);
-        Ok(())
-    }
-
-    /// What the handler is called for.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    pub fn interest(&self, key: Key) -> Result<Interest, Error> {
-        self.sources.get(key).map(|slot| Interest::of_facts(slot.wanted)).ok_or(Error::StaleKey(key))
-    }
-
-    /// Sets which of the ready sources are called first; [`Priority::Normal`] in the beginning. Holds from the next
-    /// time the source becomes ready. O(1).
-    ///
-    /// While every source has the normal priority, events are dispatched in one pass over the kernel's list. With any
-    /// other, they are collected first, which costs some 50 instructions more for each.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    pub fn set_priority(&mut self, key: Key, priority: Priority) -> Result<(), Error> {
-        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        self.prioritised -= usize::from(slot.priority != Priority::Normal);
-        self.prioritised += usize::from(priority != Priority::Normal);
-        slot.priority = priority;
-        Ok(())
-    }
-
-    /// Lets [`Reactor::run`](crate::Reactor::run) end although this registration is there (libuv's `unref`).
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    pub fn set_background(&mut self, key: Key) -> Result<(), Error> {
-        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        self.foreground -= usize::from(!std::mem::replace(&mut slot.background, true));
-        Ok(())
-    }
-
-    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this registration is there, as it is in the beginning.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    pub fn set_foreground(&mut self, key: Key) -> Result<(), Error> {
-        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        self.foreground += usize::from(std::mem::replace(&mut slot.background, false));
-        Ok(())
-    }
-
-    /// Names a registration, for logs and lists. Without a name it goes by the type of its handler.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    pub fn set_name(&mut self, key: Key, name: impl Into<Cow<'static, str>>) -> Result<(), Error> {
-        if self.sources.get(key).is_none() {
-            return Err(Error::StaleKey(key));
-        }
-        self.names.insert(key, name.into());
-        Ok(())
-    }
-
-    /// Whether `key` names a registration.
-    #[inline]
-    pub fn contains(&self, key: Key) -> bool {
-        self.sources.get(key).is_some()
-    }
-
-    /// How many sources are registered.
-    #[inline]
-    pub const fn len(&self) -> usize {
-        self.sources.len()
-    }
-
-    /// Whether no source is registered.
-    #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.sources.len() == 0
-    }
-
     /// Runs `callback` once, after the sources of this turn, in the order of deferral.
     ///
     /// What a deferred callback defers runs next turn, which does not wait then: deferring for ever starves nobody. The
@@ -401,47 +76,6 @@ impl<S> Registry<S> {
     #[track_caller]
     pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) {
         self.deferred.push_back(Deferred { task: Box::new(callback), origin: Some(Location::caller()) });
-    }
-
-    /// Runs `hook` every turn just before the wait. It may make the wait short by what it does, `defer` for one.
-    ///
-    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error other than `WouldBlock`
-    /// or `Interrupted` is removed and logged.
-    #[track_caller]
-    pub fn before_wait<F>(&mut self, hook: F) -> HookKey
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
-    {
-        self.hooks.add(Place::BeforeWait, Location::caller(), hook)
-    }
-
-    /// Runs `hook` every turn just after the wait, before any handler. Otherwise like [`before_wait`](Self::before_wait).
-    #[track_caller]
-    pub fn after_wait<F>(&mut self, hook: F) -> HookKey
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
-    {
-        self.hooks.add(Place::AfterWait, Location::caller(), hook)
-    }
-
-    /// Runs `callback` in every turn that found nothing else to do, until it returns [`Next::Remove`].
-    ///
-    /// While it is there the loop never sleeps, and [`Reactor::run`](crate::Reactor::run) does not end: it is for work
-    /// that can be cut into short pieces, not for waiting.
-    #[track_caller]
-    pub fn idle<F>(&mut self, callback: F) -> HookKey
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
-    {
-        self.hooks.add(Place::Idle, Location::caller(), callback)
-    }
-
-    /// Ends a hook or an idle callback. One that has been collected for this turn does not run any more.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended already.
-    pub fn remove_hook(&mut self, key: HookKey) -> Result<(), Error> {
-        if self.hooks.remove(key) { Ok(()) } else { Err(Error::StaleKey(key.into())) }
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn; if it is not running, as soon as it
@@ -466,38 +100,6 @@ impl<S> Registry<S> {
         Metrics { clock_reads: self.clock.reads(), ..self.metrics }
     }
 
-    /// Everything that is registered, in the order of places: for a status command, a log line at the end, a leak hunt.
-    ///
-    /// The registration whose handler is running is named `(running)` unless it was given a name.
-    pub fn registrations(&self) -> impl Iterator<Item = Registration<'_>> {
-        self.sources.iter().map(|(key, slot)| Registration {
-            key,
-            fd: slot.fd,
-            kind: slot.kind,
-            interest: Interest::of_facts(slot.wanted),
-            readiness: slot.ready,
-            priority: slot.priority,
-            always_ready: slot.always_ready,
-            keeps_alive: !slot.background,
-            name: self.name_of(key, slot.entry.as_deref()),
-            origin: slot.origin,
-            calls: slot.calls,
-        })
-    }
-
-    fn name_of<'a>(&'a self, key: Key, entry: Option<&dyn Entry<S>>) -> &'a str {
-        match self.names.get(&key) {
-            Some(name) => name,
-            None => entry.map_or("(running)", |entry| entry.handler_type()),
-        }
-    }
-
-    /// How `key`, whose entry this is, appears in logs.
-    pub(crate) fn label(&self, key: Key, entry: &dyn Entry<S>) -> Option<Label<'_>> {
-        let origin = Some(self.sources.get(key)?.origin);
-        Some(Label { name: self.name_of(key, Some(entry)), origin })
-    }
-
     /// Whether anything is left that `run` has to wait for.
     pub(crate) fn has_work(&self) -> bool {
         self.foreground > 0 || !self.deferred.is_empty() || !self.hooks.is_empty(Place::Idle)
@@ -507,16 +109,6 @@ impl<S> Registry<S> {
     #[inline]
     pub(crate) fn has_work_at_hand(&self) -> bool {
         !self.ready.is_empty() || !self.deferred.is_empty() || self.stopping || !self.hooks.is_empty(Place::Idle)
-    }
-
-    /// Queues a source that is not running, not queued, and ready for what is wanted.
-    #[inline(never)]
-    pub(crate) fn enqueue_if_ready(&mut self, key: Key) {
-        let Some(slot) = self.sources.get_mut(key) else { return };
-        if slot.entry.is_some() && !slot.queued && slot.ready.intersects(slot.wanted) {
-            slot.queued = true;
-            self.ready.push(slot.priority, key);
-        }
     }
 }
 

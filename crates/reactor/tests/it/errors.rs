@@ -41,6 +41,8 @@ fn what_is_no_fd_to_the_kernel_is_refused_with_the_call_and_the_number() -> Resu
     let refused = reactor.add(path, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
     assert_eq!(refused.to_string(), format!("ioctl(FIONBIO) on fd {fd}: Bad file descriptor (os error 9)"));
     assert_eq!(refused.source.as_raw_fd(), fd);
+    let cause = std::error::Error::source(&refused).ok_or("a cause")?;
+    assert_eq!(cause.to_string(), "Bad file descriptor (os error 9)");
     assert!(reactor.is_empty());
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Level semantics: a handler is called as long as its source is ready and wanted.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 
 use reactor::{Interest, Next, Reactor, Readiness};
 use rustix::net::SendFlags;
@@ -85,6 +87,7 @@ fn a_short_read_of_a_stream_ends_readiness_and_a_full_one_does_not() -> Result {
 struct Chunked {
     stream: UnixStream,
     buffer: Vec<u8>,
+    reads: Rc<Cell<u32>>,
 }
 
 impl AsFd for Chunked {
@@ -97,6 +100,7 @@ impl Read for Chunked {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.buffer.is_empty() {
             let mut chunk = [0; 64];
+            self.reads.set(self.reads.get() + 1);
             let n = self.stream.read(&mut chunk)?;
             self.buffer.extend(&chunk[..n]);
         }
@@ -112,7 +116,8 @@ fn a_short_read_of_a_source_with_its_own_buffer_ends_nothing() -> Result {
     let (stream, mut far) = UnixStream::pair()?;
     far.write_all(b"0123456789")?;
     let mut reactor = Reactor::<Vec<u8>>::new()?;
-    reactor.add(Chunked { stream, buffer: Vec::new() }, Interest::READABLE, |source, cx| {
+    let reads = Rc::default();
+    reactor.add(Chunked { stream, buffer: Vec::new(), reads }, Interest::READABLE, |source, cx| {
         let mut buf = [0; 8];
         let n = source.read(&mut buf)?;
         cx.state.extend(&buf[..n]);
@@ -121,6 +126,43 @@ fn a_short_read_of_a_source_with_its_own_buffer_ends_nothing() -> Result {
     let mut received = Vec::new();
     turn_until(&mut reactor, &mut received, |received| received.len() == 10);
     assert_eq!(received, b"0123456789");
+    Ok(())
+}
+
+#[test]
+fn a_read_that_is_known_to_block_is_not_tried() -> Result {
+    let (stream, _far) = readable()?;
+    let reads = Rc::new(Cell::new(0));
+    let source = Chunked { stream, buffer: Vec::new(), reads: Rc::clone(&reads) };
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.add(source, Interest::READABLE, |source, _| {
+        assert!(!source.is_always_ready());
+        assert_eq!(source.read(&mut [0; 8])?, 1);
+        for _ in 0..3 {
+            assert_eq!(source.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        // What does not depend on readiness is done whatever it is.
+        source.try_io(Interest::NONE, |_| Ok(()))?;
+        Ok(Next::Remove)
+    })?;
+    reactor.run(&mut ())?;
+    assert_eq!(reads.get(), 2, "one byte, one WouldBlock");
+    Ok(())
+}
+
+#[test]
+fn a_direction_that_nobody_watches_is_tried() -> Result {
+    let (near, mut far) = readable()?;
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.add(near, Interest::READABLE, |near, _| {
+        assert!(!near.readiness().is_writable(), "nobody has asked");
+        near.write_all(b"answer")?;
+        Ok(Next::Remove)
+    })?;
+    reactor.run(&mut ())?;
+    let mut answer = [0; 6];
+    far.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"answer");
     Ok(())
 }
 

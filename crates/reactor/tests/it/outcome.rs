@@ -31,7 +31,8 @@ fn would_block_from_a_handler_waits_for_more() -> Result {
 #[test]
 fn would_block_that_went_past_the_io_waits_too() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let _client = TcpStream::connect(listener.local_addr()?)?;
+    let address = listener.local_addr()?;
+    let _client = TcpStream::connect(address)?;
     let mut reactor = Reactor::<u32>::new()?;
     reactor.add(listener, Interest::READABLE, |listener, cx| {
         *cx.state += 1;
@@ -41,6 +42,8 @@ fn would_block_that_went_past_the_io_waits_too() -> Result {
     let mut calls = 0;
     turn_until(&mut reactor, &mut calls, |calls| *calls == 2); // a connection, then WouldBlock
     assert_eq!(turn_now(&mut reactor, &mut calls), 0);
+    let _another = TcpStream::connect(address)?;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 3);
     Ok(())
 }
 

@@ -173,13 +173,18 @@ fn hooks_run_before_and_after_every_wait_and_may_remove_each_other() -> Result {
         cx.state.push("broken");
         Err(io::Error::other("broken"))
     });
+    reactor.after_wait(|cx| {
+        cx.state.push("waiting");
+        Err(io::ErrorKind::WouldBlock.into())
+    });
     let mut words = Words::new();
     reactor.defer(say("deferred"));
     turn_now(&mut reactor, &mut words);
-    assert_eq!(words, ["doomed", "before", "once", "after", "broken", "deferred"]);
+    assert_eq!(words, ["doomed", "before", "once", "after", "broken", "waiting", "deferred"]);
+    assert_eq!(reactor.metrics().failures, 1);
     words.clear();
     turn_now(&mut reactor, &mut words);
-    assert_eq!(words, ["before", "after"]);
+    assert_eq!(words, ["before", "after", "waiting"]);
     assert!(matches!(reactor.remove_hook(doomed), Err(Error::StaleKey(_))));
     reactor.run(&mut words)?; // hooks do not keep it alive
     Ok(())

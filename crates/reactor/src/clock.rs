@@ -12,11 +12,17 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A turn has begun: what is read now holds until it ends.
+    /// A turn has begun: what is read from now on holds until it ends, but for the wait.
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
         self.now.set(None);
         self.in_turn = true;
+    }
+
+    /// Time has passed in the wait.
+    #[inline]
+    pub(crate) fn end_wait(&mut self) {
+        self.now.set(None);
     }
 
     #[inline]
@@ -60,10 +66,13 @@ mod tests {
         assert_eq!(clock.reads(), 0);
         let now = clock.now();
         assert_eq!((clock.now(), clock.reads()), (now, 1));
-        clock.end_turn();
-        clock.begin_turn();
+        clock.end_wait();
         assert!(clock.now() >= now);
         assert_eq!(clock.reads(), 2);
+        clock.end_turn();
+        clock.begin_turn();
+        clock.now();
+        assert_eq!(clock.reads(), 3);
     }
 
     #[test]

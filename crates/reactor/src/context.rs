@@ -21,34 +21,29 @@ pub struct Context<'a, S> {
 }
 
 impl<'a, S> Context<'a, S> {
-    /// A context for a callback that belongs to no source.
     #[inline]
-    pub(crate) const fn new(state: &'a mut S, registry: &'a mut Registry<S>) -> Self {
-        Self::of_source(state, registry, Key::NULL, Readiness::EMPTY)
-    }
-
-    #[inline]
-    pub(crate) const fn of_source(
-        state: &'a mut S,
-        registry: &'a mut Registry<S>,
-        key: Key,
-        readiness: Readiness,
-    ) -> Self {
+    pub(crate) const fn new(state: &'a mut S, registry: &'a mut Registry<S>, key: Key, readiness: Readiness) -> Self {
         Self { state, registry, key, readiness }
     }
 
-    /// The key of the source whose handler is running; [`Key::NULL`] in any other callback.
+    /// The key of the source whose handler is running; in [`Handler::closed`](crate::Handler::closed) the one that has
+    /// ended, stale by now; [`Key::NULL`] in any other callback.
     #[inline]
     pub const fn key(&self) -> Key {
         self.key
     }
 
-    /// The facts this handler is called for, as they were when the call began; none in any other callback.
+    /// The facts known of the source when this call began, wanted and unwanted ones; none in any other callback.
     ///
     /// [`Io::readiness`](crate::Io::readiness) follows the reads and writes of the call itself.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
+    }
+
+    #[inline]
+    pub(crate) const fn set_readiness(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
     }
 
     /// The time of this turn: [`Registry::now`].

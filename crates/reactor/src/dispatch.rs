@@ -7,6 +7,7 @@
 //! its slot has no entry, and everything may have happened to it.
 
 use std::io::ErrorKind;
+use std::mem::swap;
 
 use crate::context::Context;
 use crate::handler::{Closed, Entry};
@@ -18,6 +19,9 @@ use crate::slots::Key;
 use crate::sources::VAIN_WAKES_MAX;
 use crate::supervise::{Label, supervise};
 
+/// The entry whose handler is running. The reactor holds it, so that a panic cannot drop it before its watch has ended.
+pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
+
 impl<S> Registry<S> {
     /// Whether events have to be collected before any is delivered.
     #[inline]
@@ -27,9 +31,9 @@ impl<S> Registry<S> {
 
     /// Takes the events of the kernel to their handlers, in one pass.
     #[inline]
-    pub(crate) fn deliver_all(&mut self, events: &mut Events, state: &mut S) {
+    pub(crate) fn deliver_all(&mut self, events: &mut Events, running: &mut Running<S>, state: &mut S) {
         while let Some((key, facts)) = events.pop() {
-            self.deliver(key, facts, state);
+            self.deliver(key, facts, running, state);
         }
     }
 
@@ -37,33 +41,32 @@ impl<S> Registry<S> {
     ///
     /// The two places that call it are loops around it: inlined, it takes 20 instructions less an event.
     #[inline(always)]
-    fn deliver(&mut self, key: Key, facts: Readiness, state: &mut S) {
+    fn deliver(&mut self, key: Key, facts: Readiness, running: &mut Running<S>, state: &mut S) {
         let Some(slot) = self.sources.get_mut(key) else { return self.note_stale_event(key) };
         slot.ready |= facts;
         if slot.queued || !slot.ready.intersects(slot.wanted) {
             return self.set_aside(key);
         }
-        let Some(mut entry) = slot.entry.take() else { return };
+        swap(&mut slot.entry, running);
+        let Some(entry) = running else { return };
         let (ready, armed) = (slot.ready, slot.armed);
         slot.calls += 1;
-        slot.vain_wakes = 0;
         self.metrics.calls += 1;
-        let mut cx = Context::of_source(state, self, key, ready);
+        let mut cx = Context::new(state, self, key, ready);
         let left = if cx.registry.supervision.is_active() {
-            call_supervised(&mut *entry, armed, &mut cx)
+            call_supervised(&mut **entry, armed, &mut cx)
         } else {
             entry.call(armed, &mut cx)
         };
         match self.sources.get_mut(key) {
-            Some(slot) if !left.intersects(Readiness::ENDED) => {
-                // The place is empty: nothing to drop.
-                std::mem::forget(slot.entry.replace(entry));
+            Some(slot) if !left.intersects(Readiness::SELDOM) => {
+                swap(&mut slot.entry, running);
                 slot.ready = left;
                 if left.intersects(slot.wanted) {
                     self.enqueue_if_ready(key);
                 }
             }
-            _ => self.end_call(key, entry),
+            _ => self.end_call(key, running, left),
         }
     }
 
@@ -87,21 +90,21 @@ impl<S> Registry<S> {
 
     /// Calls the sources at the head of the ready queue, as many of each priority as `shares` says.
     #[inline(never)]
-    pub(crate) fn run_ready(&mut self, shares: Shares, state: &mut S) {
+    pub(crate) fn run_ready(&mut self, shares: Shares, running: &mut Running<S>, state: &mut S) {
         let rounds = [(Priority::High, shares.high), (Priority::Normal, shares.normal), (Priority::Low, shares.low)];
         for (priority, calls) in rounds {
             for _ in 0..calls {
                 let Some(key) = self.ready.pop(priority) else { break };
-                self.run_queued(key, state);
+                self.run_queued(key, running, state);
             }
         }
     }
 
-    fn run_queued(&mut self, key: Key, state: &mut S) {
+    fn run_queued(&mut self, key: Key, running: &mut Running<S>, state: &mut S) {
         let Some(slot) = self.sources.get_mut(key) else { return };
         slot.queued = false;
         if slot.ready.intersects(slot.wanted) {
-            self.deliver(key, Readiness::EMPTY, state);
+            self.deliver(key, Readiness::EMPTY, running, state);
         }
     }
 
@@ -110,11 +113,12 @@ impl<S> Registry<S> {
     pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
         let count = self.deferred.len();
         for _ in 0..count {
-            let Some(Deferred { task, origin }) = self.deferred.pop_front() else { break };
-            let mut cx = Context::new(state, self);
+            let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
+            let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.supervision.is_active() {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
-                let _ = supervise(&mut cx, Label { name: task.type_name(), origin }, |cx| task.run(cx));
+                let name = task.type_name();
+                supervise(&mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
             } else {
                 task.run(&mut cx);
             }
@@ -129,26 +133,40 @@ impl<S> Registry<S> {
         Readiness::ENDED
     }
 
-    /// After a call that ended its registration, in one way or another.
+    /// After a call that gave something else than what is left: its registration has ended, in one way or another, or
+    /// the kernel is to be asked again what is left.
     #[cold]
     #[inline(never)]
-    fn end_call(&mut self, key: Key, entry: Box<dyn Entry<S>>) {
+    fn end_call(&mut self, key: Key, running: &mut Running<S>, left: Readiness) {
+        let Some(entry) = running.take() else { return };
+        if !left.intersects(Readiness::ENDED)
+            && let Some(slot) = self.sources.get_mut(key)
+        {
+            slot.entry = Some(entry);
+            slot.ready = left.without(Readiness::RECHECK);
+            if !slot.always_ready {
+                self.metrics.kernel_updates += 1;
+                if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed, slot.armed) {
+                    tracing::warn!(%key, %error, "cannot ask the kernel what is left");
+                }
+            }
+            return self.enqueue_if_ready(key);
+        }
         // Without a reason it has removed itself by its key: the slot is free already.
         let reason = self.end_of_running.take().unwrap_or(Closed::ByKey);
         if let Closed::Failed(error) = &reason {
-            self.metrics.failures += 1;
-            let label = self.label(key, &*entry);
-            let name = label.map_or_else(|| entry.handler_type().to_owned(), |label| label.to_string());
+            let name = self.label(key, &*entry);
             // A peer that vanishes is daily life for a daemon; anything else somebody should look at.
             if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
             {
-                tracing::debug!(%key, name, %error, "peer gone, handler removed");
+                tracing::debug!(%key, %name, %error, "peer gone, handler removed");
             } else {
-                tracing::warn!(%key, name, %error, "handler failed and is removed");
+                tracing::warn!(%key, %name, %error, "handler failed and is removed");
             }
+            self.metrics.failures += 1;
         }
-        self.forget(key);
-        self.close(entry, reason);
+        self.forget(key, Some(&*entry));
+        self.close(key, entry, reason);
     }
 
     /// An event whose facts are not wanted, or whose source is to be called later this turn anyway.
@@ -185,12 +203,12 @@ impl<S> Registry<S> {
         tracing::trace!(%key, "an event for a registration that has ended");
     }
 
-    /// Ends the registrations that were out of their slots when a panic unwound through the loop.
-    pub(crate) fn remove_unwound(&mut self) {
-        let running = self.sources.iter().filter(|(_, slot)| slot.entry.is_none());
-        let unwound: Vec<Key> = running.map(|(key, _)| key).collect();
-        for key in unwound {
-            self.forget(key);
+    /// Ends what was running when a panic unwound through the loop.
+    #[cold]
+    pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
+        let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
+        if let Some(key) = unwound {
+            self.forget(key, running.as_deref());
         }
         self.hooks.remove_unwound();
     }
@@ -199,9 +217,8 @@ impl<S> Registry<S> {
 #[cold]
 #[inline(never)]
 fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
-    let Some(label) = cx.registry.label(cx.key(), entry) else { return cx.registry.end_running(Closed::ByKey) };
-    let (name, origin) = (label.name.to_owned(), label.origin);
-    let label = Label { name: &name, origin };
-    supervise(cx, label, |cx| entry.call(armed, cx))
-        .unwrap_or_else(|message| cx.registry.end_running(Closed::Panicked(message)))
+    let key = cx.key();
+    let verdict = supervise(cx, |cx| entry.call(armed, cx));
+    verdict.report(cx.registry, |registry| registry.label(key, entry));
+    verdict.result.unwrap_or_else(|message| cx.registry.end_running(Closed::Panicked(message)))
 }

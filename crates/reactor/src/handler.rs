@@ -5,6 +5,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::context::Context;
 use crate::io::Io;
@@ -46,7 +47,8 @@ pub trait Handler<S, T> {
     /// registration, is logged with its name, and is told to [`closed`](Self::closed). No other handler is affected.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
-    /// Called once after the registration has ended, with the deferred callbacks; its source is closed by then.
+    /// Called once after the registration has ended, with the deferred callbacks; its source is closed by then, and
+    /// [`Context::key`] is the key it had.
     ///
     /// Not called where the reactor itself is dropped: then the handler is only dropped.
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
@@ -62,6 +64,9 @@ pub(crate) trait Entry<S> {
 
     /// The type of the handler, which for a closure names the function it is written in.
     fn handler_type(&self) -> &'static str;
+
+    /// The fd of the source as it is now.
+    fn fd(&self) -> RawFd;
 
     /// Closes the source, and gives what tells the handler so, if it is one to be told.
     fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>>;
@@ -161,10 +166,14 @@ pub(crate) struct Registered<T, R> {
     pub(crate) respond: R,
 }
 
-impl<S, T, R: Respond<S, T>> Entry<S> for Registered<T, R> {
+impl<S, T: AsFd, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
-        let began_with = cx.readiness();
+        let mut began_with = cx.readiness();
         self.io.begin(began_with, armed);
+        if began_with.intersects(Readiness::ANNOUNCEMENTS) {
+            began_with = self.io.heed_announcements();
+            cx.set_readiness(began_with);
+        }
         match self.respond.ready(&mut self.io, cx) {
             Ok(Next::Keep) => self.io.left(),
             result => self.io.end(began_with, result).unwrap_or_else(|reason| cx.registry.end_running(reason)),
@@ -173,6 +182,10 @@ impl<S, T, R: Respond<S, T>> Entry<S> for Registered<T, R> {
 
     fn handler_type(&self) -> &'static str {
         R::TYPE_NAME()
+    }
+
+    fn fd(&self) -> RawFd {
+        self.io.as_fd().as_raw_fd()
     }
 
     fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>> {

@@ -6,6 +6,7 @@ use std::panic::Location;
 use crate::context::Context;
 use crate::error::Error;
 use crate::handler::Next;
+use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key, Slots};
 use crate::supervise::{Label, supervise};
@@ -55,11 +56,13 @@ pub(crate) struct Hooks<S> {
     before_wait: Vec<HookKey>,
     after_wait: Vec<HookKey>,
     idle: Vec<HookKey>,
+    /// The list that is running.
+    running: Option<Place>,
 }
 
 impl<S> Hooks<S> {
     pub(crate) const fn new() -> Self {
-        Self { hooks: Slots::new(), before_wait: Vec::new(), after_wait: Vec::new(), idle: Vec::new() }
+        Self { hooks: Slots::new(), before_wait: Vec::new(), after_wait: Vec::new(), idle: Vec::new(), running: None }
     }
 
     pub(crate) fn add<F>(&mut self, place: Place, origin: &'static Location<'static>, callback: F) -> HookKey
@@ -74,35 +77,46 @@ impl<S> Hooks<S> {
         key
     }
 
-    /// Ends a hook: whether it was there. Its place in the list stays, empty, until that list has run.
+    /// Ends a hook: whether it was there. While its list is running its place in it stays, empty.
     pub(crate) fn remove(&mut self, key: HookKey) -> bool {
         let removed = self.hooks.remove(key.0).is_some();
         for place in [Place::BeforeWait, Place::AfterWait, Place::Idle] {
-            for listed in self.at(place).iter_mut().filter(|listed| **listed == key) {
-                *listed = HookKey::EMPTY;
+            if self.running == Some(place) {
+                self.at(place).iter_mut().filter(|listed| **listed == key).for_each(|listed| *listed = HookKey::EMPTY);
+            } else {
+                self.at(place).retain(|listed| *listed != key);
             }
         }
         removed
     }
 
     #[inline]
-    pub(crate) fn is_empty(&self, place: Place) -> bool {
-        self.hooks.len() == 0 || self.is_empty_at(place)
+    pub(crate) const fn is_empty(&self, place: Place) -> bool {
+        match place {
+            Place::BeforeWait => self.before_wait.is_empty(),
+            Place::AfterWait => self.after_wait.is_empty(),
+            Place::Idle => self.idle.is_empty(),
+        }
     }
 
-    fn is_empty_at(&self, place: Place) -> bool {
-        let list = match place {
-            Place::BeforeWait => &self.before_wait,
-            Place::AfterWait => &self.after_wait,
-            Place::Idle => &self.idle,
-        };
-        list.iter().all(|key| *key == HookKey::EMPTY)
+    /// Begins to run a list: how long it is now.
+    fn begin(&mut self, place: Place) -> usize {
+        self.running = Some(place);
+        self.at(place).len()
+    }
+
+    /// Ends the run of a list, whose empty places go.
+    fn end(&mut self) {
+        if let Some(place) = self.running.take() {
+            self.at(place).retain(|key| *key != HookKey::EMPTY);
+        }
     }
 
     /// Ends the hooks that were out of their place when a panic unwound.
     pub(crate) fn remove_unwound(&mut self) {
         let running = self.hooks.iter().filter(|(_, hook)| hook.callback.is_none());
         let unwound: Vec<_> = running.map(|(key, _)| HookKey(key)).collect();
+        self.end();
         for key in unwound {
             self.remove(key);
         }
@@ -163,11 +177,11 @@ impl<S> Registry<S> {
     #[cold]
     pub(crate) fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {
         let mut ran = 0;
-        for index in 0..self.hooks.at(place).len() {
+        for index in 0..self.hooks.begin(place) {
             let key = self.hooks.at(place).get(index).copied().unwrap_or(HookKey::EMPTY);
             ran += usize::from(self.run_hook(key, state));
         }
-        self.hooks.at(place).retain(|key| *key != HookKey::EMPTY);
+        self.hooks.end();
         ran
     }
 
@@ -176,9 +190,11 @@ impl<S> Registry<S> {
         let Some(hook) = self.hooks.hooks.get_mut(key.0) else { return false };
         let label = Label { name: hook.type_name, origin: Some(hook.origin) };
         let Some(mut callback) = hook.callback.take() else { return false };
-        let mut cx = Context::new(state, self);
+        let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.supervision.is_active() {
-            supervise(&mut cx, label, |cx| callback(cx))
+            let verdict = supervise(&mut cx, |cx| callback(cx));
+            verdict.report(self, |_| label);
+            verdict.result
         } else {
             Ok(callback(&mut cx))
         };

@@ -8,10 +8,12 @@
 //! - the peer has ended its direction: that was reported once, and the 0 that ends the stream is still to be read;
 //! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more behind it.
 //!
-//! A third exception is left to the user, since nothing tells of it: a plain read of a Unix stream socket stops short behind
-//! bytes that carry descriptors. Who expects those calls `recvmsg` by [`Io::try_io`], which knows no short reads.
+//! Other reads that stop short are left to the user, since nothing tells of them: those of a Unix stream socket behind
+//! bytes that carry descriptors, or between writers under `SO_PASSCRED`, and those of a pipe in packet mode (`O_DIRECT`).
+//! Who expects them reads by [`Io::try_io`], which knows no short reads.
 //!
-//! What goes past `Io`, by [`Io::get_ref`], tells it nothing. Use [`Io::try_io`] for calls that are not reads or writes.
+//! Where readiness must be forgotten without a proof, since a `WouldBlock` went past the `Io` or concerned one of several
+//! directions, the kernel is asked anew, by one `epoll_ctl(MOD)`: it reports what still holds.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -35,8 +37,6 @@ pub struct Io<T> {
     /// A short read or write proves that the kernel's buffer is exhausted.
     short_is_dry: bool,
     always_ready: bool,
-    /// An operation of this call has been answered with `WouldBlock`.
-    met_would_block: bool,
 }
 
 impl<T> Io<T> {
@@ -45,21 +45,14 @@ impl<T> Io<T> {
         T: 'static,
     {
         let short_is_dry = matches!(kind, Kind::Stream | Kind::Pipe) && TypeFacts::of::<T>().bare;
-        Self {
-            source,
-            kind,
-            readiness: Readiness::EMPTY,
-            armed: Interest::NONE,
-            short_is_dry,
-            always_ready,
-            met_would_block: false,
-        }
+        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, short_is_dry, always_ready }
     }
 
     /// The source itself.
     ///
     /// What is read or written through it is not seen by this `Io`: a `WouldBlock` met there and kept from the loop
-    /// leaves the source looking ready, and its handler is called again. [`try_io`](Self::try_io) has no such trouble.
+    /// leaves the source looking ready, and its handler is called again; one that is returned to the loop costs an
+    /// `epoll_ctl`. [`try_io`](Self::try_io) has no such trouble.
     #[inline]
     pub const fn get_ref(&self) -> &T {
         &self.source
@@ -67,7 +60,8 @@ impl<T> Io<T> {
 
     /// The source itself, mutably.
     ///
-    /// To replace it by another is a mistake: the loop goes on watching the fd that was registered.
+    /// To replace it by another is a mistake: the watch ends with the fd that was registered, and the new one is not
+    /// watched. Remove the registration and add the new source instead.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source
@@ -96,6 +90,10 @@ impl<T> Io<T> {
     ///
     /// `interest` is the direction that the operation depends on. When it gives `WouldBlock`, that direction is no longer
     /// ready; when the direction is known not to be ready, the operation is not tried and `WouldBlock` is given at once.
+    ///
+    /// An operation that can block in either of several directions, a TLS handshake, names them all: then the loop asks
+    /// the kernel which of them are still ready, by one `epoll_ctl`. One whose `WouldBlock` says nothing of the
+    /// readiness, `recvmsg` with `MSG_ERRQUEUE`, names [`Interest::NONE`]: it is always tried, and forgets nothing.
     ///
     /// # Errors
     /// Those of the operation.
@@ -128,16 +126,12 @@ impl<T> Io<T> {
     pub(crate) fn begin(&mut self, readiness: Readiness, armed: Interest) {
         self.readiness = readiness;
         self.armed = armed;
-        self.met_would_block = false;
-        if readiness.intersects(Readiness::ANNOUNCEMENTS) {
-            self.heed_announcements();
-        }
     }
 
     /// What is left for the next call: the levels that have not been disproved.
     #[inline]
     pub(crate) const fn left(&self) -> Readiness {
-        self.readiness.without(Readiness::ANNOUNCEMENTS)
+        self.readiness.without(Readiness::OF_ONE_CALL)
     }
 
     /// What is left after a call with any other result than [`Next::Keep`], or why the registration ends.
@@ -152,23 +146,26 @@ impl<T> Io<T> {
             Ok(Next::Remove) => return Err(Closed::ByHandler),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => return Ok(began_with),
-                ErrorKind::WouldBlock if self.met_would_block || self.always_ready => {}
-                ErrorKind::WouldBlock => self.clear(Interest::READABLE | Interest::WRITABLE),
+                ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) || self.always_ready => {
+                }
+                ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
                 _ => return Err(Closed::Failed(error)),
             },
         }
         Ok(self.left())
     }
 
+    /// What an announcement means for the source, beyond itself; gives all the facts of this call.
     #[cold]
-    fn heed_announcements(&mut self) {
+    pub(crate) fn heed_announcements(&mut self) -> Readiness {
         if self.readiness.is_error() && self.kind == Kind::Pipe {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
-            self.readiness |= Readiness::WRITE_CLOSED;
+            self.readiness |= Readiness::UNREAD;
         }
         if self.readiness.is_priority() {
             self.short_is_dry = false;
         }
+        self.readiness
     }
 
     /// `WouldBlock`, without a system call, where `interest` is watched and none of its facts is known to hold.
@@ -176,7 +173,7 @@ impl<T> Io<T> {
     fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
         let watched = !interest.is_none() && self.armed.contains(interest);
         if watched && !self.readiness.intersects(interest.facts()) {
-            self.met_would_block = true;
+            self.readiness |= Readiness::MET_WOULD_BLOCK;
             return Err(ErrorKind::WouldBlock.into());
         }
         Ok(())
@@ -198,7 +195,7 @@ impl<T> Io<T> {
                 let short = *moved < wanted && *moved > 0;
                 let end_unread = interest == Interest::READABLE && self.readiness.is_read_closed();
                 if short && self.short_is_dry && !end_unread {
-                    self.clear(interest);
+                    self.readiness = self.readiness.without(interest.disproved_by_short());
                 }
             }
             Err(error) => self.after_error(interest, error),
@@ -208,19 +205,21 @@ impl<T> Io<T> {
 
     #[cold]
     fn after_error(&mut self, interest: Interest, error: &io::Error) {
-        if error.kind() == ErrorKind::WouldBlock {
-            self.met_would_block = true;
-            if !self.always_ready {
-                self.clear(interest);
+        if error.kind() != ErrorKind::WouldBlock {
+            return;
+        }
+        self.readiness |= Readiness::MET_WOULD_BLOCK;
+        if !self.always_ready {
+            self.readiness = self.readiness.without(interest.disproved_by_would_block());
+            if interest.is_several() {
+                self.readiness |= Readiness::RECHECK;
             }
         }
     }
-
-    #[inline]
-    fn clear(&mut self, interest: Interest) {
-        self.readiness = self.readiness.without(interest.levels());
-    }
 }
+
+/// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.
+const SLICES_MAX: usize = 1024;
 
 impl<T: Read> Read for Io<T> {
     #[inline]
@@ -230,7 +229,7 @@ impl<T: Read> Read for Io<T> {
 
     #[inline]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
         self.transfer(Interest::READABLE, wanted, |source| source.read_vectored(bufs))
     }
 }
@@ -243,7 +242,7 @@ impl<T: Write> Write for Io<T> {
 
     #[inline]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
         self.transfer(Interest::WRITABLE, wanted, |source| source.write_vectored(bufs))
     }
 

@@ -55,41 +55,48 @@ pub(crate) struct TypeFacts {
     /// `read` and `write` of this type are the bare system calls, so a short one means what the kernel means by it.
     /// A type of the user's may keep a buffer of its own (TLS), where a short read means nothing.
     pub(crate) bare: bool,
-    /// The type's contract is that its fd does not block.
-    pub(crate) non_blocking: bool,
 }
 
 impl TypeFacts {
     #[inline]
     pub(crate) fn of<T: 'static>() -> Self {
         let one_of = |types: &[TypeId]| types.contains(&TypeId::of::<T>());
-        let mio_stream = one_of(&[TypeId::of::<mio::net::TcpStream>(), TypeId::of::<mio::net::UnixStream>()]);
-        let mio_listener = one_of(&[TypeId::of::<mio::net::TcpListener>(), TypeId::of::<mio::net::UnixListener>()]);
-        let mio_datagram = one_of(&[TypeId::of::<mio::net::UdpSocket>(), TypeId::of::<mio::net::UnixDatagram>()]);
-        let mio_pipe = one_of(&[TypeId::of::<mio::unix::pipe::Sender>(), TypeId::of::<mio::unix::pipe::Receiver>()]);
-        let kind = if mio_stream || one_of(&[TypeId::of::<net::TcpStream>(), TypeId::of::<unix::UnixStream>()]) {
-            Some(Kind::Stream)
-        } else if mio_listener || one_of(&[TypeId::of::<net::TcpListener>(), TypeId::of::<unix::UnixListener>()]) {
-            Some(Kind::Listener)
-        } else if mio_datagram || one_of(&[TypeId::of::<net::UdpSocket>(), TypeId::of::<unix::UnixDatagram>()]) {
-            Some(Kind::Datagram)
-        } else if mio_pipe || one_of(&[TypeId::of::<io::PipeReader>(), TypeId::of::<io::PipeWriter>()]) {
-            Some(Kind::Pipe)
-        } else {
-            None
-        };
-        // What a child was given as its standard streams need not be a pipe: these, and files, are asked.
+        let streams = [
+            TypeId::of::<net::TcpStream>(),
+            TypeId::of::<unix::UnixStream>(),
+            TypeId::of::<mio::net::TcpStream>(),
+            TypeId::of::<mio::net::UnixStream>(),
+        ];
+        let listeners = [
+            TypeId::of::<net::TcpListener>(),
+            TypeId::of::<unix::UnixListener>(),
+            TypeId::of::<mio::net::TcpListener>(),
+            TypeId::of::<mio::net::UnixListener>(),
+        ];
+        let datagrams = [
+            TypeId::of::<net::UdpSocket>(),
+            TypeId::of::<unix::UnixDatagram>(),
+            TypeId::of::<mio::net::UdpSocket>(),
+            TypeId::of::<mio::net::UnixDatagram>(),
+        ];
+        let pipes = [TypeId::of::<io::PipeReader>(), TypeId::of::<io::PipeWriter>()];
+        let kinds = [
+            (Kind::Stream, &streams[..]),
+            (Kind::Listener, &listeners),
+            (Kind::Datagram, &datagrams),
+            (Kind::Pipe, &pipes),
+        ];
+        let kind = kinds.into_iter().find(|(_, types)| one_of(types)).map(|(kind, _)| kind);
+        // These may be made of any fd: what it is has to be asked.
         let asked_but_bare = one_of(&[
             TypeId::of::<fs::File>(),
             TypeId::of::<process::ChildStdin>(),
             TypeId::of::<process::ChildStdout>(),
             TypeId::of::<process::ChildStderr>(),
+            TypeId::of::<mio::unix::pipe::Sender>(),
+            TypeId::of::<mio::unix::pipe::Receiver>(),
         ]);
-        Self {
-            kind,
-            bare: kind.is_some() || asked_but_bare,
-            non_blocking: mio_stream || mio_listener || mio_datagram || mio_pipe,
-        }
+        Self { kind, bare: kind.is_some() || asked_but_bare }
     }
 }
 
@@ -112,36 +119,45 @@ mod tests {
     use super::*;
     use std::os::fd::{AsFd, OwnedFd};
 
-    /// What the type says, checked against what the kernel says.
+    /// What the type says, where it says anything, checked against what the kernel says.
     #[track_caller]
-    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind) {
+    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
         assert_eq!(ask(source.as_fd()).unwrap(), kind);
-        let facts = TypeFacts::of::<T>();
-        assert!(facts.kind.is_none_or(|promised| promised == kind));
+        assert_eq!(TypeFacts::of::<T>().kind, told_by_type.then_some(kind));
     }
 
     #[test]
     fn every_kind_is_told_by_the_kernel_as_by_the_type() {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        expect_kind(net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(), Kind::Stream);
-        expect_kind(mio::net::TcpListener::from_std(listener.try_clone().unwrap()), Kind::Listener);
-        expect_kind(listener, Kind::Listener);
-        expect_kind(unix::UnixStream::pair().unwrap().0, Kind::Stream);
-        expect_kind(unix::UnixDatagram::unbound().unwrap(), Kind::Datagram);
-        expect_kind(net::UdpSocket::bind("127.0.0.1:0").unwrap(), Kind::Datagram);
+        let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        expect_kind(mio::net::TcpStream::from_std(stream.try_clone().unwrap()), Kind::Stream, true);
+        expect_kind(stream, Kind::Stream, true);
+        expect_kind(unix::UnixStream::pair().unwrap().0, Kind::Stream, true);
+        expect_kind(mio::net::UnixStream::pair().unwrap().0, Kind::Stream, true);
+        expect_kind(mio::net::TcpListener::from_std(listener.try_clone().unwrap()), Kind::Listener, true);
+        expect_kind(OwnedFd::from(listener.try_clone().unwrap()), Kind::Listener, false);
+        expect_kind(listener, Kind::Listener, true);
+        expect_kind(unix::UnixDatagram::unbound().unwrap(), Kind::Datagram, true);
+        expect_kind(mio::net::UnixDatagram::unbound().unwrap(), Kind::Datagram, true);
+        expect_kind(net::UdpSocket::bind("127.0.0.1:0").unwrap(), Kind::Datagram, true);
+        expect_kind(mio::net::UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap(), Kind::Datagram, true);
         let (reader, writer) = io::pipe().unwrap();
-        expect_kind(reader, Kind::Pipe);
-        expect_kind(OwnedFd::from(writer), Kind::Pipe);
-        expect_kind(fs::File::open("/dev/null").unwrap(), Kind::CharDevice);
-        expect_kind(fs::File::open("/").unwrap(), Kind::File);
+        expect_kind(reader, Kind::Pipe, true);
+        expect_kind(writer.try_clone().unwrap(), Kind::Pipe, true);
+        expect_kind(OwnedFd::from(writer), Kind::Pipe, false);
+        expect_kind(mio::unix::pipe::new().unwrap().0, Kind::Pipe, false);
+        expect_kind(fs::File::open("/dev/null").unwrap(), Kind::CharDevice, false);
+        expect_kind(fs::File::open("/").unwrap(), Kind::File, false);
         let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
-        expect_kind(epoll, Kind::Anonymous);
+        expect_kind(epoll, Kind::Anonymous, false);
     }
 
     #[test]
     fn only_types_without_a_buffer_of_their_own_are_bare() {
         assert!(TypeFacts::of::<net::TcpStream>().bare);
         assert!(TypeFacts::of::<fs::File>().bare);
+        assert!(TypeFacts::of::<process::ChildStdout>().bare);
+        assert!(TypeFacts::of::<mio::unix::pipe::Receiver>().bare);
         assert!(!TypeFacts::of::<io::BufReader<net::TcpStream>>().bare);
         assert!(!TypeFacts::of::<std::sync::Arc<net::TcpStream>>().bare);
     }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use crate::dispatch::Running;
 use crate::error::Error;
 use crate::hooks::Place;
 use crate::poller::{Events, Poller};
@@ -21,6 +22,7 @@ use crate::supervise::{PanicPolicy, Supervision};
 pub struct Reactor<S> {
     registry: Registry<S>,
     events: Events,
+    running: Running<S>,
     calls_per_turn_max: usize,
 }
 
@@ -60,7 +62,8 @@ impl<S> Reactor<S> {
     /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
     /// Gives the number of callbacks that ran, hooks before and after the wait not counted.
     ///
-    /// It does not wait at all while something is ready, deferred or idle, or after a [`Registry::stop`]. It may run
+    /// It does not wait at all while something is ready, deferred or idle, or after a [`Registry::stop`]: who calls this
+    /// in a loop of their own asks [`Registry::is_stopping`]. It may run
     /// nothing before the timeout has passed: when a signal interrupts the wait, or an event is not wanted.
     /// `timeout` is rounded up to whole milliseconds; beyond 24.8 days it is 24.8 days.
     ///
@@ -81,6 +84,7 @@ impl<S> Reactor<S> {
     /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.
     fn take_turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
         self.registry.metrics.turns += 1;
+        self.registry.clock.begin_turn();
         self.run_hooks(Place::BeforeWait, state);
         self.wait(timeout)?;
         self.run_hooks(Place::AfterWait, state);
@@ -106,7 +110,7 @@ impl<S> Reactor<S> {
             self.registry.poller.wait(&mut self.events, timeout)?;
             self.registry.metrics.events += self.events.len() as u64;
         }
-        self.registry.clock.begin_turn();
+        self.registry.clock.end_wait();
         Ok(())
     }
 
@@ -118,9 +122,9 @@ impl<S> Reactor<S> {
         }
         // Divided first: what a delivery leaves ready is next turn's.
         let shares = self.registry.ready.shares(self.calls_per_turn_max);
-        self.registry.deliver_all(&mut self.events, state);
+        self.registry.deliver_all(&mut self.events, &mut self.running, state);
         if let Some(shares) = shares {
-            self.registry.run_ready(shares, state);
+            self.registry.run_ready(shares, &mut self.running, state);
         }
         (self.registry.metrics.calls - before) as usize
     }
@@ -162,7 +166,7 @@ struct Unwound<'a, S> {
 impl<S> Drop for Unwound<'_, S> {
     fn drop(&mut self) {
         self.reactor.registry.clock.end_turn();
-        self.reactor.registry.remove_unwound();
+        self.reactor.registry.remove_unwound(self.reactor.running.take());
     }
 }
 
@@ -242,7 +246,7 @@ impl<S> Builder<S> {
     /// Logs, and counts in [`Metrics::slow_calls`](crate::Metrics::slow_calls), callbacks that take `threshold` or
     /// longer, by the name and line of their registration. Off by default.
     ///
-    /// Costs two clock reads a turn. Only after a turn that took as long as the threshold, and for 128 turns, each
+    /// Costs one clock read at the end of each turn, beside the one at its beginning that all callbacks share. Only after a turn that took as long as the threshold, and for 128 turns, each
     /// callback is timed on its own, at two clock reads each: the first slow call makes the loop look closer, the next
     /// is reported.
     #[must_use]
@@ -260,6 +264,7 @@ impl<S> Builder<S> {
         Ok(Reactor {
             registry: Registry::new(Poller::new()?, supervision, self.registrations_max),
             events: Events::with_capacity(self.events_per_turn_max),
+            running: None,
             calls_per_turn_max: self.calls_per_turn_max,
         })
     }

@@ -40,13 +40,23 @@ impl Readiness {
     pub(crate) const ERROR: Self = Self::from_kernel(EventFlags::ERR);
     const HUNG_UP: u16 = EventFlags::HUP.bits() as u16;
     pub(crate) const READ_CLOSED: Self = Self(EventFlags::RDHUP.bits() as u16 | Self::HUNG_UP);
-    /// Of the kernel's bits `EPOLLHUP` alone; the other is ours, for the write end of a pipe.
-    pub(crate) const WRITE_CLOSED: Self = Self(0x0800 | Self::HUNG_UP);
+    /// Write-closed, without saying anything of reading: our own bit, for the write end of a pipe.
+    pub(crate) const UNREAD: Self = Self(0x0800);
+    pub(crate) const WRITE_CLOSED: Self = Self(Self::UNREAD.0 | Self::HUNG_UP);
     pub(crate) const TIMEOUT: Self = Self(0x4000);
     /// Not a fact: what a call gives when it ended its registration.
     pub(crate) const ENDED: Self = Self(0x8000);
+    /// Not a fact: an operation of this call has been answered with `WouldBlock`.
+    pub(crate) const MET_WOULD_BLOCK: Self = Self(0x0400);
+    /// Not a fact: what was forgotten was not disproved, so the kernel is to be asked again.
+    pub(crate) const RECHECK: Self = Self(0x1000);
+    /// What a call seldom gives.
+    pub(crate) const SELDOM: Self = Self(Self::ENDED.0 | Self::RECHECK.0);
     /// The facts that are delivered once for each report.
     pub(crate) const ANNOUNCEMENTS: Self = Self(Self::PRIORITY.0 | Self::ERROR.0 | Self::TIMEOUT.0);
+
+    /// What does not outlast a call.
+    pub(crate) const OF_ONE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::MET_WOULD_BLOCK.0);
 
     const NAMES: [(Self, &'static str); 7] = [
         (Self::READABLE, "readable"),
@@ -109,7 +119,7 @@ impl Readiness {
     /// No fact is set.
     #[inline]
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.0 & !(Self::SELDOM.0 | Self::MET_WOULD_BLOCK.0) == 0
     }
 
     #[inline]
@@ -217,10 +227,28 @@ impl Interest {
         Readiness(facts)
     }
 
-    /// The facts that an operation in these directions disproves when it would block.
+    /// Of the [`facts`](Self::facts) those that say that an operation can be done now.
     #[inline]
-    pub(crate) const fn levels(self) -> Readiness {
+    const fn levels(self) -> Readiness {
         Readiness(self.0 as u16)
+    }
+
+    /// The facts that a short read or write in this direction disproves.
+    #[inline]
+    pub(crate) const fn disproved_by_short(self) -> Readiness {
+        self.levels()
+    }
+
+    /// The facts that an operation disproves when it would block: a direction that has ended never says so.
+    #[inline]
+    pub(crate) const fn disproved_by_would_block(self) -> Readiness {
+        self.facts().without(Readiness::ERROR)
+    }
+
+    /// Whether these are several directions, of which one that would block says nothing about the others.
+    #[inline]
+    pub(crate) const fn is_several(self) -> bool {
+        self.0.count_ones() > 1
     }
 
     /// The interest whose [`facts`](Self::facts) these are.
@@ -310,7 +338,7 @@ mod tests {
 
     #[test]
     fn facts_are_equal_however_the_kernel_put_them() {
-        let half_closed_twice = Readiness::from_kernel(EventFlags::RDHUP) | Readiness(0x0800);
+        let half_closed_twice = Readiness::from_kernel(EventFlags::RDHUP) | Readiness::UNREAD;
         assert_eq!(half_closed_twice, Readiness::from_kernel(EventFlags::HUP));
         assert_ne!(half_closed_twice, Readiness::READABLE);
     }

@@ -23,6 +23,8 @@ use crate::supervise::Supervision;
 pub(crate) struct Deferred<S> {
     pub(crate) task: Box<dyn Task<S>>,
     pub(crate) origin: Option<&'static Location<'static>>,
+    /// The registration whose end it tells of.
+    pub(crate) key: Key,
 }
 
 /// Where registrations live: add, remove, change, defer, stop.
@@ -75,7 +77,11 @@ impl<S> Registry<S> {
     /// panic policy holds for it. O(1); one allocation if the closure captures anything, none if not.
     #[track_caller]
     pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) {
-        self.deferred.push_back(Deferred { task: Box::new(callback), origin: Some(Location::caller()) });
+        self.deferred.push_back(Deferred {
+            task: Box::new(callback),
+            origin: Some(Location::caller()),
+            key: Key::NULL,
+        });
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn; if it is not running, as soon as it
@@ -88,8 +94,15 @@ impl<S> Registry<S> {
         self.stopping = true;
     }
 
+    /// Whether [`stop`](Self::stop) has been called and [`Reactor::run`](crate::Reactor::run) has not returned since: for
+    /// those who call [`Reactor::turn`](crate::Reactor::turn) themselves, which does not wait then.
+    #[inline]
+    pub const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// The time of this turn, read from the monotonic clock when it is first asked for: all callbacks of a turn see the
-    /// same. Between turns, the time.
+    /// same, but for hooks before the wait, which see the time before it. Between turns, the time.
     #[inline]
     pub fn now(&self) -> Instant {
         self.clock.now()

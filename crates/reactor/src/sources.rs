@@ -5,8 +5,8 @@
 //!
 //! Interest lives here, in user space. The kernel is told of a direction when it is first wanted, and not when it is no
 //! longer: an event for a direction that is not wanted is remembered in the slot, which costs less than to take back
-//! the watch and set it again. Only a source that wakes the loop in vain [`VAIN_WAKES_MAX`] times in a row is narrowed
-//! down in the kernel too.
+//! the watch and set it again. Only a source that wakes the loop in vain [`VAIN_WAKES_MAX`] times without a change of
+//! interest is narrowed down in the kernel too.
 
 use std::borrow::Cow;
 use std::io;
@@ -26,7 +26,7 @@ use crate::registry::{Deferred, Registry};
 use crate::slots::{Blank, Key};
 use crate::supervise::Label;
 
-/// So many events in a row that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
+/// So many events that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
 /// resting handler costs little, large enough that back-pressure that comes and goes costs no `epoll_ctl`.
 pub(crate) const VAIN_WAKES_MAX: u8 = 8;
 
@@ -43,12 +43,12 @@ pub(crate) struct Slot<S> {
     pub(crate) ready: Readiness,
     /// The directions that the kernel watches.
     pub(crate) armed: Interest,
-    /// Events in a row that were not wanted.
+    /// Events that were not wanted, since the interest was last changed.
     pub(crate) vain_wakes: u8,
     pub(crate) priority: Priority,
     /// Whether the ready queue holds its key.
     pub(crate) queued: bool,
-    always_ready: bool,
+    pub(crate) always_ready: bool,
     background: bool,
     kind: Kind,
 }
@@ -77,8 +77,9 @@ impl<S> Registry<S> {
     /// Registers `source` with a closure, called while the source is ready for what `interest` says.
     ///
     /// The source, anything that is [`AsFd`], now belongs to the reactor together with the closure. It is put into
-    /// non-blocking mode, apart from mio's own types, whose contract is to be in it. The first call comes next turn at
-    /// the earliest, never from within `add`.
+    /// non-blocking mode, which it shares with all duplicates of its fd, those of other processes included: with stdin on a
+    /// terminal, stdout and the shell get it too. The first call comes next turn at the earliest, never from within
+    /// `add`.
     ///
     /// A handler that has not read or written all it could is called again next turn, as long as its source stays ready:
     /// to do a bounded amount of work in each call is right, and fair to its neighbours.
@@ -86,8 +87,8 @@ impl<S> Registry<S> {
     /// When the registration ends, by outcome, error or key, the closure is dropped with what it captured, and an error
     /// is logged. An owner who wants to be told why registers an object: [`add_handler`](Self::add_handler).
     ///
-    /// Costs one `epoll_ctl`, one `ioctl` (none for mio's types), one allocation; O(1). For types that do not tell what
-    /// they are, `fstat` and up to two `getsockopt`.
+    /// Costs one `epoll_ctl`, one `ioctl`, one allocation; O(1). For types that do not tell what they are, `fstat` and up
+    /// to two `getsockopt`.
     ///
     /// # Errors
     /// [`AddError`] gives the source back. [`Error::AlreadyRegistered`], and the earlier registration is not touched;
@@ -180,9 +181,7 @@ impl<S> Registry<S> {
             Some(kind) => kind,
             None => kind::ask(fd).map_err(os_error("fstat"))?,
         };
-        if !facts.non_blocking {
-            rustix::io::ioctl_fionbio(fd, true).map_err(|errno| os_error("ioctl(FIONBIO)")(errno.into()))?;
-        }
+        rustix::io::ioctl_fionbio(fd, true).map_err(|errno| os_error("ioctl(FIONBIO)")(errno.into()))?;
         // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
         let armed = if interest.is_none() { Interest::READABLE } else { interest };
         let always_ready = self.poller.add(raw_fd, key, armed)? == Watch::Refused;
@@ -213,17 +212,20 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn remove(&mut self, key: Key) -> Result<(), Error> {
-        let entry = self.forget(key).ok_or(Error::StaleKey(key))?;
+        let entry = self.forget(key, None).ok_or(Error::StaleKey(key))?;
         if let Some(entry) = entry {
-            self.close(entry, Closed::ByKey);
+            self.close(key, entry, Closed::ByKey);
         }
         Ok(())
     }
 
-    /// Frees the slot of `key` and ends the kernel's watch. The entry is left to the caller, who may be running it.
-    pub(crate) fn forget(&mut self, key: Key) -> Option<Option<Box<dyn Entry<S>>>> {
+    /// Frees the slot of `key` and ends the kernel's watch. The entry is left to the caller; while it is `running` the
+    /// caller has it already.
+    pub(crate) fn forget(&mut self, key: Key, running: Option<&dyn Entry<S>>) -> Option<Option<Box<dyn Entry<S>>>> {
         let slot = self.sources.remove(key)?;
-        if !slot.armed.is_none() {
+        // Where the source has been replaced, its watch ended with its fd, whose number may be another's by now.
+        let replaced = slot.entry.as_deref().or(running).is_some_and(|entry| entry.fd() != slot.fd);
+        if !slot.armed.is_none() && !replaced {
             self.metrics.kernel_updates += 1;
             // That fd is gone already where somebody closed it behind our back: its watch with it.
             if let Err(error) = self.poller.remove(slot.fd) {
@@ -240,9 +242,9 @@ impl<S> Registry<S> {
     }
 
     /// Closes the source of an entry, and lets its handler know with the deferred callbacks.
-    pub(crate) fn close(&mut self, entry: Box<dyn Entry<S>>, reason: Closed) {
+    pub(crate) fn close(&mut self, key: Key, entry: Box<dyn Entry<S>>, reason: Closed) {
         if let Some(task) = entry.close(reason) {
-            self.deferred.push_back(Deferred { task, origin: None });
+            self.deferred.push_back(Deferred { task, origin: None, key });
         }
     }
 
@@ -262,7 +264,10 @@ impl<S> Registry<S> {
             self.metrics.kernel_updates += 1;
             slot.armed = armed;
         }
-        slot.wanted = interest.facts();
+        if slot.wanted != interest.facts() {
+            slot.wanted = interest.facts();
+            slot.vain_wakes = 0;
+        }
         self.enqueue_if_ready(key);
         Ok(())
     }
@@ -368,9 +373,8 @@ impl<S> Registry<S> {
     }
 
     /// How `key`, whose entry this is, appears in logs.
-    pub(crate) fn label(&self, key: Key, entry: &dyn Entry<S>) -> Option<Label<'_>> {
-        let origin = Some(self.sources.get(key)?.origin);
-        Some(Label { name: self.name_of(key, Some(entry)), origin })
+    pub(crate) fn label<'a>(&'a self, key: Key, entry: &dyn Entry<S>) -> Label<'a> {
+        Label { name: self.name_of(key, Some(entry)), origin: self.sources.get(key).map(|slot| slot.origin) }
     }
 
     /// Queues a source that is not running, not queued, and ready for what is wanted.

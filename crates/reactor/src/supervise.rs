@@ -1,8 +1,8 @@
 //! Supervision: what happens to a callback that panics, and to one that takes too long.
 //!
 //! Both cost nothing while they are off: one test of a flag a call. A slow callback is looked for in two steps, so that
-//! the search costs one clock read a turn as long as all is well: a turn that took longer than the threshold makes the
-//! loop time each callback for the next [`TIMED_TURNS`] turns.
+//! the search costs one clock read more a turn as long as all is well, at its end: a turn that took longer than the
+//! threshold makes the loop time each callback for the next [`TIMED_TURNS`] turns.
 
 use std::any::Any;
 use std::fmt;
@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::registry::Registry;
 
 /// What a panic in a callback does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub enum PanicPolicy {
     Propagate,
     /// The registration is removed, the panic logged with its name, and the loop goes on. The state is left as the
     /// panic left it: a daemon that chooses this keeps its state consistent at every point where it can panic.
+    ///
+    /// It is for callbacks. A destructor that panics, of a source or of what a handler captured, unwinds through the loop
+    /// under both policies.
     RemoveHandler,
 }
 
@@ -76,37 +80,48 @@ impl fmt::Display for Label<'_> {
     }
 }
 
-/// Runs a callback under the policies. `Err` is the message of a panic, logged already.
+/// How a callback has fared under supervision.
+#[derive(Debug)]
+pub(crate) struct Verdict<R> {
+    /// What it gave, or the message of its panic.
+    pub(crate) result: Result<R, String>,
+    /// How long it took, if that was too long.
+    slow: Option<Duration>,
+}
+
+impl<R> Verdict<R> {
+    /// Logs and counts what there is to say. The label is made only then.
+    pub(crate) fn report<S>(&self, registry: &mut Registry<S>, label: impl Fn(&Registry<S>) -> Label<'_>) {
+        if let Err(message) = &self.result {
+            tracing::error!(callback = %label(registry), message, "callback panicked");
+            registry.metrics.panics += 1;
+        }
+        if let Some(took) = self.slow {
+            tracing::warn!(callback = %label(registry), took_ms = took.as_millis(), "slow callback holds up the loop");
+            registry.metrics.slow_calls += 1;
+        }
+    }
+}
+
+/// Runs a callback under the policies.
 ///
 /// # Panics
 /// As the callback does, under [`PanicPolicy::Propagate`].
 #[cold]
-pub(crate) fn supervise<S, R>(
-    cx: &mut Context<'_, S>,
-    label: Label<'_>,
-    callback: impl FnOnce(&mut Context<'_, S>) -> R,
-) -> Result<R, String> {
+pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> Verdict<R> {
     let timed = cx.registry.supervision.timed_turns_left > 0;
     let began = timed.then(|| cx.registry.clock.read());
     let result = match cx.registry.supervision.policy {
         PanicPolicy::Propagate => Ok(callback(cx)),
         // What the callback leaves half done is its own state and S, which the policy's user has answered for; the
         // registry is only ever changed by whole operations that do not panic.
-        PanicPolicy::RemoveHandler => catch_unwind(AssertUnwindSafe(|| callback(cx))).map_err(|payload| {
-            let message = panic_message(&*payload);
-            cx.registry.metrics.panics += 1;
-            tracing::error!(callback = %label, message, "callback panicked");
-            message
-        }),
-    };
-    if let (Some(began), Some(slow_after)) = (began, cx.registry.supervision.slow_after) {
-        let took = cx.registry.clock.read() - began;
-        if took >= slow_after {
-            cx.registry.metrics.slow_calls += 1;
-            tracing::warn!(callback = %label, took_ms = took.as_millis(), "slow callback holds up the loop");
+        PanicPolicy::RemoveHandler => {
+            catch_unwind(AssertUnwindSafe(|| callback(cx))).map_err(|payload| panic_message(&*payload))
         }
-    }
-    result
+    };
+    let took = began.map(|began| cx.registry.clock.read() - began);
+    let slow = took.zip(cx.registry.supervision.slow_after).and_then(|(took, slow)| (took >= slow).then_some(took));
+    Verdict { result, slow }
 }
 
 fn panic_message(payload: &(dyn Any + Send)) -> String {

@@ -9,14 +9,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use reactor::{Context, Interest, Next, Priority, Reactor};
+use reactor::{Context, Interest, Next, PanicPolicy, Priority, Reactor};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// A reactor with one connection that echoes, and its peer.
-fn echo() -> std::result::Result<(Reactor<u64>, UnixStream), Box<dyn std::error::Error>> {
+fn echo(policy: PanicPolicy) -> std::result::Result<(Reactor<u64>, UnixStream), Box<dyn std::error::Error>> {
     let (near, far) = UnixStream::pair()?;
-    let mut reactor = Reactor::<u64>::new()?;
+    let mut reactor = Reactor::<u64>::builder().on_panic(policy).build()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
         let mut buf = [0; 256];
         let n = near.read(&mut buf)?;
@@ -39,15 +39,17 @@ fn round_trip(reactor: &mut Reactor<u64>, messages: &mut u64, far: &mut UnixStre
 
 #[test]
 fn a_message_that_is_echoed_allocates_nothing() -> Result {
-    let (mut reactor, mut far) = echo()?;
-    let mut messages = 0;
-    round_trip(&mut reactor, &mut messages, &mut far);
-    let allocated = measure(|| {
-        for _ in 0..1000 {
-            round_trip(&mut reactor, &mut messages, &mut far);
-        }
-    });
-    assert_eq!((messages, allocated.count_total), (1001, 0));
+    for policy in [PanicPolicy::Propagate, PanicPolicy::RemoveHandler] {
+        let (mut reactor, mut far) = echo(policy)?;
+        let mut messages = 0;
+        round_trip(&mut reactor, &mut messages, &mut far);
+        let allocated = measure(|| {
+            for _ in 0..1000 {
+                round_trip(&mut reactor, &mut messages, &mut far);
+            }
+        });
+        assert_eq!((messages, allocated.count_total), (1001, 0), "{policy:?}");
+    }
     Ok(())
 }
 

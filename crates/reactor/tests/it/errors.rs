@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use reactor::{Error, Interest, Kind, Next, Priority, Reactor};
@@ -90,6 +91,16 @@ fn everything_registered_is_listed_with_its_fd_kind_interest_name_and_line() -> 
 
 #[test]
 fn a_source_is_put_into_non_blocking_mode() -> Result {
+    let mut child = Command::new("true").stdout(Stdio::piped()).spawn()?;
+    let blocking = mio::unix::pipe::Receiver::from(child.stdout.take().ok_or("a piped stdout")?);
+    child.wait()?;
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.add(blocking, Interest::READABLE, |output, _| {
+        assert!(rustix::fs::fcntl_getfl(output.get_ref())?.contains(OFlags::NONBLOCK));
+        Ok(Next::Remove)
+    })?;
+    reactor.run(&mut ())?;
+    assert_eq!(reactor.metrics().failures, 0);
     let (near, far) = UnixStream::pair()?;
     let mut reactor = Reactor::<()>::new()?;
     reactor.add(near.try_clone()?, Interest::READABLE, |_, _| Ok(Next::Keep))?;

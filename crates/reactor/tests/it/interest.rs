@@ -1,7 +1,8 @@
 //! Interest is a mask in user space: the kernel hears of a direction once.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use reactor::{Interest, Next, Reactor};
 
@@ -62,6 +63,32 @@ fn a_resting_source_that_wakes_the_loop_again_and_again_is_silenced_in_the_kerne
 }
 
 #[test]
+fn a_direction_that_wakes_in_vain_between_calls_is_silenced_too() -> Result {
+    // The receiver of a Unix stream makes room with each read, which wakes the sender if it is watched for writing.
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    let key = reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
+        *cx.state += 1;
+        let bytes = read_all(near)?;
+        near.write_all(&bytes)?;
+        Ok(Next::Keep)
+    })?;
+    let mut calls = 0;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 1);
+    reactor.set_interest(key, Interest::READABLE)?;
+    let updates = reactor.metrics().kernel_updates;
+    for _ in 0..100 {
+        far.write_all(b"x")?;
+        turn_now(&mut reactor, &mut calls);
+        far.read_exact(&mut [0; 1])?;
+        turn_now(&mut reactor, &mut calls);
+    }
+    let metrics = reactor.metrics();
+    assert_eq!((calls, metrics.unwanted_events, metrics.kernel_updates), (101, 8, updates + 1));
+    Ok(())
+}
+
+#[test]
 fn one_direction_can_be_silenced_while_the_other_is_wanted() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let mut reactor = Reactor::<u32>::new()?;
@@ -104,6 +131,9 @@ fn a_handler_that_rests_on_a_hung_up_peer_does_not_spin_the_loop() -> Result {
         assert_eq!(turn_now(&mut reactor, &mut calls), 0);
     }
     assert_eq!(reactor.metrics().events, events, "the kernel reports a hang-up once");
+    let (timeout, began) = (Duration::from_millis(20), Instant::now());
+    assert_eq!(reactor.turn(&mut calls, Some(timeout))?, 0);
+    assert!(began.elapsed() >= timeout, "it did not sleep");
     Ok(())
 }
 

@@ -1,18 +1,20 @@
 //! Level semantics: a handler is called as long as its source is ready and wanted.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use reactor::{Interest, Next, Reactor, Readiness};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::net::SendFlags;
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::{Result, readable, tcp_pair, turn_now, turn_until};
+use crate::{PATIENCE, Result, readable, tcp_pair, turn_now, turn_until};
 
 #[test]
 fn a_handler_that_reads_a_hundred_of_350_bytes_is_called_for_100_100_100_and_50() -> Result {
@@ -310,17 +312,70 @@ fn a_pipe_without_its_reader_is_write_closed() -> Result {
     let (reader, writer) = io::pipe()?;
     drop(reader);
     let facts = first_facts(writer, Interest::WRITABLE)?;
-    assert!(facts.is_error(), "{facts}");
-    let (reader, writer) = io::pipe()?;
-    drop(reader);
-    let mut reactor = Reactor::<bool>::new()?;
-    reactor.add(writer, Interest::WRITABLE, |writer, cx| {
-        *cx.state = writer.readiness().is_write_closed();
+    assert!(facts.is_error() && facts.is_write_closed() && !facts.is_read_closed(), "{facts}");
+    Ok(())
+}
+
+#[test]
+fn a_fifo_that_is_opened_again_after_a_hang_up_is_not_read_closed_any_more() -> Result {
+    let path = std::env::temp_dir().join(format!("reactor-fifo-{}", std::process::id()));
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    let open = || OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&path);
+    let reader = open()?;
+    let mut writer = OpenOptions::new().write(true).open(&path)?;
+    writer.write_all(b"x")?;
+    drop(writer); // a hang-up
+    let mut reactor = Reactor::<Vec<String>>::new()?;
+    reactor.add(reader, Interest::READABLE, |reader, cx| {
+        cx.state.push(cx.readiness().to_string());
+        reader.read(&mut [0; 8])?;
+        Ok(Next::Keep)
+    })?;
+    let mut facts = Vec::new();
+    turn_until(&mut reactor, &mut facts, |facts| facts.len() == 2); // the byte, then the end
+    let _writer = OpenOptions::new().write(true).open(&path)?; // and a new beginning
+    turn_until(&mut reactor, &mut facts, |facts| facts.len() == 3); // which a read finds out
+    assert_eq!(turn_now(&mut reactor, &mut facts), 0, "{facts:?}");
+    std::fs::remove_file(&path)?;
+    Ok(())
+}
+
+#[test]
+fn a_list_of_more_slices_than_one_call_takes_is_written_to_its_end() -> Result {
+    let (near, mut far) = tcp_pair()?;
+    let bytes: Vec<u8> = (0..3000_u32).map(|byte| byte as u8).collect();
+    let mut left = bytes.clone();
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.add(near, Interest::WRITABLE, move |near, _| {
+        let slices: Vec<IoSlice<'_>> = left.chunks(1).map(IoSlice::new).collect();
+        let n = near.write_vectored(&slices)?;
+        left.drain(..n);
+        Ok(if left.is_empty() { Next::Remove } else { Next::Keep })
+    })?;
+    while !reactor.is_empty() {
+        assert!(reactor.turn(&mut (), Some(PATIENCE))? > 0, "nothing happened: {reactor:#?}");
+    }
+    let mut received = Vec::new();
+    far.read_to_end(&mut received)?;
+    assert_eq!(received, bytes);
+    Ok(())
+}
+
+#[test]
+fn a_short_vectored_read_ends_readiness_like_any_other() -> Result {
+    let (near, mut far) = tcp_pair()?;
+    far.write_all(b"abc")?;
+    let mut reactor = Reactor::<(Vec<u8>, bool)>::new()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        let (mut one, mut two) = ([0; 2], [0; 2]);
+        let n = near.read_vectored(&mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)])?;
+        *cx.state = ([one, two].concat()[..n].to_vec(), near.readiness().is_readable());
+        near.flush()?;
         Ok(Next::Remove)
     })?;
-    let mut write_closed = false;
-    reactor.run(&mut write_closed)?;
-    assert!(write_closed);
+    let mut read = (Vec::new(), true);
+    reactor.run(&mut read)?;
+    assert_eq!(read, (b"abc".to_vec(), false));
     Ok(())
 }
 

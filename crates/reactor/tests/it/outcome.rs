@@ -1,10 +1,10 @@
 //! What a handler returns: `?` works, and concerns nobody else.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 
-use reactor::{Interest, Next, Reactor};
+use reactor::{Interest, Next, Reactor, Readiness};
 
 use crate::{Result, add_counting_reader, read_all, readable, turn_now, turn_until};
 
@@ -25,6 +25,7 @@ fn would_block_from_a_handler_waits_for_more() -> Result {
         turn_until(&mut reactor, &mut accepted, |accepted| *accepted == expected);
         assert_eq!(turn_now(&mut reactor, &mut accepted), 0, "it waits");
     }
+    assert_eq!(reactor.metrics().kernel_updates, 1, "the registration");
     Ok(())
 }
 
@@ -44,6 +45,49 @@ fn would_block_that_went_past_the_io_waits_too() -> Result {
     assert_eq!(turn_now(&mut reactor, &mut calls), 0);
     let _another = TcpStream::connect(address)?;
     turn_until(&mut reactor, &mut calls, |calls| *calls == 3);
+    Ok(())
+}
+
+#[test]
+fn would_block_that_went_past_the_io_makes_the_loop_ask_what_still_holds() -> Result {
+    let (near, mut far) = readable()?;
+    let mut reactor = Reactor::<Vec<Readiness>>::new()?;
+    let key = reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
+        cx.state.push(cx.readiness());
+        match cx.state.len() {
+            1 => {
+                cx.registry.set_interest(cx.key(), Interest::READABLE)?; // writable, but not now
+                Ok(Next::Keep)
+            }
+            // Another source's WouldBlock: it says nothing about this one, which has a byte to read.
+            2 => Err(ErrorKind::WouldBlock.into()),
+            _ => read_all(near).map(|_| Next::Keep),
+        }
+    })?;
+    let mut calls = Vec::new();
+    turn_until(&mut reactor, &mut calls, |calls| calls.len() == 3);
+    assert!(calls[2].is_readable(), "the byte is not forgotten");
+    far.write_all(b"y")?;
+    reactor.set_interest(key, Interest::READABLE | Interest::WRITABLE)?;
+    turn_until(&mut reactor, &mut calls, |calls| calls.len() == 4);
+    assert!(calls[3].is_writable(), "nor is the room to write");
+    Ok(())
+}
+
+#[test]
+fn an_operation_on_both_directions_that_would_block_forgets_neither() -> Result {
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
+        *cx.state += 1;
+        // A handshake that has to wait for the peer, though there is room to write.
+        near.try_io(Interest::READABLE | Interest::WRITABLE, |near| near.read(&mut [0; 8]))?;
+        Ok(Next::Remove)
+    })?;
+    let mut calls = 0;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 3); // writable: that remains so
+    far.write_all(b"x")?;
+    reactor.run(&mut calls)?;
     Ok(())
 }
 

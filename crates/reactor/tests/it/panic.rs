@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Closed, Context, Handler, Interest, Io, Next, PanicPolicy, Reactor};
+use reactor::{Closed, Context, Handler, Interest, Io, Next, PanicPolicy, Priority, Reactor};
 
 use crate::{Log, Result, add_counting_reader, readable, turn_now};
 
@@ -37,6 +37,43 @@ fn a_panic_that_propagates_ends_its_registration_and_leaves_the_others_their_eve
     assert!(calls.contains(&0), "the panic came before some of the calls");
     turn_now(&mut reactor, &mut calls);
     assert_eq!(calls, [1; 10]);
+    Ok(())
+}
+
+#[test]
+fn a_panic_that_propagates_ends_the_watch_before_the_source_is_closed() -> Result {
+    let (near, mut far) = readable()?;
+    let duplicate = near.try_clone()?;
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.add(near, Interest::READABLE, |_, _| panic!("on purpose"))?;
+    catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut ()))).unwrap_err();
+    far.write_all(b"x")?;
+    turn_now(&mut reactor, &mut ());
+    assert_eq!(reactor.metrics().stale_events, 0, "the duplicate keeps no watch alive");
+    reactor.add(duplicate, Interest::READABLE, |near, _| crate::read_all(near).map(|_| Next::Keep))?;
+    assert_eq!(turn_now(&mut reactor, &mut ()), 1);
+    Ok(())
+}
+
+#[test]
+fn a_panic_that_propagates_leaves_queues_and_priorities_as_they_were() -> Result {
+    let mut reactor = Reactor::<Vec<&str>>::new()?;
+    let mut peers = Vec::new();
+    for (name, priority) in [("low", Priority::Low), ("high", Priority::High), ("normal", Priority::Normal)] {
+        let (near, far) = readable()?;
+        peers.push(far);
+        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<&str>>| {
+            cx.state.push(name);
+            if cx.state.len() == 4 { panic!("on purpose") } else { Ok(Next::Keep) }
+        })?;
+        reactor.set_priority(key, priority)?;
+    }
+    let mut words = Vec::new();
+    turn_now(&mut reactor, &mut words);
+    catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut words))).unwrap_err();
+    assert_eq!(words, ["high", "normal", "low", "high"]);
+    turn_now(&mut reactor, &mut words);
+    assert_eq!(words[4..], ["normal", "low"]);
     Ok(())
 }
 

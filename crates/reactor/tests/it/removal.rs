@@ -207,7 +207,7 @@ impl Handler<(), UnixStream> for Witness {
     }
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, ()>) {
-        assert_eq!((cx.key(), cx.registry.len()), (Key::NULL, 0));
+        assert!(cx.key() != Key::NULL && !cx.registry.contains(cx.key()), "the key that has ended");
         self.log.borrow_mut().push(format!("{reason:?}"));
     }
 }
@@ -284,6 +284,36 @@ fn what_a_handler_captured_may_do_real_work_when_it_is_dropped() -> Result {
     reactor.run(&mut heard)?;
     assert!(dropped.get());
     assert_eq!(heard, b"bye");
+    Ok(())
+}
+
+#[test]
+fn a_source_that_was_replaced_behind_the_loop_s_back_does_not_deafen_who_has_its_number_now() -> Result {
+    for by_key in [false, true] {
+        let (near, mut far) = readable()?;
+        let number = near.as_raw_fd();
+        let mut reactor = Reactor::<u32>::new()?;
+        let replaced = reactor.add(near, Interest::READABLE, move |near, _| {
+            *near.get_mut() = UnixStream::pair()?.0; // closes the fd that is watched
+            Ok(if by_key { Next::Keep } else { Next::Remove })
+        })?;
+        let mut calls = 0;
+        turn_now(&mut reactor, &mut calls);
+        let _ = far.write(b"x");
+        let Some((near, mut far)) = silent_with_fd(number)? else { continue };
+        if !by_key && reactor.contains(replaced) {
+            return Err("it has removed itself".into());
+        }
+        reactor.add(near, Interest::READABLE, |near, cx| {
+            *cx.state += 1;
+            read_all(near).map(|_| Next::Keep)
+        })?;
+        if by_key {
+            reactor.remove(replaced)?;
+        }
+        far.write_all(b"x")?;
+        assert_eq!(turn_now(&mut reactor, &mut calls), 1);
+    }
     Ok(())
 }
 

@@ -58,9 +58,10 @@ fn stop_before_run_makes_run_return_at_once() -> Result {
     let mut reactor = Reactor::<Words>::new()?;
     reactor.add(near, Interest::READABLE, note("called"))?;
     reactor.stop();
+    assert!(reactor.is_stopping());
     let mut words = Words::new();
     reactor.run(&mut words)?;
-    assert_eq!((words.len(), reactor.metrics().turns), (0, 0));
+    assert_eq!((words.len(), reactor.metrics().turns, reactor.is_stopping()), (0, 0, false));
     Ok(())
 }
 
@@ -214,6 +215,18 @@ fn idle_callbacks_run_only_in_turns_that_found_nothing_else_to_do() -> Result {
     }
     assert_eq!(words, ["idle", "source", "deferred", "idle", "idle", "idle"]);
     assert_eq!(turn_now(&mut reactor, &mut words), 0, "the idle callback has ended");
+    Ok(())
+}
+
+#[test]
+fn an_idle_callback_that_was_removed_before_it_ran_keeps_nothing_awake() -> Result {
+    let mut reactor = Reactor::<Words>::new()?;
+    let idle = reactor.idle(|_| Ok(Next::Keep));
+    reactor.before_wait(|_| Ok(Next::Keep));
+    reactor.remove_hook(idle)?;
+    let (timeout, began) = (Duration::from_millis(5), Instant::now());
+    assert_eq!(reactor.turn(&mut Words::new(), Some(timeout))?, 0);
+    assert!(began.elapsed() >= timeout);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777     Try: nc 127.0.0.1 7777
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -95,34 +96,44 @@ impl Accept for UnixListener {
 }
 
 /// Accepts what has connected.
-fn accept<L: Accept>(listener: &mut Io<L>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
-    for _ in 0..ACCEPTS_PER_CALL_MAX {
-        if cx.state.connections >= cx.state.connections_max {
-            tracing::info!(connections = cx.state.connections, "as many connections as allowed: accepting pauses");
-            cx.registry.set_interest(cx.key(), Interest::NONE)?;
-            break;
-        }
-        match listener.try_io(Interest::READABLE, |listener| listener.accept()) {
-            Ok(stream) => match cx.registry.add_handler(stream, Interest::READABLE, Echo::default()) {
-                Ok(key) => {
-                    cx.state.connections += 1;
-                    tracing::debug!(%key, connections = cx.state.connections, "accepted");
-                }
-                Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
-            },
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-            Err(error) if out_of_resources(&error) => {
-                tracing::warn!(%error, "accepting pauses");
+struct Acceptor;
+
+impl<L: Accept> Handler<Server, L> for Acceptor {
+    fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
+        for _ in 0..ACCEPTS_PER_CALL_MAX {
+            if cx.state.connections >= cx.state.connections_max {
+                tracing::info!(connections = cx.state.connections, "as many connections as allowed: accepting pauses");
                 cx.registry.set_interest(cx.key(), Interest::NONE)?;
-                let once = Itimerspec { it_interval: Timespec::default(), it_value: ACCEPT_PAUSE };
-                rustix::time::timerfd_settime(&cx.state.alarm, TimerfdTimerFlags::empty(), &once)?;
                 break;
             }
-            // accept(2) passes on what went wrong with that one connection: the next one is another matter.
-            Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+            match listener.try_io(Interest::READABLE, |listener| listener.accept()) {
+                Ok(stream) => match cx.registry.add_handler(stream, Interest::READABLE, Echo::default()) {
+                    Ok(key) => {
+                        cx.state.connections += 1;
+                        tracing::debug!(%key, connections = cx.state.connections, "accepted");
+                    }
+                    Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
+                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                Err(error) if out_of_resources(&error) => {
+                    tracing::warn!(%error, "accepting pauses");
+                    cx.registry.set_interest(cx.key(), Interest::NONE)?;
+                    let once = Itimerspec { it_interval: Timespec::default(), it_value: ACCEPT_PAUSE };
+                    rustix::time::timerfd_settime(&cx.state.alarm, TimerfdTimerFlags::empty(), &once)?;
+                    break;
+                }
+                // accept(2) passes on what went wrong with that one connection: the next one is another matter.
+                Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+            }
         }
+        Ok(Next::Keep)
     }
-    Ok(Next::Keep)
+
+    /// A server that is deaf is none: it ends, and with it the process.
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
+        tracing::error!(?reason, "the listener has ended");
+        cx.registry.stop();
+    }
 }
 
 /// The process, the system or the kernel's memory has nothing left for another connection.
@@ -212,20 +223,21 @@ impl<T: Read + Write> Handler<Server, T> for Echo {
     }
 }
 
-fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+/// Serves until the listener ends, which is always an error.
+fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
     let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
     let (listener, address) = match &options.listen {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;
             rustix::net::listen(&listener, QUEUE_MAX)?;
             let address = listener.local_addr()?.to_string();
-            (reactor.add(listener, Interest::READABLE, accept)?, address)
+            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
         }
         Address::Unix(path) => {
             let address = format!("unix:{}", path.display());
             let listener = UnixListener::bind(path).map_err(|error| format!("bind {address}: {error}"))?;
             rustix::net::listen(&listener, QUEUE_MAX)?;
-            (reactor.add(listener, Interest::READABLE, accept)?, address)
+            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
         }
     };
     let alarm =
@@ -247,18 +259,14 @@ fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         scratch: vec![0; READ_MAX],
     };
     reactor.run(&mut server)?;
-    Ok(())
+    Err("the listener has ended".into())
 }
 
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    match serve(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("echo_server: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = serve(options);
+    eprintln!("echo_server: {error}");
+    ExitCode::FAILURE
 }

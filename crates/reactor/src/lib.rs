@@ -17,7 +17,9 @@
 //!         cx.registry.add(stream, Interest::READABLE, |stream, cx| {
 //!             let mut buf = [0; 4096];
 //!             let n = stream.read(&mut buf)?; // WouldBlock: called again when there is more
-//!             stream.write_all(&buf[..n])?; // any other error closes this connection, and only this one
+//!             // Any other error closes this connection, and only this one. A write that would block becomes such an
+//!             // error here; examples/echo_server.rs keeps the rest instead, and stops reading.
+//!             stream.write_all(&buf[..n]).map_err(std::io::Error::other)?;
 //!             *cx.state += n as u64;
 //!             Ok(if n == 0 { Next::Remove } else { Next::Keep })
 //!         })?;

@@ -1,5 +1,5 @@
-//! Echo server, on the reactor alone. Shows: accepting, back-pressure, half-close, running out of file descriptors.
-//! Leaves out: timeouts, signals, TLS.
+//! Echo server, on the reactor alone. Shows: accepting, back-pressure, half-close, idle timeouts, running out of file
+//! descriptors. Leaves out: signals, TLS.
 //!
 //! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777     Try: nc 127.0.0.1 7777
 
@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor};
+use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Then, TimerKey};
 use rustix::io::Errno;
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use tracing_subscriber::EnvFilter;
 
 /// What one connection is read by at most in one call, so that no peer keeps the others waiting.
@@ -29,7 +29,7 @@ const QUEUE_MAX: i32 = 4096;
 /// So many connections are accepted in one call.
 const ACCEPTS_PER_CALL_MAX: usize = 64;
 /// After so long we ask again for a file descriptor, if none of ours has been closed meanwhile.
-const ACCEPT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sends back what it receives.
 #[derive(Parser)]
@@ -40,6 +40,9 @@ struct Options {
     /// How many connections may be open at once; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     max_connections: usize,
+    /// Close connections that have been silent for so long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -65,8 +68,9 @@ struct Server {
     connections: usize,
     connections_max: usize,
     listener: Key,
-    /// Ends a pause of the listener. It exists from the beginning: when it is needed there is no fd to be had.
-    alarm: OwnedFd,
+    /// Ends a pause of the listener.
+    retry: TimerKey,
+    idle_timeout: Option<Duration>,
     scratch: Vec<u8>,
 }
 
@@ -109,6 +113,7 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
             match listener.try_io(Interest::READABLE, |listener| listener.accept()) {
                 Ok(stream) => match cx.registry.add_handler(stream, Interest::READABLE, Echo::default()) {
                     Ok(key) => {
+                        cx.registry.set_timeout(key, cx.state.idle_timeout)?;
                         cx.state.connections += 1;
                         tracing::debug!(%key, connections = cx.state.connections, "accepted");
                     }
@@ -118,8 +123,7 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
                 Err(error) if out_of_resources(&error) => {
                     tracing::warn!(%error, "accepting pauses");
                     cx.registry.set_interest(cx.key(), Interest::NONE)?;
-                    let once = Itimerspec { it_interval: Timespec::default(), it_value: ACCEPT_PAUSE };
-                    rustix::time::timerfd_settime(&cx.state.alarm, TimerfdTimerFlags::empty(), &once)?;
+                    cx.registry.reset(cx.state.retry, ACCEPT_PAUSE)?;
                     break;
                 }
                 // accept(2) passes on what went wrong with that one connection: the next one is another matter.
@@ -195,6 +199,13 @@ fn written(result: io::Result<usize>) -> io::Result<usize> {
 impl<T: Read + Write> Handler<Server, T> for Echo {
     fn ready(&mut self, stream: &mut Io<T>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
         let interest = self.interest();
+        let facts = cx.readiness();
+        if facts.is_timeout() && !facts.is_readable() && !facts.is_writable() {
+            return Ok(Next::Remove);
+        }
+        if cx.state.idle_timeout.is_some() {
+            cx.registry.set_timeout(cx.key(), cx.state.idle_timeout)?;
+        }
         self.send_backlog(stream)?;
         let room = READ_MAX.min(BACKLOG_MAX.saturating_sub(self.backlog.len()));
         if room > 0 && !self.ended {
@@ -240,14 +251,10 @@ fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
             (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
         }
     };
-    let alarm =
-        rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-    let key = reactor.add(alarm.try_clone()?, Interest::READABLE, |alarm, cx| {
-        alarm.try_io(Interest::READABLE, |alarm| Ok(rustix::io::read(alarm, &mut [0; 8])?))?;
+    let retry = reactor.after(Duration::MAX, |cx| {
         resume_accepting(cx)?;
-        Ok(Next::Keep)
-    })?;
-    reactor.set_background(key)?;
+        Ok(Then::After(Duration::MAX)) // it rests until it is reset again
+    });
 
     let stdout = io::stdout();
     writeln!(stdout.lock(), "listening on {address}").and_then(|()| stdout.lock().flush())?;
@@ -255,7 +262,8 @@ fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
         connections: 0,
         connections_max: options.max_connections,
         listener,
-        alarm,
+        retry,
+        idle_timeout: options.idle_timeout.map(Duration::from_secs),
         scratch: vec![0; READ_MAX],
     };
     reactor.run(&mut server)?;

@@ -81,7 +81,6 @@ fn name(number: u64) -> &'static str {
         232 => "epoll_wait",
         233 => "epoll_ctl",
         281 => "epoll_pwait",
-        286 => "timerfd_settime",
         288 => "accept4",
         441 => "epoll_pwait2",
         _ => "another",

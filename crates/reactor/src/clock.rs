@@ -1,17 +1,91 @@
-//! The clock: one reading serves a whole turn.
+//! The clock: one reading serves a whole turn; in tests, time that somebody drives.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// A clock that moves when it is told to, for tests that are exact and take no time.
+///
+/// Give a clone to [`Builder::clock`](crate::Builder::clock) and keep one. Clones are the same clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::{ManualClock, Reactor, Then};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::new()).build()?;
+/// reactor.after(Duration::from_secs(3600), |cx| {
+///     *cx.state += 1;
+///     Ok(Then::After(Duration::from_secs(3600)))
+/// });
+/// let mut hours = 0;
+/// reactor.advance(&mut hours, Duration::from_secs(24 * 3600))?;
+/// assert_eq!(hours, 24);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    now: Rc<Cell<Instant>>,
+    jumps: bool,
+}
+
+impl ManualClock {
+    /// A clock that stands still until [`advance`](Self::advance).
+    ///
+    /// A reactor with it waits for its sources as ever, but no timer ends the wait.
+    pub fn new() -> Self {
+        Self { now: Rc::new(Cell::new(Instant::now())), jumps: false }
+    }
+
+    /// A clock that jumps to the next deadline whenever the loop would sleep until it: the program runs as fast as it
+    /// can, and every timer at its exact time.
+    pub fn jumping() -> Self {
+        Self { jumps: true, ..Self::new() }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Lets `time` pass. Timers that become due run in the next turn;
+    /// [`Reactor::advance`](crate::Reactor::advance) runs them each at its own time.
+    ///
+    /// # Panics
+    /// If the sum is more than an [`Instant`] can hold, some hundred years.
+    pub fn advance(&self, time: Duration) {
+        self.now.set(self.now.get() + time);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// Reads the monotonic clock at most once a turn, and only if somebody asks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clock {
+    manual: Option<ManualClock>,
+    started: Instant,
     now: Cell<Option<Instant>>,
     in_turn: bool,
     reads: Cell<u64>,
 }
 
 impl Clock {
+    pub(crate) fn new(manual: Option<ManualClock>) -> Self {
+        let started = manual.as_ref().map_or_else(Instant::now, ManualClock::now);
+        Self { manual, started, now: Cell::new(None), in_turn: false, reads: Cell::new(0) }
+    }
+
+    /// When it was made.
+    pub(crate) const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// A turn has begun: what is read from now on holds until it ends, but for the wait.
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
@@ -19,9 +93,9 @@ impl Clock {
         self.in_turn = true;
     }
 
-    /// Time has passed in the wait.
+    /// Time has passed: in the wait, or in a handler that wants to know.
     #[inline]
-    pub(crate) fn end_wait(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.now.set(None);
     }
 
@@ -46,12 +120,24 @@ impl Clock {
     /// The time, whatever the turn's is.
     pub(crate) fn read(&self) -> Instant {
         self.reads.set(self.reads.get() + 1);
-        Instant::now()
+        self.manual.as_ref().map_or_else(Instant::now, ManualClock::now)
     }
 
     /// How often the clock has been read.
     pub(crate) const fn reads(&self) -> u64 {
         self.reads.get()
+    }
+
+    /// The clock, if somebody drives it.
+    #[inline]
+    pub(crate) const fn manual(&self) -> Option<&ManualClock> {
+        self.manual.as_ref()
+    }
+
+    /// Whether time passes only by jumps.
+    #[inline]
+    pub(crate) fn jumps(&self) -> bool {
+        self.manual.as_ref().is_some_and(|manual| manual.jumps)
     }
 }
 
@@ -61,12 +147,12 @@ mod tests {
 
     #[test]
     fn a_turn_reads_the_clock_once_and_only_when_asked() {
-        let mut clock = Clock::default();
+        let mut clock = Clock::new(None);
         clock.begin_turn();
         assert_eq!(clock.reads(), 0);
         let now = clock.now();
         assert_eq!((clock.now(), clock.reads()), (now, 1));
-        clock.end_wait();
+        clock.forget();
         assert!(clock.now() >= now);
         assert_eq!(clock.reads(), 2);
         clock.end_turn();
@@ -77,9 +163,19 @@ mod tests {
 
     #[test]
     fn outside_of_a_turn_each_question_is_answered_anew() {
-        let clock = Clock::default();
+        let clock = Clock::new(None);
         clock.now();
         clock.now();
         assert_eq!(clock.reads(), 2);
+    }
+
+    #[test]
+    fn a_manual_clock_and_its_clones_move_together_and_only_when_told() {
+        let manual = ManualClock::new();
+        let clock = Clock::new(Some(manual.clone()));
+        let began = clock.now();
+        assert_eq!(clock.now(), began);
+        manual.advance(Duration::from_secs(5));
+        assert_eq!(clock.now() - began, Duration::from_secs(5));
     }
 }

@@ -39,7 +39,7 @@ impl<S> Registry<S> {
 
     /// Takes `facts` about a source to its handler, if it wants to know.
     ///
-    /// The two places that call it are loops around it: inlined, it takes 20 instructions less an event.
+    /// Two of the places that call it are loops around it: inlined, it takes 20 instructions less an event.
     #[inline(always)]
     fn deliver(&mut self, key: Key, facts: Readiness, running: &mut Running<S>, state: &mut S) {
         let Some(slot) = self.sources.get_mut(key) else { return self.note_stale_event(key) };
@@ -68,6 +68,11 @@ impl<S> Registry<S> {
             }
             _ => self.end_call(key, running, left),
         }
+    }
+
+    /// Tells a source that its timeout has passed.
+    pub(crate) fn deliver_timeout(&mut self, key: Key, running: &mut Running<S>, state: &mut S) {
+        self.deliver(key, Readiness::TIMEOUT, running, state);
     }
 
     /// Notes the events of the kernel, and queues their sources to be called in order of priority.
@@ -211,6 +216,7 @@ impl<S> Registry<S> {
             self.forget(key, running.as_deref());
         }
         self.hooks.remove_unwound();
+        self.cancel_unwound();
     }
 }
 

@@ -34,6 +34,9 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// [`Reactor::advance`](crate::Reactor::advance) needs a reactor that was built with a
+    /// [`ManualClock`](crate::ManualClock).
+    NoManualClock,
     /// A system call of the loop itself failed: the reactor cannot go on.
     Loop {
         /// The system call.
@@ -53,6 +56,7 @@ impl fmt::Display for Error {
             Self::Full { fd, registrations_max } => {
                 write!(f, "no place for fd {fd}: all {registrations_max} registrations allowed are in use")
             }
+            Self::NoManualClock => f.write_str("time cannot be advanced: the reactor was built without a manual clock"),
             Self::Os { call, fd, source } => write!(f, "{call} on fd {fd}: {source}"),
             Self::Loop { call, source } => write!(f, "{call}: {source}"),
         }
@@ -75,6 +79,7 @@ impl From<Error> for io::Error {
             Error::StaleKey(_) => io::ErrorKind::NotFound,
             Error::AlreadyRegistered { .. } => io::ErrorKind::AlreadyExists,
             Error::Full { .. } => io::ErrorKind::QuotaExceeded,
+            Error::NoManualClock => io::ErrorKind::Unsupported,
             Error::Os { source, .. } | Error::Loop { source, .. } => source.kind(),
         };
         Self::new(kind, error)

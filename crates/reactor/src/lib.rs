@@ -49,6 +49,9 @@
 //! | register, change, remove, defer, stop | [`Registry`] |
 //! | read, write, accept | [`Io`] |
 //! | know why a handler is called | [`Readiness`], by [`Context::readiness`] |
+//! | run something later, or again and again | [`Registry::after`], [`Registry::every`] |
+//! | notice that a peer is silent | [`Registry::set_timeout`] |
+//! | test what takes time without taking any | [`ManualClock`] |
 //! | keep state in a handler, and be told of its end | [`Handler`] |
 //! | see what the loop does | [`Metrics`], [`Registration`] |
 //!
@@ -72,7 +75,9 @@ mod registry;
 mod slots;
 mod sources;
 mod supervise;
+mod timer;
 
+pub use crate::clock::ManualClock;
 pub use crate::context::Context;
 pub use crate::error::{AddError, Error};
 pub use crate::handler::{Closed, Handler, Next};
@@ -86,6 +91,7 @@ pub use crate::ready::Priority;
 pub use crate::registry::Registry;
 pub use crate::slots::Key;
 pub use crate::supervise::PanicPolicy;
+pub use crate::timer::{Missed, Then, TimerKey};
 
 /// The README's program compiles.
 #[cfg(doctest)]

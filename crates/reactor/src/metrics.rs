@@ -23,6 +23,8 @@ pub struct Metrics {
     pub unwanted_events: u64,
     /// Calls of source handlers.
     pub calls: u64,
+    /// Callbacks of timers that have run; timeouts of sources are calls of their handlers.
+    pub timers: u64,
     /// Deferred callbacks that have run, among them the news of ended registrations to their handlers.
     pub deferred: u64,
     /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first time, and the

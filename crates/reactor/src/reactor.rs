@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use crate::clock::{Clock, ManualClock};
 use crate::dispatch::Running;
 use crate::error::Error;
 use crate::hooks::Place;
@@ -81,6 +82,30 @@ impl<S> Reactor<S> {
         ran
     }
 
+    /// Lets `time` pass on the [`ManualClock`] of this reactor, from deadline to deadline, and takes turns that do not
+    /// wait: every timer that becomes due runs at its own time, in order, and sees that time. Gives the number of
+    /// callbacks that ran. A timer that runs again after no time never lets any pass.
+    ///
+    /// # Errors
+    /// [`Error::NoManualClock`] if the reactor was built without one; [`Error::Loop`], as [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As callbacks do, under [`PanicPolicy::Propagate`].
+    pub fn advance(&mut self, state: &mut S, time: Duration) -> Result<usize, Error> {
+        let clock = self.registry.clock.manual().cloned().ok_or(Error::NoManualClock)?;
+        let end = clock.now() + time;
+        let mut ran = 0;
+        while let Some(due) = self.registry.timers.next_deadline().filter(|due| *due <= end) {
+            clock.advance(due.saturating_duration_since(clock.now()));
+            ran += self.turn(state, Some(Duration::ZERO))?;
+            while self.registry.timers.has_due() {
+                ran += self.turn(state, Some(Duration::ZERO))?;
+            }
+        }
+        clock.advance(end.saturating_duration_since(clock.now()));
+        Ok(ran + self.turn(state, Some(Duration::ZERO))?)
+    }
+
     /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.
     fn take_turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
         self.registry.metrics.turns += 1;
@@ -91,6 +116,7 @@ impl<S> Reactor<S> {
         let began = self.registry.supervision.times_turns().then(|| self.registry.now());
 
         let mut ran = self.dispatch(state); // at most one call for each source
+        ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
         ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
         if ran == 0 {
             ran = self.run_hooks(Place::Idle, state);
@@ -107,11 +133,41 @@ impl<S> Reactor<S> {
         // Events left over from a turn that a panic cut short come first.
         if self.events.is_empty() {
             let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
-            self.registry.poller.wait(&mut self.events, timeout)?;
+            if self.registry.timers.is_empty() {
+                self.registry.poller.wait(&mut self.events, timeout)?;
+            } else {
+                self.wait_for_timers(timeout)?;
+            }
             self.registry.metrics.events += self.events.len() as u64;
         }
-        self.registry.clock.end_wait();
+        self.registry.clock.forget();
         Ok(())
+    }
+
+    /// Waits until the next timer is due, but no longer than `timeout`.
+    #[inline(never)]
+    fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let Registry { timers, clock, poller, .. } = &mut self.registry;
+        if timers.has_due() || timeout == Some(Duration::ZERO) {
+            return poller.wait(&mut self.events, Some(Duration::ZERO));
+        }
+        // Read anew: what the last turn took must not be slept on top.
+        let until_due = timers.next_deadline().map(|deadline| deadline.saturating_duration_since(clock.read()));
+        let Some(manual) = clock.manual() else {
+            let timeout = until_due.map_or(timeout, |due| Some(timeout.map_or(due, |timeout| timeout.min(due))));
+            return poller.wait(&mut self.events, timeout);
+        };
+        match until_due {
+            // Its time passes by jumps: straight to the deadline if no source has anything.
+            Some(due) if clock.jumps() || due.is_zero() => {
+                poller.wait(&mut self.events, Some(Duration::ZERO))?;
+                if self.events.is_empty() {
+                    manual.advance(timeout.map_or(due, |timeout| timeout.min(due)));
+                }
+                Ok(())
+            }
+            _ => poller.wait(&mut self.events, timeout),
+        }
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.
@@ -127,6 +183,10 @@ impl<S> Reactor<S> {
             self.registry.run_ready(shares, &mut self.running, state);
         }
         (self.registry.metrics.calls - before) as usize
+    }
+
+    fn run_timers(&mut self, state: &mut S) -> usize {
+        if self.registry.timers.is_empty() { 0 } else { self.registry.run_timers(&mut self.running, state) }
     }
 
     fn run_deferred(&mut self, state: &mut S) -> usize {
@@ -193,6 +253,7 @@ pub struct Builder<S> {
     calls_per_turn_max: usize,
     on_panic: PanicPolicy,
     slow_after: Option<Duration>,
+    clock: Option<ManualClock>,
     state: PhantomData<fn(S)>,
 }
 
@@ -204,6 +265,7 @@ impl<S> Builder<S> {
             calls_per_turn_max: 1024,
             on_panic: PanicPolicy::Propagate,
             slow_after: None,
+            clock: None,
             state: PhantomData,
         }
     }
@@ -255,6 +317,13 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
+    #[must_use]
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
     /// Builds the reactor.
     ///
     /// # Errors
@@ -262,7 +331,7 @@ impl<S> Builder<S> {
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let supervision = Supervision::new(self.on_panic, self.slow_after);
         Ok(Reactor {
-            registry: Registry::new(Poller::new()?, supervision, self.registrations_max),
+            registry: Registry::new(Poller::new()?, Clock::new(self.clock), supervision, self.registrations_max),
             events: Events::with_capacity(self.events_per_turn_max),
             running: None,
             calls_per_turn_max: self.calls_per_turn_max,

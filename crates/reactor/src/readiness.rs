@@ -227,6 +227,12 @@ impl Interest {
         Readiness(facts)
     }
 
+    /// The facts that its handler is told of: those, and whatever the interest a timeout.
+    #[inline]
+    pub(crate) const fn wanted(self) -> Readiness {
+        Readiness(self.facts().0 | Readiness::TIMEOUT.0)
+    }
+
     /// Of the [`facts`](Self::facts) those that say that an operation can be done now.
     #[inline]
     const fn levels(self) -> Readiness {
@@ -251,7 +257,7 @@ impl Interest {
         self.0.count_ones() > 1
     }
 
-    /// The interest whose [`facts`](Self::facts) these are.
+    /// The interest whose [`wanted`](Self::wanted) facts these are.
     #[inline]
     pub(crate) const fn of_facts(facts: Readiness) -> Self {
         Self(facts.0 as u8 & Self::ALL.0)
@@ -315,7 +321,7 @@ mod tests {
     #[test]
     fn an_interest_is_recovered_from_its_facts() {
         for interest in [Interest::NONE, Interest::PRIORITY, Interest::READABLE | Interest::WRITABLE, Interest::ALL] {
-            assert_eq!(Interest::of_facts(interest.facts()), interest);
+            assert_eq!(Interest::of_facts(interest.wanted()), interest);
         }
     }
 

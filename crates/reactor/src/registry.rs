@@ -18,6 +18,7 @@ use crate::ready::ReadyQueue;
 use crate::slots::{Key, Slots};
 use crate::sources::Slot;
 use crate::supervise::Supervision;
+use crate::timer::Timers;
 
 /// Something deferred, and where, if the user did it.
 pub(crate) struct Deferred<S> {
@@ -36,6 +37,7 @@ pub struct Registry<S> {
     pub(crate) ready: ReadyQueue,
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(crate) hooks: Hooks<S>,
+    pub(crate) timers: Timers<S>,
     pub(crate) poller: Poller,
     pub(crate) clock: Clock,
     pub(crate) supervision: Supervision,
@@ -52,14 +54,15 @@ pub struct Registry<S> {
 }
 
 impl<S> Registry<S> {
-    pub(crate) fn new(poller: Poller, supervision: Supervision, registrations_max: usize) -> Self {
+    pub(crate) fn new(poller: Poller, clock: Clock, supervision: Supervision, registrations_max: usize) -> Self {
         Self {
+            timers: Timers::new(clock.started()),
             sources: Slots::new(),
             ready: ReadyQueue::default(),
             deferred: VecDeque::new(),
             hooks: Hooks::new(),
             poller,
-            clock: Clock::default(),
+            clock,
             supervision,
             metrics: Metrics::default(),
             stopping: false,
@@ -108,6 +111,13 @@ impl<S> Registry<S> {
         self.clock.now()
     }
 
+    /// Reads the clock again: for a callback that has taken long and goes on, whose timers are to count from now. The
+    /// callbacks after it see the new time.
+    pub fn refresh_now(&mut self) -> Instant {
+        self.clock.forget();
+        self.clock.now()
+    }
+
     /// What the loop has done so far.
     pub fn metrics(&self) -> Metrics {
         Metrics { clock_reads: self.clock.reads(), ..self.metrics }
@@ -115,7 +125,10 @@ impl<S> Registry<S> {
 
     /// Whether anything is left that `run` has to wait for.
     pub(crate) fn has_work(&self) -> bool {
-        self.foreground > 0 || !self.deferred.is_empty() || !self.hooks.is_empty(Place::Idle)
+        self.foreground > 0
+            || self.timers.keep_alive()
+            || !self.deferred.is_empty()
+            || !self.hooks.is_empty(Place::Idle)
     }
 
     /// Whether anything is to be done that the kernel need not report first.

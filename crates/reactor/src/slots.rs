@@ -31,7 +31,7 @@ impl Key {
     }
 
     #[inline]
-    const fn index(self) -> u32 {
+    pub(crate) const fn index(self) -> u32 {
         self.0 as u32
     }
 
@@ -149,6 +149,21 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
             Some(cell) if cell.key == key => Some(&mut cell.value),
             _ => None,
         }
+    }
+
+    /// What is in the place `index`, and its key: for who keeps places in lists of their own.
+    #[inline]
+    pub(crate) fn at_index_mut(&mut self, index: u32) -> Option<(Key, &mut V)> {
+        match self.cells.get_mut(index as usize) {
+            Some(cell) if cell.key.index() == index => Some((cell.key, &mut cell.value)),
+            _ => None,
+        }
+    }
+
+    /// As [`at_index_mut`](Self::at_index_mut).
+    #[cfg(test)]
+    pub(crate) fn at_index(&self, index: u32) -> Option<(Key, &V)> {
+        self.cells.get(index as usize).filter(|cell| cell.key.index() == index).map(|cell| (cell.key, &cell.value))
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<V> {

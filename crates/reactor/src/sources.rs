@@ -36,6 +36,8 @@ pub(crate) struct Slot<S> {
     pub(crate) entry: Option<Box<dyn Entry<S>>>,
     pub(crate) origin: &'static Location<'static>,
     pub(crate) calls: u64,
+    /// The entry of its timeout in the wheel, if it was ever set.
+    pub(crate) timeout: Key,
     pub(crate) fd: RawFd,
     /// The facts that the handler is called for.
     pub(crate) wanted: Readiness,
@@ -59,8 +61,9 @@ impl<S> Blank for Slot<S> {
             entry: None,
             origin: Location::caller(),
             calls: 0,
+            timeout: Key::NULL,
             fd: -1,
-            wanted: Readiness::EMPTY,
+            wanted: Readiness::TIMEOUT,
             ready: Readiness::EMPTY,
             armed: Interest::NONE,
             vain_wakes: 0,
@@ -189,7 +192,7 @@ impl<S> Registry<S> {
         let slot = Slot {
             origin,
             fd: raw_fd,
-            wanted: interest.facts(),
+            wanted: interest.wanted(),
             ready: if always_ready { Readiness::READABLE | Readiness::WRITABLE } else { Readiness::EMPTY },
             armed: if always_ready { Interest::NONE } else { armed },
             always_ready,
@@ -232,6 +235,9 @@ impl<S> Registry<S> {
                 tracing::debug!(%key, %error, "the end of a watch");
             }
         }
+        if slot.timeout != Key::NULL {
+            self.timers.end_timeout(slot.timeout);
+        }
         self.foreground -= usize::from(!slot.background);
         self.prioritised -= usize::from(slot.priority != Priority::Normal);
         if !self.names.is_empty() {
@@ -264,8 +270,8 @@ impl<S> Registry<S> {
             self.metrics.kernel_updates += 1;
             slot.armed = armed;
         }
-        if slot.wanted != interest.facts() {
-            slot.wanted = interest.facts();
+        if slot.wanted != interest.wanted() {
+            slot.wanted = interest.wanted();
             slot.vain_wakes = 0;
         }
         self.enqueue_if_ready(key);

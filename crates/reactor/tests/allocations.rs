@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use reactor::{Context, Interest, Next, PanicPolicy, Priority, Reactor};
+use reactor::{Context, Interest, Next, PanicPolicy, Priority, Reactor, Then};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -102,6 +102,60 @@ fn a_registration_allocates_once_and_its_end_gives_that_back() -> Result {
 }
 
 #[test]
+fn putting_off_timers_and_timeouts_allocates_nothing() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let (near, _far) = UnixStream::pair()?;
+    let source = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    let timer = reactor.after(Duration::from_secs(60), |_| Ok(Then::Done));
+    reactor.set_timeout(source, Some(Duration::from_secs(60)))?;
+    let allocated = measure(|| {
+        for _ in 0..1000 {
+            reactor.set_timeout(source, Some(Duration::from_secs(60))).unwrap();
+            reactor.reset(timer, Duration::from_secs(60)).unwrap();
+            reactor.reset(timer, Duration::from_secs(30)).unwrap();
+        }
+    });
+    assert_eq!(allocated.count_total, 0);
+    let updates = reactor.metrics().kernel_updates;
+    assert_eq!(updates, 1, "the registration of the source");
+    Ok(())
+}
+
+#[test]
+fn a_timer_takes_one_allocation_for_what_it_captures_and_a_timeout_none() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let (near, _far) = UnixStream::pair()?;
+    let source = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    // Four places in the wheel, and used again.
+    let warm: Vec<_> = (0..4).map(|_| reactor.after(Duration::ZERO, |_| Ok(Then::Done))).collect();
+    warm.into_iter().for_each(|timer| reactor.cancel(timer).unwrap());
+    let captured = 7_u64;
+    let allocated = measure(|| {
+        reactor.set_timeout(source, Some(Duration::from_secs(60))).unwrap();
+        let timer = reactor.after(Duration::from_secs(60), move |cx| {
+            *cx.state = captured;
+            Ok(Then::Done)
+        });
+        reactor.cancel(timer).unwrap();
+    });
+    assert_eq!((allocated.count_total, allocated.count_current), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn a_timer_takes_56_bytes_beside_its_closure() -> Result {
+    const TIMERS: i64 = 512; // to which the arena has grown exactly, by doubling
+    let mut reactor = Reactor::<u64>::new()?;
+    let allocated = measure(|| {
+        for _ in 0..TIMERS {
+            reactor.after(Duration::from_secs(60), |_| Ok(Then::Done));
+        }
+    });
+    assert_eq!(allocated.bytes_current, 56 * TIMERS);
+    Ok(())
+}
+
+#[test]
 fn deferring_what_captures_nothing_allocates_nothing() -> Result {
     fn again(cx: &mut Context<'_, u64>) {
         *cx.state += 1;
@@ -139,7 +193,7 @@ fn a_deferred_callback_that_captures_allocates_once() -> Result {
 #[test]
 fn a_registered_source_takes_as_many_bytes_as_the_table_says() -> Result {
     const SOURCES: u64 = 512; // to which the arena has grown exactly, by doubling
-    const SLOT: u64 = 56;
+    const SLOT: u64 = 64;
     const IO: u64 = 12; // of a source that is one fd
     const CLOSURE: u64 = 8;
     let files = std::fs::File::open("/dev/null")?;

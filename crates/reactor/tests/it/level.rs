@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use reactor::{Interest, Next, Reactor, Readiness};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -29,7 +30,9 @@ fn a_handler_that_reads_a_hundred_of_350_bytes_is_called_for_100_100_100_and_50(
     let mut read = Vec::new();
     turn_until(&mut reactor, &mut read, |read| read.len() == 4);
     assert_eq!(read, [100, 100, 100, 50]);
-    assert_eq!(turn_now(&mut reactor, &mut read), 0, "the short read has told that there is no more");
+    let (timeout, began) = (Duration::from_millis(5), Instant::now());
+    assert_eq!(reactor.turn(&mut read, Some(timeout))?, 0, "the short read has told that there is no more");
+    assert!(began.elapsed() >= timeout, "it did not sleep");
     Ok(())
 }
 
@@ -177,6 +180,7 @@ fn a_short_read_after_the_peer_has_ended_leaves_the_end_to_be_read() -> Result {
     while near.peek(&mut [0; 8])? < 4 {}
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
+        assert!(cx.readiness().is_readable(), "an end to be found is readable");
         let n = near.read(&mut [0; 64])?;
         cx.state.push(n);
         Ok(if n == 0 { Next::Remove } else { Next::Keep })
@@ -300,7 +304,7 @@ fn a_half_closed_peer_is_read_closed_and_not_write_closed() -> Result {
 #[test]
 fn a_reset_is_an_error_and_closes_both_directions() -> Result {
     let (near, far) = tcp_pair()?;
-    set_socket_linger(&far, Some(std::time::Duration::ZERO))?;
+    set_socket_linger(&far, Some(Duration::ZERO))?;
     drop(far);
     let facts = first_facts(near, Interest::READABLE)?;
     assert!(facts.is_error() && facts.is_read_closed() && facts.is_write_closed(), "{facts}");

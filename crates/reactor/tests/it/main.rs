@@ -9,6 +9,7 @@ mod outcome;
 mod panic;
 mod priority;
 mod removal;
+mod timer;
 mod turn;
 
 use std::cell::RefCell;

@@ -151,6 +151,7 @@ fn a_source_that_was_duplicated_elsewhere_is_silent_after_its_removal() -> Resul
     far.write_all(b"x")?;
     assert_eq!(turn_now(&mut reactor, &mut ()), 0);
     assert_eq!(reactor.metrics().events, 0, "the kernel does not know it any more");
+    assert_eq!(reactor.metrics().kernel_updates, 2);
     // The duplicate, the same file to epoll, can be registered.
     reactor.add(duplicate, Interest::READABLE, |near, _| read_all(near).map(|_| Next::Keep))?;
     assert_eq!(turn_now(&mut reactor, &mut ()), 1);

@@ -219,10 +219,13 @@ fn idle_callbacks_run_only_in_turns_that_found_nothing_else_to_do() -> Result {
 }
 
 #[test]
-fn an_idle_callback_that_was_removed_before_it_ran_keeps_nothing_awake() -> Result {
+fn an_idle_callback_that_was_removed_keeps_nothing_awake() -> Result {
     let mut reactor = Reactor::<Words>::new()?;
     let idle = reactor.idle(|_| Ok(Next::Keep));
     reactor.before_wait(|_| Ok(Next::Keep));
+    assert_eq!(reactor.turn(&mut Words::new(), None)?, 1);
+    let unused = reactor.idle(|_| Ok(Next::Keep));
+    reactor.remove_hook(unused)?;
     reactor.remove_hook(idle)?;
     let (timeout, began) = (Duration::from_millis(5), Instant::now());
     assert_eq!(reactor.turn(&mut Words::new(), Some(timeout))?, 0);

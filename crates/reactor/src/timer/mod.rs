@@ -1,0 +1,328 @@
+//! Timers: callbacks at a time of their own, and the timeouts of sources.
+//!
+//! Both are entries of one [`Wheel`]. A timer's callback is moved out of its entry while it runs, as a source's entry is
+//! out of its slot. A source's timeout has no callback and no allocation: its entry names the source, whose own handler
+//! is told.
+
+pub(crate) mod wheel;
+
+use std::io::{self, ErrorKind};
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::dispatch::Running;
+use crate::error::Error;
+use crate::handler::Next;
+use crate::readiness::Readiness;
+use crate::registry::Registry;
+use crate::slots::{Blank, Key};
+use crate::supervise::{Label, supervise};
+use crate::timer::wheel::{NEVER, Wheel};
+
+/// The name of a timer, checked at each use like a [`Key`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey(Key);
+
+/// What becomes of a timer after its callback has run. It overrules a [`Registry::reset`] by the callback itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It ends.
+    Done,
+    /// It runs again so long after this turn's time; [`Duration::ZERO`] is next turn, [`Duration::MAX`] never.
+    After(Duration),
+    /// It runs again at this time; next turn if that has passed.
+    At(Instant),
+}
+
+/// What a periodic timer does about ticks that it missed, since the loop was busy or the machine asleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out: the next tick is the next multiple of the period after the beginning.
+    #[default]
+    Skip,
+    /// They are made up for, one each turn, until the timer has caught up.
+    Burst,
+    /// The next tick is a whole period after this turn: the ticks shift.
+    Delay,
+}
+
+impl Missed {
+    fn next(self, last: Instant, period: Duration, now: Instant) -> Option<Instant> {
+        let next = last.checked_add(period)?;
+        match self {
+            Self::Skip if next <= now && !period.is_zero() => {
+                let behind = (now - next).as_nanos() % period.as_nanos();
+                // Less than a period, which is a Duration.
+                let ahead = period - Duration::from_nanos_u128(behind);
+                now.checked_add(ahead)
+            }
+            Self::Skip | Self::Burst => Some(next),
+            Self::Delay => now.checked_add(period),
+        }
+    }
+}
+
+type TimerFn<S> = dyn FnMut(&mut Context<'_, S>) -> io::Result<Then>;
+
+/// What is due.
+enum Payload<S> {
+    /// `None` while it runs.
+    Callback(Option<Box<TimerFn<S>>>, &'static Location<'static>),
+    TimeoutOf(Key),
+}
+
+impl<S> Blank for Payload<S> {
+    fn blank() -> Self {
+        Self::TimeoutOf(Key::NULL)
+    }
+}
+
+/// The timers of a registry.
+pub(crate) struct Timers<S> {
+    wheel: Wheel<Payload<S>>,
+    /// The wheel's time 0.
+    epoch: Instant,
+    /// How many callbacks there are: they keep `run` alive.
+    callbacks: usize,
+    /// The timer whose callback is running.
+    running: Option<TimerKey>,
+}
+
+/// One tick: `epoll_wait(2)` counts milliseconds.
+const TICK: Duration = Duration::from_millis(1);
+
+/// So many timers may run in one turn; the rest run next turn, which does not wait.
+const TIMERS_PER_TURN_MAX: usize = 1024;
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+impl<S> Timers<S> {
+    pub(crate) fn new(epoch: Instant) -> Self {
+        Self { wheel: Wheel::new(nanos(TICK)), epoch, callbacks: 0, running: None }
+    }
+
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.wheel.len() == 0
+    }
+
+    #[inline]
+    pub(crate) const fn keep_alive(&self) -> bool {
+        self.callbacks > 0
+    }
+
+    /// Whether timers are due that there was no room for in the last turn.
+    #[inline]
+    pub(crate) fn has_due(&self) -> bool {
+        self.wheel.has_due()
+    }
+
+    /// When the loop has to look again.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.epoch.checked_add(Duration::from_nanos(self.wheel.next_deadline()?))
+    }
+
+    fn since_epoch(&self, time: Instant) -> u64 {
+        nanos(time.saturating_duration_since(self.epoch))
+    }
+
+    /// The deadline that is `delay` from `now`.
+    fn deadline_after(&mut self, now: Instant, delay: Duration) -> u64 {
+        let now = self.since_epoch(now);
+        self.wheel.tell(now);
+        now.saturating_add(nanos(delay))
+    }
+
+    fn arm(&mut self, deadline: u64, payload: Payload<S>) -> Key {
+        // Memory ends long before 2^32 - 1 timers; one more than that would be a key that is stale from the beginning.
+        self.wheel.arm(deadline, payload).unwrap_or(Key::NULL)
+    }
+
+    /// Sets, moves or ends the timeout of a source, whose entry, if any, is `entry`; gives its entry.
+    pub(crate) fn set_timeout(&mut self, source: Key, entry: Key, now: Instant, timeout: Option<Duration>) -> Key {
+        let Some(timeout) = timeout else {
+            self.wheel.cancel(entry);
+            return Key::NULL;
+        };
+        let deadline = self.deadline_after(now, timeout);
+        if self.wheel.rearm(entry, deadline) { entry } else { self.arm(deadline, Payload::TimeoutOf(source)) }
+    }
+
+    /// Ends the timeout of a source that is removed.
+    pub(crate) fn end_timeout(&mut self, entry: Key) {
+        self.wheel.cancel(entry);
+    }
+}
+
+impl<S> Registry<S> {
+    /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
+    ///
+    /// Rounded up to whole milliseconds, and never early; late by what the callbacks before it take.
+    /// [`Duration::ZERO`] is next turn, [`Duration::MAX`] never. Timers run after the sources of their turn, by deadline,
+    /// ties in the order of arming, at most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An
+    /// error, or under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
+    ///
+    /// O(1), no system call, one allocation if the closure captures anything.
+    #[track_caller]
+    pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
+    {
+        let deadline = self.timers.deadline_after(self.clock.now(), delay);
+        self.add_timer(deadline, Box::new(callback), Location::caller())
+    }
+
+    /// Runs `callback` at `deadline`, next turn if that has passed; otherwise like [`after`](Self::after).
+    #[track_caller]
+    pub fn at<F>(&mut self, deadline: Instant, callback: F) -> TimerKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
+    {
+        self.timers.deadline_after(self.clock.now(), Duration::ZERO);
+        let deadline = self.timers.since_epoch(deadline);
+        self.add_timer(deadline, Box::new(callback), Location::caller())
+    }
+
+    /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
+    ///
+    /// The ticks are multiples of the period, however long callbacks take; `missed` says what happens to those that the
+    /// loop was too busy for. A period of zero is every turn. Otherwise like [`after`](Self::after).
+    #[track_caller]
+    pub fn every<F>(&mut self, period: Duration, missed: Missed, mut callback: F) -> TimerKey
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        let mut tick = self.now().checked_add(period);
+        let first = tick.map_or(NEVER, |tick| self.timers.since_epoch(tick));
+        let periodic = move |cx: &mut Context<'_, S>| {
+            if callback(cx)? == Next::Remove {
+                return Ok(Then::Done);
+            }
+            tick = tick.and_then(|last| missed.next(last, period, cx.now()));
+            Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
+        };
+        self.add_timer(first, Box::new(periodic), Location::caller())
+    }
+
+    fn add_timer(&mut self, deadline: u64, callback: Box<TimerFn<S>>, origin: &'static Location<'static>) -> TimerKey {
+        self.timers.callbacks += 1;
+        TimerKey(self.timers.arm(deadline, Payload::Callback(Some(callback), origin)))
+    }
+
+    /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off is one store.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
+        let deadline = self.timers.deadline_after(self.clock.now(), delay);
+        if self.timers.wheel.rearm(timer.0, deadline) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+    }
+
+    /// Ends a timer, also one that is due in this turn, and drops its callback, or lets the one that is running end with
+    /// its return. Nothing of it is left. O(1).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended already.
+    pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
+        let payload = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        self.timers.callbacks -= 1;
+        drop(payload);
+        Ok(())
+    }
+
+    /// How long until a timer is due, from this turn's time; `None` if never, or while its callback runs.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
+        let deadline = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        let left = deadline.saturating_sub(self.timers.since_epoch(self.now()));
+        Ok((deadline != NEVER).then(|| Duration::from_nanos(left)))
+    }
+
+    /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
+    /// [`Readiness::is_timeout`], whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
+    ///
+    /// Made to be called for every message: to push a timeout back is one store, without allocation or system call.
+    /// Rounded up to whole milliseconds, never early.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
+        let now = if timeout.is_some() { self.clock.now() } else { self.timers.epoch };
+        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
+        slot.timeout = self.timers.set_timeout(key, slot.timeout, now, timeout);
+        Ok(())
+    }
+
+    /// Ends the timer that was running when a panic unwound, unless it has ended itself before.
+    pub(crate) fn cancel_unwound(&mut self) {
+        if let Some(timer) = self.timers.running.take() {
+            let _ = self.cancel(timer);
+        }
+    }
+
+    /// Runs the timers that are due, of which a turn has room for 1024. Gives how many ran.
+    #[inline(never)]
+    pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        let now = self.timers.since_epoch(self.now());
+        self.timers.wheel.expire(now);
+        let mut ran = 0;
+        while ran < TIMERS_PER_TURN_MAX
+            && let Some(key) = self.timers.wheel.pop_due()
+        {
+            ran += 1;
+            match self.timers.wheel.payload(key) {
+                Some(Payload::Callback(callback, origin)) => {
+                    let label = Label { name: "timer", origin: Some(origin) };
+                    if let Some(callback) = callback.take() {
+                        self.run_timer(key, callback, label, state);
+                    }
+                }
+                Some(Payload::TimeoutOf(source)) => {
+                    let source = *source;
+                    self.deliver_timeout(source, running, state);
+                }
+                None => {}
+            }
+        }
+        ran
+    }
+
+    fn run_timer(&mut self, key: Key, mut callback: Box<TimerFn<S>>, label: Label<'static>, state: &mut S) {
+        self.metrics.timers += 1;
+        self.timers.running = Some(TimerKey(key));
+        let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
+        let result = if cx.registry.supervision.is_active() {
+            let verdict = supervise(&mut cx, |cx| callback(cx));
+            verdict.report(self, |_| label);
+            verdict.result.unwrap_or(Ok(Then::Done))
+        } else {
+            callback(&mut cx)
+        };
+        self.timers.running = None;
+        let then = result.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::Interrupted => Then::After(Duration::ZERO),
+            ErrorKind::WouldBlock => Then::Done,
+            _ => {
+                self.metrics.failures += 1;
+                tracing::warn!(callback = %label, %error, "timer failed and ends");
+                Then::Done
+            }
+        });
+        let deadline = match then {
+            Then::Done => return drop(self.cancel(TimerKey(key))),
+            Then::After(delay) => self.timers.deadline_after(self.clock.now(), delay),
+            Then::At(time) => self.timers.since_epoch(time),
+        };
+        // Where it has cancelled itself meanwhile, that holds.
+        if let Some(Payload::Callback(place, _)) = self.timers.wheel.payload(key) {
+            *place = Some(callback);
+            self.timers.wheel.rearm(key, deadline);
+        }
+    }
+}

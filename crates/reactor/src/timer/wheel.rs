@@ -1,0 +1,566 @@
+//! Timer wheel: expiry order for many timers, O(1) to arm, to re-arm and to cancel.
+//!
+//! Eight levels of 64 slots; a slot of level `n` is 64^n ticks wide. A timer sits on the level of the highest digit, to
+//! base 64, in which its tick differs from the present one: so everything on a level comes before everything on the
+//! next, and the next slot to look at is the first occupied one of the lowest occupied level. Time is a count of
+//! nanoseconds that enters only through [`Wheel::expire`] and [`Wheel::tell`]; the wheel knows no clock and no fd.
+//!
+//! Ground rules:
+//! - Pushing a timer back stores its new deadline and nothing else. It stays linked where it is, and moves when that slot
+//!   comes up: the idle timeout of a busy connection moves once in its length, however often it is pushed back.
+//! - Slots are emptied in the order of their time, each in full, and what is due of one is sorted by deadline, ties by
+//!   arming. A slot of the lowest level is one tick wide, so the sorts are small; the order is that of a sorted list.
+//! - Never early: a deadline is rounded up to whole ticks.
+//!
+//! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1997), scheme 7. Unlike the paper we do not tick:
+//! a bitmap for each level finds the next slot, and each slot knows a lower bound of its deadlines, so the loop sleeps until
+//! a timer is due and not until a slot has to be moved down.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+use crate::slots::{Blank, Key, Slots};
+
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = 8;
+/// Ticks that the levels tell apart. What is farther away waits in the last slot, to be looked at again.
+const SPAN: u64 = 1 << (SLOT_BITS * LEVELS as u32);
+/// Ends a list.
+const NOBODY: u32 = u32::MAX;
+
+/// A deadline that never comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// One timer.
+#[derive(Debug)]
+struct Entry<P> {
+    /// In nanoseconds.
+    deadline: u64,
+    prev: u32,
+    next: u32,
+    /// Of all armings so far which this was: ties of the deadline go by it. It wraps, and is compared by difference.
+    arming: u32,
+    /// Where it is linked, which may be an earlier place than its deadline says.
+    level: u8,
+    slot: u8,
+    linked: bool,
+    payload: P,
+}
+
+impl<P: Blank> Blank for Entry<P> {
+    fn blank() -> Self {
+        Self::new(P::blank())
+    }
+}
+
+impl<P> Entry<P> {
+    const fn new(payload: P) -> Self {
+        Self { deadline: NEVER, prev: NOBODY, next: NOBODY, arming: 0, level: 0, slot: 0, linked: false, payload }
+    }
+}
+
+#[derive(Debug)]
+struct Level {
+    /// INVARIANT (occupancy): bit `s` is set exactly when the list of slot `s` is not empty. Kept by `link`, `unlink` and
+    /// `take_slot`, checked by `verify`. A bit too many wakes the loop for nothing, a bit too few loses a timer.
+    occupied: u64,
+    heads: [u32; SLOTS],
+    /// INVARIANT (bound): while a slot is occupied, none of its timers has an earlier deadline. Pushing back and
+    /// cancelling leave it too low, which wakes the loop early and does no harm.
+    earliest: [u64; SLOTS],
+}
+
+/// A timer that is due, unless it has been armed anew or cancelled since.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    deadline: u64,
+    arming: u32,
+    key: Key,
+}
+
+/// Timers with a payload each.
+#[derive(Debug)]
+pub(crate) struct Wheel<P> {
+    entries: Slots<Entry<P>>,
+    levels: Box<[Level; LEVELS]>,
+    /// INVARIANT: bit `n` is set exactly when level `n` has an occupied slot.
+    occupied_levels: u8,
+    tick_ns: u64,
+    /// The latest time told.
+    now_ns: u64,
+    /// Every slot that begins before this tick has been emptied.
+    now_tick: u64,
+    armings: u32,
+    due: VecDeque<Due>,
+    /// What is due of one slot, while it is sorted.
+    batch: Vec<Due>,
+}
+
+impl<P: Blank> Wheel<P> {
+    /// An empty wheel at time 0, which tells times apart that are `tick_ns` apart.
+    pub(crate) fn new(tick_ns: u64) -> Self {
+        let level = || Level { occupied: 0, heads: [NOBODY; SLOTS], earliest: [NEVER; SLOTS] };
+        Self {
+            entries: Slots::new(),
+            levels: Box::new(std::array::from_fn(|_| level())),
+            occupied_levels: 0,
+            tick_ns,
+            now_ns: 0,
+            now_tick: 0,
+            armings: 0,
+            due: VecDeque::new(),
+            batch: Vec::new(),
+        }
+    }
+
+    /// Tells the time, without asking what is due: so that the wheel knows of a deadline that it has passed.
+    #[inline]
+    pub(crate) fn tell(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+    }
+
+    /// Arms a new timer. `None` at 2^32 - 1 timers. A deadline that has passed is due at the next
+    /// [`expire`](Self::expire); [`NEVER`] is never due.
+    pub(crate) fn arm(&mut self, deadline: u64, payload: P) -> Option<Key> {
+        let key = self.entries.insert(Entry::new(payload))?;
+        self.rearm(key, deadline);
+        Some(key)
+    }
+
+    /// Gives a timer a new deadline, also one that is due: whether the key is one.
+    #[inline]
+    pub(crate) fn rearm(&mut self, key: Key, deadline: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        self.armings = self.armings.wrapping_add(1);
+        entry.arming = self.armings;
+        if entry.linked && deadline >= entry.deadline {
+            entry.deadline = deadline; // it moves when its slot comes up
+            return true;
+        }
+        self.move_to(key, deadline.max(self.now_ns));
+        true
+    }
+
+    /// Ends a timer and gives its payload.
+    pub(crate) fn cancel(&mut self, key: Key) -> Option<P> {
+        self.unlink(key);
+        self.entries.remove(key).map(|entry| entry.payload)
+    }
+
+    #[inline]
+    pub(crate) fn payload(&mut self, key: Key) -> Option<&mut P> {
+        self.entries.get_mut(key).map(|entry| &mut entry.payload)
+    }
+
+    /// When a timer will be due; [`NEVER`] for one that rests.
+    pub(crate) fn deadline(&self, key: Key) -> Option<u64> {
+        self.entries.get(key).map(|entry| entry.deadline)
+    }
+
+    /// How many timers there are, resting ones included.
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether [`pop_due`](Self::pop_due) has something to look at.
+    #[inline]
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// When to call [`expire`](Self::expire) next: not after the first timer is due, and before it only if one has been
+    /// pushed back or cancelled.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let (level, slot) = self.first_slot()?;
+        let level = &self.levels[level];
+        Some(self.tick_of(level.earliest[slot]).saturating_mul(self.tick_ns))
+    }
+
+    /// Tells the time: what is due by `now_ns` can be had from [`pop_due`](Self::pop_due).
+    pub(crate) fn expire(&mut self, now_ns: u64) {
+        self.tell(now_ns);
+        let target = self.now_ns / self.tick_ns;
+        while let Some((level, slot)) = self.first_slot() {
+            let begins = self.begin_of(level, slot);
+            if begins > target {
+                break;
+            }
+            self.now_tick = self.now_tick.max(begins);
+            self.take_slot(level, slot, target);
+        }
+        self.now_tick = target;
+    }
+
+    /// The next timer that is due, by deadline, ties in the order of arming. It stays, resting, until it is armed anew or
+    /// cancelled.
+    #[inline]
+    pub(crate) fn pop_due(&mut self) -> Option<Key> {
+        while let Some(due) = self.due.pop_front() {
+            if let Some(entry) = self.entries.get_mut(due.key)
+                && entry.arming == due.arming
+            {
+                entry.deadline = NEVER;
+                return Some(due.key);
+            }
+        }
+        None
+    }
+
+    /// Empties a slot that has begun: what is due goes to `due`, in order, the rest to where it belongs.
+    fn take_slot(&mut self, level: usize, slot: usize, target: u64) {
+        // In the tick that time stands in, what had passed when it was armed does not wait for the tick's end.
+        let passed = if self.now_tick == target { self.now_ns } else { 0 };
+        let mut at = std::mem::replace(&mut self.levels[level].heads[slot], NOBODY);
+        self.vacate(level, slot);
+        let mut batch = std::mem::take(&mut self.batch);
+        while let Some((key, entry)) = self.entries.at_index_mut(at) {
+            at = entry.next;
+            entry.linked = false;
+            let (deadline, arming) = (entry.deadline, entry.arming);
+            let tick = self.tick_of(deadline);
+            if tick <= self.now_tick || deadline <= passed {
+                batch.push(Due { deadline, arming, key });
+            } else {
+                self.link(key, deadline, tick);
+            }
+        }
+        let armings = self.armings;
+        let order = |due: &Due| (due.deadline, Reverse(armings.wrapping_sub(due.arming)));
+        if !batch.is_sorted_by_key(order) {
+            batch.sort_unstable_by_key(order);
+        }
+        self.due.extend(batch.drain(..));
+        self.batch = batch;
+    }
+
+    fn move_to(&mut self, key: Key, deadline: u64) {
+        self.unlink(key);
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.deadline = deadline;
+        }
+        if deadline <= self.now_ns {
+            // What has passed is looked at next time, in the slot that time stands in.
+            let tick = self.now_ns / self.tick_ns;
+            self.link(key, tick * self.tick_ns, tick);
+        } else {
+            self.link(key, deadline, self.tick_of(deadline));
+        }
+    }
+
+    /// Links a timer that is in no list into the slot of `tick`, or of an earlier one if that is too far away; it is not
+    /// due before `bound`.
+    fn link(&mut self, key: Key, bound: u64, tick: u64) {
+        if bound == NEVER {
+            return;
+        }
+        let tick = if tick ^ self.now_tick < SPAN { tick } else { self.now_tick | (SPAN - 1) };
+        let digit = (tick ^ self.now_tick).checked_ilog2().unwrap_or(0) / SLOT_BITS;
+        let (level, slot) = (digit as usize, (tick >> (digit * SLOT_BITS)) as usize % SLOTS);
+
+        let list = &mut self.levels[level];
+        let head = std::mem::replace(&mut list.heads[slot], key.index());
+        list.earliest[slot] = if head == NOBODY { bound } else { list.earliest[slot].min(bound) };
+        list.occupied |= 1 << slot;
+        self.occupied_levels |= 1 << level;
+        if let Some((_, next)) = self.entries.at_index_mut(head) {
+            next.prev = key.index();
+        }
+        if let Some(entry) = self.entries.get_mut(key) {
+            (entry.prev, entry.next, entry.linked) = (NOBODY, head, true);
+            (entry.level, entry.slot) = (level as u8, slot as u8);
+        }
+    }
+
+    fn unlink(&mut self, key: Key) {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.linked) else { return };
+        entry.linked = false;
+        let (prev, next, level, slot) = (entry.prev, entry.next, usize::from(entry.level), usize::from(entry.slot));
+        if let Some((_, next)) = self.entries.at_index_mut(next) {
+            next.prev = prev;
+        }
+        match self.entries.at_index_mut(prev) {
+            Some((_, prev)) => prev.next = next,
+            None => {
+                self.levels[level].heads[slot] = next;
+                if next == NOBODY {
+                    self.vacate(level, slot);
+                }
+            }
+        }
+    }
+
+    /// Notes that a slot is empty.
+    fn vacate(&mut self, level: usize, slot: usize) {
+        self.levels[level].occupied &= !(1 << slot);
+        if self.levels[level].occupied == 0 {
+            self.occupied_levels &= !(1 << level);
+        }
+    }
+
+    /// The occupied slot that begins first.
+    #[inline]
+    fn first_slot(&self) -> Option<(usize, usize)> {
+        let level = self.occupied_levels.trailing_zeros() as usize;
+        let slot = self.levels.get(level)?.occupied.trailing_zeros() as usize;
+        Some((level, slot % SLOTS))
+    }
+
+    /// The first tick of a slot of the present lap of its level.
+    const fn begin_of(&self, level: usize, slot: usize) -> u64 {
+        let shift = level as u32 * SLOT_BITS;
+        let lap = self.now_tick >> shift >> SLOT_BITS;
+        (lap << SLOT_BITS | slot as u64) << shift
+    }
+
+    #[inline]
+    const fn tick_of(&self, deadline: u64) -> u64 {
+        deadline.div_ceil(self.tick_ns)
+    }
+}
+
+#[cfg(test)]
+impl<P: Blank> Wheel<P> {
+    /// Checks every invariant.
+    #[track_caller]
+    pub(crate) fn verify(&self) {
+        let mut linked = 0;
+        for (number, level) in self.levels.iter().enumerate() {
+            assert_eq!(self.occupied_levels >> number & 1 == 1, level.occupied != 0, "level {number}");
+            for slot in 0..SLOTS {
+                assert_eq!(level.occupied >> slot & 1 == 1, level.heads[slot] != NOBODY, "level {number}, slot {slot}");
+                let (mut at, mut prev) = (level.heads[slot], NOBODY);
+                while let Some((_, entry)) = self.entries.at_index(at) {
+                    assert!(entry.linked && entry.prev == prev);
+                    assert_eq!((usize::from(entry.level), usize::from(entry.slot)), (number, slot));
+                    assert!(entry.deadline >= level.earliest[slot], "the bound of level {number}, slot {slot}");
+                    let begins = self.begin_of(number, slot);
+                    assert!(begins >= self.now_tick, "level {number}, slot {slot} should have been emptied");
+                    assert!(entry.deadline <= self.now_ns || self.tick_of(entry.deadline) >= begins);
+                    (prev, at, linked) = (at, entry.next, linked + 1);
+                }
+            }
+        }
+        assert_eq!(linked, self.entries.iter().filter(|(_, entry)| entry.linked).count());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, HashMap};
+
+    const TICK: u64 = 1_000_000;
+
+    impl Blank for u64 {
+        fn blank() -> Self {
+            0
+        }
+    }
+
+    /// What the wheel should do, by a sorted list.
+    #[derive(Default)]
+    struct Model {
+        /// By deadline and arming.
+        timers: BTreeMap<(u64, u64), Key>,
+        places: HashMap<Key, (u64, u64)>,
+        armings: u64,
+        now: u64,
+    }
+
+    impl Model {
+        fn arm(&mut self, key: Key, deadline: u64) {
+            self.cancel(key);
+            self.armings += 1;
+            let place = (deadline.max(self.now), self.armings);
+            self.timers.insert(place, key);
+            self.places.insert(key, place);
+        }
+
+        fn cancel(&mut self, key: Key) {
+            self.places.remove(&key).and_then(|place| self.timers.remove(&place));
+        }
+
+        fn first(&self) -> Option<u64> {
+            self.timers.keys().map(|place| place.0).next().filter(|deadline| *deadline != NEVER)
+        }
+
+        fn expire(&mut self, now: u64) -> Vec<Key> {
+            self.now = now;
+            let mut due = Vec::new();
+            while self.first().is_some_and(|deadline| deadline.div_ceil(TICK) <= now / TICK) {
+                due.extend(self.timers.pop_first().map(|(_, key)| key));
+            }
+            for key in &due {
+                self.places.remove(key);
+            }
+            due
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Arm(u64),
+        Rearm(prop::sample::Index, u64),
+        PushBack(prop::sample::Index, u64),
+        Cancel(prop::sample::Index),
+        Advance(u64),
+    }
+
+    /// From less than a tick to years, and for ever.
+    fn delay() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(0),
+            1..TICK * 3,
+            (0..200_u64).prop_map(|ticks| ticks * TICK),
+            0..TICK * 5_000,
+            0..TICK * 100_000_000,
+            Just(TICK << 52),
+            Just(NEVER),
+        ]
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => delay().prop_map(Op::Arm),
+            2 => (any::<prop::sample::Index>(), delay()).prop_map(|(which, delay)| Op::Rearm(which, delay)),
+            3 => (any::<prop::sample::Index>(), 0..TICK * 500).prop_map(|(which, delay)| Op::PushBack(which, delay)),
+            1 => any::<prop::sample::Index>().prop_map(Op::Cancel),
+            3 => prop_oneof![0..TICK, 0..TICK * 100, 0..TICK * 100_000, Just(TICK << 40)].prop_map(Op::Advance),
+        ]
+    }
+
+    /// Runs `operations` on both. The time of the wheel stands on whole ticks, so that "has passed" and "is due" agree.
+    fn compare(operations: Vec<Op>, verify: bool) -> Result<(), TestCaseError> {
+        let (mut wheel, mut model) = (Wheel::new(TICK), Model::default());
+        let mut keys = Vec::new();
+        for (name, operation) in (1_u64..).zip(operations) {
+            match operation {
+                Op::Arm(delay) => {
+                    let deadline = model.now.saturating_add(delay);
+                    let key = wheel.arm(deadline, name).expect("far from full");
+                    model.arm(key, deadline);
+                    keys.push(key);
+                }
+                Op::Rearm(ref which, delay) | Op::PushBack(ref which, delay) if !keys.is_empty() => {
+                    let key = *which.get(&keys);
+                    let Some(old) = wheel.deadline(key) else {
+                        prop_assert!(!wheel.rearm(key, delay), "a stale key");
+                        continue;
+                    };
+                    let base = if matches!(operation, Op::PushBack(..)) && old != NEVER { old } else { model.now };
+                    let deadline = base.saturating_add(delay);
+                    prop_assert!(wheel.rearm(key, deadline));
+                    model.arm(key, deadline);
+                }
+                Op::Cancel(which) if !keys.is_empty() => {
+                    let key = keys.swap_remove(which.index(keys.len()));
+                    prop_assert!(wheel.cancel(key).is_some());
+                    model.cancel(key);
+                    prop_assert!(wheel.cancel(key).is_none());
+                }
+                Op::Advance(by) => {
+                    let now = (model.now.saturating_add(by) / TICK * TICK).min(TICK << 43);
+                    wheel.expire(now);
+                    let fired: Vec<Key> = std::iter::from_fn(|| wheel.pop_due()).collect();
+                    prop_assert_eq!(fired, model.expire(now));
+                    if let Some(first) = model.first() {
+                        let next = wheel.next_deadline().expect("a timer is armed");
+                        prop_assert!(next <= first.div_ceil(TICK).saturating_mul(TICK), "it would be late");
+                    }
+                }
+                _ => {}
+            }
+            if verify {
+                wheel.verify();
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn order_and_times_are_those_of_a_sorted_list(operations in prop::collection::vec(op(), 1..300)) {
+            compare(operations, true)?;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2, max_shrink_iters: 0, ..ProptestConfig::default() })]
+        #[test]
+        fn order_and_times_hold_over_a_hundred_thousand_operations(operations in prop::collection::vec(op(), 100_000)) {
+            compare(operations, false)?;
+        }
+    }
+
+    fn fired(wheel: &mut Wheel<u64>, now_ms: u64) -> Vec<u64> {
+        wheel.expire(now_ms * TICK);
+        wheel.verify();
+        std::iter::from_fn(|| wheel.pop_due().and_then(|key| wheel.cancel(key))).collect()
+    }
+
+    #[test]
+    fn a_timer_that_is_pushed_back_does_not_move_before_its_old_slot_comes_up() {
+        let mut wheel = Wheel::new(TICK);
+        let key = wheel.arm(10 * TICK, 1).unwrap();
+        for later in 11..1000 {
+            wheel.rearm(key, later * TICK);
+            assert_eq!(wheel.next_deadline(), Some(10 * TICK));
+        }
+        assert_eq!(fired(&mut wheel, 10), []);
+        assert_eq!(wheel.next_deadline(), Some(999 * TICK));
+        assert_eq!(fired(&mut wheel, 998), []);
+        assert_eq!(fired(&mut wheel, 999), [1]);
+        assert_eq!((wheel.next_deadline(), wheel.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_deadline_is_rounded_up_to_whole_ticks_and_never_down() {
+        let mut wheel = Wheel::new(TICK);
+        wheel.arm(TICK + 1, 1).unwrap();
+        wheel.expire(2 * TICK - 1);
+        assert_eq!(wheel.pop_due(), None);
+        assert_eq!(fired(&mut wheel, 2), [1]);
+    }
+
+    #[test]
+    fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
+        let mut wheel = Wheel::new(TICK);
+        wheel.expire(5 * TICK + TICK / 2);
+        for (deadline, name) in [(5 * TICK + TICK / 2, 1), (0, 2), (TICK, 3)] {
+            wheel.arm(deadline, name).unwrap();
+        }
+        assert!(wheel.next_deadline().unwrap() <= 6 * TICK);
+        wheel.expire(5 * TICK + TICK / 2);
+        let names: Vec<u64> = std::iter::from_fn(|| wheel.pop_due().and_then(|key| wheel.cancel(key))).collect();
+        assert_eq!(names, [1, 2, 3]);
+    }
+
+    #[test]
+    fn cancelling_leaves_nothing_behind() {
+        let mut wheel = Wheel::new(TICK);
+        for round in 0..100_000 {
+            let key = wheel.arm(round * TICK * 7, round).unwrap();
+            assert_eq!(wheel.cancel(key), Some(round));
+            assert!(!wheel.rearm(key, 0));
+        }
+        wheel.verify();
+        assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
+        let mut wheel = Wheel::new(TICK);
+        let keys: Vec<Key> = (1..=4).map(|name| wheel.arm(TICK, name).unwrap()).collect();
+        wheel.expire(TICK);
+        assert_eq!(wheel.pop_due(), Some(keys[0]));
+        wheel.cancel(keys[1]);
+        wheel.rearm(keys[2], 3 * TICK);
+        assert_eq!(wheel.pop_due(), Some(keys[3]));
+        assert_eq!(wheel.pop_due(), None);
+        assert_eq!(fired(&mut wheel, 3), [3]);
+    }
+}

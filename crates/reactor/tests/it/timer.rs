@@ -1,0 +1,371 @@
+//! Timers and timeouts, on a clock that the tests drive.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use reactor::{Context, Error, Interest, ManualClock, Missed, Next, PanicPolicy, Reactor, Then, TimerKey};
+
+use crate::{Result, read_all, turn_now};
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// What ran, and when after the beginning.
+type Log = Vec<(&'static str, Duration)>;
+
+/// A reactor on a manual clock, and when that began.
+fn manual() -> Result<(Reactor<Log>, ManualClock, Instant)> {
+    let clock = ManualClock::new();
+    let began = clock.now();
+    Ok((Reactor::builder().clock(clock.clone()).build()?, clock, began))
+}
+
+/// A callback that notes its name and its time.
+fn note(name: &'static str, began: Instant, then: Then) -> impl FnMut(&mut Context<'_, Log>) -> io::Result<Then> {
+    move |cx| {
+        cx.state.push((name, cx.now() - began));
+        Ok(then)
+    }
+}
+
+#[test]
+fn timers_run_by_deadline_ties_in_the_order_of_arming_each_at_its_time() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    for (name, delay) in [("late", 30), ("tie one", 20), ("tie two", 20), ("early", 10), ("tie three", 20)] {
+        reactor.after(ms(delay), note(name, began, Then::Done));
+    }
+    reactor.at(began + ms(15), note("at", began, Then::Done));
+    let mut log = Log::new();
+    assert_eq!(reactor.advance(&mut log, ms(29))?, 5);
+    let expected = [("early", ms(10)), ("at", ms(15)), ("tie one", ms(20)), ("tie two", ms(20)), ("tie three", ms(20))];
+    assert_eq!(log, expected);
+    assert_eq!(reactor.advance(&mut log, ms(1))?, 1);
+    assert_eq!(log[5], ("late", ms(30)));
+    Ok(())
+}
+
+#[test]
+fn a_timer_is_never_early_also_after_a_stall() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    clock.advance(Duration::from_nanos(300_000)); // between two ticks
+    reactor.after(ms(5), note("timer", began, Then::After(ms(5))));
+    let mut log = Log::new();
+    reactor.advance(&mut log, Duration::from_nanos(5_000_000 - 1))?;
+    assert_eq!(log, []);
+    clock.advance(Duration::from_secs(3600)); // the machine was asleep
+    turn_now(&mut reactor, &mut log);
+    assert_eq!(log.len(), 1, "once, however late");
+    let ran = log[0].1;
+    reactor.advance(&mut log, ms(6))?;
+    assert!(log[1].1 >= ran + ms(5), "{log:?}");
+    Ok(())
+}
+
+#[test]
+fn a_timer_on_the_system_s_clock_is_not_early_either() -> Result {
+    let mut reactor = Reactor::<Vec<Instant>>::new()?;
+    let began = Instant::now();
+    reactor.after(ms(3), |cx| {
+        cx.state.push(cx.now());
+        Ok(Then::Done)
+    });
+    let mut ran = Vec::new();
+    reactor.run(&mut ran)?; // ends with its last timer
+    assert!(ran.len() == 1 && ran[0] - began >= ms(3));
+    Ok(())
+}
+
+#[test]
+fn zero_and_the_past_are_next_turn_and_the_greatest_duration_is_never() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    clock.advance(Duration::from_nanos(1_700_000));
+    let never = reactor.after(Duration::MAX, note("never", began, Then::Done));
+    reactor.at(began, note("past", began, Then::Done));
+    reactor.after(Duration::ZERO, |cx| {
+        cx.state.push(("zero", Duration::ZERO));
+        cx.registry.after(Duration::ZERO, |cx| {
+            cx.state.push(("armed while timers run", Duration::ZERO));
+            Ok(Then::Done)
+        });
+        Ok(Then::Done)
+    });
+    let mut log = Log::new();
+    assert_eq!(turn_now(&mut reactor, &mut log), 2);
+    assert_eq!(log.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["past", "zero"]);
+    assert_eq!(turn_now(&mut reactor, &mut log), 1);
+    assert_eq!(log[2].0, "armed while timers run");
+    assert_eq!(reactor.remaining(never)?, None);
+    reactor.advance(&mut log, Duration::from_secs(100 * 365 * 24 * 3600))?;
+    assert_eq!(log.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn a_timer_that_runs_again_after_no_time_starves_nobody() -> Result {
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<[u32; 2]>::new()?;
+    reactor.after(Duration::ZERO, |cx| {
+        cx.state[0] += 1;
+        Ok(Then::After(Duration::ZERO))
+    });
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        cx.state[1] += 1;
+        read_all(near).map(|_| Next::Keep)
+    })?;
+    let mut calls = [0; 2];
+    for turn in 1..=10 {
+        far.write_all(b"x")?;
+        reactor.turn(&mut calls, None)?;
+        assert_eq!(calls, [turn; 2]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_timer_can_be_put_off_brought_forward_and_asked() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let timer = reactor.after(ms(10), note("timer", began, Then::Done));
+    let mut log = Log::new();
+    for _ in 0..100 {
+        reactor.advance(&mut log, ms(9))?;
+        reactor.reset(timer, ms(10))?;
+        assert_eq!(reactor.remaining(timer)?, Some(ms(10)));
+    }
+    assert_eq!(log, []);
+    reactor.reset(timer, ms(3))?;
+    reactor.advance(&mut log, ms(10))?;
+    assert_eq!(log, [("timer", ms(903))]);
+    for answer in [reactor.reset(timer, ms(1)), reactor.cancel(timer), reactor.remaining(timer).map(drop)] {
+        assert!(matches!(answer, Err(Error::StaleKey(_))), "{answer:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_callback_may_cancel_the_next_due_the_last_due_and_itself() -> Result {
+    struct State {
+        timers: Vec<TimerKey>,
+        ran: Vec<usize>,
+    }
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut state = State { timers: Vec::new(), ran: Vec::new() };
+    for place in 0..5 {
+        let timer = reactor.after(ms(10), move |cx: &mut Context<'_, State>| {
+            cx.state.ran.push(place);
+            if place == 0 {
+                for victim in [1, 4, 0] {
+                    let victim = cx.state.timers[victim];
+                    cx.registry.cancel(victim)?;
+                    assert!(cx.registry.cancel(victim).is_err());
+                }
+                return Ok(Then::After(ms(10))); // which comes too late
+            }
+            Ok(Then::Done)
+        });
+        state.timers.push(timer);
+    }
+    reactor.advance(&mut state, ms(100))?;
+    assert_eq!(state.ran, [0, 2, 3]);
+    reactor.run(&mut state)?; // nothing is left, nor counted as left
+    Ok(())
+}
+
+/// The ticks of a timer of 10 ms, of which the loop was busy from the first one on for 37 ms.
+fn ticks_after_a_stall(missed: Missed) -> Result<Vec<u128>> {
+    let (mut reactor, clock, began) = manual()?;
+    let mut stall = Some(ms(37));
+    reactor.every(ms(10), missed, move |cx| {
+        cx.state.push(("tick", cx.now() - began));
+        clock.advance(stall.take().unwrap_or_default());
+        Ok(if cx.state.len() < 6 { Next::Keep } else { Next::Remove })
+    });
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(200))?;
+    Ok(log.iter().map(|(_, at)| at.as_millis()).collect())
+}
+
+#[test]
+fn a_periodic_timer_that_missed_ticks_does_what_its_policy_says() -> Result {
+    assert_eq!(ticks_after_a_stall(Missed::Skip)?, [10, 47, 50, 60, 70, 80]);
+    assert_eq!(ticks_after_a_stall(Missed::Burst)?, [10, 47, 47, 47, 50, 60]);
+    assert_eq!(ticks_after_a_stall(Missed::Delay)?, [10, 47, 57, 67, 77, 87]);
+    Ok(())
+}
+
+#[test]
+fn a_hundred_thousand_due_at_once_run_in_turns_between_which_sources_are_served() -> Result {
+    const TIMERS: usize = 100_000;
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::<[usize; 2]>::builder().clock(clock.clone()).build()?;
+    for _ in 0..TIMERS {
+        reactor.after(ms(10), |cx| {
+            cx.state[0] += 1;
+            Ok(Then::Done)
+        });
+    }
+    let (near, mut far) = UnixStream::pair()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        cx.state[1] += 1;
+        read_all(near).map(|_| Next::Keep)
+    })?;
+    clock.advance(ms(10));
+    let mut calls = [0; 2];
+    let mut turns = 0;
+    while calls[0] < TIMERS {
+        far.write_all(b"x")?;
+        turns += 1;
+        reactor.turn(&mut calls, None)?;
+        assert_eq!(calls, [(turns * 1024).min(TIMERS), turns]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_never() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let mut peers = Vec::new();
+    for name in ["talking", "silent"] {
+        let (near, far) = UnixStream::pair()?;
+        peers.push(far);
+        let key = reactor.add(near, Interest::READABLE, move |near, cx: &mut Context<'_, Log>| {
+            if cx.readiness().is_timeout() {
+                cx.state.push((name, cx.now() - began));
+            }
+            read_all(near)?;
+            Ok(Next::Keep)
+        })?;
+        reactor.set_timeout(key, Some(ms(50)))?;
+        if name == "silent" {
+            reactor.set_interest(key, Interest::NONE)?; // a timeout is told whatever the interest
+        } else {
+            reactor.every(ms(40), Missed::Skip, move |cx| {
+                cx.registry.set_timeout(key, Some(ms(50))).map(|()| Next::Keep).map_err(Into::into)
+            });
+        }
+    }
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(1000))?;
+    assert_eq!(log, [("silent", ms(50))]);
+    Ok(())
+}
+
+#[test]
+fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let (near, _far) = UnixStream::pair()?;
+    let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Log>| {
+        cx.state.push(("timeout", cx.now() - began));
+        cx.registry.set_timeout(cx.key(), Some(ms(30)))?;
+        Ok(Next::Keep)
+    })?;
+    let mut log = Log::new();
+    reactor.set_timeout(key, Some(ms(10)))?;
+    reactor.set_timeout(key, None)?;
+    reactor.advance(&mut log, ms(100))?;
+    assert_eq!(log, []);
+    reactor.set_timeout(key, Some(ms(10)))?;
+    reactor.advance(&mut log, ms(40))?;
+    assert_eq!(log, [("timeout", ms(110)), ("timeout", ms(140))]);
+    reactor.remove(key)?;
+    reactor.advance(&mut log, ms(100))?;
+    assert_eq!(log.len(), 2);
+    assert!(matches!(reactor.set_timeout(key, Some(ms(1))), Err(Error::StaleKey(stale)) if stale == key));
+    reactor.run(&mut log)?;
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_comes_with_data_is_one_call_with_both_facts() -> Result {
+    let clock = ManualClock::new();
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<Vec<String>>::builder().clock(clock.clone()).build()?;
+    let key = reactor.add(near, Interest::READABLE, |_, cx| {
+        cx.state.push(cx.readiness().to_string());
+        Ok(Next::Keep) // reads nothing: it stays ready, and queued
+    })?;
+    reactor.set_timeout(key, Some(ms(10)))?;
+    far.write_all(b"x")?;
+    let mut calls = Vec::new();
+    turn_now(&mut reactor, &mut calls);
+    clock.advance(ms(10));
+    turn_now(&mut reactor, &mut calls); // called as ready, told of the timeout while queued for the next turn
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!(calls, ["readable", "readable", "readable+timeout"]);
+    Ok(())
+}
+
+#[test]
+fn a_jumping_clock_runs_a_day_at_once_and_lets_sources_go_first() -> Result {
+    let clock = ManualClock::jumping();
+    let began = clock.now();
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(b"x")?;
+    let mut reactor = Reactor::builder().clock(clock).build()?;
+    reactor.every(Duration::from_secs(3600), Missed::Skip, move |cx: &mut Context<'_, Log>| {
+        cx.state.push(("hour", cx.now() - began));
+        Ok(if cx.state.len() < 25 { Next::Keep } else { Next::Remove })
+    });
+    reactor.add(near, Interest::READABLE, move |_, cx| {
+        cx.state.push(("source", cx.now() - began));
+        Ok(Next::Remove)
+    })?;
+    let mut log = Log::new();
+    reactor.run(&mut log)?;
+    assert_eq!(log[0], ("source", Duration::ZERO));
+    assert_eq!((log.len(), log[24]), (25, ("hour", Duration::from_secs(24 * 3600))));
+    Ok(())
+}
+
+#[test]
+fn a_long_callback_may_read_the_clock_again() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    reactor.defer(move |cx| {
+        cx.state.push(("before", cx.now() - began));
+        clock.advance(ms(7));
+        cx.state.push(("still", cx.now() - began));
+        assert_eq!(cx.registry.refresh_now() - began, ms(7));
+        cx.state.push(("after", cx.now() - began));
+    });
+    let mut log = Log::new();
+    turn_now(&mut reactor, &mut log);
+    assert_eq!(log, [("before", ms(0)), ("still", ms(0)), ("after", ms(7))]);
+    Ok(())
+}
+
+#[test]
+fn a_failing_or_panicking_timer_ends_alone() -> Result {
+    let mut reactor =
+        Reactor::<u32>::builder().clock(ManualClock::new()).on_panic(PanicPolicy::RemoveHandler).build()?;
+    reactor.after(ms(1), |_| Err(io::Error::other("broken")));
+    reactor.after(ms(1), |_| panic!("on purpose"));
+    reactor.after(ms(1), |cx| {
+        *cx.state += 1;
+        Ok(Then::Done)
+    });
+    let mut calls = 0;
+    reactor.advance(&mut calls, ms(1))?;
+    assert_eq!((calls, reactor.metrics().failures, reactor.metrics().panics), (1, 1, 1));
+    reactor.run(&mut calls)?;
+
+    let mut reactor = Reactor::<u32>::builder().clock(ManualClock::new()).build()?;
+    reactor.after(ms(1), |_| panic!("on purpose"));
+    reactor.after(ms(1), |cx| {
+        *cx.state += 1;
+        Ok(Then::Done)
+    });
+    catch_unwind(AssertUnwindSafe(|| reactor.advance(&mut calls, ms(1)))).unwrap_err();
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!(calls, 2);
+    reactor.run(&mut calls)?; // the one that panicked is gone
+    Ok(())
+}
+
+#[test]
+fn time_without_a_manual_clock_cannot_be_advanced() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    assert!(matches!(reactor.advance(&mut (), ms(1)), Err(Error::NoManualClock)));
+    Ok(())
+}

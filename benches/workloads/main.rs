@@ -8,6 +8,7 @@ mod chain;
 mod compare;
 mod instructions;
 mod registration;
+mod timers;
 mod turn;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -27,6 +28,8 @@ enum Workload {
     Chain(chain::Options),
     /// W7: turns without events, deferred callbacks
     Turn(turn::Options),
+    /// W4: timers armed, cancelled, run, put off
+    Timers(timers::Options),
     /// Time and memory of registrations: few, many, and a churn of them
     Registration,
     /// All of them, ours and the peers in turn (the default)
@@ -54,6 +57,7 @@ fn main() -> Result {
     match Cli::parse().workload.unwrap_or(Workload::Compare(Rounds { rounds: 7 })) {
         Workload::Chain(options) => chain::run(&options),
         Workload::Turn(options) => turn::run(&options),
+        Workload::Timers(options) => timers::run(&options),
         Workload::Registration => registration::run(),
         Workload::Compare(Rounds { rounds }) => compare::run(rounds),
         Workload::Instructions => instructions::run(),

@@ -71,6 +71,8 @@ pub(crate) struct Clock {
     manual: Option<ManualClock>,
     started: Instant,
     now: Cell<Option<Instant>>,
+    /// `now` in nanoseconds since the start.
+    now_ns: Cell<u64>,
     in_turn: bool,
     reads: Cell<u64>,
 }
@@ -78,7 +80,7 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new(manual: Option<ManualClock>) -> Self {
         let started = manual.as_ref().map_or_else(Instant::now, ManualClock::now);
-        Self { manual, started, now: Cell::new(None), in_turn: false, reads: Cell::new(0) }
+        Self { manual, started, now: Cell::new(None), now_ns: Cell::new(0), in_turn: false, reads: Cell::new(0) }
     }
 
     /// When it was made.
@@ -112,9 +114,22 @@ impl Clock {
             _ => {
                 let now = self.read();
                 self.now.set(Some(now));
+                self.now_ns.set(self.nanos_at(now));
                 now
             }
         }
+    }
+
+    /// [`now`](Self::now) in nanoseconds since the start.
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.now();
+        self.now_ns.get()
+    }
+
+    /// A time in nanoseconds since the start; 0 if it was before.
+    pub(crate) fn nanos_at(&self, time: Instant) -> u64 {
+        nanos(time.saturating_duration_since(self.started))
     }
 
     /// The time, whatever the turn's is.
@@ -139,6 +154,13 @@ impl Clock {
     pub(crate) fn jumps(&self) -> bool {
         self.manual.as_ref().is_some_and(|manual| manual.jumps)
     }
+}
+
+/// A duration in nanoseconds; the greatest number for anything longer, some 584 years.
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 #[cfg(test)]

@@ -167,8 +167,15 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
-        let cell = self.cells.get_mut(key.index() as usize).filter(|cell| cell.key == key)?;
-        let value = std::mem::replace(&mut cell.value, V::blank());
+        let value = std::mem::replace(self.get_mut(key)?, V::blank());
+        self.free(key);
+        Some(value)
+    }
+
+    /// Frees the place of a value that its owner has made blank.
+    #[inline]
+    pub(crate) fn free(&mut self, key: Key) {
+        let Some(cell) = self.cells.get_mut(key.index() as usize).filter(|cell| cell.key == key) else { return };
         self.len -= 1;
         if key.generation() < GENERATION_MAX {
             cell.key = Key::new(self.free_head, key.generation() + 1);
@@ -176,7 +183,6 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         } else {
             cell.key = Key::NULL; // retired
         }
-        Some(value)
     }
 
     /// Every value with its key, in the order of their places.

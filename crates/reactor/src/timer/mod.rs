@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use crate::clock::nanos;
 use crate::context::Context;
 use crate::dispatch::Running;
 use crate::error::Error;
@@ -80,7 +81,7 @@ impl<S> Blank for Payload<S> {
 
 /// The timers of a registry.
 pub(crate) struct Timers<S> {
-    wheel: Wheel<Payload<S>>,
+    wheel: Wheel<Payload<S>, TICK_NS>,
     /// The wheel's time 0.
     epoch: Instant,
     /// How many callbacks there are: they keep `run` alive.
@@ -90,18 +91,14 @@ pub(crate) struct Timers<S> {
 }
 
 /// One tick: `epoll_wait(2)` counts milliseconds.
-const TICK: Duration = Duration::from_millis(1);
+const TICK_NS: u64 = 1_000_000;
 
 /// So many timers may run in one turn; the rest run next turn, which does not wait.
 const TIMERS_PER_TURN_MAX: usize = 1024;
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
-}
-
 impl<S> Timers<S> {
     pub(crate) fn new(epoch: Instant) -> Self {
-        Self { wheel: Wheel::new(nanos(TICK)), epoch, callbacks: 0, running: None }
+        Self { wheel: Wheel::new(), epoch, callbacks: 0, running: None }
     }
 
     #[inline]
@@ -126,33 +123,22 @@ impl<S> Timers<S> {
         self.epoch.checked_add(Duration::from_nanos(self.wheel.next_deadline()?))
     }
 
-    fn since_epoch(&self, time: Instant) -> u64 {
-        nanos(time.saturating_duration_since(self.epoch))
-    }
-
-    /// The deadline that is `delay` from `now`.
-    fn deadline_after(&mut self, now: Instant, delay: Duration) -> u64 {
-        let now = self.since_epoch(now);
-        self.wheel.tell(now);
-        now.saturating_add(nanos(delay))
-    }
-
-    fn arm(&mut self, deadline: u64, payload: Payload<S>) -> Key {
+    fn arm(&mut self, deadline: u64, now_ns: u64, payload: Payload<S>) -> Key {
         // Memory ends long before 2^32 - 1 timers; one more than that would be a key that is stale from the beginning.
-        self.wheel.arm(deadline, payload).unwrap_or(Key::NULL)
+        self.wheel.arm(deadline, now_ns, payload).unwrap_or(Key::NULL)
     }
 
-    /// Sets, moves or ends the timeout of a source, whose entry, if any, is `entry`; gives its entry.
-    pub(crate) fn set_timeout(&mut self, source: Key, entry: Key, now: Instant, timeout: Option<Duration>) -> Key {
-        let Some(timeout) = timeout else {
-            self.wheel.cancel(entry);
-            return Key::NULL;
-        };
-        let deadline = self.deadline_after(now, timeout);
-        if self.wheel.rearm(entry, deadline) { entry } else { self.arm(deadline, Payload::TimeoutOf(source)) }
+    /// Sets or moves the timeout of a source, whose entry, if any, is `entry`; gives its entry.
+    pub(crate) fn set_timeout(&mut self, source: Key, entry: Key, now_ns: u64, timeout: Duration) -> Key {
+        let deadline = now_ns.saturating_add(nanos(timeout));
+        if self.wheel.rearm(entry, deadline, now_ns) {
+            entry
+        } else {
+            self.arm(deadline, now_ns, Payload::TimeoutOf(source))
+        }
     }
 
-    /// Ends the timeout of a source that is removed.
+    /// Ends the timeout of a source, if it has one.
     pub(crate) fn end_timeout(&mut self, entry: Key) {
         self.wheel.cancel(entry);
     }
@@ -172,7 +158,7 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
-        let deadline = self.timers.deadline_after(self.clock.now(), delay);
+        let deadline = self.clock.now_ns().saturating_add(nanos(delay));
         self.add_timer(deadline, Box::new(callback), Location::caller())
     }
 
@@ -182,8 +168,7 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
-        self.timers.deadline_after(self.clock.now(), Duration::ZERO);
-        let deadline = self.timers.since_epoch(deadline);
+        let deadline = self.clock.nanos_at(deadline);
         self.add_timer(deadline, Box::new(callback), Location::caller())
     }
 
@@ -197,7 +182,7 @@ impl<S> Registry<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let mut tick = self.now().checked_add(period);
-        let first = tick.map_or(NEVER, |tick| self.timers.since_epoch(tick));
+        let first = tick.map_or(NEVER, |tick| self.clock.nanos_at(tick));
         let periodic = move |cx: &mut Context<'_, S>| {
             if callback(cx)? == Next::Remove {
                 return Ok(Then::Done);
@@ -210,7 +195,8 @@ impl<S> Registry<S> {
 
     fn add_timer(&mut self, deadline: u64, callback: Box<TimerFn<S>>, origin: &'static Location<'static>) -> TimerKey {
         self.timers.callbacks += 1;
-        TimerKey(self.timers.arm(deadline, Payload::Callback(Some(callback), origin)))
+        let now_ns = self.clock.now_ns();
+        TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(Some(callback), origin)))
     }
 
     /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off is one store.
@@ -218,8 +204,12 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
-        let deadline = self.timers.deadline_after(self.clock.now(), delay);
-        if self.timers.wheel.rearm(timer.0, deadline) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+        let now_ns = self.clock.now_ns();
+        if self.timers.wheel.rearm(timer.0, now_ns.saturating_add(nanos(delay)), now_ns) {
+            Ok(())
+        } else {
+            Err(Error::StaleKey(timer.0))
+        }
     }
 
     /// Ends a timer, also one that is due in this turn, and drops its callback, or lets the one that is running end with
@@ -240,7 +230,7 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if it has ended.
     pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
         let deadline = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        let left = deadline.saturating_sub(self.timers.since_epoch(self.now()));
+        let left = deadline.saturating_sub(self.clock.now_ns());
         Ok((deadline != NEVER).then(|| Duration::from_nanos(left)))
     }
 
@@ -253,9 +243,13 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
-        let now = if timeout.is_some() { self.clock.now() } else { self.timers.epoch };
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        slot.timeout = self.timers.set_timeout(key, slot.timeout, now, timeout);
+        match timeout {
+            Some(timeout) => {
+                slot.timeout = self.timers.set_timeout(key, slot.timeout, self.clock.now_ns(), timeout);
+            }
+            None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),
+        }
         Ok(())
     }
 
@@ -269,25 +263,23 @@ impl<S> Registry<S> {
     /// Runs the timers that are due, of which a turn has room for 1024. Gives how many ran.
     #[inline(never)]
     pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
-        let now = self.timers.since_epoch(self.now());
-        self.timers.wheel.expire(now);
+        self.timers.wheel.expire(self.clock.now_ns());
         let mut ran = 0;
         while ran < TIMERS_PER_TURN_MAX
-            && let Some(key) = self.timers.wheel.pop_due()
+            && let Some((key, payload)) = self.timers.wheel.pop_due()
         {
             ran += 1;
-            match self.timers.wheel.payload(key) {
-                Some(Payload::Callback(callback, origin)) => {
+            match payload {
+                Payload::Callback(callback, origin) => {
                     let label = Label { name: "timer", origin: Some(origin) };
                     if let Some(callback) = callback.take() {
                         self.run_timer(key, callback, label, state);
                     }
                 }
-                Some(Payload::TimeoutOf(source)) => {
+                Payload::TimeoutOf(source) => {
                     let source = *source;
                     self.deliver_timeout(source, running, state);
                 }
-                None => {}
             }
         }
         ran
@@ -316,13 +308,13 @@ impl<S> Registry<S> {
         });
         let deadline = match then {
             Then::Done => return drop(self.cancel(TimerKey(key))),
-            Then::After(delay) => self.timers.deadline_after(self.clock.now(), delay),
-            Then::At(time) => self.timers.since_epoch(time),
+            Then::After(delay) => self.clock.now_ns().saturating_add(nanos(delay)),
+            Then::At(time) => self.clock.nanos_at(time),
         };
         // Where it has cancelled itself meanwhile, that holds.
         if let Some(Payload::Callback(place, _)) = self.timers.wheel.payload(key) {
             *place = Some(callback);
-            self.timers.wheel.rearm(key, deadline);
+            self.timers.wheel.rearm(key, deadline, self.clock.now_ns());
         }
     }
 }

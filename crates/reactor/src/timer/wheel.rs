@@ -37,33 +37,44 @@ pub(crate) const NEVER: u64 = u64::MAX;
 struct Entry<P> {
     /// In nanoseconds.
     deadline: u64,
-    prev: u32,
-    next: u32,
     /// Of all armings so far which this was: ties of the deadline go by it. It wraps, and is compared by difference.
     arming: u32,
-    /// Where it is linked, which may be an earlier place than its deadline says.
+    place: Place,
+    payload: P,
+}
+
+/// Where a timer is linked, which may be an earlier place than its deadline says.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    prev: u32,
+    next: u32,
     level: u8,
     slot: u8,
     linked: bool,
-    payload: P,
+}
+
+impl Place {
+    const NOWHERE: Self = Self { prev: NOBODY, next: NOBODY, level: 0, slot: 0, linked: false };
 }
 
 impl<P: Blank> Blank for Entry<P> {
     fn blank() -> Self {
-        Self::new(P::blank())
+        Self { deadline: NEVER, arming: 0, place: Place::NOWHERE, payload: P::blank() }
     }
 }
 
 impl<P> Entry<P> {
-    const fn new(payload: P) -> Self {
-        Self { deadline: NEVER, prev: NOBODY, next: NOBODY, arming: 0, level: 0, slot: 0, linked: false, payload }
+    /// Leaves its list, if it is in one: the place that it had.
+    #[inline]
+    fn leave(&mut self) -> Option<Place> {
+        std::mem::take(&mut self.place.linked).then_some(self.place)
     }
 }
 
 #[derive(Debug)]
 struct Level {
-    /// INVARIANT (occupancy): bit `s` is set exactly when the list of slot `s` is not empty. Kept by `link`, `unlink` and
-    /// `take_slot`, checked by `verify`. A bit too many wakes the loop for nothing, a bit too few loses a timer.
+    /// INVARIANT (occupancy): bit `s` is set exactly when the list of slot `s` is not empty. Kept by `link`, `close_gap`
+    /// and `take_slot`, checked by `verify`. A bit too many wakes the loop for nothing, a bit too few loses a timer.
     occupied: u64,
     heads: [u32; SLOTS],
     /// INVARIANT (bound): while a slot is occupied, none of its timers has an earlier deadline. Pushing back and
@@ -79,14 +90,13 @@ struct Due {
     key: Key,
 }
 
-/// Timers with a payload each.
+/// Timers with a payload each. Times are apart that are `TICK_NS` apart: a constant, since it is divided by.
 #[derive(Debug)]
-pub(crate) struct Wheel<P> {
+pub(crate) struct Wheel<P, const TICK_NS: u64> {
     entries: Slots<Entry<P>>,
     levels: Box<[Level; LEVELS]>,
     /// INVARIANT: bit `n` is set exactly when level `n` has an occupied slot.
     occupied_levels: u8,
-    tick_ns: u64,
     /// The latest time told.
     now_ns: u64,
     /// Every slot that begins before this tick has been emptied.
@@ -97,15 +107,14 @@ pub(crate) struct Wheel<P> {
     batch: Vec<Due>,
 }
 
-impl<P: Blank> Wheel<P> {
-    /// An empty wheel at time 0, which tells times apart that are `tick_ns` apart.
-    pub(crate) fn new(tick_ns: u64) -> Self {
+impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
+    /// An empty wheel at time 0.
+    pub(crate) fn new() -> Self {
         let level = || Level { occupied: 0, heads: [NOBODY; SLOTS], earliest: [NEVER; SLOTS] };
         Self {
             entries: Slots::new(),
             levels: Box::new(std::array::from_fn(|_| level())),
             occupied_levels: 0,
-            tick_ns,
             now_ns: 0,
             now_tick: 0,
             armings: 0,
@@ -120,35 +129,41 @@ impl<P: Blank> Wheel<P> {
         self.now_ns = self.now_ns.max(now_ns);
     }
 
-    /// Arms a new timer. `None` at 2^32 - 1 timers. A deadline that has passed is due at the next
+    /// Arms a new timer at the time `now_ns`. `None` at 2^32 - 1 timers. A deadline that has passed is due at the next
     /// [`expire`](Self::expire); [`NEVER`] is never due.
-    pub(crate) fn arm(&mut self, deadline: u64, payload: P) -> Option<Key> {
-        let key = self.entries.insert(Entry::new(payload))?;
-        self.rearm(key, deadline);
-        Some(key)
+    pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64, payload: P) -> Option<Key> {
+        self.tell(now_ns);
+        let key = self.entries.next_key()?;
+        self.armings = self.armings.wrapping_add(1);
+        let (deadline, place) = self.link_anew(key, deadline);
+        self.entries.insert(Entry { deadline, place, arming: self.armings, payload })
     }
 
-    /// Gives a timer a new deadline, also one that is due: whether the key is one.
+    /// Gives a timer a new deadline at the time `now_ns`, also one that is due: whether the key is one.
     #[inline]
-    pub(crate) fn rearm(&mut self, key: Key, deadline: u64) -> bool {
+    pub(crate) fn rearm(&mut self, key: Key, deadline: u64, now_ns: u64) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         self.armings = self.armings.wrapping_add(1);
         entry.arming = self.armings;
-        if entry.linked && deadline >= entry.deadline {
+        if entry.place.linked && deadline >= entry.deadline {
             entry.deadline = deadline; // it moves when its slot comes up
-            return true;
+        } else {
+            self.move_to(key, deadline, now_ns);
         }
-        self.move_to(key, deadline.max(self.now_ns));
         true
     }
 
     /// Ends a timer and gives its payload.
     pub(crate) fn cancel(&mut self, key: Key) -> Option<P> {
-        self.unlink(key);
-        self.entries.remove(key).map(|entry| entry.payload)
+        let entry = self.entries.get_mut(key)?;
+        let payload = std::mem::replace(&mut entry.payload, P::blank());
+        if let Some(place) = entry.leave() {
+            self.close_gap(place);
+        }
+        self.entries.free(key);
+        Some(payload)
     }
 
-    #[inline]
     pub(crate) fn payload(&mut self, key: Key) -> Option<&mut P> {
         self.entries.get_mut(key).map(|entry| &mut entry.payload)
     }
@@ -175,13 +190,13 @@ impl<P: Blank> Wheel<P> {
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let (level, slot) = self.first_slot()?;
         let level = &self.levels[level];
-        Some(self.tick_of(level.earliest[slot]).saturating_mul(self.tick_ns))
+        Some(Self::tick_of(level.earliest[slot]).saturating_mul(TICK_NS))
     }
 
     /// Tells the time: what is due by `now_ns` can be had from [`pop_due`](Self::pop_due).
     pub(crate) fn expire(&mut self, now_ns: u64) {
         self.tell(now_ns);
-        let target = self.now_ns / self.tick_ns;
+        let target = self.now_ns / TICK_NS;
         while let Some((level, slot)) = self.first_slot() {
             let begins = self.begin_of(level, slot);
             if begins > target {
@@ -196,16 +211,16 @@ impl<P: Blank> Wheel<P> {
     /// The next timer that is due, by deadline, ties in the order of arming. It stays, resting, until it is armed anew or
     /// cancelled.
     #[inline]
-    pub(crate) fn pop_due(&mut self) -> Option<Key> {
-        while let Some(due) = self.due.pop_front() {
-            if let Some(entry) = self.entries.get_mut(due.key)
-                && entry.arming == due.arming
-            {
+    pub(crate) fn pop_due(&mut self) -> Option<(Key, &mut P)> {
+        loop {
+            let due = self.due.pop_front()?;
+            // Looked up twice for the borrow checker, who does not see that the loop ends with what it lends.
+            if self.entries.get(due.key).is_some_and(|entry| entry.arming == due.arming) {
+                let entry = self.entries.get_mut(due.key)?;
                 entry.deadline = NEVER;
-                return Some(due.key);
+                return Some((due.key, &mut entry.payload));
             }
         }
-        None
     }
 
     /// Empties a slot that has begun: what is due goes to `due`, in order, the rest to where it belongs.
@@ -216,14 +231,17 @@ impl<P: Blank> Wheel<P> {
         self.vacate(level, slot);
         let mut batch = std::mem::take(&mut self.batch);
         while let Some((key, entry)) = self.entries.at_index_mut(at) {
-            at = entry.next;
-            entry.linked = false;
+            at = entry.place.next;
+            entry.place.linked = false;
             let (deadline, arming) = (entry.deadline, entry.arming);
-            let tick = self.tick_of(deadline);
+            let tick = Self::tick_of(deadline);
             if tick <= self.now_tick || deadline <= passed {
                 batch.push(Due { deadline, arming, key });
             } else {
-                self.link(key, deadline, tick);
+                let place = self.link(key, deadline, tick);
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.place = place;
+                }
             }
         }
         let armings = self.armings;
@@ -235,25 +253,33 @@ impl<P: Blank> Wheel<P> {
         self.batch = batch;
     }
 
-    fn move_to(&mut self, key: Key, deadline: u64) {
-        self.unlink(key);
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.deadline = deadline;
+    #[inline(never)]
+    fn move_to(&mut self, key: Key, deadline: u64, now_ns: u64) {
+        self.tell(now_ns);
+        if let Some(place) = self.entries.get_mut(key).and_then(Entry::leave) {
+            self.close_gap(place);
         }
-        if deadline <= self.now_ns {
-            // What has passed is looked at next time, in the slot that time stands in.
-            let tick = self.now_ns / self.tick_ns;
-            self.link(key, tick * self.tick_ns, tick);
-        } else {
-            self.link(key, deadline, self.tick_of(deadline));
+        let (deadline, place) = self.link_anew(key, deadline);
+        if let Some(entry) = self.entries.get_mut(key) {
+            (entry.deadline, entry.place) = (deadline, place);
         }
     }
 
-    /// Links a timer that is in no list into the slot of `tick`, or of an earlier one if that is too far away; it is not
-    /// due before `bound`.
-    fn link(&mut self, key: Key, bound: u64, tick: u64) {
+    /// Makes room for a timer in the list that its deadline says at the present time; gives what it has to know of it.
+    fn link_anew(&mut self, key: Key, deadline: u64) -> (u64, Place) {
+        if deadline > self.now_ns {
+            return (deadline, self.link(key, deadline, Self::tick_of(deadline)));
+        }
+        // What has passed is looked at next time, in the slot that time stands in.
+        let tick = self.now_ns / TICK_NS;
+        (self.now_ns, self.link(key, tick * TICK_NS, tick))
+    }
+
+    /// Makes room for a timer at the head of the list of `tick`, or of an earlier one if that is too far away; it is not due
+    /// before `bound`.
+    fn link(&mut self, key: Key, bound: u64, tick: u64) -> Place {
         if bound == NEVER {
-            return;
+            return Place::NOWHERE;
         }
         let tick = if tick ^ self.now_tick < SPAN { tick } else { self.now_tick | (SPAN - 1) };
         let digit = (tick ^ self.now_tick).checked_ilog2().unwrap_or(0) / SLOT_BITS;
@@ -265,24 +291,20 @@ impl<P: Blank> Wheel<P> {
         list.occupied |= 1 << slot;
         self.occupied_levels |= 1 << level;
         if let Some((_, next)) = self.entries.at_index_mut(head) {
-            next.prev = key.index();
+            next.place.prev = key.index();
         }
-        if let Some(entry) = self.entries.get_mut(key) {
-            (entry.prev, entry.next, entry.linked) = (NOBODY, head, true);
-            (entry.level, entry.slot) = (level as u8, slot as u8);
-        }
+        Place { prev: NOBODY, next: head, level: level as u8, slot: slot as u8, linked: true }
     }
 
-    fn unlink(&mut self, key: Key) {
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.linked) else { return };
-        entry.linked = false;
-        let (prev, next, level, slot) = (entry.prev, entry.next, usize::from(entry.level), usize::from(entry.slot));
+    /// Joins the neighbours of a timer that has left its list.
+    fn close_gap(&mut self, Place { prev, next, level, slot, .. }: Place) {
         if let Some((_, next)) = self.entries.at_index_mut(next) {
-            next.prev = prev;
+            next.place.prev = prev;
         }
         match self.entries.at_index_mut(prev) {
-            Some((_, prev)) => prev.next = next,
+            Some((_, prev)) => prev.place.next = next,
             None => {
+                let (level, slot) = (usize::from(level), usize::from(slot));
                 self.levels[level].heads[slot] = next;
                 if next == NOBODY {
                     self.vacate(level, slot);
@@ -314,14 +336,15 @@ impl<P: Blank> Wheel<P> {
         (lap << SLOT_BITS | slot as u64) << shift
     }
 
+    /// The tick that begins when `deadline` has passed.
     #[inline]
-    const fn tick_of(&self, deadline: u64) -> u64 {
-        deadline.div_ceil(self.tick_ns)
+    const fn tick_of(deadline: u64) -> u64 {
+        deadline.div_ceil(TICK_NS)
     }
 }
 
 #[cfg(test)]
-impl<P: Blank> Wheel<P> {
+impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
     /// Checks every invariant.
     #[track_caller]
     pub(crate) fn verify(&self) {
@@ -332,17 +355,17 @@ impl<P: Blank> Wheel<P> {
                 assert_eq!(level.occupied >> slot & 1 == 1, level.heads[slot] != NOBODY, "level {number}, slot {slot}");
                 let (mut at, mut prev) = (level.heads[slot], NOBODY);
                 while let Some((_, entry)) = self.entries.at_index(at) {
-                    assert!(entry.linked && entry.prev == prev);
-                    assert_eq!((usize::from(entry.level), usize::from(entry.slot)), (number, slot));
+                    assert!(entry.place.linked && entry.place.prev == prev);
+                    assert_eq!((usize::from(entry.place.level), usize::from(entry.place.slot)), (number, slot));
                     assert!(entry.deadline >= level.earliest[slot], "the bound of level {number}, slot {slot}");
                     let begins = self.begin_of(number, slot);
                     assert!(begins >= self.now_tick, "level {number}, slot {slot} should have been emptied");
-                    assert!(entry.deadline <= self.now_ns || self.tick_of(entry.deadline) >= begins);
-                    (prev, at, linked) = (at, entry.next, linked + 1);
+                    assert!(entry.deadline <= self.now_ns || Self::tick_of(entry.deadline) >= begins);
+                    (prev, at, linked) = (at, entry.place.next, linked + 1);
                 }
             }
         }
-        assert_eq!(linked, self.entries.iter().filter(|(_, entry)| entry.linked).count());
+        assert_eq!(linked, self.entries.iter().filter(|(_, entry)| entry.place.linked).count());
     }
 }
 
@@ -434,25 +457,25 @@ mod tests {
 
     /// Runs `operations` on both. The time of the wheel stands on whole ticks, so that "has passed" and "is due" agree.
     fn compare(operations: Vec<Op>, verify: bool) -> Result<(), TestCaseError> {
-        let (mut wheel, mut model) = (Wheel::new(TICK), Model::default());
+        let (mut wheel, mut model) = (Wheel::<u64, TICK>::new(), Model::default());
         let mut keys = Vec::new();
         for (name, operation) in (1_u64..).zip(operations) {
             match operation {
                 Op::Arm(delay) => {
                     let deadline = model.now.saturating_add(delay);
-                    let key = wheel.arm(deadline, name).expect("far from full");
+                    let key = wheel.arm(deadline, model.now, name).expect("far from full");
                     model.arm(key, deadline);
                     keys.push(key);
                 }
                 Op::Rearm(ref which, delay) | Op::PushBack(ref which, delay) if !keys.is_empty() => {
                     let key = *which.get(&keys);
                     let Some(old) = wheel.deadline(key) else {
-                        prop_assert!(!wheel.rearm(key, delay), "a stale key");
+                        prop_assert!(!wheel.rearm(key, delay, model.now), "a stale key");
                         continue;
                     };
                     let base = if matches!(operation, Op::PushBack(..)) && old != NEVER { old } else { model.now };
                     let deadline = base.saturating_add(delay);
-                    prop_assert!(wheel.rearm(key, deadline));
+                    prop_assert!(wheel.rearm(key, deadline, model.now));
                     model.arm(key, deadline);
                 }
                 Op::Cancel(which) if !keys.is_empty() => {
@@ -464,7 +487,7 @@ mod tests {
                 Op::Advance(by) => {
                     let now = (model.now.saturating_add(by) / TICK * TICK).min(TICK << 43);
                     wheel.expire(now);
-                    let fired: Vec<Key> = std::iter::from_fn(|| wheel.pop_due()).collect();
+                    let fired: Vec<Key> = pop_all(&mut wheel);
                     prop_assert_eq!(fired, model.expire(now));
                     if let Some(first) = model.first() {
                         let next = wheel.next_deadline().expect("a timer is armed");
@@ -496,18 +519,22 @@ mod tests {
         }
     }
 
-    fn fired(wheel: &mut Wheel<u64>, now_ms: u64) -> Vec<u64> {
+    fn pop_all(wheel: &mut Wheel<u64, TICK>) -> Vec<Key> {
+        std::iter::from_fn(|| wheel.pop_due().map(|(key, _)| key)).collect()
+    }
+
+    fn fired(wheel: &mut Wheel<u64, TICK>, now_ms: u64) -> Vec<u64> {
         wheel.expire(now_ms * TICK);
         wheel.verify();
-        std::iter::from_fn(|| wheel.pop_due().and_then(|key| wheel.cancel(key))).collect()
+        pop_all(wheel).into_iter().filter_map(|key| wheel.cancel(key)).collect()
     }
 
     #[test]
     fn a_timer_that_is_pushed_back_does_not_move_before_its_old_slot_comes_up() {
-        let mut wheel = Wheel::new(TICK);
-        let key = wheel.arm(10 * TICK, 1).unwrap();
+        let mut wheel = Wheel::<u64, TICK>::new();
+        let key = wheel.arm(10 * TICK, 0, 1).unwrap();
         for later in 11..1000 {
-            wheel.rearm(key, later * TICK);
+            wheel.rearm(key, later * TICK, 0);
             assert_eq!(wheel.next_deadline(), Some(10 * TICK));
         }
         assert_eq!(fired(&mut wheel, 10), []);
@@ -519,33 +546,33 @@ mod tests {
 
     #[test]
     fn a_deadline_is_rounded_up_to_whole_ticks_and_never_down() {
-        let mut wheel = Wheel::new(TICK);
-        wheel.arm(TICK + 1, 1).unwrap();
+        let mut wheel = Wheel::<u64, TICK>::new();
+        wheel.arm(TICK + 1, 0, 1).unwrap();
         wheel.expire(2 * TICK - 1);
-        assert_eq!(wheel.pop_due(), None);
+        assert!(wheel.pop_due().is_none());
         assert_eq!(fired(&mut wheel, 2), [1]);
     }
 
     #[test]
     fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
-        let mut wheel = Wheel::new(TICK);
+        let mut wheel = Wheel::<u64, TICK>::new();
         wheel.expire(5 * TICK + TICK / 2);
         for (deadline, name) in [(5 * TICK + TICK / 2, 1), (0, 2), (TICK, 3)] {
-            wheel.arm(deadline, name).unwrap();
+            wheel.arm(deadline, 5 * TICK + TICK / 2, name).unwrap();
         }
         assert!(wheel.next_deadline().unwrap() <= 6 * TICK);
         wheel.expire(5 * TICK + TICK / 2);
-        let names: Vec<u64> = std::iter::from_fn(|| wheel.pop_due().and_then(|key| wheel.cancel(key))).collect();
+        let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| wheel.cancel(key)).collect();
         assert_eq!(names, [1, 2, 3]);
     }
 
     #[test]
     fn cancelling_leaves_nothing_behind() {
-        let mut wheel = Wheel::new(TICK);
+        let mut wheel = Wheel::<u64, TICK>::new();
         for round in 0..100_000 {
-            let key = wheel.arm(round * TICK * 7, round).unwrap();
+            let key = wheel.arm(round * TICK * 7, 0, round).unwrap();
             assert_eq!(wheel.cancel(key), Some(round));
-            assert!(!wheel.rearm(key, 0));
+            assert!(!wheel.rearm(key, 0, 0));
         }
         wheel.verify();
         assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
@@ -553,14 +580,14 @@ mod tests {
 
     #[test]
     fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
-        let mut wheel = Wheel::new(TICK);
-        let keys: Vec<Key> = (1..=4).map(|name| wheel.arm(TICK, name).unwrap()).collect();
+        let mut wheel = Wheel::<u64, TICK>::new();
+        let keys: Vec<Key> = (1..=4).map(|name| wheel.arm(TICK, 0, name).unwrap()).collect();
         wheel.expire(TICK);
-        assert_eq!(wheel.pop_due(), Some(keys[0]));
+        assert_eq!(wheel.pop_due().unwrap().0, keys[0]);
         wheel.cancel(keys[1]);
-        wheel.rearm(keys[2], 3 * TICK);
-        assert_eq!(wheel.pop_due(), Some(keys[3]));
-        assert_eq!(wheel.pop_due(), None);
+        wheel.rearm(keys[2], 3 * TICK, TICK);
+        assert_eq!(wheel.pop_due().unwrap().0, keys[3]);
+        assert!(wheel.pop_due().is_none());
         assert_eq!(fired(&mut wheel, 3), [3]);
     }
 }

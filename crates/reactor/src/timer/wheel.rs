@@ -99,10 +99,14 @@ pub(crate) struct Wheel<P, const TICK_NS: u64> {
     occupied_levels: u8,
     /// The latest time told.
     now_ns: u64,
-    /// Every slot that begins before this tick has been emptied.
+    /// Every slot that begins by this tick has been emptied.
     now_tick: u64,
     armings: u32,
+    /// Up to this tick slots are emptied, one after the other, as what is due is asked for.
+    target: u64,
     due: VecDeque<Due>,
+    /// What had passed when it was armed: due at the next `expire`, so that no timer runs twice for one.
+    passed: VecDeque<Due>,
     /// What is due of one slot, while it is sorted.
     batch: Vec<Due>,
 }
@@ -118,7 +122,9 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
             now_ns: 0,
             now_tick: 0,
             armings: 0,
+            target: 0,
             due: VecDeque::new(),
+            passed: VecDeque::new(),
             batch: Vec::new(),
         }
     }
@@ -135,7 +141,7 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
         self.tell(now_ns);
         let key = self.entries.next_key()?;
         self.armings = self.armings.wrapping_add(1);
-        let (deadline, place) = self.link_anew(key, deadline);
+        let place = self.link_anew(key, deadline);
         self.entries.insert(Entry { deadline, place, arming: self.armings, payload })
     }
 
@@ -178,10 +184,10 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
         self.entries.len()
     }
 
-    /// Whether [`pop_due`](Self::pop_due) has something to look at.
+    /// Whether something is due, or was, that has not been asked for.
     #[inline]
     pub(crate) fn has_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.is_empty() || !self.passed.is_empty() || self.next_to_empty().is_some()
     }
 
     /// When to call [`expire`](Self::expire) next: not after the first timer is due, and before it only if one has been
@@ -195,17 +201,15 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
 
     /// Tells the time: what is due by `now_ns` can be had from [`pop_due`](Self::pop_due).
     pub(crate) fn expire(&mut self, now_ns: u64) {
-        self.tell(now_ns);
-        let target = self.now_ns / TICK_NS;
-        while let Some((level, slot)) = self.first_slot() {
-            let begins = self.begin_of(level, slot);
-            if begins > target {
-                break;
+        if !self.passed.is_empty() {
+            // What was due before it was armed and has not been asked for yet goes first.
+            while let Some((level, slot)) = self.next_to_empty() {
+                self.take_slot(level, slot);
             }
-            self.now_tick = self.now_tick.max(begins);
-            self.take_slot(level, slot, target);
+            self.due.append(&mut self.passed);
         }
-        self.now_tick = target;
+        self.tell(now_ns);
+        self.target = self.now_ns / TICK_NS;
     }
 
     /// The next timer that is due, by deadline, ties in the order of arming. It stays, resting, until it is armed anew or
@@ -213,7 +217,17 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
     #[inline]
     pub(crate) fn pop_due(&mut self) -> Option<(Key, &mut P)> {
         loop {
-            let due = self.due.pop_front()?;
+            let Some(due) = self.due.pop_front() else {
+                // One slot at a time: what it holds is still in the cache when it runs.
+                match self.next_to_empty() {
+                    Some((level, slot)) => self.take_slot(level, slot),
+                    None => {
+                        self.now_tick = self.target;
+                        return None;
+                    }
+                }
+                continue;
+            };
             // Looked up twice for the borrow checker, who does not see that the loop ends with what it lends.
             if self.entries.get(due.key).is_some_and(|entry| entry.arming == due.arming) {
                 let entry = self.entries.get_mut(due.key)?;
@@ -224,9 +238,8 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
     }
 
     /// Empties a slot that has begun: what is due goes to `due`, in order, the rest to where it belongs.
-    fn take_slot(&mut self, level: usize, slot: usize, target: u64) {
-        // In the tick that time stands in, what had passed when it was armed does not wait for the tick's end.
-        let passed = if self.now_tick == target { self.now_ns } else { 0 };
+    fn take_slot(&mut self, level: usize, slot: usize) {
+        self.now_tick = self.begin_of(level, slot);
         let mut at = std::mem::replace(&mut self.levels[level].heads[slot], NOBODY);
         self.vacate(level, slot);
         let mut batch = std::mem::take(&mut self.batch);
@@ -235,7 +248,7 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
             entry.place.linked = false;
             let (deadline, arming) = (entry.deadline, entry.arming);
             let tick = Self::tick_of(deadline);
-            if tick <= self.now_tick || deadline <= passed {
+            if tick <= self.now_tick {
                 batch.push(Due { deadline, arming, key });
             } else {
                 let place = self.link(key, deadline, tick);
@@ -259,26 +272,25 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
         if let Some(place) = self.entries.get_mut(key).and_then(Entry::leave) {
             self.close_gap(place);
         }
-        let (deadline, place) = self.link_anew(key, deadline);
+        let place = self.link_anew(key, deadline);
         if let Some(entry) = self.entries.get_mut(key) {
             (entry.deadline, entry.place) = (deadline, place);
         }
     }
 
-    /// Makes room for a timer in the list that its deadline says at the present time; gives what it has to know of it.
-    fn link_anew(&mut self, key: Key, deadline: u64) -> (u64, Place) {
+    /// Makes room for a timer, the latest to be armed, where its deadline belongs at the present time.
+    fn link_anew(&mut self, key: Key, deadline: u64) -> Place {
         if deadline > self.now_ns {
-            return (deadline, self.link(key, deadline, Self::tick_of(deadline)));
+            self.link(key, deadline, Self::tick_of(deadline))
+        } else {
+            self.passed.push_back(Due { deadline, arming: self.armings, key });
+            Place::NOWHERE
         }
-        // What has passed is looked at next time, in the slot that time stands in.
-        let tick = self.now_ns / TICK_NS;
-        (self.now_ns, self.link(key, tick * TICK_NS, tick))
     }
 
-    /// Makes room for a timer at the head of the list of `tick`, or of an earlier one if that is too far away; it is not due
-    /// before `bound`.
-    fn link(&mut self, key: Key, bound: u64, tick: u64) -> Place {
-        if bound == NEVER {
+    /// Makes room for a timer at the head of the list of `tick`, or of an earlier one if that is too far away.
+    fn link(&mut self, key: Key, deadline: u64, tick: u64) -> Place {
+        if deadline == NEVER {
             return Place::NOWHERE;
         }
         let tick = if tick ^ self.now_tick < SPAN { tick } else { self.now_tick | (SPAN - 1) };
@@ -287,7 +299,7 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
 
         let list = &mut self.levels[level];
         let head = std::mem::replace(&mut list.heads[slot], key.index());
-        list.earliest[slot] = if head == NOBODY { bound } else { list.earliest[slot].min(bound) };
+        list.earliest[slot] = if head == NOBODY { deadline } else { list.earliest[slot].min(deadline) };
         list.occupied |= 1 << slot;
         self.occupied_levels |= 1 << level;
         if let Some((_, next)) = self.entries.at_index_mut(head) {
@@ -329,6 +341,12 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
         Some((level, slot % SLOTS))
     }
 
+    /// The first slot, if it has begun by the time of the last `expire`.
+    #[inline]
+    fn next_to_empty(&self) -> Option<(usize, usize)> {
+        self.first_slot().filter(|(level, slot)| self.begin_of(*level, *slot) <= self.target)
+    }
+
     /// The first tick of a slot of the present lap of its level.
     const fn begin_of(&self, level: usize, slot: usize) -> u64 {
         let shift = level as u32 * SLOT_BITS;
@@ -359,8 +377,8 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
                     assert_eq!((usize::from(entry.place.level), usize::from(entry.place.slot)), (number, slot));
                     assert!(entry.deadline >= level.earliest[slot], "the bound of level {number}, slot {slot}");
                     let begins = self.begin_of(number, slot);
-                    assert!(begins >= self.now_tick, "level {number}, slot {slot} should have been emptied");
-                    assert!(entry.deadline <= self.now_ns || Self::tick_of(entry.deadline) >= begins);
+                    assert!(begins > self.now_tick, "level {number}, slot {slot} should have been emptied");
+                    assert!(Self::tick_of(entry.deadline) >= begins);
                     (prev, at, linked) = (at, entry.place.next, linked + 1);
                 }
             }
@@ -489,6 +507,7 @@ mod tests {
                     wheel.expire(now);
                     let fired: Vec<Key> = pop_all(&mut wheel);
                     prop_assert_eq!(fired, model.expire(now));
+                    prop_assert!(!wheel.has_due());
                     if let Some(first) = model.first() {
                         let next = wheel.next_deadline().expect("a timer is armed");
                         prop_assert!(next <= first.div_ceil(TICK).saturating_mul(TICK), "it would be late");
@@ -525,8 +544,9 @@ mod tests {
 
     fn fired(wheel: &mut Wheel<u64, TICK>, now_ms: u64) -> Vec<u64> {
         wheel.expire(now_ms * TICK);
+        let fired = pop_all(wheel);
         wheel.verify();
-        pop_all(wheel).into_iter().filter_map(|key| wheel.cancel(key)).collect()
+        fired.into_iter().filter_map(|key| wheel.cancel(key)).collect()
     }
 
     #[test]
@@ -560,10 +580,25 @@ mod tests {
         for (deadline, name) in [(5 * TICK + TICK / 2, 1), (0, 2), (TICK, 3)] {
             wheel.arm(deadline, 5 * TICK + TICK / 2, name).unwrap();
         }
-        assert!(wheel.next_deadline().unwrap() <= 6 * TICK);
+        assert!(wheel.has_due());
         wheel.expire(5 * TICK + TICK / 2);
         let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| wheel.cancel(key)).collect();
         assert_eq!(names, [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
+        let mut wheel = Wheel::<u64, TICK>::new();
+        for name in 1..=3 {
+            wheel.arm(name * TICK, 0, name).unwrap();
+        }
+        wheel.expire(3 * TICK);
+        let (first, _) = wheel.pop_due().unwrap();
+        assert_eq!(wheel.cancel(first), Some(1));
+        wheel.arm(0, 3 * TICK, 4).unwrap(); // in the middle of it: for the next time
+        assert!(wheel.has_due());
+        assert_eq!(fired(&mut wheel, 3), [2, 3, 4]);
+        assert!(!wheel.has_due());
     }
 
     #[test]

@@ -123,6 +123,13 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// `None` too.
     pub(crate) fn insert(&mut self, value: V) -> Option<Key> {
         let key = self.next_key()?;
+        self.fill(key, value);
+        Some(key)
+    }
+
+    /// Stores `value` at the [`next_key`](Self::next_key), which the caller has asked for.
+    #[inline]
+    pub(crate) fn fill(&mut self, key: Key, value: V) {
         let filled = Cell { key, value };
         match self.cells.get_mut(key.index() as usize) {
             Some(cell) => {
@@ -132,7 +139,6 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
             None => self.cells.push(filled),
         }
         self.len += 1;
-        Some(key)
     }
 
     #[inline]

@@ -158,8 +158,8 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
-        let deadline = self.clock.now_ns().saturating_add(nanos(delay));
-        self.add_timer(deadline, Box::new(callback), Location::caller())
+        let now_ns = self.clock.now_ns();
+        self.add_timer(now_ns.saturating_add(nanos(delay)), now_ns, Box::new(callback), Location::caller())
     }
 
     /// Runs `callback` at `deadline`, next turn if that has passed; otherwise like [`after`](Self::after).
@@ -169,7 +169,7 @@ impl<S> Registry<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
         let deadline = self.clock.nanos_at(deadline);
-        self.add_timer(deadline, Box::new(callback), Location::caller())
+        self.add_timer(deadline, self.clock.now_ns(), Box::new(callback), Location::caller())
     }
 
     /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
@@ -190,12 +190,17 @@ impl<S> Registry<S> {
             tick = tick.and_then(|last| missed.next(last, period, cx.now()));
             Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
         };
-        self.add_timer(first, Box::new(periodic), Location::caller())
+        self.add_timer(first, self.clock.now_ns(), Box::new(periodic), Location::caller())
     }
 
-    fn add_timer(&mut self, deadline: u64, callback: Box<TimerFn<S>>, origin: &'static Location<'static>) -> TimerKey {
+    fn add_timer(
+        &mut self,
+        deadline: u64,
+        now_ns: u64,
+        callback: Box<TimerFn<S>>,
+        origin: &'static Location<'static>,
+    ) -> TimerKey {
         self.timers.callbacks += 1;
-        let now_ns = self.clock.now_ns();
         TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(Some(callback), origin)))
     }
 
@@ -203,6 +208,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
+    #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
         let now_ns = self.clock.now_ns();
         if self.timers.wheel.rearm(timer.0, now_ns.saturating_add(nanos(delay)), now_ns) {
@@ -242,6 +248,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
+    #[inline]
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         match timeout {

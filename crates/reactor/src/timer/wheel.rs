@@ -142,7 +142,8 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
         let key = self.entries.next_key()?;
         self.armings = self.armings.wrapping_add(1);
         let place = self.link_anew(key, deadline);
-        self.entries.insert(Entry { deadline, place, arming: self.armings, payload })
+        self.entries.fill(key, Entry { deadline, place, arming: self.armings, payload });
+        Some(key)
     }
 
     /// Gives a timer a new deadline at the time `now_ns`, also one that is due: whether the key is one.

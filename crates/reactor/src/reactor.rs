@@ -95,15 +95,17 @@ impl<S> Reactor<S> {
         let clock = self.registry.clock.manual().cloned().ok_or(Error::NoManualClock)?;
         let end = clock.now() + time;
         let mut ran = 0;
-        while let Some(due) = self.registry.timers.next_deadline().filter(|due| *due <= end) {
-            clock.advance(due.saturating_duration_since(clock.now()));
-            ran += self.turn(state, Some(Duration::ZERO))?;
+        loop {
             while self.registry.timers.has_due() {
                 ran += self.turn(state, Some(Duration::ZERO))?;
             }
+            let due = self.registry.timers.next_deadline().filter(|due| *due <= end);
+            clock.advance(due.unwrap_or(end).saturating_duration_since(clock.now()));
+            ran += self.turn(state, Some(Duration::ZERO))?;
+            if due.is_none() {
+                return Ok(ran);
+            }
         }
-        clock.advance(end.saturating_duration_since(clock.now()));
-        Ok(ran + self.turn(state, Some(Duration::ZERO))?)
     }
 
     /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.

@@ -97,9 +97,13 @@ fn zero_and_the_past_are_next_turn_and_the_greatest_duration_is_never() -> Resul
     assert_eq!(log.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["past", "zero"]);
     assert_eq!(turn_now(&mut reactor, &mut log), 1);
     assert_eq!(log[2].0, "armed while timers run");
+    reactor.after(Duration::ZERO, note("zero", began, Then::Done));
+    let now = clock.now() - began;
+    reactor.advance(&mut log, ms(50))?;
+    assert_eq!(log[3], ("zero", now), "before any time has passed");
     assert_eq!(reactor.remaining(never)?, None);
     reactor.advance(&mut log, Duration::from_secs(100 * 365 * 24 * 3600))?;
-    assert_eq!(log.len(), 3);
+    assert_eq!(log.len(), 4);
     Ok(())
 }
 

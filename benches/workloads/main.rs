@@ -31,7 +31,7 @@ enum Workload {
     /// W4: timers armed, cancelled, run, put off
     Timers(timers::Options),
     /// Time and memory of registrations: few, many, and a churn of them
-    Registration,
+    Registration(registration::Options),
     /// All of them, ours and the peers in turn (the default)
     Compare(Rounds),
     /// User-space instructions of the chain, by valgrind; fails beyond the limits
@@ -58,7 +58,7 @@ fn main() -> Result {
         Workload::Chain(options) => chain::run(&options),
         Workload::Turn(options) => turn::run(&options),
         Workload::Timers(options) => timers::run(&options),
-        Workload::Registration => registration::run(),
+        Workload::Registration(options) => registration::run(&options),
         Workload::Compare(Rounds { rounds }) => compare::run(rounds),
         Workload::Instructions => instructions::run(),
     }

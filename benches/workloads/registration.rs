@@ -1,8 +1,10 @@
 //! Registrations: whether one costs the same among 100 and among 18 000, what it takes in memory, and a churn of them.
 
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::Instant;
 
+use clap::Args;
 use reactor::{Context, Interest, Key, Next, Reactor};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -10,18 +12,41 @@ use crate::{Result, resident_bytes};
 
 const CHURN: u32 = 1_000_000;
 
-pub(crate) fn run() -> Result {
-    for n in [100, 1000, 10_000, 18_000] {
-        let sources = (0..n).map(|_| source()).collect::<Result<Vec<_>>>()?;
-        let mut reactor = Reactor::<u64>::new()?;
-        let (resident, began) = (resident_bytes()?, Instant::now());
-        for source in sources {
-            add(&mut reactor, source)?;
-        }
-        let took = began.elapsed().as_nanos() as f64 / f64::from(n);
-        let resident = (resident_bytes()? - resident) as f64 / f64::from(n);
-        println!("{n} sources: {took:.0} ns and {resident:.0} bytes each");
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Registers so many, once; without it: several numbers, each in a process of its own, then the churn
+    #[arg(long)]
+    sources: Option<u32>,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    if let Some(n) = options.sources {
+        return register(n);
     }
+    for n in ["100", "1000", "10000", "18000"] {
+        // What one run leaves in the allocator would count in the next.
+        let status = Command::new(std::env::current_exe()?).args(["registration", "--sources", n]).status()?;
+        if !status.success() {
+            return Err(format!("{n} sources: {status}").into());
+        }
+    }
+    churn()
+}
+
+fn register(n: u32) -> Result {
+    let sources = (0..n).map(|_| source()).collect::<Result<Vec<_>>>()?;
+    let mut reactor = Reactor::<u64>::new()?;
+    let (resident, began) = (resident_bytes()?, Instant::now());
+    for source in sources {
+        add(&mut reactor, source)?;
+    }
+    let took = began.elapsed().as_nanos() as f64 / f64::from(n);
+    let resident = (resident_bytes()? - resident) as f64 / f64::from(n);
+    println!("{n} sources: {took:.0} ns and {resident:.0} bytes each");
+    Ok(())
+}
+
+fn churn() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
     let mut keys = (0..1000).map(|_| add(&mut reactor, source()?)).collect::<Result<Vec<_>>>()?;
     let resident = resident_bytes()?;

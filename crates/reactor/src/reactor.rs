@@ -43,7 +43,7 @@ impl<S> Reactor<S> {
 
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for.
     ///
-    /// Left to wait for are registrations that are not in the background, deferred callbacks and idle callbacks.
+    /// Left to wait for are registrations that are not in the background, timers, deferred callbacks and idle callbacks.
     /// It can be run again. It cannot be run from within a callback, which has no `Reactor` in its hands.
     ///
     /// # Errors

@@ -6,8 +6,8 @@
 //! nanoseconds that enters only through [`Wheel::expire`] and [`Wheel::tell`]; the wheel knows no clock and no fd.
 //!
 //! Ground rules:
-//! - Pushing a timer back stores its new deadline and nothing else. It stays linked where it is, and moves when that slot
-//!   comes up: the idle timeout of a busy connection moves once in its length, however often it is pushed back.
+//! - Pushing a timer back stores its new deadline and rank, nothing else. It stays linked where it is, and moves when that
+//!   slot comes up: the idle timeout of a busy connection moves once in its length, however often it is pushed back.
 //! - Slots are emptied in the order of their time, each in full, and what is due of one is sorted by deadline, ties by
 //!   arming. A slot of the lowest level is one tick wide, so the sorts are small; the order is that of a sorted list.
 //! - Never early: a deadline is rounded up to whole ticks.

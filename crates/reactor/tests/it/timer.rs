@@ -324,6 +324,18 @@ fn a_jumping_clock_runs_a_day_at_once_and_lets_sources_go_first() -> Result {
 }
 
 #[test]
+fn a_standing_clock_stands_while_the_loop_waits() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    reactor.after(ms(1), note("timer", began, Then::Done));
+    let mut log = Log::new();
+    assert_eq!(reactor.turn(&mut log, Some(ms(3)))?, 0); // of the system's milliseconds
+    assert_eq!((log.len(), clock.now()), (0, began));
+    clock.advance(ms(1));
+    assert_eq!(reactor.turn(&mut log, None)?, 1);
+    Ok(())
+}
+
+#[test]
 fn a_long_callback_may_read_the_clock_again() -> Result {
     let (mut reactor, clock, began) = manual()?;
     reactor.defer(move |cx| {

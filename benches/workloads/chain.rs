@@ -52,9 +52,9 @@ impl Chain {
         (&self.writers[to]).write(&[1]).map(drop)
     }
 
-    /// Reads what has come and sends as much on.
+    /// Reads what has come and sends as much on; gives what there was no need to send any more.
     #[inline]
-    fn pass_on(&mut self, reader: &mut impl Read, next: usize) -> io::Result<()> {
+    fn pass_on(&mut self, reader: &mut impl Read, next: usize) -> io::Result<usize> {
         let mut bytes = reader.read(&mut self.scratch)?;
         self.events += bytes;
         while bytes > 0 && self.left > 0 {
@@ -62,7 +62,7 @@ impl Chain {
             self.send(next)?;
             bytes -= 1;
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 
@@ -89,8 +89,8 @@ fn with_reactor(readers: Vec<PipeReader>, mut chain: Chain, active: usize, runs:
     for (place, reader) in readers.into_iter().enumerate() {
         let next = (place + STRIDE) % n;
         reactor.add(reader, Interest::READABLE, move |reader, cx| {
-            cx.state.pass_on(reader, next)?;
-            if cx.state.events >= cx.state.goal {
+            let unsent = cx.state.pass_on(reader, next)?;
+            if unsent > 0 && cx.state.events >= cx.state.goal {
                 cx.registry.stop();
             }
             Ok(Next::Keep)
@@ -113,7 +113,7 @@ fn with_mio(readers: Vec<PipeReader>, mut chain: Chain, active: usize, runs: [us
     let mut events = mio::Events::with_capacity(1024);
     let n = readers.len();
     let (resident, began) = (resident_bytes()?, Instant::now());
-    type Handler = fn(&mut Chain, &mut PipeReader, usize) -> io::Result<()>;
+    type Handler = fn(&mut Chain, &mut PipeReader, usize) -> io::Result<usize>;
     let mut handlers: Vec<(PipeReader, Handler)> = Vec::new();
     for (place, reader) in readers.into_iter().enumerate() {
         rustix::io::ioctl_fionbio(&reader, true)?;

@@ -171,8 +171,14 @@ impl<T> Io<T> {
     /// `WouldBlock`, without a system call, where `interest` is watched and none of its facts is known to hold.
     #[inline]
     fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
+        if self.readiness.intersects(interest.facts()) { Ok(()) } else { self.expect_unwatched(interest) }
+    }
+
+    /// The same where no fact is known to hold: apart, since the test of one word is all that most operations need.
+    #[inline(never)]
+    fn expect_unwatched(&mut self, interest: Interest) -> io::Result<()> {
         let watched = !interest.is_none() && self.armed.contains(interest);
-        if watched && !self.readiness.intersects(interest.facts()) {
+        if watched {
             self.readiness |= Readiness::MET_WOULD_BLOCK;
             return Err(ErrorKind::WouldBlock.into());
         }

@@ -199,9 +199,8 @@ fn written(result: io::Result<usize>) -> io::Result<usize> {
 impl<T: Read + Write> Handler<Server, T> for Echo {
     fn ready(&mut self, stream: &mut Io<T>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
         let interest = self.interest();
-        let facts = cx.readiness();
-        if facts.is_timeout() && !facts.is_readable() && !facts.is_writable() {
-            return Ok(Next::Remove);
+        if cx.readiness().is_timeout() {
+            return Ok(Next::Remove); // each call for anything else has put it off
         }
         if cx.state.idle_timeout.is_some() {
             cx.registry.set_timeout(cx.key(), cx.state.idle_timeout)?;

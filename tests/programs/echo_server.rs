@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
@@ -308,6 +308,32 @@ fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not
     silent.set_nonblocking(false)?;
     assert_eq!(silent.read(&mut [0; 1])?, 0);
     expect_echo(&mut talking, b"still there");
+    Ok(())
+}
+
+#[test]
+fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads() -> Result {
+    let server = start(&["--idle-timeout", "2"])?;
+    let message = pattern(64_000_000);
+    let mut steady = server.connect()?;
+    // The server has had to wait for room once: it knows ever after that there is room to write.
+    let mut drained = server.connect()?;
+    let sent = send_until_refused(&mut drained, &message, &mut steady)?;
+    send_rest_and_read_all(&mut drained, &message, sent);
+    let mut steady = server.connect()?; // the first one was silent meanwhile
+    let mut never_reads = server.connect()?;
+    send_until_refused(&mut never_reads, &message, &mut steady)?;
+    drained.set_nonblocking(true)?;
+    never_reads.set_nonblocking(true)?;
+    let deadline = Instant::now() + PATIENCE / 3;
+    let mut open = [true, true];
+    while open != [false, false] {
+        assert!(Instant::now() < deadline, "still open: {open:?}");
+        expect_echo(&mut steady, b"talking");
+        open[0] &= matches!(drained.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        // It must not read, so it is a write that finds out.
+        open[1] &= matches!(never_reads.write(b"x"), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    }
     Ok(())
 }
 

@@ -34,6 +34,7 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// The facts known of the source when this call began, wanted and unwanted ones; none in any other callback.
+    /// A source that has had room to write once is known to be writable from then on, also while nobody wants to write.
     ///
     /// [`Io::readiness`](crate::Io::readiness) follows the reads and writes of the call itself.
     #[inline]

@@ -1,7 +1,8 @@
 //! Dispatch: from what the kernel reported, and what was deferred, to the calls of callbacks.
 //!
 //! While every source has the normal priority, an event is delivered as it is met in the kernel's list: one pass. With
-//! other priorities they are collected into the ready queue first. Either way a source is called at most once a turn.
+//! other priorities they are collected into the ready queue first. Either way a source is called at most once a turn,
+//! and once more if its timeout has passed.
 //!
 //! Ground rule: a key is looked up again, generation and all, just before its call and just after it. Between those two
 //! its slot has no entry, and everything may have happened to it.

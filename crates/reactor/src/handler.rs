@@ -40,7 +40,8 @@ pub enum Closed {
 /// Register it by [`Registry::add_handler`](crate::Registry::add_handler). Where a closure does, use
 /// [`Registry::add`](crate::Registry::add).
 pub trait Handler<S, T> {
-    /// Called while the source is ready and wanted: at most once a turn, on the loop's thread.
+    /// Called while the source is ready and wanted, at most once a turn, and once more when its timeout has passed; on the
+    /// loop's thread.
     ///
     /// # Errors
     /// What `?` gives: `WouldBlock` waits for more, `Interrupted` calls again next turn, any other error ends this

@@ -117,7 +117,7 @@ impl<S> Reactor<S> {
         self.run_hooks(Place::AfterWait, state);
         let began = self.registry.supervision.times_turns().then(|| self.registry.now());
 
-        let mut ran = self.dispatch(state); // at most one call for each source
+        let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
         ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
         ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
         if ran == 0 {

@@ -204,7 +204,7 @@ impl<S> Registry<S> {
         TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(Some(callback), origin)))
     }
 
-    /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off is one store.
+    /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
@@ -243,7 +243,7 @@ impl<S> Registry<S> {
     /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
     /// [`Readiness::is_timeout`], whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
     ///
-    /// Made to be called for every message: to push a timeout back is one store, without allocation or system call.
+    /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call.
     /// Rounded up to whole milliseconds, never early.
     ///
     /// # Errors

@@ -152,7 +152,7 @@ impl<P: Blank, const TICK_NS: u64> Wheel<P, TICK_NS> {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         self.armings = self.armings.wrapping_add(1);
         entry.arming = self.armings;
-        if entry.place.linked && deadline >= entry.deadline {
+        if entry.place.linked && deadline >= entry.deadline && deadline > now_ns {
             entry.deadline = deadline; // it moves when its slot comes up
         } else {
             self.move_to(key, deadline, now_ns);

@@ -149,6 +149,17 @@ fn a_timer_can_be_put_off_brought_forward_and_asked() -> Result {
 }
 
 #[test]
+fn a_timer_that_is_overdue_and_reset_to_zero_runs_next_turn() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    let timer = reactor.after(ms(5), note("timer", began, Then::Done));
+    clock.advance(Duration::from_nanos(10_300_000)); // between two ticks, and nobody has looked yet
+    reactor.reset(timer, Duration::ZERO)?;
+    let mut log = Log::new();
+    assert_eq!(turn_now(&mut reactor, &mut log), 1);
+    Ok(())
+}
+
+#[test]
 fn a_callback_may_cancel_the_next_due_the_last_due_and_itself() -> Result {
     struct State {
         timers: Vec<TimerKey>,

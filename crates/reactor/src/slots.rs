@@ -166,6 +166,12 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         }
     }
 
+    /// What is in the place `index`, for who knows that it is filled: it is not looked at, which may be a cache miss.
+    #[inline]
+    pub(crate) fn filled_mut(&mut self, index: u32) -> Option<&mut V> {
+        self.cells.get_mut(index as usize).map(|cell| &mut cell.value)
+    }
+
     /// As [`at_index_mut`](Self::at_index_mut).
     #[cfg(test)]
     pub(crate) fn at_index(&self, index: u32) -> Option<(Key, &V)> {

@@ -81,7 +81,7 @@ impl<S> Blank for Payload<S> {
 
 /// The timers of a registry.
 pub(crate) struct Timers<S> {
-    wheel: Wheel<Payload<S>, TICK_NS>,
+    wheel: Wheel<Payload<S>>,
     /// The wheel's time 0.
     epoch: Instant,
     /// How many callbacks there are: they keep `run` alive.
@@ -89,9 +89,6 @@ pub(crate) struct Timers<S> {
     /// The timer whose callback is running.
     running: Option<TimerKey>,
 }
-
-/// One tick: `epoll_wait(2)` counts milliseconds.
-const TICK_NS: u64 = 1_000_000;
 
 /// So many timers may run in one turn; the rest run next turn, which does not wait.
 const TIMERS_PER_TURN_MAX: usize = 1024;
@@ -113,13 +110,13 @@ impl<S> Timers<S> {
 
     /// Whether timers are due that there was no room for in the last turn.
     #[inline]
-    pub(crate) fn has_due(&self) -> bool {
+    pub(crate) fn has_due(&mut self) -> bool {
         self.wheel.has_due()
     }
 
     /// When the loop has to look again.
     #[inline]
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         self.epoch.checked_add(Duration::from_nanos(self.wheel.next_deadline()?))
     }
 

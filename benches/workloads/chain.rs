@@ -74,6 +74,7 @@ pub(crate) fn run(options: &Options) -> Result {
     let figures = match peer {
         Peer::Reactor => with_reactor(readers, chain, a, [warm_up, w])?,
         Peer::Mio => with_mio(readers, chain, a, [warm_up, w])?,
+        Peer::Tokio => return Err("tokio is not in this workload".into()),
     };
     println!(
         "{{\"ns_per_op\": {:.1}, \"ns_registration\": {:.1}, \"bytes\": {:.1}}}",

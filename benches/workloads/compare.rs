@@ -10,13 +10,16 @@ use crate::Result;
 /// A program and its arguments.
 type Runner = (&'static str, PathBuf, Vec<&'static str>);
 
+/// What each of the programs prints.
+const NS_PER_OP: &str = "ns_per_op";
+
 pub(crate) fn run(rounds: usize) -> Result {
     let mut one_core = CpuSet::new();
     one_core.set(std::thread::available_parallelism()?.get() - 1);
     sched_setaffinity(None, &one_core)?;
 
     let ours = std::env::current_exe()?;
-    let (chain_c, turn_c) = (compile("chain")?, compile("turn")?);
+    let (chain_c, turn_c) = (compile("chain", &[])?, compile("turn", &[])?);
     for (title, arguments) in [
         ("chain, 1000 pipes, 100 active: ns an event", ["--n", "1000", "--a", "100"]),
         ("chain, 1000 pipes, 1 active: ns an event", ["--n", "1000", "--a", "1"]),
@@ -24,6 +27,7 @@ pub(crate) fn run(rounds: usize) -> Result {
         let with = |peer| [&["chain", "--peer", peer], &arguments[..]].concat();
         compare(
             title,
+            NS_PER_OP,
             rounds,
             &[
                 ("epoll loop in C", chain_c.clone(), arguments.to_vec()),
@@ -34,6 +38,7 @@ pub(crate) fn run(rounds: usize) -> Result {
     }
     compare(
         "a turn without events: ns",
+        NS_PER_OP,
         rounds,
         &[
             ("epoll loop in C", turn_c.clone(), vec!["empty"]),
@@ -43,25 +48,58 @@ pub(crate) fn run(rounds: usize) -> Result {
     )?;
     compare(
         "a deferred callback, 1000 a turn: ns",
+        NS_PER_OP,
         rounds,
-        &[("epoll loop in C", turn_c, vec!["deferred"]), ("reactor", ours, vec!["turn", "deferred"])],
-    )
+        &[("epoll loop in C", turn_c, vec!["deferred"]), ("reactor", ours.clone(), vec!["turn", "deferred"])],
+    )?;
+    compare_timers(rounds, &ours)?;
+    let lateness_c = compile("lateness", &[])?;
+    let runners = [("timerfd in C", lateness_c, vec![]), ("reactor", ours, vec!["lateness"])];
+    for (title, figure) in [("99th percentile", NS_PER_OP), ("median", "ns_median")] {
+        compare(&format!("how late a timer runs in high resolution, {title}: ns"), figure, rounds, &runners)?;
+    }
+    Ok(())
+}
+
+fn compare_timers(rounds: usize, ours: &Path) -> Result {
+    let libev = match compile("timers", &["-lev"]) {
+        Ok(program) => Some(program),
+        Err(error) => {
+            println!("\nlibev is missing from the comparison, install libev-dev: {error}");
+            None
+        }
+    };
+    for (title, op, figure) in [
+        ("a timer armed, one of 1 000 000: ns", "cancel", "ns_arm"),
+        ("a timer cancelled: ns", "cancel", NS_PER_OP),
+        ("a timer run, 1 000 000 due at once: ns", "fire", NS_PER_OP),
+        ("a timer put off, one of 100 000: ns", "put-off", NS_PER_OP),
+    ] {
+        let mut runners: Vec<Runner> = libev.iter().map(|libev| ("libev", libev.clone(), vec![op])).collect();
+        if op != "fire" {
+            runners.push(("tokio", ours.to_owned(), vec!["timers", "--peer", "tokio", op]));
+        }
+        runners.push(("reactor", ours.to_owned(), vec!["timers", op]));
+        compare(title, figure, rounds, &runners)?;
+    }
+    Ok(())
 }
 
 /// Builds a peer that is written in C.
-fn compile(name: &str) -> Result<PathBuf> {
+fn compile(name: &str, libraries: &[&str]) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name).with_extension("c");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let status = Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(source).status()?;
+    let mut cc = Command::new("cc");
+    let status = cc.args(["-O2", "-Wall", "-o"]).arg(&program).arg(source).args(libraries).status()?;
     if status.success() { Ok(program) } else { Err(format!("cc: {status}").into()) }
 }
 
 /// Prints the median of each, with its spread, and the median of its ratios to the first.
-fn compare(title: &str, rounds: usize, runners: &[Runner]) -> Result {
+fn compare(title: &str, figure: &str, rounds: usize, runners: &[Runner]) -> Result {
     let mut figures = vec![Vec::new(); runners.len()];
     for _ in 0..rounds {
         for ((_, program, arguments), figures) in runners.iter().zip(&mut figures) {
-            figures.push(measure(program, arguments)?);
+            figures.push(measure(program, arguments, figure)?);
         }
     }
     println!("\n{title}");
@@ -73,11 +111,11 @@ fn compare(title: &str, rounds: usize, runners: &[Runner]) -> Result {
     Ok(())
 }
 
-/// Runs a program, which prints one line of JSON, and gives its `ns_per_op`.
-fn measure(program: &Path, arguments: &[&str]) -> Result<f64> {
+/// Runs a program, which prints one line of JSON, and gives one figure of it.
+fn measure(program: &Path, arguments: &[&str], figure: &str) -> Result<f64> {
     let output = Command::new(program).args(arguments).output()?;
     let text = String::from_utf8(output.stdout)?;
-    let figure = text.split("\"ns_per_op\": ").nth(1).and_then(|rest| rest.split([',', '}']).next());
+    let figure = text.split(&format!("\"{figure}\": ")).nth(1).and_then(|rest| rest.split([',', '}']).next());
     Ok(figure.ok_or_else(|| format!("{program:?}: {text} {}", String::from_utf8_lossy(&output.stderr)))?.parse()?)
 }
 

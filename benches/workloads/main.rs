@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod chain;
 mod compare;
 mod instructions;
+mod lateness;
 mod registration;
 mod timers;
 mod turn;
@@ -30,6 +31,8 @@ enum Workload {
     Turn(turn::Options),
     /// W4: timers armed, cancelled, run, put off
     Timers(timers::Options),
+    /// How late timers run in high resolution
+    Lateness,
     /// Time and memory of registrations: few, many, and a churn of them
     Registration(registration::Options),
     /// All of them, ours and the peers in turn (the default)
@@ -50,6 +53,7 @@ struct Rounds {
 enum Peer {
     Reactor,
     Mio,
+    Tokio,
 }
 
 fn main() -> Result {
@@ -58,6 +62,7 @@ fn main() -> Result {
         Workload::Chain(options) => chain::run(&options),
         Workload::Turn(options) => turn::run(&options),
         Workload::Timers(options) => timers::run(&options),
+        Workload::Lateness => lateness::run(),
         Workload::Registration(options) => registration::run(&options),
         Workload::Compare(Rounds { rounds }) => compare::run(rounds),
         Workload::Instructions => instructions::run(),
@@ -75,4 +80,12 @@ fn resident_bytes() -> io::Result<i64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<i64>().ok());
     Ok(pages.unwrap_or(0) * rustix::param::page_size() as i64)
+}
+
+/// xorshift64: every peer draws the same numbers.
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
 }

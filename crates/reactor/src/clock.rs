@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A clock that moves when it is told to, for tests that are exact and take no time.
 ///
@@ -26,8 +26,15 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    now: Rc<Cell<Instant>>,
+    time: Rc<ManualTime>,
     jumps: bool,
+}
+
+#[derive(Debug)]
+struct ManualTime {
+    now: Cell<Instant>,
+    wall: Cell<SystemTime>,
+    wall_sets: Cell<u64>,
 }
 
 impl ManualClock {
@@ -35,7 +42,8 @@ impl ManualClock {
     ///
     /// A reactor with it waits for its sources as ever, but no timer ends the wait.
     pub fn new() -> Self {
-        Self { now: Rc::new(Cell::new(Instant::now())), jumps: false }
+        let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
+        Self { time: Rc::new(ManualTime { now, wall, wall_sets: Cell::new(0) }), jumps: false }
     }
 
     /// A clock that jumps to the next deadline whenever the loop would sleep until it: the program runs as fast as it
@@ -46,16 +54,35 @@ impl ManualClock {
 
     /// What time it is.
     pub fn now(&self) -> Instant {
-        self.now.get()
+        self.time.now.get()
+    }
+
+    /// What clocks on walls show: in the beginning what the system's does.
+    pub fn wall(&self) -> SystemTime {
+        self.time.wall.get()
+    }
+
+    /// Sets the wall clock, as an administrator does: no time passes, but timers of
+    /// [`Registry::at_wall`](crate::Registry::at_wall) are due at other times.
+    pub fn set_wall(&self, time: SystemTime) {
+        self.time.wall.set(time);
+        self.time.wall_sets.set(self.time.wall_sets.get() + 1);
+    }
+
+    /// How often the wall clock has been set.
+    #[inline]
+    pub(crate) fn wall_sets(&self) -> u64 {
+        self.time.wall_sets.get()
     }
 
     /// Lets `time` pass. Timers that become due run in the next turn;
     /// [`Reactor::advance`](crate::Reactor::advance) runs them each at its own time.
     ///
     /// # Panics
-    /// If the sum is more than an [`Instant`] can hold, some hundred years.
+    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold, some hundred years.
     pub fn advance(&self, time: Duration) {
-        self.now.set(self.now.get() + time);
+        self.time.now.set(self.time.now.get() + time);
+        self.time.wall.set(self.time.wall.get() + time);
     }
 }
 
@@ -136,6 +163,11 @@ impl Clock {
     pub(crate) fn read(&self) -> Instant {
         self.reads.set(self.reads.get() + 1);
         self.manual.as_ref().map_or_else(Instant::now, ManualClock::now)
+    }
+
+    /// What clocks on walls show.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.manual.as_ref().map_or_else(SystemTime::now, ManualClock::wall)
     }
 
     /// How often the clock has been read.

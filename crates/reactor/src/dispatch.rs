@@ -205,6 +205,9 @@ impl<S> Registry<S> {
     #[cold]
     #[inline(never)]
     fn note_stale_event(&mut self, key: Key) {
+        if key == Key::NULL {
+            return; // the poller's alarm, whose work is done
+        }
         self.metrics.stale_events += 1;
         tracing::trace!(%key, "an event for a registration that has ended");
     }

@@ -5,14 +5,15 @@
 //! tests where none is needed (docs/decisions/0001).
 
 use std::io::ErrorKind;
-use std::os::fd::RawFd;
-use std::time::Duration;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Poll, Token};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
 use crate::error::Error;
 use crate::readiness::{Interest, Readiness};
@@ -28,6 +29,15 @@ const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 #[derive(Debug)]
 pub(crate) struct Poller {
     poll: Poll,
+    alarm: Option<Alarm>,
+}
+
+/// A timerfd, for waits that are to end to the nanosecond (docs/decisions/0005). It is never read: edge-triggered, it
+/// reports anew each time it is set.
+#[derive(Debug)]
+struct Alarm {
+    timer: OwnedFd,
+    set_for: Option<Instant>,
 }
 
 /// How the kernel took a source.
@@ -42,9 +52,18 @@ pub(crate) enum Watch {
 impl Poller {
     pub(crate) fn new() -> Result<Self, Error> {
         match Poll::new() {
-            Ok(poll) => Ok(Self { poll }),
+            Ok(poll) => Ok(Self { poll, alarm: None }),
             Err(source) => Err(Error::Loop { call: "epoll_create1", source }),
         }
+    }
+
+    /// From now on [`wait_until`](Self::wait_until) ends to the nanosecond.
+    pub(crate) fn add_alarm(&mut self) -> Result<(), Error> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+            .map_err(|errno| Error::Loop { call: "timerfd_create", source: errno.into() })?;
+        self.add(timer.as_raw_fd(), Key::NULL, Interest::READABLE)?;
+        self.alarm = Some(Alarm { timer, set_for: None });
+        Ok(())
     }
 
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
@@ -84,15 +103,44 @@ impl Poller {
     #[inline]
     pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Error> {
         events.clear();
-        let timeout = timeout.map(|timeout| {
-            let timeout = timeout.min(WAIT_MAX);
-            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) }
-        });
+        let timeout = timeout.map(|timeout| timespec(timeout.min(WAIT_MAX)));
         match epoll::wait(self.poll.registry(), spare_capacity(&mut events.list), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(wait_failed(errno)),
         }
     }
+}
+
+impl Poller {
+    /// Waits until a source reports, a signal interrupts or `deadline` comes, which is `left` away.
+    pub(crate) fn wait_until(&mut self, events: &mut Events, deadline: Instant, left: Duration) -> Result<(), Error> {
+        match &mut self.alarm {
+            Some(alarm) if !left.is_zero() => {
+                alarm.set(deadline, left)?;
+                self.wait(events, None)
+            }
+            _ => self.wait(events, Some(left)),
+        }
+    }
+}
+
+impl Alarm {
+    fn set(&mut self, deadline: Instant, left: Duration) -> Result<(), Error> {
+        if self.set_for == Some(deadline) {
+            return Ok(());
+        }
+        self.set_for = Some(deadline);
+        let once = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(left) };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)
+            .map(drop)
+            .map_err(|errno| Error::Loop { call: "timerfd_settime", source: errno.into() })
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    // What does not fit is longer than the age of the universe.
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 #[cold]
@@ -159,11 +207,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_alarm_is_set_once_for_a_deadline_and_ends_the_wait() {
+        let mut poller = Poller::new().unwrap();
+        poller.add_alarm().unwrap();
+        let mut events = Events::with_capacity(8);
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let remaining = |poller: &Poller| {
+            let alarm = poller.alarm.as_ref().unwrap();
+            Duration::from_secs(rustix::time::timerfd_gettime(&alarm.timer).unwrap().it_value.tv_sec as u64)
+        };
+        let (reader, _writer) = std::io::pipe().unwrap();
+        drop(_writer);
+        let readable = || poller.add(reader.as_raw_fd(), Key::from_token(1), Interest::READABLE);
+        assert_eq!(readable().unwrap(), Watch::Armed); // so that the wait ends at once
+        poller.wait_until(&mut events, deadline, Duration::from_secs(1000)).unwrap();
+        assert!(remaining(&poller).abs_diff(Duration::from_secs(1000)) <= Duration::from_secs(60));
+        poller.remove(reader.as_raw_fd()).unwrap();
+        poller.add(reader.as_raw_fd(), Key::from_token(1), Interest::READABLE).unwrap();
+        poller.wait_until(&mut events, deadline, Duration::from_secs(5000)).unwrap();
+        assert!(remaining(&poller) <= Duration::from_secs(1000), "set again for the same deadline");
+        poller.remove(reader.as_raw_fd()).unwrap();
+        poller.wait_until(&mut events, Instant::now(), Duration::from_nanos(1)).unwrap();
+        assert_eq!(events.pop().map(|(key, _)| key), Some(Key::NULL));
+        assert!(events.is_empty());
+    }
+
+    #[test]
     fn a_wait_without_an_end_takes_any_duration() {
         let poller = Poller::new().unwrap();
         let mut events = Events::with_capacity(8);
         let (reader, writer) = std::io::pipe().unwrap();
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let fd = reader.as_raw_fd();
         assert_eq!(poller.add(fd, Key::from_token(7), Interest::READABLE).unwrap(), Watch::Armed);
         drop(writer);
         poller.wait(&mut events, Some(Duration::MAX)).unwrap();

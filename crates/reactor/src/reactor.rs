@@ -96,6 +96,7 @@ impl<S> Reactor<S> {
         let end = clock.now() + time;
         let mut ran = 0;
         loop {
+            self.registry.heed_manual_wall();
             while self.registry.timers.has_due() {
                 ran += self.turn(state, Some(Duration::ZERO))?;
             }
@@ -149,22 +150,22 @@ impl<S> Reactor<S> {
     /// Waits until the next timer is due, but no longer than `timeout`.
     #[inline(never)]
     fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.registry.heed_manual_wall();
         let Registry { timers, clock, poller, .. } = &mut self.registry;
         if timers.has_due() || timeout == Some(Duration::ZERO) {
             return poller.wait(&mut self.events, Some(Duration::ZERO));
         }
         // Read anew: what the last turn took must not be slept on top.
-        let until_due = timers.next_deadline().map(|deadline| deadline.saturating_duration_since(clock.read()));
-        let Some(manual) = clock.manual() else {
-            let timeout = until_due.map_or(timeout, |due| Some(timeout.map_or(due, |timeout| timeout.min(due))));
-            return poller.wait(&mut self.events, timeout);
-        };
-        match until_due {
+        let next = timers.next_deadline().map(|deadline| (deadline, deadline.saturating_duration_since(clock.read())));
+        let Some((deadline, left)) = next else { return poller.wait(&mut self.events, timeout) };
+        let wait = timeout.map_or(left, |timeout| timeout.min(left));
+        match clock.manual() {
+            None if wait == left => poller.wait_until(&mut self.events, deadline, left),
             // Its time passes by jumps: straight to the deadline if no source has anything.
-            Some(due) if clock.jumps() || due.is_zero() => {
+            Some(manual) if clock.jumps() || left.is_zero() => {
                 poller.wait(&mut self.events, Some(Duration::ZERO))?;
                 if self.events.is_empty() {
-                    manual.advance(timeout.map_or(due, |timeout| timeout.min(due)));
+                    manual.advance(wait);
                 }
                 Ok(())
             }
@@ -256,6 +257,7 @@ pub struct Builder<S> {
     on_panic: PanicPolicy,
     slow_after: Option<Duration>,
     clock: Option<ManualClock>,
+    high_resolution: bool,
     state: PhantomData<fn(S)>,
 }
 
@@ -268,6 +270,7 @@ impl<S> Builder<S> {
             on_panic: PanicPolicy::Propagate,
             slow_after: None,
             clock: None,
+            high_resolution: false,
             state: PhantomData,
         }
     }
@@ -319,6 +322,16 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Lets waits for a timer end to the nanosecond, where they are rounded up to whole milliseconds otherwise.
+    ///
+    /// Costs an fd, and a `timerfd_settime` beside the wait in each turn that sleeps until another deadline than the last
+    /// one. Each deadline wakes the loop on its own; see [`Registry::set_timer_slack`].
+    #[must_use]
+    pub const fn high_resolution(mut self) -> Self {
+        self.high_resolution = true;
+        self
+    }
+
     /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
@@ -331,9 +344,13 @@ impl<S> Builder<S> {
     /// # Errors
     /// As [`Reactor::new`].
     pub fn build(self) -> Result<Reactor<S>, Error> {
+        let mut poller = Poller::new()?;
+        if self.high_resolution {
+            poller.add_alarm()?;
+        }
         let supervision = Supervision::new(self.on_panic, self.slow_after);
         Ok(Reactor {
-            registry: Registry::new(Poller::new()?, Clock::new(self.clock), supervision, self.registrations_max),
+            registry: Registry::new(poller, Clock::new(self.clock), supervision, self.registrations_max),
             events: Events::with_capacity(self.events_per_turn_max),
             running: None,
             calls_per_turn_max: self.calls_per_turn_max,

@@ -4,22 +4,22 @@
 //! out of its slot. A source's timeout has no callback and no allocation: its entry names the source, whose own handler
 //! is told.
 
-pub(crate) mod wheel;
+mod run;
+mod wall;
+mod wheel;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::panic::Location;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use self::wall::WallTimers;
+use self::wheel::{NEVER, Wheel};
 use crate::clock::nanos;
 use crate::context::Context;
-use crate::dispatch::Running;
 use crate::error::Error;
 use crate::handler::Next;
-use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
-use crate::supervise::{Label, supervise};
-use crate::timer::wheel::{NEVER, Wheel};
 
 /// The name of a timer, checked at each use like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub enum Then {
     After(Duration),
     /// It runs again at this time; next turn if that has passed.
     At(Instant),
+    /// It runs again when clocks on walls show this time: [`Registry::at_wall`].
+    AtWall(SystemTime),
 }
 
 /// What a periodic timer does about ticks that it missed, since the loop was busy or the machine asleep.
@@ -68,9 +70,17 @@ type TimerFn<S> = dyn FnMut(&mut Context<'_, S>) -> io::Result<Then>;
 
 /// What is due.
 enum Payload<S> {
-    /// `None` while it runs.
-    Callback(Option<Box<TimerFn<S>>>, &'static Location<'static>),
+    Callback(Callback<S>),
     TimeoutOf(Key),
+}
+
+struct Callback<S> {
+    /// `None` while it runs.
+    run: Option<Box<TimerFn<S>>>,
+    origin: &'static Location<'static>,
+    /// How late it may be.
+    slack_ms: u32,
+    background: bool,
 }
 
 impl<S> Blank for Payload<S> {
@@ -84,18 +94,18 @@ pub(crate) struct Timers<S> {
     wheel: Wheel<Payload<S>>,
     /// The wheel's time 0.
     epoch: Instant,
-    /// How many callbacks there are: they keep `run` alive.
-    callbacks: usize,
+    wall: WallTimers,
+    /// How many callbacks there are that keep `run` alive.
+    foreground: usize,
+    /// How many have been given slack: while there is none, nobody has to look for it.
+    slack_given: usize,
     /// The timer whose callback is running.
     running: Option<TimerKey>,
 }
 
-/// So many timers may run in one turn; the rest run next turn, which does not wait.
-const TIMERS_PER_TURN_MAX: usize = 1024;
-
 impl<S> Timers<S> {
     pub(crate) fn new(epoch: Instant) -> Self {
-        Self { wheel: Wheel::new(), epoch, callbacks: 0, running: None }
+        Self { wheel: Wheel::new(), epoch, wall: WallTimers::default(), foreground: 0, slack_given: 0, running: None }
     }
 
     #[inline]
@@ -105,7 +115,7 @@ impl<S> Timers<S> {
 
     #[inline]
     pub(crate) const fn keep_alive(&self) -> bool {
-        self.callbacks > 0
+        self.foreground > 0
     }
 
     /// Whether timers are due that there was no room for in the last turn.
@@ -123,6 +133,35 @@ impl<S> Timers<S> {
     fn arm(&mut self, deadline: u64, now_ns: u64, payload: Payload<S>) -> Key {
         // Memory ends long before 2^32 - 1 timers; one more than that would be a key that is stale from the beginning.
         self.wheel.arm(deadline, now_ns, payload).unwrap_or(Key::NULL)
+    }
+
+    /// Gives a timer a new deadline on the monotonic clock: whether it is there.
+    #[inline]
+    fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
+        let deadline = if self.slack_given > 0 { self.with_slack(timer, deadline) } else { deadline };
+        self.wall.forget(TimerKey(timer));
+        self.wheel.rearm(timer, deadline, now_ns)
+    }
+
+    /// The time from `deadline` to as much later as the slack of the timer allows that has the most trailing zeros.
+    #[cold]
+    fn with_slack(&mut self, timer: Key, deadline: u64) -> u64 {
+        let slack_ms = self.callback(TimerKey(timer)).map_or(0, |callback| callback.slack_ms);
+        let latest = deadline.saturating_add(u64::from(slack_ms) * 1_000_000);
+        if latest == NEVER || deadline == 0 {
+            return deadline;
+        }
+        match ((deadline - 1) ^ latest).checked_ilog2() {
+            Some(digits) => latest >> digits << digits,
+            None => deadline,
+        }
+    }
+
+    fn callback(&mut self, timer: TimerKey) -> Result<&mut Callback<S>, Error> {
+        match self.wheel.payload(timer.0) {
+            Some(Payload::Callback(callback)) => Ok(callback),
+            _ => Err(Error::StaleKey(timer.0)),
+        }
     }
 
     /// Sets or moves the timeout of a source, whose entry, if any, is `entry`; gives its entry.
@@ -144,7 +183,8 @@ impl<S> Timers<S> {
 impl<S> Registry<S> {
     /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
     ///
-    /// Rounded up to whole milliseconds, and never early; late by what the callbacks before it take.
+    /// Never early. Late by what the callbacks before it take and by what the wait is rounded up, to whole milliseconds
+    /// unless [`Builder::high_resolution`](crate::Builder::high_resolution) was asked for.
     /// [`Duration::ZERO`] is next turn, [`Duration::MAX`] never. Timers run after the sources of their turn, by deadline,
     /// ties in the order of arming, at most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An
     /// error, or under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
@@ -197,8 +237,9 @@ impl<S> Registry<S> {
         callback: Box<TimerFn<S>>,
         origin: &'static Location<'static>,
     ) -> TimerKey {
-        self.timers.callbacks += 1;
-        TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(Some(callback), origin)))
+        self.timers.foreground += 1;
+        let callback = Callback { run: Some(callback), origin, slack_ms: 0, background: false };
+        TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(callback)))
     }
 
     /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
@@ -208,11 +249,56 @@ impl<S> Registry<S> {
     #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
         let now_ns = self.clock.now_ns();
-        if self.timers.wheel.rearm(timer.0, now_ns.saturating_add(nanos(delay)), now_ns) {
+        if self.timers.rearm(timer.0, now_ns.saturating_add(nanos(delay)), now_ns) {
             Ok(())
         } else {
             Err(Error::StaleKey(timer.0))
         }
+    }
+
+    /// Lets a timer be up to `slack` late, so that it runs with others when the loop is awake anyway: the deadlines of
+    /// timers with slack are moved later, to times that many of them can agree on. [`Duration::ZERO`] in the beginning.
+    ///
+    /// In whole milliseconds, rounded down, up to 49 days. Moves the present deadline, and each one that it is given from
+    /// then on. O(1).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    ///
+    /// # Source
+    /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing zeros.
+    pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
+        let callback = self.timers.callback(timer)?;
+        let slack_ms = u32::try_from(slack.as_millis()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut callback.slack_ms, slack_ms);
+        self.timers.slack_given += usize::from(slack_ms > 0);
+        self.timers.slack_given -= usize::from(before > 0);
+        let deadline = self.timers.wheel.deadline(timer.0).unwrap_or(NEVER);
+        if deadline != NEVER {
+            let deadline = self.timers.with_slack(timer.0, deadline);
+            self.timers.wheel.rearm(timer.0, deadline, self.clock.now_ns());
+        }
+        Ok(())
+    }
+
+    /// Lets [`Reactor::run`](crate::Reactor::run) end although this timer is armed.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn set_timer_background(&mut self, timer: TimerKey) -> Result<(), Error> {
+        let was = std::mem::replace(&mut self.timers.callback(timer)?.background, true);
+        self.timers.foreground -= usize::from(!was);
+        Ok(())
+    }
+
+    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this timer is there, as it is in the beginning.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn set_timer_foreground(&mut self, timer: TimerKey) -> Result<(), Error> {
+        let was = std::mem::replace(&mut self.timers.callback(timer)?.background, false);
+        self.timers.foreground += usize::from(was);
+        Ok(())
     }
 
     /// Ends a timer, also one that is due in this turn, and drops its callback, or lets the one that is running end with
@@ -222,7 +308,11 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if it has ended already.
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
         let payload = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        self.timers.callbacks -= 1;
+        if let Payload::Callback(callback) = &payload {
+            self.timers.foreground -= usize::from(!callback.background);
+            self.timers.slack_given -= usize::from(callback.slack_ms > 0);
+        }
+        self.timers.wall.forget(timer);
         drop(payload);
         Ok(())
     }
@@ -241,7 +331,7 @@ impl<S> Registry<S> {
     /// [`Readiness::is_timeout`], whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
     ///
     /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call.
-    /// Rounded up to whole milliseconds, never early.
+    /// Never early; as late as [`after`](Self::after).
     ///
     /// # Errors
     /// [`Error::StaleKey`].
@@ -255,70 +345,5 @@ impl<S> Registry<S> {
             None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),
         }
         Ok(())
-    }
-
-    /// Ends the timer that was running when a panic unwound, unless it has ended itself before.
-    pub(crate) fn cancel_unwound(&mut self) {
-        if let Some(timer) = self.timers.running.take() {
-            let _ = self.cancel(timer);
-        }
-    }
-
-    /// Runs the timers that are due, of which a turn has room for 1024. Gives how many ran.
-    #[inline(never)]
-    pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
-        self.timers.wheel.expire(self.clock.now_ns());
-        let mut ran = 0;
-        while ran < TIMERS_PER_TURN_MAX
-            && let Some((key, payload)) = self.timers.wheel.pop_due()
-        {
-            ran += 1;
-            match payload {
-                Payload::Callback(callback, origin) => {
-                    let label = Label { name: "timer", origin: Some(origin) };
-                    if let Some(callback) = callback.take() {
-                        self.run_timer(key, callback, label, state);
-                    }
-                }
-                Payload::TimeoutOf(source) => {
-                    let source = *source;
-                    self.deliver_timeout(source, running, state);
-                }
-            }
-        }
-        ran
-    }
-
-    fn run_timer(&mut self, key: Key, mut callback: Box<TimerFn<S>>, label: Label<'static>, state: &mut S) {
-        self.metrics.timers += 1;
-        self.timers.running = Some(TimerKey(key));
-        let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
-        let result = if cx.registry.supervision.is_active() {
-            let verdict = supervise(&mut cx, |cx| callback(cx));
-            verdict.report(self, |_| label);
-            verdict.result.unwrap_or(Ok(Then::Done))
-        } else {
-            callback(&mut cx)
-        };
-        self.timers.running = None;
-        let then = result.unwrap_or_else(|error| match error.kind() {
-            ErrorKind::Interrupted => Then::After(Duration::ZERO),
-            ErrorKind::WouldBlock => Then::Done,
-            _ => {
-                self.metrics.failures += 1;
-                tracing::warn!(callback = %label, %error, "timer failed and ends");
-                Then::Done
-            }
-        });
-        let deadline = match then {
-            Then::Done => return drop(self.cancel(TimerKey(key))),
-            Then::After(delay) => self.clock.now_ns().saturating_add(nanos(delay)),
-            Then::At(time) => self.clock.nanos_at(time),
-        };
-        // Where it has cancelled itself meanwhile, that holds.
-        if let Some(Payload::Callback(place, _)) = self.timers.wheel.payload(key) {
-            *place = Some(callback);
-            self.timers.wheel.rearm(key, deadline, self.clock.now_ns());
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use reactor::{Context, Error, Interest, ManualClock, Missed, Next, PanicPolicy, Reactor, Then, TimerKey};
 
@@ -394,5 +394,172 @@ fn a_failing_or_panicking_timer_ends_alone() -> Result {
 fn time_without_a_manual_clock_cannot_be_advanced() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     assert!(matches!(reactor.advance(&mut (), ms(1)), Err(Error::NoManualClock)));
+    Ok(())
+}
+
+#[test]
+fn a_timer_by_the_wall_clock_runs_when_that_shows_its_time_also_after_it_was_set() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    let wall = clock.wall();
+    for (name, delay) in [("set back", 20_000), ("on time", 10), ("set forward", 1000)] {
+        reactor.at_wall(wall + ms(delay), note(name, began, Then::Done))?;
+    }
+    reactor.after(ms(2000), note("monotonic", began, Then::Done));
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(9))?;
+    assert_eq!(log, []);
+    reactor.advance(&mut log, ms(1))?;
+    assert_eq!(log, [("on time", ms(10))]);
+
+    clock.set_wall(wall + ms(1000));
+    assert_eq!(turn_now(&mut reactor, &mut log), 1);
+    assert_eq!(log[1], ("set forward", ms(10)));
+    clock.set_wall(wall - ms(5000));
+    reactor.advance(&mut log, ms(25_000 - 1))?;
+    assert_eq!(log[2..], [("monotonic", ms(2000))]);
+    reactor.advance(&mut log, ms(1))?;
+    assert_eq!(log[3], ("set back", ms(25_010)));
+    Ok(())
+}
+
+#[test]
+fn a_timer_may_go_on_by_either_clock_and_be_put_off_or_cancelled() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    let wall = clock.wall();
+    let mut thens = vec![Then::Done, Then::AtWall(wall), Then::After(ms(5)), Then::AtWall(wall + ms(100))];
+    reactor.after(ms(10), move |cx| {
+        cx.state.push(("either", cx.now() - began));
+        Ok(thens.pop().expect("it is done"))
+    });
+    let put_off = reactor.at_wall(wall + ms(50), note("put off", began, Then::Done))?;
+    let cancelled = reactor.at_wall(wall + ms(50), note("cancelled", began, Then::Done))?;
+    let slack = reactor.at_wall(wall + ms(50), note("with slack", began, Then::Done))?;
+    reactor.set_timer_slack(slack, ms(1))?;
+    reactor.cancel(cancelled)?;
+    reactor.reset(put_off, ms(300))?;
+    clock.set_wall(wall - ms(7)); // who has been reset does not care
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(1000))?;
+    let late = log.iter().position(|(name, _)| *name == "with slack").map(|place| log.remove(place).1);
+    assert!(late.is_some_and(|late| (ms(57)..=ms(58)).contains(&late)), "{late:?}");
+    let either = [10, 107, 112, 112].map(|after| ("either", ms(after)));
+    assert_eq!(log, [&either[..], &[("put off", ms(300))]].concat());
+    reactor.run(&mut log)?; // nothing is left to wait for
+    Ok(())
+}
+
+#[test]
+fn the_kernel_is_asked_to_tell_when_the_wall_clock_is_set_and_that_keeps_nothing_alive() -> Result {
+    let mut reactor = Reactor::<Vec<SystemTime>>::new()?;
+    let due = SystemTime::now() + ms(3);
+    for _ in 0..2 {
+        reactor.at_wall(due, |cx| {
+            cx.state.push(cx.registry.wall_now());
+            Ok(Then::Done)
+        })?;
+    }
+    let watches: Vec<_> = reactor.registrations().map(|watch| (watch.name.to_owned(), watch.fd)).collect();
+    assert_eq!(watches.len(), 1, "one for all of them");
+    assert_eq!(watches[0].0, "wall clock");
+    // proc(5): clockid 0 is CLOCK_REALTIME, settime flags TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
+    let armed = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", watches[0].1))?;
+    assert!(armed.contains("clockid: 0\n") && armed.contains("settime flags: 03\n"), "{armed}");
+    let mut ran = Vec::new();
+    reactor.run(&mut ran)?;
+    assert!(ran.len() == 2 && ran.iter().all(|ran| *ran >= due), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn slack_lets_timers_share_a_wake_and_none_is_early_or_later_than_it_may_be() -> Result {
+    let wakes = |slack| -> Result<usize> {
+        let (mut reactor, _clock, began) = manual()?;
+        for delay in 1..=1000_u64 {
+            let timer = reactor.after(Duration::ZERO, note("", began, Then::Done));
+            reactor.set_timer_slack(timer, slack)?;
+            reactor.reset(timer, Duration::from_micros(delay * 1234))?;
+        }
+        let mut log = Log::new();
+        reactor.advance(&mut log, Duration::from_secs(2))?;
+        assert_eq!(log.len(), 1000);
+        for (ran, delay) in log.iter().map(|(_, ran)| *ran).zip(1..) {
+            let due = Duration::from_micros(delay * 1234);
+            assert!((due..=due + slack).contains(&ran), "{due:?} ran at {ran:?}");
+        }
+        log.dedup_by_key(|(_, ran)| *ran);
+        Ok(log.len())
+    };
+    assert_eq!(wakes(Duration::ZERO)?, 1000);
+    // Two to the 25 ns, 34 ms, fit into 50 ms, and two to the 26 do not.
+    assert_eq!(wakes(ms(50))?, 1234_usize.div_ceil(34) + 1);
+    Ok(())
+}
+
+#[test]
+fn slack_moves_a_periodic_timer_s_ticks_but_not_its_period() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let timer = reactor.every(ms(100), Missed::Skip, move |cx| {
+        cx.state.push(("tick", cx.now() - began));
+        Ok(Next::Keep)
+    });
+    reactor.set_timer_slack(timer, ms(20))?;
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(1000) + ms(20))?;
+    assert_eq!(log.len(), 10);
+    for ((_, ran), tick) in log.iter().zip(1..) {
+        assert!((ms(100 * tick)..=ms(100 * tick + 20)).contains(ran), "tick {tick} at {ran:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_timer_in_the_background_keeps_nothing_alive_until_it_comes_to_the_fore() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    let timer = reactor.every(ms(10), Missed::Skip, move |cx| {
+        cx.state.push(("tick", cx.now() - began));
+        Ok(Next::Keep)
+    });
+    let mut log = Log::new();
+    for _ in 0..2 {
+        reactor.set_timer_background(timer)?;
+    }
+    reactor.run(&mut log)?; // returns
+    clock.advance(ms(10));
+    reactor.run(&mut log)?;
+    assert_eq!(log, [], "there was nothing to run for");
+    for _ in 0..2 {
+        reactor.set_timer_foreground(timer)?;
+    }
+    reactor.after(ms(0), |cx| {
+        cx.registry.stop();
+        Ok(Then::Done)
+    });
+    reactor.run(&mut log)?;
+    assert_eq!(log.len(), 1);
+    reactor.cancel(timer)?;
+    for gone in [reactor.set_timer_background(timer), reactor.set_timer_foreground(timer)] {
+        assert!(matches!(gone, Err(Error::StaleKey(_))));
+    }
+    assert!(matches!(reactor.set_timer_slack(timer, ms(1)), Err(Error::StaleKey(_))));
+    reactor.run(&mut log)?;
+    Ok(())
+}
+
+#[test]
+fn in_high_resolution_a_timer_takes_one_turn_too_and_is_not_early() -> Result {
+    let period = Duration::from_micros(150);
+    let mut reactor = Reactor::<Vec<Duration>>::builder().high_resolution().build()?;
+    let mut last = Instant::now();
+    let mut left = 20;
+    reactor.after(period, move |cx| {
+        cx.state.push(cx.now() - std::mem::replace(&mut last, cx.now()));
+        left -= 1;
+        Ok(if left == 0 { Then::Done } else { Then::After(period) })
+    });
+    let mut ran = Vec::new();
+    reactor.run(&mut ran)?;
+    assert!(ran.len() == 20 && ran.iter().all(|waited| *waited >= period), "{ran:?}");
+    let metrics = reactor.metrics();
+    assert_eq!((metrics.turns, metrics.stale_events, metrics.failures), (20, 0, 0));
     Ok(())
 }

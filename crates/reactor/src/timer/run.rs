@@ -1,0 +1,99 @@
+//! What becomes of timers that are due.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::{Payload, Then, TimerFn, TimerKey};
+use crate::clock::nanos;
+use crate::context::Context;
+use crate::dispatch::Running;
+use crate::readiness::Readiness;
+use crate::registry::Registry;
+use crate::slots::Key;
+use crate::supervise::{Label, supervise};
+
+/// So many timers may run in one turn; the rest run next turn, which does not wait.
+const TIMERS_PER_TURN_MAX: usize = 1024;
+
+impl<S> Registry<S> {
+    /// Ends the timer that was running when a panic unwound, unless it has ended itself before.
+    pub(crate) fn cancel_unwound(&mut self) {
+        if let Some(timer) = self.timers.running.take() {
+            let _ = self.cancel(timer);
+        }
+    }
+
+    /// Runs the timers that are due, of which a turn has room for 1024. Gives how many ran.
+    #[inline(never)]
+    pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        self.timers.wheel.expire(self.clock.now_ns());
+        let mut ran = 0;
+        while ran < TIMERS_PER_TURN_MAX
+            && let Some((key, payload)) = self.timers.wheel.pop_due()
+        {
+            ran += 1;
+            match payload {
+                Payload::Callback(callback) => {
+                    let label = Label { name: "timer", origin: Some(callback.origin) };
+                    if let Some(callback) = callback.run.take() {
+                        self.run_timer(TimerKey(key), callback, label, state);
+                    }
+                }
+                Payload::TimeoutOf(source) => {
+                    let source = *source;
+                    self.deliver_timeout(source, running, state);
+                }
+            }
+        }
+        ran
+    }
+
+    fn run_timer(&mut self, timer: TimerKey, mut callback: Box<TimerFn<S>>, label: Label<'static>, state: &mut S) {
+        if self.timers.wall.contains(timer) && self.put_off_until_wall(timer) {
+            return self.put_back(timer, callback);
+        }
+        self.metrics.timers += 1;
+        self.timers.running = Some(timer);
+        let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
+        let result = if cx.registry.supervision.is_active() {
+            let verdict = supervise(&mut cx, |cx| callback(cx));
+            verdict.report(self, |_| label);
+            verdict.result.unwrap_or(Ok(Then::Done))
+        } else {
+            callback(&mut cx)
+        };
+        self.timers.running = None;
+        let then = result.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::Interrupted => Then::After(Duration::ZERO),
+            ErrorKind::WouldBlock => Then::Done,
+            _ => {
+                self.metrics.failures += 1;
+                tracing::warn!(callback = %label, %error, "timer failed and ends");
+                Then::Done
+            }
+        });
+        if then == Then::Done {
+            return drop(self.cancel(timer));
+        }
+        self.put_back(timer, callback);
+        self.arm_next(timer, then);
+    }
+
+    /// Gives a timer its callback back, unless it has been cancelled meanwhile.
+    fn put_back(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
+        if let Ok(place) = self.timers.callback(timer) {
+            place.run = Some(callback);
+        }
+    }
+
+    fn arm_next(&mut self, timer: TimerKey, then: Then) {
+        let now_ns = self.clock.now_ns();
+        let deadline = match then {
+            Then::Done => return,
+            Then::After(delay) => now_ns.saturating_add(nanos(delay)),
+            Then::At(time) => self.clock.nanos_at(time),
+            Then::AtWall(time) => return self.arm_at_wall(timer, time),
+        };
+        self.timers.rearm(timer.0, deadline, now_ns);
+    }
+}

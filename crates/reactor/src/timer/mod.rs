@@ -328,7 +328,7 @@ impl<S> Registry<S> {
     }
 
     /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
-    /// [`Readiness::is_timeout`], whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
+    /// [`Readiness::is_timeout`](crate::Readiness::is_timeout), whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
     ///
     /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call.
     /// Never early; as late as [`after`](Self::after).

@@ -76,6 +76,16 @@ impl<S> Registry<S> {
         self.deliver(key, Readiness::TIMEOUT, running, state);
     }
 
+    /// Tells the queues that have something.
+    #[inline(never)]
+    pub(crate) fn deliver_messages(&mut self, running: &mut Running<S>, state: &mut S) {
+        let Some(hub) = &self.hub else { return };
+        hub.collect(&mut self.announced);
+        while let Some(key) = self.announced.pop_front() {
+            self.deliver(key, Readiness::READABLE, running, state);
+        }
+    }
+
     /// Notes the events of the kernel, and queues their sources to be called in order of priority.
     #[inline(never)]
     pub(crate) fn collect_all(&mut self, events: &mut Events) {
@@ -206,7 +216,7 @@ impl<S> Registry<S> {
     #[inline(never)]
     fn note_stale_event(&mut self, key: Key) {
         if key == Key::NULL {
-            return; // the poller's alarm, whose work is done
+            return; // what ended the wait, an alarm or a signal: its work is done
         }
         self.metrics.stale_events += 1;
         tracing::trace!(%key, "an event for a registration that has ended");

@@ -29,6 +29,8 @@ pub enum Kind {
     CharDevice,
     /// A regular file, a folder or a block device.
     File,
+    /// A notification queue of this process, which is no fd.
+    Queue,
     /// An fd without a name in the file system: eventfd, timerfd, pidfd, epoll, inotify.
     Anonymous,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Kind {
             Self::Pipe => "pipe",
             Self::CharDevice => "device",
             Self::File => "file",
+            Self::Queue => "queue",
             Self::Anonymous => "anonymous",
         })
     }

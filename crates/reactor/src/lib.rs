@@ -51,6 +51,9 @@
 //! | know why a handler is called | [`Readiness`], by [`Context::readiness`] |
 //! | run something later, or again and again | [`Registry::after`], [`Registry::every`] |
 //! | notice that a peer is silent | [`Registry::set_timeout`] |
+//! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
+//! | run something on the loop from another thread | [`Remote`] |
+//! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | test what takes time without taking any | [`ManualClock`] |
 //! | keep state in a handler, and be told of its end | [`Handler`] |
 //! | see what the loop does | [`Metrics`], [`Registration`] |
@@ -67,6 +70,7 @@ mod hooks;
 mod io;
 mod kind;
 mod metrics;
+mod notify;
 mod poller;
 mod reactor;
 mod readiness;
@@ -85,6 +89,9 @@ pub use crate::hooks::HookKey;
 pub use crate::io::Io;
 pub use crate::kind::Kind;
 pub use crate::metrics::{Metrics, Registration};
+pub use crate::notify::eventfd::EventFd;
+pub use crate::notify::queue::{Capacity, Receiver, Sender, notification_queue};
+pub use crate::notify::remote::{CallError, KeepAlive, LoopGone, Remote, Waker};
 pub use crate::reactor::{Builder, Reactor};
 pub use crate::readiness::{Interest, Readiness};
 pub use crate::ready::Priority;

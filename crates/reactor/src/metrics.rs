@@ -30,6 +30,8 @@ pub struct Metrics {
     /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first time, and the
     /// withdrawal of one that woke the loop in vain.
     pub kernel_updates: u64,
+    /// Times that another thread has ended a sleep of the loop, by a write to its eventfd.
+    pub signals: u64,
     /// Readings of the clock.
     pub clock_reads: u64,
     /// Handlers and hooks that were removed since they returned an error.
@@ -49,7 +51,7 @@ pub struct Metrics {
 pub struct Registration<'a> {
     /// Its key.
     pub key: Key,
-    /// The fd of its source.
+    /// The fd of its source; -1 for a notification queue.
     pub fd: RawFd,
     /// What the fd is.
     pub kind: Kind,

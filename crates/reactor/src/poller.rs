@@ -66,6 +66,11 @@ impl Poller {
         Ok(())
     }
 
+    /// Watches what other threads end the wait by. Like the alarm it is never read, and belongs to no registration.
+    pub(crate) fn add_signal(&self, signal: &impl AsRawFd) -> Result<(), Error> {
+        self.add(signal.as_raw_fd(), Key::NULL, Interest::READABLE).map(drop)
+    }
+
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
     pub(crate) fn add(&self, fd: RawFd, key: Key, interest: Interest) -> Result<Watch, Error> {
         let Some(interest) = to_mio(interest) else { return Ok(Watch::Armed) };

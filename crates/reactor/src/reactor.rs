@@ -120,6 +120,7 @@ impl<S> Reactor<S> {
 
         let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
         ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
+        ran += self.deliver_messages(state); // each queue up to its limit; the rest next turn
         ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
         if ran == 0 {
             ran = self.run_hooks(Place::Idle, state);
@@ -135,12 +136,15 @@ impl<S> Reactor<S> {
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         // Events left over from a turn that a panic cut short come first.
         if self.events.is_empty() {
-            let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
-            if self.registry.timers.is_empty() {
-                self.registry.poller.wait(&mut self.events, timeout)?;
+            let at_hand = self.registry.has_work_at_hand() || timeout == Some(Duration::ZERO);
+            let timeout = if at_hand || !self.registry.may_sleep() { Some(Duration::ZERO) } else { timeout };
+            let waited = if self.registry.timers.is_empty() {
+                self.registry.poller.wait(&mut self.events, timeout)
             } else {
-                self.wait_for_timers(timeout)?;
-            }
+                self.wait_for_timers(timeout)
+            };
+            self.registry.wake_up();
+            waited?;
             self.registry.metrics.events += self.events.len() as u64;
         }
         self.registry.clock.forget();
@@ -190,6 +194,16 @@ impl<S> Reactor<S> {
 
     fn run_timers(&mut self, state: &mut S) -> usize {
         if self.registry.timers.is_empty() { 0 } else { self.registry.run_timers(&mut self.running, state) }
+    }
+
+    /// Hands over what other threads have sent; gives how many queues had something.
+    fn deliver_messages(&mut self, state: &mut S) -> usize {
+        if self.registry.hub.is_none() {
+            return 0;
+        }
+        let before = self.registry.metrics.calls;
+        self.registry.deliver_messages(&mut self.running, state);
+        (self.registry.metrics.calls - before) as usize
     }
 
     fn run_deferred(&mut self, state: &mut S) -> usize {

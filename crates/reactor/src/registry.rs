@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
@@ -13,6 +14,8 @@ use crate::context::Context;
 use crate::handler::{Closed, Task};
 use crate::hooks::{Hooks, Place};
 use crate::metrics::Metrics;
+use crate::notify::queue::{LoopHub, Sender};
+use crate::notify::remote::Posted;
 use crate::poller::Poller;
 use crate::ready::ReadyQueue;
 use crate::slots::{Key, Slots};
@@ -38,6 +41,13 @@ pub struct Registry<S> {
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(crate) hooks: Hooks<S>,
     pub(crate) timers: Timers<S>,
+    /// Where other threads meet this loop, once somebody may.
+    pub(crate) hub: Option<Arc<LoopHub>>,
+    /// The queues that have something, on their way from the hub to their handlers.
+    pub(crate) announced: VecDeque<Key>,
+    pub(crate) queue_limits: HashMap<Key, usize>,
+    /// The queue of the remotes.
+    pub(crate) posts: Option<(Key, Sender<Posted<S>>)>,
     pub(crate) poller: Poller,
     pub(crate) clock: Clock,
     pub(crate) supervision: Supervision,
@@ -61,6 +71,10 @@ impl<S> Registry<S> {
             ready: ReadyQueue::default(),
             deferred: VecDeque::new(),
             hooks: Hooks::new(),
+            hub: None,
+            announced: VecDeque::new(),
+            queue_limits: HashMap::new(),
+            posts: None,
             poller,
             clock,
             supervision,
@@ -120,13 +134,15 @@ impl<S> Registry<S> {
 
     /// What the loop has done so far.
     pub fn metrics(&self) -> Metrics {
-        Metrics { clock_reads: self.clock.reads(), ..self.metrics }
+        let signals = self.hub.as_ref().map_or(0, |hub| hub.signals());
+        Metrics { clock_reads: self.clock.reads(), signals, ..self.metrics }
     }
 
     /// Whether anything is left that `run` has to wait for.
     pub(crate) fn has_work(&self) -> bool {
         self.foreground > 0
             || self.timers.keep_alive()
+            || self.hub.as_ref().is_some_and(|hub| hub.is_posted() || hub.is_kept_alive())
             || !self.deferred.is_empty()
             || !self.hooks.is_empty(Place::Idle)
     }
@@ -135,6 +151,20 @@ impl<S> Registry<S> {
     #[inline]
     pub(crate) fn has_work_at_hand(&self) -> bool {
         !self.ready.is_empty() || !self.deferred.is_empty() || self.stopping || !self.hooks.is_empty(Place::Idle)
+    }
+
+    /// Whether the loop may sleep, as far as other threads are concerned, who from now on end its sleep.
+    #[inline]
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.announced.is_empty() && self.hub.as_ref().is_none_or(|hub| hub.fall_asleep())
+    }
+
+    /// The loop is awake: nobody needs to end its sleep.
+    #[inline]
+    pub(crate) fn wake_up(&self) {
+        if let Some(hub) = &self.hub {
+            hub.wake_up();
+        }
     }
 }
 

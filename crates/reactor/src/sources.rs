@@ -205,6 +205,35 @@ impl<S> Registry<S> {
         Ok((key, slot))
     }
 
+    /// A slot for a notification queue, of which the kernel knows nothing.
+    pub(crate) fn admit_queue(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
+        let full = Error::Full { fd: -1, registrations_max: self.registrations_max };
+        if self.sources.len() >= self.registrations_max {
+            return Err(full);
+        }
+        let wanted = Interest::READABLE.wanted();
+        let slot = Slot { origin, wanted, always_ready: true, kind: Kind::Queue, ..Slot::blank() };
+        let key = self.sources.insert(slot).ok_or(full)?;
+        self.foreground += 1;
+        tracing::debug!(%key, %origin, "registered a queue");
+        Ok(key)
+    }
+
+    /// Gives a queue its entry; it is called next turn if it has something.
+    pub(crate) fn fill_queue(&mut self, key: Key, entry: Box<dyn Entry<S>>, has_something: bool) {
+        let Some(slot) = self.sources.get_mut(key) else { return };
+        slot.entry = Some(entry);
+        if has_something {
+            slot.ready = Readiness::READABLE;
+        }
+        self.enqueue_if_ready(key);
+    }
+
+    /// Whether `key` names a registration that wants to be called for `interest`.
+    pub(crate) fn wants(&self, key: Key, interest: Interest) -> bool {
+        self.sources.get(key).is_some_and(|slot| slot.wanted.intersects(interest.facts()))
+    }
+
     /// Ends a registration: the kernel's watch first, then the source is closed, then the handler dropped.
     ///
     /// All of that happens within this call, so that an address or a file is free again after it, unless `key` is the
@@ -242,6 +271,9 @@ impl<S> Registry<S> {
         self.prioritised -= usize::from(slot.priority != Priority::Normal);
         if !self.names.is_empty() {
             self.names.remove(&key);
+        }
+        if !self.queue_limits.is_empty() {
+            self.queue_limits.remove(&key);
         }
         tracing::debug!(%key, fd = slot.fd, origin = %slot.origin, calls = slot.calls, "removed");
         Some(slot.entry)
@@ -363,7 +395,7 @@ impl<S> Registry<S> {
             interest: Interest::of_facts(slot.wanted),
             readiness: slot.ready,
             priority: slot.priority,
-            always_ready: slot.always_ready,
+            always_ready: slot.always_ready && slot.kind != Kind::Queue,
             keeps_alive: !slot.background,
             name: self.name_of(key, slot.entry.as_deref()),
             origin: slot.origin,

@@ -5,6 +5,7 @@
 mod errors;
 mod interest;
 mod level;
+mod notify;
 mod outcome;
 mod panic;
 mod priority;

@@ -1,0 +1,119 @@
+//! The hub: where the senders of all queues of a loop meet it.
+
+use std::collections::VecDeque;
+use std::thread::ThreadId;
+
+use super::gate::Gate;
+use super::primitives::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError};
+
+/// What ends the wait of a loop.
+pub(crate) trait Signal {
+    fn signal(&self);
+}
+
+/// Which of the queues, by their `K`, have something; and the gate.
+#[derive(Debug)]
+pub(crate) struct Hub<K, W> {
+    gate: Gate,
+    /// Whether the loop has to look: something is on the list, or somebody wants a turn.
+    posted: AtomicBool,
+    announced: Mutex<Vec<K>>,
+    signal: W,
+    signals: AtomicU64,
+    keep_alives: AtomicUsize,
+    loop_thread: ThreadId,
+}
+
+impl<K, W: Signal> Hub<K, W> {
+    /// The hub of the loop of this thread.
+    pub(crate) fn new(signal: W) -> Self {
+        Self {
+            gate: Gate::new(),
+            posted: AtomicBool::new(false),
+            announced: Mutex::new(Vec::new()),
+            signal,
+            signals: AtomicU64::new(0),
+            keep_alives: AtomicUsize::new(0),
+            loop_thread: std::thread::current().id(),
+        }
+    }
+
+    /// By any thread: a queue has something. Until the loop takes it, nobody needs to say so again.
+    pub(crate) fn announce(&self, queue: K) {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).push(queue);
+        self.wake();
+    }
+
+    /// By any thread: the loop is to take a turn. No lock and no allocation: atomics, and a write if the loop sleeps.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        // An exchange as in `collect`: a plain store that races with it is more than loom can follow.
+        self.posted.swap(true, Ordering::AcqRel);
+        if self.gate.knock() {
+            self.signals.fetch_add(1, Ordering::Relaxed);
+            self.signal.signal();
+        }
+    }
+
+    /// Whether the loop has to look.
+    #[inline]
+    pub(crate) fn is_posted(&self) -> bool {
+        self.posted.load(Ordering::Relaxed)
+    }
+
+    /// By the loop, before it waits: whether it may. If not, there is something to collect.
+    #[inline]
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.gate.close();
+        let may_sleep = !self.is_posted();
+        if !may_sleep {
+            self.gate.open();
+        }
+        may_sleep
+    }
+
+    /// By the loop, after it has slept.
+    #[inline]
+    pub(crate) fn wake_up(&self) {
+        self.gate.open();
+    }
+
+    /// By the loop: moves the queues that have something to `into`. Where a sender is at the list this very moment, or was
+    /// put aside by the scheduler there, the loop does not wait for it: that sender wakes it when it has left the list.
+    pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
+        if !self.posted.swap(false, Ordering::Acquire) {
+            return;
+        }
+        match self.announced.try_lock() {
+            Ok(mut announced) => into.extend(announced.drain(..)),
+            Err(TryLockError::Poisoned(poisoned)) => into.extend(poisoned.into_inner().drain(..)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// How often the loop has been woken by its eventfd.
+    pub(crate) fn signals(&self) -> u64 {
+        self.signals.load(Ordering::Relaxed)
+    }
+
+    pub(crate) const fn loop_thread(&self) -> ThreadId {
+        self.loop_thread
+    }
+
+    /// Whether somebody keeps the loop alive.
+    #[inline]
+    pub(crate) fn is_kept_alive(&self) -> bool {
+        self.keep_alives.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn keep_alive(&self) {
+        self.keep_alives.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last one to let go wakes the loop, to see that it may end.
+    pub(crate) fn let_go(&self) {
+        if self.keep_alives.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.wake();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The mailbox: values on their way from any thread to one consumer.
+//!
+//! The consumer takes all there is by a swap of two buffers, so the lock is held for a push or for a swap, and no memory
+//! is allocated once both have grown. It never waits for the lock: a sender that was put aside by the scheduler while
+//! it held it must not stop a loop.
+//!
+//! INVARIANT (told): while `told` is set the consumer knows, or is on its way to know, that there is something. It is set
+//! under the lock by the sender that then announces it, and cleared under the lock by the consumer that finds nothing.
+
+use std::collections::VecDeque;
+
+use super::primitives::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError};
+
+#[derive(Debug)]
+pub(crate) struct Mailbox<T, A> {
+    inner: Mutex<Inner<T, A>>,
+    /// How many values the consumer has taken and not handled yet.
+    taken: AtomicUsize,
+    senders: AtomicUsize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Inner<T, A> {
+    values: VecDeque<T>,
+    /// Where to announce that there is something.
+    address: Option<Arc<A>>,
+    told: bool,
+    closed: bool,
+}
+
+/// Why a value did not go in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+}
+
+/// What a consumer finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Values, which it has now.
+    Values,
+    /// Nothing; it is told when there is something.
+    Nothing,
+    /// Nothing, and no sender is left.
+    Ended,
+    /// A sender is at it this very moment: to be looked at again.
+    Busy,
+}
+
+impl<T, A> Mailbox<T, A> {
+    /// An empty mailbox with one sender.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let inner = Inner { values: VecDeque::new(), address: None, told: false, closed: false };
+        Self { inner: Mutex::new(inner), taken: AtomicUsize::new(0), senders: AtomicUsize::new(1), capacity }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T, A>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a value. Whom the consumer has to be told through, if it does; or the value back.
+    #[inline]
+    pub(crate) fn push(&self, value: T) -> Result<Option<Arc<A>>, (T, Refused)> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err((value, Refused::Closed));
+        }
+        if inner.values.len() + self.taken.load(Ordering::Relaxed) >= self.capacity {
+            return Err((value, Refused::Full));
+        }
+        inner.values.push_back(value);
+        Ok(inner.tell())
+    }
+
+    /// Adds values until one is refused; those that are not in are left. Whom to tell.
+    pub(crate) fn push_many(&self, values: &mut VecDeque<T>) -> (Option<Arc<A>>, Result<(), Refused>) {
+        let mut inner = self.lock();
+        if inner.closed {
+            return (None, Err(Refused::Closed));
+        }
+        let room = self.capacity.saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
+        let count = room.min(values.len());
+        inner.values.extend(values.drain(..count));
+        let tell = if count > 0 { inner.tell() } else { None };
+        (tell, if values.is_empty() { Ok(()) } else { Err(Refused::Full) })
+    }
+
+    /// How many values have not been handled yet.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().values.len() + self.taken.load(Ordering::Relaxed)
+    }
+
+    /// One more sender.
+    pub(crate) fn add_sender(&self) {
+        self.senders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One sender less: whom to tell, if it was the last.
+    pub(crate) fn remove_sender(&self) -> Option<Arc<A>> {
+        // Under the lock, so that a consumer that finds nothing knows whether anything can still come.
+        let mut inner = self.lock();
+        if self.senders.fetch_sub(1, Ordering::Relaxed) > 1 { None } else { inner.tell() }
+    }
+
+    /// By the consumer: from now on it is told at `address`. Whether there is something already.
+    pub(crate) fn attach(&self, address: Arc<A>) -> bool {
+        let mut inner = self.lock();
+        inner.address = Some(address);
+        inner.told = !inner.values.is_empty() || self.senders.load(Ordering::Relaxed) == 0;
+        inner.told
+    }
+
+    /// By the consumer: swaps all values into `batch`, which is empty.
+    pub(crate) fn take(&self, batch: &mut VecDeque<T>) -> Found {
+        let mut inner = match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Found::Busy,
+        };
+        if inner.values.is_empty() {
+            inner.told = false;
+            let ended = self.senders.load(Ordering::Relaxed) == 0;
+            return if ended { Found::Ended } else { Found::Nothing };
+        }
+        std::mem::swap(&mut inner.values, batch);
+        self.note_taken(batch.len());
+        Found::Values
+    }
+
+    /// By the consumer: how many of the values that it has taken are left to be handled.
+    #[inline]
+    pub(crate) fn note_taken(&self, left: usize) {
+        self.taken.store(left, Ordering::Relaxed);
+    }
+
+    /// By the consumer, at its end: what is left, and nothing more goes in.
+    pub(crate) fn close(&self) -> VecDeque<T> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.address = None;
+        self.note_taken(0);
+        std::mem::take(&mut inner.values)
+    }
+}
+
+impl<T, A> Inner<T, A> {
+    /// Whom to tell that there is something, if nobody has.
+    #[inline]
+    fn tell(&mut self) -> Option<Arc<A>> {
+        if self.told {
+            return None;
+        }
+        let address = self.address.clone();
+        self.told = address.is_some();
+        address
+    }
+}

@@ -1,0 +1,321 @@
+//! Notification queues: typed values from any thread to a handler of the loop.
+
+use std::any::type_name;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
+
+use super::eventfd::EventFd;
+use super::hub::Hub;
+use super::mailbox::{Found, Mailbox, Refused};
+use crate::context::Context;
+use crate::error::{AddError, Error};
+use crate::handler::{Closed, Entry, Next, Task};
+use crate::readiness::{Interest, Readiness};
+use crate::registry::Registry;
+use crate::slots::Key;
+
+/// What the senders of a loop's queues share with it.
+pub(crate) type LoopHub = Hub<Key, EventFd>;
+
+/// Where the handler of a queue is.
+#[derive(Debug)]
+struct Address {
+    hub: Arc<LoopHub>,
+    key: Key,
+}
+
+impl Address {
+    fn announce(&self) {
+        self.hub.announce(self.key);
+    }
+}
+
+/// How many values a notification queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// As many as there is memory for.
+    Unbounded,
+    /// So many, those included that the loop has taken and not handled yet; one more is given back to its sender.
+    Bounded(usize),
+}
+
+/// A queue from any number of threads to one loop: clone the sender, and give the receiver to [`Registry::consume`].
+///
+/// Values of one sender arrive in the order in which they were sent. What is sent before the receiver is registered waits
+/// for it.
+///
+/// ```
+/// use reactor::{Capacity, Next, Reactor, notification_queue};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (sender, receiver) = notification_queue(Capacity::Bounded(100));
+/// let mut reactor = Reactor::<Vec<String>>::new()?;
+/// reactor.consume(receiver, |word: Option<String>, cx| {
+///     cx.state.extend(word); // `None` at last, when every sender is gone
+///     Ok(Next::Keep)
+/// })?;
+/// let worker = std::thread::spawn(move || {
+///     for word in ["from", "another", "thread"] {
+///         sender.try_send(word.to_owned()).expect("there is room for a hundred");
+///     }
+/// });
+/// let mut words = Vec::new();
+/// reactor.run(&mut words)?; // ends with the last sender
+/// worker.join().expect("it does not panic");
+/// assert_eq!(words, ["from", "another", "thread"]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
+    let capacity = match capacity {
+        Capacity::Unbounded => usize::MAX,
+        Capacity::Bounded(values) => values,
+    };
+    let mailbox = Arc::new(Mailbox::new(capacity));
+    (Sender { mailbox: Arc::clone(&mailbox) }, Receiver { mailbox })
+}
+
+/// The sending end of a [`notification_queue`], for any thread. Clones send to the same queue.
+pub struct Sender<T> {
+    mailbox: Arc<Mailbox<T, Address>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends a value. No system call, unless the loop sleeps: then one write to its eventfd, whoever of the senders comes first.
+    /// Locks for as long as a push takes.
+    ///
+    /// # Errors
+    /// The value back: [`TrySendError::Full`] at the capacity, [`TrySendError::Disconnected`] if the receiver is gone.
+    #[inline]
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        match self.mailbox.push(value) {
+            Ok(None) => Ok(()),
+            Ok(Some(address)) => {
+                address.announce();
+                Ok(())
+            }
+            Err((value, Refused::Full)) => Err(TrySendError::Full(value)),
+            Err((value, Refused::Closed)) => Err(TrySendError::Disconnected(value)),
+        }
+    }
+
+    /// Sends values under one lock, in their order, from the front of `values`.
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`] or [`TrySendError::Disconnected`] if not all went in; the rest is left in `values`.
+    pub fn send_many(&self, values: &mut VecDeque<T>) -> Result<(), TrySendError<()>> {
+        let (address, result) = self.mailbox.push_many(values);
+        if let Some(address) = address {
+            address.announce();
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Refused::Full) => Err(TrySendError::Full(())),
+            Err(Refused::Closed) => Err(TrySendError::Disconnected(())),
+        }
+    }
+
+    /// How many values have been sent and not handled: by the time it is looked at, they may be more or fewer.
+    pub fn len(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    /// Whether all that was sent has been handled.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.mailbox.add_sender();
+        Self { mailbox: Arc::clone(&self.mailbox) }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if let Some(address) = self.mailbox.remove_sender() {
+            address.announce();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The receiving end of a [`notification_queue`], for [`Registry::consume`].
+///
+/// When it is dropped, and when its registration ends, values that have not been handled are dropped, on the thread of
+/// the loop, and each further one is given back to its sender.
+pub struct Receiver<T> {
+    mailbox: Arc<Mailbox<T, Address>>,
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        drop(self.mailbox.close());
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("len", &self.mailbox.len()).finish_non_exhaustive()
+    }
+}
+
+/// So many values a queue hands over in one turn, unless somebody says otherwise.
+const MESSAGES_PER_TURN: usize = 1024;
+
+/// Buffers beyond this many values are given back once the queue is empty.
+const KEPT_CAPACITY: usize = 4096;
+
+impl<S> Registry<S> {
+    /// Registers a handler for the values of a queue, called once for each, up to 1024 in a turn:
+    /// [`set_messages_per_turn`](Self::set_messages_per_turn).
+    ///
+    /// `None` comes last, once every sender is gone; the registration ends then. It is a registration like any other: its
+    /// key can be removed, prioritised, named, set into the background, and paused by an interest of
+    /// [`Interest::NONE`]. Its fd is -1. Timeouts mean nothing to it.
+    ///
+    /// An error of the handler ends the registration, as [`Next::Remove`] does, but for `WouldBlock` and `Interrupted`, which mean
+    /// nothing here: the value is gone.
+    ///
+    /// The first one costs the eventfd of the loop and an `epoll_ctl`; none a system call after that. O(1), one allocation.
+    ///
+    /// # Errors
+    /// [`AddError`] gives the receiver back. [`Error::Full`]; [`Error::Loop`] if there is no eventfd to be had.
+    #[track_caller]
+    pub fn consume<T, F>(&mut self, receiver: Receiver<T>, handler: F) -> Result<Key, AddError<Receiver<T>>>
+    where
+        T: 'static,
+        F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        let origin = Location::caller();
+        let admitted = self.hub().and_then(|hub| self.admit_queue(origin).map(|key| (hub, key)));
+        let (hub, key) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return Err(AddError { source: receiver, error }),
+        };
+        let has_something = receiver.mailbox.attach(Arc::new(Address { hub, key }));
+        let batch = VecDeque::new();
+        self.fill_queue(key, Box::new(Consumer { receiver, batch, handler }), has_something);
+        Ok(key)
+    }
+
+    /// Sets how many values of a queue are handled in one turn, 1 at least. The rest are handled next turn, which does not
+    /// wait: so a flood of values keeps no source and no timer from running.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn set_messages_per_turn(&mut self, key: Key, messages: usize) -> Result<(), Error> {
+        if !self.contains(key) {
+            return Err(Error::StaleKey(key));
+        }
+        self.queue_limits.insert(key, messages.max(1));
+        Ok(())
+    }
+}
+
+/// The entry of a queue.
+struct Consumer<T, F> {
+    receiver: Receiver<T>,
+    /// What has been taken from the mailbox.
+    batch: VecDeque<T>,
+    handler: F,
+}
+
+impl<T, F> Consumer<T, F> {
+    /// Sees to it that there is a value to handle.
+    fn refill(&mut self) -> Found {
+        if !self.batch.is_empty() {
+            return Found::Values;
+        }
+        let found = self.receiver.mailbox.take(&mut self.batch);
+        if found == Found::Nothing && self.batch.capacity() > KEPT_CAPACITY {
+            self.batch = VecDeque::new();
+        }
+        found
+    }
+
+    fn next(&mut self) -> Option<T> {
+        let value = self.batch.pop_front();
+        self.receiver.mailbox.note_taken(self.batch.len());
+        value
+    }
+}
+
+impl<S, T, F> Entry<S> for Consumer<T, F>
+where
+    F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next>,
+{
+    fn call(&mut self, _armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
+        if !cx.readiness().is_readable() {
+            return Readiness::EMPTY; // a timeout
+        }
+        let key = cx.key();
+        for _ in 0..cx.registry.queue_limit(key) {
+            let value = match self.refill() {
+                Found::Values => self.next(),
+                Found::Nothing => return Readiness::EMPTY,
+                Found::Busy => return Readiness::READABLE,
+                Found::Ended => None,
+            };
+            let last = value.is_none();
+            let reason = match (self.handler)(value, cx) {
+                Ok(Next::Remove) => Closed::ByHandler,
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    Closed::Failed(error)
+                }
+                _ if last => Closed::ByHandler,
+                // It may have removed or paused itself.
+                _ if cx.registry.wants(key, Interest::READABLE) => continue,
+                _ => return Readiness::READABLE,
+            };
+            return cx.registry.end_running(reason);
+        }
+        Readiness::READABLE
+    }
+
+    fn handler_type(&self) -> &'static str {
+        type_name::<F>()
+    }
+
+    fn fd(&self) -> RawFd {
+        -1
+    }
+
+    fn close(self: Box<Self>, _reason: Closed) -> Option<Box<dyn Task<S>>> {
+        None
+    }
+}
+
+impl<S> Registry<S> {
+    fn queue_limit(&self, key: Key) -> usize {
+        if self.queue_limits.is_empty() {
+            return MESSAGES_PER_TURN;
+        }
+        self.queue_limits.get(&key).copied().unwrap_or(MESSAGES_PER_TURN)
+    }
+
+    /// The hub of this loop, made when the first queue needs it.
+    pub(super) fn hub(&mut self) -> Result<Arc<LoopHub>, Error> {
+        if let Some(hub) = &self.hub {
+            return Ok(Arc::clone(hub));
+        }
+        let failed = |source| Error::Loop { call: "eventfd", source };
+        let event = EventFd::counter(0).map_err(failed)?;
+        self.poller.add_signal(&event)?;
+        let hub = Arc::new(LoopHub::new(event));
+        self.hub = Some(Arc::clone(&hub));
+        Ok(hub)
+    }
+}

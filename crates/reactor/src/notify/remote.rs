@@ -1,0 +1,199 @@
+//! `Remote`: closures from any thread into a loop; `Waker`: a turn, and nothing else.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use super::queue::{Capacity, LoopHub, Sender, notification_queue};
+use crate::context::Context;
+use crate::error::Error;
+use crate::handler::{Next, Task};
+use crate::registry::{Deferred, Registry};
+use crate::slots::Key;
+
+/// A closure, and where it was posted.
+pub(crate) struct Posted<S> {
+    task: Box<dyn Task<S> + Send>,
+    origin: &'static Location<'static>,
+}
+
+/// A handle to a loop for other threads: posts closures to it, calls into it, wakes and stops it.
+///
+/// What is posted runs in the order of posting of each thread, up to 1024 in a turn, with the deferred callbacks; the panic
+/// policy holds for each closure. What has been accepted runs as long as the loop runs; what is left when
+/// the [`Reactor`](crate::Reactor) is dropped is dropped with it. It does not keep the loop alive: see
+/// [`keep_alive`](Self::keep_alive).
+pub struct Remote<S> {
+    posts: Sender<Posted<S>>,
+    hub: Arc<LoopHub>,
+}
+
+/// The loop is gone: its reactor has been dropped. What was to be posted has been dropped too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopGone;
+
+/// Why [`Remote::call`] has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It was called on the thread of the loop, which would wait for itself for ever.
+    OnLoopThread,
+    /// The loop was gone, or went before the closure could run, or the closure panicked.
+    Lost,
+}
+
+impl<S: 'static> Remote<S> {
+    /// Runs `callback` on the loop. One allocation if it captures anything; no system call, unless the loop sleeps.
+    ///
+    /// # Errors
+    /// [`LoopGone`], and the closure has been dropped.
+    #[track_caller]
+    pub fn post<F>(&self, callback: F) -> Result<(), LoopGone>
+    where
+        F: FnOnce(&mut Context<'_, S>) + Send + 'static,
+    {
+        let posted = Posted { task: Box::new(callback), origin: Location::caller() };
+        self.posts.try_send(posted).map_err(|_| LoopGone)
+    }
+
+    /// Runs `callback` on the loop, waits for it, and gives what it gives.
+    ///
+    /// Waits as long as the loop is busy, and for ever if nobody runs it.
+    ///
+    /// # Errors
+    /// [`CallError`]. The closure has not run, or has panicked.
+    #[track_caller]
+    pub fn call<F, R>(&self, callback: F) -> Result<R, CallError>
+    where
+        F: FnOnce(&mut Context<'_, S>) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        if thread::current().id() == self.hub.loop_thread() {
+            return Err(CallError::OnLoopThread);
+        }
+        let (answer, answered) = sync_channel(1);
+        self.post(move |cx| {
+            // Whoever asked waits, or has died: then nobody wants to know.
+            let _ = answer.send(callback(cx));
+        })
+        .map_err(|_| CallError::Lost)?;
+        answered.recv().map_err(|_| CallError::Lost)
+    }
+
+    /// Lets [`Reactor::run`](crate::Reactor::run) return at the end of the turn that this arrives in. It arrives after what the
+    /// same thread has posted before.
+    ///
+    /// # Errors
+    /// [`LoopGone`].
+    pub fn stop(&self) -> Result<(), LoopGone> {
+        self.post(|cx| cx.registry.stop())
+    }
+}
+
+impl<S> Remote<S> {
+    /// Lets the loop take a turn: [`Waker::wake`].
+    pub fn wake(&self) {
+        self.hub.wake();
+    }
+
+    /// Keeps [`Reactor::run`](crate::Reactor::run) from ending for want of registrations, until the token is dropped.
+    #[must_use = "it keeps the loop alive until it is dropped"]
+    pub fn keep_alive(&self) -> KeepAlive {
+        self.hub.keep_alive();
+        KeepAlive { hub: Arc::clone(&self.hub) }
+    }
+
+    /// What wakes the loop without knowing its state.
+    pub fn waker(&self) -> Waker {
+        Waker { hub: Arc::clone(&self.hub) }
+    }
+}
+
+impl<S> Clone for Remote<S> {
+    fn clone(&self) -> Self {
+        Self { posts: self.posts.clone(), hub: Arc::clone(&self.hub) }
+    }
+}
+
+impl<S> fmt::Debug for Remote<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("posted", &self.posts.len()).finish_non_exhaustive()
+    }
+}
+
+/// Wakes a loop, from any thread and from a signal handler.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    hub: Arc<LoopHub>,
+}
+
+impl Waker {
+    /// Lets the loop take a turn now, or another one if it is at one: whoever has changed something that a hook looks at
+    /// calls this after it. Wakes that come together are one.
+    ///
+    /// Safe in a signal handler: three atomic operations, and one `write` if the loop sleeps (`signal-safety(7)`); no
+    /// lock and no allocation.
+    pub fn wake(&self) {
+        self.hub.wake();
+    }
+}
+
+/// As long as it lives, [`Reactor::run`](crate::Reactor::run) does not end for want of registrations. For any thread.
+#[derive(Debug)]
+pub struct KeepAlive {
+    hub: Arc<LoopHub>,
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        self.hub.let_go();
+    }
+}
+
+impl fmt::Display for LoopGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the loop is gone: its reactor has been dropped")
+    }
+}
+
+impl std::error::Error for LoopGone {}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnLoopThread => "a call into the loop from its own thread would wait for itself: use defer",
+            Self::Lost => "the loop is gone, or the closure panicked: there will be no answer",
+        })
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl<S: 'static> Registry<S> {
+    /// A handle for other threads. The first one makes a queue, registered in the background as "remote".
+    ///
+    /// # Errors
+    /// As [`consume`](Self::consume).
+    pub fn remote(&mut self) -> Result<Remote<S>, Error> {
+        let hub = self.hub()?;
+        if let Some((key, posts)) = &self.posts
+            && self.contains(*key)
+        {
+            return Ok(Remote { posts: posts.clone(), hub });
+        }
+        let (posts, receiver) = notification_queue(Capacity::Unbounded);
+        let key = self.consume(receiver, |posted: Option<Posted<S>>, cx| {
+            if let Some(Posted { task, origin }) = posted {
+                // Not run here: a closure that panics must not end this queue, and the others with it.
+                cx.registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
+            }
+            Ok(Next::Keep)
+        })?;
+        self.set_background(key)?;
+        self.set_name(key, "remote")?;
+        self.posts = Some((key, posts.clone()));
+        Ok(Remote { posts, hub })
+    }
+}

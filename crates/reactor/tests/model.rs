@@ -1,0 +1,256 @@
+//! The protocol of wakeups, run through every order in which its threads can meet, by loom.
+//!
+//! The files of the library are compiled once more here, with loom's atomics and locks under their names.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(dead_code, reason = "what the library uses and the model does not")]
+
+use std::collections::VecDeque;
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use hub::{Hub, Signal};
+use mailbox::{Found, Mailbox};
+
+#[path = "../src/notify/gate.rs"]
+mod gate;
+#[path = "../src/notify/hub.rs"]
+mod hub;
+#[path = "../src/notify/mailbox.rs"]
+mod mailbox;
+
+mod primitives {
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
+    pub(super) use std::sync::{PoisonError, TryLockError};
+}
+
+/// Stands for the eventfd, edge-triggered: each write ends a wait that has not seen it.
+#[derive(Debug)]
+struct Bell {
+    rung: Mutex<u64>,
+    ringing: Condvar,
+}
+
+impl Signal for Bell {
+    fn signal(&self) {
+        *self.rung.lock().unwrap() += 1;
+        self.ringing.notify_one();
+    }
+}
+
+type TestHub = Hub<u32, Arc<Bell>>;
+
+impl Signal for Arc<Bell> {
+    fn signal(&self) {
+        (**self).signal();
+    }
+}
+
+/// The thread of the loop, as far as it concerns senders.
+struct Loop {
+    hub: Arc<TestHub>,
+    bell: Arc<Bell>,
+    heard: u64,
+    /// How often it was ready to sleep, whether it did or not.
+    lay_down: u64,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let bell = Arc::new(Bell { rung: Mutex::new(0), ringing: Condvar::new() });
+        Self { hub: Arc::new(Hub::new(Arc::clone(&bell))), bell, heard: 0, lay_down: 0 }
+    }
+
+    /// What `Reactor::wait` does.
+    fn sleep(&mut self) {
+        self.lay_down += 1;
+        if self.hub.fall_asleep() {
+            let mut rung = self.bell.rung.lock().unwrap();
+            while *rung == self.heard {
+                rung = self.bell.ringing.wait(rung).unwrap();
+            }
+            self.heard = *rung;
+        }
+        self.hub.wake_up();
+        assert!(self.hub.signals() <= self.lay_down, "more than one write a sleep");
+    }
+
+    fn collect(&self) -> VecDeque<u32> {
+        let mut announced = VecDeque::new();
+        self.hub.collect(&mut announced);
+        announced
+    }
+
+    /// Handles values until no sender is left.
+    fn consume(&mut self, mailbox: &Mailbox<u32, TestHub>, mut told: bool) -> Vec<u32> {
+        let mut values = Vec::new();
+        loop {
+            let mut batch = VecDeque::new();
+            match if told { mailbox.take(&mut batch) } else { Found::Nothing } {
+                Found::Values => values.extend(batch),
+                Found::Busy => thread::yield_now(),
+                Found::Ended => return values,
+                Found::Nothing => {
+                    self.sleep();
+                    told = !self.collect().is_empty();
+                }
+            }
+        }
+    }
+}
+
+fn send(mailbox: &Mailbox<u32, TestHub>, value: u32) -> bool {
+    match mailbox.push(value) {
+        Ok(told) => told.into_iter().for_each(|hub| hub.announce(7)),
+        Err(_) => return false,
+    }
+    true
+}
+
+fn leave(mailbox: &Mailbox<u32, TestHub>) {
+    mailbox.remove_sender().into_iter().for_each(|hub| hub.announce(7));
+}
+
+/// Every order, as long as no thread is interrupted more than three times, which finds nearly all there is to be found.
+fn model(scenario: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(scenario);
+}
+
+#[test]
+fn no_wakeup_is_lost_between_a_send_and_a_sleep_and_each_sleep_costs_one_write() {
+    model(|| {
+        let mut reactor = Loop::new();
+        let mailbox = Arc::new(Mailbox::new(usize::MAX));
+        let told = mailbox.attach(Arc::clone(&reactor.hub));
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || {
+                assert!(send(&mailbox, 1) && send(&mailbox, 2));
+                leave(&mailbox);
+            }
+        });
+        assert_eq!(reactor.consume(&mailbox, told), [1, 2]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn two_senders_lose_nothing_and_the_last_to_leave_is_noticed() {
+    model(|| {
+        let mut reactor = Loop::new();
+        let mailbox = Arc::new(Mailbox::new(usize::MAX));
+        mailbox.add_sender();
+        let told = mailbox.attach(Arc::clone(&reactor.hub));
+        let senders = [1, 2].map(|value| {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                assert!(send(&mailbox, value));
+                leave(&mailbox);
+            })
+        });
+        let mut values = reactor.consume(&mailbox, told);
+        values.sort_unstable();
+        assert_eq!(values, [1, 2]);
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+#[test]
+fn a_send_that_races_with_the_attachment_is_not_lost() {
+    model(|| {
+        let mut reactor = Loop::new();
+        let mailbox = Arc::new(Mailbox::new(usize::MAX));
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || {
+                assert!(send(&mailbox, 1));
+                leave(&mailbox);
+            }
+        });
+        let told = mailbox.attach(Arc::clone(&reactor.hub));
+        assert_eq!(reactor.consume(&mailbox, told), [1]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_send_that_races_with_the_end_of_the_consumer_is_refused_or_left_to_it() {
+    model(|| {
+        let reactor = Loop::new();
+        let mailbox = Arc::new(Mailbox::new(usize::MAX));
+        mailbox.attach(Arc::clone(&reactor.hub));
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || usize::from(send(&mailbox, 1)) + usize::from(send(&mailbox, 2))
+        });
+        let left = mailbox.close();
+        assert_eq!(sender.join().unwrap(), left.len());
+    });
+}
+
+#[test]
+fn a_bounded_mailbox_is_never_more_than_full() {
+    model(|| {
+        let mailbox: Arc<Mailbox<u32, TestHub>> = Arc::new(Mailbox::new(2));
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || (0..3).filter(|value| send(&mailbox, *value)).count()
+        });
+        let mut batch = VecDeque::new();
+        let mut handled = 0;
+        if mailbox.take(&mut batch) == Found::Values {
+            assert!(mailbox.len() <= 2);
+            handled = batch.len();
+            mailbox.note_taken(0);
+        }
+        let sent = sender.join().unwrap();
+        assert!(sent - handled <= 2 && mailbox.len() == sent - handled);
+    });
+}
+
+#[test]
+fn a_wake_makes_the_loop_look_at_what_was_changed_before_it() {
+    model(|| {
+        let mut reactor = Loop::new();
+        let flag = Arc::new(AtomicBool::new(false));
+        let waker = thread::spawn({
+            let (flag, hub) = (Arc::clone(&flag), Arc::clone(&reactor.hub));
+            move || {
+                flag.store(true, Ordering::Relaxed);
+                hub.wake();
+            }
+        });
+        while !flag.load(Ordering::Relaxed) {
+            reactor.sleep();
+            reactor.collect();
+        }
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
+    model(|| {
+        let mut reactor = Loop::new();
+        let let_go = Arc::new(AtomicUsize::new(0));
+        let holders = [(), ()].map(|()| {
+            reactor.hub.keep_alive();
+            let (let_go, hub) = (Arc::clone(&let_go), Arc::clone(&reactor.hub));
+            thread::spawn(move || {
+                let_go.fetch_add(1, Ordering::Relaxed);
+                hub.let_go();
+            })
+        });
+        while reactor.hub.is_kept_alive() {
+            reactor.sleep();
+            reactor.collect();
+        }
+        holders.into_iter().for_each(|holder| holder.join().unwrap());
+        assert_eq!(let_go.load(Ordering::Relaxed), 2);
+    });
+}

@@ -8,7 +8,9 @@ mod chain;
 mod compare;
 mod instructions;
 mod lateness;
+mod ping_pong;
 mod registration;
+mod spike;
 mod timers;
 mod turn;
 
@@ -31,6 +33,10 @@ enum Workload {
     Turn(turn::Options),
     /// W4: timers armed, cancelled, run, put off
     Timers(timers::Options),
+    /// W1: what one thread sends, the loop of another runs
+    Spike(spike::Options),
+    /// W2: to and fro between the loops of two threads
+    PingPong(ping_pong::Options),
     /// How late timers run in high resolution
     Lateness,
     /// Time and memory of registrations: few, many, and a churn of them
@@ -62,6 +68,8 @@ fn main() -> Result {
         Workload::Chain(options) => chain::run(&options),
         Workload::Turn(options) => turn::run(&options),
         Workload::Timers(options) => timers::run(&options),
+        Workload::Spike(options) => spike::run(&options),
+        Workload::PingPong(options) => ping_pong::run(&options),
         Workload::Lateness => lateness::run(),
         Workload::Registration(options) => registration::run(&options),
         Workload::Compare(Rounds { rounds }) => compare::run(rounds),

@@ -78,8 +78,10 @@ mod ready;
 mod registry;
 mod slots;
 mod sources;
+mod spin;
 mod supervise;
 mod timer;
+mod wait;
 
 pub use crate::clock::ManualClock;
 pub use crate::context::Context;
@@ -97,6 +99,7 @@ pub use crate::readiness::{Interest, Readiness};
 pub use crate::ready::Priority;
 pub use crate::registry::Registry;
 pub use crate::slots::Key;
+pub use crate::spin::Spin;
 pub use crate::supervise::PanicPolicy;
 pub use crate::timer::{Missed, Then, TimerKey};
 

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub kernel_updates: u64,
     /// Times that another thread has ended a sleep of the loop, by a write to its eventfd.
     pub signals: u64,
+    /// Times that the loop has looked for work before it slept: [`Builder::spin`](crate::Builder::spin).
+    pub spins: u64,
+    /// Of these, times that it found none, and slept.
+    pub spins_in_vain: u64,
     /// Readings of the clock.
     pub clock_reads: u64,
     /// Handlers and hooks that were removed since they returned an error.

@@ -12,6 +12,7 @@ use crate::hooks::Place;
 use crate::poller::{Events, Poller};
 use crate::ready::Shares;
 use crate::registry::Registry;
+use crate::spin::{Spin, SpinPolicy};
 use crate::supervise::{PanicPolicy, Supervision};
 
 /// An event loop for one thread, whose callbacks share a state `S`.
@@ -21,9 +22,10 @@ use crate::supervise::{PanicPolicy, Supervision};
 ///
 /// Dropping it closes every registered source and drops every handler.
 pub struct Reactor<S> {
-    registry: Registry<S>,
-    events: Events,
+    pub(crate) registry: Registry<S>,
+    pub(crate) events: Events,
     running: Running<S>,
+    pub(crate) spin: Option<SpinPolicy>,
     calls_per_turn_max: usize,
 }
 
@@ -133,50 +135,6 @@ impl<S> Reactor<S> {
         Ok(ran)
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        // Events left over from a turn that a panic cut short come first.
-        if self.events.is_empty() {
-            let at_hand = self.registry.has_work_at_hand() || timeout == Some(Duration::ZERO);
-            let timeout = if at_hand || !self.registry.may_sleep() { Some(Duration::ZERO) } else { timeout };
-            let waited = if self.registry.timers.is_empty() {
-                self.registry.poller.wait(&mut self.events, timeout)
-            } else {
-                self.wait_for_timers(timeout)
-            };
-            self.registry.wake_up();
-            waited?;
-            self.registry.metrics.events += self.events.len() as u64;
-        }
-        self.registry.clock.forget();
-        Ok(())
-    }
-
-    /// Waits until the next timer is due, but no longer than `timeout`.
-    #[inline(never)]
-    fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        self.registry.heed_manual_wall();
-        let Registry { timers, clock, poller, .. } = &mut self.registry;
-        if timers.has_due() || timeout == Some(Duration::ZERO) {
-            return poller.wait(&mut self.events, Some(Duration::ZERO));
-        }
-        // Read anew: what the last turn took must not be slept on top.
-        let next = timers.next_deadline().map(|deadline| (deadline, deadline.saturating_duration_since(clock.read())));
-        let Some((deadline, left)) = next else { return poller.wait(&mut self.events, timeout) };
-        let wait = timeout.map_or(left, |timeout| timeout.min(left));
-        match clock.manual() {
-            None if wait == left => poller.wait_until(&mut self.events, deadline, left),
-            // Its time passes by jumps: straight to the deadline if no source has anything.
-            Some(manual) if clock.jumps() || left.is_zero() => {
-                poller.wait(&mut self.events, Some(Duration::ZERO))?;
-                if self.events.is_empty() {
-                    manual.advance(wait);
-                }
-                Ok(())
-            }
-            _ => poller.wait(&mut self.events, timeout),
-        }
-    }
-
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.registry.metrics.calls;
@@ -198,7 +156,7 @@ impl<S> Reactor<S> {
 
     /// Hands over what other threads have sent; gives how many queues had something.
     fn deliver_messages(&mut self, state: &mut S) -> usize {
-        if self.registry.hub.is_none() {
+        if self.registry.is_alone {
             return 0;
         }
         let before = self.registry.metrics.calls;
@@ -272,6 +230,7 @@ pub struct Builder<S> {
     slow_after: Option<Duration>,
     clock: Option<ManualClock>,
     high_resolution: bool,
+    spin: Spin,
     state: PhantomData<fn(S)>,
 }
 
@@ -285,6 +244,7 @@ impl<S> Builder<S> {
             slow_after: None,
             clock: None,
             high_resolution: false,
+            spin: Spin::Off,
             state: PhantomData,
         }
     }
@@ -346,6 +306,22 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Lets the loop look for work before it sleeps, for a bounded time: by default it sleeps at once.
+    ///
+    /// To wake a thread on another core takes tens of microseconds. A loop that is still looking when the next message
+    /// comes answers in less than one, and costs its sender no system call. What it takes is processor time: use it, with
+    /// [`Spin::Adaptive`] and some 50 to 200 us, where answers are waited for, on cores that nobody else needs. Do not use it
+    /// where cores are shared with other work or billed, on batteries, on a single core, where nobody can bring work
+    /// meanwhile, or for a loop that is rarely idle, which gains nothing. Off with a [`ManualClock`].
+    ///
+    /// Looks at what other threads have sent, and now and then at the sources by a wait that does not block. A turn may
+    /// make several system calls then, but no callback more. Counted in [`Metrics::spins`](crate::Metrics::spins).
+    #[must_use]
+    pub const fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
     /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
@@ -363,10 +339,14 @@ impl<S> Builder<S> {
             poller.add_alarm()?;
         }
         let supervision = Supervision::new(self.on_panic, self.slow_after);
+        let mut registry = Registry::new(poller, Clock::new(self.clock), supervision, self.registrations_max);
+        let spin = SpinPolicy::new(self.spin);
+        registry.is_alone = spin.is_none();
         Ok(Reactor {
-            registry: Registry::new(poller, Clock::new(self.clock), supervision, self.registrations_max),
+            registry,
             events: Events::with_capacity(self.events_per_turn_max),
             running: None,
+            spin,
             calls_per_turn_max: self.calls_per_turn_max,
         })
     }

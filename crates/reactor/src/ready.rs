@@ -90,6 +90,11 @@ impl ReadyQueue {
         (!self.is_empty()).then(|| Shares::of(budget, Shares { high, normal, low }))
     }
 
+    /// Every key that is here, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Key> {
+        [&self.high, &self.normal, &self.low].into_iter().flatten().copied()
+    }
+
     const fn of(&mut self, priority: Priority) -> &mut VecDeque<Key> {
         match priority {
             Priority::High => &mut self.high,

@@ -41,6 +41,9 @@ pub struct Registry<S> {
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(crate) hooks: Hooks<S>,
     pub(crate) timers: Timers<S>,
+    /// Whether only the kernel and timers end a wait: no other thread can reach this loop, and it does not spin. Said
+    /// apart, since every turn asks.
+    pub(crate) is_alone: bool,
     /// Where other threads meet this loop, once somebody may.
     pub(crate) hub: Option<Arc<LoopHub>>,
     /// The queues that have something, on their way from the hub to their handlers.
@@ -71,6 +74,7 @@ impl<S> Registry<S> {
             ready: ReadyQueue::default(),
             deferred: VecDeque::new(),
             hooks: Hooks::new(),
+            is_alone: true,
             hub: None,
             announced: VecDeque::new(),
             queue_limits: HashMap::new(),
@@ -142,9 +146,14 @@ impl<S> Registry<S> {
     pub(crate) fn has_work(&self) -> bool {
         self.foreground > 0
             || self.timers.keep_alive()
-            || self.hub.as_ref().is_some_and(|hub| hub.is_posted() || hub.is_kept_alive())
+            || self.hub.as_ref().is_some_and(|hub| hub.is_posted() || hub.is_kept_alive() || self.has_messages())
             || !self.deferred.is_empty()
             || !self.hooks.is_empty(Place::Idle)
+    }
+
+    /// Whether a queue, be it in the background, has something that was sent and not handled yet.
+    fn has_messages(&self) -> bool {
+        self.ready.iter().any(|key| self.is_ready_queue(key))
     }
 
     /// Whether anything is to be done that the kernel need not report first.

@@ -229,6 +229,11 @@ impl<S> Registry<S> {
         self.enqueue_if_ready(key);
     }
 
+    /// Whether `key` names a queue that has something for its handler.
+    pub(crate) fn is_ready_queue(&self, key: Key) -> bool {
+        self.sources.get(key).is_some_and(|slot| slot.kind == Kind::Queue && slot.ready.intersects(slot.wanted))
+    }
+
     /// Whether `key` names a registration that wants to be called for `interest`.
     pub(crate) fn wants(&self, key: Key, interest: Interest) -> bool {
         self.sources.get(key).is_some_and(|slot| slot.wanted.intersects(interest.facts()))

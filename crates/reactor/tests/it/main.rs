@@ -11,6 +11,7 @@ mod outcome;
 mod panic;
 mod priority;
 mod removal;
+mod spin;
 mod timer;
 mod turn;
 

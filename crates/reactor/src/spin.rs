@@ -1,0 +1,123 @@
+//! Spin: how long the loop looks for work before it sleeps.
+//!
+//! To be woken from a sleep costs tens of microseconds between two cores; work that comes sooner than that is cheaper to
+//! look for than to sleep for. Whether it comes so soon shows from how long the loop was idle the last times.
+//!
+//! Source: halt polling of KVM (Documentation/virt/kvm/halt-polling.rst), which grows and shrinks in the same way.
+
+use std::time::{Duration, Instant};
+
+/// How long a loop looks for work before it sleeps: [`Builder::spin`](crate::Builder::spin).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spin {
+    /// It sleeps at once.
+    #[default]
+    Off,
+    /// So long each time.
+    Fixed(Duration),
+    /// Up to so long, while it pays: the time doubles each time that the loop was idle for less than that, and halves down to
+    /// nothing each time it was idle for longer.
+    Adaptive(Duration),
+}
+
+/// What is left of a budget that is not worth its clock readings, as a part of the longest.
+const LEAST_PART: u32 = 16;
+
+/// The budget of the next spin, and what it is learned from.
+#[derive(Debug)]
+pub(crate) struct SpinPolicy {
+    longest: Duration,
+    budget: Duration,
+    adaptive: bool,
+    /// Since when the loop has had nothing to do.
+    idle_since: Option<Instant>,
+}
+
+impl SpinPolicy {
+    /// `None` where it is off.
+    pub(crate) fn new(spin: Spin) -> Option<Self> {
+        let (longest, adaptive) = match spin {
+            Spin::Fixed(time) => (time, false),
+            Spin::Adaptive(time) => (time, true),
+            Spin::Off => return None,
+        };
+        let budget = if adaptive { Duration::ZERO } else { longest };
+        (!longest.is_zero()).then_some(Self { longest, budget, adaptive, idle_since: None })
+    }
+
+    /// The loop has nothing to do from `now` on: until when it is to look for work.
+    pub(crate) fn begin(&mut self, now: Instant) -> Instant {
+        self.idle_since = Some(now);
+        now + self.budget
+    }
+
+    /// The loop has something to do again.
+    pub(crate) fn end(&mut self) {
+        if let Some(since) = self.idle_since.take() {
+            self.learn(since.elapsed());
+        }
+    }
+
+    fn learn(&mut self, idle: Duration) {
+        if !self.adaptive {
+            return;
+        }
+        let least = self.longest / LEAST_PART;
+        self.budget = if idle <= self.longest {
+            (self.budget * 2).clamp(least, self.longest)
+        } else if self.budget > least {
+            self.budget / 2
+        } else {
+            Duration::ZERO
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn us(microseconds: u64) -> Duration {
+        Duration::from_micros(microseconds)
+    }
+
+    /// How long the loop spins in each of `idles`, the last of which ends by work.
+    fn spun(policy: &mut SpinPolicy, idles: &[Duration]) -> Vec<Duration> {
+        let mut now = Instant::now();
+        let mut spun = Vec::new();
+        for idle in idles {
+            let end = policy.begin(now);
+            spun.push((end - now).min(*idle));
+            policy.learn(*idle);
+            now += *idle;
+        }
+        spun
+    }
+
+    #[test]
+    fn it_grows_while_work_comes_soon_and_is_given_up_when_it_does_not() {
+        let mut policy = SpinPolicy::new(Spin::Adaptive(us(160))).unwrap();
+        let soon = spun(&mut policy, &[us(160); 7]);
+        assert_eq!(soon, [0, 10, 20, 40, 80, 160, 160].map(us));
+        let late = spun(&mut policy, &[us(161); 7]);
+        assert_eq!(late, [160, 80, 40, 20, 10, 0, 0].map(us));
+    }
+
+    #[test]
+    fn an_idle_loop_spins_for_less_than_a_fiftieth_of_its_time() {
+        let mut policy = SpinPolicy::new(Spin::Adaptive(us(100))).unwrap();
+        spun(&mut policy, &[us(10); 100]); // after a busy time
+        let second: Duration = spun(&mut policy, &[Duration::from_millis(10); 100]).into_iter().sum();
+        assert!(second < us(200) && second >= us(100), "{second:?}");
+        let seldom: Duration = spun(&mut policy, &[[us(10), us(20_000)]; 50].concat()).into_iter().sum();
+        assert!(seldom < us(1_000_000 / 50), "{seldom:?} of a second with a request each 20 ms");
+    }
+
+    #[test]
+    fn a_fixed_bound_neither_grows_nor_shrinks_and_off_is_off() {
+        let mut policy = SpinPolicy::new(Spin::Fixed(us(30))).unwrap();
+        assert_eq!(spun(&mut policy, &[us(10), us(1000), us(1000)]), [10, 30, 30].map(us));
+        assert!(SpinPolicy::new(Spin::Off).is_none());
+        assert!(SpinPolicy::new(Spin::Adaptive(Duration::ZERO)).is_none());
+    }
+}

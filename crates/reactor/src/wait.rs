@@ -1,0 +1,111 @@
+//! The wait of a turn: for the kernel, for other threads and for the next timer, whichever comes first.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::reactor::Reactor;
+use crate::registry::Registry;
+
+/// So many looks at what other threads have sent come between two looks at what the kernel has, each of which is a
+/// system call.
+const LOOKS_A_CALL: u32 = 32;
+
+impl<S> Reactor<S> {
+    /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        // Events left over from a turn that a panic cut short come first.
+        if self.events.is_empty() {
+            let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
+            if self.registry.timers.is_empty() && self.registry.is_alone {
+                self.registry.poller.wait(&mut self.events, timeout)?;
+            } else {
+                self.wait_for_all(timeout)?;
+            }
+            self.registry.metrics.events += self.events.len() as u64;
+        }
+        self.registry.clock.forget();
+        Ok(())
+    }
+
+    /// The same where timers, other threads or both may end it too.
+    #[inline(never)]
+    fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        if timeout != Some(Duration::ZERO) {
+            if !self.spin_for_work(timeout)? {
+                let timeout = if self.registry.may_sleep() { timeout } else { Some(Duration::ZERO) };
+                let waited = self.wait_for_timers(timeout);
+                self.registry.wake_up();
+                waited?;
+            }
+            if let Some(spin) = &mut self.spin {
+                spin.end();
+            }
+            return Ok(());
+        }
+        self.wait_for_timers(timeout)
+    }
+
+    /// Looks for work for as long as it is worth it: whether there is some, so that the loop need not sleep.
+    ///
+    /// While it looks the loop counts as awake: nobody writes to its eventfd.
+    #[cold]
+    fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let Some(spin) = &mut self.spin else { return Ok(false) };
+        let Registry { timers, clock, poller, hub, announced, metrics, .. } = &mut self.registry;
+        if clock.manual().is_some() {
+            return Ok(false); // it stands still meanwhile
+        }
+        let mut now = Instant::now();
+        let budget_ends = spin.begin(now);
+        let last = [timeout.and_then(|timeout| now.checked_add(timeout)), timers.next_deadline()];
+        let end = last.into_iter().flatten().fold(budget_ends, Instant::min);
+        if end <= now || !announced.is_empty() || timers.has_due() {
+            return Ok(false);
+        }
+        metrics.spins += 1;
+        while now < end {
+            // First the kernel, once a turn at least: a stream of messages must not hide what it has.
+            poller.wait(&mut self.events, Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                return Ok(true);
+            }
+            for _ in 0..LOOKS_A_CALL {
+                if hub.as_ref().is_some_and(|hub| hub.is_posted()) {
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+            now = Instant::now();
+        }
+        metrics.spins_in_vain += 1;
+        Ok(false)
+    }
+
+    /// Waits until the next timer is due, but no longer than `timeout`.
+    fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.registry.heed_manual_wall();
+        let Registry { timers, clock, poller, .. } = &mut self.registry;
+        if timers.is_empty() {
+            return poller.wait(&mut self.events, timeout);
+        }
+        if timers.has_due() || timeout == Some(Duration::ZERO) {
+            return poller.wait(&mut self.events, Some(Duration::ZERO));
+        }
+        // Read anew: what the last turn took must not be slept on top.
+        let next = timers.next_deadline().map(|deadline| (deadline, deadline.saturating_duration_since(clock.read())));
+        let Some((deadline, left)) = next else { return poller.wait(&mut self.events, timeout) };
+        let wait = timeout.map_or(left, |timeout| timeout.min(left));
+        match clock.manual() {
+            None if wait == left => poller.wait_until(&mut self.events, deadline, left),
+            // Its time passes by jumps: straight to the deadline if no source has anything.
+            Some(manual) if clock.jumps() || left.is_zero() => {
+                poller.wait(&mut self.events, Some(Duration::ZERO))?;
+                if self.events.is_empty() {
+                    manual.advance(wait);
+                }
+                Ok(())
+            }
+            _ => poller.wait(&mut self.events, timeout),
+        }
+    }
+}

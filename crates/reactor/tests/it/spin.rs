@@ -1,0 +1,82 @@
+//! Spinning before sleeping. The bounds are longer than any test, so that nothing depends on the machine's speed.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use reactor::{Capacity, Interest, ManualClock, Next, Reactor, Spin, Then, notification_queue};
+
+use crate::{PATIENCE, Result, read_all};
+
+#[test]
+fn a_loop_that_spins_is_reached_without_a_system_call() -> Result {
+    const ROUNDS: usize = 100;
+    let (to_loop, at_loop) = notification_queue::<usize>(Capacity::Unbounded);
+    let begun = Barrier::new(2);
+    let mut reactor = Reactor::<Vec<usize>>::builder().spin(Spin::Fixed(PATIENCE)).build()?;
+    thread::scope(|scope| {
+        let (answer, answers) = std::sync::mpsc::channel();
+        let begun = &begun;
+        scope.spawn(move || {
+            begun.wait();
+            for round in 0..ROUNDS {
+                to_loop.try_send(round).unwrap();
+                assert_eq!(answers.recv(), Ok(round));
+            }
+        });
+        reactor.consume(at_loop, move |value, cx| {
+            cx.state.extend(value);
+            value.map_or(Ok(()), |value| answer.send(value)).map_err(std::io::Error::other)?;
+            Ok(Next::Keep)
+        })?;
+        begun.wait();
+        let mut values = Vec::new();
+        reactor.run(&mut values)?;
+        assert_eq!(values.len(), ROUNDS);
+        let metrics = reactor.metrics();
+        assert_eq!((metrics.signals, metrics.spins_in_vain), (0, 0), "{metrics:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_loop_that_spins_sees_its_sources_and_its_timers() -> Result {
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<Vec<&str>>::builder().spin(Spin::Fixed(PATIENCE)).build()?;
+    reactor.add(near, Interest::READABLE, |near, cx| {
+        cx.state.push("read");
+        read_all(near).map(|_| Next::Remove)
+    })?;
+    let began = std::time::Instant::now();
+    let mut log = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(move || far.write_all(b"x"));
+        reactor.run(&mut log)
+    })?;
+    reactor.after(Duration::from_millis(5), |cx| {
+        cx.state.push("timer");
+        Ok(Then::Done)
+    });
+    reactor.run(&mut log)?;
+    assert_eq!(log, ["read", "timer"]);
+    assert!(began.elapsed() < PATIENCE, "it does not spin past a deadline");
+    Ok(())
+}
+
+#[test]
+fn a_turn_s_own_timeout_bounds_its_spin_and_a_manual_clock_forbids_it() -> Result {
+    let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(PATIENCE)).build()?;
+    let began = std::time::Instant::now();
+    reactor.turn(&mut (), Some(Duration::from_millis(2)))?;
+    reactor.turn(&mut (), Some(Duration::ZERO))?;
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!((reactor.metrics().spins, reactor.metrics().spins_in_vain), (1, 1));
+
+    let mut manual = Reactor::<()>::builder().spin(Spin::Fixed(PATIENCE)).clock(ManualClock::jumping()).build()?;
+    manual.after(Duration::from_secs(3600), |_| Ok(Then::Done));
+    manual.run(&mut ())?;
+    assert_eq!(manual.metrics().spins, 0);
+    Ok(())
+}

@@ -35,14 +35,13 @@ int main(int argc, char **argv) {
     int put_off = !strcmp(op, "put-off"), fire = !strcmp(op, "fire");
     long n = put_off ? 100000 : 1000000, operations = n;
     struct ev_loop *loop = ev_loop_new(EVBACKEND_EPOLL);
-    ev_timer **timers = malloc(n * sizeof *timers);
+    ev_timer *timers = malloc(n * sizeof *timers);
     ev_now_update(loop);
     uint64_t began = now_ns();
     for (long i = 0; i < n; i++) {
         double delay = put_off ? 30. : (1 + random64() % (fire ? 100 : 60000)) / 1000.;
-        timers[i] = malloc(sizeof(ev_timer));
-        ev_timer_init(timers[i], count, delay, put_off ? 30. : 0.);
-        ev_timer_start(loop, timers[i]);
+        ev_timer_init(&timers[i], count, delay, put_off ? 30. : 0.);
+        ev_timer_start(loop, &timers[i]);
     }
     uint64_t armed = now_ns() - began;
     if (fire) {
@@ -53,12 +52,12 @@ int main(int argc, char **argv) {
         operations = PUT_OFF;
         began = now_ns();
         for (long turn = 0; turn < PUT_OFF / PUT_OFF_A_TURN; turn++) {
-            for (int i = 0; i < PUT_OFF_A_TURN; i++) ev_timer_again(loop, timers[random64() % n]);
+            for (int i = 0; i < PUT_OFF_A_TURN; i++) ev_timer_again(loop, &timers[random64() % n]);
             ev_run(loop, EVRUN_NOWAIT);
         }
     } else {
         began = now_ns();
-        for (long i = 0; i < n; i++) ev_timer_stop(loop, timers[i]);
+        for (long i = 0; i < n; i++) ev_timer_stop(loop, &timers[i]);
     }
     double took = now_ns() - began;
     printf("{\"ns_per_op\": %.1f, \"ns_arm\": %.1f}\n", took / operations, (double)armed / n);

@@ -47,7 +47,7 @@ impl ManualClock {
     }
 
     /// A clock that jumps to the next deadline whenever the loop would sleep until it: the program runs as fast as it
-    /// can, and every timer at its exact time.
+    /// can, and every timer at its exact time. While there is an idle callback the loop never sleeps, so it never jumps.
     pub fn jumping() -> Self {
         Self { jumps: true, ..Self::new() }
     }
@@ -79,10 +79,12 @@ impl ManualClock {
     /// [`Reactor::advance`](crate::Reactor::advance) runs them each at its own time.
     ///
     /// # Panics
-    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold, some hundred years.
+    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers know the 584 years after the reactor was
+    /// built, and never run after that.
     pub fn advance(&self, time: Duration) {
-        self.time.now.set(self.time.now.get() + time);
-        self.time.wall.set(self.time.wall.get() + time);
+        let (now, wall) = (self.time.now.get() + time, self.time.wall.get() + time);
+        self.time.now.set(now);
+        self.time.wall.set(wall);
     }
 }
 

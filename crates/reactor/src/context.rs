@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::Key;
+use crate::timer::TimerKey;
 
 /// What a callback may touch while it runs: the state, the registry, and the reason it is called.
 ///
@@ -31,6 +32,11 @@ impl<'a, S> Context<'a, S> {
     #[inline]
     pub const fn key(&self) -> Key {
         self.key
+    }
+
+    /// The timer whose callback is running, `None` in any other callback.
+    pub const fn timer(&self) -> Option<TimerKey> {
+        self.registry.running_timer()
     }
 
     /// The facts known of the source when this call began, wanted and unwanted ones; none in any other callback.

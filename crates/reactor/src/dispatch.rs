@@ -218,6 +218,9 @@ impl<S> Registry<S> {
         if key == Key::NULL {
             return; // what ended the wait, an alarm or a signal: its work is done
         }
+        if key == Key::WALL_CLOCK {
+            return self.rearm_wall_timers();
+        }
         self.metrics.stale_events += 1;
         tracing::trace!(%key, "an event for a registration that has ended");
     }

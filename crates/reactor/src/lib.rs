@@ -90,7 +90,7 @@ pub use crate::handler::{Closed, Handler, Next};
 pub use crate::hooks::HookKey;
 pub use crate::io::Io;
 pub use crate::kind::Kind;
-pub use crate::metrics::{Metrics, Registration};
+pub use crate::metrics::{Metrics, Registration, Timer};
 pub use crate::notify::eventfd::EventFd;
 pub use crate::notify::queue::{Capacity, Receiver, Sender, notification_queue};
 pub use crate::notify::remote::{CallError, KeepAlive, LoopGone, Remote, Waker};

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::Location;
+use std::time::Duration;
 
 use crate::kind::Kind;
 use crate::readiness::{Interest, Readiness};
 use crate::ready::Priority;
 use crate::slots::Key;
+use crate::timer::TimerKey;
 
 /// Counters since the reactor was built. Each wraps around, after centuries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub struct Metrics {
     pub spins_in_vain: u64,
     /// Readings of the clock.
     pub clock_reads: u64,
-    /// Handlers and hooks that were removed since they returned an error.
+    /// Handlers, hooks and timers that were removed since they returned an error.
     pub failures: u64,
     /// Callbacks that panicked, and that the loop survived.
     pub panics: u64,
@@ -92,4 +94,18 @@ impl fmt::Display for Registration<'_> {
         }
         Ok(())
     }
+}
+
+/// One line of the list of timers: [`Registry::timers`](crate::Registry::timers).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Timer {
+    /// Its key.
+    pub key: TimerKey,
+    /// How long until it is due; `None` if never, or while its callback runs.
+    pub remaining: Option<Duration>,
+    /// Whether it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    pub keeps_alive: bool,
+    /// Where it was armed.
+    pub origin: &'static Location<'static>,
 }

@@ -33,7 +33,7 @@ pub(crate) struct Poller {
 }
 
 /// A timerfd, for waits that are to end to the nanosecond (docs/decisions/0005). It is never read: edge-triggered, it
-/// reports anew each time it is set.
+/// reports anew each time it expires.
 #[derive(Debug)]
 struct Alarm {
     timer: OwnedFd,
@@ -69,6 +69,17 @@ impl Poller {
     /// Watches what other threads end the wait by. Like the alarm it is never read, and belongs to no registration.
     pub(crate) fn add_signal(&self, signal: &impl AsRawFd) -> Result<(), Error> {
         self.add(signal.as_raw_fd(), Key::NULL, Interest::READABLE).map(drop)
+    }
+
+    /// Watches what tells that the wall clock has been set; its events have the key [`Key::WALL_CLOCK`]. Not read either:
+    /// each time the clock is set is an event.
+    pub(crate) fn add_wall_clock(&self, timer: &impl AsRawFd) -> Result<(), Error> {
+        self.add(timer.as_raw_fd(), Key::WALL_CLOCK, Interest::READABLE).map(drop)
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn has_alarm(&self) -> bool {
+        self.alarm.is_some()
     }
 
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
@@ -134,11 +145,11 @@ impl Alarm {
         if self.set_for == Some(deadline) {
             return Ok(());
         }
-        self.set_for = Some(deadline);
         let once = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(left) };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)
-            .map(drop)
-            .map_err(|errno| Error::Loop { call: "timerfd_settime", source: errno.into() })
+            .map_err(|errno| Error::Loop { call: "timerfd_settime", source: errno.into() })?;
+        self.set_for = Some(deadline);
+        Ok(())
     }
 }
 
@@ -162,6 +173,16 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self { list: Vec::with_capacity(capacity), next: 0 }
+    }
+
+    /// As if the kernel had brought `events`.
+    #[cfg(test)]
+    pub(crate) fn of(events: &[(Key, Readiness)]) -> Self {
+        let event = |(key, facts): &(Key, Readiness)| epoll::Event {
+            flags: facts.to_kernel(),
+            data: epoll::EventData::new_u64(key.to_token()),
+        };
+        Self { list: events.iter().map(event).collect(), next: 0 }
     }
 
     #[inline]

@@ -45,7 +45,8 @@ impl<S> Reactor<S> {
 
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for.
     ///
-    /// Left to wait for are registrations that are not in the background, timers, deferred callbacks and idle callbacks.
+    /// Left to wait for are registrations and timers that are not in the background, deferred callbacks, idle callbacks, what
+    /// other threads have sent, and their [`KeepAlive`](crate::KeepAlive)s.
     /// It can be run again. It cannot be run from within a callback, which has no `Reactor` in its hands.
     ///
     /// # Errors
@@ -68,7 +69,7 @@ impl<S> Reactor<S> {
     /// It does not wait at all while something is ready, deferred or idle, or after a [`Registry::stop`]: who calls this
     /// in a loop of their own asks [`Registry::is_stopping`]. It may run
     /// nothing before the timeout has passed: when a signal interrupts the wait, or an event is not wanted.
-    /// `timeout` is rounded up to whole milliseconds; beyond 24.8 days it is 24.8 days.
+    /// `timeout` is rounded up to whole milliseconds, but for [`Builder::high_resolution`]; beyond 24.8 days it is 24.8 days.
     ///
     /// # Errors
     /// [`Error::Loop`], as [`run`](Self::run).
@@ -86,13 +87,13 @@ impl<S> Reactor<S> {
 
     /// Lets `time` pass on the [`ManualClock`] of this reactor, from deadline to deadline, and takes turns that do not
     /// wait: every timer that becomes due runs at its own time, in order, and sees that time. Gives the number of
-    /// callbacks that ran. A timer that runs again after no time never lets any pass.
+    /// callbacks that ran. A timer that runs again after no time never lets any pass. [`Registry::stop`] does not end it.
     ///
     /// # Errors
     /// [`Error::NoManualClock`] if the reactor was built without one; [`Error::Loop`], as [`run`](Self::run).
     ///
     /// # Panics
-    /// As callbacks do, under [`PanicPolicy::Propagate`].
+    /// As callbacks do, under [`PanicPolicy::Propagate`]; as [`ManualClock::advance`], if the sum is too much.
     pub fn advance(&mut self, state: &mut S, time: Duration) -> Result<usize, Error> {
         let clock = self.registry.clock.manual().cloned().ok_or(Error::NoManualClock)?;
         let end = clock.now() + time;
@@ -121,8 +122,10 @@ impl<S> Reactor<S> {
         let began = self.registry.supervision.times_turns().then(|| self.registry.now());
 
         let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
-        ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
-        ran += self.deliver_messages(state); // each queue up to its limit; the rest next turn
+        if !self.registry.only_sources {
+            ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
+            ran += self.deliver_messages(state); // each queue up to its limit; the rest next turn
+        }
         ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
         if ran == 0 {
             ran = self.run_hooks(Place::Idle, state);
@@ -156,9 +159,6 @@ impl<S> Reactor<S> {
 
     /// Hands over what other threads have sent; gives how many queues had something.
     fn deliver_messages(&mut self, state: &mut S) -> usize {
-        if self.registry.is_alone {
-            return 0;
-        }
         let before = self.registry.metrics.calls;
         self.registry.deliver_messages(&mut self.running, state);
         (self.registry.metrics.calls - before) as usize
@@ -296,7 +296,7 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Lets waits for a timer end to the nanosecond, where they are rounded up to whole milliseconds otherwise.
+    /// Lets waits end to the nanosecond, where they are rounded up to whole milliseconds otherwise.
     ///
     /// Costs an fd, and a `timerfd_settime` beside the wait in each turn that sleeps until another deadline than the last
     /// one. Each deadline wakes the loop on its own; see [`Registry::set_timer_slack`].
@@ -332,7 +332,7 @@ impl<S> Builder<S> {
     /// Builds the reactor.
     ///
     /// # Errors
-    /// As [`Reactor::new`].
+    /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let mut poller = Poller::new()?;
         if self.high_resolution {
@@ -341,7 +341,7 @@ impl<S> Builder<S> {
         let supervision = Supervision::new(self.on_panic, self.slow_after);
         let mut registry = Registry::new(poller, Clock::new(self.clock), supervision, self.registrations_max);
         let spin = SpinPolicy::new(self.spin);
-        registry.is_alone = spin.is_none();
+        registry.only_sources = spin.is_none() && !self.high_resolution;
         Ok(Reactor {
             registry,
             events: Events::with_capacity(self.events_per_turn_max),
@@ -349,5 +349,18 @@ impl<S> Builder<S> {
             spin,
             calls_per_turn_max: self.calls_per_turn_max,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_asks_for_high_resolution_gets_it() {
+        let asked = Reactor::<()>::builder().high_resolution().build().unwrap();
+        assert!(asked.registry.poller.has_alarm() && !asked.registry.only_sources);
+        let plain = Reactor::<()>::new().unwrap();
+        assert!(!plain.registry.poller.has_alarm() && plain.registry.only_sources);
     }
 }

@@ -74,6 +74,11 @@ impl Readiness {
         Self(flags.bits() as u16)
     }
 
+    #[cfg(test)]
+    pub(crate) const fn to_kernel(self) -> EventFlags {
+        EventFlags::from_bits_retain(self.0 as u32)
+    }
+
     /// There is something to read, or to accept, or an end of stream to find.
     #[inline]
     pub const fn is_readable(self) -> bool {

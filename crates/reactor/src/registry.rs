@@ -41,9 +41,9 @@ pub struct Registry<S> {
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(crate) hooks: Hooks<S>,
     pub(crate) timers: Timers<S>,
-    /// Whether only the kernel and timers end a wait: no other thread can reach this loop, and it does not spin. Said
-    /// apart, since every turn asks.
-    pub(crate) is_alone: bool,
+    /// Whether nothing but sources has been used so far: no timer, no other thread, and no policy of the wait. Said apart,
+    /// since every turn asks.
+    pub(crate) only_sources: bool,
     /// Where other threads meet this loop, once somebody may.
     pub(crate) hub: Option<Arc<LoopHub>>,
     /// The queues that have something, on their way from the hub to their handlers.
@@ -74,7 +74,7 @@ impl<S> Registry<S> {
             ready: ReadyQueue::default(),
             deferred: VecDeque::new(),
             hooks: Hooks::new(),
-            is_alone: true,
+            only_sources: true,
             hub: None,
             announced: VecDeque::new(),
             queue_limits: HashMap::new(),

@@ -26,6 +26,9 @@ impl Key {
     /// belong to a source.
     pub const NULL: Self = Self(u64::MAX);
 
+    /// What the events of the wall clock have for a key. No registration has it: generations begin at 1.
+    pub(crate) const WALL_CLOCK: Self = Self(0);
+
     const fn new(index: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | index as u64)
     }

@@ -16,7 +16,7 @@ impl<S> Reactor<S> {
         // Events left over from a turn that a panic cut short come first.
         if self.events.is_empty() {
             let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
-            if self.registry.timers.is_empty() && self.registry.is_alone {
+            if self.registry.only_sources {
                 self.registry.poller.wait(&mut self.events, timeout)?;
             } else {
                 self.wait_for_all(timeout)?;
@@ -85,23 +85,22 @@ impl<S> Reactor<S> {
     fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.registry.heed_manual_wall();
         let Registry { timers, clock, poller, .. } = &mut self.registry;
-        if timers.is_empty() {
-            return poller.wait(&mut self.events, timeout);
-        }
-        if timers.has_due() || timeout == Some(Duration::ZERO) {
+        if timeout == Some(Duration::ZERO) || timers.has_due() {
             return poller.wait(&mut self.events, Some(Duration::ZERO));
         }
         // Read anew: what the last turn took must not be slept on top.
-        let next = timers.next_deadline().map(|deadline| (deadline, deadline.saturating_duration_since(clock.read())));
-        let Some((deadline, left)) = next else { return poller.wait(&mut self.events, timeout) };
-        let wait = timeout.map_or(left, |timeout| timeout.min(left));
-        match clock.manual() {
-            None if wait == left => poller.wait_until(&mut self.events, deadline, left),
+        let now = clock.read();
+        let due = timers.next_deadline();
+        let times_out = timeout.and_then(|timeout| now.checked_add(timeout));
+        let Some(end) = due.into_iter().chain(times_out).min() else { return poller.wait(&mut self.events, None) };
+        let left = end.saturating_duration_since(now);
+        match (clock.manual(), due) {
+            (None, _) => poller.wait_until(&mut self.events, end, left),
             // Its time passes by jumps: straight to the deadline if no source has anything.
-            Some(manual) if clock.jumps() || left.is_zero() => {
+            (Some(manual), Some(due)) if clock.jumps() || due <= now => {
                 poller.wait(&mut self.events, Some(Duration::ZERO))?;
                 if self.events.is_empty() {
-                    manual.advance(wait);
+                    manual.advance(left);
                 }
                 Ok(())
             }

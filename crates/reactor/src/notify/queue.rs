@@ -316,7 +316,7 @@ impl<S> Registry<S> {
         self.poller.add_signal(&event)?;
         let hub = Arc::new(LoopHub::new(event));
         self.hub = Some(Arc::clone(&hub));
-        self.is_alone = false;
+        self.only_sources = false;
         Ok(hub)
     }
 }

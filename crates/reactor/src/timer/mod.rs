@@ -8,7 +8,8 @@ mod run;
 mod wall;
 mod wheel;
 
-use std::io;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::panic::Location;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,12 +19,21 @@ use crate::clock::nanos;
 use crate::context::Context;
 use crate::error::Error;
 use crate::handler::Next;
+use crate::metrics::Timer;
+use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
 
 /// The name of a timer, checked at each use like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey(Key);
+
+/// As it is shown in [`Error::StaleKey`].
+impl From<TimerKey> for Key {
+    fn from(timer: TimerKey) -> Self {
+        timer.0
+    }
+}
 
 /// What becomes of a timer after its callback has run. It overrules a [`Registry::reset`] by the callback itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +48,7 @@ pub enum Then {
     AtWall(SystemTime),
 }
 
-/// What a periodic timer does about ticks that it missed, since the loop was busy or the machine asleep.
+/// What a periodic timer does about ticks that it missed, since the loop was busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missed {
     /// They are left out: the next tick is the next multiple of the period after the beginning.
@@ -78,14 +88,34 @@ struct Callback<S> {
     /// `None` while it runs.
     run: Option<Box<TimerFn<S>>>,
     origin: &'static Location<'static>,
-    /// How late it may be.
-    slack_ms: u32,
     background: bool,
 }
 
 impl<S> Blank for Payload<S> {
     fn blank() -> Self {
         Self::TimeoutOf(Key::NULL)
+    }
+}
+
+/// How late a timer may be.
+#[derive(Clone, Copy, Debug)]
+struct Slack {
+    most: u64,
+    /// What the timer was armed for.
+    deadline: u64,
+}
+
+impl Slack {
+    /// The time from the deadline to as much later as is allowed that has the most trailing zeros.
+    fn agree(self) -> u64 {
+        let latest = self.deadline.saturating_add(self.most);
+        match self.deadline.checked_sub(1) {
+            Some(before) if latest < NEVER && self.most > 0 => {
+                let digits = (before ^ latest).ilog2();
+                latest >> digits << digits
+            }
+            _ => self.deadline,
+        }
     }
 }
 
@@ -97,15 +127,22 @@ pub(crate) struct Timers<S> {
     wall: WallTimers,
     /// How many callbacks there are that keep `run` alive.
     foreground: usize,
-    /// How many have been given slack: while there is none, nobody has to look for it.
-    slack_given: usize,
+    /// The timers that may be late: few, so that the others need not know of it.
+    slack: HashMap<TimerKey, Slack>,
     /// The timer whose callback is running.
     running: Option<TimerKey>,
 }
 
 impl<S> Timers<S> {
     pub(crate) fn new(epoch: Instant) -> Self {
-        Self { wheel: Wheel::new(), epoch, wall: WallTimers::default(), foreground: 0, slack_given: 0, running: None }
+        Self {
+            wheel: Wheel::new(),
+            epoch,
+            wall: WallTimers::default(),
+            foreground: 0,
+            slack: HashMap::new(),
+            running: None,
+        }
     }
 
     #[inline]
@@ -138,23 +175,17 @@ impl<S> Timers<S> {
     /// Gives a timer a new deadline on the monotonic clock: whether it is there.
     #[inline]
     fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
-        let deadline = if self.slack_given > 0 { self.with_slack(timer, deadline) } else { deadline };
+        let deadline = if self.slack.is_empty() { deadline } else { self.with_slack(timer, deadline) };
         self.wall.forget(TimerKey(timer));
         self.wheel.rearm(timer, deadline, now_ns)
     }
 
-    /// The time from `deadline` to as much later as the slack of the timer allows that has the most trailing zeros.
+    /// The deadline of a timer that was armed for `deadline`, as its slack makes it.
     #[cold]
     fn with_slack(&mut self, timer: Key, deadline: u64) -> u64 {
-        let slack_ms = self.callback(TimerKey(timer)).map_or(0, |callback| callback.slack_ms);
-        let latest = deadline.saturating_add(u64::from(slack_ms) * 1_000_000);
-        if latest == NEVER || deadline == 0 {
-            return deadline;
-        }
-        match ((deadline - 1) ^ latest).checked_ilog2() {
-            Some(digits) => latest >> digits << digits,
-            None => deadline,
-        }
+        let Some(slack) = self.slack.get_mut(&TimerKey(timer)) else { return deadline };
+        slack.deadline = deadline;
+        slack.agree()
     }
 
     fn callback(&mut self, timer: TimerKey) -> Result<&mut Callback<S>, Error> {
@@ -184,10 +215,12 @@ impl<S> Registry<S> {
     /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
     ///
     /// Never early. Late by what the callbacks before it take and by what the wait is rounded up, to whole milliseconds
-    /// unless [`Builder::high_resolution`](crate::Builder::high_resolution) was asked for.
-    /// [`Duration::ZERO`] is next turn, [`Duration::MAX`] never. Timers run after the sources of their turn, by deadline,
-    /// ties in the order of arming, at most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An
-    /// error, or under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
+    /// unless [`Builder::high_resolution`](crate::Builder::high_resolution) was asked for. The clock is the monotonic one,
+    /// which stands still while the machine is suspended; [`at_wall`](Self::at_wall) has the other.
+    /// [`Duration::ZERO`] is as soon as timers run: later this turn, or next turn if a timer armed it.
+    /// [`Duration::MAX`] is never. Timers run after the sources of their turn, by deadline, ties in the order of arming, at
+    /// most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An error, `WouldBlock` included, or
+    /// under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
     ///
     /// O(1), no system call, one allocation if the closure captures anything.
     #[track_caller]
@@ -212,7 +245,9 @@ impl<S> Registry<S> {
     /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
     ///
     /// The ticks are multiples of the period, however long callbacks take; `missed` says what happens to those that the
-    /// loop was too busy for. A period of zero is every turn. Otherwise like [`after`](Self::after).
+    /// loop was too busy for. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and those after it
+    /// are where they were. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise like
+    /// [`after`](Self::after).
     #[track_caller]
     pub fn every<F>(&mut self, period: Duration, missed: Missed, mut callback: F) -> TimerKey
     where
@@ -221,8 +256,11 @@ impl<S> Registry<S> {
         let mut tick = self.now().checked_add(period);
         let first = tick.map_or(NEVER, |tick| self.clock.nanos_at(tick));
         let periodic = move |cx: &mut Context<'_, S>| {
-            if callback(cx)? == Next::Remove {
-                return Ok(Then::Done);
+            match callback(cx) {
+                Ok(Next::Keep) => {}
+                Ok(Next::Remove) => return Ok(Then::Done),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {} // next time perhaps
+                Err(error) => return Err(error),
             }
             tick = tick.and_then(|last| missed.next(last, period, cx.now()));
             Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
@@ -238,7 +276,8 @@ impl<S> Registry<S> {
         origin: &'static Location<'static>,
     ) -> TimerKey {
         self.timers.foreground += 1;
-        let callback = Callback { run: Some(callback), origin, slack_ms: 0, background: false };
+        self.only_sources = false;
+        let callback = Callback { run: Some(callback), origin, background: false };
         TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(callback)))
     }
 
@@ -259,8 +298,7 @@ impl<S> Registry<S> {
     /// Lets a timer be up to `slack` late, so that it runs with others when the loop is awake anyway: the deadlines of
     /// timers with slack are moved later, to times that many of them can agree on. [`Duration::ZERO`] in the beginning.
     ///
-    /// In whole milliseconds, rounded down, up to 49 days. Moves the present deadline, and each one that it is given from
-    /// then on. O(1).
+    /// Holds for the present deadline and for each one that the timer is given from then on. O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
@@ -268,15 +306,15 @@ impl<S> Registry<S> {
     /// # Source
     /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing zeros.
     pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
-        let callback = self.timers.callback(timer)?;
-        let slack_ms = u32::try_from(slack.as_millis()).unwrap_or(u32::MAX);
-        let before = std::mem::replace(&mut callback.slack_ms, slack_ms);
-        self.timers.slack_given += usize::from(slack_ms > 0);
-        self.timers.slack_given -= usize::from(before > 0);
-        let deadline = self.timers.wheel.deadline(timer.0).unwrap_or(NEVER);
-        if deadline != NEVER {
-            let deadline = self.timers.with_slack(timer.0, deadline);
-            self.timers.wheel.rearm(timer.0, deadline, self.clock.now_ns());
+        let armed_for = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        let before = self.timers.slack.remove(&timer);
+        let slack = Slack { most: nanos(slack), deadline: before.map_or(armed_for, |slack| slack.deadline) };
+        if slack.most > 0 {
+            self.timers.slack.insert(timer, slack);
+        }
+        // One that rests, since its callback is running, is armed when that returns.
+        if armed_for != NEVER && slack.agree() != armed_for {
+            self.timers.wheel.rearm(timer.0, slack.agree(), self.clock.now_ns());
         }
         Ok(())
     }
@@ -310,11 +348,27 @@ impl<S> Registry<S> {
         let payload = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
         if let Payload::Callback(callback) = &payload {
             self.timers.foreground -= usize::from(!callback.background);
-            self.timers.slack_given -= usize::from(callback.slack_ms > 0);
         }
         self.timers.wall.forget(timer);
+        if !self.timers.slack.is_empty() {
+            self.timers.slack.remove(&timer);
+        }
         drop(payload);
         Ok(())
+    }
+
+    /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
+    pub fn timers(&self) -> impl Iterator<Item = Timer> {
+        let now_ns = self.clock.now_ns();
+        self.timers.wheel.iter().filter_map(move |(key, deadline, payload)| match payload {
+            Payload::Callback(Callback { origin, background, .. }) => Some(Timer {
+                key: TimerKey(key),
+                remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
+                keeps_alive: !background,
+                origin,
+            }),
+            Payload::TimeoutOf(_) => None,
+        })
     }
 
     /// How long until a timer is due, from this turn's time; `None` if never, or while its callback runs.
@@ -338,8 +392,10 @@ impl<S> Registry<S> {
     #[inline]
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
+        slot.ready = slot.ready.without(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
         match timeout {
             Some(timeout) => {
+                self.only_sources = false;
                 slot.timeout = self.timers.set_timeout(key, slot.timeout, self.clock.now_ns(), timeout);
             }
             None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),

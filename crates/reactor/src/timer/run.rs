@@ -27,11 +27,9 @@ impl<S> Registry<S> {
     #[inline(never)]
     pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         self.timers.wheel.expire(self.clock.now_ns());
-        let mut ran = 0;
-        while ran < TIMERS_PER_TURN_MAX
-            && let Some((key, payload)) = self.timers.wheel.pop_due()
-        {
-            ran += 1;
+        let ran_before = self.metrics.timers + self.metrics.calls;
+        for _ in 0..TIMERS_PER_TURN_MAX {
+            let Some((key, payload)) = self.timers.wheel.pop_due() else { break };
             match payload {
                 Payload::Callback(callback) => {
                     let label = Label { name: "timer", origin: Some(callback.origin) };
@@ -45,7 +43,11 @@ impl<S> Registry<S> {
                 }
             }
         }
-        ran
+        (self.metrics.timers + self.metrics.calls - ran_before) as usize
+    }
+
+    pub(crate) const fn running_timer(&self) -> Option<TimerKey> {
+        self.timers.running
     }
 
     fn run_timer(&mut self, timer: TimerKey, mut callback: Box<TimerFn<S>>, label: Label<'static>, state: &mut S) {
@@ -65,7 +67,6 @@ impl<S> Registry<S> {
         self.timers.running = None;
         let then = result.unwrap_or_else(|error| match error.kind() {
             ErrorKind::Interrupted => Then::After(Duration::ZERO),
-            ErrorKind::WouldBlock => Then::Done,
             _ => {
                 self.metrics.failures += 1;
                 tracing::warn!(callback = %label, %error, "timer failed and ends");

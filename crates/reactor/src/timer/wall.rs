@@ -2,13 +2,13 @@
 //!
 //! Such a timer is armed in the wheel like any other, for the time that the wall clock is expected to show its own at. When
 //! the clock is set, the expectation is wrong, and all of them are armed anew. A timerfd tells of it, which is armed for
-//! the end of time with `TFD_TIMER_CANCEL_ON_SET` and never expires. Adjustments in small steps, by NTP, need nothing: the
+//! the end of time with `TFD_TIMER_CANCEL_ON_SET`, never expires and is never read. Adjustments in small steps, by NTP, need nothing: the
 //! monotonic clock follows them.
 //!
 //! Source: timerfd_create(2); systemd notices a changed clock in the same way.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::Location;
 use std::time::SystemTime;
@@ -22,23 +22,36 @@ use super::{Then, TimerKey};
 use crate::clock::nanos;
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::Next;
-use crate::io::Io;
-use crate::readiness::Interest;
 use crate::registry::Registry;
-use crate::slots::Key;
 
 /// The timers that wait for a time of the wall clock.
 #[derive(Debug, Default)]
 pub(super) struct WallTimers {
-    times: HashMap<TimerKey, SystemTime>,
-    /// The source that tells that the clock has been set.
-    watch: Option<Key>,
+    times: HashMap<TimerKey, WallTime>,
+    /// How many times have been asked for.
+    asked: u64,
+    /// What the wall clock showed at which time of the wheel. Measured once and each time the clock is set, so that timers
+    /// for the same time are due at the same time.
+    anchor: Option<(SystemTime, u64)>,
+    /// What tells that the clock has been set.
+    watch: Option<OwnedFd>,
     /// How often a manual clock had been set when all of them were armed.
     manual_sets: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct WallTime {
+    time: SystemTime,
+    /// Ties of the time go by it.
+    asked: u64,
+}
+
 impl WallTimers {
+    fn note(&mut self, timer: TimerKey, time: SystemTime) {
+        self.asked += 1;
+        self.times.insert(timer, WallTime { time, asked: self.asked });
+    }
+
     #[inline]
     pub(super) fn contains(&self, timer: TimerKey) -> bool {
         !self.times.is_empty() && self.times.contains_key(&timer)
@@ -60,12 +73,10 @@ impl<S> Registry<S> {
     /// some hour, return [`Then::AtWall`] with the next one, which only you know: time zones and their summers are your
     /// business. [`reset`](Self::reset) makes it a timer by the monotonic clock.
     ///
-    /// The first one costs a timerfd, which is registered in the background as "wall clock"; each O(1), and O(n) when the
-    /// clock is set.
+    /// The first one costs a timerfd and an `epoll_ctl`; each O(1) after that, and O(n log n) when the clock is set.
     ///
     /// # Errors
-    /// [`Error::Loop`] if there is no timerfd to be had: `EMFILE`, `ENFILE`, `ENOMEM`. [`Error::Full`], [`Error::Os`] if it
-    /// cannot be registered.
+    /// [`Error::Loop`] if there is no timerfd to be had: `EMFILE`, `ENFILE`, `ENOMEM`. [`Error::Os`] if it cannot be watched.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -99,9 +110,9 @@ impl<S> Registry<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
         self.watch_wall_clock()?;
-        let (deadline, now_ns) = self.expect_wall(time);
-        let timer = self.add_timer(deadline, now_ns, Box::new(callback), Location::caller());
-        self.timers.wall.times.insert(timer, time);
+        let deadline = self.expect_wall(time);
+        let timer = self.add_timer(deadline, self.clock.now_ns(), Box::new(callback), Location::caller());
+        self.timers.wall.note(timer, time);
         Ok(timer)
     }
 
@@ -115,9 +126,9 @@ impl<S> Registry<S> {
         if let Err(error) = self.watch_wall_clock() {
             tracing::warn!(%error, "a timer would not notice that the clock is set");
         }
-        let (deadline, now_ns) = self.expect_wall(time);
-        if self.timers.rearm(timer.0, deadline, now_ns) {
-            self.timers.wall.times.insert(timer, time);
+        let deadline = self.expect_wall(time);
+        if self.timers.rearm(timer.0, deadline, self.clock.now_ns()) {
+            self.timers.wall.note(timer, time);
         }
     }
 
@@ -125,10 +136,13 @@ impl<S> Registry<S> {
     #[cold]
     pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
         match self.timers.wall.times.remove(&timer) {
-            Some(time) if self.clock.wall() < time => self.arm_at_wall(timer, time),
-            _ => return false,
+            Some(WallTime { time, .. }) if self.clock.wall() < time => {
+                self.timers.wall.anchor = None; // set in this very turn, or drifted
+                self.arm_at_wall(timer, time);
+                true
+            }
+            _ => false,
         }
-        true
     }
 
     /// Arms all of them anew if a manual clock has been set.
@@ -142,24 +156,33 @@ impl<S> Registry<S> {
         }
     }
 
-    /// The monotonic time at which the wall clock will show `time`, and the present one.
-    fn expect_wall(&self, time: SystemTime) -> (u64, u64) {
-        let ahead = time.duration_since(self.clock.wall()).unwrap_or_default();
-        // Read after the wall clock: what passes between the two makes it late, not early.
-        let now_ns = self.clock.nanos_at(self.clock.read());
-        (now_ns.saturating_add(nanos(ahead)), self.clock.now_ns())
-    }
-
+    /// Arms all of them anew, in the order in which they were armed.
     #[cold]
-    fn rearm_wall_timers(&mut self) {
-        let times: Vec<_> = self.timers.wall.times.iter().map(|(timer, time)| (*timer, *time)).collect();
+    pub(crate) fn rearm_wall_timers(&mut self) {
+        self.timers.wall.anchor = None;
+        let mut times: Vec<_> = self.timers.wall.times.iter().map(|(timer, time)| (*timer, *time)).collect();
+        times.sort_unstable_by_key(|(_, time)| time.asked);
         tracing::debug!(timers = times.len(), "the wall clock has been set");
-        times.into_iter().for_each(|(timer, time)| self.arm_at_wall(timer, time));
+        times.into_iter().for_each(|(timer, WallTime { time, .. })| self.arm_at_wall(timer, time));
     }
 
-    /// Registers what tells that the clock has been set, unless that is done or somebody drives the clock.
+    /// The time of the wheel at which the wall clock will show `time`.
+    fn expect_wall(&mut self, time: SystemTime) -> u64 {
+        let clock = &self.clock;
+        let (wall, at_ns) = *self.timers.wall.anchor.get_or_insert_with(|| {
+            let wall = clock.wall();
+            // Read after the wall clock: what passes between the two makes timers late, not early.
+            (wall, clock.nanos_at(clock.read()))
+        });
+        match time.duration_since(wall) {
+            Ok(ahead) => at_ns.saturating_add(nanos(ahead)),
+            Err(past) => at_ns.saturating_sub(nanos(past.duration())),
+        }
+    }
+
+    /// Has the kernel tell when the clock is set, unless it does or somebody drives the clock.
     fn watch_wall_clock(&mut self) -> Result<(), Error> {
-        if self.clock.manual().is_some() || self.timers.wall.watch.is_some_and(|watch| self.contains(watch)) {
+        if self.clock.manual().is_some() || self.timers.wall.watch.is_some() {
             return Ok(());
         }
         let failed = |call| move |errno: Errno| Error::Loop { call, source: errno.into() };
@@ -169,25 +192,70 @@ impl<S> Registry<S> {
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
         timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &once)
             .map_err(failed("timerfd_settime"))?;
-        let watch = self.add(timer, Interest::READABLE, |timer, cx| {
-            cx.registry.hear_of_wall_clock(timer)?;
-            Ok(Next::Keep)
-        })?;
-        self.set_name(watch, "wall clock")?;
-        self.set_background(watch)?;
-        self.timers.wall.watch = Some(watch);
+        self.poller.add_wall_clock(&timer)?;
+        self.timers.wall.watch = Some(timer);
         Ok(())
     }
+}
 
-    /// A read of the timerfd fails once with `ECANCELED` after the clock was set.
-    fn hear_of_wall_clock(&mut self, timer: &mut Io<OwnedFd>) -> io::Result<()> {
-        let read = timer.try_io(Interest::READABLE, |timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
-        match read {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-            Err(error) if Errno::from_io_error(&error) != Some(Errno::CANCELED) => return Err(error),
-            _ => {}
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::poller::Events;
+    use crate::reactor::Reactor;
+    use crate::readiness::Readiness;
+    use crate::slots::Key;
+
+    #[test]
+    fn the_kernel_is_asked_to_tell_when_the_clock_is_set_and_all_are_armed_anew_then() {
+        let mut reactor = Reactor::<()>::new().unwrap();
+        let hour = Duration::from_secs(3600);
+        let timers = [2, 1].map(|hours| {
+            let time = reactor.wall_now() + hour * hours;
+            reactor.at_wall(time, |_| Ok(Then::Done)).unwrap()
+        });
+        let watch = reactor.timers.wall.watch.as_ref().unwrap().as_raw_fd();
+        // proc(5): clockid 0 is CLOCK_REALTIME, settime flags TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
+        let armed = std::fs::read_to_string(format!("/proc/self/fdinfo/{watch}")).unwrap();
+        assert!(armed.contains("clockid: 0\n") && armed.contains("settime flags: 03\n"), "{armed}");
+
+        // As if the clock had been half an hour slow and were set right when the event comes.
+        let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
+        reactor.timers.wall.anchor = Some((wall - hour / 2, at_ns));
+        for timer in timers {
+            let time = reactor.timers.wall.times[&timer].time;
+            reactor.arm_at_wall(timer, time);
         }
-        self.rearm_wall_timers();
-        Ok(())
+        let about = |reactor: &Reactor<()>, minutes: [f64; 2]| {
+            let is = timers.map(|timer| reactor.remaining(timer).unwrap().unwrap().as_secs_f64() / 60.);
+            assert!(is.iter().zip(minutes).all(|(is, should)| (is - should).abs() < 10.), "{is:?}, not {minutes:?}");
+        };
+        about(&reactor, [150., 90.]);
+        let mut events = Events::of(&[(Key::WALL_CLOCK, Readiness::READABLE)]);
+        reactor.registry.deliver_all(&mut events, &mut None, &mut ());
+        about(&reactor, [120., 60.]);
+        assert_eq!((reactor.metrics().stale_events, reactor.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn what_has_ended_is_no_longer_known() {
+        let clock = ManualClock::new();
+        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build().unwrap();
+        let timers = [1, 2, 3].map(|seconds| {
+            let timer = reactor.at_wall(clock.wall() + Duration::from_secs(seconds), |_| Ok(Then::Done)).unwrap();
+            reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
+            timer
+        });
+        let known = |reactor: &Reactor<()>| (reactor.timers.wall.times.len(), reactor.timers.slack.len());
+        assert_eq!(known(&reactor), (3, 3));
+        reactor.cancel(timers[2]).unwrap();
+        reactor.reset(timers[1], Duration::from_secs(2)).unwrap();
+        assert_eq!(known(&reactor), (1, 2));
+        reactor.advance(&mut (), Duration::from_secs(4)).unwrap();
+        assert_eq!(known(&reactor), (0, 0));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 struct Entry {
     /// In nanoseconds.
     deadline: u64,
-    /// Of all armings so far which this was: ties of the deadline go by it. It wraps, and is compared by difference.
+    /// The low half of the number of its arming: ties of the deadline go by it.
     arming: u32,
     /// Where it is filed, which may be an earlier place than its deadline says.
     position: Position,
@@ -81,7 +81,7 @@ pub(crate) struct Wheel<P> {
     limit_ns: u64,
     /// Every slot that begins by this tick has been emptied.
     now_tick: u64,
-    armings: u32,
+    armings: u64,
     /// The timers of ticks that have begun.
     near: Near,
     /// What had passed when it was armed, before the last `expire`: due now.
@@ -122,10 +122,10 @@ impl<P: Blank> Wheel<P> {
     pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64, payload: P) -> Option<Key> {
         self.tell(now_ns);
         let key = self.entries.next_key()?;
-        self.armings = self.armings.wrapping_add(1);
+        self.armings += 1;
         self.lists.reserve(self.entries.len() + 1);
         let position = self.place(key, deadline);
-        self.entries.fill(key, Entry { deadline, arming: self.armings, position });
+        self.entries.fill(key, Entry { deadline, arming: self.armings as u32, position });
         match self.payloads.get_mut(key.index() as usize) {
             Some(place) => *place = payload,
             None => self.payloads.push(payload),
@@ -137,9 +137,10 @@ impl<P: Blank> Wheel<P> {
     #[inline]
     pub(crate) fn rearm(&mut self, key: Key, deadline: u64, now_ns: u64) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
-        self.armings = self.armings.wrapping_add(1);
-        entry.arming = self.armings;
-        if entry.position != Position::NOWHERE && deadline >= entry.deadline && deadline > now_ns {
+        self.armings += 1;
+        entry.arming = self.armings as u32;
+        let later = deadline >= entry.deadline && deadline > now_ns && deadline != NEVER;
+        if later && entry.position != Position::NOWHERE {
             entry.deadline = deadline; // it moves when its slot comes up
         } else {
             self.move_to(key, deadline, now_ns);
@@ -153,6 +154,9 @@ impl<P: Blank> Wheel<P> {
         let position = self.entries.get(key)?.position;
         self.unfile(position);
         self.entries.free(key);
+        if self.entries.len() == 0 {
+            self.forget_records();
+        }
         self.payloads.get_mut(key.index() as usize).map(|payload| std::mem::replace(payload, P::blank()))
     }
 
@@ -167,6 +171,13 @@ impl<P: Blank> Wheel<P> {
         self.entries.get(key).map(|entry| entry.deadline)
     }
 
+    /// Every timer with its deadline, in the order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, u64, &P)> {
+        self.entries
+            .iter()
+            .filter_map(|(key, entry)| Some((key, entry.deadline, self.payloads.get(key.index() as usize)?)))
+    }
+
     /// How many timers there are, resting ones included.
     pub(crate) const fn len(&self) -> usize {
         self.entries.len()
@@ -175,15 +186,15 @@ impl<P: Blank> Wheel<P> {
     /// Whether something is due, or was, that has not been asked for.
     #[inline]
     pub(crate) fn has_due(&mut self) -> bool {
-        let near = self.near.first(self.armings).is_some_and(|due| due.deadline <= self.limit_ns);
+        let near = self.near.first().is_some_and(|due| due.deadline <= self.limit_ns);
         near || !self.passed.is_empty() || !self.passing.is_empty() || self.slot_to_empty().is_some()
     }
 
-    /// When to call [`expire`](Self::expire) next: not after the first timer is due, and before it only if one has been
-    /// pushed back or cancelled.
+    /// When to call [`expire`](Self::expire) next, if [`has_due`](Self::has_due) says no: not after the first timer is due,
+    /// and before it only if one has been pushed back or cancelled.
     #[inline]
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
-        if let Some(due) = self.near.first(self.armings) {
+        if let Some(due) = self.near.first() {
             return Some(due.deadline);
         }
         let (level, slot) = self.first_slot()?;
@@ -204,7 +215,7 @@ impl<P: Blank> Wheel<P> {
         loop {
             let due = self.next_due()?;
             if let Some(entry) = self.entries.get_mut(due.key)
-                && entry.arming == due.arming
+                && entry.arming == due.arming as u32
             {
                 entry.deadline = NEVER;
                 let payload = self.payloads.get_mut(due.key.index() as usize)?;
@@ -216,11 +227,11 @@ impl<P: Blank> Wheel<P> {
     /// The next record of a timer that is due.
     fn next_due(&mut self) -> Option<Due> {
         loop {
-            let near = self.near.first(self.armings).filter(|due| due.deadline <= self.limit_ns);
+            let near = self.near.first().filter(|due| due.deadline <= self.limit_ns);
             let begun = self.slot_to_empty();
             // What had passed when it was armed was due at that time.
             let passed_first = self.passed.front().is_some_and(|passed| match near {
-                Some(near) => passed.precedes(&near, self.armings),
+                Some(near) => *passed < near,
                 None => begun.is_none_or(|(level, slot)| passed.deadline < self.begin_of(level, slot) << TICK_BITS),
             });
             if passed_first {
@@ -228,7 +239,10 @@ impl<P: Blank> Wheel<P> {
             }
             // Slots one at a time: what one holds is still in the cache when it runs.
             match (near, begun) {
-                (Some(_), _) => return self.near.pop(),
+                (Some(due), _) => {
+                    self.near.pop(due);
+                    return Some(due);
+                }
                 (None, Some((level, slot))) => self.take_slot(level, slot),
                 (None, None) => {
                     self.now_tick = self.limit_ns >> TICK_BITS;
@@ -244,10 +258,13 @@ impl<P: Blank> Wheel<P> {
         self.vacate(level, slot);
         while let Some(place) = self.lists.pop(Self::list_of(level, slot)) {
             let Some((key, entry)) = self.entries.at_index_mut(place) else { continue };
-            let due = Due { deadline: entry.deadline, arming: entry.arming, key };
+            // Its number again: it is one of the last 2^32.
+            let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
+            let arming = self.armings - u64::from(armings_since);
+            let due = Due { deadline: entry.deadline, arming, key };
             entry.position = Position::NOWHERE;
             if due.deadline >> TICK_BITS <= self.now_tick {
-                self.near.push(due, self.armings);
+                self.near.push_of_slot(due);
             } else {
                 let position = self.file(key, due.deadline);
                 if let Some(entry) = self.entries.filled_mut(place) {
@@ -285,12 +302,12 @@ impl<P: Blank> Wheel<P> {
         // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled leaves no residue.
         let crowd = 2 * self.entries.len() + 64;
         let Self { entries, near, passing, .. } = self;
-        let is_valid = |due: &Due| entries.get(due.key).is_some_and(|entry| entry.arming == due.arming);
+        let is_valid = |due: &Due| entries.get(due.key).is_some_and(|entry| entry.arming == due.arming as u32);
         if deadline > self.now_ns {
             if near.len() >= crowd {
                 near.retain(is_valid);
             }
-            near.push(due, self.armings);
+            near.push_armed(due);
         } else {
             if passing.len() >= crowd {
                 passing.retain(is_valid);
@@ -298,6 +315,13 @@ impl<P: Blank> Wheel<P> {
             passing.push_back(due);
         }
         Position::NOWHERE
+    }
+
+    /// Where no timer is left, nobody asks for what is due any more.
+    fn forget_records(&mut self) {
+        self.near.clear();
+        self.passed.clear();
+        self.passing.clear();
     }
 
     /// Files a timer under the slot of its deadline, which is of a later tick than the present one.

@@ -36,6 +36,7 @@ impl Position {
 }
 
 #[derive(Debug)]
+#[repr(align(64))]
 struct Chunk {
     items: [u32; ITEMS],
     /// The chunk before this one, all full; of a free chunk the next free one.

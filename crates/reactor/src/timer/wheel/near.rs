@@ -1,64 +1,74 @@
-//! Near: the timers of ticks that have begun, in the order in which they are due.
+//! Near: records of the timers that are due soon, in the order in which they are due.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use crate::slots::Key;
 
-/// The record of a timer that is due soon, unless it has been armed anew or cancelled since.
-#[derive(Clone, Copy, Debug)]
+/// The record of a timer that is due soon, unless it has been armed anew or cancelled since. In order of rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Due {
     pub(super) deadline: u64,
-    pub(super) arming: u32,
+    /// Of all armings so far which it was.
+    pub(super) arming: u64,
     pub(super) key: Key,
 }
 
-impl Due {
-    /// What is due first has the least; `armings` is the number of the latest arming.
-    const fn rank(&self, armings: u32) -> (u64, Reverse<u32>) {
-        (self.deadline, Reverse(armings.wrapping_sub(self.arming)))
-    }
-
-    #[inline]
-    pub(super) fn precedes(&self, other: &Self, armings: u32) -> bool {
-        self.rank(armings) < other.rank(armings)
-    }
-}
-
-/// Records in order, once somebody asks.
+/// The timers of ticks that have begun: those of a slot, sorted once, and those that were armed since, in a heap.
 #[derive(Debug, Default)]
 pub(super) struct Near {
     /// What is due first is last.
-    records: Vec<Due>,
+    of_slot: Vec<Due>,
     unsorted: bool,
+    armed_since: BinaryHeap<Reverse<Due>>,
 }
 
 impl Near {
-    pub(super) const fn len(&self) -> usize {
-        self.records.len()
+    pub(super) fn len(&self) -> usize {
+        self.of_slot.len() + self.armed_since.len()
     }
 
+    pub(super) fn clear(&mut self) {
+        self.of_slot.clear();
+        self.armed_since.clear();
+    }
+
+    /// Adds one of a slot that is being emptied.
     #[inline]
-    pub(super) fn push(&mut self, due: Due, armings: u32) {
-        self.unsorted |= self.records.last().is_some_and(|first| first.precedes(&due, armings));
-        self.records.push(due);
+    pub(super) fn push_of_slot(&mut self, due: Due) {
+        self.unsorted |= self.of_slot.last().is_some_and(|first| *first < due);
+        self.of_slot.push(due);
+    }
+
+    /// Adds one that was armed just now.
+    pub(super) fn push_armed(&mut self, due: Due) {
+        self.armed_since.push(Reverse(due));
     }
 
     /// What is due first.
     #[inline]
-    pub(super) fn first(&mut self, armings: u32) -> Option<Due> {
+    pub(super) fn first(&mut self) -> Option<Due> {
         if std::mem::take(&mut self.unsorted) {
-            self.records.sort_unstable_by_key(|due| Reverse(due.rank(armings)));
+            self.of_slot.sort_unstable_by_key(|due| Reverse(*due));
         }
-        self.records.last().copied()
+        match (self.of_slot.last(), self.armed_since.peek()) {
+            (Some(of_slot), Some(Reverse(armed))) => Some(*of_slot.min(armed)),
+            (of_slot, armed) => of_slot.or(armed.map(|Reverse(armed)| armed)).copied(),
+        }
     }
 
     /// Takes what [`first`](Self::first) has given.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Due> {
-        self.records.pop()
+    pub(super) fn pop(&mut self, first: Due) {
+        if self.of_slot.last() == Some(&first) {
+            self.of_slot.pop();
+        } else {
+            self.armed_since.pop();
+        }
     }
 
-    pub(super) fn retain(&mut self, keep: impl FnMut(&Due) -> bool) {
-        self.records.retain(keep);
+    pub(super) fn retain(&mut self, keep: impl Fn(&Due) -> bool) {
+        self.of_slot.retain(&keep);
+        self.armed_since.retain(|Reverse(due)| keep(due));
     }
 }

@@ -53,6 +53,7 @@
 //! | notice that a peer is silent | [`Registry::set_timeout`] |
 //! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
 //! | run something on the loop from another thread | [`Remote`] |
+//! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | test what takes time without taking any | [`ManualClock`] |
 //! | keep state in a handler, and be told of its end | [`Handler`] |
@@ -80,6 +81,7 @@ mod slots;
 mod sources;
 mod spin;
 mod supervise;
+mod thread;
 mod timer;
 mod wait;
 
@@ -101,6 +103,7 @@ pub use crate::registry::Registry;
 pub use crate::slots::Key;
 pub use crate::spin::Spin;
 pub use crate::supervise::PanicPolicy;
+pub use crate::thread::{LoopPool, LoopThread};
 pub use crate::timer::{Missed, Then, TimerKey};
 
 /// The README's program compiles.

@@ -124,7 +124,8 @@ pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mu
     Verdict { result, slow }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> String {
+/// What a panic says.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic whose payload is no text").to_owned()
 }

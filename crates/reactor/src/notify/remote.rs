@@ -98,6 +98,11 @@ impl<S> Remote<S> {
         self.hub.wake();
     }
 
+    /// How many posted closures have not run yet: by the time it is looked at, they may be more or fewer.
+    pub fn pending(&self) -> usize {
+        self.posts.len()
+    }
+
     /// Keeps [`Reactor::run`](crate::Reactor::run) from ending for want of registrations, until the token is dropped.
     #[must_use = "it keeps the loop alive until it is dropped"]
     pub fn keep_alive(&self) -> KeepAlive {

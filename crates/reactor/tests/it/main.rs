@@ -12,6 +12,7 @@ mod panic;
 mod priority;
 mod removal;
 mod spin;
+mod threads;
 mod timer;
 mod turn;
 

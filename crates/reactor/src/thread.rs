@@ -1,0 +1,251 @@
+//! A loop on a thread of its own, and a pool of such loops.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
+
+use crate::context::Context;
+use crate::notify::remote::{KeepAlive, LoopGone, Remote};
+use crate::reactor::{Builder, Reactor};
+use crate::registry::Registry;
+use crate::supervise::panic_message;
+
+/// A loop that runs on a thread of its own, until it is stopped or [`join`](Self::join)ed with nothing left to wait for.
+///
+/// Dropping it stops the loop and waits for its thread.
+///
+/// ```
+/// use reactor::{LoopThread, Then};
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let ticking = LoopThread::spawn("ticker", |registry| {
+///     registry.after(Duration::from_millis(1), |cx| {
+///         *cx.state += 1;
+///         Ok(Then::Done)
+///     });
+///     Ok(0_u32) // the state
+/// })?;
+/// let doubled = ticking.remote().call(|cx| *cx.state * 2).expect("it runs");
+/// assert!(doubled <= 2);
+/// assert_eq!(ticking.join()?, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct LoopThread<S: 'static> {
+    remote: Remote<S>,
+    alive: Option<KeepAlive>,
+    thread: Option<JoinHandle<io::Result<S>>>,
+}
+
+impl<S: Send + 'static> LoopThread<S> {
+    /// Starts a loop with the defaults of [`Builder`] on a thread named `name`. `set_up` runs there first: it registers what the loop
+    /// is to begin with, and gives its state.
+    ///
+    /// # Errors
+    /// What `set_up` gives; what [`Reactor::new`] and the start of a thread give.
+    pub fn spawn<F>(name: impl Into<String>, set_up: F) -> io::Result<Self>
+    where
+        F: FnOnce(&mut Registry<S>) -> io::Result<S> + Send + 'static,
+    {
+        Self::spawn_with(name, Reactor::builder, set_up)
+    }
+
+    /// The same with limits and policies of your own: `builder` makes them, on the new thread.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_with<B, F>(name: impl Into<String>, builder: B, set_up: F) -> io::Result<Self>
+    where
+        B: FnOnce() -> Builder<S> + Send + 'static,
+        F: FnOnce(&mut Registry<S>) -> io::Result<S> + Send + 'static,
+    {
+        let (started, starts) = sync_channel(1);
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            let begin = || -> io::Result<_> {
+                let mut reactor = builder().build()?;
+                let state = set_up(&mut reactor)?;
+                let remote = reactor.remote()?;
+                let alive = remote.keep_alive();
+                Ok((reactor, state, remote, alive))
+            };
+            let (mut reactor, mut state, remote, alive) = begin()?;
+            let _ = started.send((remote, alive));
+            reactor.run(&mut state)?;
+            Ok(state)
+        })?;
+        match starts.recv() {
+            Ok((remote, alive)) => Ok(Self { remote, alive: Some(alive), thread: Some(thread) }),
+            // It ended before it could say so: why is what there is to say.
+            Err(_) => Err(outcome(thread).err().unwrap_or_else(|| io::Error::other("the loop did not start"))),
+        }
+    }
+
+    /// Reaches the loop.
+    pub const fn remote(&self) -> &Remote<S> {
+        &self.remote
+    }
+
+    /// Lets the loop end once nothing is left that it waits for, waits for that, and gives its state.
+    ///
+    /// # Errors
+    /// What [`Reactor::run`] gives; the message of a panic of the loop, as an error.
+    pub fn join(mut self) -> io::Result<S> {
+        self.alive = None;
+        match self.thread.take() {
+            Some(thread) => outcome(thread),
+            None => Err(io::Error::other("the loop has been joined")),
+        }
+    }
+
+    /// Stops the loop, waits for it, and gives its state.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub fn stop(self) -> io::Result<S> {
+        let _ = self.remote.stop(); // one that is gone has stopped
+        self.join()
+    }
+}
+
+impl<S: 'static> Drop for LoopThread<S> {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let _ = self.remote.stop(); // one that is gone has stopped
+        self.alive = None;
+        if thread.thread().id() == thread::current().id() {
+            return; // it cannot wait for itself
+        }
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        match thread.join() {
+            Ok(Ok(_state)) => {}
+            Ok(Err(error)) => tracing::error!(name, %error, "a loop ended with an error"),
+            Err(panic) => tracing::error!(name, message = panic_message(&*panic), "a loop panicked"),
+        }
+    }
+}
+
+/// Waits for a thread of a loop.
+fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    let panicked = |panic: Box<dyn Any + Send>| {
+        io::Error::other(format!("the loop of thread {name:?} panicked: {}", panic_message(&*panic)))
+    };
+    thread.join().map_err(panicked)?
+}
+
+impl<S: 'static> fmt::Debug for LoopThread<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoopThread")
+            .field("thread", &self.thread.as_ref().map(JoinHandle::thread))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loops on threads of their own, for work that is spread over cores.
+///
+/// A listener for each of them on the same address with `SO_REUSEPORT` lets the kernel spread connections: open it in `set_up`.
+pub struct LoopPool<S: 'static> {
+    threads: Vec<LoopThread<S>>,
+    next: AtomicUsize,
+}
+
+impl<S: Send + 'static> LoopPool<S> {
+    /// Starts `loops` loops, on threads named `name` and their number. `set_up` runs on each of them, with its number.
+    ///
+    /// # Errors
+    /// As [`LoopThread::spawn`]; those that had started are stopped.
+    pub fn spawn<F>(loops: usize, name: &str, set_up: F) -> io::Result<Self>
+    where
+        F: Fn(usize, &mut Registry<S>) -> io::Result<S> + Clone + Send + 'static,
+    {
+        Self::spawn_with(loops, name, Reactor::builder, set_up)
+    }
+
+    /// The same with limits and policies of your own: `builder` makes them, on each thread.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_with<B, F>(loops: usize, name: &str, builder: B, set_up: F) -> io::Result<Self>
+    where
+        B: Fn() -> Builder<S> + Clone + Send + 'static,
+        F: Fn(usize, &mut Registry<S>) -> io::Result<S> + Clone + Send + 'static,
+    {
+        let start = |number: usize| {
+            let (builder, set_up) = (builder.clone(), set_up.clone());
+            LoopThread::spawn_with(format!("{name}{number}"), builder, move |registry| set_up(number, registry))
+        };
+        Ok(Self { threads: (0..loops).map(start).collect::<io::Result<_>>()?, next: AtomicUsize::new(0) })
+    }
+
+    /// How many loops there are.
+    pub const fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// The loop with this number, from 0.
+    pub fn get(&self, number: usize) -> Option<&Remote<S>> {
+        self.threads.get(number).map(LoopThread::remote)
+    }
+
+    /// One after the other; `None` if the pool is empty.
+    pub fn round_robin(&self) -> Option<&Remote<S>> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.len())?;
+        self.get(number)
+    }
+
+    /// The one with the fewest posted closures that have not run, the first of several. O(n), a lock each.
+    pub fn least_loaded(&self) -> Option<&Remote<S>> {
+        self.threads.iter().map(LoopThread::remote).min_by_key(|remote| remote.pending())
+    }
+
+    /// Runs a clone of `callback` on each loop.
+    ///
+    /// # Errors
+    /// [`LoopGone`] if any of them has ended; it runs on the others.
+    #[track_caller]
+    pub fn broadcast<F>(&self, callback: F) -> Result<(), LoopGone>
+    where
+        F: FnOnce(&mut Context<'_, S>) + Clone + Send + 'static,
+    {
+        let mut posted = Ok(());
+        for thread in &self.threads {
+            posted = posted.and(thread.remote.post(callback.clone()));
+        }
+        posted
+    }
+
+    /// Lets the loops end once nothing is left that they wait for, waits for that, and gives their states.
+    ///
+    /// # Errors
+    /// The first of those that [`LoopThread::join`] gives, when all have ended.
+    pub fn join(self) -> io::Result<Vec<S>> {
+        let ended: Vec<_> = self.threads.into_iter().map(LoopThread::join).collect();
+        ended.into_iter().collect()
+    }
+
+    /// Stops the loops, waits for them, and gives their states.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub fn stop(self) -> io::Result<Vec<S>> {
+        for thread in &self.threads {
+            let _ = thread.remote.stop(); // one that is gone has stopped
+        }
+        self.join()
+    }
+}
+
+impl<S: 'static> fmt::Debug for LoopPool<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.threads).finish()
+    }
+}

@@ -1,0 +1,106 @@
+//! Loops on threads of their own.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reactor::{CallError, LoopPool, LoopThread, PanicPolicy, Reactor, Then};
+
+use crate::Result;
+
+#[test]
+fn a_loop_on_a_thread_of_its_own_runs_until_nothing_is_left_and_gives_its_state() -> Result {
+    let thread = LoopThread::<RefCell<Vec<_>>>::spawn("worker", |registry| {
+        registry.after(Duration::from_millis(2), |cx| {
+            cx.state.get_mut().push("timer");
+            Ok(Then::Done)
+        });
+        Ok(RefCell::new(vec![])) // a state of one thread alone
+    })?;
+    let name = thread.remote().call(|_| std::thread::current().name().map(str::to_owned))?;
+    assert_eq!(name.as_deref(), Some("worker"));
+    thread.remote().post(|cx| cx.state.get_mut().push("posted"))?;
+    let mut state = thread.join()?.into_inner();
+    state.sort_unstable();
+    assert_eq!(state, ["posted", "timer"]);
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_is_stopped_or_dropped_ends_though_it_has_work() -> Result {
+    let endless = |registry: &mut reactor::Registry<Arc<()>>| {
+        registry.after(Duration::from_secs(3600), |_| Ok(Then::Done));
+    };
+    let state = Arc::new(());
+    for drops in [false, true] {
+        let held = Arc::clone(&state);
+        let thread = LoopThread::spawn("endless", move |registry| {
+            endless(registry);
+            Ok(held)
+        })?;
+        let remote = thread.remote().clone();
+        if drops {
+            drop(thread);
+        } else {
+            thread.stop()?;
+        }
+        assert_eq!(Arc::strong_count(&state), 1, "it has ended");
+        assert_eq!(remote.call(|_| ()), Err(CallError::Lost));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_goes_wrong_on_the_thread_is_told_to_who_starts_or_joins_it() -> Result {
+    let failed = LoopThread::<()>::spawn("fails", |_| Err(std::io::Error::other("no socket")));
+    assert_eq!(failed.map_err(|error| error.to_string()).err().as_deref(), Some("no socket"));
+    let panicked = LoopThread::<()>::spawn("panics", |_| panic!("at once"));
+    let told = panicked.map_err(|error| error.to_string()).err();
+    assert_eq!(told.as_deref(), Some("the loop of thread \"panics\" panicked: at once"));
+
+    let thread = LoopThread::spawn("panics later", |_| Ok(()))?;
+    thread.remote().post(|_| panic!("as the test wants"))?;
+    let told = thread.join().map_err(|error| error.to_string()).err();
+    assert_eq!(told.as_deref(), Some("the loop of thread \"panics later\" panicked: as the test wants"));
+
+    let survives =
+        LoopThread::spawn_with("survives", || Reactor::builder().on_panic(PanicPolicy::RemoveHandler), |_| Ok(1))?;
+    assert_eq!(survives.remote().call(|_| panic!("as the test wants")).map(|(): ()| ()), Err(CallError::Lost));
+    assert_eq!(survives.join()?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_pool_is_reached_one_after_the_other_by_number_and_as_a_whole() -> Result {
+    let pool = LoopPool::spawn(3, "loop-", |number, _| Ok(vec![number]))?;
+    assert_eq!((pool.len(), pool.is_empty()), (3, false));
+    for _ in 0..6 {
+        pool.round_robin().ok_or("it is empty")?.post(|cx| cx.state.push(10))?;
+    }
+    pool.get(1).ok_or("no such loop")?.post(|cx| cx.state.push(20))?;
+    assert!(pool.get(3).is_none());
+    pool.broadcast(|cx| cx.state.push(30))?;
+    assert_eq!(pool.join()?, [vec![0, 10, 10, 30], vec![1, 10, 10, 20, 30], vec![2, 10, 10, 30]]);
+    let empty = LoopPool::<()>::spawn(0, "none", |_, _| Ok(()))?;
+    assert!(empty.round_robin().is_none() && empty.least_loaded().is_none() && empty.is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_least_loaded_loop_of_a_pool_is_the_one_with_the_shortest_queue() -> Result {
+    let pool = LoopPool::spawn(3, "loop-", |number, _| Ok(number))?;
+    let gate = Arc::new(std::sync::Barrier::new(4));
+    let waits = Arc::clone(&gate);
+    pool.broadcast(move |_| {
+        waits.wait();
+        waits.wait(); // all of them are busy from the one to the other
+    })?;
+    gate.wait();
+    for number in [0, 0, 1, 2, 2] {
+        pool.get(number).ok_or("no such loop")?.post(|_| ())?;
+    }
+    pool.least_loaded().ok_or("it is empty")?.post(|cx| *cx.state += 100)?;
+    gate.wait();
+    assert_eq!(pool.stop()?, [0, 101, 2]);
+    Ok(())
+}

@@ -3,5 +3,6 @@
 mod echo_server;
 mod server;
 mod tracer;
+mod worker_pool;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -30,6 +30,18 @@ pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<Output> {
     Ok(Command::new(example(name)?).args(arguments).stdin(Stdio::null()).output()?)
 }
 
+/// The same with at most so many open files.
+pub(crate) fn run_with_open_files_max(name: &str, arguments: &[&str], files: u32) -> Result<Output> {
+    Ok(limited(name, arguments, files)?.stdin(Stdio::null()).output()?)
+}
+
+/// An example with at most so many open files.
+fn limited(name: &str, arguments: &[&str], files: u32) -> Result<Command> {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(example(name)?).args(arguments);
+    Ok(command)
+}
+
 /// A running server, which is killed at the end.
 pub(crate) struct Server {
     child: Child,
@@ -47,9 +59,7 @@ impl Server {
 
     /// With at most so many open files.
     pub(crate) fn start_with_open_files_max(name: &str, arguments: &[&str], files: u32) -> Result<Self> {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(example(name)?).args(arguments);
-        Self::spawn(command)
+        Self::spawn(limited(name, arguments, files)?)
     }
 
     fn spawn(mut command: Command) -> Result<Self> {

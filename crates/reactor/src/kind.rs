@@ -13,6 +13,8 @@ use std::os::unix::net as unix;
 use rustix::fs::FileType;
 use rustix::net::{SocketType, sockopt};
 
+use crate::notify::eventfd::EventFd;
+
 /// The sort of source behind an fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -88,6 +90,7 @@ impl TypeFacts {
             (Kind::Listener, &listeners),
             (Kind::Datagram, &datagrams),
             (Kind::Pipe, &pipes),
+            (Kind::Anonymous, &[TypeId::of::<EventFd>()]),
         ];
         let kind = kinds.into_iter().find(|(_, types)| one_of(types)).map(|(kind, _)| kind);
         // These may be made of any fd: what it is has to be asked.
@@ -135,6 +138,7 @@ mod tests {
         let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         expect_kind(mio::net::TcpStream::from_std(stream.try_clone().unwrap()), Kind::Stream, true);
         expect_kind(stream, Kind::Stream, true);
+        expect_kind(EventFd::counter(0).unwrap(), Kind::Anonymous, true);
         expect_kind(unix::UnixStream::pair().unwrap().0, Kind::Stream, true);
         expect_kind(mio::net::UnixStream::pair().unwrap().0, Kind::Stream, true);
         expect_kind(mio::net::TcpListener::from_std(listener.try_clone().unwrap()), Kind::Listener, true);

@@ -1,0 +1,229 @@
+//! Worker pool: producer threads hand tasks to the loops of worker threads. Shows: loops on threads of their own,
+//! notification queues, and what they cost beside one eventfd for each task. Leaves out: results, cancelling.
+//!
+//! Run: cargo run --release --example worker_pool     Try: -- --spike 1000000, then with --method eventfd
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use reactor::{Capacity, Context, EventFd, Interest, LoopPool, Next, Receiver, Registry, Sender, notification_queue};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing_subscriber::EnvFilter;
+
+/// Where no file descriptor is left, a producer looks again after so long.
+const FILES_PAUSE: Duration = Duration::from_micros(100);
+
+/// Hands tasks from producer threads to worker threads.
+#[derive(Parser)]
+struct Options {
+    /// Threads that do tasks, each with a loop of its own
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    workers: u16,
+    /// Threads that issue them
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    producers: u16,
+    /// Tasks a second, from each producer
+    #[arg(long, value_name = "TASKS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// For how long
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    seconds: u32,
+    /// Issue so many tasks at once instead, all producers together
+    #[arg(long, value_name = "TASKS", conflicts_with_all = ["rate", "seconds"])]
+    spike: Option<u64>,
+    /// How a task reaches its worker
+    #[arg(long, value_enum, default_value_t = Method::Queue)]
+    method: Method,
+    /// Print the last line as JSON, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// Through a notification queue: the worker is woken only if it sleeps
+    Queue,
+    /// An eventfd for each task, registered, written, read and closed
+    Eventfd,
+}
+
+/// What a producer hands over.
+struct Task {
+    number: u64,
+    /// What the worker is to wait for before it does the task.
+    start: Option<EventFd>,
+}
+
+/// The state of a worker's loop.
+#[derive(Default)]
+struct Worker {
+    done: u64,
+    /// Of the numbers of the tasks: that each is done once shows in the sum of all.
+    sum: u64,
+    last: Option<Instant>,
+    turns: u64,
+    signals: u64,
+}
+
+impl Worker {
+    fn do_task(&mut self, number: u64) {
+        self.done += 1;
+        self.sum = self.sum.wrapping_add(number);
+    }
+
+    /// At the end of the work.
+    fn note(&mut self, registry: &Registry<Self>) {
+        let metrics = registry.metrics();
+        (self.last, self.turns, self.signals) = (Some(registry.now()), metrics.turns, metrics.signals);
+    }
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("worker_pool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> io::Result<()> {
+    if options.method == Method::Eventfd {
+        raise_open_files_limit(options.json)?;
+    }
+    let (senders, mut receivers): (Vec<_>, Vec<_>) =
+        (0..options.workers).map(|_| notification_queue(Capacity::Unbounded)).unzip();
+    let pool = LoopPool::spawn(options.workers.into(), "worker-", |_, _| Ok(Worker::default()))?;
+    for number in (0..pool.len()).rev() {
+        let receiver = receivers.pop().ok_or(ErrorKind::NotFound)?;
+        let worker = pool.get(number).ok_or(ErrorKind::NotFound)?;
+        worker.call(|cx| serve(receiver, cx)).map_err(io::Error::other)??;
+    }
+
+    let issued = AtomicU64::new(0);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let producers: Vec<_> = (0..u64::from(options.producers))
+            .map(|producer| {
+                let (senders, issued) = (senders.clone(), &issued);
+                scope.spawn(move || produce(options, producer, &senders, issued))
+            })
+            .collect();
+        drop(senders); // so that the queues end with their producers
+        producers
+            .into_iter()
+            .try_for_each(|producer| producer.join().map_err(|_| io::Error::other("a producer panicked"))?)
+    })?;
+    let workers = pool.join()?;
+    report(options, issued.into_inner(), began, &workers)
+}
+
+/// Lets a worker do what comes through its queue, until every producer is gone.
+fn serve(tasks: Receiver<Task>, cx: &mut Context<'_, Worker>) -> io::Result<()> {
+    cx.registry.consume(tasks, |task, cx| {
+        match task {
+            None => cx.state.note(cx.registry),
+            Some(Task { number, start: None }) => cx.state.do_task(number),
+            Some(Task { number, start: Some(start) }) => {
+                cx.registry.add(start, Interest::READABLE, move |start, cx| {
+                    start.try_io(Interest::READABLE, |start| start.read())?;
+                    cx.state.do_task(number);
+                    cx.state.note(cx.registry); // the last one may come after the end of the queue
+                    Ok(Next::Remove)
+                })?;
+            }
+        }
+        Ok(Next::Keep)
+    })?;
+    Ok(())
+}
+
+/// Issues the tasks of one producer, to the workers in turn.
+fn produce(options: &Options, producer: u64, senders: &[Sender<Task>], issued: &AtomicU64) -> io::Result<()> {
+    let producers = u64::from(options.producers);
+    let (count, pause) = match options.spike {
+        Some(tasks) => (tasks / producers + u64::from(producer < tasks % producers), None),
+        None => (u64::from(options.rate) * u64::from(options.seconds), Some(Duration::from_secs(1) / options.rate)),
+    };
+    let mut next = Instant::now();
+    for (turn, number) in (0..count).map(|turn| (turn, turn * producers + producer)) {
+        let sender = &senders[(producer + turn) as usize % senders.len()];
+        let start = if options.method == Method::Eventfd { Some(signalled()?) } else { None };
+        sender.try_send(Task { number, start }).map_err(|_| io::Error::other("a worker is gone"))?;
+        if let Some(pause) = pause {
+            next += pause;
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+    issued.fetch_add(count, Ordering::Relaxed);
+    Ok(())
+}
+
+/// An eventfd that has been written. Where no file descriptor is left, it waits until the workers have closed some.
+fn signalled() -> io::Result<EventFd> {
+    loop {
+        match EventFd::counter(0) {
+            Ok(event) => {
+                event.add(1)?;
+                return Ok(event);
+            }
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => thread::sleep(FILES_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// As many open files as we may have: so many tasks can be on their way.
+fn raise_open_files_limit(quiet: bool) -> io::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    if let (false, Some(current), Some(maximum)) = (quiet, current, maximum) {
+        println!("up to {maximum} tasks at a time, an open file each (ulimit -n; it was {current})");
+    }
+    Ok(())
+}
+
+fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> io::Result<()> {
+    let done: u64 = workers.iter().map(|worker| worker.done).sum();
+    let sum = workers.iter().fold(0_u64, |sum, worker| sum.wrapping_add(worker.sum));
+    // Numbers from 0 on, each once, in whichever order; at a steady rate every producer issues as many.
+    let expected = (0..tasks).fold(0_u64, u64::wrapping_add);
+    if (done, sum) != (tasks, expected) {
+        return Err(io::Error::other(format!("{done} of {tasks} tasks were done, or not each of them once")));
+    }
+    let last = workers.iter().filter_map(|worker| worker.last).max().unwrap_or(began);
+    let seconds = last.saturating_duration_since(began).as_secs_f64();
+    let ns_per_task = if tasks == 0 { 0.0 } else { seconds * 1e9 / tasks as f64 };
+    let wakeups: u64 = workers.iter().map(|worker| worker.turns).sum();
+    let signals: u64 = workers.iter().map(|worker| worker.signals).sum();
+    let (method, own) = match options.method {
+        Method::Queue => ("queue", 0),
+        Method::Eventfd => ("eventfd", tasks),
+    };
+    let writes = signals + own;
+    if options.json {
+        let per_worker: Vec<_> = workers.iter().map(|worker| worker.done.to_string()).collect();
+        println!(
+            "{{\"method\": \"{method}\", \"tasks\": {tasks}, \"workers\": {}, \"producers\": {}, \"seconds\": {seconds:.6}, \
+             \"ns_per_task\": {ns_per_task:.1}, \"wakeups\": {wakeups}, \"eventfd_writes\": {writes}, \"per_worker\": [{}]}}",
+            workers.len(),
+            options.producers,
+            per_worker.join(", "),
+        );
+        return Ok(());
+    }
+    for (number, worker) in workers.iter().enumerate() {
+        println!("worker-{number}: {} tasks", worker.done);
+    }
+    println!(
+        "{tasks} tasks by {method} in {seconds:.3} s: {ns_per_task:.0} ns each, {wakeups} wakeups, {writes} eventfd writes"
+    );
+    Ok(())
+}

@@ -35,8 +35,8 @@ pub(crate) fn run(options: &Options) -> Result {
     let (to_far, at_far) = notification_queue::<Sender<Instant>>(Capacity::Unbounded);
     let cores = thread::available_parallelism()?.get();
     pin(0)?;
-    let far = thread::spawn(move || -> std::result::Result<(), reactor::Error> {
-        let _ = pin(1 % cores);
+    let far = thread::spawn(move || -> std::io::Result<()> {
+        pin(1 % cores)?;
         let mut reactor = side::<()>(spin).build()?;
         reactor.consume(at_far, |back, _| {
             if let Some(back) = back {
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result {
             }
             Ok(Next::Keep)
         })?;
-        reactor.run(&mut ())
+        Ok(reactor.run(&mut ())?)
     });
     let (back, at_near) = notification_queue::<Instant>(Capacity::Unbounded);
     let mut reactor = side::<Vec<u64>>(spin).build()?;

@@ -15,7 +15,7 @@ use crate::timer::TimerKey;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Turns begun, which is also how often the loop has waited (one system call each).
+    /// Turns begun, which is also how often the loop has waited: one system call each, but for spins.
     pub turns: u64,
     /// Events that the kernel has reported.
     pub events: u64,
@@ -36,7 +36,7 @@ pub struct Metrics {
     pub signals: u64,
     /// Times that the loop has looked for work before it slept: [`Builder::spin`](crate::Builder::spin).
     pub spins: u64,
-    /// Of these, times that it found none, and slept.
+    /// Of these, times that it found none.
     pub spins_in_vain: u64,
     /// Readings of the clock.
     pub clock_reads: u64,

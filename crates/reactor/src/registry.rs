@@ -146,7 +146,8 @@ impl<S> Registry<S> {
     pub(crate) fn has_work(&self) -> bool {
         self.foreground > 0
             || self.timers.keep_alive()
-            || self.hub.as_ref().is_some_and(|hub| hub.is_posted() || hub.is_kept_alive() || self.has_messages())
+            || !self.announced.is_empty()
+            || self.hub.as_ref().is_some_and(|hub| hub.is_expected() || self.has_messages())
             || !self.deferred.is_empty()
             || !self.hooks.is_empty(Place::Idle)
     }

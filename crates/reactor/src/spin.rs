@@ -13,7 +13,7 @@ pub enum Spin {
     /// It sleeps at once.
     #[default]
     Off,
-    /// So long each time.
+    /// So long each time, up to an hour.
     Fixed(Duration),
     /// Up to so long, while it pays: the time doubles each time that the loop was idle for less than that, and halves down to
     /// nothing each time it was idle for longer.
@@ -22,6 +22,9 @@ pub enum Spin {
 
 /// What is left of a budget that is not worth its clock readings, as a part of the longest.
 const LEAST_PART: u32 = 16;
+
+/// Nobody means more, and times can be added to it.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The budget of the next spin, and what it is learned from.
 #[derive(Debug)]
@@ -42,6 +45,7 @@ impl SpinPolicy {
             Spin::Off => return None,
         };
         let budget = if adaptive { Duration::ZERO } else { longest };
+        let longest = longest.min(LONGEST);
         (!longest.is_zero()).then_some(Self { longest, budget, adaptive, idle_since: None })
     }
 
@@ -51,10 +55,10 @@ impl SpinPolicy {
         now + self.budget
     }
 
-    /// The loop has something to do again.
-    pub(crate) fn end(&mut self) {
+    /// The loop is not idle any more: somebody `brought` something to do, or only time has passed.
+    pub(crate) fn end(&mut self, brought: bool) {
         if let Some(since) = self.idle_since.take() {
-            self.learn(since.elapsed());
+            self.learn(if brought { since.elapsed() } else { Duration::MAX });
         }
     }
 
@@ -117,6 +121,8 @@ mod tests {
     fn a_fixed_bound_neither_grows_nor_shrinks_and_off_is_off() {
         let mut policy = SpinPolicy::new(Spin::Fixed(us(30))).unwrap();
         assert_eq!(spun(&mut policy, &[us(10), us(1000), us(1000)]), [10, 30, 30].map(us));
+        let mut endless = SpinPolicy::new(Spin::Adaptive(Duration::MAX)).unwrap();
+        assert_eq!(spun(&mut endless, &[us(10), us(10), us(10)]), [0, 10, 10].map(us));
         assert!(SpinPolicy::new(Spin::Off).is_none());
         assert!(SpinPolicy::new(Spin::Adaptive(Duration::ZERO)).is_none());
     }

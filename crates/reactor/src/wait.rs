@@ -38,7 +38,8 @@ impl<S> Reactor<S> {
                 waited?;
             }
             if let Some(spin) = &mut self.spin {
-                spin.end();
+                let posted = self.registry.hub.as_ref().is_some_and(|hub| hub.is_posted());
+                spin.end(posted || !self.events.is_empty());
             }
             return Ok(());
         }

@@ -234,6 +234,30 @@ fn a_wake_makes_the_loop_look_at_what_was_changed_before_it() {
 }
 
 #[test]
+fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
+    model(|| {
+        let reactor = Loop::new();
+        reactor.hub.keep_alive();
+        let senders = [true, false].map(|keeps_alive| {
+            let hub = Arc::clone(&reactor.hub);
+            thread::spawn(move || {
+                hub.announce(u32::from(keeps_alive));
+                if keeps_alive {
+                    hub.let_go();
+                }
+            })
+        });
+        let mut collected = VecDeque::new();
+        while reactor.hub.is_expected() {
+            collected.extend(reactor.collect());
+            thread::yield_now();
+        }
+        assert!(collected.contains(&1), "the loop ends without it");
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+#[test]
 fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
     model(|| {
         let mut reactor = Loop::new();
@@ -246,7 +270,7 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
                 hub.let_go();
             })
         });
-        while reactor.hub.is_kept_alive() {
+        while reactor.hub.is_expected() {
             reactor.sleep();
             reactor.collect();
         }

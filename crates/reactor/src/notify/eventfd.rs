@@ -1,6 +1,6 @@
 //! `EventFd`: a counter that the kernel keeps, and that any process or the kernel itself can add to.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -73,11 +73,14 @@ impl EventFd {
     /// Takes the count, or one of it from a semaphore. One system call.
     ///
     /// # Errors
-    /// While the count is zero it waits until somebody adds, or gives `WouldBlock` if it does not block.
+    /// While the count is zero it waits until somebody adds, or gives `WouldBlock` if it does not block. `InvalidData` from an
+    /// fd that is no eventfd.
     pub fn read(&self) -> io::Result<u64> {
         let mut count = [0; 8];
-        rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut count))?;
-        Ok(u64::from_ne_bytes(count))
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut count))? {
+            8 => Ok(u64::from_ne_bytes(count)),
+            _ => Err(io::Error::new(ErrorKind::InvalidData, "what was read is no count: the fd is no eventfd")),
+        }
     }
 
     /// Whether `add` and `read` give `WouldBlock` instead of waiting. Shared by all duplicates, also in other processes.

@@ -12,6 +12,8 @@
 //! finds the message and does not sleep, or the sender finds the gate closed and writes. Of many senders one writes: once a
 //! sleep.
 //!
+//! The changes are exchanges throughout, which loom follows more closely than stores, at a few nanoseconds a sleep.
+//!
 //! Source: Dekker's mutual exclusion; the eventcount of D. Vyukov.
 
 use super::primitives::{AtomicU8, Ordering, fence};
@@ -41,13 +43,13 @@ impl Gate {
     /// By the loop, before its last look for messages.
     #[inline]
     pub(crate) fn close(&self) {
-        self.state.store(ASLEEP, Ordering::Relaxed);
+        self.state.swap(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// By the loop, after its sleep, or when it has found messages at its last look.
     #[inline]
     pub(crate) fn open(&self) {
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.state.swap(AWAKE, Ordering::Relaxed);
     }
 }

@@ -40,15 +40,29 @@ impl<K, W: Signal> Hub<K, W> {
 
     /// By any thread: a queue has something. Until the loop takes it, nobody needs to say so again.
     pub(crate) fn announce(&self, queue: K) {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner).push(queue);
-        self.wake();
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.push(queue);
+        self.post();
+        drop(announced);
+        self.ring();
     }
 
     /// By any thread: the loop is to take a turn. No lock and no allocation: atomics, and a write if the loop sleeps.
     #[inline]
     pub(crate) fn wake(&self) {
-        // An exchange as in `collect`: a plain store that races with it is more than loom can follow.
+        self.post();
+        self.ring();
+    }
+
+    /// The loop has to look. An exchange and not a store: where several post before the loop collects, it passes on what each of
+    /// them has done before.
+    #[inline]
+    fn post(&self) {
         self.posted.swap(true, Ordering::AcqRel);
+    }
+
+    #[inline]
+    fn ring(&self) {
         if self.gate.knock() {
             self.signals.fetch_add(1, Ordering::Relaxed);
             self.signal.signal();
@@ -79,7 +93,7 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     /// By the loop: moves the queues that have something to `into`. Where a sender is at the list this very moment, or was
-    /// put aside by the scheduler there, the loop does not wait for it: that sender wakes it when it has left the list.
+    /// put aside by the scheduler there, the loop does not wait for it, and looks again next turn.
     pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
         if !self.posted.swap(false, Ordering::Acquire) {
             return;
@@ -87,7 +101,7 @@ impl<K, W: Signal> Hub<K, W> {
         match self.announced.try_lock() {
             Ok(mut announced) => into.extend(announced.drain(..)),
             Err(TryLockError::Poisoned(poisoned)) => into.extend(poisoned.into_inner().drain(..)),
-            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::WouldBlock) => self.post(),
         }
     }
 
@@ -100,10 +114,10 @@ impl<K, W: Signal> Hub<K, W> {
         self.loop_thread
     }
 
-    /// Whether somebody keeps the loop alive.
-    #[inline]
-    pub(crate) fn is_kept_alive(&self) -> bool {
-        self.keep_alives.load(Ordering::Relaxed) > 0
+    /// Whether the loop may not end: somebody keeps it alive, or has something for it. In this order: what was posted
+    /// before the last one let go is seen.
+    pub(crate) fn is_expected(&self) -> bool {
+        self.keep_alives.load(Ordering::Acquire) > 0 || self.is_posted()
     }
 
     pub(crate) fn keep_alive(&self) {
@@ -112,7 +126,7 @@ impl<K, W: Signal> Hub<K, W> {
 
     /// The last one to let go wakes the loop, to see that it may end.
     pub(crate) fn let_go(&self) {
-        if self.keep_alives.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.keep_alives.fetch_sub(1, Ordering::Release) == 1 {
             self.wake();
         }
     }

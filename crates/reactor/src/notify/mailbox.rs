@@ -1,8 +1,8 @@
 //! The mailbox: values on their way from any thread to one consumer.
 //!
 //! The consumer takes all there is by a swap of two buffers, so the lock is held for a push or for a swap, and no memory
-//! is allocated once both have grown. It never waits for the lock: a sender that was put aside by the scheduler while
-//! it held it must not stop a loop.
+//! is allocated once both have grown. It does not wait for the lock to take: a sender that was put aside by the
+//! scheduler while it held it must not stop a loop.
 //!
 //! INVARIANT (told): while `told` is set the consumer knows, or is on its way to know, that there is something. It is set
 //! under the lock by the sender that then announces it, and cleared under the lock by the consumer that finds nothing.
@@ -10,6 +10,9 @@
 use std::collections::VecDeque;
 
 use super::primitives::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError};
+
+/// Buffers for more values than this are given back when there is nothing.
+const KEPT_CAPACITY: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Mailbox<T, A> {
@@ -122,6 +125,16 @@ impl<T, A> Mailbox<T, A> {
         if inner.values.is_empty() {
             inner.told = false;
             let ended = self.senders.load(Ordering::Relaxed) == 0;
+            let spare = if inner.values.capacity() > KEPT_CAPACITY {
+                std::mem::take(&mut inner.values)
+            } else {
+                VecDeque::new()
+            };
+            drop(inner);
+            drop(spare);
+            if batch.capacity() > KEPT_CAPACITY {
+                *batch = VecDeque::new();
+            }
             return if ended { Found::Ended } else { Found::Nothing };
         }
         std::mem::swap(&mut inner.values, batch);

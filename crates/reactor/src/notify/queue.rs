@@ -40,7 +40,8 @@ impl Address {
 pub enum Capacity {
     /// As many as there is memory for.
     Unbounded,
-    /// So many, those included that the loop has taken and not handled yet; one more is given back to its sender.
+    /// So many, those included that the loop has taken and not handled yet, the one that is being handled too; one more is
+    /// given back to its sender.
     Bounded(usize),
 }
 
@@ -154,8 +155,8 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The receiving end of a [`notification_queue`], for [`Registry::consume`].
 ///
-/// When it is dropped, and when its registration ends, values that have not been handled are dropped, on the thread of
-/// the loop, and each further one is given back to its sender.
+/// When it is dropped, and when its registration ends, values that have not been handled are dropped there and then, and
+/// each further one is given back to its sender.
 pub struct Receiver<T> {
     mailbox: Arc<Mailbox<T, Address>>,
 }
@@ -172,19 +173,16 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// So many values a queue hands over in one turn, unless somebody says otherwise.
-const MESSAGES_PER_TURN: usize = 1024;
-
-/// Buffers beyond this many values are given back once the queue is empty.
-const KEPT_CAPACITY: usize = 4096;
+/// So many values a queue hands over at a time, unless somebody says otherwise.
+const MESSAGES_AT_A_TIME: usize = 1024;
 
 impl<S> Registry<S> {
-    /// Registers a handler for the values of a queue, called once for each, up to 1024 in a turn:
-    /// [`set_messages_per_turn`](Self::set_messages_per_turn).
+    /// Registers a handler for the values of a queue, called once for each, up to 1024 at a time:
+    /// [`set_messages_at_a_time`](Self::set_messages_at_a_time).
     ///
     /// `None` comes last, once every sender is gone; the registration ends then. It is a registration like any other: its
-    /// key can be removed, prioritised, named, set into the background, and paused by an interest of
-    /// [`Interest::NONE`]. Its fd is -1. Timeouts mean nothing to it.
+    /// key can be removed, named, set into the background, and paused by an interest of [`Interest::NONE`]. Its fd is -1.
+    /// Timeouts mean nothing to it, and priorities matter only for what is left over from one turn to the next.
     ///
     /// An error of the handler ends the registration, as [`Next::Remove`] does, but for `WouldBlock` and `Interrupted`, which mean
     /// nothing here: the value is gone.
@@ -211,12 +209,13 @@ impl<S> Registry<S> {
         Ok(key)
     }
 
-    /// Sets how many values of a queue are handled in one turn, 1 at least. The rest are handled next turn, which does not
-    /// wait: so a flood of values keeps no source and no timer from running.
+    /// Sets how many values of a queue are handled at a time, 1 at least: once a turn, and once more in a turn that begins with some
+    /// left over. What is left is handled next turn, which does not wait: so a flood of values keeps no source and no
+    /// timer from running.
     ///
     /// # Errors
     /// [`Error::StaleKey`].
-    pub fn set_messages_per_turn(&mut self, key: Key, messages: usize) -> Result<(), Error> {
+    pub fn set_messages_at_a_time(&mut self, key: Key, messages: usize) -> Result<(), Error> {
         if !self.contains(key) {
             return Err(Error::StaleKey(key));
         }
@@ -239,17 +238,7 @@ impl<T, F> Consumer<T, F> {
         if !self.batch.is_empty() {
             return Found::Values;
         }
-        let found = self.receiver.mailbox.take(&mut self.batch);
-        if found == Found::Nothing && self.batch.capacity() > KEPT_CAPACITY {
-            self.batch = VecDeque::new();
-        }
-        found
-    }
-
-    fn next(&mut self) -> Option<T> {
-        let value = self.batch.pop_front();
-        self.receiver.mailbox.note_taken(self.batch.len());
-        value
+        self.receiver.mailbox.take(&mut self.batch)
     }
 }
 
@@ -258,19 +247,24 @@ where
     F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next>,
 {
     fn call(&mut self, _armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
+        let key = cx.key();
         if !cx.readiness().is_readable() {
             return Readiness::EMPTY; // a timeout
         }
-        let key = cx.key();
+        if !cx.registry.wants(key, Interest::READABLE) {
+            return Readiness::READABLE; // a timeout, while it is paused
+        }
         for _ in 0..cx.registry.queue_limit(key) {
             let value = match self.refill() {
-                Found::Values => self.next(),
+                Found::Values => self.batch.pop_front(),
                 Found::Nothing => return Readiness::EMPTY,
                 Found::Busy => return Readiness::READABLE,
                 Found::Ended => None,
             };
             let last = value.is_none();
-            let reason = match (self.handler)(value, cx) {
+            let result = (self.handler)(value, cx);
+            self.receiver.mailbox.note_taken(self.batch.len());
+            let reason = match result {
                 Ok(Next::Remove) => Closed::ByHandler,
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     Closed::Failed(error)
@@ -282,7 +276,7 @@ where
             };
             return cx.registry.end_running(reason);
         }
-        Readiness::READABLE
+        if self.refill() == Found::Nothing { Readiness::EMPTY } else { Readiness::READABLE }
     }
 
     fn handler_type(&self) -> &'static str {
@@ -301,9 +295,9 @@ where
 impl<S> Registry<S> {
     fn queue_limit(&self, key: Key) -> usize {
         if self.queue_limits.is_empty() {
-            return MESSAGES_PER_TURN;
+            return MESSAGES_AT_A_TIME;
         }
-        self.queue_limits.get(&key).copied().unwrap_or(MESSAGES_PER_TURN)
+        self.queue_limits.get(&key).copied().unwrap_or(MESSAGES_AT_A_TIME)
     }
 
     /// The hub of this loop, made when the first queue needs it.

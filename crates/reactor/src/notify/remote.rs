@@ -21,7 +21,7 @@ pub(crate) struct Posted<S> {
 
 /// A handle to a loop for other threads: posts closures to it, calls into it, wakes and stops it.
 ///
-/// What is posted runs in the order of posting of each thread, up to 1024 in a turn, with the deferred callbacks; the panic
+/// What is posted runs in the order of posting of each thread, up to 1024 at a time, with the deferred callbacks; the panic
 /// policy holds for each closure. What has been accepted runs as long as the loop runs; what is left when
 /// the [`Reactor`](crate::Reactor) is dropped is dropped with it. It does not keep the loop alive: see
 /// [`keep_alive`](Self::keep_alive).
@@ -30,7 +30,8 @@ pub struct Remote<S> {
     hub: Arc<LoopHub>,
 }
 
-/// The loop is gone: its reactor has been dropped. What was to be posted has been dropped too.
+/// The loop is gone: its reactor has been dropped, or the registration named "remote" was removed from it. What was to be
+/// posted has been dropped too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopGone;
 
@@ -40,8 +41,10 @@ pub struct LoopGone;
 pub enum CallError {
     /// It was called on the thread of the loop, which would wait for itself for ever.
     OnLoopThread,
-    /// The loop was gone, or went before the closure could run, or the closure panicked.
+    /// The loop was gone, or went before the closure could run: it has not run.
     Lost,
+    /// The closure panicked, and may have done a part.
+    Panicked,
 }
 
 impl<S: 'static> Remote<S> {
@@ -60,10 +63,11 @@ impl<S: 'static> Remote<S> {
 
     /// Runs `callback` on the loop, waits for it, and gives what it gives.
     ///
-    /// Waits as long as the loop is busy, and for ever if nobody runs it.
+    /// Waits as long as the loop is busy, and for ever if nobody runs it: whoever joins a thread that may be calling drops the
+    /// reactor first.
     ///
     /// # Errors
-    /// [`CallError`]. The closure has not run, or has panicked.
+    /// [`CallError`].
     #[track_caller]
     pub fn call<F, R>(&self, callback: F) -> Result<R, CallError>
     where
@@ -74,12 +78,15 @@ impl<S: 'static> Remote<S> {
             return Err(CallError::OnLoopThread);
         }
         let (answer, answered) = sync_channel(1);
+        let (begin, begun) = sync_channel(1);
         self.post(move |cx| {
             // Whoever asked waits, or has died: then nobody wants to know.
+            let _ = begin.send(());
             let _ = answer.send(callback(cx));
         })
         .map_err(|_| CallError::Lost)?;
-        answered.recv().map_err(|_| CallError::Lost)
+        let lost = |_| if begun.try_recv().is_ok() { CallError::Panicked } else { CallError::Lost };
+        answered.recv().map_err(lost)
     }
 
     /// Lets [`Reactor::run`](crate::Reactor::run) return at the end of the turn that this arrives in. It arrives after what the
@@ -138,7 +145,7 @@ impl Waker {
     /// Lets the loop take a turn now, or another one if it is at one: whoever has changed something that a hook looks at
     /// calls this after it. Wakes that come together are one.
     ///
-    /// Safe in a signal handler: three atomic operations, and one `write` if the loop sleeps (`signal-safety(7)`); no
+    /// Safe in a signal handler: a few atomic operations, and one `write` if the loop sleeps (`signal-safety(7)`); no
     /// lock and no allocation.
     pub fn wake(&self) {
         self.hub.wake();
@@ -159,7 +166,7 @@ impl Drop for KeepAlive {
 
 impl fmt::Display for LoopGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the loop is gone: its reactor has been dropped")
+        f.write_str("the loop is gone: its reactor, or its registration \"remote\", has been dropped")
     }
 }
 
@@ -169,7 +176,8 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OnLoopThread => "a call into the loop from its own thread would wait for itself: use defer",
-            Self::Lost => "the loop is gone, or the closure panicked: there will be no answer",
+            Self::Lost => "the loop is gone: there will be no answer",
+            Self::Panicked => "the closure panicked on the loop: there will be no answer",
         })
     }
 }
@@ -181,6 +189,7 @@ impl<S: 'static> Registry<S> {
     ///
     /// # Errors
     /// As [`consume`](Self::consume).
+    #[track_caller]
     pub fn remote(&mut self) -> Result<Remote<S>, Error> {
         let hub = self.hub()?;
         if let Some((key, posts)) = &self.posts

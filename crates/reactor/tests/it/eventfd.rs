@@ -1,6 +1,6 @@
 //! `EventFd`: eventfd(2) to the letter, and who else may add to one.
 
-use std::io::{ErrorKind, PipeReader};
+use std::io::{ErrorKind, PipeReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -121,8 +121,13 @@ fn the_kernel_adds_to_one_when_an_asynchronous_read_is_complete() -> Result {
 fn it_comes_from_and_becomes_an_owned_fd() -> Result {
     let event = EventFd::from(OwnedFd::from(EventFd::counter(4)?));
     assert_eq!(event.as_fd().try_clone_to_owned().map(EventFd::from)?.read()?, 4);
-    let (reader, _writer): (PipeReader, _) = std::io::pipe()?;
+    let (reader, mut writer): (PipeReader, _) = std::io::pipe()?;
     let no_eventfd = EventFd::from(OwnedFd::from(reader));
     assert!(no_eventfd.add(1).is_err(), "what it is shows when it is used");
+    writer.write_all(b"abc")?;
+    drop(writer);
+    for _ in 0..2 {
+        assert_eq!(no_eventfd.read().map_err(|error| error.kind()), Err(ErrorKind::InvalidData));
+    }
     Ok(())
 }

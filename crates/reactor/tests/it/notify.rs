@@ -95,7 +95,7 @@ fn a_full_queue_gives_values_back_until_the_loop_has_handled_some() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Bounded(3));
     let mut reactor = Reactor::<Values>::new()?;
     let queue = reactor.consume(receiver, note)?;
-    reactor.set_messages_per_turn(queue, 2)?;
+    reactor.set_messages_at_a_time(queue, 2)?;
     let mut many = VecDeque::from([0, 1, 2, 3, 4]);
     assert_eq!(sender.send_many(&mut many), Err(TrySendError::Full(())));
     assert_eq!((many.make_contiguous(), sender.len()), ([3, 4].as_mut_slice(), 3));
@@ -140,7 +140,7 @@ fn a_flood_of_values_is_spread_over_turns_and_starves_nobody() -> Result {
         turn_now(&mut reactor, &mut counts);
         assert_eq!(counts, [turn * 1024, turn, turn]);
     }
-    reactor.set_messages_per_turn(queue, 0)?;
+    reactor.set_messages_at_a_time(queue, 0)?;
     turn_now(&mut reactor, &mut counts);
     assert_eq!(counts[0], 10 * 1024 + 1, "one at least");
     Ok(())
@@ -175,7 +175,7 @@ fn a_queue_can_be_paused_named_prioritised_and_removed_like_any_source() -> Resu
     assert_eq!(sender.send_many(&mut VecDeque::from([23])), Err(TrySendError::Disconnected(())));
     turn_now(&mut reactor, &mut values);
     assert_eq!(values.len(), 21);
-    assert!(matches!(reactor.set_messages_per_turn(queue, 1), Err(Error::StaleKey(_))));
+    assert!(matches!(reactor.set_messages_at_a_time(queue, 1), Err(Error::StaleKey(_))));
     Ok(())
 }
 
@@ -428,5 +428,65 @@ fn what_is_in_a_reactor_that_is_dropped_is_dropped_with_it() -> Result {
     drop(reactor);
     assert!(values.iter().all(|value| Arc::strong_count(value) == 1));
     assert!(matches!(sender.try_send(Arc::new(())), Err(TrySendError::Disconnected(_))));
+    Ok(())
+}
+
+#[test]
+fn what_waits_behind_a_panic_is_not_forgotten() -> Result {
+    let mut reactor = Reactor::<Values>::new()?;
+    let (panics, at_panics) = notification_queue::<()>(Capacity::Unbounded);
+    reactor.consume(at_panics, |_, _| panic!("as the test wants"))?;
+    let remote = reactor.remote()?;
+    panics.try_send(())?;
+    remote.post(|cx| cx.state.push(1))?;
+    let mut values = Values::new();
+    let ran = catch_unwind(AssertUnwindSafe(|| reactor.run(&mut values)));
+    assert!(ran.is_err() && values.is_empty());
+    reactor.run(&mut values)?;
+    assert_eq!(values, [1]);
+    Ok(())
+}
+
+#[test]
+fn a_timeout_means_nothing_to_a_queue_paused_or_not() -> Result {
+    let clock = reactor::ManualClock::new();
+    let mut reactor = Reactor::<Values>::builder().clock(clock.clone()).build()?;
+    let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    let queue = reactor.consume(receiver, note)?;
+    let mut values = Values::new();
+    for paused in [false, true] {
+        reactor.set_interest(queue, if paused { Interest::NONE } else { Interest::READABLE })?;
+        reactor.set_timeout(queue, Some(Duration::from_millis(1)))?;
+        if paused {
+            sender.try_send(1)?;
+            turn_now(&mut reactor, &mut values);
+        }
+        clock.advance(Duration::from_millis(1));
+        turn_now(&mut reactor, &mut values);
+        turn_now(&mut reactor, &mut values);
+        assert_eq!(values, []);
+    }
+    reactor.set_interest(queue, Interest::READABLE)?;
+    turn_now(&mut reactor, &mut values);
+    assert_eq!(values, [1]);
+    Ok(())
+}
+
+#[test]
+fn a_value_counts_until_its_handler_has_returned() -> Result {
+    let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+    let mut reactor = Reactor::<Values>::new()?;
+    let own = sender.clone();
+    let queue = reactor.consume(receiver, move |value, cx| {
+        cx.state.extend(value);
+        assert_eq!((own.len(), own.try_send(9)), (1, Err(TrySendError::Full(9))));
+        Ok(Next::Keep)
+    })?;
+    reactor.set_messages_at_a_time(queue, 1)?;
+    sender.try_send(1)?;
+    let mut values = Values::new();
+    assert_eq!(turn_now(&mut reactor, &mut values), 1);
+    assert!(sender.is_empty());
+    assert_eq!(turn_now(&mut reactor, &mut values), 0, "nothing was left, so nothing is called");
     Ok(())
 }

@@ -6,22 +6,21 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use reactor::{Capacity, Interest, ManualClock, Next, Reactor, Spin, Then, notification_queue};
+use reactor::{Capacity, Interest, ManualClock, Metrics, Next, Reactor, Spin, Then, notification_queue};
 
 use crate::{PATIENCE, Result, read_all};
 
-#[test]
-fn a_loop_that_spins_is_reached_without_a_system_call() -> Result {
-    const ROUNDS: usize = 100;
+/// Sends to a loop that spins and waits for each answer: its metrics.
+fn ping_pong(spin: Spin, rounds: usize) -> Result<Metrics> {
     let (to_loop, at_loop) = notification_queue::<usize>(Capacity::Unbounded);
     let begun = Barrier::new(2);
-    let mut reactor = Reactor::<Vec<usize>>::builder().spin(Spin::Fixed(PATIENCE)).build()?;
+    let mut reactor = Reactor::<Vec<usize>>::builder().spin(spin).build()?;
     thread::scope(|scope| {
         let (answer, answers) = std::sync::mpsc::channel();
         let begun = &begun;
         scope.spawn(move || {
             begun.wait();
-            for round in 0..ROUNDS {
+            for round in 0..rounds {
                 to_loop.try_send(round).unwrap();
                 assert_eq!(answers.recv(), Ok(round));
             }
@@ -34,11 +33,35 @@ fn a_loop_that_spins_is_reached_without_a_system_call() -> Result {
         begun.wait();
         let mut values = Vec::new();
         reactor.run(&mut values)?;
-        assert_eq!(values.len(), ROUNDS);
-        let metrics = reactor.metrics();
-        assert_eq!((metrics.signals, metrics.spins_in_vain), (0, 0), "{metrics:?}");
-        Ok(())
+        assert_eq!(values.len(), rounds);
+        Ok(reactor.metrics())
     })
+}
+
+#[test]
+fn a_loop_that_spins_is_reached_without_a_system_call() -> Result {
+    let metrics = ping_pong(Spin::Fixed(PATIENCE), 100)?;
+    assert_eq!((metrics.signals, metrics.spins_in_vain), (0, 0), "{metrics:?}");
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_adapts_begins_to_spin_when_work_comes_soon() -> Result {
+    let metrics = ping_pong(Spin::Adaptive(PATIENCE), 100)?;
+    assert!(metrics.signals <= 2 && metrics.spins > 0, "{metrics:?}");
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_only_waits_for_time_does_not_learn_to_spin() -> Result {
+    let mut reactor = Reactor::<()>::builder().spin(Spin::Adaptive(PATIENCE)).build()?;
+    for _ in 0..5 {
+        reactor.after(Duration::from_millis(1), |_| Ok(Then::Done));
+        reactor.turn(&mut (), Some(Duration::from_micros(1)))?;
+        reactor.run(&mut ())?;
+    }
+    assert_eq!(reactor.metrics().spins, 0);
+    Ok(())
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn what_goes_wrong_on_the_thread_is_told_to_who_starts_or_joins_it() -> Result {
 
     let survives =
         LoopThread::spawn_with("survives", || Reactor::builder().on_panic(PanicPolicy::RemoveHandler), |_| Ok(1))?;
-    assert_eq!(survives.remote().call(|_| panic!("as the test wants")).map(|(): ()| ()), Err(CallError::Lost));
+    assert_eq!(survives.remote().call(|_| panic!("as the test wants")).map(|(): ()| ()), Err(CallError::Panicked));
     assert_eq!(survives.join()?, 1);
     Ok(())
 }

@@ -1,0 +1,251 @@
+//! The worker pool.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use handlers::{JobPanic, Refusal, WorkerPool};
+use reactor::{PanicPolicy, Reactor, Then};
+
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// A job that is running when this returns, and ends when the sender is used or dropped.
+fn occupy(pool: &WorkerPool<Vec<usize>>) -> std::result::Result<Sender<()>, Box<dyn std::error::Error>> {
+    let (end, ended) = channel::<()>();
+    let (begin, begun) = channel();
+    pool.submit(
+        move || {
+            let _ = begin.send(());
+            let _ = ended.recv();
+        },
+        |_, _| (),
+    )?;
+    begun.recv()?;
+    Ok(end)
+}
+
+#[test]
+fn jobs_run_on_workers_and_what_follows_on_the_loop() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(3).name("hard-").build(&mut reactor)?;
+    let own = std::thread::current().id();
+    for number in 0..100 {
+        pool.submit(
+            move || {
+                assert!(std::thread::current().name().is_some_and(|name| name.starts_with("hard-")));
+                number
+            },
+            move |number, cx| {
+                assert_eq!(std::thread::current().id(), own);
+                cx.state.extend(number);
+            },
+        )?;
+    }
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?; // ends with the last of them
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+    pool.drain();
+    Ok(())
+}
+
+#[test]
+fn one_worker_does_jobs_in_the_order_of_submission() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    for number in 0..1000 {
+        pool.submit(move || number, |number, cx| cx.state.extend(number))?;
+    }
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
+    let mut reactor = Reactor::<Vec<JobPanic>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    pool.submit(|| panic!("number {}", 7), |result: std::result::Result<(), _>, cx| cx.state.extend(result.err()))?;
+    pool.submit(|| 1, |_, _| panic!("what follows may panic too"))?;
+    pool.submit(|| 2, |result, _| assert_eq!(result, Ok(2)))?;
+    let mut panics = Vec::new();
+    reactor.run(&mut panics)?;
+    assert_eq!(panics, [JobPanic { message: "number 7".to_owned() }]);
+    assert_eq!(reactor.metrics().panics, 1);
+    Ok(())
+}
+
+#[test]
+fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).queued_max(2).build(&mut reactor)?;
+    let end = occupy(&pool)?;
+    let first = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
+    pool.submit(|| 2, |number, cx| cx.state.extend(number))?;
+    let refused = pool.submit(|| 3, |_, _| ()).err().ok_or("there was room")?;
+    assert_eq!((refused.reason, (refused.job)()), (Refusal::Full, 3));
+    assert_eq!((pool.handle().queued(), pool.handle().running()), (2, 1));
+    assert!(first.cancel(), "it had not begun");
+    assert!(!first.cancel(), "it is gone");
+    pool.submit(|| 4, |number, cx| cx.state.extend(number))?;
+    drop(end);
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, [2, 4]);
+    Ok(())
+}
+
+#[test]
+fn a_job_that_runs_cannot_be_cancelled_and_one_that_is_cancelled_is_dropped_at_once() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let (end, ended) = channel::<()>();
+    let (begin, begun) = channel();
+    let running = pool.submit(
+        move || {
+            let _ = begin.send(());
+            let _ = ended.recv();
+        },
+        |_, cx| cx.state.push(1),
+    )?;
+    begun.recv()?;
+    assert!(!running.cancel());
+    let held = Arc::new(());
+    for _ in 0..10_000 {
+        let captured = Arc::clone(&held);
+        let job = pool.submit(move || drop(captured), |_, cx| cx.state.push(2))?;
+        assert!(job.cancel());
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+    drop(end);
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?; // what was cancelled keeps nothing alive
+    assert_eq!(numbers, [1]);
+    Ok(())
+}
+
+#[test]
+fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
+    for drains in [true, false] {
+        let mut reactor = Reactor::<Vec<usize>>::new()?;
+        let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+        let handle = pool.handle();
+        let end = occupy(&pool)?;
+        let held = Arc::new(());
+        for number in 0..3 {
+            let captured = Arc::clone(&held);
+            pool.submit(
+                move || {
+                    let _captured = captured;
+                    number
+                },
+                |number, cx| cx.state.extend(number),
+            )?;
+        }
+        let ends = std::thread::spawn(move || if drains { pool.drain() } else { pool.abandon() });
+        while handle.submit(|| (), |_, _| ()).is_ok() {
+            std::thread::yield_now(); // until it is closed
+        }
+        drop(end);
+        ends.join().map_err(|_| "it panicked")?;
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed));
+        let mut numbers = Vec::new();
+        reactor.run(&mut numbers)?;
+        assert_eq!(numbers, if drains { vec![0, 1, 2] } else { vec![] });
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(2).build(&mut reactor)?;
+    let end = occupy(&pool)?;
+    let handle = pool.handle();
+    drop(pool);
+    assert_eq!(handle.running(), 1, "nobody has waited for it");
+    drop(end);
+    reactor.run(&mut Vec::new())?; // ends with the job
+    Ok(())
+}
+
+#[test]
+fn a_job_whose_loop_is_gone_is_done_all_the_same() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let end = occupy(&pool)?;
+    let (tell, told) = channel();
+    pool.submit(move || tell.send(1), |_, _| ())?;
+    drop(reactor);
+    drop(end);
+    assert_eq!(told.recv(), Ok(1));
+    pool.drain();
+    Ok(())
+}
+
+#[test]
+fn jobs_submit_jobs_and_the_loop_goes_on_meanwhile() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(2).build(&mut reactor)?;
+    let handle = pool.handle();
+    let met = Arc::new(Barrier::new(2));
+    for _ in 0..2 {
+        let met = Arc::clone(&met);
+        let handle = handle.clone();
+        // Two that wait for each other: both workers are at it.
+        pool.submit(
+            move || met.wait(),
+            move |_, cx| {
+                cx.state.push(1);
+                let again = handle.submit(|| 10, |number, cx| cx.state.extend(number));
+                assert!(again.is_ok());
+            },
+        )?;
+    }
+    reactor.after(Duration::from_millis(1), |cx| {
+        cx.state.push(100);
+        Ok(Then::Done)
+    });
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers.iter().sum::<usize>(), 122);
+    Ok(())
+}
+
+#[test]
+fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
+    const JOBS: usize = 20_000;
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(3).queued_max(usize::MAX).build(&mut reactor)?;
+    let (ran, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let done: Vec<Receiver<()>> = (0..4)
+        .map(|thread| {
+            let (handle, ran, cancelled) = (pool.handle(), Arc::clone(&ran), Arc::clone(&cancelled));
+            let (tell, told) = channel();
+            std::thread::spawn(move || {
+                for number in 0..JOBS / 4 {
+                    let ran = Arc::clone(&ran);
+                    let job = handle.submit(move || ran.fetch_add(1, Ordering::Relaxed), |_, _| ());
+                    if number % 7 == thread && job.is_ok_and(|job| job.cancel()) {
+                        cancelled.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if number % 64 == 0 {
+                        std::thread::yield_now(); // so that workers fall asleep now and then
+                    }
+                }
+                drop(tell);
+            });
+            told
+        })
+        .collect();
+    for told in done {
+        assert!(told.recv().is_err());
+    }
+    reactor.run(&mut Vec::new())?;
+    pool.drain();
+    assert_eq!(ran.load(Ordering::Relaxed) + cancelled.load(Ordering::Relaxed), JOBS);
+    Ok(())
+}

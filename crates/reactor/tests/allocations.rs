@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use reactor::{Context, Interest, Next, PanicPolicy, Priority, Reactor, Then};
+use reactor::{Capacity, Context, Interest, Next, PanicPolicy, Priority, Reactor, Then, notification_queue};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -213,5 +213,55 @@ fn a_registered_source_takes_as_many_bytes_as_the_table_says() -> Result {
     });
     let entry = (IO + CLOSURE).next_multiple_of(8);
     assert_eq!(allocated.bytes_current, ((SLOT + entry) * SOURCES) as i64);
+    Ok(())
+}
+
+#[test]
+fn values_through_a_queue_allocate_nothing_and_a_burst_leaves_no_memory_behind() -> Result {
+    let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    let mut reactor = Reactor::<u64>::new()?;
+    let own = sender.clone();
+    reactor.consume(receiver, move |value: Option<[u64; 8]>, cx| {
+        *cx.state += 1;
+        if value == Some([9; 8]) {
+            own.try_send([1; 8]).unwrap(); // so that the other buffer is in use too
+        }
+        Ok(Next::Keep)
+    })?;
+    let mut handled = 0;
+    let mut send = |count: u64, value: u64| {
+        (0..count).for_each(|_| sender.try_send([value; 8]).unwrap());
+        while !sender.is_empty() {
+            reactor.turn(&mut handled, Some(Duration::ZERO)).unwrap();
+        }
+        reactor.turn(&mut handled, Some(Duration::ZERO)).unwrap();
+    };
+    send(100, 1);
+    send(100, 1); // each of the two buffers once
+    let allocated = measure(|| (0..100).for_each(|_| send(100, 1)));
+    assert_eq!(allocated.count_total, 0);
+    for value in [1, 9] {
+        let burst = measure(|| send(100_000, value));
+        assert!(burst.bytes_max > 100_000 * 64 && burst.bytes_current < 10_000, "{burst:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_posted_closure_allocates_once_if_it_captures_anything() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let remote = reactor.remote()?;
+    let mut state = 0;
+    for _ in 0..2 {
+        remote.post(|cx| *cx.state += 1)?;
+        reactor.turn(&mut state, Some(Duration::ZERO))?;
+    }
+    let captured = 7_u64;
+    let allocated = measure(|| {
+        remote.post(|cx| *cx.state += 1).unwrap();
+        remote.post(move |cx| *cx.state += captured).unwrap();
+        reactor.turn(&mut state, Some(Duration::ZERO)).unwrap();
+    });
+    assert_eq!((state, allocated.count_total, allocated.count_current), (10, 1, 0));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Ours and the peers in turn, round by round on one core, so that a noisy machine is noisy for all of them.
+//! Ours and the peers in turn, round by round, so that a noisy machine is noisy for all of them; on one core, but for what takes two.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,11 +14,13 @@ type Runner = (&'static str, PathBuf, Vec<&'static str>);
 const NS_PER_OP: &str = "ns_per_op";
 
 pub(crate) fn run(rounds: usize) -> Result {
+    let ours = std::env::current_exe()?;
+    compare_threads(rounds, &ours)?;
+
     let mut one_core = CpuSet::new();
     one_core.set(std::thread::available_parallelism()?.get() - 1);
     sched_setaffinity(None, &one_core)?;
 
-    let ours = std::env::current_exe()?;
     let (chain_c, turn_c) = (compile("chain", &[])?, compile("turn", &[])?);
     for (title, arguments) in [
         ("chain, 1000 pipes, 100 active: ns an event", ["--n", "1000", "--a", "100"]),
@@ -59,6 +61,32 @@ pub(crate) fn run(rounds: usize) -> Result {
         compare(&format!("how late a timer runs in high resolution, {title}: ns"), figure, rounds, &runners)?;
     }
     Ok(())
+}
+
+/// What takes two cores.
+fn compare_threads(rounds: usize, ours: &Path) -> Result {
+    let (spike_c, ping_pong_c) = (compile("spike", &["-pthread"])?, compile("ping_pong", &["-pthread"])?);
+    let of_ours = |name, arguments: &[&'static str]| (name, ours.to_owned(), arguments.to_vec());
+    compare(
+        "a value to the loop of another thread, 1 000 000 at once: ns",
+        NS_PER_OP,
+        rounds,
+        &[
+            ("vector in C", spike_c, vec![]),
+            of_ours("queue", &["spike", "value"]),
+            of_ours("closures", &["spike", "closure"]),
+        ],
+    )?;
+    compare(
+        "to and fro between the loops of two threads, median: ns",
+        NS_PER_OP,
+        rounds,
+        &[
+            ("epoll loop in C", ping_pong_c, vec![]),
+            of_ours("reactor", &["ping-pong"]),
+            of_ours("reactor, spinning", &["ping-pong", "--spin"]),
+        ],
+    )
 }
 
 fn compare_timers(rounds: usize, ours: &Path) -> Result {
@@ -106,7 +134,7 @@ fn compare(title: &str, figure: &str, rounds: usize, runners: &[Runner]) -> Resu
     for ((name, ..), own) in runners.iter().zip(&figures) {
         let ratios = own.iter().zip(&figures[0]).map(|(own, first)| own / first).collect();
         let (least, middle, most) = spread(own.clone());
-        println!("  {name:16} {middle:8.1} ({least:.1} to {most:.1})   x {:.2}", spread(ratios).1);
+        println!("  {name:17} {middle:8.1} ({least:.1} to {most:.1})   x {:.2}", spread(ratios).1);
     }
     Ok(())
 }

@@ -94,13 +94,17 @@ impl Default for ManualClock {
     }
 }
 
+/// No time is so late: some 584 years.
+const NOT_READ: u64 = u64::MAX;
+
 /// Reads the monotonic clock at most once a turn, and only if somebody asks.
 #[derive(Debug)]
 pub(crate) struct Clock {
     manual: Option<ManualClock>,
     started: Instant,
-    now: Cell<Option<Instant>>,
-    /// `now` in nanoseconds since the start.
+    /// The time of this turn, once it has been read.
+    now: Cell<Instant>,
+    /// The same in nanoseconds since the start; until it has been read, and outside of turns, [`NOT_READ`].
     now_ns: Cell<u64>,
     in_turn: bool,
     reads: Cell<u64>,
@@ -109,7 +113,14 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new(manual: Option<ManualClock>) -> Self {
         let started = manual.as_ref().map_or_else(Instant::now, ManualClock::now);
-        Self { manual, started, now: Cell::new(None), now_ns: Cell::new(0), in_turn: false, reads: Cell::new(0) }
+        Self {
+            manual,
+            started,
+            now: Cell::new(started),
+            now_ns: Cell::new(NOT_READ),
+            in_turn: false,
+            reads: Cell::new(0),
+        }
     }
 
     /// When it was made.
@@ -120,40 +131,46 @@ impl Clock {
     /// A turn has begun: what is read from now on holds until it ends, but for the wait.
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
-        self.now.set(None);
         self.in_turn = true;
     }
 
     /// Time has passed: in the wait, or in a handler that wants to know.
     #[inline]
     pub(crate) fn forget(&mut self) {
-        self.now.set(None);
+        self.now_ns.set(NOT_READ);
     }
 
     #[inline]
     pub(crate) fn end_turn(&mut self) {
         self.in_turn = false;
+        self.forget();
     }
 
     /// The time of this turn; outside of a turn the time.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        match self.now.get() {
-            Some(now) if self.in_turn => now,
-            _ => {
-                let now = self.read();
-                self.now.set(Some(now));
-                self.now_ns.set(self.nanos_at(now));
-                now
-            }
-        }
+        if self.now_ns.get() == NOT_READ { self.look().0 } else { self.now.get() }
     }
 
     /// [`now`](Self::now) in nanoseconds since the start.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
-        self.now();
-        self.now_ns.get()
+        match self.now_ns.get() {
+            NOT_READ => self.look().1,
+            now_ns => now_ns,
+        }
+    }
+
+    /// Reads the time, and keeps it for this turn.
+    #[inline(never)]
+    fn look(&self) -> (Instant, u64) {
+        let now = self.read();
+        let now_ns = self.nanos_at(now);
+        if self.in_turn {
+            self.now.set(now);
+            self.now_ns.set(now_ns);
+        }
+        (now, now_ns)
     }
 
     /// A time in nanoseconds since the start; 0 if it was before.

@@ -1,6 +1,6 @@
 //! Timer wheel: expiry order for many timers, O(1) to arm, to re-arm and to cancel.
 //!
-//! Eight levels of 64 slots; a slot of level `n` is 64^n ticks wide, a tick is 131 us. A timer sits on the level of the
+//! Eight levels of 64 slots; a slot of level `n` is 64^n ticks wide, a tick is a millisecond. A timer sits on the level of the
 //! highest digit, to base 64, in which its tick differs from the present one: so everything on a level comes before
 //! everything on the next, and the next slot to look at is the first occupied one of the lowest occupied level. Time is a
 //! count of nanoseconds that enters only through [`Wheel::expire`] and [`Wheel::tell`]; the wheel knows no clock and no fd.
@@ -25,9 +25,9 @@ use self::lists::{Lists, Position};
 use self::near::{Due, Near};
 use crate::slots::{Blank, Key, Slots};
 
-/// A tick is 2^17 ns. Short, since what is due within the present tick is kept sorted; long enough that a delay of up to
-/// half a second moves once.
-const TICK_BITS: u32 = 17;
+/// A tick is 2^20 ns. Short, since what is due within the present tick is kept sorted; long enough that a delay of up to 67 ms
+/// does not move at all before it is due, and one of up to four seconds once.
+const TICK_BITS: u32 = 20;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// All that 64 bits of nanoseconds need.

@@ -55,6 +55,7 @@
 //! | run something on the loop from another thread | [`Remote`] |
 //! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
+//! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test what takes time without taking any | [`ManualClock`] |
 //! | keep state in a handler, and be told of its end | [`Handler`] |
 //! | see what the loop does | [`Metrics`], [`Registration`] |
@@ -70,6 +71,7 @@ mod handler;
 mod hooks;
 mod io;
 mod kind;
+mod locals;
 mod metrics;
 mod notify;
 mod poller;

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::context::Context;
 use crate::handler::{Closed, Task};
 use crate::hooks::{Hooks, Place};
+use crate::locals::Locals;
 use crate::metrics::Metrics;
 use crate::notify::queue::{LoopHub, Sender};
 use crate::notify::remote::Posted;
@@ -51,6 +52,7 @@ pub struct Registry<S> {
     pub(crate) queue_limits: HashMap<Key, usize>,
     /// The queue of the remotes.
     pub(crate) posts: Option<(Key, Sender<Posted<S>>)>,
+    pub(crate) locals: Locals,
     pub(crate) poller: Poller,
     pub(crate) clock: Clock,
     pub(crate) supervision: Supervision,
@@ -79,6 +81,7 @@ impl<S> Registry<S> {
             announced: VecDeque::new(),
             queue_limits: HashMap::new(),
             posts: None,
+            locals: Locals::default(),
             poller,
             clock,
             supervision,

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use reactor::{Context, Error, Interest, Next, Reactor};
@@ -321,5 +322,23 @@ fn a_handler_may_do_everything_to_the_registry_while_it_runs() -> Result {
     turn_until(&mut reactor, &mut words, |words| words.contains(&"newcomer"));
     assert!(words.contains(&"deferred"));
     assert_eq!(reactor.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_loop_has_one_value_of_each_type_and_drops_it_at_its_end() -> Result {
+    #[derive(Default)]
+    struct Counted(Rc<()>, u32);
+    let mut reactor = Reactor::<()>::new()?;
+    let alive = Rc::clone(&reactor.local::<Counted>().0);
+    reactor.defer(|cx| {
+        cx.registry.local::<Counted>().1 += 1;
+        *cx.registry.local::<u32>() += 10;
+    });
+    reactor.run(&mut ())?;
+    assert_eq!((reactor.local::<Counted>().1, *reactor.local::<u32>(), *reactor.local::<u64>()), (1, 10, 0));
+    assert_eq!(Rc::strong_count(&alive), 2);
+    drop(reactor);
+    assert_eq!(Rc::strong_count(&alive), 1);
     Ok(())
 }

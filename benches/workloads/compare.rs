@@ -55,6 +55,10 @@ pub(crate) fn run(rounds: usize) -> Result {
         &[("epoll loop in C", turn_c, vec!["deferred"]), ("reactor", ours.clone(), vec!["turn", "deferred"])],
     )?;
     compare_timers(rounds, &ours)?;
+    for (title, n) in [("a wait for any of 8 events: ns", "8"), ("a wait for any of 64 events: ns", "64")] {
+        let by = |name, form| (name, ours.clone(), vec!["waits", form, "--n", n]);
+        compare(title, NS_PER_OP, rounds, &[by("poll", "poll"), by("reactor", "event")])?;
+    }
     let lateness_c = compile("lateness", &[])?;
     let runners = [("timerfd in C", lateness_c, vec![]), ("reactor", ours, vec!["lateness"])];
     for (title, figure) in [("99th percentile", NS_PER_OP), ("median", "ns_median")] {

@@ -13,6 +13,7 @@ mod registration;
 mod spike;
 mod timers;
 mod turn;
+mod waits;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -37,6 +38,8 @@ enum Workload {
     Spike(spike::Options),
     /// W2: to and fro between the loops of two threads
     PingPong(ping_pong::Options),
+    /// W6: a wait for any of several events
+    Waits(waits::Options),
     /// How late timers run in high resolution
     Lateness,
     /// Time and memory of registrations: few, many, and a churn of them
@@ -70,6 +73,7 @@ fn main() -> Result {
         Workload::Timers(options) => timers::run(&options),
         Workload::Spike(options) => spike::run(&options),
         Workload::PingPong(options) => ping_pong::run(&options),
+        Workload::Waits(options) => waits::run(&options),
         Workload::Lateness => lateness::run(),
         Workload::Registration(options) => registration::run(&options),
         Workload::Compare(Rounds { rounds }) => compare::run(rounds),

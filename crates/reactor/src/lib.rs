@@ -54,6 +54,7 @@
 //! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
 //! | run something on the loop from another thread | [`Remote`] |
 //! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
+//! | wait for one, any or all of several events, on a thread or on a loop | [`Event`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test what takes time without taking any | [`ManualClock`] |
@@ -67,6 +68,7 @@ mod clock;
 mod context;
 mod dispatch;
 mod error;
+mod event;
 mod handler;
 mod hooks;
 mod io;
@@ -90,6 +92,7 @@ mod wait;
 pub use crate::clock::ManualClock;
 pub use crate::context::Context;
 pub use crate::error::{AddError, Error};
+pub use crate::event::{Event, Signalled};
 pub use crate::handler::{Closed, Handler, Next};
 pub use crate::hooks::HookKey;
 pub use crate::io::Io;

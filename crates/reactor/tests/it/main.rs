@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod errors;
+mod event;
 mod eventfd;
 mod interest;
 mod level;

@@ -1,0 +1,265 @@
+//! Event objects: waited for by threads, by loops, one, any and all.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use reactor::{Event, Next, Reactor, Signalled};
+
+use crate::{PATIENCE, Result, turn_now};
+
+/// A look, and a wait that has to end.
+const NOW: Option<Duration> = Some(Duration::ZERO);
+const SOON: Option<Duration> = Some(PATIENCE);
+
+#[test]
+fn each_kind_lets_through_as_many_as_it_should() {
+    let manual = Event::manual_reset(false);
+    assert!(!manual.wait(NOW) && manual.set() && !manual.set());
+    assert!(manual.wait(NOW) && manual.wait(None), "all");
+    manual.reset();
+    assert!(!manual.wait(NOW));
+
+    let auto = Event::auto_reset(true);
+    assert!(auto.is_set() && !auto.set(), "set twice is set once");
+    assert!(auto.wait(NOW) && !auto.wait(NOW), "one");
+    assert!(auto.set());
+    auto.reset();
+    assert!(!auto.wait(NOW));
+
+    let semaphore = Event::semaphore(5, 2);
+    assert!(semaphore.wait(NOW) && semaphore.wait(NOW) && !semaphore.wait(NOW), "up to its greatest count");
+    assert!(semaphore.set() && semaphore.set() && !semaphore.set());
+    semaphore.reset();
+    assert!(!semaphore.is_set());
+}
+
+#[test]
+fn any_gives_the_lowest_that_is_set_and_takes_only_that() {
+    let events: Vec<_> = (0..20).map(|_| Event::auto_reset(false)).collect();
+    let all: Vec<_> = events.iter().collect();
+    assert_eq!(Event::wait_any(&all, NOW), None);
+    events[17].set();
+    events[3].set();
+    assert_eq!([(); 3].map(|()| Event::wait_any(&all, NOW)), [Some(3), Some(17), None]);
+    assert_eq!(Event::wait_any(&[], None), None, "nothing to wait for");
+}
+
+#[test]
+fn all_takes_all_or_none_also_when_its_time_is_over() {
+    let (first, second, manual) = (Event::auto_reset(true), Event::semaphore(1, 9), Event::manual_reset(false));
+    assert!(!Event::wait_all(&[&first, &second, &manual], Some(Duration::from_millis(1))));
+    assert!(first.is_set() && second.is_set(), "nothing was taken");
+    manual.set();
+    assert!(Event::wait_all(&[&first, &second, &manual], NOW));
+    assert_eq!([&first, &second, &manual].map(Event::is_set), [false, false, true]);
+    second.set();
+    assert!(!Event::wait_all(&[&second, &second], NOW), "one is not two");
+    second.set();
+    assert!(Event::wait_all(&[&second, &second], NOW) && !second.is_set());
+    assert!(Event::wait_all(&[], NOW), "all of none");
+}
+
+/// Begins a wait on another thread, which is at it when this returns.
+fn waiting<R: Send + 'static>(wait: impl FnOnce() -> R + Send + 'static) -> thread::JoinHandle<R> {
+    let thread = thread::spawn(wait);
+    // Asleep is not begun, but what is asserted holds in either order; this makes the interesting one likely.
+    thread::sleep(Duration::from_millis(2));
+    thread
+}
+
+#[test]
+fn a_set_ends_the_waits_that_it_should() -> Result {
+    let (event, other) = (Event::auto_reset(false), Event::manual_reset(false));
+    let waits: Vec<_> = (0..3)
+        .map(|_| {
+            let (event, other) = (event.clone(), other.clone());
+            waiting(move || Event::wait_any(&[&other, &event], SOON))
+        })
+        .collect();
+    event.set();
+    while event.is_set() {
+        thread::yield_now(); // until one of them has passed
+    }
+    other.set();
+    let mut ended = Vec::new();
+    for wait in waits {
+        ended.extend(wait.join().map_err(|_| "it panicked")?);
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [0, 0, 1]);
+    Ok(())
+}
+
+#[test]
+fn a_pulse_leaves_nothing_behind() -> Result {
+    for event in [Event::manual_reset(false), Event::auto_reset(false), Event::semaphore(0, 3)] {
+        event.pulse();
+        assert!(!event.is_set());
+        let waits = event.clone();
+        let wait = waiting(move || waits.wait(SOON));
+        while !wait.is_finished() {
+            event.pulse();
+        }
+        assert!(wait.join().map_err(|_| "it panicked")?);
+        assert!(!event.is_set());
+    }
+    let manual = Event::manual_reset(true);
+    manual.pulse();
+    assert!(!manual.is_set());
+    Ok(())
+}
+
+/// 64 philosophers, each with a fork shared with either neighbour, taken both at once.
+#[test]
+fn waits_for_all_are_atomic_among_64_threads_and_none_is_forgotten() -> Result {
+    const THREADS: usize = 64;
+    const MEALS: usize = 1000;
+    let forks: Arc<Vec<_>> = Arc::new((0..THREADS).map(|_| Event::auto_reset(true)).collect());
+    let held: Arc<Vec<_>> = Arc::new((0..THREADS).map(|_| AtomicBool::new(false)).collect());
+    let meals = Arc::new(AtomicUsize::new(0));
+    let philosophers: Vec<_> = (0..THREADS)
+        .map(|left| {
+            let (forks, held, meals) = (Arc::clone(&forks), Arc::clone(&held), Arc::clone(&meals));
+            let right = (left + 1) % THREADS;
+            thread::spawn(move || {
+                for _ in 0..MEALS {
+                    assert!(Event::wait_all(&[&forks[left], &forks[right]], SOON), "a false timeout");
+                    for fork in [left, right] {
+                        assert!(!held[fork].swap(true, Ordering::AcqRel), "somebody else has it");
+                    }
+                    meals.fetch_add(1, Ordering::Relaxed);
+                    for fork in [right, left] {
+                        held[fork].store(false, Ordering::Release);
+                        assert!(forks[fork].set(), "it was taken");
+                    }
+                }
+            })
+        })
+        .collect();
+    for philosopher in philosophers {
+        philosopher.join().map_err(|_| "it panicked")?;
+    }
+    assert_eq!(meals.load(Ordering::Relaxed), THREADS * MEALS);
+    assert!(forks.iter().all(Event::is_set));
+    Ok(())
+}
+
+#[test]
+fn no_set_is_lost_between_waits_that_time_out_and_waits_for_more() -> Result {
+    const SETS: usize = 20_000;
+    let (tokens, never) = (Event::semaphore(0, u32::MAX), Event::manual_reset(false));
+    let taken = Arc::new(AtomicUsize::new(0));
+    let done = Event::manual_reset(false);
+    let threads: Vec<_> = (0..8)
+        .map(|number| {
+            let (tokens, never, done, taken) = (tokens.clone(), never.clone(), done.clone(), Arc::clone(&taken));
+            thread::spawn(move || {
+                loop {
+                    let brief = Some(Duration::from_micros(number * 20));
+                    assert!(!Event::wait_all(&[&tokens, &never], brief), "it cannot have both");
+                    match Event::wait_any(&[&tokens, &done], brief) {
+                        Some(0) => drop(taken.fetch_add(1, Ordering::Relaxed)),
+                        Some(_) => return,
+                        None => {}
+                    }
+                }
+            })
+        })
+        .collect();
+    for _ in 0..SETS {
+        tokens.set();
+    }
+    while taken.load(Ordering::Relaxed) < SETS {
+        thread::yield_now();
+    }
+    done.set();
+    for thread in threads {
+        thread.join().map_err(|_| "it panicked")?;
+    }
+    assert_eq!((taken.load(Ordering::Relaxed), tokens.is_set()), (SETS, false));
+    Ok(())
+}
+
+#[test]
+fn a_thread_waits_for_events_and_for_what_it_reads_at_once() -> Result {
+    let (reader, mut writer) = std::io::pipe()?;
+    let event = Event::auto_reset(false);
+    let wait = |timeout| Event::wait_any_or_readable(&[&event], &[reader.as_fd()], timeout);
+    assert_eq!(wait(NOW)?, None);
+    assert_eq!(wait(Some(Duration::from_millis(1)))?, None);
+    writer.write_all(b"x")?;
+    assert_eq!(wait(None)?, Some(Signalled::Readable(0)));
+    event.set();
+    assert_eq!(wait(None)?, Some(Signalled::Event(0)), "events first");
+    assert_eq!(wait(None)?, Some(Signalled::Readable(0)), "and it has passed through that");
+
+    let (idle, _kept) = std::io::pipe()?;
+    let sets = event.clone();
+    let thread = thread::spawn(move || sets.set());
+    assert_eq!(Event::wait_any_or_readable(&[&event], &[idle.as_fd()], SOON)?, Some(Signalled::Event(0)));
+    assert!(thread.join().map_err(|_| "it panicked")?);
+    Ok(())
+}
+
+#[test]
+fn a_loop_is_told_of_one_of_any_and_of_all() -> Result {
+    let (first, second) = (Event::auto_reset(false), Event::auto_reset(true));
+    let (both, stop) = ([Event::auto_reset(true), Event::auto_reset(false)], Event::manual_reset(false));
+    let mut reactor = Reactor::<Vec<String>>::new()?;
+    let any = reactor.on_any(&[&first, &second], |index, cx| {
+        cx.state.push(format!("any {index}"));
+        Ok(Next::Keep)
+    })?;
+    reactor.on_all(&[&both[0], &both[1]], |cx| {
+        cx.state.push("all".to_owned());
+        Ok(Next::Keep)
+    })?;
+    reactor.on_event(&stop, |cx| {
+        cx.state.push("stop".to_owned());
+        cx.registry.stop();
+        Ok(Next::Remove)
+    })?;
+    let mut log = Vec::new();
+    turn_now(&mut reactor, &mut log);
+    assert_eq!(std::mem::take(&mut log), ["any 1"]);
+    first.set();
+    both[1].set();
+    turn_now(&mut reactor, &mut log);
+    log.sort_unstable();
+    assert_eq!(std::mem::take(&mut log), ["all", "any 0"]);
+    assert!(![&first, &second, &both[0], &both[1]].into_iter().any(Event::is_set));
+    let thread = thread::spawn(move || {
+        second.set();
+        stop.set();
+    });
+    reactor.run(&mut log)?;
+    thread.join().map_err(|_| "it panicked")?;
+    assert_eq!(log, ["any 1", "stop"]);
+
+    first.set(); // handed over, and not handled yet
+    assert!(!first.is_set());
+    reactor.remove(any)?;
+    assert!(first.wait(NOW), "it is set again");
+    drop(reactor);
+    first.set();
+    assert!(first.is_set(), "nobody waits any more");
+    Ok(())
+}
+
+#[test]
+fn a_loop_goes_on_after_would_block_and_is_called_each_turn_for_what_stays_set() -> Result {
+    let event = Event::manual_reset(true);
+    let mut reactor = Reactor::<u32>::new()?;
+    reactor.on_event(&event, |cx| {
+        *cx.state += 1;
+        Err(if *cx.state < 3 { std::io::ErrorKind::WouldBlock.into() } else { std::io::Error::other("enough") })
+    })?;
+    let mut calls = 0;
+    reactor.run(&mut calls)?; // ends with its last registration
+    assert_eq!(calls, 3);
+    Ok(())
+}

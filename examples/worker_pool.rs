@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,7 +67,7 @@ struct Worker {
     /// Of the numbers of the tasks: that each is done once shows in the sum of all.
     sum: u64,
     last: Option<Instant>,
-    turns: u64,
+    sleeps: u64,
     signals: u64,
 }
 
@@ -79,7 +80,7 @@ impl Worker {
     /// At the end of the work.
     fn note(&mut self, registry: &Registry<Self>) {
         let metrics = registry.metrics();
-        (self.last, self.turns, self.signals) = (Some(registry.now()), metrics.turns, metrics.signals);
+        (self.last, self.sleeps, self.signals) = (Some(Instant::now()), metrics.sleeps, metrics.signals);
     }
 }
 
@@ -108,14 +109,20 @@ fn run(options: &Options) -> io::Result<()> {
     }
 
     let issued = AtomicU64::new(0);
-    let began = Instant::now();
+    let start = Barrier::new(usize::from(options.producers) + 1);
+    let mut began = Instant::now();
     thread::scope(|scope| {
         let producers: Vec<_> = (0..u64::from(options.producers))
             .map(|producer| {
-                let (senders, issued) = (senders.clone(), &issued);
-                scope.spawn(move || produce(options, producer, &senders, issued))
+                let (senders, issued, start) = (senders.clone(), &issued, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    produce(options, producer, &senders, issued)
+                })
             })
             .collect();
+        start.wait();
+        began = Instant::now();
         drop(senders); // so that the queues end with their producers
         producers
             .into_iter()
@@ -201,7 +208,7 @@ fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> 
     let last = workers.iter().filter_map(|worker| worker.last).max().unwrap_or(began);
     let seconds = last.saturating_duration_since(began).as_secs_f64();
     let ns_per_task = if tasks == 0 { 0.0 } else { seconds * 1e9 / tasks as f64 };
-    let wakeups: u64 = workers.iter().map(|worker| worker.turns).sum();
+    let wakeups: u64 = workers.iter().map(|worker| worker.sleeps).sum();
     let signals: u64 = workers.iter().map(|worker| worker.signals).sum();
     let (method, own) = match options.method {
         Method::Queue => ("queue", 0),
@@ -222,8 +229,7 @@ fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> 
     for (number, worker) in workers.iter().enumerate() {
         println!("worker-{number}: {} tasks", worker.done);
     }
-    println!(
-        "{tasks} tasks by {method} in {seconds:.3} s: {ns_per_task:.0} ns each, {wakeups} wakeups, {writes} eventfd writes"
-    );
+    let each = if options.spike.is_some() { format!(": {ns_per_task:.0} ns each") } else { String::new() };
+    println!("{tasks} tasks by {method} in {seconds:.3} s{each}, {wakeups} wakeups, {writes} eventfd writes");
     Ok(())
 }

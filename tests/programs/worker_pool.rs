@@ -17,8 +17,8 @@ fn every_task_of_a_spike_is_done_and_the_workers_are_woken_for_few_of_them() -> 
     let output = run("worker_pool", &["--spike", "200000", "--json", "--workers", "1", "--producers", "3"])?;
     assert!(output.status.success(), "{output:?}");
     assert_eq!((figure(&output, "tasks")?, figure(&output, "producers")?), (200_000, 3));
-    let writes = figure(&output, "eventfd_writes")?;
-    assert!(writes <= figure(&output, "wakeups")? && writes < 200_000, "{output:?}");
+    let (writes, wakeups) = (figure(&output, "eventfd_writes")?, figure(&output, "wakeups")?);
+    assert!(writes <= wakeups && wakeups < 20_000, "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("\"per_worker\": [200000]"));
     Ok(())
 }
@@ -29,7 +29,6 @@ fn one_eventfd_for_each_task_does_not_die_of_too_few_files() -> Result {
     let output = run_with_open_files_max("worker_pool", &arguments, 40)?;
     assert!(output.status.success(), "{output:?}");
     assert_eq!(figure(&output, "tasks")?, 5000);
-    assert!(figure(&output, "eventfd_writes")? >= 5000);
     Ok(())
 }
 

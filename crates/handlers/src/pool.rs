@@ -95,7 +95,7 @@ pub enum Refusal {
     Closed,
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+type Work = Box<dyn FnOnce(&Shared) + Send>;
 
 /// A place in the queue. Empty once the job has been taken, by a worker or by who cancels it.
 struct Slot {
@@ -139,7 +139,7 @@ impl<S> PoolBuilder<S> {
         self
     }
 
-    /// How many jobs may wait for a worker; one more is refused. By default 1024.
+    /// How many jobs may wait while all workers are busy; one more is refused. By default 1024.
     #[must_use]
     pub fn queued_max(mut self, jobs: usize) -> Self {
         self.queued_max = jobs;
@@ -212,8 +212,10 @@ impl<S> WorkerPool<S> {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // Jobs that panic do not end their worker.
-            let _ = thread.join();
+            // Nothing that panics ends a worker, and none can wait for itself.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
         }
     }
 }
@@ -233,8 +235,8 @@ impl<S> fmt::Debug for WorkerPool<S> {
 impl<S> Pool<S> {
     /// Runs `job` on a worker, and then `done` with what it gives on the loop, with the deferred callbacks.
     ///
-    /// A job that panics gives [`JobPanic`]; its worker goes on. `done` is dropped if the loop is gone by then. A lock, two
-    /// allocations, and a wake if a worker is asleep. Never blocks.
+    /// A job that panics gives [`JobPanic`]; its worker goes on. `done` is dropped if the loop is gone by then. A lock, a few
+    /// allocations, and a wake if a worker is asleep. It never waits for room.
     ///
     /// # Errors
     /// [`Refused`] gives both back.
@@ -246,20 +248,23 @@ impl<S> Pool<S> {
         D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
     {
         let mut queue = lock(&self.shared.queue);
-        let reason = match () {
-            () if queue.closed => Some(Refusal::Closed),
-            () if queue.queued >= self.shared.queued_max => Some(Refusal::Full),
-            () => None,
-        };
-        if let Some(reason) = reason {
-            return Err(Refused { job, done, reason });
+        let idle = queue.asleep - queue.woken; // they take one each, without a wait
+        if queue.closed {
+            return Err(Refused { job, done, reason: Refusal::Closed });
+        }
+        if queue.queued >= self.shared.queued_max.saturating_add(idle) {
+            return Err(Refused { job, done, reason: Refusal::Full });
         }
         let (remote, alive) = (self.remote.clone(), self.remote.keep_alive());
-        let work = move || finish(&remote, alive, catch_unwind(AssertUnwindSafe(job)), done);
+        let work = move |shared: &Shared| {
+            let result = catch_unwind(AssertUnwindSafe(job));
+            lock(&shared.queue).running -= 1;
+            finish(&remote, alive, result, done);
+        };
         let slot = Arc::new(Slot { work: Mutex::new(Some(Box::new(work))) });
         queue.slots.push_back(Arc::clone(&slot));
         queue.queued += 1;
-        if queue.asleep > queue.woken {
+        if idle > 0 {
             queue.woken += 1;
             drop(queue);
             self.shared.wake.notify_one();
@@ -272,7 +277,7 @@ impl<S> Pool<S> {
         lock(&self.shared.queue).queued
     }
 
-    /// How many jobs are running.
+    /// How many jobs are running. A job whose `done` is still to run is over.
     pub fn running(&self) -> usize {
         lock(&self.shared.queue).running
     }
@@ -285,7 +290,11 @@ where
     R: Send + 'static,
     D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
 {
-    let result = result.map_err(|panic| JobPanic { message: panic_message(&*panic) });
+    let result = result.map_err(|panic| {
+        let message = panic_message(&*panic);
+        discard(panic);
+        JobPanic { message }
+    });
     let posted = remote.post(move |cx| {
         drop(alive); // it is the loop's own work from here
         done(result, cx);
@@ -335,8 +344,11 @@ impl Shared {
     /// What a worker does all its life.
     fn work(&self) {
         while let Some(work) = self.next() {
-            work();
-            lock(&self.queue).running -= 1;
+            // The job's own panic is caught already; what is left are destructors of what it and `done` have captured.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+                tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
+                discard(panic);
+            }
         }
     }
 
@@ -370,11 +382,12 @@ impl Shared {
     /// The same, and drops the jobs that are queued.
     fn clear(&self) {
         let mut queue = lock(&self.queue);
+        queue.closed = true;
         let abandoned = std::mem::take(&mut queue.slots);
         let work: Vec<_> = abandoned.iter().filter_map(|slot| lock(&slot.work).take()).collect();
-        queue.queued = 0;
+        queue.queued -= work.len(); // who cancels at this moment counts their own
         drop(queue);
-        self.close();
+        self.wake.notify_all();
         drop(work); // the user's destructors run without the lock
     }
 }
@@ -417,6 +430,13 @@ impl<J, D> fmt::Display for Refused<J, D> {
 }
 
 impl<J, D> std::error::Error for Refused<J, D> {}
+
+/// Drops what a panic has left, which may panic in turn.
+fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+}
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -1,5 +1,7 @@
 //! The worker pool.
 
+#![allow(clippy::panic, reason = "helpers of tests")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
@@ -145,8 +147,8 @@ fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
             )?;
         }
         let ends = std::thread::spawn(move || if drains { pool.drain() } else { pool.abandon() });
-        while handle.submit(|| (), |_, _| ()).is_ok() {
-            std::thread::yield_now(); // until it is closed
+        while !handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed) {
+            std::thread::yield_now();
         }
         drop(end);
         ends.join().map_err(|_| "it panicked")?;
@@ -162,13 +164,89 @@ fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
 #[test]
 fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(2).build(&mut reactor)?;
+    let pool = WorkerPool::builder().workers(2).name("dropped-").build(&mut reactor)?;
     let end = occupy(&pool)?;
     let handle = pool.handle();
     drop(pool);
     assert_eq!(handle.running(), 1, "nobody has waited for it");
+    assert!(handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed));
     drop(end);
     reactor.run(&mut Vec::new())?; // ends with the job
+    let alive = || -> std::io::Result<bool> {
+        let names =
+            std::fs::read_dir("/proc/self/task")?.map(|task| std::fs::read_to_string(task?.path().join("comm")));
+        Ok(names.flatten().any(|name| name.starts_with("dropped-")))
+    };
+    while alive()? {
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[test]
+fn who_cancels_while_the_pool_is_dropped_spoils_no_count() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    for _ in 0..20 {
+        let pool = WorkerPool::builder().workers(1).queued_max(usize::MAX).build(&mut reactor)?;
+        let end = occupy(&pool)?;
+        let jobs = (0..2000).map(|_| pool.submit(|| (), |_, _| ())).collect::<std::result::Result<Vec<_>, _>>()?;
+        let handle = pool.handle();
+        let cancels = std::thread::spawn(move || jobs.iter().rev().filter(|job| job.cancel()).count());
+        drop(pool);
+        assert!(cancels.join().map_err(|_| "it panicked")? <= 2000);
+        assert_eq!(handle.queued(), 0);
+        drop(end);
+    }
+    reactor.run(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as the test wants");
+    }
+}
+
+#[test]
+fn destructors_that_panic_end_no_worker() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    pool.submit(
+        || std::panic::panic_any(Bomb),
+        |result: std::result::Result<(), _>, cx| cx.state.push(usize::from(result.is_err())),
+    )?;
+    pool.submit(|| 2, |number, cx| cx.state.extend(number))?;
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, [1, 2]);
+    let end = occupy(&pool)?;
+    let bomb = std::mem::ManuallyDrop::new(Bomb);
+    pool.submit(|| (), move |_, _| drop(std::mem::ManuallyDrop::into_inner(bomb)))?;
+    let handle = pool.handle();
+    let (tell, told) = channel();
+    pool.submit(move || tell.send(3), |_, _| ())?;
+    drop(reactor);
+    drop(end);
+    assert_eq!(told.recv(), Ok(3));
+    pool.drain();
+    assert_eq!((handle.queued(), handle.running()), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn idle_workers_are_room_too() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).queued_max(0).build(&mut reactor)?;
+    while format!("{pool:?}").contains("asleep: 0") {
+        std::thread::yield_now();
+    }
+    let end = occupy(&pool)?;
+    assert!(pool.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Full));
+    drop(end);
+    reactor.run(&mut Vec::new())?;
     Ok(())
 }
 

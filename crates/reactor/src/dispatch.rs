@@ -80,7 +80,10 @@ impl<S> Registry<S> {
     #[inline(never)]
     pub(crate) fn deliver_messages(&mut self, running: &mut Running<S>, state: &mut S) {
         let Some(hub) = &self.hub else { return };
-        hub.collect(&mut self.announced);
+        if hub.is_posted() {
+            hub.collect(&mut self.announced);
+            self.stopping |= hub.is_to_stop();
+        }
         while let Some(key) = self.announced.pop_front() {
             self.deliver(key, Readiness::READABLE, running, state);
         }

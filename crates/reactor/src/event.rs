@@ -12,7 +12,9 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -88,9 +90,25 @@ struct Waiter {
 /// How a waiter hears of its outcome.
 #[derive(Debug)]
 enum Notify {
-    Thread(Arc<Condvar>),
+    Thread(Arc<Ticket>),
     Poll(Arc<EventFd>),
     Loop(Sender<usize>),
+}
+
+/// A thread that waits. It looks here, and takes the lock again only when its time is over.
+#[derive(Debug)]
+struct Ticket {
+    thread: Thread,
+    /// [`PENDING`], or the outcome.
+    outcome: AtomicUsize,
+}
+
+const PENDING: usize = usize::MAX;
+
+impl Ticket {
+    fn outcome(&self) -> Option<usize> {
+        Some(self.outcome.load(Ordering::Acquire)).filter(|outcome| *outcome != PENDING)
+    }
 }
 
 impl Blank for State {
@@ -109,12 +127,31 @@ impl Blank for Option<Waiter> {
 struct World {
     events: Slots<State>,
     waiters: Slots<Option<Waiter>>,
+    /// Who is to be woken once the lock is free.
+    wakes: Vec<Notify>,
 }
 
-static WORLD: Mutex<World> = Mutex::new(World { events: Slots::new(), waiters: Slots::new() });
+static WORLD: Mutex<World> = Mutex::new(World { events: Slots::new(), waiters: Slots::new(), wakes: Vec::new() });
 
 fn world() -> MutexGuard<'static, World> {
     WORLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the lock back, and wakes those who have been let through.
+fn wake(mut world: MutexGuard<'_, World>) {
+    if world.wakes.is_empty() {
+        return;
+    }
+    let wakes = std::mem::take(&mut world.wakes);
+    drop(world);
+    for notify in wakes {
+        match notify {
+            Notify::Thread(ticket) => ticket.thread.unpark(),
+            // It cannot overflow: one to each.
+            Notify::Poll(event) => drop(event.add(1)),
+            Notify::Loop(_) => {}
+        }
+    }
 }
 
 impl World {
@@ -202,8 +239,13 @@ impl World {
         self.unlist(key, &waiter.events);
         waiter.outcome = Some(outcome);
         match &waiter.notify {
-            Notify::Thread(condvar) => condvar.notify_one(),
-            Notify::Poll(event) => drop(event.add(1)),
+            Notify::Thread(ticket) => {
+                ticket.outcome.store(outcome, Ordering::Release);
+                self.wakes.push(Notify::Thread(Arc::clone(ticket)));
+                self.waiters.free(key);
+                return true;
+            }
+            Notify::Poll(event) => self.wakes.push(Notify::Poll(Arc::clone(event))),
             // Where the loop is gone nobody has passed.
             Notify::Loop(sender) if sender.try_send(outcome).is_err() => {
                 let passed = if waiter.all { &waiter.events[..] } else { &waiter.events[outcome..=outcome] };
@@ -255,6 +297,7 @@ impl Event {
         }
         state.count += 1;
         world.settle(self.key());
+        wake(world);
         true
     }
 
@@ -276,6 +319,7 @@ impl Event {
         if let Some(state) = world.events.get_mut(self.key()) {
             state.count = if state.max.is_some() { state.count.min(before) } else { 0 };
         }
+        wake(world);
     }
 
     /// Whether it is set: by the time it is looked at, it may not be.
@@ -366,19 +410,21 @@ fn wait_for(events: &[&Event], all: bool, timeout: Option<Duration>) -> Option<u
         return outcome;
     }
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let condvar = Arc::new(Condvar::new());
-    let waiter = world.add_waiter(keys, all, Notify::Thread(Arc::clone(&condvar)));
+    let ticket = Arc::new(Ticket { thread: thread::current(), outcome: AtomicUsize::new(PENDING) });
+    let waiter = world.add_waiter(keys, all, Notify::Thread(Arc::clone(&ticket)));
+    drop(world);
     loop {
-        let told =
-            world.waiters.get(waiter).is_some_and(|waiter| waiter.as_ref().is_some_and(|it| it.outcome.is_some()));
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if told || left == Some(Duration::ZERO) {
-            return world.remove_waiter(waiter);
+        if let Some(outcome) = ticket.outcome() {
+            return Some(outcome);
         }
-        world = match left {
-            None => condvar.wait(world).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => condvar.wait_timeout(world, left).unwrap_or_else(PoisonError::into_inner).0,
-        };
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(Duration::ZERO) => {
+                self::world().remove_waiter(waiter);
+                return ticket.outcome(); // it may have come in the last moment
+            }
+            Some(left) => thread::park_timeout(left),
+        }
     }
 }
 
@@ -426,6 +472,7 @@ impl Drop for Watching {
         let passed = if self.all { &self.events[..] } else { &self.events[outcome..=outcome] };
         passed.iter().for_each(|event| world.unpass(event.key()));
         passed.iter().for_each(|event| world.settle(event.key()));
+        wake(world);
     }
 }
 

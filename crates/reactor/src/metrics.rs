@@ -17,6 +17,8 @@ use crate::timer::TimerKey;
 pub struct Metrics {
     /// Turns begun, which is also how often the loop has waited: one system call each, but for spins.
     pub turns: u64,
+    /// Of these, turns that were allowed to sleep.
+    pub sleeps: u64,
     /// Events that the kernel has reported.
     pub events: u64,
     /// Of these, events of registrations that had ended meanwhile.

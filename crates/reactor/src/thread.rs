@@ -42,8 +42,8 @@ pub struct LoopThread<S: 'static> {
 }
 
 impl<S: Send + 'static> LoopThread<S> {
-    /// Starts a loop with the defaults of [`Builder`] on a thread named `name`. `set_up` runs there first: it registers what the loop
-    /// is to begin with, and gives its state.
+    /// Starts a loop with the defaults of [`Builder`] on a thread named `name`, and waits until it has started. `set_up` runs there first:
+    /// it registers what the loop is to begin with, and gives its state.
     ///
     /// # Errors
     /// What `set_up` gives; what [`Reactor::new`] and the start of a thread give.
@@ -92,7 +92,8 @@ impl<S: Send + 'static> LoopThread<S> {
     /// Lets the loop end once nothing is left that it waits for, waits for that, and gives its state.
     ///
     /// # Errors
-    /// What [`Reactor::run`] gives; the message of a panic of the loop, as an error.
+    /// What [`Reactor::run`] gives; the message of a panic of the loop, as an error; [`io::ErrorKind::Deadlock`] on the very thread of
+    /// the loop, which is not waited for then.
     pub fn join(mut self) -> io::Result<S> {
         self.alive = None;
         match self.thread.take() {
@@ -130,6 +131,9 @@ impl<S: 'static> Drop for LoopThread<S> {
 
 /// Waits for a thread of a loop.
 fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
+    if thread.thread().id() == thread::current().id() {
+        return Err(io::Error::new(io::ErrorKind::Deadlock, "the loop cannot wait for its own thread"));
+    }
     let name = thread.thread().name().unwrap_or_default().to_owned();
     let panicked = |panic: Box<dyn Any + Send>| {
         io::Error::other(format!("the loop of thread {name:?} panicked: {}", panic_message(&*panic)))
@@ -178,7 +182,11 @@ impl<S: Send + 'static> LoopPool<S> {
             let (builder, set_up) = (builder.clone(), set_up.clone());
             LoopThread::spawn_with(format!("{name}{number}"), builder, move |registry| set_up(number, registry))
         };
-        Ok(Self { threads: (0..loops).map(start).collect::<io::Result<_>>()?, next: AtomicUsize::new(0) })
+        let mut pool = Self { threads: Vec::with_capacity(loops), next: AtomicUsize::new(0) };
+        for number in 0..loops {
+            pool.threads.push(start(number)?);
+        }
+        Ok(pool)
     }
 
     /// How many loops there are.
@@ -196,15 +204,17 @@ impl<S: Send + 'static> LoopPool<S> {
         self.threads.get(number).map(LoopThread::remote)
     }
 
-    /// One after the other; `None` if the pool is empty.
+    /// One after the other, also those that have ended; `None` if the pool is empty.
     pub fn round_robin(&self) -> Option<&Remote<S>> {
         let number = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.len())?;
         self.get(number)
     }
 
-    /// The one with the fewest posted closures that have not run, the first of several. O(n), a lock each.
+    /// The one with the fewest posted closures that have not run, the first of several, of those that have not ended. O(n),
+    /// two locks each.
     pub fn least_loaded(&self) -> Option<&Remote<S>> {
-        self.threads.iter().map(LoopThread::remote).min_by_key(|remote| remote.pending())
+        let alive = self.threads.iter().map(LoopThread::remote).filter(|remote| !remote.is_gone());
+        alive.min_by_key(|remote| remote.pending())
     }
 
     /// Runs a clone of `callback` on each loop.
@@ -227,8 +237,10 @@ impl<S: Send + 'static> LoopPool<S> {
     ///
     /// # Errors
     /// The first of those that [`LoopThread::join`] gives, when all have ended.
-    pub fn join(self) -> io::Result<Vec<S>> {
-        let ended: Vec<_> = self.threads.into_iter().map(LoopThread::join).collect();
+    pub fn join(mut self) -> io::Result<Vec<S>> {
+        // All of them first: one may wait for what another holds.
+        self.threads.iter_mut().for_each(|thread| thread.alive = None);
+        let ended: Vec<_> = self.threads.drain(..).map(LoopThread::join).collect();
         ended.into_iter().collect()
     }
 
@@ -237,10 +249,22 @@ impl<S: Send + 'static> LoopPool<S> {
     /// # Errors
     /// As [`join`](Self::join).
     pub fn stop(self) -> io::Result<Vec<S>> {
+        self.stop_all();
+        self.join()
+    }
+}
+
+impl<S: 'static> LoopPool<S> {
+    fn stop_all(&self) {
         for thread in &self.threads {
             let _ = thread.remote.stop(); // one that is gone has stopped
         }
-        self.join()
+    }
+}
+
+impl<S: 'static> Drop for LoopPool<S> {
+    fn drop(&mut self) {
+        self.stop_all(); // before any is waited for
     }
 }
 

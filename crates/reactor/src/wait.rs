@@ -17,6 +17,7 @@ impl<S> Reactor<S> {
         if self.events.is_empty() {
             let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
             if self.registry.only_sources {
+                self.registry.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
                 self.registry.poller.wait(&mut self.events, timeout)?;
             } else {
                 self.wait_for_all(timeout)?;
@@ -32,7 +33,9 @@ impl<S> Reactor<S> {
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         if timeout != Some(Duration::ZERO) {
             if !self.spin_for_work(timeout)? {
-                let timeout = if self.registry.may_sleep() { timeout } else { Some(Duration::ZERO) };
+                let may_sleep = self.registry.may_sleep();
+                self.registry.metrics.sleeps += u64::from(may_sleep);
+                let timeout = if may_sleep { timeout } else { Some(Duration::ZERO) };
                 let waited = self.wait_for_timers(timeout);
                 self.registry.wake_up();
                 waited?;

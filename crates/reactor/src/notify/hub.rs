@@ -21,6 +21,8 @@ pub(crate) struct Hub<K, W> {
     signal: W,
     signals: AtomicU64,
     keep_alives: AtomicUsize,
+    /// Whether somebody wants the loop to stop who could not say so by a message.
+    stop: AtomicBool,
     loop_thread: ThreadId,
 }
 
@@ -34,6 +36,7 @@ impl<K, W: Signal> Hub<K, W> {
             signal,
             signals: AtomicU64::new(0),
             keep_alives: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
             loop_thread: std::thread::current().id(),
         }
     }
@@ -103,6 +106,17 @@ impl<K, W: Signal> Hub<K, W> {
             Err(TryLockError::Poisoned(poisoned)) => into.extend(poisoned.into_inner().drain(..)),
             Err(TryLockError::WouldBlock) => self.post(),
         }
+    }
+
+    /// By any thread: the loop is to stop, whatever has become of its queues.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether the loop is to stop; once.
+    pub(crate) fn is_to_stop(&self) -> bool {
+        self.stop.swap(false, Ordering::Acquire)
     }
 
     /// How often the loop has been woken by its eventfd.

@@ -95,6 +95,11 @@ impl<T, A> Mailbox<T, A> {
         self.lock().values.len() + self.taken.load(Ordering::Relaxed)
     }
 
+    /// Whether the consumer has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// One more sender.
     pub(crate) fn add_sender(&self) {
         self.senders.fetch_add(1, Ordering::Relaxed);

@@ -126,6 +126,11 @@ impl<T> Sender<T> {
         self.mailbox.len()
     }
 
+    /// Whether the receiver is gone.
+    pub fn is_disconnected(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
     /// Whether all that was sent has been handled.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

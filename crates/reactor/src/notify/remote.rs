@@ -95,7 +95,11 @@ impl<S: 'static> Remote<S> {
     /// # Errors
     /// [`LoopGone`].
     pub fn stop(&self) -> Result<(), LoopGone> {
-        self.post(|cx| cx.registry.stop())
+        let posted = self.post(|cx| cx.registry.stop());
+        if posted.is_err() {
+            self.hub.stop(); // its queue may be gone, and the loop not
+        }
+        posted
     }
 }
 
@@ -103,6 +107,11 @@ impl<S> Remote<S> {
     /// Lets the loop take a turn: [`Waker::wake`].
     pub fn wake(&self) {
         self.hub.wake();
+    }
+
+    /// Whether the loop is gone, as [`LoopGone`] means it.
+    pub fn is_gone(&self) -> bool {
+        self.posts.is_disconnected()
     }
 
     /// How many posted closures have not run yet: by the time it is looked at, they may be more or fewer.

@@ -117,7 +117,7 @@ fn a_pulse_leaves_nothing_behind() -> Result {
 #[test]
 fn waits_for_all_are_atomic_among_64_threads_and_none_is_forgotten() -> Result {
     const THREADS: usize = 64;
-    const MEALS: usize = 1000;
+    const MEALS: usize = 500;
     let forks: Arc<Vec<_>> = Arc::new((0..THREADS).map(|_| Event::auto_reset(true)).collect());
     let held: Arc<Vec<_>> = Arc::new((0..THREADS).map(|_| AtomicBool::new(false)).collect());
     let meals = Arc::new(AtomicUsize::new(0));
@@ -132,6 +132,7 @@ fn waits_for_all_are_atomic_among_64_threads_and_none_is_forgotten() -> Result {
                         assert!(!held[fork].swap(true, Ordering::AcqRel), "somebody else has it");
                     }
                     meals.fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now(); // so that the neighbours have to wait
                     for fork in [right, left] {
                         held[fork].store(false, Ordering::Release);
                         assert!(forks[fork].set(), "it was taken");

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reactor::{CallError, LoopPool, LoopThread, PanicPolicy, Reactor, Then};
+use reactor::{
+    CallError, Capacity, LoopPool, LoopThread, Next, PanicPolicy, Reactor, Remote, Then, notification_queue,
+};
 
 use crate::Result;
 
@@ -102,5 +104,66 @@ fn the_least_loaded_loop_of_a_pool_is_the_one_with_the_shortest_queue() -> Resul
     pool.least_loaded().ok_or("it is empty")?.post(|cx| *cx.state += 100)?;
     gate.wait();
     assert_eq!(pool.stop()?, [0, 101, 2]);
+    Ok(())
+}
+
+#[test]
+fn a_loop_whose_registrations_were_all_removed_can_still_be_stopped() -> Result {
+    let thread = LoopThread::spawn("bare", |registry| {
+        registry.after(Duration::from_secs(3600), |_| Ok(Then::Done));
+        Ok(())
+    })?;
+    let removed = thread.remote().call(|cx| {
+        let keys: Vec<_> = cx.registry.registrations().map(|registration| registration.key).collect();
+        keys.into_iter().filter(|key| cx.registry.remove(*key).is_ok()).count()
+    });
+    assert_eq!((removed, thread.remote().is_gone()), (Ok(1), true));
+    drop(thread); // waits for it
+    Ok(())
+}
+
+/// A state that holds the thread of its own loop.
+struct Own(Option<LoopThread<Self>>);
+
+#[test]
+fn a_loop_cannot_wait_for_itself() -> Result {
+    let thread = LoopThread::spawn("itself", |_| Ok(Own(None)))?;
+    let remote = thread.remote().clone();
+    remote.post(move |cx| cx.state.0 = Some(thread))?;
+    let stopped = remote.call(|cx| cx.state.0.take().and_then(|own| own.stop().map_err(|error| error.kind()).err()));
+    assert_eq!(stopped, Ok(Some(std::io::ErrorKind::Deadlock)));
+    Ok(())
+}
+
+#[test]
+fn loops_of_a_pool_may_wait_for_each_other_when_they_end() -> Result {
+    let (sender, receiver) = notification_queue::<()>(Capacity::Unbounded);
+    let pool = LoopPool::spawn(2, "loop-", |number, _| Ok(number))?;
+    let (first, second) = (pool.get(0).ok_or("no loop")?, pool.get(1).ok_or("no loop")?);
+    assert!(first.call(move |cx| cx.registry.consume(receiver, |_, _| Ok(Next::Keep)).is_ok())?);
+    // The first waits for the last sender, which is the second's as long as that lives.
+    let kept = second.call(move |cx| {
+        let timer = cx.registry.after(Duration::from_secs(3600), move |_| {
+            let _kept = &sender;
+            Ok(Then::Done)
+        });
+        cx.registry.set_timer_background(timer).is_ok()
+    })?;
+    assert!(kept);
+    assert_eq!(pool.join()?, [0, 1]);
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_has_ended_gets_no_more_load() -> Result {
+    let pool = LoopPool::spawn(2, "loop-", |number, _| Ok(number))?;
+    pool.get(0).ok_or("no loop")?.stop()?;
+    while !pool.get(0).is_some_and(Remote::is_gone) {
+        std::thread::yield_now();
+    }
+    for _ in 0..10 {
+        pool.least_loaded().ok_or("none is left")?.post(|cx| *cx.state += 1)?;
+    }
+    assert_eq!(pool.stop()?, [0, 11]);
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Then, TimerKey};
+use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then, TimerKey};
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
@@ -43,6 +43,9 @@ struct Options {
     /// Close connections that have been silent for so long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
+    /// Look for work for up to so long before sleeping: quicker answers, for processor time
+    #[arg(long, value_name = "MICROSECONDS")]
+    spin: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -235,7 +238,8 @@ impl<T: Read + Write> Handler<Server, T> for Echo {
 
 /// Serves until the listener ends, which is always an error.
 fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
-    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let spin = options.spin.map_or(Spin::Off, |spin| Spin::Adaptive(Duration::from_micros(spin)));
+    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
     let (listener, address) = match &options.listen {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;

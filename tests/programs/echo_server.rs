@@ -46,6 +46,17 @@ fn it_says_where_it_listens_and_echoes() -> Result {
 }
 
 #[test]
+fn one_that_spins_serves_as_well_and_its_idle_timeout_holds() -> Result {
+    let server = start(&["--spin", "100", "--idle-timeout", "1"])?;
+    let mut client = server.connect()?;
+    for round in 0..100 {
+        expect_echo(&mut client, &pattern(1000 + round));
+    }
+    assert_eq!(client.read(&mut [0])?, 0, "closed for its silence");
+    Ok(())
+}
+
+#[test]
 fn it_listens_on_a_unix_socket() -> Result {
     let path = std::env::temp_dir().join(format!("echo_server-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);

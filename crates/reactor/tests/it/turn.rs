@@ -326,6 +326,17 @@ fn a_handler_may_do_everything_to_the_registry_while_it_runs() -> Result {
 }
 
 #[test]
+fn a_child_inherits_no_fd_of_the_reactor() -> Result {
+    let mut reactor = Reactor::<()>::builder().high_resolution().build()?;
+    let _remote = reactor.remote()?;
+    reactor.at_wall(std::time::SystemTime::now(), |_| Ok(reactor::Then::Done))?;
+    let listed = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output()?;
+    let listed = String::from_utf8(listed.stdout)?;
+    assert!(listed.contains("/proc/") && !listed.contains("anon_inode"), "{listed}");
+    Ok(())
+}
+
+#[test]
 fn a_loop_has_one_value_of_each_type_and_drops_it_at_its_end() -> Result {
     #[derive(Default)]
     struct Counted(Rc<()>, u32);

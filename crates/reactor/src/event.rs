@@ -24,7 +24,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::handler::Next;
 use crate::notify::eventfd::EventFd;
-use crate::notify::queue::{Capacity, Sender, notification_queue};
+use crate::notify::queue::{Address, Capacity, Sender, notification_queue};
 use crate::registry::Registry;
 use crate::slots::{Blank, Key, Slots};
 
@@ -76,6 +76,8 @@ struct State {
     max: Option<u64>,
     /// In the order of arrival.
     waiters: VecDeque<Key>,
+    /// When it was reset, by the clock of the world: what was handed over before is not set again.
+    reset_at: u64,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,8 @@ struct Waiter {
     all: bool,
     /// Which of the events it was: 0 for all.
     outcome: Option<usize>,
+    /// When that was, by the clock of the world.
+    told_at: u64,
     notify: Notify,
 }
 
@@ -93,6 +97,13 @@ enum Notify {
     Thread(Arc<Ticket>),
     Poll(Arc<EventFd>),
     Loop(Sender<usize>),
+}
+
+/// Who is to be woken.
+enum Wake {
+    Thread(Arc<Ticket>),
+    Poll(Arc<EventFd>),
+    Loop(Arc<Address>),
 }
 
 /// A thread that waits. It looks here, and takes the lock again only when its time is over.
@@ -113,7 +124,7 @@ impl Ticket {
 
 impl Blank for State {
     fn blank() -> Self {
-        Self { count: 0, max: None, waiters: VecDeque::new() }
+        Self { count: 0, max: None, waiters: VecDeque::new(), reset_at: 0 }
     }
 }
 
@@ -128,10 +139,13 @@ struct World {
     events: Slots<State>,
     waiters: Slots<Option<Waiter>>,
     /// Who is to be woken once the lock is free.
-    wakes: Vec<Notify>,
+    wakes: Vec<Wake>,
+    /// Counts hand-overs and resets.
+    clock: u64,
 }
 
-static WORLD: Mutex<World> = Mutex::new(World { events: Slots::new(), waiters: Slots::new(), wakes: Vec::new() });
+static WORLD: Mutex<World> =
+    Mutex::new(World { events: Slots::new(), waiters: Slots::new(), wakes: Vec::new(), clock: 0 });
 
 fn world() -> MutexGuard<'static, World> {
     WORLD.lock().unwrap_or_else(PoisonError::into_inner)
@@ -144,12 +158,12 @@ fn wake(mut world: MutexGuard<'_, World>) {
     }
     let wakes = std::mem::take(&mut world.wakes);
     drop(world);
-    for notify in wakes {
-        match notify {
-            Notify::Thread(ticket) => ticket.thread.unpark(),
+    for wake in wakes {
+        match wake {
+            Wake::Thread(ticket) => ticket.thread.unpark(),
             // It cannot overflow: one to each.
-            Notify::Poll(event) => drop(event.add(1)),
-            Notify::Loop(_) => {}
+            Wake::Poll(event) => drop(event.add(1)),
+            Wake::Loop(address) => address.announce(),
         }
     }
 }
@@ -164,10 +178,12 @@ impl World {
         true
     }
 
-    /// Takes back a [`pass`](Self::pass).
+    /// Takes back a [`pass`](Self::pass). An event that is full by now stays so.
     fn unpass(&mut self, event: Key) {
-        if let Some(state) = self.events.get_mut(event).filter(|state| state.max.is_some()) {
-            state.count += 1;
+        if let Some(state) = self.events.get_mut(event)
+            && let Some(max) = state.max
+        {
+            state.count = (state.count + 1).min(max);
         }
     }
 
@@ -186,7 +202,7 @@ impl World {
     }
 
     fn add_waiter(&mut self, events: &[Key], all: bool, notify: Notify) -> Key {
-        let waiter = Waiter { events: events.to_vec(), all, outcome: None, notify };
+        let waiter = Waiter { events: events.to_vec(), all, outcome: None, told_at: 0, notify };
         // Memory ends long before 2^32 waiters; one more would never be told.
         let key = self.waiters.insert(Some(waiter)).unwrap_or(Key::NULL);
         for event in events {
@@ -199,19 +215,41 @@ impl World {
         key
     }
 
-    /// Ends a wait: its outcome, if there is one.
-    fn remove_waiter(&mut self, key: Key) -> Option<usize> {
+    /// Ends a wait: its outcome, if there is one, and when that was.
+    fn remove_waiter(&mut self, key: Key) -> Option<(usize, u64)> {
         let waiter = self.waiters.remove(key).flatten()?;
-        self.unlist(key, &waiter.events);
-        waiter.outcome
+        if waiter.outcome.is_none() {
+            self.unlist(key, &waiter.events);
+        }
+        waiter.outcome.map(|outcome| (outcome, waiter.told_at))
     }
 
     fn unlist(&mut self, waiter: Key, events: &[Key]) {
         for event in events {
-            if let Some(state) = self.events.get_mut(*event) {
+            let Some(state) = self.events.get_mut(*event) else { continue };
+            // Who has waited longest is let through first, so that is where it usually is.
+            if state.waiters.front() == Some(&waiter) {
+                state.waiters.pop_front();
+            } else {
                 state.waiters.retain(|listed| *listed != waiter);
             }
         }
+    }
+
+    /// Sets again what a waiter had been let through and nobody has made use of, unless it was reset since.
+    fn give_back(&mut self, waiter: Key, events: &[Event], all: bool) {
+        let Some((outcome, told_at)) = self.remove_waiter(waiter) else { return };
+        for event in if all { events } else { &events[outcome..=outcome] } {
+            if self.events.get(event.key()).is_some_and(|state| state.reset_at < told_at) {
+                self.unpass(event.key());
+                self.settle(event.key());
+            }
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
     }
 
     /// Hands what is set of an event to those who wait for it, in their order.
@@ -237,21 +275,25 @@ impl World {
             return false;
         };
         self.unlist(key, &waiter.events);
-        waiter.outcome = Some(outcome);
+        (waiter.outcome, waiter.told_at) = (Some(outcome), self.tick());
         match &waiter.notify {
             Notify::Thread(ticket) => {
                 ticket.outcome.store(outcome, Ordering::Release);
-                self.wakes.push(Notify::Thread(Arc::clone(ticket)));
+                self.wakes.push(Wake::Thread(Arc::clone(ticket)));
                 self.waiters.free(key);
                 return true;
             }
-            Notify::Poll(event) => self.wakes.push(Notify::Poll(Arc::clone(event))),
-            // Where the loop is gone nobody has passed.
-            Notify::Loop(sender) if sender.try_send(outcome).is_err() => {
-                let passed = if waiter.all { &waiter.events[..] } else { &waiter.events[outcome..=outcome] };
-                passed.iter().for_each(|event| self.unpass(*event));
-            }
-            Notify::Loop(_) => {}
+            Notify::Poll(event) => self.wakes.push(Wake::Poll(Arc::clone(event))),
+            Notify::Loop(sender) => match sender.send_unannounced(outcome) {
+                Ok(address) => self.wakes.extend(address.map(Wake::Loop)),
+                // Where the loop is gone nobody has passed.
+                Err(_) => {
+                    let passed = if waiter.all { &waiter.events[..] } else { &waiter.events[outcome..=outcome] };
+                    passed.iter().for_each(|event| self.unpass(*event));
+                    waiter.outcome = None;
+                    waiter.events.clear();
+                }
+            },
         }
         if let Some(place) = self.waiters.get_mut(key) {
             *place = Some(waiter);
@@ -262,7 +304,7 @@ impl World {
 
 impl Event {
     fn new(count: u64, max: Option<u64>) -> Self {
-        let state = State { count, max, waiters: VecDeque::new() };
+        let state = State { count, max, ..State::blank() };
         // Memory ends long before 2^32 events; one more would never be set.
         Self { place: Arc::new(Place(world().events.insert(state).unwrap_or(Key::NULL))) }
     }
@@ -303,21 +345,25 @@ impl Event {
 
     /// Resets it; a semaphore to nothing.
     pub fn reset(&self) {
-        if let Some(state) = world().events.get_mut(self.key()) {
-            state.count = 0;
+        let mut world = world();
+        let now = world.tick();
+        if let Some(state) = world.events.get_mut(self.key()) {
+            (state.count, state.reset_at) = (0, now);
         }
     }
 
-    /// Lets those through who are waiting at this moment, one or, for a manual-reset event, all, and leaves nothing set by
-    /// this.
+    /// Lets those through who are waiting at this moment, one or, for a manual-reset event, all, and resets it; a
+    /// semaphore keeps the count that it had.
     pub fn pulse(&self) {
         let mut world = world();
         let Some(state) = world.events.get_mut(self.key()) else { return };
         let before = state.count;
         state.count += 1;
         world.settle(self.key());
+        let now = world.tick();
         if let Some(state) = world.events.get_mut(self.key()) {
-            state.count = if state.max.is_some() { state.count.min(before) } else { 0 };
+            let is_semaphore = state.max.is_some_and(|max| max > 1);
+            (state.count, state.reset_at) = (if is_semaphore { state.count.min(before) } else { 0 }, now);
         }
         wake(world);
     }
@@ -329,7 +375,8 @@ impl Event {
 
     /// Waits until it is set and passes through it: whether that was before `timeout` had passed.
     ///
-    /// Blocks the thread: on the thread of a loop see [`Registry::on_event`]. `None` waits for ever; zero only looks.
+    /// Blocks the thread, by [`thread::park`]: on the thread of a loop see [`Registry::on_event`]. `None` waits for ever; zero only
+    /// looks.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         Self::wait_any(&[self], timeout).is_some()
     }
@@ -341,13 +388,14 @@ impl Event {
     }
 
     /// Waits until all of `events` are set at once, and passes through them all: whether that was before `timeout` had
-    /// passed. Until then, and if not, it passes through none. Otherwise like [`wait`](Self::wait).
+    /// passed. Until then, and if not, it passes through none. All of none are set. Otherwise like [`wait`](Self::wait).
     pub fn wait_all(events: &[&Self], timeout: Option<Duration>) -> bool {
         wait_for(events, true, timeout).is_some()
     }
 
     /// Waits until any of `events` is set, or any of `fds` is readable; the events first. `None` after `timeout`. For a thread that
-    /// waits for stdin beside events. A `poll`, and an eventfd while it waits.
+    /// waits for stdin beside events. Where none is set, an eventfd and a `poll`. For neither events nor fds it waits until its time is
+    /// over.
     ///
     /// # Errors
     /// What `eventfd(2)` and `poll(2)` give.
@@ -358,6 +406,9 @@ impl Event {
     ) -> io::Result<Option<Signalled>> {
         let keys: Vec<_> = events.iter().map(|event| event.key()).collect();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if let Some(index) = world().pass_several(&keys, false) {
+            return Ok(Some(Signalled::Event(index)));
+        }
         let told = Arc::new(EventFd::counter(0)?);
         let waiter = {
             let mut world = world();
@@ -368,7 +419,7 @@ impl Event {
         };
         let readable = poll_until(&told, fds, deadline);
         // What was handed over meanwhile is ours, whatever else has happened.
-        if let Some(index) = world().remove_waiter(waiter) {
+        if let Some((index, _)) = world().remove_waiter(waiter) {
             return Ok(Some(Signalled::Event(index)));
         }
         Ok(readable?.map(Signalled::Readable))
@@ -453,6 +504,7 @@ impl Watching {
         if !keys.is_empty() {
             world.satisfy(waiter);
         }
+        wake(world);
     }
 
     /// The loop has been told, and knows.
@@ -468,10 +520,7 @@ impl Drop for Watching {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
         let mut world = world();
-        let Some(outcome) = world.remove_waiter(waiter) else { return };
-        let passed = if self.all { &self.events[..] } else { &self.events[outcome..=outcome] };
-        passed.iter().for_each(|event| world.unpass(event.key()));
-        passed.iter().for_each(|event| world.settle(event.key()));
+        world.give_back(waiter, &self.events, self.all);
         wake(world);
     }
 }
@@ -479,8 +528,12 @@ impl Drop for Watching {
 impl<S> Registry<S> {
     /// Calls `handler` each time that `event` is set, on this loop, and passes through it.
     ///
-    /// As with [`consume`](Self::consume), whose errors and keys these are: it ends with [`Next::Remove`] or an error. A
-    /// manual-reset event that stays set calls it each turn.
+    /// As with [`consume`](Self::consume), whose errors and keys these are: it ends with [`Next::Remove`] or an error. It is called
+    /// once a turn; a manual-reset event that stays set calls it each turn.
+    ///
+    /// It passes through when the event is set, or when the last call has returned if it is set then, and not when the handler
+    /// runs: a loop that does not turn, or a registration that is paused, holds one set until it goes on or is removed, which sets
+    /// the event again. A [`reset`](Event::reset) does not take back what has been passed.
     ///
     /// # Errors
     /// As [`consume`](Self::consume).
@@ -492,8 +545,8 @@ impl<S> Registry<S> {
         self.on_events(vec![event.clone()], false, move |_, cx| handler(cx))
     }
 
-    /// Calls `handler` each time that any of `events` is set, with its index, the lowest first. Otherwise like
-    /// [`on_event`](Self::on_event).
+    /// Calls `handler` each time that any of `events` is set, with its index: in the order in which they are set, and of those that are
+    /// set when a call returns, the lowest. Otherwise like [`on_event`](Self::on_event).
     ///
     /// # Errors
     /// As [`consume`](Self::consume).
@@ -505,7 +558,8 @@ impl<S> Registry<S> {
         self.on_events(events.iter().map(|event| (*event).clone()).collect(), false, handler)
     }
 
-    /// Calls `handler` each time that all of `events` are set at once. Otherwise like [`on_event`](Self::on_event).
+    /// Calls `handler` each time that all of `events` are set at once; never for none. Otherwise like
+    /// [`on_event`](Self::on_event).
     ///
     /// # Errors
     /// As [`consume`](Self::consume).
@@ -537,6 +591,8 @@ impl<S> Registry<S> {
             }
             result
         })?;
+        // The next one may be there when a call returns: it is the next turn's.
+        self.set_messages_at_a_time(key, 1)?;
         Ok(key)
     }
 }

@@ -24,13 +24,13 @@ pub(crate) type LoopHub = Hub<Key, EventFd>;
 
 /// Where the handler of a queue is.
 #[derive(Debug)]
-struct Address {
+pub(crate) struct Address {
     hub: Arc<LoopHub>,
     key: Key,
 }
 
 impl Address {
-    fn announce(&self) {
+    pub(crate) fn announce(&self) {
         self.hub.announce(self.key);
     }
 }
@@ -103,6 +103,11 @@ impl<T> Sender<T> {
             Err((value, Refused::Full)) => Err(TrySendError::Full(value)),
             Err((value, Refused::Closed)) => Err(TrySendError::Disconnected(value)),
         }
+    }
+
+    /// The same for who holds a lock, and announces it when that is free. The value is dropped if it is refused.
+    pub(crate) fn send_unannounced(&self, value: T) -> Result<Option<Arc<Address>>, Refused> {
+        self.mailbox.push(value).map_err(|(_, reason)| reason)
     }
 
     /// Sends values under one lock, in their order, from the front of `values`.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reactor::{Event, Next, Reactor, Signalled};
 
@@ -174,7 +174,8 @@ fn no_set_is_lost_between_waits_that_time_out_and_waits_for_more() -> Result {
     for _ in 0..SETS {
         tokens.set();
     }
-    while taken.load(Ordering::Relaxed) < SETS {
+    let began = Instant::now();
+    while taken.load(Ordering::Relaxed) < SETS && began.elapsed() < PATIENCE {
         thread::yield_now();
     }
     done.set();
@@ -244,10 +245,89 @@ fn a_loop_is_told_of_one_of_any_and_of_all() -> Result {
     first.set(); // handed over, and not handled yet
     assert!(!first.is_set());
     reactor.remove(any)?;
-    assert!(first.wait(NOW), "it is set again");
+    assert!(first.wait(NOW) && !first.wait(NOW), "it is set again, once");
+    Ok(())
+}
+
+#[test]
+fn what_a_loop_has_passed_and_not_handled_is_set_again_when_it_ends() -> Result {
+    let (event, all) = (Event::semaphore(0, 9), [Event::auto_reset(false), Event::auto_reset(false)]);
+    let mut reactor = Reactor::<()>::new()?;
+    reactor.on_event(&event, |_| Ok(Next::Keep))?;
+    reactor.on_all(&[&all[0], &all[1]], |_| Ok(Next::Keep))?;
+    event.set();
+    event.set();
+    let waits = all.clone();
+    let waiter = thread::spawn(move || Event::wait_all(&[&waits[0], &waits[1]], SOON));
+    assert!(all[0].set() && all[1].set());
     drop(reactor);
-    first.set();
-    assert!(first.is_set(), "nobody waits any more");
+    assert!(waiter.join().map_err(|_| "it panicked")?, "whoever of the two came first");
+    assert!(event.wait(NOW) && event.wait(NOW) && !event.wait(NOW), "as often as it was set");
+    Ok(())
+}
+
+#[test]
+fn a_full_event_stays_full_and_a_reset_one_reset_when_a_loop_gives_back() -> Result {
+    type Change = fn(&Event);
+    let changes: [(Change, bool); 3] =
+        [(|event| assert!(event.set()), true), (Event::reset, false), (Event::pulse, false)];
+    for (change, is_set) in changes {
+        let event = Event::auto_reset(false);
+        let mut reactor = Reactor::<()>::new()?;
+        let key = reactor.on_event(&event, |_| Ok(Next::Keep))?;
+        event.set(); // handed over
+        change(&event);
+        reactor.remove(key)?;
+        assert_eq!((event.wait(NOW), event.wait(NOW)), (is_set, false));
+    }
+    Ok(())
+}
+
+#[test]
+fn registrations_that_come_and_go_neither_lose_nor_invent_a_set() -> Result {
+    const SETS: usize = 100_000;
+    let event = Event::semaphore(0, u32::MAX);
+    let sets = event.clone();
+    let thread = thread::spawn(move || (0..SETS).filter(|_| sets.set()).count());
+    let mut reactor = Reactor::<usize>::new()?;
+    let mut handled = 0;
+    while !thread.is_finished() {
+        let key = reactor.on_event(&event, |cx| {
+            *cx.state += 1;
+            Ok(Next::Keep)
+        })?;
+        turn_now(&mut reactor, &mut handled);
+        reactor.remove(key)?;
+    }
+    let left = std::iter::repeat_with(|| event.wait(NOW)).take_while(|passed| *passed).count();
+    assert_eq!((thread.join().map_err(|_| "it panicked")?, handled + left), (SETS, SETS));
+    Ok(())
+}
+
+#[test]
+fn a_refused_registration_takes_nothing() -> Result {
+    let event = Event::auto_reset(true);
+    let mut reactor = Reactor::<()>::builder().registrations_max(0).build()?;
+    assert!(reactor.on_event(&event, |_| Ok(Next::Keep)).is_err());
+    assert!(event.wait(NOW) && !event.wait(NOW));
+    Ok(())
+}
+
+#[test]
+fn thousands_that_wait_are_let_through_in_linear_time() -> Result {
+    const WAITERS: usize = 20_000;
+    let event = Event::manual_reset(false);
+    let mut reactor = Reactor::<usize>::new()?;
+    for _ in 0..WAITERS {
+        reactor.on_event(&event, |cx| {
+            *cx.state += 1;
+            Ok(Next::Remove)
+        })?;
+    }
+    event.set();
+    let mut called = 0;
+    reactor.run(&mut called)?;
+    assert_eq!(called, WAITERS);
     Ok(())
 }
 
@@ -260,7 +340,10 @@ fn a_loop_goes_on_after_would_block_and_is_called_each_turn_for_what_stays_set()
         Err(if *cx.state < 3 { std::io::ErrorKind::WouldBlock.into() } else { std::io::Error::other("enough") })
     })?;
     let mut calls = 0;
-    reactor.run(&mut calls)?; // ends with its last registration
-    assert_eq!(calls, 3);
+    for turns in 1..=3 {
+        turn_now(&mut reactor, &mut calls);
+        assert_eq!(calls, turns);
+    }
+    assert!(reactor.is_empty());
     Ok(())
 }

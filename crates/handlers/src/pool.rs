@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use reactor::{Context, KeepAlive, Registry, Remote};
 
-/// Threads for work that would hold up the loop: files, name resolution, hashing.
+/// Threads for work that would hold up the loop: files, name resolution, hashing. It dereferences to its [`Pool`], which
+/// takes the jobs.
 ///
 /// A job runs on a worker, in the order of submission; what is to follow runs on the loop, with the result. As long as a job
 /// is queued or running it keeps the loop alive.
@@ -182,20 +184,6 @@ impl<S> WorkerPool<S> {
         self.pool.clone()
     }
 
-    /// [`Pool::submit`].
-    ///
-    /// # Errors
-    /// As [`Pool::submit`].
-    #[track_caller]
-    pub fn submit<J, R, D>(&self, job: J, done: D) -> Result<Job, Refused<J, D>>
-    where
-        J: FnOnce() -> R + Send + 'static,
-        R: Send + 'static,
-        D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
-    {
-        self.pool.submit(job, done)
-    }
-
     /// Accepts no more jobs, and waits until those that are queued and running are done. What follows them runs when the
     /// loop runs. Not for the thread of a loop that is to go on meanwhile.
     pub fn drain(mut self) {
@@ -217,6 +205,15 @@ impl<S> WorkerPool<S> {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+/// To submit jobs.
+impl<S> Deref for WorkerPool<S> {
+    type Target = Pool<S>;
+
+    fn deref(&self) -> &Pool<S> {
+        &self.pool
     }
 }
 

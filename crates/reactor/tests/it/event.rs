@@ -63,21 +63,13 @@ fn all_takes_all_or_none_also_when_its_time_is_over() {
     assert!(Event::wait_all(&[], NOW), "all of none");
 }
 
-/// Begins a wait on another thread, which is at it when this returns.
-fn waiting<R: Send + 'static>(wait: impl FnOnce() -> R + Send + 'static) -> thread::JoinHandle<R> {
-    let thread = thread::spawn(wait);
-    // Asleep is not begun, but what is asserted holds in either order; this makes the interesting one likely.
-    thread::sleep(Duration::from_millis(2));
-    thread
-}
-
 #[test]
 fn a_set_ends_the_waits_that_it_should() -> Result {
     let (event, other) = (Event::auto_reset(false), Event::manual_reset(false));
     let waits: Vec<_> = (0..3)
         .map(|_| {
             let (event, other) = (event.clone(), other.clone());
-            waiting(move || Event::wait_any(&[&other, &event], SOON))
+            thread::spawn(move || Event::wait_any(&[&other, &event], SOON))
         })
         .collect();
     event.set();
@@ -100,7 +92,7 @@ fn a_pulse_leaves_nothing_behind() -> Result {
         event.pulse();
         assert!(!event.is_set());
         let waits = event.clone();
-        let wait = waiting(move || waits.wait(SOON));
+        let wait = thread::spawn(move || waits.wait(SOON));
         while !wait.is_finished() {
             event.pulse();
         }

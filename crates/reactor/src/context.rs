@@ -48,6 +48,12 @@ impl<'a, S> Context<'a, S> {
         self.readiness
     }
 
+    /// What a visitor of `key` gets: the same state, the same registry.
+    #[inline]
+    pub(crate) const fn for_visit(&mut self, key: Key) -> Context<'_, S> {
+        Context::new(self.state, self.registry, key, Readiness::EMPTY)
+    }
+
     #[inline]
     pub(crate) const fn set_readiness(&mut self, readiness: Readiness) {
         self.readiness = readiness;

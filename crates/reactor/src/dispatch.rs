@@ -59,6 +59,12 @@ impl<S> Registry<S> {
         } else {
             entry.call(armed, &mut cx)
         };
+        self.return_entry(key, running, left);
+    }
+
+    /// Puts the entry that was called or visited back into its slot, with what is left of its readiness.
+    #[inline(always)]
+    pub(crate) fn return_entry(&mut self, key: Key, running: &mut Running<S>, left: Readiness) {
         match self.sources.get_mut(key) {
             Some(slot) if !left.intersects(Readiness::SELDOM) => {
                 swap(&mut slot.entry, running);

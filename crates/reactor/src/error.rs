@@ -12,6 +12,11 @@ use crate::slots::Key;
 pub enum Error {
     /// The registration behind this key is gone; its place may have been used again since.
     StaleKey(Key),
+    /// What belongs to this key is out of reach while its handler runs, or is visited: do it from there, or
+    /// [`defer`](crate::Registry::defer) it.
+    Running(Key),
+    /// This key names a source or a handler of another type than was asked for.
+    OtherType(Key),
     /// The fd is registered in this reactor already (`EEXIST`). Use that registration, with both interests, or register
     /// a duplicate made by `try_clone`.
     AlreadyRegistered {
@@ -50,6 +55,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StaleKey(key) => write!(f, "key {key} is stale: its registration has ended"),
+            Self::Running(key) => write!(f, "the handler of key {key} is running: defer what is to be done with it"),
+            Self::OtherType(key) => write!(f, "key {key} names a source or a handler of another type"),
             Self::AlreadyRegistered { fd } => {
                 write!(f, "fd {fd} is registered already: use that registration, or register a duplicate of the fd")
             }
@@ -77,6 +84,8 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::StaleKey(_) => io::ErrorKind::NotFound,
+            Error::Running(_) => io::ErrorKind::ResourceBusy,
+            Error::OtherType(_) => io::ErrorKind::InvalidInput,
             Error::AlreadyRegistered { .. } => io::ErrorKind::AlreadyExists,
             Error::Full { .. } => io::ErrorKind::QuotaExceeded,
             Error::NoManualClock => io::ErrorKind::Unsupported,

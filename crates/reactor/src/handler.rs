@@ -3,6 +3,7 @@
 //! A registration is one allocation that holds the source and its handler together, so they live and die together. It
 //! is moved out of the registry (a pointer) while its handler runs, which therefore can do anything to the registry.
 
+use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -69,6 +70,9 @@ pub(crate) trait Entry<S> {
     /// The fd of the source as it is now.
     fn fd(&self) -> RawFd;
 
+    /// Itself with its types, for a visitor who knows them.
+    fn as_any(&mut self) -> &mut dyn Any;
+
     /// Closes the source, and gives what tells the handler so, if it is one to be told.
     fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>>;
 }
@@ -130,6 +134,10 @@ impl<T, H> Object<T, H> {
     pub(crate) const fn new(handler: H) -> Self {
         Self { handler, source: PhantomData }
     }
+
+    pub(crate) const fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
 }
 
 impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
@@ -167,7 +175,7 @@ pub(crate) struct Registered<T, R> {
     pub(crate) respond: R,
 }
 
-impl<S, T: AsFd, R: Respond<S, T>> Entry<S> for Registered<T, R> {
+impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         let mut began_with = cx.readiness();
         self.io.begin(began_with, armed);
@@ -187,6 +195,10 @@ impl<S, T: AsFd, R: Respond<S, T>> Entry<S> for Registered<T, R> {
 
     fn fd(&self) -> RawFd {
         self.io.as_fd().as_raw_fd()
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
     }
 
     fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>> {

@@ -59,6 +59,7 @@
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test what takes time without taking any | [`ManualClock`] |
 //! | keep state in a handler, and be told of its end | [`Handler`] |
+//! | reach another registration's source and handler | [`Context::visit`] |
 //! | see what the loop does | [`Metrics`], [`Registration`] |
 //!
 //! Linux on 64-bit machines. A child made by `fork` without `exec` must not use the reactor of its parent: the two would
@@ -87,6 +88,7 @@ mod spin;
 mod supervise;
 mod thread;
 mod timer;
+mod visit;
 mod wait;
 
 pub use crate::clock::ManualClock;

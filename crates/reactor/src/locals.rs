@@ -5,13 +5,34 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::registry::Registry;
 
 /// At most one value of each type.
 #[derive(Default)]
 pub(crate) struct Locals {
-    values: HashMap<TypeId, Box<dyn Any>>,
+    values: HashMap<TypeId, Box<dyn Any>, BuildHasherDefault<AsItIs>>,
+}
+
+/// The hash of a [`TypeId`], which is one already: buffers are asked for with every message.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 impl fmt::Debug for Locals {

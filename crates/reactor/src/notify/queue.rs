@@ -1,6 +1,6 @@
 //! Notification queues: typed values from any thread to a handler of the loop.
 
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -254,7 +254,8 @@ impl<T, F> Consumer<T, F> {
 
 impl<S, T, F> Entry<S> for Consumer<T, F>
 where
-    F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next>,
+    T: 'static,
+    F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
     fn call(&mut self, _armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         let key = cx.key();
@@ -287,6 +288,10 @@ where
             return cx.registry.end_running(reason);
         }
         if self.refill() == Found::Nothing { Readiness::EMPTY } else { Readiness::READABLE }
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
     }
 
     fn handler_type(&self) -> &'static str {

@@ -16,6 +16,7 @@ mod spin;
 mod threads;
 mod timer;
 mod turn;
+mod visit;
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};

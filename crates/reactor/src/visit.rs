@@ -1,0 +1,96 @@
+//! Visits: how one callback reaches the source and the handler of another registration.
+//!
+//! The entry is out of its slot for the length of a visit, as it is while its handler runs, and the same rules hold:
+//! nothing that the visitor does can meet a borrow, and what is left of the readiness goes back into the slot.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::handler::{Handler, Object, Registered};
+use crate::io::Io;
+use crate::readiness::Readiness;
+use crate::slots::Key;
+
+impl<S> Context<'_, S> {
+    /// Lends the source and the handler object of another registration: to write to a connection from the callback of
+    /// another, to change what its handler does next.
+    ///
+    /// For registrations by [`Registry::add_handler`](crate::Registry::add_handler), by the types that were given there.
+    /// What is read and written during the visit keeps the readiness true, as in a call of the handler; the `Context` of
+    /// the visit has the key of the registration visited and no facts. Of what the visitor may do nothing is excluded: it
+    /// may remove the registration it visits, which ends it with the visit.
+    ///
+    /// O(1), no system call, no allocation.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`]; [`Error::Running`] for the registration whose handler is running, or is being visited already;
+    /// [`Error::OtherType`] where source or handler have other types. Nothing is called then.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    /// use reactor::{Context, Handler, Interest, Io, Key, Next, Reactor};
+    ///
+    /// /// Sends all that it reads to another connection.
+    /// struct Forward {
+    ///     to: Key,
+    /// }
+    ///
+    /// impl Handler<(), UnixStream> for Forward {
+    ///     fn ready(&mut self, stream: &mut Io<UnixStream>, cx: &mut Context<'_, ()>) -> io::Result<Next> {
+    ///         let mut buf = [0; 512];
+    ///         let n = stream.read(&mut buf)?;
+    ///         cx.visit(self.to, |to: &mut Io<UnixStream>, _: &mut Forward, _cx| to.write_all(&buf[..n]))??;
+    ///         Ok(if n == 0 { Next::Remove } else { Next::Keep })
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let mut reactor = Reactor::new()?;
+    /// let (left, mut alice) = UnixStream::pair()?;
+    /// let (right, mut bob) = UnixStream::pair()?;
+    /// let right = reactor.add_handler(right, Interest::NONE, Forward { to: Key::NULL })?;
+    /// reactor.add_handler(left, Interest::READABLE, Forward { to: right })?;
+    /// alice.write_all(b"hello bob")?;
+    /// reactor.turn(&mut (), None)?;
+    /// let mut received = [0; 9];
+    /// bob.read_exact(&mut received)?;
+    /// assert_eq!(&received, b"hello bob");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn visit<T, H, R>(
+        &mut self,
+        key: Key,
+        visitor: impl FnOnce(&mut Io<T>, &mut H, &mut Context<'_, S>) -> R,
+    ) -> Result<R, Error>
+    where
+        T: 'static,
+        H: Handler<S, T> + 'static,
+    {
+        let slot = self.registry.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
+        let (ready, armed) = (slot.ready, slot.armed);
+        let Some(entry) = &mut slot.entry else { return Err(Error::Running(key)) };
+        if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
+            return Err(Error::OtherType(key));
+        }
+        let mut visited = slot.entry.take();
+        let registered = visited.as_deref_mut().and_then(|entry| entry.as_any().downcast_mut());
+        let Some(Registered::<T, Object<T, H>> { io, respond }) = registered else {
+            unreachable!("it is of that type")
+        };
+        io.begin(ready, armed);
+        io.heed_announcements();
+        // A panic is the visitor's: what it visits goes back to its place, so that it cannot be dropped before its watch ends.
+        let result = {
+            let cx = &mut self.for_visit(key);
+            catch_unwind(AssertUnwindSafe(|| visitor(io, respond.handler_mut(), cx)))
+        };
+        // What was to be announced to its handler still is.
+        let announcements = self.registry.sources.get(key).map(|slot| slot.ready.only(Readiness::ANNOUNCEMENTS));
+        let left = io.left() | announcements.unwrap_or_default();
+        self.registry.return_entry(key, &mut visited, left);
+        result.map_err(|panic| resume_unwind(panic))
+    }
+}

@@ -1,0 +1,188 @@
+//! A visitor reaches another registration's source and handler, and takes nothing from it.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, ManualClock, Next, PanicPolicy, Reactor};
+
+use crate::{Result, readable, turn_now};
+
+/// Counts what it is called for, and reads one byte each time.
+#[derive(Default)]
+struct Host {
+    visits: u32,
+}
+
+impl Handler<Vec<String>, UnixStream> for Host {
+    fn ready(&mut self, stream: &mut Io<UnixStream>, cx: &mut Context<'_, Vec<String>>) -> io::Result<Next> {
+        if cx.readiness().is_timeout() {
+            cx.state.push("timeout".to_owned());
+            return Ok(Next::Keep);
+        }
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        cx.state.push(format!("{} after {} visits", byte[0] as char, self.visits));
+        Ok(Next::Keep)
+    }
+
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Vec<String>>) {
+        cx.state.push(format!("{reason:?} after {} visits", self.visits));
+    }
+}
+
+fn visit<R>(
+    cx: &mut Context<'_, Vec<String>>,
+    key: Key,
+    visitor: impl FnOnce(&mut Io<UnixStream>, &mut Host, &mut Context<'_, Vec<String>>) -> R,
+) -> std::result::Result<R, Error> {
+    cx.visit(key, visitor)
+}
+
+/// A reactor with a host whose peer has sent `bytes`.
+fn with_host(bytes: &[u8]) -> Result<(Reactor<Vec<String>>, Key, UnixStream)> {
+    let mut reactor = Reactor::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(bytes)?;
+    far.set_nonblocking(true)?;
+    let key = reactor.add_handler(near, Interest::READABLE, Host::default())?;
+    Ok((reactor, key, far))
+}
+
+#[test]
+fn a_visitor_changes_the_handler_and_writes_to_the_source() -> Result {
+    let (mut reactor, key, mut far) = with_host(b"")?;
+    reactor.defer(move |cx| {
+        let written = visit(cx, key, |stream, host, cx| {
+            host.visits += 1;
+            assert_eq!((cx.key(), cx.readiness().is_empty()), (key, true));
+            stream.write(b"hello")
+        });
+        assert_eq!(written.unwrap().unwrap(), 5);
+    });
+    let mut log = Vec::new();
+    turn_now(&mut reactor, &mut log);
+    let mut received = [0; 5];
+    far.read_exact(&mut received)?;
+    far.write_all(b"x")?;
+    turn_now(&mut reactor, &mut log);
+    assert_eq!((&received, log), (b"hello", vec!["x after 1 visits".to_owned()]));
+    Ok(())
+}
+
+#[test]
+fn what_a_visitor_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not() -> Result {
+    for all in [false, true] {
+        let (mut reactor, key, _far) = with_host(b"abc")?;
+        reactor.set_interest(key, Interest::NONE)?;
+        let mut log = Vec::new();
+        turn_now(&mut reactor, &mut log); // it is known to be readable now
+        reactor.defer(move |cx| {
+            let mut buf = [0; 8];
+            let room = if all { 8 } else { 2 };
+            assert_eq!(visit(cx, key, |stream, _, _| stream.read(&mut buf[..room])).unwrap().unwrap(), room.min(3));
+            cx.registry.set_interest(key, Interest::READABLE).unwrap();
+        });
+        turn_now(&mut reactor, &mut log);
+        turn_now(&mut reactor, &mut log);
+        assert_eq!(log, if all { vec![] } else { vec!["c after 0 visits".to_owned()] });
+    }
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_runs_and_a_host_that_is_visited_are_out_of_reach() -> Result {
+    let (mut reactor, key, _far) = with_host(b"")?;
+    let (near, _other) = readable()?;
+    reactor.add(near, Interest::READABLE, move |_, cx| {
+        let own = cx.key();
+        assert!(matches!(visit(cx, own, |_, _, _| ()), Err(Error::Running(running)) if running == own));
+        let nested = visit(cx, key, |_, _, cx| visit(cx, key, |_, _, _| ()));
+        assert!(matches!(nested, Ok(Err(Error::Running(running))) if running == key));
+        Ok(Next::Remove)
+    })?;
+    turn_now(&mut reactor, &mut Vec::new());
+    assert_eq!(reactor.metrics().calls, 1);
+    Ok(())
+}
+
+#[test]
+fn stale_keys_and_other_types_are_errors_that_name_the_key() -> Result {
+    let (mut reactor, key, _far) = with_host(b"")?;
+    let (near, _other) = UnixStream::pair()?;
+    let closure = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    reactor.defer(move |cx| {
+        assert!(matches!(visit(cx, closure, |_, _, _| ()), Err(Error::OtherType(other)) if other == closure));
+        cx.registry.remove(key).unwrap();
+        assert!(matches!(visit(cx, key, |_, _, _| ()), Err(Error::StaleKey(stale)) if stale == key));
+        assert!(matches!(visit(cx, Key::NULL, |_, _, _| ()), Err(Error::StaleKey(_))));
+    });
+    let mut log = Vec::new();
+    turn_now(&mut reactor, &mut log);
+    turn_now(&mut reactor, &mut log);
+    assert_eq!(log, ["ByKey after 0 visits"]);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_is_removed_during_a_visit_ends_with_it() -> Result {
+    let (mut reactor, key, mut far) = with_host(b"")?;
+    reactor.defer(move |cx| {
+        visit(cx, key, |stream, host, cx| {
+            cx.registry.remove(key).unwrap();
+            host.visits += 1;
+            stream.write_all(b"farewell").unwrap();
+        })
+        .unwrap();
+        assert!(!cx.registry.contains(key));
+    });
+    let mut log = Vec::new();
+    reactor.run(&mut log)?;
+    let mut received = String::new();
+    far.read_to_string(&mut received)?; // to the end: it is closed
+    assert_eq!((received.as_str(), log), ("farewell", vec!["ByKey after 1 visits".to_owned()]));
+    Ok(())
+}
+
+#[test]
+fn a_panic_of_the_visitor_leaves_the_host_in_its_place() -> Result {
+    let mut reactor = Reactor::<Vec<String>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let key = reactor.add_handler(near, Interest::READABLE, Host::default())?;
+    reactor.defer(move |cx| {
+        visit(cx, key, |_, host, _| {
+            host.visits += 1;
+            panic!("on purpose");
+        })
+        .unwrap()
+    });
+    far.write_all(b"y")?;
+    let mut log = Vec::new();
+    turn_now(&mut reactor, &mut log); // the event comes first
+    far.write_all(b"z")?;
+    turn_now(&mut reactor, &mut log);
+    assert_eq!(log, ["y after 0 visits", "z after 1 visits"]);
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_has_passed_is_still_told_after_a_visit() -> Result {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::<Vec<String>>::builder().clock(clock).build()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let key = reactor.add_handler(near, Interest::READABLE, Host::default())?;
+    reactor.set_timeout(key, Some(Duration::from_secs(1)))?;
+    far.write_all(b"abc")?; // a byte a turn: it is queued for the next one when its timeout passes
+    let mut log = Vec::new();
+    reactor.after(Duration::from_secs(1), move |cx| {
+        visit(cx, key, |_, _, _| ()).unwrap();
+        Ok(reactor::Then::Done)
+    });
+    reactor.advance(&mut log, Duration::from_secs(1))?;
+    for _ in 0..4 {
+        turn_now(&mut reactor, &mut log);
+    }
+    assert_eq!(log.iter().filter(|line| *line == "timeout").count(), 1, "{log:?}");
+    assert_eq!(log.len(), 4, "{log:?}");
+    Ok(())
+}

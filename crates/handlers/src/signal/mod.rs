@@ -1,0 +1,268 @@
+//! Signals as sources: the handler of a signal leaves a note and wakes the loop, the callback runs there.
+//!
+//! Ground rule: first the socket that wakes the loop is emptied, then the notes are read. A signal that comes between the
+//! two is told at once and wakes the loop for nothing; the other order would lose it.
+//!
+//! The signal mask is not touched, unlike with `signalfd(2)`, so children inherit nothing of this, and each loop of a
+//! process can watch what it likes. Source: the self-pipe of D. J. Bernstein, as signal-hook has it.
+
+mod action;
+mod number;
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use reactor::{Context, Interest, Io, Key, Next, Registry};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::exfiltrator::origin::Origin;
+
+use self::action::{Reflex, Watching};
+pub use self::number::Signal;
+
+/// So many arrivals are told in one call; the rest next turn. Enough for what is kept of a dozen signals.
+const ARRIVALS_PER_CALL_MAX: usize = 64;
+
+/// A signal that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Arrival {
+    /// Which one.
+    pub signal: Signal,
+    /// Who sent it; for [`Signal::CHLD`] the child it is about. `None` if the kernel sent it, Ctrl-C among that, or does not
+    /// say who did.
+    pub sender: Option<Process>,
+}
+
+/// Who has sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Process {
+    /// Its number; 0 if it is outside of our PID namespace.
+    pub pid: u32,
+    /// The user it runs as.
+    pub uid: u32,
+}
+
+impl From<Origin> for Arrival {
+    fn from(origin: Origin) -> Self {
+        let sender = origin.process.map(|process| Process { pid: process.pid.cast_unsigned(), uid: process.uid });
+        Self { signal: Signal::from_raw(origin.signal), sender }
+    }
+}
+
+/// Calls `callback` on the loop for each arrival of one of `signals`.
+///
+/// Any number of loops and watchers may watch the same signal, and each is told. Arrivals are told in the order of their
+/// numbers, of one signal in the order of their arrival. *They coalesce*: the kernel keeps a standard signal once while it
+/// waits for a thread, and each watcher keeps 5 of a number until its loop comes to them, real-time signals included; what
+/// comes on top is lost. So there is at least one call after the last arrival, and to count calls is a mistake: look at
+/// what the signal is about, `waitpid` until it gives nothing, read the configuration as it is now.
+///
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive: use
+/// [`set_foreground`](Registry::set_foreground) if waiting for a signal is all there is to do. An outcome of
+/// [`Next::Remove`], an error or [`Registry::remove`] ends it; `WouldBlock` and `Interrupted` are [`Next::Keep`].
+///
+/// # The action before
+/// While a signal is watched, its default action is not taken. When its last watcher is gone, the signal does again what it
+/// did before the first: a handler installed by others, which is called all the time; nothing, where it was ignored; its
+/// default action. Three things to know:
+/// - The kernel goes on to see a handler of this process. A program that it executes gets the default action, and not the
+///   ignoring that this process may have inherited, from `nohup` for one: do not watch what you want to pass on as ignored.
+/// - By default a real-time signal kills; here it ends the process with status 128 + number, as seen by shells.
+/// - Those who install a handler by themselves do so before the first watcher, and do not take it back. Where it is made
+///   later the watchers go deaf; where it is one of signal-hook's, which leaves no trace, it does not keep the default action
+///   from being taken when the last watcher goes.
+///
+/// System calls of other threads are restarted (`SA_RESTART`). A socket pair, and some 700 bytes for each signal; not for
+/// the hot path: each registration and its end wait for signal handlers that are running. Loop thread only.
+///
+/// # Errors
+/// `InvalidInput` if a signal cannot be caught, by its nature or since the C library reserves it, which names it; `EMFILE`
+/// and the like; what [`Registry::add`] gives. Nothing is watched then.
+///
+/// # Source
+/// signal-hook, whose registry of hooks is shared by all its users in a process.
+///
+/// ```
+/// use handlers::signal::{self, Signal};
+/// use reactor::{Next, Reactor};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<u32>::new()?;
+/// signal::watch(&mut reactor, [Signal::HUP, Signal::USR1], |arrival, cx| {
+///     println!("{} from {:?}: reading the configuration again", arrival.signal, arrival.sender);
+///     *cx.state += 1;
+///     Ok(Next::Keep)
+/// })?;
+/// reactor.run(&mut 0)?; // ends at once: a watcher alone keeps nothing alive
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn watch<S, F>(
+    registry: &mut Registry<S>,
+    signals: impl IntoIterator<Item = Signal>,
+    callback: F,
+) -> io::Result<Key>
+where
+    F: FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+{
+    let source = Signals::catch(signals, |_| Ok([]))?;
+    register(registry, source, callback)
+}
+
+/// Calls `callback` on the loop at the first arrival of any of `signals`, for a gentle end; a second one, of any of them,
+/// ends the process at once.
+///
+/// The second one is dealt with in the signal handler: it works also while the loop is held up by a callback, or hangs in
+/// what was to be the gentle end. It ends the process by `_exit(2)` with status 128 + number, as a shell would report it:
+/// no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or with the reactor, that
+/// holds no more, and the signals do what they did before.
+///
+/// Everything else is as with [`watch`]: it does not keep [`Reactor::run`](reactor::Reactor::run) alive, each loop that
+/// calls this is told, and any of them arms the second arrival.
+///
+/// # Errors
+/// As [`watch`].
+///
+/// ```
+/// use std::time::Duration;
+/// use handlers::signal::{self, Signal};
+/// use reactor::{Reactor, Then};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let mut reactor = Reactor::<()>::new()?;
+/// signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |arrival, cx| {
+///     eprintln!("{}: ending in 5 s, or at once if you insist", arrival.signal);
+///     // stop accepting, let connections finish
+///     cx.registry.after(Duration::from_secs(5), |cx| {
+///         cx.registry.stop();
+///         Ok(Then::Done)
+///     });
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn shutdown_on<S, F>(
+    registry: &mut Registry<S>,
+    signals: impl IntoIterator<Item = Signal>,
+    callback: F,
+) -> io::Result<Key>
+where
+    F: FnOnce(&Arrival, &mut Context<'_, S>) + 'static,
+{
+    let first = Arc::new(AtomicBool::new(false));
+    // Reflexs run in the order they are made in: the look at the note comes before the note is made.
+    let reflexes = |signal| Ok([Reflex::end_process_if(signal, &first)?, Reflex::note(signal, &first)?]);
+    let source = Signals::catch(signals, reflexes)?;
+    let mut callback = Some(callback);
+    register(registry, source, move |arrival, cx| {
+        tracing::info!(signal = %arrival.signal, sender = ?arrival.sender, "asked to end");
+        if let Some(callback) = callback.take() {
+            callback(arrival, cx); // where two came in one instant, to two threads, once
+        }
+        Ok(Next::Keep)
+    })
+}
+
+/// Stops the loop at the first arrival of any of `signals`; a second one ends the process at once, as with
+/// [`shutdown_on`].
+///
+/// # Errors
+/// As [`watch`].
+///
+/// ```
+/// use handlers::signal::{self, Signal};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let mut reactor = reactor::Reactor::<()>::new()?;
+/// signal::stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
+/// # reactor.run(&mut ())?;
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn stop_on<S>(registry: &mut Registry<S>, signals: impl IntoIterator<Item = Signal>) -> io::Result<Key> {
+    shutdown_on(registry, signals, |_arrival, cx| cx.registry.stop())
+}
+
+#[track_caller]
+fn register<S, F>(registry: &mut Registry<S>, source: Signals, mut callback: F) -> io::Result<Key>
+where
+    F: FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+{
+    let key = registry.add(source, Interest::READABLE, move |io, cx| tell(io, &mut callback, cx))?;
+    registry.set_background(key)?;
+    Ok(key)
+}
+
+/// Tells what has arrived, as long as the watcher lives.
+fn tell<S>(
+    io: &mut Io<Signals>,
+    callback: &mut impl FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next>,
+    cx: &mut Context<'_, S>,
+) -> io::Result<Next> {
+    let mut told = 0;
+    for origin in io.get_mut().delivery.pending().take(ARRIVALS_PER_CALL_MAX) {
+        told += 1;
+        match callback(&Arrival::from(origin), cx) {
+            Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            end => return end,
+        }
+    }
+    if told == ARRIVALS_PER_CALL_MAX {
+        return Ok(Next::Keep); // still readable: there may be more
+    }
+    io.try_io(Interest::READABLE, |_| Err(ErrorKind::WouldBlock.into())) // `pending` has read until then
+}
+
+/// Some signals that are caught, and the socket that tells of them.
+///
+/// Fields drop in this order: the reflexes go before the note that somebody watches.
+#[derive(Debug)]
+struct Signals {
+    delivery: SignalDelivery<UnixStream, WithOrigin>,
+    reflexes: Vec<Reflex>,
+    watching: Vec<Watching>,
+}
+
+impl Signals {
+    /// Catches `signals`, with `reflexes` that come before the notice to the loop.
+    fn catch<const N: usize>(
+        signals: impl IntoIterator<Item = Signal>,
+        mut reflexes: impl FnMut(Signal) -> io::Result<[Reflex; N]>,
+    ) -> io::Result<Self> {
+        let mut signals: Vec<_> = signals.into_iter().collect();
+        signals.sort_unstable();
+        signals.dedup();
+        let (read, write) = UnixStream::pair().map_err(|error| named("socketpair", &error))?;
+        let delivery = SignalDelivery::with_pipe(read, write, WithOrigin::default(), [0; 0])?;
+        let mut source = Self { delivery, reflexes: Vec::new(), watching: Vec::new() }; // dropped, it undoes what was done
+        for &signal in &signals {
+            signal.check()?;
+            let refused = |error| named(&format!("sigaction({signal})"), &error);
+            action::prepare(signal).map_err(refused)?;
+            source.reflexes.extend(reflexes(signal).map_err(refused)?);
+            source.delivery.handle().add_signal(signal.as_raw()).map_err(refused)?;
+        }
+        source.watching.extend(signals.into_iter().map(Watching::begin));
+        Ok(source)
+    }
+}
+
+/// An error with the call that gave it.
+fn named(call: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{call}: {error}"))
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.delivery.get_read().as_fd()
+    }
+}

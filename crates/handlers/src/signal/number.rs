@@ -1,0 +1,113 @@
+//! Signals by number and by name.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use signal_hook::consts;
+use signal_hook::low_level::signal_name;
+
+/// A signal, by its number. Displays as `SIGHUP`, `SIGRTMIN+3`, or `signal 16` if it has no name here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The terminal is gone; to daemons by custom: read the configuration again.
+    pub const HUP: Self = Self(consts::SIGHUP);
+    /// Ctrl-C.
+    pub const INT: Self = Self(consts::SIGINT);
+    /// Ctrl-\.
+    pub const QUIT: Self = Self(consts::SIGQUIT);
+    /// The polite request to end: what `kill` and service managers send.
+    pub const TERM: Self = Self(consts::SIGTERM);
+    /// For the program's own use.
+    pub const USR1: Self = Self(consts::SIGUSR1);
+    /// For the program's own use.
+    pub const USR2: Self = Self(consts::SIGUSR2);
+    /// A child has ended, stopped or gone on.
+    pub const CHLD: Self = Self(consts::SIGCHLD);
+    /// The terminal has another size.
+    pub const WINCH: Self = Self(consts::SIGWINCH);
+    /// Ctrl-Z.
+    pub const TSTP: Self = Self(consts::SIGTSTP);
+    /// The process goes on after it was stopped.
+    pub const CONT: Self = Self(consts::SIGCONT);
+    /// The timer of `alarm(2)` or `setitimer(2)` has run out.
+    pub const ALRM: Self = Self(consts::SIGALRM);
+    /// A write to a pipe or socket that nobody reads. Rust programs ignore it from the start, and get `EPIPE`.
+    pub const PIPE: Self = Self(consts::SIGPIPE);
+    /// Ends a process; nobody can watch it.
+    pub const KILL: Self = Self(consts::SIGKILL);
+    /// Stops a process; nobody can watch it.
+    pub const STOP: Self = Self(consts::SIGSTOP);
+
+    /// The signal of this number, whatever it is: whether it can be watched turns out when it is.
+    pub const fn from_raw(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// The number, as in `signal(7)`.
+    pub const fn as_raw(self) -> i32 {
+        self.0
+    }
+
+    /// The real-time signal `SIGRTMIN + offset`; `None` beyond `SIGRTMAX`, which is 30 above with glibc.
+    pub fn real_time(offset: u8) -> Option<Self> {
+        let number = libc::SIGRTMIN() + i32::from(offset);
+        (number <= libc::SIGRTMAX()).then_some(Self(number))
+    }
+
+    /// The number as a place in a table of [`SIGNALS`].
+    pub(super) fn index(self) -> usize {
+        usize::try_from(self.0).map_or(0, |number| number.min(SIGNALS - 1))
+    }
+
+    /// Whether it can be watched, as far as that is known without asking the kernel.
+    pub(super) fn check(self) -> io::Result<()> {
+        let why = match self.0 {
+            consts::SIGKILL | consts::SIGSTOP => "the kernel lets nobody catch it",
+            consts::SIGILL | consts::SIGFPE | consts::SIGSEGV => {
+                "it tells of a fault of the running thread, which would run into it again and again"
+            }
+            1..=SIGNAL_MAX => return Ok(()),
+            _ => "there is no such signal: they are 1 to 64",
+        };
+        Err(io::Error::new(ErrorKind::InvalidInput, format!("{self} cannot be watched: {why}")))
+    }
+}
+
+/// The last signal of Linux: `_NSIG` of the kernel.
+const SIGNAL_MAX: i32 = 64;
+
+/// Length of a table of all signals, which are counted from 1.
+pub(super) const SIGNALS: usize = SIGNAL_MAX as usize + 1;
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let real_time = self.0 - libc::SIGRTMIN();
+        match signal_name(self.0) {
+            Some(name) => f.write_str(name),
+            None if real_time == 0 => f.write_str("SIGRTMIN"),
+            None if real_time > 0 && self.0 <= libc::SIGRTMAX() => write!(f, "SIGRTMIN+{real_time}"),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_displayed_by_the_names_that_users_know() {
+        let names = [Signal::HUP, Signal::KILL, Signal::real_time(0).unwrap(), Signal::real_time(3).unwrap()];
+        assert_eq!(names.map(|signal| signal.to_string()), ["SIGHUP", "SIGKILL", "SIGRTMIN", "SIGRTMIN+3"]);
+        assert_eq!(Signal::from_raw(-1).to_string(), "signal -1");
+        assert_eq!(Signal::real_time(200), None);
+    }
+}

@@ -1,283 +1,164 @@
-//! Echo server, on the reactor alone. Shows: accepting, back-pressure, half-close, idle timeouts, running out of file
-//! descriptors. Leaves out: signals, TLS.
+//! Echo server, on the ready-made handlers. Shows: listeners and buffered connections, back-pressure, limits and timeouts,
+//! several loops, an orderly end. Leaves out: TLS. `echo_raw` is the same on the reactor alone.
 //!
 //! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777     Try: nc 127.0.0.1 7777
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then, TimerKey};
-use rustix::io::Errno;
+use handlers::{
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions, Listener,
+    ServerKey, signal, signal::Signal,
+};
+use reactor::{Builder, Context, LoopPool, Missed, Next, PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
 
-/// What one connection is read by at most in one call, so that no peer keeps the others waiting.
-const READ_MAX: usize = 64 * 1024;
-/// What is kept for a peer that does not read; then we stop reading from it too.
-const BACKLOG_MAX: usize = 256 * 1024;
-/// How many connections the kernel may hold for us, `/proc/sys/net/core/somaxconn` permitting: bind has asked for 128,
-/// which a burst of clients fills before we have had our turn.
-const QUEUE_MAX: i32 = 4096;
-/// So many connections are accepted in one call.
-const ACCEPTS_PER_CALL_MAX: usize = 64;
-/// After so long we ask again for a file descriptor, if none of ours has been closed meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections may take to send what is queued when the server ends.
+const GRACE: Duration = Duration::from_secs(5);
 
-/// Sends back what it receives.
-#[derive(Parser)]
+/// Sends back what it receives. SIGINT or SIGTERM ends it in order, a second one at once.
+#[derive(Clone, Parser)]
 struct Options {
-    /// Where to listen: IP:PORT (port 0: any that is free), or unix:PATH
+    /// Where to listen, may be repeated: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
-    listen: Address,
+    listen: Vec<Address>,
     /// How many connections may be open at once; more wait in the kernel's queue
-    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
-    max_connections: usize,
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
     /// Close connections that have been silent for so long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
+    /// Serve on so many loops, each on a thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+    /// Write a line of counters that often
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    stats: Option<u64>,
     /// Look for work for up to so long before sleeping: quicker answers, for processor time
     #[arg(long, value_name = "MICROSECONDS")]
     spin: Option<u64>,
 }
 
-#[derive(Clone)]
-enum Address {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("a path is missing after unix:".to_owned()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| "neither IP:PORT nor unix:PATH".to_owned()),
-        }
-    }
-}
-
-/// What all handlers share.
-struct Server {
-    connections: usize,
-    connections_max: usize,
-    listener: Key,
-    /// Ends a pause of the listener.
-    retry: TimerKey,
-    idle_timeout: Option<Duration>,
-    scratch: Vec<u8>,
-}
-
-/// A listening socket of either family.
-trait Accept: AsFd + 'static {
-    type Stream: Read + Write + AsFd + 'static;
-
-    fn accept(&self) -> io::Result<Self::Stream>;
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    fn accept(&self) -> io::Result<TcpStream> {
-        let (stream, _peer) = Self::accept(self)?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-}
-
-impl Accept for UnixListener {
-    type Stream = UnixStream;
-
-    fn accept(&self) -> io::Result<UnixStream> {
-        Self::accept(self).map(|(stream, _peer)| stream)
-    }
-}
-
-/// Accepts what has connected.
-struct Acceptor;
-
-impl<L: Accept> Handler<Server, L> for Acceptor {
-    fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
-        for _ in 0..ACCEPTS_PER_CALL_MAX {
-            if cx.state.connections >= cx.state.connections_max {
-                tracing::info!(connections = cx.state.connections, "as many connections as allowed: accepting pauses");
-                cx.registry.set_interest(cx.key(), Interest::NONE)?;
-                break;
-            }
-            match listener.try_io(Interest::READABLE, |listener| listener.accept()) {
-                Ok(stream) => match cx.registry.add_handler(stream, Interest::READABLE, Echo::default()) {
-                    Ok(key) => {
-                        cx.registry.set_timeout(key, cx.state.idle_timeout)?;
-                        cx.state.connections += 1;
-                        tracing::debug!(%key, connections = cx.state.connections, "accepted");
-                    }
-                    Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
-                },
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-                Err(error) if out_of_resources(&error) => {
-                    tracing::warn!(%error, "accepting pauses");
-                    cx.registry.set_interest(cx.key(), Interest::NONE)?;
-                    cx.registry.reset(cx.state.retry, ACCEPT_PAUSE)?;
-                    break;
-                }
-                // accept(2) passes on what went wrong with that one connection: the next one is another matter.
-                Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
-            }
-        }
-        Ok(Next::Keep)
-    }
-
-    /// A server that is deaf is none: it ends, and with it the process.
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
-        tracing::error!(?reason, "the listener has ended");
-        cx.registry.stop();
-    }
-}
-
-/// The process, the system or the kernel's memory has nothing left for another connection.
-fn out_of_resources(error: &io::Error) -> bool {
-    let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| resources.contains(&errno))
-}
-
-/// Ends a pause of the listener, for whatever reason it was made.
-fn resume_accepting(cx: &mut Context<'_, Server>) -> io::Result<()> {
-    Ok(cx.registry.set_interest(cx.state.listener, Interest::READABLE)?)
-}
-
-/// One connection.
+/// What the connections of one loop share.
 #[derive(Default)]
-struct Echo {
-    /// What the peer has sent and not yet taken back, in order.
-    backlog: VecDeque<u8>,
-    /// The peer has sent all it will.
-    ended: bool,
+struct Server {
+    listeners: Vec<ServerKey<Self>>,
+    connections: usize,
+    accepted: u64,
+    bytes: u64,
 }
 
-impl Echo {
-    /// Sends `bytes`, and keeps what the peer does not take.
-    fn send(&mut self, stream: &mut Io<impl Write>, bytes: &[u8]) -> io::Result<()> {
-        let sent = if self.backlog.is_empty() { written(stream.write(bytes))? } else { 0 };
-        self.backlog.extend(&bytes[sent..]);
+impl Server {
+    fn stop(cx: &mut Context<'_, Self>) {
+        for listener in std::mem::take(&mut cx.state.listeners) {
+            listener.stop(cx, GRACE);
+        }
+    }
+}
+
+struct Echo;
+
+impl ConnectionHandler<Server> for Echo {
+    fn on_open(&mut self, _: &mut Connection<'_, Server>, cx: &mut Context<'_, Server>) -> io::Result<()> {
+        cx.state.accepted += 1;
+        cx.state.connections += 1;
         Ok(())
     }
 
-    fn send_backlog(&mut self, stream: &mut Io<impl Write>) -> io::Result<()> {
-        if !self.backlog.is_empty() {
-            let sent = written(stream.write(self.backlog.as_slices().0))?;
-            self.backlog.drain(..sent);
-            if self.backlog.is_empty() {
-                self.backlog = VecDeque::new(); // an idle connection holds no buffer
-            }
-        }
-        Ok(())
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, Server>,
+        cx: &mut Context<'_, Server>,
+    ) -> io::Result<usize> {
+        cx.state.bytes += data.len() as u64;
+        let _ = connection.write(data)?; // where the queue is full, the connection does not read
+        Ok(data.len())
     }
 
-    /// To write while something is to be sent, to read while there is room for what comes.
-    fn interest(&self) -> Interest {
-        let write = if self.backlog.is_empty() { Interest::NONE } else { Interest::WRITABLE };
-        let read = if self.ended || self.backlog.len() >= BACKLOG_MAX { Interest::NONE } else { Interest::READABLE };
-        read | write
-    }
-}
-
-/// A write that would block has written nothing.
-fn written(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Ok(0) => Err(ErrorKind::WriteZero.into()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        other => other,
-    }
-}
-
-impl<T: Read + Write> Handler<Server, T> for Echo {
-    fn ready(&mut self, stream: &mut Io<T>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
-        let interest = self.interest();
-        if cx.readiness().is_timeout() {
-            return Ok(Next::Remove); // each call for anything else has put it off
-        }
-        if cx.state.idle_timeout.is_some() {
-            cx.registry.set_timeout(cx.key(), cx.state.idle_timeout)?;
-        }
-        self.send_backlog(stream)?;
-        let room = READ_MAX.min(BACKLOG_MAX.saturating_sub(self.backlog.len()));
-        if room > 0 && !self.ended {
-            match stream.read(&mut cx.state.scratch[..room]) {
-                Ok(0) => self.ended = true,
-                Ok(n) => self.send(stream, &cx.state.scratch[..n])?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.ended && self.backlog.is_empty() {
-            return Ok(Next::Remove);
-        }
-        if self.interest() != interest {
-            cx.registry.set_interest(cx.key(), self.interest())?;
-        }
-        Ok(Next::Keep)
-    }
-
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Server>) {
         cx.state.connections -= 1;
         tracing::debug!(?reason, connections = cx.state.connections, "closed");
-        if let Err(error) = resume_accepting(cx) {
-            tracing::error!(%error, "cannot go on accepting");
-        }
     }
 }
 
-/// Serves until the listener ends, which is always an error.
-fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
-    let spin = options.spin.map_or(Spin::Off, |spin| Spin::Adaptive(Duration::from_micros(spin)));
-    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
-    let (listener, address) = match &options.listen {
-        Address::Tcp(address) => {
-            let listener = TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;
-            rustix::net::listen(&listener, QUEUE_MAX)?;
-            let address = listener.local_addr()?.to_string();
-            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
-        }
-        Address::Unix(path) => {
-            let address = format!("unix:{}", path.display());
-            let listener = UnixListener::bind(path).map_err(|error| format!("bind {address}: {error}"))?;
-            rustix::net::listen(&listener, QUEUE_MAX)?;
-            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
-        }
-    };
-    let retry = reactor.after(Duration::MAX, |cx| {
-        resume_accepting(cx)?;
-        Ok(Then::After(Duration::MAX)) // it rests until it is reset again
-    });
+/// Puts listeners on a loop.
+fn serve(
+    registry: &mut Registry<Server>,
+    number: usize,
+    listeners: Vec<Listener>,
+    options: &Options,
+) -> io::Result<Server> {
+    let connections = ConnectionOptions::new().idle_timeout(options.idle_timeout.map(Duration::from_secs));
+    let mut server = Server::default();
+    for listener in listeners {
+        server.listeners.push(listener.serve(registry, &connections, |_peer, _cx| Ok(Echo))?);
+    }
+    if let Some(seconds) = options.stats {
+        let stats = registry.every(Duration::from_secs(seconds), Missed::Skip, move |cx| {
+            let Server { connections, accepted, bytes, .. } = cx.state;
+            println!("loop {number}: {connections} connections, {accepted} accepted, {bytes} bytes");
+            Ok(Next::Keep)
+        });
+        registry.set_timer_background(stats)?;
+    }
+    Ok(server)
+}
 
-    let stdout = io::stdout();
-    writeln!(stdout.lock(), "listening on {address}").and_then(|()| stdout.lock().flush())?;
-    let mut server = Server {
-        connections: 0,
-        connections_max: options.max_connections,
-        listener,
-        retry,
-        idle_timeout: options.idle_timeout.map(Duration::from_secs),
-        scratch: vec![0; READ_MAX],
-    };
-    reactor.run(&mut server)?;
-    Err("the listener has ended".into())
+fn builder<S>(spin: Option<u64>) -> Builder<S> {
+    let spin = spin.map_or(Spin::Off, |spin| Spin::Adaptive(Duration::from_micros(spin)));
+    Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin)
+}
+
+fn run(options: &Options) -> io::Result<()> {
+    let limit = options.max_connections.map(ConnectionLimit::new);
+    let listen = ListenOptions::new().limit(limit).reuse_port(options.threads > 1);
+    // The first loop opens the sockets, so that a port that the kernel chooses is the same for all.
+    let bound: Vec<_> = options.listen.iter().map(|address| listen.clone().bind(address)).collect::<io::Result<_>>()?;
+    let addresses: Vec<_> = bound.iter().map(Listener::local_address).collect::<io::Result<_>>()?;
+
+    let mut reactor = builder(options.spin).build()?;
+    let mut server = serve(&mut reactor, 0, bound, options)?;
+    let (others, spin) = (usize::from(options.threads) - 1, options.spin);
+    let pool = LoopPool::spawn_with(others, "echo", move || builder(spin), {
+        let (addresses, options) = (addresses.clone(), options.clone());
+        move |number, registry| {
+            // A Unix socket cannot be shared that way: the first loop has it alone.
+            let tcp = addresses.iter().filter(|address| matches!(address, Address::Tcp(_)));
+            let listeners = tcp.map(|address| listen.clone().bind(address)).collect::<io::Result<_>>()?;
+            serve(registry, number + 1, listeners, &options)
+        }
+    })?;
+    let pool = std::rc::Rc::new(pool);
+    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], {
+        let pool = pool.clone();
+        move |_arrival, cx| {
+            tracing::info!(connections = cx.state.connections, "ending");
+            Server::stop(cx);
+            let _ = pool.broadcast(Server::stop); // a loop that is gone has nothing to end
+        }
+    })?;
+
+    let mut stdout = io::stdout().lock();
+    addresses.iter().try_for_each(|address| writeln!(stdout, "listening on {address}"))?;
+    stdout.flush()?;
+    drop(stdout);
+    reactor.run(&mut server)?; // until a signal has ended the listeners, and they their connections
+    drop(reactor);
+    std::rc::Rc::into_inner(pool).map_or(Ok(()), |pool| pool.join().map(drop))
 }
 
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    let Err(error) = serve(options);
-    eprintln!("echo_server: {error}");
-    ExitCode::FAILURE
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo_server: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

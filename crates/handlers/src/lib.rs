@@ -3,10 +3,22 @@
 //!
 //! | to | see |
 //! | --- | --- |
+//! | accept connections, with limits, from sockets of any family | [`ListenOptions`], [`Listener`] |
+//! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`open`] |
+//! | connect to one of several addresses | [`connect`] |
+//! | write to a connection from elsewhere | [`ConnectionKey`] |
+//! | pipe two connections into each other | [`Relay`] |
 //! | do what blocks or takes long without holding up the loop | [`WorkerPool`] |
 //! | be told of signals, end gently on them | [`signal`] |
 
+mod connection;
+mod listener;
 mod pool;
 pub mod signal;
 
+pub use crate::connection::{
+    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
+    RateLimit, Relay, Stream, Timeout, connect, on_data, open,
+};
+pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};

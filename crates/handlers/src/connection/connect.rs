@@ -1,0 +1,320 @@
+//! Connecting: over a list of addresses, of which the first that answers wins.
+//!
+//! Each attempt is a registration of its own, without the handler; the attempt that is connected first becomes the
+//! connection and gets it, and the others are removed.
+//!
+//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5: families take turns, and an attempt that has not been
+//! answered within 250 ms gets company. Unlike there, names are not resolved here, since `getaddrinfo` blocks: that
+//! is for the worker pool.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::mem::take;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::{Context, Interest, Io, Key, Registry, Then, TimerKey};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::driver::Driver;
+use super::options::ConnectionOptions;
+use super::stream::Stream;
+use super::{CloseReason, ConnectionHandler, Timeout};
+
+/// RFC 8305, section 5: "Connection Attempt Delay", recommended.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connects by TCP to the first of `addresses` that answers.
+///
+/// The handler is told of the connection by [`on_open`](ConnectionHandler::on_open), or by
+/// [`on_close`](ConnectionHandler::on_close) that none came about: with [`CloseReason::Failed`] and what the last
+/// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called from within
+/// this call, nor is anything else but the first `connect(2)`.
+///
+/// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails, or
+/// after 250 ms.
+///
+/// ```no_run
+/// use handlers::{ConnectionOptions, connect, on_data};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = reactor::Reactor::<()>::new()?;
+/// let addresses = ["[::1]:7777".parse().unwrap(), "127.0.0.1:7777".parse().unwrap()];
+/// connect(&mut reactor, addresses, &ConnectionOptions::new(), on_data(|data, _connection, _cx| {
+///     println!("{}", data.escape_ascii());
+///     Ok(data.len())
+/// }));
+/// reactor.run(&mut ())?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn connect<S, H>(
+    registry: &mut Registry<S>,
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    options: &ConnectionOptions,
+    handler: H,
+) -> Connecting<H>
+where
+    H: ConnectionHandler<S>,
+{
+    let race = Rc::new(RefCell::new(Race {
+        handler: Some(handler),
+        addresses: alternate(addresses.into_iter().collect()),
+        options: options.clone(),
+        attempts: Vec::new(),
+        timeout: None,
+        company: None,
+        last_error: None,
+    }));
+    let connecting = Connecting { race };
+    if let Some(timeout) = options.0.connect_timeout {
+        let runner = connecting.clone();
+        let timer = registry.after(timeout, move |cx| {
+            runner.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
+            Ok(Then::Done)
+        });
+        connecting.race.borrow_mut().timeout = Some(timer);
+    }
+    connecting.next(registry);
+    connecting
+}
+
+/// An attempt to connect, to be given up.
+pub struct Connecting<H> {
+    race: Rc<RefCell<Race<H>>>,
+}
+
+/// What the attempts of one connection share. It is borrowed for as long as it takes to look, and never while a callback runs.
+struct Race<H> {
+    /// `None` when it is over.
+    handler: Option<H>,
+    /// Not tried yet.
+    addresses: VecDeque<SocketAddr>,
+    options: ConnectionOptions,
+    /// Under way.
+    attempts: Vec<Key>,
+    timeout: Option<TimerKey>,
+    /// When the latest attempt gets company.
+    company: Option<TimerKey>,
+    last_error: Option<io::Error>,
+}
+
+impl<H: 'static> Connecting<H> {
+    /// Gives up: the handler is told [`CloseReason::Closed`] with the deferred callbacks. Nothing happens if the connection is
+    /// open already, or has failed.
+    pub fn cancel<S>(&self, registry: &mut Registry<S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        self.give_up(registry, CloseReason::Closed);
+    }
+
+    /// Whether the handler has been told neither of a connection nor of a failure.
+    pub fn is_pending(&self) -> bool {
+        self.race.borrow().handler.is_some()
+    }
+
+    fn give_up<S>(&self, registry: &mut Registry<S>, reason: CloseReason)
+    where
+        H: ConnectionHandler<S>,
+    {
+        if let Some(mut handler) = self.finish(registry, Key::NULL) {
+            registry.defer(move |cx| handler.on_close(reason, cx));
+        }
+    }
+
+    /// Ends all attempts but the winner, and gives the handler, if nobody has it yet.
+    fn finish<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
+        let (handler, attempts, timers) = {
+            let mut race = self.race.borrow_mut();
+            race.addresses.clear();
+            (race.handler.take(), take(&mut race.attempts), [race.timeout.take(), race.company.take()])
+        };
+        // What has ended meanwhile needs no end.
+        attempts.into_iter().filter(|attempt| *attempt != winner).for_each(|attempt| drop(registry.remove(attempt)));
+        timers.into_iter().flatten().for_each(|timer| drop(registry.cancel(timer)));
+        handler
+    }
+
+    /// Begins the next attempt; gives up when there is none left, and none under way.
+    fn next<S>(&self, registry: &mut Registry<S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        loop {
+            let (address, options, company) = {
+                let race = &mut *self.race.borrow_mut();
+                (race.addresses.pop_front(), race.options.clone(), race.company.take())
+            };
+            company.map(|timer| registry.cancel(timer));
+            let Some(address) = address else { break };
+            match self.attempt(registry, address, &options) {
+                Ok(key) => return self.note_attempt(registry, key),
+                Err(error) => self.note_failure(address, error),
+            }
+        }
+        let (is_lost, error) = {
+            let race = &mut *self.race.borrow_mut();
+            (race.attempts.is_empty() && race.handler.is_some(), race.last_error.take())
+        };
+        if is_lost {
+            let none = || io::Error::new(ErrorKind::AddrNotAvailable, "connect: no address to connect to");
+            self.give_up(registry, CloseReason::Failed(error.unwrap_or_else(none)));
+        }
+    }
+
+    fn note_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
+    where
+        H: ConnectionHandler<S>,
+    {
+        let mut race = self.race.borrow_mut();
+        race.attempts.push(key);
+        if !race.addresses.is_empty() {
+            let connecting = self.clone();
+            race.company = Some(registry.after(ATTEMPT_DELAY, move |cx| {
+                connecting.next(cx.registry);
+                Ok(Then::Done)
+            }));
+        }
+    }
+
+    fn note_failure(&self, address: SocketAddr, error: io::Error) {
+        tracing::debug!(%address, %error, "an attempt to connect has failed");
+        self.race.borrow_mut().last_error =
+            Some(io::Error::new(error.kind(), format!("connect to {address}: {error}")));
+    }
+
+    fn attempt<S>(
+        &self,
+        registry: &mut Registry<S>,
+        address: SocketAddr,
+        options: &ConnectionOptions,
+    ) -> io::Result<Key>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let stream = start_connect(address, options)?;
+        let attempt = Attempt { connecting: self.clone(), address };
+        Ok(registry.add_handler(stream, Interest::WRITABLE, Driver::connecting(options, attempt))?)
+    }
+}
+
+impl<H> Clone for Connecting<H> {
+    fn clone(&self) -> Self {
+        Self { race: Rc::clone(&self.race) }
+    }
+}
+
+impl<H> fmt::Debug for Connecting<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connecting").field("attempts", &self.race.borrow().attempts).finish_non_exhaustive()
+    }
+}
+
+/// A socket that has begun to connect.
+fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_tcp_nodelay(&socket, options.0.no_delay)?;
+    if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+        rustix::net::bind(&socket, &local)
+            .map_err(|errno| io::Error::new(errno.kind(), format!("bind to {local}: {errno}")))?;
+    }
+    match rustix::net::connect(&socket, &address) {
+        // connect(2): interrupted, it goes on all the same.
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The families take turns, beginning with that of the first address.
+fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let Some(first) = addresses.first() else { return VecDeque::new() };
+    let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let mut alternating = VecDeque::with_capacity(addresses.len());
+    while !ours.is_empty() || !others.is_empty() {
+        alternating.extend(ours.pop_front());
+        alternating.extend(others.pop_front());
+    }
+    alternating
+}
+
+/// One attempt, as its registration has it.
+pub(super) struct Attempt<H> {
+    connecting: Connecting<H>,
+    address: SocketAddr,
+}
+
+/// What has become of an attempt.
+pub(super) enum Outcome<H> {
+    Pending,
+    Won(H),
+    Lost,
+}
+
+impl<H> Attempt<H> {
+    pub(super) fn outcome<S>(&self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> Outcome<H>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let outcome = match sockopt::socket_error(io) {
+            Ok(Ok(())) => match rustix::net::getpeername(io) {
+                Err(Errno::NOTCONN) => return Outcome::Pending,
+                other => other.map(drop),
+            },
+            Ok(failed) => failed,
+            failed => failed.map(drop),
+        };
+        match outcome {
+            Ok(()) => match self.connecting.finish(cx.registry, cx.key()) {
+                Some(handler) => Outcome::Won(handler),
+                None => Outcome::Lost,
+            },
+            Err(errno) => {
+                self.failed(errno.into(), cx);
+                Outcome::Lost
+            }
+        }
+    }
+
+    /// Its registration was removed from outside.
+    pub(super) fn removed<S>(&self, reason: CloseReason, cx: &mut Context<'_, S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        // By the end of the race, in nearly every case.
+        if self.connecting.is_pending() {
+            self.failed(io::Error::other(format!("the attempt was removed: {reason:?}")), cx);
+        }
+    }
+
+    fn failed<S>(&self, error: io::Error, cx: &mut Context<'_, S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        let key = cx.key();
+        self.connecting.note_failure(self.address, error);
+        self.connecting.race.borrow_mut().attempts.retain(|attempt| *attempt != key);
+        self.connecting.next(cx.registry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_beginning_with_the_first() {
+        let parse = |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let addresses = parse(&["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1", "127.0.0.2:1"]);
+        let expected = parse(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"]);
+        assert_eq!(alternate(addresses), expected);
+        assert_eq!(alternate(Vec::new()), []);
+    }
+}

@@ -1,0 +1,286 @@
+//! Connections: a buffered stream of bytes, in and out, on a loop.
+//!
+//! A handler is given the bytes as they come and says how many it has done with; what it leaves is given again with more
+//! behind it. What it writes is tried at once and queued where the peer does not take it. A connection whose queue is long
+//! reads no more, so that a peer who sends and never reads costs a bounded amount of memory.
+//!
+//! Ground rules:
+//! - An idle connection holds no buffer. Reading goes into one buffer of the loop; what is written in one callback is
+//!   gathered in another, and leaves in one system call when the callback returns.
+//! - What comes from elsewhere, by a [`ConnectionKey`], is queued, and leaves next turn, all of it in one system call.
+//! - Whatever ends a connection, its handler is told once, by [`on_close`](ConnectionHandler::on_close), when the source is
+//!   closed.
+//!
+//! Where it comes from: watermarks and the one handler object are libevent's bufferevent and folly's AsyncSocket; unlike
+//! theirs, a connection belongs to the loop and is reached by a key.
+
+mod connect;
+mod core;
+mod driver;
+mod key;
+mod options;
+mod outbox;
+mod rate;
+mod relay;
+mod stream;
+mod times;
+
+use std::io;
+use std::time::Duration;
+
+use reactor::{AddError, Context, Key, Registry};
+
+pub use self::connect::{Connecting, connect};
+pub use self::core::{Connection, Counters};
+use self::driver::Driver;
+pub use self::key::ConnectionKey;
+pub use self::options::ConnectionOptions;
+pub use self::rate::RateLimit;
+pub use self::relay::Relay;
+pub use self::stream::Stream;
+use crate::listener::Permit;
+
+/// Whether a producer may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a producer that does not pause when the queue is full fills it to its limit"]
+pub enum Flow {
+    /// There is room.
+    Open,
+    /// As much is queued as [`ConnectionOptions::watermarks`] allows: pause until
+    /// [`on_drain`](ConnectionHandler::on_drain). What was written is queued all the same.
+    Full,
+}
+
+/// Which timeout has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// [`ConnectionOptions::idle_timeout`].
+    Idle,
+    /// [`ConnectionOptions::read_timeout`].
+    Read,
+    /// [`ConnectionOptions::write_timeout`].
+    Write,
+    /// The deadline of [`Connection::close_after_flush`], which no [`on_timeout`](ConnectionHandler::on_timeout) puts off.
+    Close,
+    /// [`ConnectionOptions::connect_timeout`], likewise.
+    Connect,
+}
+
+/// Why a connection has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Both directions have come to their end, and everything that was written has been sent.
+    Finished,
+    /// By [`Connection::close`], or its registration was removed by its key.
+    Closed,
+    /// By [`Connection::abort`].
+    Aborted,
+    /// A timeout had passed, and [`on_timeout`](ConnectionHandler::on_timeout) closed it.
+    TimedOut(Timeout),
+    /// Reading, writing, connecting or the handler failed with this error.
+    Failed(io::Error),
+    /// The handler panicked with this message.
+    Panicked(String),
+}
+
+/// What a user does with a connection. Every method runs on the loop's thread.
+///
+/// An error that a method returns ends the connection, and no other; `WouldBlock` and `Interrupted` count as nothing done.
+///
+/// ```
+/// use std::io;
+/// use handlers::{Connection, ConnectionHandler};
+/// use reactor::Context;
+///
+/// struct Echo;
+///
+/// impl<S> ConnectionHandler<S> for Echo {
+///     fn on_data(&mut self, data: &[u8], connection: &mut Connection<'_, S>, _cx: &mut Context<'_, S>) -> io::Result<usize> {
+///         let _ = connection.write(data)?; // full or not: a connection with a full queue does not read
+///         Ok(data.len())
+///     }
+/// }
+/// ```
+pub trait ConnectionHandler<S>: 'static {
+    /// The connection is there; called before any other method but [`on_close`](Self::on_close). Nothing is done by default.
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let _ = (connection, cx);
+        Ok(())
+    }
+
+    /// Bytes have come. `data` begins with what the last call left; gives how many of them are done with.
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize>;
+
+    /// The queue, which was [full](Flow::Full), has room again. Nothing is done by default.
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_drain(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let _ = (connection, cx);
+        Ok(())
+    }
+
+    /// The peer has ended its direction; `rest` is what [`on_data`](Self::on_data) has left. Writing is still possible.
+    /// By default ours ends too, once everything has been sent, and with it the connection.
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let _ = (rest, cx);
+        connection.shutdown();
+        Ok(())
+    }
+
+    /// A timeout has passed. By default the connection is closed; if it is not, the timeout begins anew.
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_timeout(
+        &mut self,
+        timeout: Timeout,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        let _ = (timeout, cx);
+        connection.close();
+        Ok(())
+    }
+
+    /// The connection has ended, the last call; also for one that never came about. Nothing is done by default.
+    ///
+    /// Where the reactor itself is dropped, the handler is only dropped.
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
+        let _ = (reason, cx);
+    }
+}
+
+/// A handler that is a closure: for connections where what comes is all that matters. [`on_data`] makes one.
+#[derive(Debug)]
+pub struct OnData<F>(F);
+
+/// Makes a handler of a closure, which is its [`ConnectionHandler::on_data`]; the rest is done by default.
+pub fn on_data<S, F>(closure: F) -> OnData<F>
+where
+    F: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<usize> + 'static,
+{
+    OnData(closure)
+}
+
+impl<S, F> ConnectionHandler<S> for OnData<F>
+where
+    F: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<usize> + 'static,
+{
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize> {
+        (self.0)(data, connection, cx)
+    }
+}
+
+/// Takes a stream that is connected onto the loop. `on_open` is called later this turn.
+///
+/// One `epoll_ctl`, one `ioctl`, two allocations.
+///
+/// # Errors
+/// As [`Registry::add`]: the stream is given back.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use handlers::{ConnectionOptions, on_data, open};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = reactor::Reactor::<()>::new()?;
+/// let (near, mut far) = UnixStream::pair()?;
+/// open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, connection, _cx| {
+///     let _ = connection.write(&data.to_ascii_uppercase())?;
+///     Ok(data.len())
+/// }))?;
+/// far.write_all(b"hello")?;
+/// far.shutdown(std::net::Shutdown::Write)?;
+/// reactor.run(&mut ())?; // until the connection has ended
+/// let mut answer = String::new();
+/// far.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "HELLO");
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn open<S, T, H>(
+    registry: &mut Registry<S>,
+    stream: T,
+    options: &ConnectionOptions,
+    handler: H,
+) -> Result<ConnectionKey<S>, AddError<T>>
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    let key = admit(registry, stream, options, handler, Key::NULL, None)?;
+    run_later::<S, T, H>(registry, key.key());
+    Ok(key)
+}
+
+/// Has the connection do what it can do, with the deferred callbacks. (What is deferred names the types, since a key with the
+/// type of the state would have to outlive the state.)
+fn run_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, key: Key) {
+    registry.defer(move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
+}
+
+/// The same for a listener, which calls `on_open` itself.
+#[track_caller]
+pub(crate) fn admit<S, T, H>(
+    registry: &mut Registry<S>,
+    stream: T,
+    options: &ConnectionOptions,
+    handler: H,
+    accepted_by: Key,
+    permit: Option<Permit>,
+) -> Result<ConnectionKey<S>, AddError<T>>
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    let driver = Driver::connected::<T>(options, handler, accepted_by, permit);
+    let interest = driver.interest();
+    let key = registry.add_handler(stream, interest, driver)?;
+    Ok(ConnectionKey::of::<T, H>(key))
+}
+
+/// Closes all connections that `listener` has accepted, each after what it has queued, for which it has `grace`.
+pub(crate) fn close_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, grace: Duration)
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    let keys: Vec<Key> = cx.registry.registrations().map(|registration| registration.key).collect();
+    for key in keys {
+        // What is of other types is none of them; the one that runs, and asks for this, is told last.
+        let close = move |cx: &mut Context<'_, S>| {
+            ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
+                if connection.accepted_by() == listener {
+                    connection.close_after_flush(grace);
+                }
+            })
+        };
+        if let Err(reactor::Error::Running(_)) = close(cx) {
+            cx.registry.defer(move |cx| drop(close(cx)));
+        }
+    }
+}

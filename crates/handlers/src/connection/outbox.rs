@@ -1,0 +1,187 @@
+//! Outbox: what a connection has to send and its peer has not taken yet.
+//!
+//! A queue of chunks, written by one call as a list of slices. Small pieces are copied into a chunk that is still open at
+//! the end, large ones that somebody else holds already are kept as they are. A connection that has nothing to send has no
+//! outbox: it is made with the first bytes that the socket does not take and goes with the last.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::mem::take;
+
+use bytes::{Buf, Bytes};
+
+/// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own in
+/// the list costs the kernel more than the copy.
+const SHARED_MIN: usize = 1024;
+/// An open chunk that has grown so long is closed: the memory of what has been sent is freed in such pieces.
+const OPEN_MAX: usize = 32 * 1024;
+/// So many slices go into one call: 64 chunks of 32 KiB are more than a socket buffer takes.
+const SLICES_MAX: usize = 64;
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    chunks: VecDeque<Bytes>,
+    /// Behind all chunks.
+    open: Vec<u8>,
+    /// How much of `open` has been sent; only without any chunk before it.
+    open_sent: usize,
+    len: usize,
+}
+
+impl Outbox {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a copy of `bytes` at the end.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.open.extend_from_slice(bytes);
+        self.len += bytes.len();
+        if self.open.len() >= OPEN_MAX {
+            self.close_open();
+        }
+    }
+
+    /// Adds `bytes` at the end, as they are if they are many.
+    pub(super) fn push_shared(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARED_MIN {
+            return self.push(&bytes);
+        }
+        self.close_open();
+        self.len += bytes.len();
+        self.chunks.push_back(bytes);
+    }
+
+    fn close_open(&mut self) {
+        let mut chunk = Bytes::from(take(&mut self.open));
+        chunk.advance(take(&mut self.open_sent));
+        if !chunk.is_empty() {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Writes at most `most` bytes from the front by one call of `write`, and gives how many it took.
+    pub(super) fn write_to(
+        &mut self,
+        most: usize,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let mut room = most;
+        let open = &self.open[self.open_sent..];
+        let chunks = self.chunks.iter().map(Bytes::as_ref).chain([open]);
+        for (slice, chunk) in slices.iter_mut().zip(chunks.filter(|chunk| !chunk.is_empty())) {
+            *slice = IoSlice::new(&chunk[..chunk.len().min(room)]);
+            room -= slice.len();
+            count += 1;
+            if room == 0 {
+                break;
+            }
+        }
+        let written = write(&slices[..count])?;
+        self.remove(written);
+        Ok(written)
+    }
+
+    /// Removes what has been sent.
+    fn remove(&mut self, mut sent: usize) {
+        self.len -= sent;
+        while let Some(chunk) = self.chunks.front_mut() {
+            if sent < chunk.len() {
+                return chunk.advance(sent);
+            }
+            sent -= chunk.len();
+            self.chunks.pop_front();
+        }
+        self.open_sent += sent;
+        if self.open_sent == self.open.len() {
+            self.open.clear();
+            self.open_sent = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(usize),
+        PushShared(usize),
+        /// At most so many, of which the peer takes so many.
+        Write(usize, usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let length = || prop_oneof![0..20_usize, 0..3000_usize, 0..100_000_usize];
+        prop_oneof![
+            3 => length().prop_map(Op::Push),
+            2 => length().prop_map(Op::PushShared),
+            4 => (1..100_000_usize, length()).prop_map(|(most, takes)| Op::Write(most, takes)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_is_what_went_in(operations in prop::collection::vec(op(), 1..60)) {
+            let mut outbox = Outbox::default();
+            let mut model = VecDeque::<u8>::new();
+            let mut next = 0_u8;
+            let mut bytes = |length: usize| -> Vec<u8> {
+                (0..length).map(|_| { next = next.wrapping_mul(31).wrapping_add(7); next }).collect()
+            };
+            for operation in operations {
+                match operation {
+                    Op::Push(length) => {
+                        let bytes = bytes(length);
+                        outbox.push(&bytes);
+                        model.extend(&bytes);
+                    }
+                    Op::PushShared(length) => {
+                        let bytes = bytes(length);
+                        model.extend(&bytes);
+                        outbox.push_shared(bytes.into());
+                    }
+                    Op::Write(most, takes) => {
+                        let expected = model.clone();
+                        let offered = expected.len().min(most);
+                        let written = outbox.write_to(most, |slices| {
+                            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                            assert!(all.len() <= offered && (all.len() == offered || slices.len() == SLICES_MAX));
+                            assert!(slices.iter().all(|slice| !slice.is_empty()));
+                            assert!(all.iter().eq(expected.iter().take(all.len())));
+                            Ok(takes.min(all.len()))
+                        }).unwrap();
+                        model.drain(..written);
+                    }
+                }
+                prop_assert_eq!(outbox.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_piece_that_is_shared_is_not_copied() {
+        let mut outbox = Outbox::default();
+        let bytes = Bytes::from(vec![1; 4096]);
+        outbox.push(b"before");
+        outbox.push_shared(bytes.clone());
+        let count = outbox.write_to(usize::MAX, |slices| {
+            assert_eq!(slices[1].as_ptr(), bytes.as_ptr());
+            Ok(slices.len())
+        });
+        assert_eq!(count.unwrap(), 2);
+    }
+
+    #[test]
+    fn a_write_that_fails_takes_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.push(b"abc");
+        assert!(outbox.write_to(9, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert_eq!(outbox.len(), 3);
+    }
+}

@@ -1,0 +1,125 @@
+//! Relays: two connections whose bytes go from each to the other.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::Context;
+
+use super::core::Connection;
+use super::key::ConnectionKey;
+use super::{CloseReason, ConnectionHandler, Flow};
+
+/// How long the other side may take to send what it has, once one side is gone.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
+/// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
+///
+/// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps: nothing is
+/// read until both are open.
+///
+/// ```no_run
+/// use std::net::{SocketAddr, TcpStream};
+/// use handlers::{ConnectionOptions, Relay, connect, open};
+/// use reactor::Context;
+///
+/// fn forward(client: TcpStream, to: SocketAddr, cx: &mut Context<'_, ()>) -> std::io::Result<()> {
+///     let (client_side, server_side) = Relay::pair();
+///     let options = ConnectionOptions::new();
+///     open(cx.registry, client, &options, client_side)?;
+///     connect(cx.registry, [to], &options, server_side);
+///     Ok(())
+/// }
+/// ```
+pub struct Relay<S> {
+    sides: Rc<[Cell<Side<S>>; 2]>,
+    own: usize,
+}
+
+enum Side<S> {
+    NotOpen,
+    Open(ConnectionKey<S>),
+    Closed,
+}
+
+impl<S> Clone for Side<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Side<S> {}
+
+impl<S> Relay<S> {
+    /// The handlers of the two sides.
+    pub fn pair() -> (Self, Self) {
+        let sides = Rc::new([Cell::new(Side::NotOpen), Cell::new(Side::NotOpen)]);
+        (Self { sides: Rc::clone(&sides), own: 0 }, Self { sides, own: 1 })
+    }
+
+    fn other(&self) -> Side<S> {
+        self.sides[1 - self.own].get()
+    }
+
+    /// Lends the other connection, if it is open.
+    fn with_other<R>(&self, cx: &mut Context<'_, S>, visitor: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
+        let Side::Open(other) = self.other() else { return None };
+        other.with(cx, |connection, _cx| visitor(connection)).ok() // one that has just ended will say so
+    }
+}
+
+impl<S: 'static> ConnectionHandler<S> for Relay<S> {
+    fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.sides[self.own].set(Side::Open(connection.key()));
+        match self.other() {
+            Side::NotOpen => connection.pause_reading(),
+            Side::Open(_) => drop(self.with_other(cx, |other| other.resume_reading())),
+            Side::Closed => connection.close(),
+        }
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize> {
+        match self.with_other(cx, |other| other.write(data)) {
+            Some(Ok(Flow::Open)) => {}
+            Some(Ok(Flow::Full)) => connection.pause_reading(),
+            // It has failed, or has ended its direction: what comes is for nobody.
+            Some(Err(_)) | None => {}
+        }
+        Ok(data.len())
+    }
+
+    fn on_drain(&mut self, _connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.with_other(cx, |other| other.resume_reading());
+        Ok(())
+    }
+
+    fn on_end(&mut self, _rest: &[u8], _connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.with_other(cx, |other| other.shutdown());
+        Ok(())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
+        self.sides[self.own].set(Side::Closed);
+        self.with_other(cx, |other| match reason {
+            CloseReason::Finished => {} // its own end is under way
+            CloseReason::Failed(error) if error.kind() == io::ErrorKind::ConnectionReset => other.abort(),
+            CloseReason::Aborted => other.abort(),
+            _ => other.close_after_flush(GRACE),
+        });
+    }
+}
+
+impl<S> fmt::Debug for Relay<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("side", &self.own).finish_non_exhaustive()
+    }
+}

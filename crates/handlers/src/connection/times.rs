@@ -1,0 +1,160 @@
+//! Times of a connection: its timeouts and its rates, all by the one timeout that its source has.
+//!
+//! Only connections that need the time have one of these. The time of the turn enters by [`Times::begin`].
+
+use std::time::{Duration, Instant};
+
+use super::Timeout;
+use super::options::Settings;
+use super::rate::RateLimit;
+
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    now: Option<Instant>,
+    /// The last bytes from the peer, or the begin of waiting for some.
+    last_read: Option<Instant>,
+    /// The last bytes that the peer took, or the begin of waiting for that.
+    last_written: Option<Instant>,
+    /// The connection is being closed, and has so long for it.
+    pub(super) close_within: Option<Duration>,
+    close_by: Option<Instant>,
+    read_limits: Vec<RateLimit>,
+    write_limits: Vec<RateLimit>,
+    /// A rate is used up until then.
+    read_held_until: Option<Instant>,
+    write_held_until: Option<Instant>,
+}
+
+/// What a connection waits for at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub(super) to_read: bool,
+    pub(super) to_write: bool,
+    /// Its end is under way: only the deadline of that counts.
+    pub(super) closing: bool,
+}
+
+impl Times {
+    pub(super) fn of(settings: &Settings) -> Option<Box<Self>> {
+        if !settings.watch_time() {
+            return None;
+        }
+        let limits = |own: &Option<RateLimit>, shared: &Option<RateLimit>| -> Vec<RateLimit> {
+            own.iter().map(RateLimit::separate).chain(shared.clone()).collect()
+        };
+        Some(Box::new(Self {
+            read_limits: limits(&settings.read_rate, &settings.shared_read_rate),
+            write_limits: limits(&settings.write_rate, &settings.shared_write_rate),
+            ..Self::default()
+        }))
+    }
+
+    /// Tells the time.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.now = Some(now);
+        self.last_read.get_or_insert(now);
+        self.last_written.get_or_insert(now);
+        for held in [&mut self.read_held_until, &mut self.write_held_until] {
+            held.take_if(|until| *until <= now);
+        }
+        if let Some(within) = self.close_within {
+            self.close_by = self.close_by.or(now.checked_add(within));
+        }
+    }
+
+    /// Waiting for the peer's bytes begins anew.
+    pub(super) const fn begin_reading(&mut self) {
+        self.last_read = self.now;
+    }
+
+    /// Waiting for the peer to take ours begins anew.
+    pub(super) const fn begin_writing(&mut self) {
+        self.last_written = self.now;
+    }
+
+    pub(super) fn note_read(&mut self, bytes: usize) {
+        self.last_read = self.now;
+        take_from(&self.read_limits, bytes, self.now);
+    }
+
+    pub(super) fn note_written(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.last_written = self.now;
+            take_from(&self.write_limits, bytes, self.now);
+        }
+    }
+
+    /// How many bytes may be read now; 0 holds reading until there are some.
+    pub(super) fn may_read(&mut self) -> usize {
+        allowed(&self.read_limits, self.now, &mut self.read_held_until)
+    }
+
+    /// The same for writing.
+    pub(super) fn may_write(&mut self) -> usize {
+        allowed(&self.write_limits, self.now, &mut self.write_held_until)
+    }
+
+    pub(super) const fn holds_reading(&self) -> bool {
+        self.read_held_until.is_some()
+    }
+
+    pub(super) const fn holds_writing(&self) -> bool {
+        self.write_held_until.is_some()
+    }
+
+    pub(super) const fn limits_writing(&self) -> bool {
+        !self.write_limits.is_empty()
+    }
+
+    /// The timeouts that run, and when they pass.
+    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 4] {
+        let after = |timeout, runs: bool, since: Option<Instant>, length: Option<Duration>| {
+            let (since, length) = (since.filter(|_| runs)?, length?);
+            Some((timeout, since.checked_add(length)?))
+        };
+        let open = !waits.closing;
+        let last = self.last_read.max(self.last_written);
+        [
+            self.close_by.map(|by| (Timeout::Close, by)),
+            after(Timeout::Write, open && waits.to_write, self.last_written, settings.write_timeout),
+            after(Timeout::Read, open && waits.to_read, self.last_read, settings.read_timeout),
+            after(Timeout::Idle, open, last, settings.idle_timeout),
+        ]
+    }
+
+    /// The first timeout that has passed. It begins anew.
+    pub(super) fn take_passed(&mut self, settings: &Settings, waits: Waits) -> Option<Timeout> {
+        let now = self.now?;
+        let mut deadlines = self.deadlines(settings, waits).into_iter().flatten();
+        let (timeout, _) = deadlines.find(|(_, passes)| *passes <= now)?;
+        match timeout {
+            Timeout::Write => self.last_written = self.now,
+            Timeout::Read => self.last_read = self.now,
+            _ => (self.last_read, self.last_written) = (self.now, self.now),
+        }
+        Some(timeout)
+    }
+
+    /// From now until something is to be looked at.
+    pub(super) fn next(&self, settings: &Settings, waits: Waits) -> Option<Duration> {
+        let passes = self.deadlines(settings, waits).into_iter().flatten().map(|(_, passes)| passes);
+        let first = passes.chain(self.read_held_until).chain(self.write_held_until).min()?;
+        Some(first.saturating_duration_since(self.now?))
+    }
+}
+
+fn take_from(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
+    if let Some(now) = now {
+        limits.iter().for_each(|limit| limit.take(bytes, now));
+    }
+}
+
+fn allowed(limits: &[RateLimit], now: Option<Instant>, held_until: &mut Option<Instant>) -> usize {
+    let Some(now) = now else { return usize::MAX };
+    let allowed = limits.iter().map(|limit| limit.available(now)).min().unwrap_or(usize::MAX);
+    if allowed == 0 {
+        let wait = limits.iter().map(|limit| limit.wait(now)).max().unwrap_or_default();
+        *held_until = now.checked_add(wait);
+    }
+    allowed
+}

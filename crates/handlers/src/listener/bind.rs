@@ -1,0 +1,159 @@
+//! Binding: from an address to a listening socket.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
+/// Linux, which is no file. Port 0 is any that is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// TCP. `[::]` is both families, unless [`ListenOptions::only_v6`](super::ListenOptions::only_v6).
+    Tcp(SocketAddr),
+    /// A Unix socket with a path.
+    Unix(PathBuf),
+    /// A Unix socket with an abstract name.
+    Abstract(Vec<u8>),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(name) = text.strip_prefix("unix:") else {
+            return text.parse().map(Self::Tcp).map_err(|_| "none of IP:PORT, unix:PATH, unix:@NAME".to_owned());
+        };
+        match name.strip_prefix('@') {
+            _ if name.is_empty() => Err("a path is missing after unix:".to_owned()),
+            Some(name) => Ok(Self::Abstract(name.as_bytes().to_owned())),
+            None => Ok(Self::Unix(name.into())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+        }
+    }
+}
+
+/// How a socket is made: what of [`ListenOptions`](super::ListenOptions) concerns that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BindOptions {
+    pub(super) backlog: i32,
+    pub(super) reuse_port: bool,
+    pub(super) only_v6: bool,
+}
+
+pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // So that a server can be started again while connections of the last one are in TIME_WAIT: tcp(7).
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if options.reuse_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, options.only_v6)?; // not what /proc/sys/net/ipv6/bindv6only says
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, options.backlog)?;
+    Ok(socket.into())
+}
+
+pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)?;
+    rustix::net::listen(&listener, options.backlog)?;
+    Ok(listener)
+}
+
+/// Binds to a path. A socket that is left over from a process that has ended, so that nobody answers there, is replaced.
+pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<(UnixListener, SocketFile)> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
+            tracing::info!(path = %path.display(), "a socket that nobody listens to is replaced");
+            fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        other => other?,
+    };
+    let file = SocketFile::of(path)?;
+    rustix::net::listen(&listener, options.backlog)?;
+    Ok((listener, file))
+}
+
+/// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the user's.
+fn is_stale(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// The file of a Unix socket, which is removed with the listener: unless another has taken its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        // The path as it is now: a daemon may change its folder.
+        let path = std::path::absolute(path)?;
+        Ok(Self { path, device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the file of a socket is left behind");
+        }
+    }
+}
+
+/// The address of a socket of the Unix family.
+pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
+    let path = address.as_pathname().map(|path| Address::Unix(path.to_owned()));
+    path.or_else(|| address.as_abstract_name().map(|name| Address::Abstract(name.to_owned())))
+}
+
+/// Whether this is the fd of a TCP socket, and not of the Unix family.
+pub(super) fn is_inet(fd: &OwnedFd) -> io::Result<bool> {
+    let domain = sockopt::socket_domain(fd)?;
+    Ok(domain == AddressFamily::INET || domain == AddressFamily::INET6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_shown() {
+        for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x.sock", "unix:relative", "unix:@name"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for bad in ["", "localhost:80", "127.0.0.1", "127.0.0.1:65536", "unix:", "/run/x.sock"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Limits of connections: how many may be open at once, over any number of listeners and loops.
+//!
+//! Each connection holds a [`Permit`]. A listener that gets none pauses, and is told through a notification queue when one
+//! has been given back, from whichever thread that happens.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reactor::Sender;
+
+/// How many connections may be open at once. Clones share the count: one for several listeners, also of several loops.
+#[derive(Clone)]
+pub struct ConnectionLimit(Arc<Shared>);
+
+struct Shared {
+    max: usize,
+    open: AtomicUsize,
+    /// How many listeners pause. Looked at before their list is, which needs the lock.
+    waiting: AtomicUsize,
+    listeners: Mutex<Vec<Sender<()>>>,
+}
+
+impl ConnectionLimit {
+    /// At most `max` at once.
+    pub fn new(max: usize) -> Self {
+        let (open, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Shared { max, open, waiting, listeners: Mutex::default() }))
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// Room for one more, until the permit is dropped.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        let more = |open| (open < self.0.max).then_some(open + 1);
+        // SeqCst, as in `wait` and `drop`: either the one who gives back sees the waiter, or the waiter what was given back.
+        self.0.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        Some(Permit(Arc::clone(&self.0)))
+    }
+
+    /// The same; without room, `listener` is told once there is some.
+    pub(super) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
+        if let Some(permit) = self.try_acquire() {
+            return Some(permit);
+        }
+        let mut listeners = self.0.listeners();
+        listeners.push(listener.clone());
+        self.0.waiting.store(listeners.len(), Ordering::SeqCst);
+        let permit = self.try_acquire()?; // given back meanwhile
+        listeners.pop();
+        self.0.waiting.store(listeners.len(), Ordering::SeqCst);
+        Some(permit)
+    }
+}
+
+impl Shared {
+    fn listeners(&self) -> MutexGuard<'_, Vec<Sender<()>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for one connection under a [`ConnectionLimit`], given back when it is dropped, on any thread.
+pub struct Permit(Arc<Shared>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+            // All of them: one that is told and does not come, since it was removed, must not keep the others waiting.
+            let mut listeners = self.0.listeners();
+            self.0.waiting.store(0, Ordering::SeqCst);
+            for listener in listeners.drain(..) {
+                let _ = listener.try_send(()); // one that is gone needs no word
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ConnectionLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionLimit").field("max", &self.0.max).field("open", &self.open()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("max", &self.0.max).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,283 @@
+//! Echo server, on the reactor alone. Shows: accepting, back-pressure, half-close, idle timeouts, running out of file
+//! descriptors. Leaves out: signals, TLS.
+//!
+//! Run: cargo run --release --example echo_raw -- --listen 127.0.0.1:7777     Try: nc 127.0.0.1 7777
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then, TimerKey};
+use rustix::io::Errno;
+use tracing_subscriber::EnvFilter;
+
+/// What one connection is read by at most in one call, so that no peer keeps the others waiting.
+const READ_MAX: usize = 64 * 1024;
+/// What is kept for a peer that does not read; then we stop reading from it too.
+const BACKLOG_MAX: usize = 256 * 1024;
+/// How many connections the kernel may hold for us, `/proc/sys/net/core/somaxconn` permitting: bind has asked for 128,
+/// which a burst of clients fills before we have had our turn.
+const QUEUE_MAX: i32 = 4096;
+/// So many connections are accepted in one call.
+const ACCEPTS_PER_CALL_MAX: usize = 64;
+/// After so long we ask again for a file descriptor, if none of ours has been closed meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sends back what it receives.
+#[derive(Parser)]
+struct Options {
+    /// Where to listen: IP:PORT (port 0: any that is free), or unix:PATH
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
+    listen: Address,
+    /// How many connections may be open at once; more wait in the kernel's queue
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    max_connections: usize,
+    /// Close connections that have been silent for so long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout: Option<u64>,
+    /// Look for work for up to so long before sleeping: quicker answers, for processor time
+    #[arg(long, value_name = "MICROSECONDS")]
+    spin: Option<u64>,
+}
+
+#[derive(Clone)]
+enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("a path is missing after unix:".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp).map_err(|_| "neither IP:PORT nor unix:PATH".to_owned()),
+        }
+    }
+}
+
+/// What all handlers share.
+struct Server {
+    connections: usize,
+    connections_max: usize,
+    listener: Key,
+    /// Ends a pause of the listener.
+    retry: TimerKey,
+    idle_timeout: Option<Duration>,
+    scratch: Vec<u8>,
+}
+
+/// A listening socket of either family.
+trait Accept: AsFd + 'static {
+    type Stream: Read + Write + AsFd + 'static;
+
+    fn accept(&self) -> io::Result<Self::Stream>;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _peer) = Self::accept(self)?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    fn accept(&self) -> io::Result<UnixStream> {
+        Self::accept(self).map(|(stream, _peer)| stream)
+    }
+}
+
+/// Accepts what has connected.
+struct Acceptor;
+
+impl<L: Accept> Handler<Server, L> for Acceptor {
+    fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
+        for _ in 0..ACCEPTS_PER_CALL_MAX {
+            if cx.state.connections >= cx.state.connections_max {
+                tracing::info!(connections = cx.state.connections, "as many connections as allowed: accepting pauses");
+                cx.registry.set_interest(cx.key(), Interest::NONE)?;
+                break;
+            }
+            match listener.try_io(Interest::READABLE, |listener| listener.accept()) {
+                Ok(stream) => match cx.registry.add_handler(stream, Interest::READABLE, Echo::default()) {
+                    Ok(key) => {
+                        cx.registry.set_timeout(key, cx.state.idle_timeout)?;
+                        cx.state.connections += 1;
+                        tracing::debug!(%key, connections = cx.state.connections, "accepted");
+                    }
+                    Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
+                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                Err(error) if out_of_resources(&error) => {
+                    tracing::warn!(%error, "accepting pauses");
+                    cx.registry.set_interest(cx.key(), Interest::NONE)?;
+                    cx.registry.reset(cx.state.retry, ACCEPT_PAUSE)?;
+                    break;
+                }
+                // accept(2) passes on what went wrong with that one connection: the next one is another matter.
+                Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+            }
+        }
+        Ok(Next::Keep)
+    }
+
+    /// A server that is deaf is none: it ends, and with it the process.
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
+        tracing::error!(?reason, "the listener has ended");
+        cx.registry.stop();
+    }
+}
+
+/// The process, the system or the kernel's memory has nothing left for another connection.
+fn out_of_resources(error: &io::Error) -> bool {
+    let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| resources.contains(&errno))
+}
+
+/// Ends a pause of the listener, for whatever reason it was made.
+fn resume_accepting(cx: &mut Context<'_, Server>) -> io::Result<()> {
+    Ok(cx.registry.set_interest(cx.state.listener, Interest::READABLE)?)
+}
+
+/// One connection.
+#[derive(Default)]
+struct Echo {
+    /// What the peer has sent and not yet taken back, in order.
+    backlog: VecDeque<u8>,
+    /// The peer has sent all it will.
+    ended: bool,
+}
+
+impl Echo {
+    /// Sends `bytes`, and keeps what the peer does not take.
+    fn send(&mut self, stream: &mut Io<impl Write>, bytes: &[u8]) -> io::Result<()> {
+        let sent = if self.backlog.is_empty() { written(stream.write(bytes))? } else { 0 };
+        self.backlog.extend(&bytes[sent..]);
+        Ok(())
+    }
+
+    fn send_backlog(&mut self, stream: &mut Io<impl Write>) -> io::Result<()> {
+        if !self.backlog.is_empty() {
+            let sent = written(stream.write(self.backlog.as_slices().0))?;
+            self.backlog.drain(..sent);
+            if self.backlog.is_empty() {
+                self.backlog = VecDeque::new(); // an idle connection holds no buffer
+            }
+        }
+        Ok(())
+    }
+
+    /// To write while something is to be sent, to read while there is room for what comes.
+    fn interest(&self) -> Interest {
+        let write = if self.backlog.is_empty() { Interest::NONE } else { Interest::WRITABLE };
+        let read = if self.ended || self.backlog.len() >= BACKLOG_MAX { Interest::NONE } else { Interest::READABLE };
+        read | write
+    }
+}
+
+/// A write that would block has written nothing.
+fn written(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Ok(0) => Err(ErrorKind::WriteZero.into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}
+
+impl<T: Read + Write> Handler<Server, T> for Echo {
+    fn ready(&mut self, stream: &mut Io<T>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
+        let interest = self.interest();
+        if cx.readiness().is_timeout() {
+            return Ok(Next::Remove); // each call for anything else has put it off
+        }
+        if cx.state.idle_timeout.is_some() {
+            cx.registry.set_timeout(cx.key(), cx.state.idle_timeout)?;
+        }
+        self.send_backlog(stream)?;
+        let room = READ_MAX.min(BACKLOG_MAX.saturating_sub(self.backlog.len()));
+        if room > 0 && !self.ended {
+            match stream.read(&mut cx.state.scratch[..room]) {
+                Ok(0) => self.ended = true,
+                Ok(n) => self.send(stream, &cx.state.scratch[..n])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.ended && self.backlog.is_empty() {
+            return Ok(Next::Remove);
+        }
+        if self.interest() != interest {
+            cx.registry.set_interest(cx.key(), self.interest())?;
+        }
+        Ok(Next::Keep)
+    }
+
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
+        cx.state.connections -= 1;
+        tracing::debug!(?reason, connections = cx.state.connections, "closed");
+        if let Err(error) = resume_accepting(cx) {
+            tracing::error!(%error, "cannot go on accepting");
+        }
+    }
+}
+
+/// Serves until the listener ends, which is always an error.
+fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
+    let spin = options.spin.map_or(Spin::Off, |spin| Spin::Adaptive(Duration::from_micros(spin)));
+    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
+    let (listener, address) = match &options.listen {
+        Address::Tcp(address) => {
+            let listener = TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;
+            rustix::net::listen(&listener, QUEUE_MAX)?;
+            let address = listener.local_addr()?.to_string();
+            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
+        }
+        Address::Unix(path) => {
+            let address = format!("unix:{}", path.display());
+            let listener = UnixListener::bind(path).map_err(|error| format!("bind {address}: {error}"))?;
+            rustix::net::listen(&listener, QUEUE_MAX)?;
+            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
+        }
+    };
+    let retry = reactor.after(Duration::MAX, |cx| {
+        resume_accepting(cx)?;
+        Ok(Then::After(Duration::MAX)) // it rests until it is reset again
+    });
+
+    let stdout = io::stdout();
+    writeln!(stdout.lock(), "listening on {address}").and_then(|()| stdout.lock().flush())?;
+    let mut server = Server {
+        connections: 0,
+        connections_max: options.max_connections,
+        listener,
+        retry,
+        idle_timeout: options.idle_timeout.map(Duration::from_secs),
+        scratch: vec![0; READ_MAX],
+    };
+    reactor.run(&mut server)?;
+    Err("the listener has ended".into())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse(); // exits with 2 on bad arguments, and names them
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let Err(error) = serve(options);
+    eprintln!("echo_raw: {error}");
+    ExitCode::FAILURE
+}

@@ -9,9 +9,13 @@
 //! | write to a connection from elsewhere | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
 //! | do what blocks or takes long without holding up the loop | [`WorkerPool`] |
+//! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
+//! | speak in lines, with either end | [`Lines`] |
+//! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | be told of signals, end gently on them | [`signal`] |
 
 mod connection;
+mod framing;
 mod listener;
 mod pool;
 pub mod signal;
@@ -21,4 +25,5 @@ pub use crate::connection::{
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
 pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
+pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};

@@ -1,0 +1,255 @@
+//! Messages behind their length: the length says where the next one begins, so nothing is searched, and any byte can be
+//! in them.
+
+use super::{Frame, FrameError, Framing, check_length};
+
+/// A varint of 64 bits has so many bytes at most, of 7 bits each.
+const VARINT_BYTES_MAX: usize = 10;
+
+/// Messages behind their length, which counts the bytes of the message without itself. O(1) to find one.
+///
+/// A length beyond the limit is an error as soon as it is read: nobody waits for such a message, or makes room for it.
+#[derive(Clone, Debug)]
+pub struct LengthPrefixed {
+    prefix: LengthPrefix,
+    length_max: usize,
+}
+
+/// How the length of a message is written, as an unsigned integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LengthPrefix {
+    /// 1 byte.
+    U8,
+    /// 2 bytes, the most significant first, as networks have it.
+    U16Be,
+    /// 2 bytes, the least significant first.
+    U16Le,
+    /// 4 bytes, the most significant first, as networks have it.
+    U32Be,
+    /// 4 bytes, the least significant first.
+    U32Le,
+    /// 1 to 10 bytes of 7 bits each, the least significant first; all but the last have the highest bit set (LEB128, as
+    /// Protocol Buffers write it). Only the shortest form of a number is accepted, so each has one.
+    Varint,
+}
+
+impl LengthPrefixed {
+    /// Messages of at most `length_max` bytes, not counting the prefix, and no more than the prefix can say.
+    pub const fn new(prefix: LengthPrefix, length_max: usize) -> Self {
+        let sayable = prefix.length_max();
+        Self { prefix, length_max: if length_max < sayable { length_max } else { sayable } }
+    }
+
+    /// The length that `data` begins with, and what is behind it.
+    fn read<'a>(&self, data: &'a [u8]) -> Result<Option<(usize, &'a [u8])>, FrameError> {
+        let Some((said, prefix)) = self.prefix.read(data)? else { return Ok(None) };
+        match usize::try_from(said) {
+            Ok(length) if length <= self.length_max => Ok(Some((length, &data[prefix..]))),
+            _ => Err(FrameError::TooLong { what: "frame", length: Some(said), length_max: self.length_max }),
+        }
+    }
+}
+
+impl Framing for LengthPrefixed {
+    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let Some((length, behind)) = self.read(data)? else { return Ok(None) };
+        let prefix = data.len() - behind.len();
+        Ok(behind.get(..length).map(|bytes| Frame { bytes, taken: prefix + length }))
+    }
+
+    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let frame = self.frame(rest)?;
+        if frame.is_some() || rest.is_empty() {
+            return Ok(frame);
+        }
+        let missing = self.read(rest)?.map(|(length, behind)| (length - behind.len()) as u64);
+        Err(FrameError::Truncated { missing })
+    }
+
+    fn put(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        check_length(frame, "frame", self.length_max)?;
+        self.prefix.write(frame.len(), out);
+        out.extend_from_slice(frame);
+        Ok(())
+    }
+}
+
+impl LengthPrefix {
+    /// The greatest length it can say.
+    const fn length_max(self) -> usize {
+        match self {
+            Self::U8 => u8::MAX as usize,
+            Self::U16Be | Self::U16Le => u16::MAX as usize,
+            Self::U32Be | Self::U32Le => u32::MAX as usize,
+            Self::Varint => usize::MAX,
+        }
+    }
+
+    /// The length that `data` begins with, and how many bytes say it; `None` if there are too few.
+    fn read(self, data: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+        Ok(match self {
+            Self::U8 => data.first().map(|byte| (u64::from(*byte), 1)),
+            Self::U16Be => data.first_chunk().map(|bytes| (u16::from_be_bytes(*bytes).into(), 2)),
+            Self::U16Le => data.first_chunk().map(|bytes| (u16::from_le_bytes(*bytes).into(), 2)),
+            Self::U32Be => data.first_chunk().map(|bytes| (u32::from_be_bytes(*bytes).into(), 4)),
+            Self::U32Le => data.first_chunk().map(|bytes| (u32::from_le_bytes(*bytes).into(), 4)),
+            Self::Varint => return read_varint(data),
+        })
+    }
+
+    /// Appends a length that is not beyond [`length_max`](Self::length_max).
+    fn write(self, length: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::U8 => out.push(length as u8),
+            Self::U16Be => out.extend_from_slice(&(length as u16).to_be_bytes()),
+            Self::U16Le => out.extend_from_slice(&(length as u16).to_le_bytes()),
+            Self::U32Be => out.extend_from_slice(&(length as u32).to_be_bytes()),
+            Self::U32Le => out.extend_from_slice(&(length as u32).to_le_bytes()),
+            Self::Varint => write_varint(length as u64, out),
+        }
+    }
+}
+
+fn read_varint(data: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+    let mut value = 0;
+    for (place, &byte) in data.iter().take(VARINT_BYTES_MAX).enumerate() {
+        if place == VARINT_BYTES_MAX - 1 && byte > 1 {
+            return Err(FrameError::Malformed("the length of a frame is a varint of more than 64 bits"));
+        }
+        if place > 0 && byte == 0 {
+            return Err(FrameError::Malformed("the length of a frame is a varint longer than it need be"));
+        }
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Ok(Some((value, place + 1)));
+        }
+    }
+    Ok(None)
+}
+
+fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::tests::{every_cut, frames_of};
+
+    const PREFIXES: [LengthPrefix; 6] = [
+        LengthPrefix::U8,
+        LengthPrefix::U16Be,
+        LengthPrefix::U16Le,
+        LengthPrefix::U32Be,
+        LengthPrefix::U32Le,
+        LengthPrefix::Varint,
+    ];
+
+    #[test]
+    fn each_prefix_is_the_bytes_that_its_name_says() {
+        let said: [&[u8]; 6] = [&[200], &[0, 200], &[200, 0], &[0, 0, 0, 200], &[200, 0, 0, 0], &[0xc8, 0x01]];
+        for (prefix, said) in PREFIXES.into_iter().zip(said) {
+            let mut out = Vec::new();
+            LengthPrefixed::new(prefix, 200).put(&[7; 200], &mut out).unwrap();
+            assert_eq!(out, [said, &[7; 200]].concat(), "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_around_every_power_that_matters_come_back() {
+        for prefix in PREFIXES {
+            for length in [0, 1, 127, 128, 255, 256, 16_383, 16_384, 65_535, 65_536, 2_097_151, 2_097_152] {
+                let mut framing = LengthPrefixed::new(prefix, usize::MAX);
+                let (frame, mut out) = (vec![7; length], Vec::new());
+                if length <= prefix.length_max() {
+                    framing.put(&frame, &mut out).unwrap();
+                    assert_eq!(frames_of(&mut framing, &out), (vec![frame], None));
+                } else {
+                    let length_max = prefix.length_max();
+                    let too_long = FrameError::TooLong { what: "frame", length: Some(length as u64), length_max };
+                    assert_eq!(framing.put(&frame, &mut out), Err(too_long));
+                    assert!(out.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_the_limit_passes_and_a_byte_more_does_not_however_it_is_cut() {
+        for prefix in PREFIXES {
+            let mut stream = Vec::new();
+            LengthPrefixed::new(prefix, 4).put(b"abc", &mut stream).unwrap();
+            every_cut(&LengthPrefixed::new(prefix, 3), &stream, &(vec![b"abc".to_vec()], None));
+            stream.clear();
+            LengthPrefixed::new(prefix, 4).put(b"abcd", &mut stream).unwrap();
+            let too_long = FrameError::TooLong { what: "frame", length: Some(4), length_max: 3 };
+            every_cut(&LengthPrefixed::new(prefix, 3), &stream, &(vec![], Some(too_long)));
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_an_error_before_any_byte_of_the_frame() {
+        for prefix in PREFIXES {
+            let mut said = Vec::new();
+            prefix.write(101, &mut said);
+            let too_long = FrameError::TooLong { what: "frame", length: Some(101), length_max: 100 };
+            assert_eq!(LengthPrefixed::new(prefix, 100).frame(&said), Err(too_long));
+        }
+    }
+
+    #[test]
+    fn half_a_frame_is_an_error_when_the_stream_ends() {
+        for prefix in PREFIXES {
+            let mut framing = LengthPrefixed::new(prefix, 1000);
+            let mut stream = Vec::new();
+            framing.put(&[7; 200], &mut stream).unwrap();
+            let said = stream.len() - 200;
+            assert_eq!(framing.finish(b""), Ok(None));
+            for end in 1..stream.len() {
+                let missing = (end >= said).then(|| (stream.len() - end) as u64);
+                assert_eq!(framing.finish(&stream[..end]), Err(FrameError::Truncated { missing }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_varint_holds_64_bits_in_its_shortest_form_and_no_other() {
+        let read = |bytes: &[u8]| read_varint(bytes);
+        let with = |byte: u8, times: usize, last: u8| [vec![byte; times], vec![last]].concat();
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[0]), Ok(Some((0, 1))));
+        assert_eq!(read(&[0x7f, 0xff]), Ok(Some((127, 1))));
+        assert_eq!(read(&[0x80, 0x01]), Ok(Some((128, 2))));
+        assert_eq!(read(&with(0xff, 9, 0x01)), Ok(Some((u64::MAX, 10))));
+        assert_eq!(read(&with(0x80, 9, 0x01)), Ok(Some((1 << 63, 10))));
+        assert_eq!(read(&[0xff; 9]), Ok(None));
+        for beyond in [with(0xff, 9, 0x02), with(0x80, 9, 0x7f), vec![0xff; 10], vec![0x80; 10], vec![0xff; 11]] {
+            assert!(matches!(read(&beyond), Err(FrameError::Malformed(reason)) if reason.contains("64 bits")));
+        }
+        for longer in [vec![0x80, 0], with(0x81, 1, 0), with(0x80, 5, 0), with(0xff, 9, 0)] {
+            assert!(matches!(read(&longer), Err(FrameError::Malformed(reason)) if reason.contains("longer")));
+        }
+        for bit in 0..64 {
+            for value in [1 << bit, (1_u64 << bit) - 1, (1 << bit) + 1] {
+                let mut said = Vec::new();
+                write_varint(value, &mut said);
+                assert_eq!(read(&said), Ok(Some((value, said.len()))));
+                assert_eq!(read(&said[..said.len() - 1]), Ok(None));
+            }
+        }
+    }
+
+    #[test]
+    fn the_greatest_length_that_can_be_said_overflows_nothing() {
+        let mut said = Vec::new();
+        write_varint(u64::MAX, &mut said);
+        let mut framing = LengthPrefixed::new(LengthPrefix::Varint, usize::MAX);
+        assert_eq!(framing.frame(&said), Ok(None));
+        assert_eq!(framing.finish(&said), Err(FrameError::Truncated { missing: Some(u64::MAX) }));
+    }
+}

@@ -1,0 +1,169 @@
+//! Lines: text for people and for old protocols.
+
+use memchr::memchr;
+
+use super::{Frame, FrameError, Framing, check_length, unended};
+
+/// Messages that are lines, which end with `\n` or `\r\n`, each as it comes. Neither is part of the line.
+///
+/// A `\r` elsewhere is content. The last line of a stream needs no end; a `\r` at its end is content too. It is known by
+/// its [`Frame`], which takes no more than its bytes.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    end: &'static [u8],
+    length_max: usize,
+    /// No line ends within so many bytes.
+    searched: usize,
+}
+
+impl Lines {
+    /// Lines of at most `length_max` bytes, not counting their ends. Those that are [`put`](Framing::put) end with `\n`.
+    pub const fn new(length_max: usize) -> Self {
+        Self { end: b"\n", length_max, searched: 0 }
+    }
+
+    /// The same, but those that are [`put`](Framing::put) end with `\r\n`, as protocols of the Internet have it.
+    pub const fn crlf(length_max: usize) -> Self {
+        Self { end: b"\r\n", ..Self::new(length_max) }
+    }
+
+    const fn too_long(&self) -> FrameError {
+        FrameError::TooLong { what: "line", length: None, length_max: self.length_max }
+    }
+}
+
+impl Framing for Lines {
+    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let within = &data[..data.len().min(self.length_max.saturating_add(b"\r\n".len()))]; // what ends later is too long
+        let unsearched = self.searched.min(within.len());
+        let Some(found) = memchr(b'\n', &within[unsearched..]) else {
+            self.searched = within.len();
+            // A `\r` just behind the limit may be half of an end.
+            let hopeful = matches!(data.get(self.length_max..), None | Some([] | [b'\r']));
+            return if hopeful { Ok(None) } else { Err(self.too_long()) };
+        };
+        let end = unsearched + found;
+        let bytes = without_return(&within[..end]);
+        if bytes.len() > self.length_max {
+            return Err(self.too_long());
+        }
+        self.searched = 0;
+        Ok(Some(Frame { bytes, taken: end + 1 }))
+    }
+
+    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let line = self.frame(rest)?;
+        if line.is_some() {
+            return Ok(line);
+        }
+        self.searched = 0; // nothing will follow what was searched
+        unended(rest, "line", self.length_max)
+    }
+
+    /// Appends a line and its end. A `\r` at the end of the line would be lost in front of `\n`, but not of `\r\n`.
+    fn put(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        check_length(line, "line", self.length_max)?;
+        let read = match memchr(b'\n', line) {
+            Some(end) => without_return(&line[..end]),
+            None if self.end == b"\n" => without_return(line),
+            None => line,
+        };
+        if read.len() < line.len() {
+            return Err(FrameError::EndInside { what: "line", at: read.len() });
+        }
+        out.extend_from_slice(line);
+        out.extend_from_slice(self.end);
+        Ok(())
+    }
+}
+
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::tests::{every_cut, frames_of};
+
+    const TOO_LONG: FrameError = FrameError::TooLong { what: "line", length: None, length_max: 3 };
+
+    #[test]
+    fn a_line_ends_with_either_end_and_a_lone_return_is_content() {
+        let read = frames_of(&mut Lines::new(9), b"a\nb\r\n\r\n\nc\rd\n\re\r\r\n");
+        let lines: [&[u8]; 6] = [b"a", b"b", b"", b"", b"c\rd", b"\re\r"];
+        assert_eq!(read, (lines.map(<[u8]>::to_vec).to_vec(), None));
+    }
+
+    #[test]
+    fn a_line_of_the_limit_passes_and_a_byte_more_does_not_however_it_is_cut() {
+        for stream in [b"abc\n".as_slice(), b"abc\r\n", b"ab\r\r\n", b"abc"] {
+            let line = stream.strip_suffix(b"\n").map_or(stream, without_return);
+            every_cut(&Lines::new(3), stream, &(vec![line.to_vec()], None));
+        }
+        for stream in [b"abcd\n".as_slice(), b"abcd\r\n", b"abc\r\r\n", b"abc\rd\n", b"abcd", b"abc\r", b"a\nabcd"] {
+            let before = if stream.starts_with(b"a\n") { vec![b"a".to_vec()] } else { vec![] };
+            every_cut(&Lines::new(3), stream, &(before, Some(TOO_LONG)));
+        }
+    }
+
+    #[test]
+    fn a_limit_of_nothing_allows_empty_lines() {
+        assert_eq!(frames_of(&mut Lines::new(0), b"\n\r\n"), (vec![vec![]; 2], None));
+        assert!(Lines::new(0).frame(b"a").is_err());
+        assert_eq!(Lines::new(usize::MAX).frame(b"a"), Ok(None));
+    }
+
+    #[test]
+    fn a_line_is_too_long_with_the_first_byte_that_leaves_no_way_to_end_it() {
+        let mut lines = Lines::new(3);
+        assert_eq!(lines.frame(b"abc"), Ok(None));
+        assert_eq!(lines.frame(b"abc\r"), Ok(None));
+        assert_eq!(lines.frame(b"abc\rd"), Err(TOO_LONG));
+        assert_eq!(lines.frame(b"abc\rd\n"), Err(TOO_LONG), "the second time");
+        assert_eq!(Lines::new(3).frame(b"abcd"), Err(TOO_LONG));
+    }
+
+    /// What a second search of the same bytes would find is put there behind its back.
+    #[test]
+    fn bytes_that_were_searched_are_not_searched_again() {
+        let mut lines = Lines::new(100);
+        for length in 0..50 {
+            assert_eq!(lines.frame(&vec![b'x'; length]), Ok(None));
+            let mut swapped = vec![b'\n'; length];
+            swapped.push(b'x');
+            assert_eq!(lines.clone().frame(&swapped), Ok(None), "searched again after {length} bytes");
+        }
+        assert_eq!(lines.frame(b"shorter\n"), Ok(None), "less than before is a mistake of the caller, not a panic");
+    }
+
+    #[test]
+    fn the_last_line_needs_no_end_and_keeps_its_return() {
+        for (stream, last) in [(b"a\nb".as_slice(), b"b".as_slice()), (b"a\nb\r", b"b\r"), (b"a\n\r", b"\r")] {
+            assert_eq!(frames_of(&mut Lines::new(9), stream), (vec![b"a".to_vec(), last.to_vec()], None));
+        }
+        assert_eq!(frames_of(&mut Lines::new(9), b"a\n"), (vec![b"a".to_vec()], None));
+        assert_eq!(Lines::new(9).finish(b""), Ok(None));
+        assert_eq!(Lines::new(9).finish(b"ab"), Ok(Some(Frame { bytes: b"ab", taken: 2 })));
+    }
+
+    #[test]
+    fn a_line_that_would_be_read_as_another_is_not_put() {
+        let refused = |lines: Lines, line: &[u8]| {
+            let mut out = b"before".to_vec();
+            let refused = lines.put(line, &mut out).unwrap_err();
+            assert_eq!(out, b"before");
+            refused
+        };
+        assert_eq!(refused(Lines::new(9), b"ab\nc"), FrameError::EndInside { what: "line", at: 2 });
+        assert_eq!(refused(Lines::crlf(9), b"ab\r\nc"), FrameError::EndInside { what: "line", at: 2 });
+        assert_eq!(refused(Lines::new(9), b"ab\r"), FrameError::EndInside { what: "line", at: 2 });
+        let too_long = FrameError::TooLong { what: "line", length: Some(4), length_max: 3 };
+        assert_eq!(refused(Lines::new(3), b"abcd"), too_long);
+
+        let mut out = Vec::new();
+        Lines::crlf(3).put(b"ab\r", &mut out).unwrap();
+        Lines::new(3).put(b"\ra", &mut out).unwrap();
+        assert_eq!(out, b"ab\r\r\n\ra\n");
+    }
+}

@@ -24,6 +24,6 @@ pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
-pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
+pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};

@@ -1,0 +1,73 @@
+//! TCP forwarder. Shows: connecting to one of several addresses, two connections piped into each other with back-pressure and
+//! half-close both ways, limits, an orderly end. Leaves out: TLS, names (they would have to be resolved on a worker).
+//!
+//! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777     Try: nc 127.0.0.1 7778
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use handlers::signal::{self, Signal};
+use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Relay, connect};
+use reactor::{PanicPolicy, Reactor};
+use tracing_subscriber::EnvFilter;
+
+/// How long connections may take to send what is queued when the proxy ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Forwards each connection to another address. SIGINT or SIGTERM ends it in order, a second one at once.
+#[derive(Parser)]
+struct Options {
+    /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7778")]
+    listen: Address,
+    /// Where to connect to; of several, the first that answers
+    #[arg(long, value_name = "IP:PORT", required = true)]
+    to: Vec<SocketAddr>,
+    /// How many connections may be open at once; more wait in the kernel's queue
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// How long to wait for an answer of those that are connected to
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    connect_timeout: u64,
+    /// Close connections that have been silent for so long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout: Option<u64>,
+}
+
+fn run(options: Options) -> io::Result<()> {
+    let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let listener =
+        ListenOptions::new().limit(options.max_connections.map(ConnectionLimit::new)).bind(&options.listen)?;
+    let address = listener.local_address()?;
+    let connections = ConnectionOptions::new()
+        .connect_timeout(Duration::from_secs(options.connect_timeout))
+        .idle_timeout(options.idle_timeout.map(Duration::from_secs));
+    let server = listener.serve(&mut reactor, &connections.clone(), move |peer, cx| {
+        tracing::debug!(%peer, "accepted");
+        let (client_side, server_side) = Relay::pair();
+        connect(cx.registry, options.to.iter().copied(), &connections, server_side);
+        Ok(client_side)
+    })?;
+    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| server.stop(cx, GRACE))?;
+
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
+    reactor.run(&mut ())?; // until a signal has ended the listener, and it its connections
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse(); // exits with 2 on bad arguments, and names them
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,372 +1,167 @@
-//! `echo_server`: what a peer does wrong concerns that peer only, and a message costs one read and one write.
+//! `echo_server`: what it has beyond `echo_raw`: several addresses and loops, counters, an orderly end.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
-
-use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
 
 use crate::Result;
-use crate::server::{PATIENCE, Server, raise_open_files_limit, run};
-use crate::tracer::Tracee;
+use crate::echo::{expect_echo, pattern, send_until_refused};
+use crate::server::{PATIENCE, Server, run};
 
 fn start(arguments: &[&str]) -> Result<Server> {
     Server::start("echo_server", &[&["--listen", "127.0.0.1:0"], arguments].concat())
 }
 
-/// Sends `message` and expects it back.
-#[track_caller]
-fn expect_echo(stream: &mut (impl Read + Write), message: &[u8]) {
-    stream.write_all(message).unwrap();
-    let mut echoed = vec![0; message.len()];
-    stream.read_exact(&mut echoed).unwrap();
-    assert!(echoed == message, "{} bytes came back changed", message.len());
-}
-
-/// Bytes that tell where they stood, so that nothing can be lost or exchanged unseen.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length.div_ceil(8) as u64)
-        .flat_map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
-        .take(length)
-        .collect()
+/// A client that has sent more than it has read, so that the server has something queued for it.
+fn client_with_a_backlog(server: &Server) -> Result<TcpStream> {
+    let mut steady = server.connect()?;
+    let mut slow = server.connect()?;
+    send_until_refused(&mut slow, &pattern(64_000_000), &mut steady)?;
+    Ok(slow)
 }
 
 #[test]
-fn it_says_where_it_listens_and_echoes() -> Result {
-    let server = start(&[])?;
-    assert!(!server.address.ends_with(":0"), "{}", server.address);
-    let mut client = server.connect()?;
-    expect_echo(&mut client, b"hello\n");
-    expect_echo(&mut client, &pattern(1_000_000)[..64_000]);
-    Ok(())
-}
-
-#[test]
-fn one_that_spins_serves_as_well_and_its_idle_timeout_holds() -> Result {
-    let server = start(&["--spin", "100", "--idle-timeout", "1"])?;
-    let mut client = server.connect()?;
-    for round in 0..100 {
-        expect_echo(&mut client, &pattern(1000 + round));
+fn a_signal_ends_it_with_0_once_everything_is_sent_and_nobody_is_accepted_meanwhile() -> Result {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = start(&[])?;
+        let mut slow = client_with_a_backlog(&server)?;
+        let mut idle = server.connect()?;
+        expect_echo(&mut idle, b"about to be idle");
+        server.signal(signal)?;
+        assert_eq!(idle.read(&mut [0])?, 0, "closed in order");
+        let refused = TcpStream::connect(&server.address).and_then(|mut late| late.read_exact(&mut [0]));
+        assert!(refused.is_err());
+        let mut echoed = Vec::new();
+        slow.read_to_end(&mut echoed)?; // to an end in order, not a reset
+        assert!(echoed == pattern(64_000_000)[..echoed.len()], "what came is what was sent");
+        assert!(echoed.len() > 256 * 1024, "only {} bytes", echoed.len());
+        drop(slow);
+        drop(idle);
+        assert_eq!(server.wait()?.code(), Some(0));
     }
-    assert_eq!(client.read(&mut [0])?, 0, "closed for its silence");
     Ok(())
 }
 
 #[test]
-fn it_listens_on_a_unix_socket() -> Result {
-    let path = std::env::temp_dir().join(format!("echo_server-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+fn a_peer_that_does_not_take_what_is_queued_holds_up_the_end_for_5_seconds_and_no_longer() -> Result {
+    let server = start(&[])?;
+    let _slow = client_with_a_backlog(&server)?;
+    server.signal(Signal::TERM)?;
+    assert_eq!(server.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() -> Result {
+    let server = start(&[])?;
+    let _slow = client_with_a_backlog(&server)?;
+    let mut idle = server.connect()?;
+    server.signal(Signal::TERM)?;
+    assert_eq!(idle.read(&mut [0])?, 0, "the first one was heard");
+    server.signal(Signal::INT)?;
+    assert_eq!(server.wait()?.code(), Some(128 + 2));
+    Ok(())
+}
+
+#[test]
+fn it_listens_on_several_addresses_of_several_families() -> Result {
+    let name = format!("unix:@echo_server-several-{}", std::process::id());
+    let mut server = start(&["--listen", "[::1]:0", "--listen", &name])?;
+    let v6 = server.next_address()?;
+    assert!(v6.starts_with("[::1]:"), "{v6}");
+    assert_eq!(server.next_address()?, name);
+    expect_echo(&mut server.connect()?, b"by v4");
+    expect_echo(&mut TcpStream::connect(v6)?, b"by v6");
+    let address = SocketAddr::from_abstract_name(&name["unix:@".len()..])?;
+    let mut unix = UnixStream::connect_addr(&address)?;
+    unix.set_read_timeout(Some(PATIENCE))?;
+    expect_echo(&mut unix, b"by name");
+    Ok(())
+}
+
+#[test]
+fn the_socket_of_one_that_was_killed_is_replaced_and_that_of_one_that_ends_is_removed() -> Result {
+    let path = std::env::temp_dir().join(format!("echo_server-stale-{}", std::process::id()));
     let address = format!("unix:{}", path.display());
+    drop(Server::start("echo_server", &["--listen", &address])?); // killed
+    assert!(path.exists());
     let server = Server::start("echo_server", &["--listen", &address])?;
-    assert_eq!(server.address, address);
-    let mut client = UnixStream::connect(&path)?;
-    client.set_read_timeout(Some(PATIENCE))?;
-    expect_echo(&mut client, b"hello");
-    std::fs::remove_file(&path)?;
+    expect_echo(&mut UnixStream::connect(&path)?, b"hello");
+    let output = run("echo_server", &["--listen", &address])?;
+    assert_eq!(output.status.code(), Some(1), "somebody listens there");
+    server.signal(Signal::TERM)?;
+    assert_eq!(server.wait()?.code(), Some(0));
+    assert!(!path.exists());
     Ok(())
 }
 
 #[test]
-fn a_bad_address_ends_it_with_2_and_a_line_that_names_it() -> Result {
-    for bad in ["nonsense", "127.0.0.1:99999", "unix:"] {
-        let output = run("echo_server", &["--listen", bad])?;
-        assert_eq!(output.status.code(), Some(2));
-        assert!(String::from_utf8(output.stderr)?.lines().any(|line| line.contains(bad)), "{bad} is not named");
-    }
-    Ok(())
-}
-
-#[test]
-fn an_address_in_use_ends_it_with_1_and_the_text_of_the_errno() -> Result {
-    let server = start(&[])?;
-    let output = run("echo_server", &["--listen", &server.address])?;
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8(output.stderr)?;
-    assert!(error.contains(&server.address) && error.contains("Address already in use"), "{error}");
-    Ok(())
-}
-
-#[test]
-fn what_a_half_closed_peer_has_sent_is_still_echoed() -> Result {
-    let server = start(&[])?;
-    let message = pattern(100_000);
-    let mut client = server.connect()?;
-    client.write_all(&message)?;
-    client.shutdown(Shutdown::Write)?;
-    let mut echoed = Vec::new();
-    client.read_to_end(&mut echoed)?;
-    assert!(echoed == message, "{} of {} bytes", echoed.len(), message.len());
-    Ok(())
-}
-
-#[test]
-fn a_peer_that_sends_one_byte_at_a_time_gets_each_back() -> Result {
-    let server = start(&[])?;
-    let mut client = server.connect()?;
-    for byte in pattern(500) {
-        expect_echo(&mut client, &[byte]);
-    }
-    Ok(())
-}
-
-#[test]
-fn peers_that_reset_or_vanish_concern_nobody_else() -> Result {
-    let server = start(&[])?;
-    let mut steady = server.connect()?;
-    expect_echo(&mut steady, b"accepted");
-    let files = server.open_files()?;
-    for round in 0..50 {
-        let mut rude = server.connect()?;
-        rude.write_all(&pattern(10_000))?;
-        if round % 2 == 0 {
-            set_socket_linger(&rude, Some(Duration::ZERO))?; // a reset instead of an orderly end
-        }
-        drop(rude);
-        expect_echo(&mut steady, b"still here");
-    }
-    let mut last = server.connect()?;
-    expect_echo(&mut last, b"and open for others");
-    // The turn that accepted the last one has met the ends of all others, or a later one does.
-    for _ in 0..1000 {
-        expect_echo(&mut steady, b"still here");
-    }
-    assert_eq!(server.open_files()?, files + 1);
-    Ok(())
-}
-
-/// Sends of `message` what the server takes from a client that does not read; gives how much that is.
-fn send_until_refused(client: &mut TcpStream, message: &[u8], steady: &mut TcpStream) -> Result<usize> {
-    client.set_nonblocking(true)?;
-    let (mut sent, mut refused) = (0, 0);
-    while refused < 1000 {
-        match client.write(&message[sent..]) {
-            Ok(n) => (sent, refused) = (sent + n, 0),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => refused += 1,
-            Err(error) => return Err(error.into()),
-        }
-        expect_echo(steady, b"served meanwhile");
-    }
-    client.set_nonblocking(false)?;
-    Ok(sent)
-}
-
-/// Sends the rest of `message` while all of it is read back.
-fn send_rest_and_read_all(client: &mut TcpStream, message: &[u8], sent: usize) {
-    let mut reader = client.try_clone().unwrap();
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| client.write_all(&message[sent..]));
-        let mut echoed = vec![0; message.len()];
-        reader.read_exact(&mut echoed).unwrap();
-        assert!(echoed == message, "not what was sent");
-        writer.join().unwrap().unwrap();
-    });
-}
-
-#[test]
-fn a_peer_that_does_not_read_is_not_read_from_either_and_loses_nothing() -> Result {
-    let server = start(&[])?;
-    let mut steady = server.connect()?;
-    let mut slow = server.connect()?;
-    let message = pattern(64_000_000);
-    let sent = send_until_refused(&mut slow, &message, &mut steady)?;
-    assert!(sent < message.len(), "it swallowed all of it");
-    assert!(server.anonymous_bytes()? < 4_000_000, "{} bytes", server.anonymous_bytes()?);
-    send_rest_and_read_all(&mut slow, &message, sent);
-    Ok(())
-}
-
-#[test]
-fn back_pressure_that_comes_and_goes_costs_no_updates_of_the_kernel() -> Result {
-    let server = start(&[])?;
-    let mut steady = server.connect()?;
-    let mut slow = server.connect()?;
-    let message = pattern(64_000_000);
-    // The first time that it has to wait for room the server tells the kernel, once and for all.
-    let sent = send_until_refused(&mut slow, &message, &mut steady)?;
-    send_rest_and_read_all(&mut slow, &message, sent);
-    let mut tracee = Tracee::attach(server.pid())?;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let sent = send_until_refused(&mut slow, &message, &mut steady).unwrap();
-            send_rest_and_read_all(&mut slow, &message, sent);
-            drop(slow); // which the server answers by closing its end
-        });
-        let mut updates = 0;
-        loop {
-            let calls = tracee.run_to_wait()?;
-            updates += calls.iter().filter(|call| **call == "epoll_ctl").count();
-            if calls.contains(&"close") {
-                assert_eq!(updates, 1, "the end of the registration");
-                break Ok(());
-            }
-        }
-    })
-}
-
-#[test]
-fn more_connections_than_allowed_wait_until_one_is_closed() -> Result {
-    let server = start(&["--max-connections", "2"])?;
-    let mut first = server.connect()?;
-    let mut second = server.connect()?;
-    expect_echo(&mut first, b"one");
-    expect_echo(&mut second, b"two");
-    let files = server.open_files()?;
-    let mut third = server.connect()?;
-    third.write_all(b"three")?;
-    for _ in 0..100 {
-        expect_echo(&mut first, b"the third is not served");
-    }
-    assert_eq!(server.open_files()?, files);
-    drop(second);
-    third.read_exact(&mut [0; 5])?;
-    Ok(())
-}
-
-#[test]
-fn out_of_file_descriptors_it_pauses_and_then_serves_whoever_waited() -> Result {
-    let server = Server::start_with_open_files_max("echo_server", &["--listen", "127.0.0.1:0"], 64)?;
-    let mut clients = Vec::new();
-    for _ in 0..100 {
-        let mut client = server.connect()?; // those beyond the limit wait in the kernel's queue
-        client.write_all(b"hello")?;
-        clients.push(client);
-    }
-    let mut tracee = Tracee::attach(server.pid())?;
-    let mut calls_of_a_pause = || -> Result<Vec<&'static str>> {
-        let mut calls = Vec::new();
-        loop {
-            match tracee.next_call()? {
-                "accept4" => return Ok(calls),
-                "write" => {} // the log
-                call => calls.push(call),
-            }
-        }
-    };
-    // One wait for the timer, one look at the listener that is wanted again. No spin.
-    let quiet = ["epoll_pwait", "epoll_pwait"];
-    let pauses = (0..74).map(|_| calls_of_a_pause()).collect::<Result<Vec<_>>>()?;
-    let served_first = pauses.iter().rposition(|calls| *calls != quiet).map_or(0, |last| last + 1);
-    assert!(served_first < 70, "{pauses:?}");
-    drop(tracee);
-    for mut client in clients {
-        let mut echoed = [0; 5];
-        client.read_exact(&mut echoed)?; // and is closed, which makes room for the next
-        assert_eq!(&echoed, b"hello");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_wait_that_is_interrupted_goes_on() -> Result {
-    let server = start(&[])?;
-    let mut client = server.connect()?;
-    for _ in 0..20 {
-        // signal(7): epoll_wait gives EINTR when a stopped process is continued, also without a handler.
-        server.signal(Signal::STOP)?;
-        server.signal(Signal::CONT)?;
-        expect_echo(&mut client, b"hello");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_message_costs_one_read_one_write_and_a_share_of_one_wait() -> Result {
-    expect_exact_calls(&start(&[])?)
-}
-
-#[test]
-fn an_idle_timeout_costs_no_system_call_for_a_message() -> Result {
-    expect_exact_calls(&start(&["--idle-timeout", "600"])?)
-}
-
-#[track_caller]
-fn expect_exact_calls(server: &Server) -> Result {
-    const CONNECTIONS: usize = 10;
-    let mut clients: Vec<TcpStream> = (0..CONNECTIONS).map(|_| server.connect()).collect::<Result<_>>()?;
+fn several_loops_serve_one_address_and_end_together() -> Result {
+    let server = start(&["--threads", "3"])?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero()))?;
+    assert!(status.lines().any(|line| line.split_whitespace().eq(["Threads:", "3"])), "{status}");
+    let mut clients = (0..60).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     for client in &mut clients {
-        expect_echo(client, &pattern(64));
+        expect_echo(client, &pattern(10_000));
     }
-    let mut tracee = Tracee::attach(server.pid())?;
-    tracee.run_to_wait()?;
-    for round in 0..20 {
-        // The server stands before its wait: what all clients send now is one batch.
-        for client in &mut clients {
-            client.write_all(&pattern(64))?;
-        }
-        let calls = tracee.run_to_wait()?;
-        assert_eq!(calls, ["recvfrom", "sendto"].repeat(CONNECTIONS), "round {round}");
-        for client in &mut clients {
-            client.read_exact(&mut [0; 64])?;
-        }
+    server.signal(Signal::TERM)?;
+    for mut client in clients {
+        assert_eq!(client.read(&mut [0])?, 0);
+    }
+    assert_eq!(server.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn the_limit_of_connections_is_one_for_all_loops() -> Result {
+    let server = start(&["--threads", "3", "--max-connections", "5"])?;
+    let mut clients = (0..40).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    // Each ends when it has been served: all are, five at a time.
+    for client in &mut clients {
+        client.write_all(b"hello")?;
+        client.shutdown(std::net::Shutdown::Write)?;
+    }
+    for mut client in clients {
+        let mut echoed = Vec::new();
+        client.read_to_end(&mut echoed)?;
+        assert_eq!(echoed, b"hello");
     }
     Ok(())
 }
 
 #[test]
-fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not() -> Result {
-    let server = start(&["--idle-timeout", "1"])?;
-    let mut silent = server.connect()?;
-    let mut talking = server.connect()?;
-    expect_echo(&mut silent, b"the last words");
-    silent.set_nonblocking(true)?;
-    while matches!(silent.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock) {
-        expect_echo(&mut talking, b"on and on");
-    }
-    silent.set_nonblocking(false)?;
-    assert_eq!(silent.read(&mut [0; 1])?, 0);
-    expect_echo(&mut talking, b"still there");
+fn it_writes_its_counters_as_often_as_it_was_told() -> Result {
+    let mut server = start(&["--stats", "1"])?;
+    let mut client = server.connect()?;
+    expect_echo(&mut client, b"seven b");
+    let line = server.next_line()?;
+    assert_eq!(line, "loop 0: 1 connections, 1 accepted, 7 bytes\n");
     Ok(())
 }
 
 #[test]
-fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads() -> Result {
-    let server = start(&["--idle-timeout", "2"])?;
-    let message = pattern(64_000_000);
-    let mut steady = server.connect()?;
-    // The server has had to wait for room once: it knows ever after that there is room to write.
-    let mut drained = server.connect()?;
-    let sent = send_until_refused(&mut drained, &message, &mut steady)?;
-    send_rest_and_read_all(&mut drained, &message, sent);
-    let mut steady = server.connect()?; // the first one was silent meanwhile
-    let mut never_reads = server.connect()?;
-    send_until_refused(&mut never_reads, &message, &mut steady)?;
-    drained.set_nonblocking(true)?;
-    never_reads.set_nonblocking(true)?;
-    let deadline = Instant::now() + PATIENCE / 3;
-    let mut open = [true, true];
-    while open != [false, false] {
-        assert!(Instant::now() < deadline, "still open: {open:?}");
-        expect_echo(&mut steady, b"talking");
-        open[0] &= matches!(drained.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        // It must not read, so it is a write that finds out.
-        open[1] &= matches!(never_reads.write(b"x"), Err(error) if error.kind() == ErrorKind::WouldBlock);
+fn options_that_cannot_be_are_named() -> Result {
+    for bad in [["--threads", "0"], ["--stats", "soon"], ["--idle-timeout", "0"], ["--listen", "localhost"]] {
+        let output = run("echo_server", &bad)?;
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8(output.stderr)?.contains(bad[0]), "{bad:?}");
     }
     Ok(())
 }
 
 #[test]
-fn ten_thousand_connections_are_served_at_the_same_time() -> Result {
-    let connections = raise_open_files_limit()?.saturating_sub(100).min(10_000);
+fn a_connection_that_resets_while_the_server_ends_does_not_hold_it_up() -> Result {
     let server = start(&[])?;
-    let mut clients: Vec<TcpStream> = Vec::new();
-    while clients.len() < connections {
-        let mut client = server.connect()?;
-        if clients.len().is_multiple_of(500) {
-            expect_echo(&mut client, b"accepted"); // so that the kernel's queue never overflows
-        }
-        clients.push(client);
-    }
-    for (number, client) in clients.iter_mut().enumerate() {
-        client.write_all(&number.to_le_bytes())?;
-    }
-    for (number, client) in clients.iter_mut().enumerate() {
-        let mut echoed = [0; 8];
-        client.read_exact(&mut echoed)?;
-        assert_eq!(usize::from_le_bytes(echoed), number);
-    }
+    let slow = client_with_a_backlog(&server)?;
+    let mut idle = server.connect()?;
+    server.signal(Signal::TERM)?;
+    assert_eq!(idle.read(&mut [0])?, 0);
+    rustix::net::sockopt::set_socket_linger(&slow, Some(std::time::Duration::ZERO))?;
+    drop(slow);
+    drop(idle);
+    assert_eq!(server.wait()?.code(), Some(0));
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! The examples as programs: started as a user starts them, used by real clients, given bad input.
 
+mod echo;
 mod echo_server;
+mod http_hello;
+mod proxy;
 mod server;
 mod tracer;
 mod worker_pool;

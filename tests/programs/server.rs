@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
@@ -45,7 +45,7 @@ fn limited(name: &str, arguments: &[&str], files: u32) -> Result<Command> {
 /// A running server, which is killed at the end.
 pub(crate) struct Server {
     child: Child,
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     /// What its first line said after "listening on".
     pub(crate) address: String,
 }
@@ -65,10 +65,32 @@ impl Server {
     fn spawn(mut command: Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
+        let address = next_address(&mut stdout)?;
+        Ok(Self { child, stdout, address })
+    }
+
+    /// The next address that it listens on, of several.
+    pub(crate) fn next_address(&mut self) -> Result<String> {
+        next_address(&mut self.stdout)
+    }
+
+    /// The next line that it writes.
+    pub(crate) fn next_line(&mut self) -> Result<String> {
         let mut line = String::new();
-        stdout.read_line(&mut line)?;
-        let address = line.trim_end().strip_prefix("listening on ").ok_or_else(|| format!("first line: {line:?}"))?;
-        Ok(Self { child, _stdout: stdout, address: address.to_owned() })
+        self.stdout.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(mut self) -> Result<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("it is still running".into())
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -99,6 +121,14 @@ impl Server {
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
+}
+
+fn next_address(stdout: &mut impl BufRead) -> Result<String> {
+    let mut line = String::new();
+    stdout.read_line(&mut line)?;
+    let address =
+        line.trim_end().strip_prefix("listening on ").ok_or_else(|| format!("a line of its output: {line:?}"))?;
+    Ok(address.to_owned())
 }
 
 impl Drop for Server {

@@ -274,6 +274,11 @@ impl<S> Connection<'_, S> {
         self.core.paused
     }
 
+    /// Whether the peer has ended its direction.
+    pub const fn is_read_ended(&self) -> bool {
+        self.core.read_ended
+    }
+
     /// Ends our direction once everything that was written has been sent: the peer reads an end of stream, and can still
     /// write. When both directions have ended, so has the connection.
     pub fn shutdown(&mut self) {

@@ -110,7 +110,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         self.sides[self.own].set(Side::Closed);
         self.with_other(cx, |other| match reason {
-            CloseReason::Finished => {} // its own end is under way
+            // Both directions were passed on: what is queued is all that is left, however long that takes.
+            CloseReason::Finished if other.is_read_ended() => {}
             CloseReason::Failed(error) if error.kind() == io::ErrorKind::ConnectionReset => other.abort(),
             CloseReason::Aborted => other.abort(),
             _ => other.close_after_flush(GRACE),

@@ -1,0 +1,104 @@
+//! `http_hello`: requests however they are cut, one after the other, and an answer to what is none.
+
+use std::io::{Read, Write};
+
+use rustix::process::Signal;
+
+use crate::Result;
+use crate::server::{Server, run};
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nHello, world!\n";
+const LAST_HELLO: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\nConnection: close\r\n\r\nHello, world!\n";
+
+fn start() -> Result<Server> {
+    Server::start("http_hello", &["--listen", "127.0.0.1:0"])
+}
+
+/// What comes back until the server closes.
+fn ask(server: &Server, request: &[u8]) -> Result<String> {
+    let mut client = server.connect()?;
+    client.write_all(request)?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_connection_is_kept_for_as_long_as_the_client_wants() -> Result {
+    let server = start()?;
+    let mut client = server.connect()?;
+    for _ in 0..100 {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut answer = vec![0; HELLO.len()];
+        client.read_exact(&mut answer)?;
+        assert_eq!(String::from_utf8(answer)?, HELLO);
+    }
+    assert_eq!(ask(&server, b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\n")?, LAST_HELLO);
+    assert_eq!(ask(&server, b"GET / HTTP/1.0\r\n\r\n")?, LAST_HELLO);
+    Ok(())
+}
+
+#[test]
+fn requests_that_come_together_or_byte_by_byte_are_answered_one_by_one() -> Result {
+    let server = start()?;
+    let mut requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    requests.extend_from_slice(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert!(ask(&server, &requests)? == HELLO.repeat(1000) + LAST_HELLO);
+
+    let mut client = server.connect()?;
+    for byte in b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" {
+        client.write_all(&[*byte])?;
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    assert_eq!(answer, LAST_HELLO);
+    Ok(())
+}
+
+#[test]
+fn a_body_is_skipped_and_the_head_alone_is_answered_without_one() -> Result {
+    let server = start()?;
+    let request = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let answer = ask(&server, request)?;
+    let (first, second) = answer.split_at(answer.rfind("HTTP/1.1").ok_or("two answers")?);
+    assert!(first.starts_with("HTTP/1.1 405 ") && first.contains("Allow: GET, HEAD\r\n"), "{first}");
+    assert_eq!(second, &LAST_HELLO[..LAST_HELLO.len() - 14]);
+    Ok(())
+}
+
+#[test]
+fn what_is_no_request_is_answered_and_closed() -> Result {
+    let server = start()?;
+    let long = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20_000], b"\r\n\r\n"].concat();
+    let many = [b"GET / HTTP/1.1\r\n".as_slice(), &b"X: y\r\n".repeat(100), b"\r\n"].concat();
+    let cases: [(&[u8], &str); 8] = [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400"), // TLS
+        (b"hello\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "501"),
+        (&long, "431"),
+        (&many, "431"),
+    ];
+    for (request, status) in cases {
+        let answer = ask(&server, request)?;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {answer}", request.escape_ascii());
+        assert!(answer.contains("Connection: close\r\n"), "{answer}");
+    }
+    assert!(ask(&server, b"GET / HTTP/1.0\r\n\r\n")?.starts_with("HTTP/1.1 200"), "it still serves");
+    Ok(())
+}
+
+#[test]
+fn a_signal_ends_it_with_0_and_a_bad_option_with_2() -> Result {
+    let server = start()?;
+    let mut client = server.connect()?;
+    server.signal(Signal::INT)?;
+    assert_eq!(client.read(&mut [0])?, 0);
+    drop(client);
+    assert_eq!(server.wait()?.code(), Some(0));
+    assert_eq!(run("http_hello", &["--listen", "nowhere"])?.status.code(), Some(2));
+    Ok(())
+}

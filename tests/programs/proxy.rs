@@ -1,0 +1,132 @@
+//! `proxy`: bytes, ends and pressure pass through it both ways.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::Signal;
+
+use crate::Result;
+use crate::echo::{expect_echo, pattern, send_rest_and_read_all, send_until_refused};
+use crate::server::{PATIENCE, Server, run};
+
+/// A proxy in front of an echo server.
+fn start() -> Result<(Server, Server)> {
+    let echo = Server::start("echo_server", &["--listen", "127.0.0.1:0"])?;
+    let proxy = start_to(&echo.address)?;
+    Ok((proxy, echo))
+}
+
+fn start_to(address: &str) -> Result<Server> {
+    Server::start("proxy", &["--listen", "127.0.0.1:0", "--to", address])
+}
+
+/// A proxy, and what it connects to in the hands of the test: a client's end and the server's.
+fn pair() -> Result<(Server, TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let proxy = start_to(&listener.local_addr()?.to_string())?;
+    let client = proxy.connect()?;
+    let (server, _) = listener.accept()?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    Ok((proxy, client, server))
+}
+
+#[test]
+fn what_is_sent_comes_back_through_both() -> Result {
+    let (proxy, _echo) = start()?;
+    let mut clients = (0..20).map(|_| proxy.connect()).collect::<Result<Vec<_>>>()?;
+    for round in 0..20 {
+        for client in &mut clients {
+            expect_echo(client, &pattern(1 + round * 997));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_reader_holds_up_its_sender_and_loses_nothing() -> Result {
+    let (proxy, echo) = start()?;
+    let mut steady = proxy.connect()?;
+    let mut slow = proxy.connect()?;
+    let message = pattern(128_000_000);
+    let sent = send_until_refused(&mut slow, &message, &mut steady)?;
+    assert!(sent < message.len(), "they swallowed all of it");
+    for server in [&proxy, &echo] {
+        assert!(server.anonymous_bytes()? < 4_000_000, "{} bytes", server.anonymous_bytes()?);
+    }
+    send_rest_and_read_all(&mut slow, &message, sent);
+    Ok(())
+}
+
+#[test]
+fn each_direction_ends_on_its_own() -> Result {
+    let (_proxy, mut client, mut server) = pair()?;
+    client.write_all(b"question")?;
+    client.shutdown(Shutdown::Write)?;
+    let mut question = String::new();
+    server.read_to_string(&mut question)?;
+    assert_eq!(question, "question");
+    server.write_all(b"a long answer")?;
+    drop(server);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    assert_eq!(answer, "a long answer");
+    Ok(())
+}
+
+#[test]
+fn a_reset_of_one_side_is_a_reset_of_the_other() -> Result {
+    for client_resets in [true, false] {
+        let (_proxy, mut client, mut server) = pair()?;
+        client.write_all(b"x")?;
+        server.read_exact(&mut [0])?;
+        let (rude, mut other) = if client_resets { (client, server) } else { (server, client) };
+        set_socket_linger(&rude, Some(Duration::ZERO))?;
+        drop(rude);
+        let error = other.read(&mut [0]).expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    Ok(())
+}
+
+#[test]
+fn where_nobody_answers_the_client_is_closed() -> Result {
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let proxy = start_to(&nobody)?;
+    for _ in 0..10 {
+        assert_eq!(proxy.connect()?.read(&mut [0])?, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_address_that_answers_is_taken() -> Result {
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let echo = Server::start("echo_server", &["--listen", "127.0.0.1:0"])?;
+    let proxy = Server::start("proxy", &["--listen", "127.0.0.1:0", "--to", &nobody, "--to", &echo.address])?;
+    expect_echo(&mut proxy.connect()?, b"hello");
+    Ok(())
+}
+
+#[test]
+fn a_signal_ends_it_with_0() -> Result {
+    let (proxy, _echo) = start()?;
+    let mut client = proxy.connect()?;
+    expect_echo(&mut client, b"hello");
+    proxy.signal(Signal::TERM)?;
+    assert_eq!(client.read(&mut [0])?, 0);
+    drop(client);
+    assert_eq!(proxy.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn without_an_address_to_forward_to_or_with_a_bad_one_it_ends_with_2() -> Result {
+    for arguments in [&[][..], &["--to", "localhost:80"]] {
+        let output = run("proxy", arguments)?;
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8(output.stderr)?.contains("--to"));
+    }
+    Ok(())
+}

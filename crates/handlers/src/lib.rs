@@ -13,12 +13,14 @@
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | be told of signals, end gently on them | [`signal`] |
+//! | send and receive datagrams, many at a time | [`udp`] |
 
 mod connection;
 mod framing;
 mod listener;
 mod pool;
 pub mod signal;
+pub mod udp;
 
 pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,

@@ -1,0 +1,204 @@
+//! What a datagram socket has still to send: bytes in one piece, so that a run of datagrams can go in one call.
+//!
+//! Pure bookkeeping: it knows no socket.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Ecn, Outgoing};
+
+/// So many bytes go in one call at most: the payload of the largest IPv4 datagram, which bounds the merged one too.
+const RUN_BYTES_MAX: usize = 65_507;
+
+/// Only datagrams up to this size are merged: what fits an Ethernet frame with IPv6. The kernel refuses a run of larger
+/// ones than the route takes with `EINVAL`, like a device that cannot do it at all, and merging would end for good.
+const SEGMENT_BYTES_MAX: usize = 1452;
+
+/// Where a datagram goes, and how; the ones that agree in this can be merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) to: SocketAddr,
+    pub(super) from: Option<IpAddr>,
+    pub(super) ecn: Option<Ecn>,
+}
+
+/// Some datagrams at the head of the queue that go in one call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Run<'a> {
+    pub(super) route: Route,
+    pub(super) bytes: &'a [u8],
+    /// The size of each but the last one, which may be smaller.
+    pub(super) segment_bytes: usize,
+    pub(super) datagrams: usize,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// From `begin` on the datagrams of `entries`, one behind the other.
+    bytes: Vec<u8>,
+    begin: usize,
+    entries: VecDeque<(Route, usize)>,
+    /// So many from the head on are not merged: they were, and it went wrong.
+    singly: usize,
+    pub(super) datagrams_max: usize,
+    pub(super) bytes_max: usize,
+}
+
+impl Outbox {
+    pub(super) const fn new(datagrams_max: usize, bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), begin: 0, entries: VecDeque::new(), singly: 0, datagrams_max, bytes_max }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn datagrams(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len() - self.begin
+    }
+
+    /// Whether there was room.
+    pub(super) fn push(&mut self, datagram: &Outgoing<'_>) -> bool {
+        let Outgoing { bytes, to, from, ecn } = *datagram;
+        if self.datagrams() >= self.datagrams_max || bytes.len() > self.bytes_max.saturating_sub(self.bytes()) {
+            return false;
+        }
+        if self.begin > self.bytes.len() / 2 {
+            self.bytes.drain(..self.begin); // moves less than has gone: O(1) for each byte in the end
+            self.begin = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.entries.push_back((Route { to, from, ecn }, bytes.len()));
+        true
+    }
+
+    /// What to send next, of `segments_max` datagrams at most.
+    pub(super) fn next_run(&self, segments_max: usize) -> Option<Run<'_>> {
+        let &(route, segment_bytes) = self.entries.front()?;
+        let (mut datagrams, mut end) = (1, self.begin + segment_bytes);
+        if self.singly == 0 && (1..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
+            let datagrams_max = segments_max.min(RUN_BYTES_MAX / segment_bytes);
+            for &(next_route, bytes) in self.entries.iter().take(datagrams_max).skip(1) {
+                if next_route != route || bytes > segment_bytes || bytes == 0 {
+                    break;
+                }
+                datagrams += 1;
+                end += bytes;
+                if bytes < segment_bytes {
+                    break;
+                }
+            }
+        }
+        Some(Run { route, bytes: &self.bytes[self.begin..end], segment_bytes, datagrams })
+    }
+
+    /// The run of so many datagrams is done with.
+    pub(super) fn pop_run(&mut self, datagrams: usize) {
+        self.begin += self.entries.drain(..datagrams).map(|(_, bytes)| bytes).sum::<usize>();
+        self.singly = self.singly.saturating_sub(datagrams);
+        if self.entries.is_empty() {
+            (self.bytes, self.begin) = (Vec::new(), 0); // an idle socket holds no buffer
+        }
+    }
+
+    /// The run of so many datagrams went wrong as a whole: each goes on its own.
+    pub(super) fn split_run(&mut self, datagrams: usize) {
+        self.singly = datagrams;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENTS_MAX: usize = 64;
+
+    fn to(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn filled(datagrams: &[(u16, usize)]) -> Outbox {
+        let mut outbox = Outbox::new(1000, 1 << 20);
+        for (number, &(port, bytes)) in datagrams.iter().enumerate() {
+            assert!(outbox.push(&Outgoing::new(&vec![number as u8; bytes], to(port))));
+        }
+        outbox
+    }
+
+    /// The runs as they go out: port, size of each datagram, and how many.
+    fn runs(mut outbox: Outbox, segments_max: usize) -> Vec<(u16, usize, usize)> {
+        let mut runs = Vec::new();
+        while let Some(run) = outbox.next_run(segments_max) {
+            runs.push((run.route.to.port(), run.segment_bytes, run.datagrams));
+            let datagrams = run.datagrams;
+            outbox.pop_run(datagrams);
+        }
+        assert_eq!((outbox.bytes(), outbox.bytes.capacity()), (0, 0), "an idle socket holds no buffer");
+        runs
+    }
+
+    #[test]
+    fn datagrams_of_one_size_to_one_address_are_merged_and_a_shorter_one_ends_the_run() {
+        let outbox = filled(&[(1, 10), (1, 10), (1, 4), (1, 4), (2, 4), (1, 0), (1, 0), (1, 2), (1, 3)]);
+        assert_eq!(
+            runs(outbox, SEGMENTS_MAX),
+            [(1, 10, 3), (1, 4, 1), (2, 4, 1), (1, 0, 1), (1, 0, 1), (1, 2, 1), (1, 3, 1)]
+        );
+    }
+
+    #[test]
+    fn a_run_is_bounded_by_segments_and_bytes_and_large_datagrams_go_alone() {
+        assert_eq!(runs(filled(&[(1, 10); 10]), 4), [(1, 10, 4), (1, 10, 4), (1, 10, 2)]);
+        assert_eq!(runs(filled(&[(1, 10); 3]), 1), [(1, 10, 1); 3]);
+        assert_eq!(runs(filled(&[(1, 1452); 50]), SEGMENTS_MAX), [(1, 1452, 45), (1, 1452, 5)]);
+        assert_eq!(runs(filled(&[(1, 1453); 2]), SEGMENTS_MAX), [(1, 1453, 1); 2]);
+    }
+
+    #[test]
+    fn a_run_that_went_wrong_goes_one_by_one_and_what_is_behind_it_is_merged_again() {
+        let mut outbox = filled(&[(1, 10); 6]);
+        outbox.split_run(3);
+        assert_eq!(runs(outbox, SEGMENTS_MAX), [(1, 10, 1), (1, 10, 1), (1, 10, 1), (1, 10, 3)]);
+    }
+
+    #[test]
+    fn both_limits_hold_and_room_comes_back() {
+        let mut outbox = Outbox::new(2, 100);
+        assert!(!outbox.push(&Outgoing::new(&[0; 101], to(1))));
+        assert!(outbox.push(&Outgoing::new(&[0; 60], to(1))));
+        assert!(!outbox.push(&Outgoing::new(&[0; 41], to(1))));
+        assert!(outbox.push(&Outgoing::new(&[0; 40], to(1))));
+        assert!(!outbox.push(&Outgoing::new(&[], to(1))), "two are enough");
+        outbox.pop_run(1);
+        assert!(outbox.push(&Outgoing::new(&[0; 60], to(1))));
+        assert_eq!((outbox.datagrams(), outbox.bytes()), (2, 100));
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_they_came_in_however_they_are_moved() {
+        let mut outbox = Outbox::new(1000, 1 << 20);
+        let (mut pushed, mut popped) = (0_u32, 0_u32);
+        for step in 0..2000_usize {
+            for _ in 0..step % 4 {
+                assert!(outbox.push(&Outgoing::new(&pushed.to_ne_bytes(), to(1))));
+                pushed += 1;
+            }
+            let Some(run) = outbox.next_run(1 + step % 3) else { continue };
+            for bytes in run.bytes.chunks(4) {
+                assert_eq!(bytes, popped.to_ne_bytes());
+                popped += 1;
+            }
+            let datagrams = run.datagrams;
+            outbox.pop_run(datagrams);
+            if outbox.datagrams() > 900 {
+                break;
+            }
+        }
+        assert!(popped > 1000);
+    }
+}

@@ -294,6 +294,84 @@ fn what_has_to_wait_is_queued_up_to_the_limit_and_goes_out_as_one_run() -> Resul
 }
 
 #[test]
+fn nothing_overtakes_the_queue_which_goes_out_a_bounded_part_a_turn() -> Result {
+    let peer = peer(false)?;
+    let to = peer.local_addr()?;
+    let mut reactor = Reactor::new()?;
+    let on_datagram = move |datagram: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
+        let sizes = if datagram.bytes == b"fill" { 1..101 } else { 101..102 };
+        cx.state.sent = sizes.map(|bytes| socket.send_to(&[0; 101][..bytes], to).ok()).collect(); // none can be merged
+        Ok(Next::Keep)
+    };
+    let (full, address, _) = stuffed(&mut reactor, Udp::new(Noting(on_datagram)))?;
+    let mut seen = Seen::default();
+    peer.send_to(b"fill", address)?;
+    turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 1)?;
+    full.set(false);
+    peer.send_to(b"go", address)?;
+    turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 2)?;
+    assert_eq!((&seen.sent, seen.metrics.sent), (&vec![Some(Sent::Queued)], 64));
+    reactor.turn(&mut seen, Some(PATIENCE))?; // it is still writable, and called again
+    for bytes in 1..102 {
+        assert_eq!(peer.recv(&mut [0; 200])?, bytes);
+    }
+    Ok(())
+}
+
+#[test]
+fn bursts_from_another_thread_that_race_with_the_end_of_a_batch_are_all_answered() -> Result {
+    let mut reactor = Reactor::<usize>::new()?;
+    let socket = UdpSocket::bind(local(false))?;
+    let (address, peer) = (socket.local_addr()?, peer(false)?);
+    udp::add(&mut reactor, socket, |datagram, socket, cx| {
+        assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    let bursts = (0..1000).map(|round| 1 + round * 7 % 40); // smaller and larger than a batch
+    let total = bursts.clone().sum::<usize>();
+    let client = std::thread::spawn(move || {
+        for burst in bursts {
+            for _ in 0..burst {
+                peer.send_to(b"hello", address)?;
+            }
+            for _ in 0..burst {
+                peer.recv(&mut [0; 16])?; // a wakeup that was lost would end its patience
+            }
+        }
+        io::Result::Ok(())
+    });
+    turn_until(&mut reactor, &mut 0, |count| *count == total)?;
+    client.join().map_err(|_| "the client panicked")??;
+    Ok(())
+}
+
+#[test]
+fn an_echo_allocates_nothing() -> Result {
+    let mut reactor = Reactor::<usize>::new()?;
+    let socket = UdpSocket::bind(local(false))?;
+    let (address, peer) = (socket.local_addr()?, peer(false)?);
+    udp::add(&mut reactor, socket, |datagram, socket, cx| {
+        assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    let mut echo = |rounds: usize| {
+        for _ in 0..rounds {
+            peer.send_to(b"hello", address)?;
+            turn_until(&mut reactor, &mut 0, |count| *count == 1)?;
+            assert_eq!(peer.recv(&mut [0; 16])?, 5);
+        }
+        Result::Ok(())
+    };
+    echo(2)?; // makes the buffers
+    let mut result = Ok(());
+    let allocations = allocation_counter::measure(|| result = echo(100));
+    assert_eq!(allocations.count_total, 0);
+    result
+}
+
+#[test]
 fn datagrams_that_were_merged_on_the_way_are_told_one_by_one() -> Result {
     let mut reactor = Reactor::new()?;
     let (_, receiver) = noting(&mut reactor, |_, _, _| Ok(Next::Keep))?;
@@ -375,6 +453,8 @@ fn congestion_marks_travel() -> Result {
         let address = sender.local_addr()?;
         let marks = [None, Some(Ecn::Ect0), Some(Ecn::Ect1), Some(Ecn::Ce)];
         udp::add(&mut reactor, sender, move |_, socket, _| {
+            // What no kernel takes is no reason to think that this one does not know the marks.
+            assert_eq!(socket.send_to(b"", (to.ip(), 0).into()), Ok(Sent::Failed));
             for ecn in marks {
                 assert_eq!(socket.send_datagram(&Outgoing { ecn, ..Outgoing::new(b"", to) }), Ok(Sent::Now));
             }

@@ -167,7 +167,8 @@ impl<S> Udp<S> {
     }
 
     /// Lends the sending side to `act`, for code that has the registration `key` of this in hand and is not its callback;
-    /// then tells of failures, and sees to it that what was queued goes out.
+    /// then tells of failures, and sees to it that what was queued goes out. [`Context::key`] is not `key` then, also in
+    /// [`DatagramHandler::failed`].
     ///
     /// # Errors
     /// [`reactor::Error::StaleKey`], as an [`io::Error`]; what the kernel says of the interest.

@@ -61,7 +61,7 @@ impl<F> DatagramHandler<Seen> for Noting<F>
 where
     F: FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next>,
 {
-    fn datagram(
+    fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
         socket: &mut Sending<'_>,
@@ -73,17 +73,17 @@ where
         result
     }
 
-    fn failed(&mut self, failure: &Failure, cx: &mut Context<'_, Seen>) {
+    fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, Seen>) {
         cx.state.failures.push((failure.call, failure.to, errno(failure)));
     }
 
-    fn drained(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>) -> io::Result<Next> {
+    fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>) -> io::Result<Next> {
         cx.state.drained += 1;
         cx.state.metrics = socket.metrics();
         Ok(Next::Keep)
     }
 
-    fn closed(&mut self, _reason: Closed, cx: &mut Context<'_, Seen>) {
+    fn on_close(&mut self, _reason: Closed, cx: &mut Context<'_, Seen>) {
         cx.state.closed += 1;
     }
 }
@@ -538,27 +538,22 @@ fn a_timeout_ends_a_socket_that_does_not_say_otherwise() -> Result {
     Ok(())
 }
 
-/// Lends its socket to a test, as code does that visits a registration.
-struct Lent(Udp<Seen>);
-
-impl Handler<Seen, UdpSocket> for Lent {
-    fn ready(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, Seen>) -> io::Result<Next> {
-        let sent = self.0.with(cx.key(), io, cx, |socket, _| {
-            assert_eq!((socket.queued(), socket.queued_bytes()), (0, 0));
-            (socket.send(b"hello"), socket.send(&[0; 70_000]))
-        })?;
-        cx.state.sent.extend([sent.0.ok(), sent.1.ok()]);
-        Ok(Next::Remove)
-    }
-}
-
 #[test]
-fn the_sending_side_can_be_lent_and_failures_are_told_at_once() -> Result {
+fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
-    let lent =
-        Lent(Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep))));
-    reactor.add_handler(UdpSocket::connect(peer.local_addr()?)?, Interest::WRITABLE, lent)?;
+    let udp = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)));
+    let key = udp.add_to(&mut reactor, UdpSocket::connect(peer.local_addr()?)?)?;
+    reactor.defer(move |cx| {
+        let sent = Udp::with(key, cx, |socket, _| {
+            assert_eq!((socket.queued(), socket.queued_bytes()), (0, 0));
+            (socket.send(b"hello"), socket.send(&[0; 70_000]))
+        });
+        let (hello, too_long) = sent.unwrap();
+        cx.state.sent.extend([hello.ok(), too_long.ok()]);
+        cx.registry.remove(key).unwrap();
+        assert_eq!(Udp::with(key, cx, |_, _| ()).expect_err("it is gone").kind(), ErrorKind::NotFound);
+    });
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| !seen.sent.is_empty())?;
     assert_eq!(seen.sent, [Some(Sent::Now), Some(Sent::Failed)]);

@@ -27,7 +27,7 @@ pub trait DatagramHandler<S> {
     /// # Errors
     /// `WouldBlock` and `Interrupted` are [`Next::Keep`]. Any other ends the socket, as [`Next::Remove`] does; what else has
     /// been received with this datagram is dropped, and so is what is queued.
-    fn datagram(
+    fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
         socket: &mut Sending<'_>,
@@ -38,7 +38,7 @@ pub trait DatagramHandler<S> {
     /// that sent it has returned. Up to 64 are told at a time, all are counted. By default they are logged.
     ///
     /// That nobody listens at an address is only told of connected sockets.
-    fn failed(&mut self, failure: &Failure, cx: &mut Context<'_, S>) {
+    fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, S>) {
         let _ = cx;
         tracing::debug!(%failure, "a datagram is lost");
     }
@@ -46,8 +46,8 @@ pub trait DatagramHandler<S> {
     /// Called when the queue is empty again after it has been [`Full`]: the time to send what was not taken.
     ///
     /// # Errors
-    /// As [`datagram`](Self::datagram).
-    fn drained(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    /// As [`on_datagram`](Self::on_datagram).
+    fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let _ = (socket, cx);
         Ok(Next::Keep)
     }
@@ -55,14 +55,14 @@ pub trait DatagramHandler<S> {
     /// Called when the timeout has passed that was set with [`Registry::set_timeout`]; ends the socket by default.
     ///
     /// # Errors
-    /// As [`datagram`](Self::datagram).
-    fn timed_out(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    /// As [`on_datagram`](Self::on_datagram).
+    fn on_timeout(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let _ = (socket, cx);
         Ok(Next::Remove)
     }
 
     /// Called once after the socket has been closed, as [`Handler::closed`].
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+    fn on_close(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 }
@@ -74,7 +74,7 @@ impl<S, F> DatagramHandler<S> for Closure<F>
 where
     F: FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, S>) -> io::Result<Next>,
 {
-    fn datagram(
+    fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
         socket: &mut Sending<'_>,
@@ -166,23 +166,25 @@ impl<S> Udp<S> {
         registry.add_handler(socket, Interest::READABLE, self)
     }
 
-    /// Lends the sending side to `act`, for code that has the registration `key` of this in hand and is not its callback;
-    /// then tells of failures, and sees to it that what was queued goes out. [`Context::key`] is not `key` then, also in
-    /// [`DatagramHandler::failed`].
+    /// Lends the sending side of the socket `key` to `act`: to send from the callback of another source, or of a timer. Then
+    /// tells of failures, and sees to it that what was queued goes out. Its own callbacks have that side in their hands.
     ///
     /// # Errors
-    /// [`reactor::Error::StaleKey`], as an [`io::Error`]; what the kernel says of the interest.
+    /// [`reactor::Error::StaleKey`]; [`reactor::Error::Running`] in its own callbacks; [`reactor::Error::OtherType`] for what is
+    /// no socket of this; what the kernel says of the interest.
     pub fn with<R>(
-        &mut self,
         key: Key,
-        io: &mut Io<UdpSocket>,
         cx: &mut Context<'_, S>,
         act: impl FnOnce(&mut Sending<'_>, &mut Context<'_, S>) -> R,
     ) -> io::Result<R> {
-        let result = act(&mut Sending { io, dispatch: &mut self.dispatch }, cx);
-        self.tell_failures(cx);
-        self.want_room(key, cx)?;
-        Ok(result)
+        cx.visit(key, |io: &mut Io<UdpSocket>, udp: &mut Self, cx| {
+            let result = act(&mut Sending { io, dispatch: &mut udp.dispatch }, cx);
+            udp.tell_failures(cx);
+            if cx.registry.contains(key) {
+                udp.want_room(key, cx)?;
+            }
+            Ok(result)
+        })?
     }
 
     /// What the socket has done so far.
@@ -218,7 +220,7 @@ impl<S> Udp<S> {
     fn tell(&mut self, batch: &Batch<'_>, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         for datagram in batch.datagrams() {
             self.dispatch.log.metrics.received += 1;
-            let next = self.call(io, cx, |handler, socket, cx| handler.datagram(&datagram, socket, cx))?;
+            let next = self.call(io, cx, |handler, socket, cx| handler.on_datagram(&datagram, socket, cx))?;
             if next == Next::Remove {
                 return Ok(next);
             }
@@ -228,7 +230,7 @@ impl<S> Udp<S> {
 
     fn tell_failures(&mut self, cx: &mut Context<'_, S>) {
         for failure in std::mem::take(&mut self.dispatch.log.failures) {
-            self.handler.failed(&failure, cx);
+            self.handler.on_failure(&failure, cx);
         }
     }
 
@@ -239,7 +241,7 @@ impl<S> Udp<S> {
         if !drained || !std::mem::take(&mut self.dispatch.owes_drained) {
             return Ok(Next::Keep);
         }
-        self.call(io, cx, |handler, socket, cx| handler.drained(socket, cx))
+        self.call(io, cx, |handler, socket, cx| handler.on_drain(socket, cx))
     }
 
     /// To be called for room to write while something is queued, and not otherwise.
@@ -256,7 +258,7 @@ impl<S> Udp<S> {
     /// What there is to do, in order; ends early with the socket.
     fn take_call(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if cx.readiness().is_timeout() {
-            let next = self.call(io, cx, |handler, socket, cx| handler.timed_out(socket, cx))?;
+            let next = self.call(io, cx, |handler, socket, cx| handler.on_timeout(socket, cx))?;
             if next == Next::Remove {
                 return Ok(next);
             }
@@ -280,7 +282,7 @@ impl<S> Handler<S, UdpSocket> for Udp<S> {
     }
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
-        self.handler.closed(reason, cx);
+        self.handler.on_close(reason, cx);
     }
 }
 

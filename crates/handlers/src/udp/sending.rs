@@ -43,13 +43,13 @@ pub enum Sent {
     Now,
     /// It waits in the queue until the socket has room.
     Queued,
-    /// The kernel refused it; [`DatagramHandler::failed`](super::DatagramHandler::failed) is told why.
+    /// The kernel refused it; [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure) is told why.
     Failed,
 }
 
 /// A datagram that was not taken: the socket has no room just now, and the queue is full.
 ///
-/// It is counted as dropped. Send it again when [`DatagramHandler::drained`](super::DatagramHandler::drained) is called, or
+/// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or
 /// let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it would end the
 /// socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +211,7 @@ impl Sending<'_> {
     /// queue, which goes out when the socket is writable again, datagrams of one size to one address in one call where the
     /// kernel has segmentation offload. What the kernel refuses, `EMSGSIZE`, `ENETUNREACH`, `EHOSTUNREACH`, `EPERM`, ends
     /// neither the socket nor the caller: [`Sent::Failed`], and the reason goes to
-    /// [`DatagramHandler::failed`](super::DatagramHandler::failed).
+    /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors
     /// [`Full`], and the datagram is still in the caller's hands.

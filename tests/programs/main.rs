@@ -3,6 +3,7 @@
 mod echo;
 mod echo_server;
 mod http_hello;
+mod kv_server;
 mod proxy;
 mod server;
 mod tracer;

@@ -29,3 +29,8 @@ pub use crate::connection::{
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
 pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

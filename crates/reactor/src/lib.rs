@@ -112,8 +112,3 @@ pub use crate::spin::Spin;
 pub use crate::supervise::PanicPolicy;
 pub use crate::thread::{LoopPool, LoopThread};
 pub use crate::timer::{Missed, Then, TimerKey};
-
-/// The README's program compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -1,0 +1,188 @@
+//! The end of a connection: told once, with its reason, whatever it is.
+
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+use std::rc::Rc;
+
+use handlers::{Accepted, Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, open};
+use reactor::PanicPolicy;
+
+use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
+
+/// The name of an event.
+fn name(event: &Event<'_>) -> &'static str {
+    match event {
+        Event::Open => "open",
+        Event::Data(_) => "data",
+        Event::Drain => "drain",
+        Event::End(_) => "end",
+        Event::Timeout(_) => "timeout",
+    }
+}
+
+const EVENTS: [&str; 5] = ["open", "data", "drain", "end", "timeout"];
+
+/// Lets a connection see one event after the other, until it ends; gives how it ended.
+#[track_caller]
+fn end_at(
+    policy: PanicPolicy,
+    at: &'static str,
+    mut act: impl FnMut(
+        &mut handlers::Connection<'_, crate::World>,
+        &mut reactor::Context<'_, crate::World>,
+    ) -> std::io::Result<()>
+    + 'static,
+) -> Result<(String, Vec<String>)> {
+    let mut bench = Bench::with_policy(policy)?;
+    let options = ConnectionOptions::new().idle_timeout(secs(10)).watermarks(1000, 5000);
+    let handler = probe(move |event, connection, cx| {
+        let consumed = if name(&event) == at { 0 } else { default(&event, connection, cx) };
+        if name(&event) == at {
+            act(connection, cx)?;
+        } else if matches!(event, Event::Data(_)) {
+            let _ = connection.write(&pattern(1 << 19))?;
+        }
+        Ok(consumed)
+    });
+    let (_, mut far) = bench.open_unix(&options, handler)?;
+    bench.settle();
+    if !bench.world.is_closed() {
+        far.write_all(b"data")?;
+        bench.settle();
+    }
+    if at == "timeout" {
+        bench.advance(secs(10));
+    } else if !bench.world.is_closed() {
+        bench.receive(&mut far, 1 << 19);
+        bench.settle();
+        far.shutdown(Shutdown::Write)?;
+    }
+    let end = bench.until_closed();
+    let events = bench.world.log.iter().map(|entry| entry.split(' ').next().unwrap().to_owned()).collect();
+    Ok((end, events))
+}
+
+#[test]
+fn an_error_of_any_callback_ends_the_connection_with_that_error() -> Result {
+    for at in EVENTS {
+        let (end, events) = end_at(PanicPolicy::Propagate, at, |_, _| Err(ErrorKind::InvalidData.into()))?;
+        assert_eq!((end.as_str(), events.iter().rev().nth(1).unwrap().as_str()), ("close Failed(InvalidData)", at));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
+    for at in EVENTS {
+        let (end, events) = end_at(PanicPolicy::Propagate, at, |connection, _| {
+            connection.close();
+            Ok(())
+        })?;
+        assert_eq!(end, if at == "timeout" { "close TimedOut(Idle)" } else { "close Closed" });
+        assert_eq!(events.iter().rev().nth(1).unwrap(), at);
+        if at != "timeout" {
+            let (end, events) = end_at(PanicPolicy::Propagate, at, |connection, _| {
+                connection.abort();
+                Ok(())
+            })?;
+            assert_eq!((end.as_str(), events.iter().rev().nth(1).unwrap().as_str()), ("close Aborted", at));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.reactor.remove(key.key())?;
+    assert_eq!(bench.until_closed(), "close Closed");
+    Ok(())
+}
+
+#[test]
+fn a_reset_by_the_peer_is_told() -> Result {
+    let mut bench = Bench::new()?;
+    let (_, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    rustix::net::sockopt::set_socket_linger(&far, Some(secs(0)))?;
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    Ok(())
+}
+
+#[test]
+fn a_write_to_a_peer_that_has_gone_is_an_error_and_the_end() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, _| {
+        if matches!(event, Event::Timeout(_)) {
+            let error = connection.write(&pattern(1 << 16)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            assert_eq!(connection.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        }
+        Ok(0) // the error is not passed on: it is the end all the same
+    });
+    let (key, far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), handler)?;
+    bench.with(key, |connection| connection.pause_reading());
+    drop(far);
+    bench.advance(secs(1));
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() -> Result {
+    let mut bench = Bench::new()?;
+    let alive = Rc::new(());
+    let held = Rc::clone(&alive);
+    let handler = probe(move |event, connection, cx| {
+        let _ = &held;
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    let Bench { reactor, world, .. } = bench;
+    drop(reactor);
+    assert_eq!((Rc::strong_count(&alive), world.log), (1, vec!["open".to_owned()]));
+    assert_eq!(std::io::Read::read(&mut far, &mut [0; 1])?, 0);
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothing() -> Result {
+    let mut reactor = reactor::Reactor::builder().registrations_max(0).build()?;
+    let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    let error = open(&mut reactor, near, &ConnectionOptions::new(), sink()).unwrap_err();
+    assert!(matches!(error.error, reactor::Error::Full { .. }));
+    let mut world = crate::World::default();
+    reactor.run(&mut world)?;
+    assert!(world.log.is_empty());
+    Ok(())
+}
+
+/// A listener on a free port, where it listens, and the limit that it has.
+fn listener(room: usize) -> Result<(Listener, std::net::SocketAddr, ConnectionLimit)> {
+    let limit = ConnectionLimit::new(room);
+    let listener = ListenOptions::new().limit(limit.clone()).bind(&"127.0.0.1:0".parse().unwrap())?;
+    let Address::Tcp(address) = listener.local_address()? else { panic!("an address of another family") };
+    Ok((listener, address, limit))
+}
+
+#[test]
+fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (listener, address, limit) = listener(1)?;
+    listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, _| Ok(sink()))?;
+    let first = std::net::TcpStream::connect(address)?;
+    bench.until(|world| world.count("open") == 1);
+    let _second = std::net::TcpStream::connect(address)?;
+    bench.settle();
+    assert_eq!((limit.open(), bench.world.count("open")), (1, 1));
+    drop(first);
+    bench.until(|world| world.count("open") == 2);
+    assert_eq!((limit.open(), bench.world.count("close Finished")), (1, 1));
+    drop(bench);
+    assert_eq!(limit.open(), 0);
+    Ok(())
+}

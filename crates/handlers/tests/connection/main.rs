@@ -1,0 +1,405 @@
+//! What a buffered connection promises, on real streams.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+mod ends;
+mod reading;
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use handlers::{
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, Stream, Timeout, open,
+};
+use reactor::{Context, Io, ManualClock, Reactor};
+
+/// A test that fails by waiting for ever says so instead: nothing takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// One wait for what is on its way between two sockets.
+const MOMENT: Duration = Duration::from_millis(5);
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// What handlers note down, to be compared.
+#[derive(Debug, Default)]
+struct World {
+    log: Vec<String>,
+    received: Vec<u8>,
+    flows: Vec<Flow>,
+    /// Any connection, for another one's callback.
+    key: Option<ConnectionKey<Self>>,
+}
+
+impl World {
+    /// How often `event` has been noted down.
+    fn count(&self, event: &str) -> usize {
+        self.log.iter().filter(|entry| *entry == event).count()
+    }
+
+    fn has(&self, event: &str) -> bool {
+        self.count(event) > 0
+    }
+
+    /// Whether a connection has ended.
+    fn is_closed(&self) -> bool {
+        self.log.iter().any(|entry| entry.starts_with("close"))
+    }
+}
+
+/// What a handler is called for.
+#[derive(Debug)]
+enum Event<'a> {
+    Open,
+    Data(&'a [u8]),
+    Drain,
+    End(&'a [u8]),
+    Timeout(Timeout),
+}
+
+/// A handler that notes down each call, and does what its closure does.
+struct Probe<F>(F);
+
+/// The closure gives how much of the data of [`Event::Data`] is consumed; with other events it does not matter.
+fn probe<F>(act: F) -> Probe<F>
+where
+    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize> + 'static,
+{
+    Probe(act)
+}
+
+/// A handler that keeps what it reads, and otherwise does the default.
+fn sink() -> Probe<impl FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize>> {
+    probe(|event, connection, cx| Ok(default(&event, connection, cx)))
+}
+
+/// What handlers do by default, but for the data, which is kept.
+fn default(event: &Event<'_>, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> usize {
+    match event {
+        Event::Data(data) => {
+            cx.state.received.extend_from_slice(data);
+            return data.len();
+        }
+        Event::End(_) => connection.shutdown(),
+        Event::Timeout(_) => connection.close(),
+        Event::Open | Event::Drain => {}
+    }
+    0
+}
+
+/// Bytes as a log shows them.
+fn shown(data: &[u8]) -> String {
+    if data.len() > 32 { format!("{} bytes", data.len()) } else { data.escape_ascii().to_string() }
+}
+
+impl<F> Probe<F>
+where
+    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize> + 'static,
+{
+    fn note(
+        &mut self,
+        event: Event<'_>,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<usize> {
+        cx.state.log.push(match &event {
+            Event::Open => "open".to_owned(),
+            Event::Data(data) => format!("data {}", shown(data)),
+            Event::Drain => "drain".to_owned(),
+            Event::End(rest) => format!("end {}", shown(rest)),
+            Event::Timeout(timeout) => format!("timeout {timeout:?}"),
+        });
+        (self.0)(event, connection, cx)
+    }
+}
+
+impl<F> ConnectionHandler<World> for Probe<F>
+where
+    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize> + 'static,
+{
+    fn on_open(&mut self, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> io::Result<()> {
+        self.note(Event::Open, connection, cx).map(drop)
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<usize> {
+        self.note(Event::Data(data), connection, cx)
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> io::Result<()> {
+        self.note(Event::Drain, connection, cx).map(drop)
+    }
+
+    fn on_end(
+        &mut self,
+        rest: &[u8],
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
+        self.note(Event::End(rest), connection, cx).map(drop)
+    }
+
+    fn on_timeout(
+        &mut self,
+        timeout: Timeout,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
+        self.note(Event::Timeout(timeout), connection, cx).map(drop)
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, World>) {
+        cx.state.log.push(match reason {
+            CloseReason::Failed(error) => format!("close Failed({:?})", error.kind()),
+            reason => format!("close {reason:?}"),
+        });
+    }
+}
+
+/// A loop with the time in our hands, and its state.
+struct Bench {
+    reactor: Reactor<World>,
+    world: World,
+    clock: ManualClock,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        Self::with_policy(reactor::PanicPolicy::Propagate)
+    }
+
+    fn with_policy(policy: reactor::PanicPolicy) -> Result<Self> {
+        let clock = ManualClock::new();
+        let reactor = Reactor::builder().clock(clock.clone()).on_panic(policy).build()?;
+        Ok(Self { reactor, world: World::default(), clock })
+    }
+
+    /// Opens one end of a pair of Unix sockets; the other, which does not block, is the peer's.
+    fn open_unix<H: ConnectionHandler<World>>(
+        &mut self,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> Result<(ConnectionKey<World>, UnixStream)> {
+        let (near, far) = UnixStream::pair()?;
+        far.set_nonblocking(true)?;
+        Ok((open(&mut self.reactor, near, options, handler)?, far))
+    }
+
+    /// The same by TCP.
+    fn open_tcp<H: ConnectionHandler<World>>(
+        &mut self,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> Result<(ConnectionKey<World>, TcpStream)> {
+        let (near, far) = tcp_pair()?;
+        far.set_nonblocking(true)?;
+        Ok((open(&mut self.reactor, near, options, handler)?, far))
+    }
+
+    /// The same with a [`Recorded`] stream: its writes are the third.
+    #[allow(clippy::type_complexity, reason = "a helper")]
+    fn open_recorded<H: ConnectionHandler<World>>(
+        &mut self,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> Result<(ConnectionKey<World>, UnixStream, Rc<RefCell<Vec<Written>>>)> {
+        let (near, far) = UnixStream::pair()?;
+        far.set_nonblocking(true)?;
+        let writes = Rc::default();
+        let near = Recorded { stream: near, writes: Rc::clone(&writes) };
+        Ok((open(&mut self.reactor, near, options, handler)?, far, writes))
+    }
+
+    /// Takes a turn that does not wait.
+    #[track_caller]
+    fn turn(&mut self) -> usize {
+        self.reactor.turn(&mut self.world, Some(Duration::ZERO)).unwrap()
+    }
+
+    /// Takes so many turns as it takes until there is nothing more to do, and fails if that is never.
+    #[track_caller]
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            if self.turn() == 0 {
+                return;
+            }
+        }
+        panic!("the loop never rests: {:?}", self.world);
+    }
+
+    /// Takes turns until `done`.
+    #[track_caller]
+    fn until(&mut self, done: impl Fn(&World) -> bool) {
+        let began = Instant::now();
+        while !done(&self.world) {
+            assert!(began.elapsed() < PATIENCE, "it does not happen: {:?}\n{:#?}", self.world, self.reactor);
+            self.reactor.turn(&mut self.world, Some(MOMENT)).unwrap();
+        }
+    }
+
+    /// Takes turns until the connection has ended, and gives its last word.
+    #[track_caller]
+    fn until_closed(&mut self) -> String {
+        self.until(World::is_closed);
+        self.settle();
+        let closes: Vec<_> = self.world.log.iter().filter(|entry| entry.starts_with("close")).cloned().collect();
+        assert_eq!(closes.len(), 1, "the end is told once: {:?}", self.world.log);
+        assert_eq!(self.world.log.last(), closes.last(), "the end is the last: {:?}", self.world.log);
+        closes.concat()
+    }
+
+    /// Lends the connection from outside of any callback of its own, by a deferred one.
+    #[track_caller]
+    fn with<R: 'static>(
+        &mut self,
+        key: ConnectionKey<World>,
+        visitor: impl FnOnce(&mut Connection<'_, World>) -> R + 'static,
+    ) -> R {
+        let result = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&result);
+        self.reactor.defer(move |cx| {
+            *place.borrow_mut() = Some(key.with(cx, |connection, _cx| visitor(connection)).unwrap());
+        });
+        self.turn();
+        result.take().unwrap()
+    }
+
+    /// What the peer reads: `length` bytes, while the loop turns.
+    #[track_caller]
+    fn receive(&mut self, far: &mut impl Read, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let (mut count, began) = (0, Instant::now());
+        while count < length {
+            assert!(began.elapsed() < PATIENCE, "{count} of {length} bytes came: {:?}", self.world);
+            match far.read(&mut bytes[count..]) {
+                Ok(0) => panic!("the end after {count} of {length} bytes: {:?}", self.world),
+                Ok(more) => count += more,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.reactor.turn(&mut self.world, Some(MOMENT)).unwrap();
+                }
+                Err(error) => panic!("{error} after {count} of {length} bytes: {:?}", self.world),
+            }
+        }
+        bytes
+    }
+
+    /// What the peer reads until the end of the stream, while the loop turns.
+    fn receive_all(&mut self, far: &mut impl Read) -> io::Result<Vec<u8>> {
+        let (mut bytes, mut buf, began) = (Vec::new(), vec![0; 1 << 16], Instant::now());
+        loop {
+            assert!(began.elapsed() < PATIENCE, "no end after {} bytes: {:?}", bytes.len(), self.world);
+            match far.read(&mut buf) {
+                Ok(0) => return Ok(bytes),
+                Ok(count) => bytes.extend_from_slice(&buf[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.reactor.turn(&mut self.world, Some(MOMENT)).unwrap();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The peer sends all of `bytes`, while the loop turns.
+    #[track_caller]
+    fn send(&mut self, far: &mut impl Write, mut bytes: &[u8]) {
+        let began = Instant::now();
+        while !bytes.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "{} bytes are left: {:?}", bytes.len(), self.world);
+            match far.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.reactor.turn(&mut self.world, Some(MOMENT)).unwrap();
+                }
+                Err(error) => panic!("{error} with {} bytes left: {:?}", bytes.len(), self.world),
+            }
+        }
+    }
+
+    /// Lets time pass.
+    #[track_caller]
+    fn advance(&mut self, time: Duration) {
+        self.reactor.advance(&mut self.world, time).unwrap();
+    }
+}
+
+/// A connected pair of TCP sockets.
+fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    Ok((near, far))
+}
+
+/// Bytes that are not all alike.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place * 31 + place / 251) as u8).collect()
+}
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// One system call: how many bytes it took, and where the slices that it was given are.
+#[derive(Clone, Debug)]
+struct Written {
+    bytes: usize,
+    slices: Vec<usize>,
+}
+
+/// A stream that notes down its writes.
+struct Recorded {
+    stream: UnixStream,
+    writes: Rc<RefCell<Vec<Written>>>,
+}
+
+impl AsFd for Recorded {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Read for Recorded {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf)
+    }
+}
+
+impl Write for Recorded {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes = self.stream.write_vectored(bufs)?;
+        let slices = bufs.iter().map(|slice| slice.as_ptr().addr()).collect();
+        self.writes.borrow_mut().push(Written { bytes, slices });
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Recorded {
+    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
+        Read::read(io, buf)
+    }
+
+    fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        io.write_vectored(bufs)
+    }
+}

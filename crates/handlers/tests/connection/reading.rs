@@ -1,0 +1,235 @@
+//! What a handler is given, and when.
+
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+
+use handlers::ConnectionOptions;
+
+use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
+
+/// More than the buffers of a socket take.
+const MUCH: usize = 1 << 20;
+
+#[test]
+fn a_handler_is_told_of_its_connection_first_and_once() -> Result {
+    let mut bench = Bench::new()?;
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    far.write_all(b"early")?;
+    bench.settle();
+    far.write_all(b"late")?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data early", "data late"]);
+    Ok(())
+}
+
+#[test]
+fn what_is_not_consumed_is_given_again_with_more_behind_it() -> Result {
+    let mut bench = Bench::new()?;
+    let lines = probe(|event, _, _| match event {
+        Event::Data(data) => Ok(data.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)),
+        _ => Ok(0),
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), lines)?;
+    for part in ["ab", "c\nd", "e\n", "f"] {
+        far.write_all(part.as_bytes())?;
+        bench.settle();
+    }
+    assert_eq!(bench.world.log, ["open", "data ab", "data abc\\nd", "data de\\n", "data f"]);
+    Ok(())
+}
+
+#[test]
+fn an_error_that_says_that_nothing_is_done_leaves_everything() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, _, cx| match event {
+        Event::Data(_) if cx.state.log.len() < 3 => Err(ErrorKind::WouldBlock.into()),
+        Event::Data(data) => Ok(data.len()),
+        _ => Err(ErrorKind::Interrupted.into()),
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(b"a")?;
+    bench.settle();
+    far.write_all(b"b")?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data a", "data ab"]);
+    Ok(())
+}
+
+#[test]
+fn a_paused_connection_reads_nothing_until_it_is_resumed() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(b"wait")?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open"]);
+    assert!(bench.with(key, |connection| connection.is_paused()));
+    bench.with(key, |connection| connection.resume_reading());
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data wait"]);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_pauses_is_given_no_more_in_the_same_turn() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        connection.pause_reading();
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(&pattern(150_000))?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open"]);
+    for calls in 1..=3 {
+        bench.with(key, |connection| connection.resume_reading());
+        bench.settle();
+        assert_eq!(bench.world.log.len(), 1 + calls, "{:?}", bench.world.log);
+    }
+    assert!(bench.world.received == pattern(150_000));
+    Ok(())
+}
+
+#[test]
+fn what_was_left_is_given_again_on_resuming_without_new_bytes() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::Data(_) if cx.state.log.len() == 2 => {
+            connection.pause_reading();
+            Ok(0)
+        }
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"later")?;
+    bench.settle();
+    bench.with(key, |connection| connection.resume_reading());
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data later", "data later"]);
+    Ok(())
+}
+
+/// Consumes nothing of what comes first, and fills its queue instead.
+fn fills(event: &Event<'_>, connection: &mut handlers::Connection<'_, crate::World>) -> std::io::Result<()> {
+    if matches!(event, Event::Data(_)) {
+        let flow = connection.write(&pattern(MUCH))?;
+        assert_eq!(flow, handlers::Flow::Full);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_left_is_given_again_once_the_queue_has_drained_without_new_bytes() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if cx.state.has("drain") {
+            return Ok(default(&event, connection, cx));
+        }
+        fills(&event, connection).map(|()| 0)
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"twice")?;
+    bench.settle();
+    assert!(bench.receive(&mut far, MUCH) == pattern(MUCH));
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data twice", "drain", "data twice"]);
+    Ok(())
+}
+
+#[test]
+fn a_connection_with_a_full_queue_reads_nothing_until_it_has_drained() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if !cx.state.has("drain") {
+            fills(&event, connection)?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"one")?;
+    bench.settle();
+    far.write_all(b"two")?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data one"]);
+    bench.receive(&mut far, MUCH);
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data one", "drain", "data two"]);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_leaves_more_than_allowed_ends_its_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().unconsumed_max(10);
+    let (_, mut far) = bench.open_unix(&options, probe(|_, _, _| Ok(0)))?;
+    far.write_all(b"0123456789")?;
+    bench.settle();
+    assert!(!bench.world.is_closed());
+    far.write_all(b"x")?;
+    assert_eq!(bench.until_closed(), "close Failed(QuotaExceeded)");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
+    let mut bench = Bench::new()?;
+    let fast = probe(|event, _, cx| match event {
+        Event::Data(data) => {
+            cx.state.received.extend_from_slice(data);
+            Ok(data.len())
+        }
+        _ => Ok(0),
+    });
+    let options = ConnectionOptions::new().bytes_per_turn(1000);
+    let (_, mut far) = bench.open_unix(&options, fast)?;
+    let (_, mut neighbour) = bench.open_unix(&options, sink())?;
+    bench.settle();
+    far.write_all(&[0; 10_000])?;
+    neighbour.write_all(b"hello")?;
+    for turn in 1..=3 {
+        bench.turn();
+        assert_eq!((bench.world.received.len(), bench.world.count("data hello")), (1000 * turn + 5, 1));
+    }
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 10_005);
+    Ok(())
+}
+
+#[test]
+fn the_end_of_the_peer_comes_with_what_was_left() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        let _ = default(&event, connection, cx);
+        Ok(0)
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"rest")?;
+    bench.until(|world| world.has("data rest"));
+    far.shutdown(Shutdown::Write)?;
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.log, ["open", "data rest", "end rest", "close Finished"]);
+    Ok(())
+}
+
+#[test]
+fn the_end_of_the_peer_waits_until_a_paused_handler_has_had_what_came_before() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::Data(_) if cx.state.log.len() == 2 => {
+            connection.pause_reading();
+            Ok(0)
+        }
+        Event::Data(_) => Ok(2),
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"abcd")?;
+    drop(far);
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data abcd"]);
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.log[2..], ["data abcd", "end cd", "close Finished"]);
+    Ok(())
+}

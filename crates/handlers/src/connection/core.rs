@@ -118,6 +118,11 @@ impl Core {
         matches!(self.phase, Phase::Open) && !self.paused && !self.full
     }
 
+    /// Whether the handler is to be given what it has left, with nothing new behind it.
+    pub(super) const fn owes_what_was_left(&self) -> bool {
+        self.redeliver && self.delivers() && !self.unconsumed.is_empty()
+    }
+
     pub(super) const fn wants_to_read(&self) -> bool {
         !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Lingering))
     }

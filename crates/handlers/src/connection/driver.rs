@@ -174,7 +174,7 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         if self.connection.core.wants_to_write() && self.connection.flush()? {
             self.call(cx, |handler, connection, cx| handler.on_drain(connection, cx))?;
         }
-        if take(&mut self.connection.core.redeliver) && !self.connection.core.unconsumed.is_empty() {
+        if self.connection.core.owes_what_was_left() {
             self.deliver(&[], cx)?;
         }
         self.read(scratch, cx)?;
@@ -266,6 +266,7 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
     /// Gives the handler what it has left and `data` behind it, and keeps what it leaves of that.
     fn deliver(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<()> {
         let mut kept = take(&mut self.connection.core.unconsumed);
+        self.connection.core.redeliver = false; // all of it is given now
         if kept.is_empty() {
             let consumed = self.on_data(data, cx)?;
             kept.extend_from_slice(&data[consumed..]);
@@ -315,7 +316,7 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
             };
         }
         // What was left while the handler was paused or full is not waited for: the source may never be ready again.
-        if core.redeliver && core.delivers() && !core.unconsumed.is_empty() {
+        if core.owes_what_was_left() {
             run_later::<S, T, H>(cx.registry, key);
         }
         let wanted = core.wanted();

@@ -110,6 +110,37 @@ fn what_was_left_is_given_again_on_resuming_without_new_bytes() -> Result {
     Ok(())
 }
 
+#[test]
+fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, _| {
+        if matches!(event, Event::Data(_)) {
+            connection.pause_reading();
+        }
+        Ok(0)
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"left")?;
+    bench.settle();
+    bench.with(key, |connection| {
+        connection.resume_reading();
+        connection.pause_reading();
+    });
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data left"]);
+    // Resumed by one visitor and paused by the next, before what the first has made due.
+    bench.reactor.defer(move |cx| {
+        key.with(cx, |connection, _| connection.resume_reading()).unwrap();
+        key.with(cx, |connection, _| connection.pause_reading()).unwrap();
+    });
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data left"]);
+    bench.with(key, |connection| connection.resume_reading());
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data left", "data left"]);
+    Ok(())
+}
+
 /// Consumes nothing of what comes first, and fills its queue instead.
 fn fills(event: &Event<'_>, connection: &mut handlers::Connection<'_, crate::World>) -> std::io::Result<()> {
     if matches!(event, Event::Data(_)) {
@@ -134,6 +165,52 @@ fn what_was_left_is_given_again_once_the_queue_has_drained_without_new_bytes() -
     assert!(bench.receive(&mut far, MUCH) == pattern(MUCH));
     bench.settle();
     assert_eq!(bench.world.log, ["open", "data twice", "drain", "data twice"]);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_has_paused_is_given_nothing_when_its_queue_drains() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if cx.state.has("drain") {
+            return Ok(default(&event, connection, cx));
+        }
+        fills(&event, connection)?;
+        connection.pause_reading();
+        Ok(0)
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    bench.turn();
+    bench.with(key, |connection| connection.resume_reading());
+    far.write_all(b"left")?;
+    bench.settle();
+    bench.receive(&mut far, MUCH);
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data left", "drain"]);
+    bench.with(key, |connection| connection.resume_reading());
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "data left", "drain", "data left"]);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_pauses_or_closes_when_its_queue_drains_is_given_nothing() -> Result {
+    for closes in [false, true] {
+        let mut bench = Bench::new()?;
+        let handler = probe(move |event, connection, _| {
+            if matches!(event, Event::Drain) {
+                if closes { connection.close() } else { connection.pause_reading() }
+            }
+            fills(&event, connection).map(|()| 0)
+        });
+        let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+        far.write_all(b"left")?;
+        bench.settle();
+        bench.receive(&mut far, MUCH);
+        bench.settle();
+        let expected = ["open", "data left", "drain", "close Closed"];
+        assert_eq!(bench.world.log, expected[..3 + usize::from(closes)]);
+    }
     Ok(())
 }
 

@@ -185,6 +185,7 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         self.open(cx)?;
         visitor(&mut self.connection, cx);
         self.connection.end_callback()?;
+        self.heed_removal(cx);
         self.settle(cx)
     }
 
@@ -200,7 +201,15 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
             answer => answer?,
         };
         self.connection.end_callback()?;
+        self.heed_removal(cx);
         Ok(answer)
+    }
+
+    /// Who has removed the registration from within a callback is called no more.
+    fn heed_removal(&mut self, cx: &Context<'_, S>) {
+        if !cx.registry.contains(self.connection.key.key()) {
+            self.connection.core.end(CloseReason::Closed);
+        }
     }
 
     fn open(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {

@@ -92,12 +92,52 @@ fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
 }
 
 #[test]
+fn a_connection_whose_registration_is_removed_by_any_callback_sees_no_other() -> Result {
+    for at in EVENTS {
+        let (end, events) =
+            end_at(PanicPolicy::Propagate, at, |_, cx| cx.registry.remove(cx.key()).map_err(Into::into))?;
+        assert_eq!(end, if at == "timeout" { "close TimedOut(Idle)" } else { "close Closed" }, "{at}");
+        assert_eq!(events.iter().rev().nth(1).unwrap(), at);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_has_removed_its_registration_is_given_nothing_more() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, _, cx| {
+        if matches!(event, Event::Data(_)) {
+            cx.registry.remove(cx.key())?;
+        }
+        Ok(0)
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), handler)?;
+    bench.settle();
+    far.write_all(&[0; 150_000])?; // more than one read
+    assert_eq!(bench.until_closed(), "close Closed");
+    assert_eq!(bench.world.log, ["open", "data 65536 bytes", "close Closed"]);
+    assert_eq!(bench.reactor.metrics().failures, 0);
+    Ok(())
+}
+
+#[test]
 fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.settle();
     bench.reactor.remove(key.key())?;
     assert_eq!(bench.until_closed(), "close Closed");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_removed_by_a_visitor_is_told_so() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), sink())?;
+    bench.settle();
+    bench.reactor.defer(move |cx| key.with(cx, |_, cx| cx.registry.remove(cx.key()).unwrap()).unwrap());
+    assert_eq!(bench.until_closed(), "close Closed");
+    assert_eq!(bench.reactor.metrics().failures, 0);
     Ok(())
 }
 

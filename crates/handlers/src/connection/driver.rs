@@ -284,6 +284,9 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
             let consumed = self.on_data(&kept, cx)?;
             kept.drain(..consumed);
         }
+        if self.connection.core.phase != Phase::Open {
+            return Ok(()); // it has been closed, with an answer perhaps that is on its way: the rest is for nobody
+        }
         let max = self.connection.core.settings.unconsumed_max;
         if kept.len() > max {
             let text = format!("the handler has left {} bytes, more than unconsumed_max, {max}", kept.len());

@@ -249,6 +249,25 @@ fn a_handler_that_leaves_more_than_allowed_ends_its_connection() -> Result {
 }
 
 #[test]
+fn a_handler_that_answers_and_closes_may_leave_as_much_as_it_likes() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().unconsumed_max(10);
+    let handler = probe(|event, connection, _| {
+        if matches!(event, Event::Data(_)) {
+            let _ = connection.write(b"too long")?;
+            connection.close_after_flush(secs(5));
+        }
+        Ok(0)
+    });
+    let (_, mut far) = bench.open_unix(&options, handler)?;
+    far.write_all(&[b'x'; 100])?;
+    assert_eq!(bench.receive_all(&mut far)?, b"too long");
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
 fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
     let mut bench = Bench::new()?;
     let fast = probe(|event, _, cx| match event {

@@ -68,6 +68,8 @@ pub(super) struct Core {
     /// The producer has been told that the queue is full, and not yet that it is not.
     full: bool,
     pub(super) read_ended: bool,
+    /// Its handler is running.
+    pub(super) calling: bool,
     /// What was left may be consumed now: the handler was paused, or full, meanwhile.
     pub(super) redeliver: bool,
     pub(super) reason: Option<CloseReason>,
@@ -99,6 +101,7 @@ impl Core {
             paused: false,
             full: false,
             read_ended: !reads,
+            calling: false,
             redeliver: false,
             reason: None,
             accepted_by: Key::NULL,

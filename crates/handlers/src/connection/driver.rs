@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::marker::PhantomData;
 use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use reactor::{Closed, Context, Handler, Interest, Io, Key, Next};
 
@@ -13,6 +14,7 @@ use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout, run_later};
 use crate::listener::Permit;
+use crate::pool::panic_message;
 
 /// What is read by one call.
 const READ_MAX: usize = 64 * 1024;
@@ -87,7 +89,15 @@ impl<H> Driver<H> {
         H: ConnectionHandler<S>,
     {
         let key = cx.key();
-        let result = self.call(io, cx, visitor);
+        let result = catch_unwind(AssertUnwindSafe(|| self.call(io, cx, visitor)));
+        let result = result.unwrap_or_else(|panic| {
+            // The loop takes a panic for that of who visits, and it is, unless our handler was running.
+            if self.core.calling {
+                self.core.end(CloseReason::Panicked(panic_message(&*panic)));
+                let _ = cx.registry.remove(key);
+            }
+            resume_unwind(panic)
+        });
         if !matches!(result, Ok(Next::Keep)) {
             if let Err(error) = result {
                 self.core.end(CloseReason::Failed(error));
@@ -196,7 +206,10 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         callback: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<R>,
     ) -> io::Result<R> {
         let Some(handler) = &mut self.handler else { return Ok(R::default()) };
-        let answer = match callback(handler, &mut self.connection, cx) {
+        self.connection.core.calling = true;
+        let answer = callback(handler, &mut self.connection, cx);
+        self.connection.core.calling = false;
+        let answer = match answer {
             Err(error) if is_nothing_done(&error) => R::default(),
             answer => answer?,
         };

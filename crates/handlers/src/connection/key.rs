@@ -21,7 +21,7 @@ pub struct ConnectionKey<S> {
 }
 
 impl<S> ConnectionKey<S> {
-    pub(crate) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
+    pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
         Self { key, visit: visit::<S, T, H> }
     }
 
@@ -61,7 +61,7 @@ impl<S> ConnectionKey<S> {
     }
 
     /// Has it do what can be done now: to open, to deliver what was left.
-    pub(crate) fn run(self, cx: &mut Context<'_, S>) {
+    pub(super) fn run(self, cx: &mut Context<'_, S>) {
         let _ = (self.visit)(cx, self.key, None); // one that is gone has been told so, one that runs needs no call
     }
 }

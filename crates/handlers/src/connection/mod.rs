@@ -232,9 +232,7 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    let key = admit(registry, stream, options, handler, Key::NULL, None)?;
-    run_later::<S, T, H>(registry, key.key());
-    Ok(key)
+    admit(registry, stream, options, handler, Key::NULL, None)
 }
 
 /// Has the connection do what it can do, with the deferred callbacks. (What is deferred names the types, since a key with the
@@ -243,7 +241,7 @@ fn run_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, 
     registry.defer(move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
 }
 
-/// The same for a listener, which calls `on_open` itself.
+/// The same for what a listener has accepted.
 #[track_caller]
 pub(crate) fn admit<S, T, H>(
     registry: &mut Registry<S>,
@@ -260,6 +258,7 @@ where
     let driver = Driver::connected::<T>(options, handler, accepted_by, permit);
     let interest = driver.interest();
     let key = registry.add_handler(stream, interest, driver)?;
+    run_later::<S, T, H>(registry, key); // not now: a handler that panics then must not end the listener
     Ok(ConnectionKey::of::<T, H>(key))
 }
 

@@ -208,8 +208,7 @@ impl Listener {
         let key = self.accept(registry, move |accepted, cx| {
             let handler = handler(&accepted.peer, cx)?;
             let listener = cx.key();
-            accepted.open_for(listener, cx, &options, handler)?.run(cx);
-            Ok(())
+            accepted.open_for(listener, cx, &options, handler).map(drop)
         })?;
         Ok(ServerKey { key, stop })
     }
@@ -339,7 +338,7 @@ impl Accepted {
         &self.peer
     }
 
-    /// Opens the connection on the loop of `cx`; `on_open` is called within.
+    /// Opens the connection on the loop of `cx`; `on_open` is called later this turn.
     ///
     /// # Errors
     /// As [`Registry::add`]; those of `setsockopt(2)`. The connection is dropped then.
@@ -353,9 +352,7 @@ impl Accepted {
     where
         H: ConnectionHandler<S>,
     {
-        let key = self.open_for(Key::NULL, cx, options, handler)?;
-        key.run(cx);
-        Ok(key)
+        self.open_for(Key::NULL, cx, options, handler)
     }
 
     #[track_caller]

@@ -72,6 +72,16 @@ fn an_error_of_any_callback_ends_the_connection_with_that_error() -> Result {
 }
 
 #[test]
+fn a_panic_of_any_callback_ends_the_connection_with_its_message() -> Result {
+    for at in EVENTS {
+        let (end, events) = end_at(PanicPolicy::RemoveHandler, at, move |_, _| panic!("in {at}"))?;
+        assert_eq!(end, format!("close Panicked(\"in {at}\")"));
+        assert_eq!(events.iter().rev().nth(1).unwrap(), at);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
     for at in EVENTS {
         let (end, events) = end_at(PanicPolicy::Propagate, at, |connection, _| {
@@ -224,5 +234,39 @@ fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
     assert_eq!((limit.open(), bench.world.count("close Finished")), (1, 1));
     drop(bench);
     assert_eq!(limit.open(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_panic_when_a_connection_opens_ends_that_connection_and_not_its_listener() -> Result {
+    let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
+    let (listener, address, limit) = listener(2)?;
+    listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, cx| {
+        let first = cx.state.log.is_empty();
+        Ok(probe(move |event, connection, cx| {
+            assert!(!first, "the first");
+            Ok(default(&event, connection, cx))
+        }))
+    })?;
+    let _first = std::net::TcpStream::connect(address)?;
+    assert_eq!(bench.until_closed(), "close Panicked(\"the first\")");
+    assert_eq!(limit.open(), 0);
+    let _second = std::net::TcpStream::connect(address)?;
+    bench.until(|world| world.count("open") == 2);
+    assert_eq!(limit.open(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_panic_of_a_handler_that_opens_what_was_accepted_is_its_own() -> Result {
+    let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
+    let (listener, address, _) = listener(2)?;
+    listener.accept(&mut bench.reactor, |accepted: Accepted, cx| {
+        accepted.open(cx, &ConnectionOptions::new(), probe(|_, _, _| panic!("on opening"))).map(drop)
+    })?;
+    for ends in 1..=2 {
+        let _far = std::net::TcpStream::connect(address)?;
+        bench.until(|world| world.count("close Panicked(\"on opening\")") == ends);
+    }
     Ok(())
 }

@@ -131,8 +131,12 @@ impl Core {
     }
 
     pub(super) const fn wants_to_write(&self) -> bool {
-        // A producer that was told to pause is told to go on even if everything left at once.
-        self.outbox.is_some() || self.full || matches!(self.phase, Phase::Connecting)
+        match self.phase {
+            Phase::Connecting => true,
+            Phase::Over => false,
+            // A producer that was told to pause is told to go on even if everything left at once.
+            _ => self.outbox.is_some() || self.full,
+        }
     }
 
     /// What the loop is to call for.
@@ -436,7 +440,8 @@ impl<S> Connection<'_, S> {
         Ok(())
     }
 
-    /// Sends what is queued, as much as a turn has room for. Whether the queue, which was full, has room again.
+    /// Sends what is queued, as much as a turn has room for. Whether the queue, which was full, has room again, and somebody
+    /// may still write.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         let mut budget = self.core.settings.bytes_per_turn;
         while let Some(outbox) = &mut self.core.outbox
@@ -468,7 +473,7 @@ impl<S> Connection<'_, S> {
                 times.begin_reading();
             }
         }
-        Ok(drained)
+        Ok(drained && self.core.writing == Writing::Open)
     }
 
     /// Goes as far towards the end as is possible now.

@@ -2,8 +2,13 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+mod closing;
 mod ends;
+mod keys;
 mod reading;
+mod streams;
+mod times;
+mod writing;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -13,9 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use handlers::{
-    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, Stream, Timeout, open,
-};
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout, open};
 use reactor::{Context, Io, ManualClock, Reactor};
 
 /// A test that fails by waiting for ever says so instead: nothing takes longer.
@@ -30,9 +33,6 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 struct World {
     log: Vec<String>,
     received: Vec<u8>,
-    flows: Vec<Flow>,
-    /// Any connection, for another one's callback.
-    key: Option<ConnectionKey<Self>>,
 }
 
 impl World {
@@ -168,7 +168,6 @@ where
 struct Bench {
     reactor: Reactor<World>,
     world: World,
-    clock: ManualClock,
 }
 
 impl Bench {
@@ -177,9 +176,8 @@ impl Bench {
     }
 
     fn with_policy(policy: reactor::PanicPolicy) -> Result<Self> {
-        let clock = ManualClock::new();
-        let reactor = Reactor::builder().clock(clock.clone()).on_panic(policy).build()?;
-        Ok(Self { reactor, world: World::default(), clock })
+        let reactor = Reactor::builder().clock(ManualClock::new()).on_panic(policy).build()?;
+        Ok(Self { reactor, world: World::default() })
     }
 
     /// Opens one end of a pair of Unix sockets; the other, which does not block, is the peer's.
@@ -321,6 +319,13 @@ impl Bench {
                 Err(error) => panic!("{error} with {} bytes left: {:?}", bytes.len(), self.world),
             }
         }
+    }
+
+    /// Lets a second pass once nothing is under way.
+    #[track_caller]
+    fn pass_a_second(&mut self) {
+        self.settle();
+        self.advance(secs(1));
     }
 
     /// Lets time pass.

@@ -1,0 +1,104 @@
+//! Connections reached from elsewhere, by their keys.
+
+use std::collections::HashSet;
+
+use handlers::ConnectionOptions;
+use reactor::{Error, PanicPolicy};
+
+use crate::{Bench, Event, Result, World, default, probe, sink};
+
+#[test]
+fn a_key_is_stale_once_its_connection_has_ended() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    drop(far);
+    bench.until_closed();
+    bench.reactor.defer(move |cx| {
+        let result = key.with(cx, |_, _| panic!("nobody is there"));
+        assert!(matches!(result, Err(Error::StaleKey(stale)) if stale == key.key()));
+        cx.state.log.push("seen".to_owned());
+    });
+    bench.settle();
+    assert!(bench.world.has("seen"));
+    Ok(())
+}
+
+#[test]
+fn a_connection_whose_handler_runs_cannot_be_lent() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        let key = connection.key();
+        assert!(matches!(key.with(cx, |_, _| ()), Err(Error::Running(running)) if running == cx.key()));
+        Ok(default(&event, connection, cx))
+    });
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    bench.reactor.defer(move |cx| {
+        let nested = key.with(cx, |_, cx| key.with(cx, |_, _| ()));
+        assert!(matches!(nested, Ok(Err(Error::Running(_)))));
+    });
+    bench.settle();
+    assert_eq!(bench.world.log, ["open"]);
+    Ok(())
+}
+
+#[test]
+fn keys_are_equal_if_they_name_the_same_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (one, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    let (other, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    let own = bench.with(one, |connection| connection.key());
+    assert!(own == one && one != other);
+    assert_eq!(HashSet::from([one, other, own]).len(), 2);
+    assert_eq!(format!("{one:?}"), format!("ConnectionKey({})", one.key()));
+    Ok(())
+}
+
+#[test]
+fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    bench.reactor.defer(move |cx| {
+        let key = handlers::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
+        key.with(cx, |_, cx| cx.state.log.push("visit".to_owned())).unwrap();
+    });
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "visit"]);
+    Ok(())
+}
+
+#[test]
+fn a_visitor_that_panics_leaves_the_connection_as_it_is() -> Result {
+    let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.reactor.defer(move |cx| {
+        let _ = key.with(cx, |connection, _| {
+            let _ = connection.write(b"lost");
+            panic!("a visitor")
+        });
+    });
+    bench.settle();
+    assert!(!bench.world.is_closed());
+    let _ = bench.with(key, |connection| connection.write(b"there"))?;
+    assert_eq!(bench.receive(&mut far, 5), b"there");
+    Ok(())
+}
+
+#[test]
+fn a_connection_is_reached_from_the_callback_of_another() -> Result {
+    let mut bench = Bench::new()?;
+    let (to, mut far_to) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    let forward = probe(move |event, _, cx| match event {
+        Event::Data(data) => {
+            let _ = to.with(cx, |to, _| to.write(data))??;
+            Ok(data.len())
+        }
+        _ => Ok(0),
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), forward)?;
+    std::io::Write::write_all(&mut far, b"by another")?;
+    assert_eq!(bench.receive(&mut far_to, 10), b"by another");
+    bench.reactor.defer(move |cx| to.with(cx, |to, _| to.close()).unwrap());
+    assert_eq!(bench.until_closed(), "close Closed");
+    Ok(())
+}

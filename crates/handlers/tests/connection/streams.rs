@@ -1,0 +1,90 @@
+//! Connections of what is no socket.
+
+use std::io::{ErrorKind, Read, Write, pipe};
+use std::process::{Command, Stdio};
+
+use handlers::{ConnectionOptions, open};
+
+use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
+
+#[test]
+fn the_end_of_a_pipe_that_is_read_is_the_end_of_the_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (reader, mut writer) = pipe()?;
+    let handler = probe(|event, connection, cx| {
+        assert_eq!(connection.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        Ok(default(&event, connection, cx))
+    });
+    open(&mut bench.reactor, reader, &ConnectionOptions::new(), handler)?;
+    writer.write_all(b"by a pipe")?;
+    drop(writer);
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.log, ["open", "data by a pipe", "end ", "close Finished"]);
+    Ok(())
+}
+
+#[test]
+fn a_pipe_that_is_written_takes_all_and_is_closed_by_the_end() -> Result {
+    let mut bench = Bench::new()?;
+    let (mut reader, writer) = pipe()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Open) {
+            let _ = connection.write(&pattern(500_000))?;
+            connection.shutdown();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    open(&mut bench.reactor, writer, &ConnectionOptions::new(), handler)?;
+    assert!(bench.receive_all(&mut reader)? == pattern(500_000));
+    assert_eq!(bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() -> Result {
+    let mut bench = Bench::new()?;
+    let (mut reader, writer) = pipe()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    let key = open(&mut bench.reactor, writer, &ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.with(key, |connection| {
+        let _ = connection.write(&pattern(500_000)).unwrap();
+        connection.close_after_flush(secs(5));
+    });
+    assert!(bench.receive_all(&mut reader)? == pattern(500_000));
+    assert_eq!(bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn the_pipes_of_a_child_are_connections() -> Result {
+    let mut bench = Bench::new()?;
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let feed = probe(|event, connection, _| {
+        if matches!(event, Event::Open) {
+            let _ = connection.write(&pattern(300_000))?;
+            connection.shutdown();
+        }
+        Ok(0)
+    });
+    open(&mut bench.reactor, stdin, &ConnectionOptions::new(), feed)?;
+    open(&mut bench.reactor, stdout, &ConnectionOptions::new(), sink())?;
+    bench.until(|world| world.count("close Finished") == 2);
+    assert!(bench.world.received == pattern(300_000));
+    assert!(child.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_file_is_read_to_its_end() -> Result {
+    let mut bench = Bench::new()?;
+    let file = std::fs::File::open("Cargo.toml")?;
+    open(&mut bench.reactor, file, &ConnectionOptions::new().bytes_per_turn(100), sink())?;
+    assert_eq!(bench.until_closed(), "close Finished");
+    let mut expected = Vec::new();
+    std::fs::File::open("Cargo.toml")?.read_to_end(&mut expected)?;
+    assert!(bench.world.received == expected);
+    Ok(())
+}

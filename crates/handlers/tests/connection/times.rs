@@ -1,0 +1,235 @@
+//! Timeouts and rates, by a clock that is driven by hand.
+
+use std::io::{Read, Write};
+
+use handlers::{ConnectionOptions, Flow, RateLimit};
+
+use crate::{Bench, Event, Result, default, ms, pattern, probe, secs, sink};
+
+/// More than the buffers of a socket take.
+const MUCH: usize = 1 << 20;
+
+/// A handler that lets every timeout pass.
+fn patient() -> crate::Probe<
+    impl FnMut(
+        Event<'_>,
+        &mut handlers::Connection<'_, crate::World>,
+        &mut reactor::Context<'_, crate::World>,
+    ) -> std::io::Result<usize>,
+> {
+    probe(|event, connection, cx| match event {
+        Event::Timeout(_) => Ok(0),
+        event => Ok(default(&event, connection, cx)),
+    })
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_its_timeout_and_never_before() -> Result {
+    let mut bench = Bench::new()?;
+    let (_, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    bench.settle();
+    bench.advance(ms(9999));
+    assert_eq!(bench.world.log, ["open"]);
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
+    assert_eq!(bench.world.log, ["open", "timeout Idle", "close TimedOut(Idle)"]);
+    Ok(())
+}
+
+#[test]
+fn bytes_in_either_direction_put_an_idle_timeout_off() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    bench.settle();
+    for round in 0..6 {
+        bench.advance(secs(9));
+        if round % 2 == 0 {
+            far.write_all(b"in")?;
+        } else {
+            let _ = bench.with(key, |connection| connection.write(b"out"))?;
+        }
+        bench.settle();
+    }
+    bench.advance(ms(9999));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_does_not_close_begins_anew() -> Result {
+    let mut bench = Bench::new()?;
+    let (_, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), patient())?;
+    bench.settle();
+    bench.advance(ms(19_999));
+    assert_eq!(bench.world.count("timeout Idle"), 1);
+    bench.advance(ms(10_001));
+    assert_eq!(bench.world.count("timeout Idle"), 3);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_closes_in_order_on_a_timeout_is_told_how_that_went() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::Timeout(_) => {
+            let _ = connection.write(b"too slow")?;
+            connection.close_after_flush(secs(1));
+            Ok(0)
+        }
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
+    bench.settle();
+    bench.advance(secs(10));
+    assert_eq!(bench.receive_all(&mut far)?, b"too slow");
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn a_read_timeout_runs_only_while_something_is_read() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
+    bench.settle();
+    bench.advance(secs(9));
+    bench.with(key, |connection| connection.pause_reading());
+    bench.advance(secs(100));
+    bench.with(key, |connection| connection.resume_reading());
+    bench.advance(secs(9));
+    let _ = bench.with(key, |connection| connection.write(b"is not reading"))?;
+    far.write_all(b"is")?;
+    bench.settle();
+    let _ = bench.with(key, |connection| connection.write(b"is not reading"))?;
+    bench.advance(ms(9999));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Read)");
+    Ok(())
+}
+
+#[test]
+fn a_read_timeout_does_not_run_while_the_queue_is_full() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
+    bench.settle();
+    assert_eq!(bench.with(key, |connection| connection.write(&pattern(MUCH)))?, Flow::Full);
+    bench.settle();
+    bench.advance(secs(100));
+    bench.receive(&mut far, MUCH);
+    bench.settle();
+    bench.advance(ms(9999));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Read)");
+    Ok(())
+}
+
+#[test]
+fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
+    bench.settle();
+    bench.advance(secs(100));
+    let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?;
+    bench.settle();
+    let mut buf = vec![0; MUCH / 2];
+    for _ in 0..2 {
+        bench.advance(ms(9999));
+        assert!(far.read(&mut buf)? > 0);
+        bench.settle();
+    }
+    bench.advance(ms(9999));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Write)");
+    Ok(())
+}
+
+#[test]
+fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().read_rate(RateLimit::new(1000, 800));
+    let (key, mut far) = bench.open_unix(&options, sink())?;
+    far.write_all(&[0; 10_000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 800);
+    for second in 1..=9 {
+        bench.advance(ms(500));
+        bench.with(key, |connection| connection.pause_reading());
+        bench.with(key, |connection| connection.resume_reading());
+        bench.advance(ms(500));
+        let received = bench.world.received.len();
+        assert!((700 + 1000 * second..=800 + 1000 * second).contains(&received), "{received} in {second} s");
+    }
+    bench.advance(secs(1));
+    assert_eq!(bench.world.received.len(), 10_000);
+    Ok(())
+}
+
+#[test]
+fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().write_rate(RateLimit::new(1000, 800));
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Open) {
+            let _ = connection.write(&[0; 4000])?;
+            let _ = connection.write_bytes(vec![0; 20_000].into())?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, _far) = bench.open_unix(&options, handler)?;
+    bench.settle();
+    for second in 0..=20 {
+        let written = bench.with(key, |connection| connection.counters().written);
+        assert!((700 + 1000 * second..=800 + 1000 * second).contains(&written), "{written} in {second} s");
+        bench.advance(secs(1));
+    }
+    bench.advance(secs(10));
+    assert_eq!(bench.with(key, |connection| connection.counters().written), 24_000);
+    Ok(())
+}
+
+#[test]
+fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
+    let mut bench = Bench::new()?;
+    let shared = RateLimit::new(1000, 1000);
+    let options = ConnectionOptions::new().shared_read_rate(shared).read_rate(RateLimit::new(600, 600));
+    let (_, mut one) = bench.open_unix(&options, sink())?;
+    let (_, mut other) = bench.open_unix(&options, sink())?;
+    one.write_all(&[0; 5000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 600);
+    other.write_all(&[0; 5000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 1000);
+    for second in 1..=8 {
+        bench.advance(secs(1));
+        let received = bench.world.received.len();
+        assert!((800 + 1000 * second..=1000 + 1000 * second).contains(&received), "{received} in {second} s");
+    }
+    Ok(())
+}
+
+#[test]
+fn new_options_hold_from_then_on() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.advance(secs(100));
+    bench.with(key, |connection| connection.set_options(&ConnectionOptions::new().idle_timeout(secs(10))));
+    bench.advance(secs(9));
+    let slow = ConnectionOptions::new().read_rate(RateLimit::new(10, 10));
+    bench.with(key, move |connection| connection.set_options(&slow));
+    bench.advance(secs(100));
+    assert_eq!(bench.world.log, ["open"]);
+    far.write_all(&[0; 100])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 10);
+    bench.with(key, |connection| connection.set_options(&ConnectionOptions::new()));
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 100);
+    Ok(())
+}

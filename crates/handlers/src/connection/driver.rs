@@ -193,6 +193,9 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
 
     fn visit(mut self, visitor: Visitor<'_, S>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.open(cx)?;
+        if self.connection.core.phase == Phase::Over {
+            return self.settle(cx); // it has ended as it opened, and there is nothing to lend
+        }
         visitor(&mut self.connection, cx);
         self.connection.end_callback()?;
         self.heed_removal(cx);

@@ -35,7 +35,7 @@ impl<S> ConnectionKey<S> {
     /// What is written is queued and leaves next turn. O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended; [`Error::Running`] while its own handler runs, which has it in its hands.
+    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has it in its hands.
     ///
     /// ```
     /// # use handlers::ConnectionKey;

@@ -67,6 +67,28 @@ fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> R
 }
 
 #[test]
+fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
+    let ends: [fn(&mut handlers::Connection<'_, World>, &mut reactor::Context<'_, World>) -> std::io::Result<()>; 3] = [
+        |connection, _| Ok(connection.close()),
+        |_, cx| Ok(cx.registry.remove(cx.key())?),
+        |_, _| Err(std::io::ErrorKind::InvalidData.into()),
+    ];
+    for end in ends {
+        let mut bench = Bench::new()?;
+        let handler = probe(move |_, connection, cx| end(connection, cx).map(|()| 0));
+        let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+        bench.reactor.defer(move |cx| {
+            let key = handlers::open(cx.registry, near, &ConnectionOptions::new(), handler).unwrap();
+            let lent = key.with(cx, |_, cx| cx.state.log.push("visit".to_owned()));
+            assert!(matches!(lent, Err(Error::StaleKey(_))));
+        });
+        bench.until_closed();
+        assert!(!bench.world.has("visit"));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_visitor_that_panics_leaves_the_connection_as_it_is() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;

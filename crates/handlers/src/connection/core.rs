@@ -334,13 +334,14 @@ impl<S> Connection<'_, S> {
         self.core.end(CloseReason::Aborted);
     }
 
-    /// Treats this connection as these options say from now on. Timeouts begin anew.
+    /// Treats this connection as these options say from now on. Timeouts begin anew, but for that of a close, and so do rates
+    /// that are not shared.
     pub fn set_options(&mut self, options: &ConnectionOptions) {
-        let close_within = self.core.times.as_ref().and_then(|times| times.close_within);
+        let before = self.core.times.take().filter(|times| times.close_within.is_some());
         self.core.settings = options.0.clone();
         self.core.times = Times::of(&options.0);
-        if close_within.is_some() {
-            self.core.times.get_or_insert_with(Box::default).close_within = close_within;
+        if let Some(before) = before {
+            self.core.times.get_or_insert_with(Box::default).close_as(&before);
         }
     }
 

@@ -62,6 +62,11 @@ impl Times {
         }
     }
 
+    /// Takes over by when the connection is to be closed.
+    pub(super) const fn close_as(&mut self, other: &Self) {
+        (self.close_within, self.close_by) = (other.close_within, other.close_by);
+    }
+
     /// Waiting for the peer's bytes begins anew.
     pub(super) const fn begin_reading(&mut self) {
         self.last_read = self.now;

@@ -134,6 +134,19 @@ fn a_peer_that_never_ends_is_waited_for_no_longer_than_the_deadline() -> Result 
 }
 
 #[test]
+fn new_options_do_not_put_off_the_deadline_of_a_close() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.with(key, |connection| connection.close_after_flush(secs(5)));
+    bench.advance(secs(3));
+    bench.with(key, |connection| connection.set_options(&ConnectionOptions::new().idle_timeout(secs(1))));
+    bench.advance(secs(2));
+    assert_eq!(bench.until_closed(), "close TimedOut(Close)");
+    Ok(())
+}
+
+#[test]
 fn a_deadline_without_end_is_none() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;

@@ -109,14 +109,14 @@ impl ConnectionOptions {
         self.with(|settings| settings.idle_timeout = timeout.into())
     }
 
-    /// After so long without a byte from the peer while we would read, [`on_timeout`](super::ConnectionHandler::on_timeout).
-    /// None.
+    /// After so long without a byte from the peer while we would read, [`on_timeout`](super::ConnectionHandler::on_timeout): not
+    /// while the handler pauses, the queue is full, or a rate holds us back. None.
     pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.read_timeout = timeout.into())
     }
 
-    /// After so long without the peer taking a byte of what is queued,
-    /// [`on_timeout`](super::ConnectionHandler::on_timeout). None.
+    /// After so long without the peer taking a byte of what is queued, [`on_timeout`](super::ConnectionHandler::on_timeout): not
+    /// while a rate holds us back. None.
     pub fn write_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.write_timeout = timeout.into())
     }

@@ -11,6 +11,8 @@ use super::rate::RateLimit;
 #[derive(Debug, Default)]
 pub(super) struct Times {
     now: Option<Instant>,
+    /// The last bytes in either direction, or the last time that there had been none for too long.
+    last_byte: Option<Instant>,
     /// The last bytes from the peer, or the begin of waiting for some.
     last_read: Option<Instant>,
     /// The last bytes that the peer took, or the begin of waiting for that.
@@ -52,10 +54,15 @@ impl Times {
     /// Tells the time.
     pub(super) fn begin(&mut self, now: Instant) {
         self.now = Some(now);
-        self.last_read.get_or_insert(now);
-        self.last_written.get_or_insert(now);
-        for held in [&mut self.read_held_until, &mut self.write_held_until] {
-            held.take_if(|until| *until <= now);
+        for since in [&mut self.last_byte, &mut self.last_read, &mut self.last_written] {
+            since.get_or_insert(now);
+        }
+        // While we hold back ourselves, nobody is to be blamed.
+        if self.read_held_until.take_if(|until| *until <= now).is_some() {
+            self.last_read = Some(now);
+        }
+        if self.write_held_until.take_if(|until| *until <= now).is_some() {
+            self.last_written = Some(now);
         }
         if let Some(within) = self.close_within {
             self.close_by = self.close_by.or(now.checked_add(within));
@@ -78,13 +85,13 @@ impl Times {
     }
 
     pub(super) fn note_read(&mut self, bytes: usize) {
-        self.last_read = self.now;
+        (self.last_read, self.last_byte) = (self.now, self.now);
         take_from(&self.read_limits, bytes, self.now);
     }
 
     pub(super) fn note_written(&mut self, bytes: usize) {
         if bytes > 0 {
-            self.last_written = self.now;
+            (self.last_written, self.last_byte) = (self.now, self.now);
             take_from(&self.write_limits, bytes, self.now);
         }
     }
@@ -118,16 +125,15 @@ impl Times {
             Some((timeout, since.checked_add(length)?))
         };
         let open = !waits.closing;
-        let last = self.last_read.max(self.last_written);
         [
             self.close_by.map(|by| (Timeout::Close, by)),
-            after(Timeout::Write, open && waits.to_write, self.last_written, settings.write_timeout),
-            after(Timeout::Read, open && waits.to_read, self.last_read, settings.read_timeout),
-            after(Timeout::Idle, open, last, settings.idle_timeout),
+            after(Timeout::Write, open && waits.to_write && !self.holds_writing(), self.last_written, settings.write_timeout),
+            after(Timeout::Read, open && waits.to_read && !self.holds_reading(), self.last_read, settings.read_timeout),
+            after(Timeout::Idle, open, self.last_byte, settings.idle_timeout),
         ]
     }
 
-    /// The first timeout that has passed. It begins anew.
+    /// The first timeout that has passed. It begins anew, and no other does.
     pub(super) fn take_passed(&mut self, settings: &Settings, waits: Waits) -> Option<Timeout> {
         let now = self.now?;
         let mut deadlines = self.deadlines(settings, waits).into_iter().flatten();
@@ -135,7 +141,7 @@ impl Times {
         match timeout {
             Timeout::Write => self.last_written = self.now,
             Timeout::Read => self.last_read = self.now,
-            _ => (self.last_read, self.last_written) = (self.now, self.now),
+            _ => self.last_byte = self.now,
         }
         Some(timeout)
     }

@@ -58,6 +58,27 @@ fn bytes_in_either_direction_put_an_idle_timeout_off() -> Result {
 }
 
 #[test]
+fn what_moves_no_byte_does_not_put_an_idle_timeout_off() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    bench.settle();
+    let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?; // the socket is full from here on
+    bench.settle();
+    for _ in 0..3 {
+        bench.advance(secs(3));
+        bench.with(key, |connection| {
+            connection.pause_reading();
+            connection.resume_reading();
+        });
+        let _ = bench.with(key, |connection| connection.write(b"queued"))?;
+        bench.settle();
+    }
+    bench.advance(secs(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
+    Ok(())
+}
+
+#[test]
 fn a_timeout_that_does_not_close_begins_anew() -> Result {
     let mut bench = Bench::new()?;
     let (_, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), patient())?;
@@ -66,6 +87,20 @@ fn a_timeout_that_does_not_close_begins_anew() -> Result {
     assert_eq!(bench.world.count("timeout Idle"), 1);
     bench.advance(ms(10_001));
     assert_eq!(bench.world.count("timeout Idle"), 3);
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_does_not_close_puts_no_other_off() -> Result {
+    for (idle, read) in [(10, 15), (60, 5)] {
+        let mut bench = Bench::new()?;
+        let options = ConnectionOptions::new().idle_timeout(secs(idle)).read_timeout(secs(read));
+        let (_, _far) = bench.open_unix(&options, patient())?;
+        bench.settle();
+        bench.advance(secs(60));
+        let passed = (bench.world.count("timeout Idle"), bench.world.count("timeout Read"));
+        assert_eq!(passed, (60 / idle as usize, 60 / read as usize));
+    }
     Ok(())
 }
 
@@ -145,6 +180,22 @@ fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result
     assert!(!bench.world.is_closed());
     bench.advance(ms(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Write)");
+    Ok(())
+}
+
+#[test]
+fn what_is_held_by_a_rate_of_ours_is_no_fault_of_the_peer() -> Result {
+    let mut bench = Bench::new()?;
+    let slow = RateLimit::new(1, 80);
+    let options = ConnectionOptions::new().read_timeout(secs(5)).write_timeout(secs(5));
+    let (key, mut far) = bench.open_unix(&options.read_rate(slow.clone()).write_rate(slow), sink())?;
+    bench.settle();
+    let _ = bench.with(key, |connection| connection.write(&[0; 100]))?;
+    far.write_all(&[0; 100])?;
+    bench.settle();
+    bench.advance(secs(20)); // ten bytes each in 10 s, so that a pause is longer than either timeout
+    assert!(!bench.world.has("timeout Write") && !bench.world.has("timeout Read"), "{:?}", bench.world.log);
+    assert_eq!(bench.world.received.len(), 100);
     Ok(())
 }
 

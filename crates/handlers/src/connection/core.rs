@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reactor::{Interest, Key};
+use reactor::{Interest, Key, Readiness};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::key::ConnectionKey;
@@ -73,6 +73,8 @@ pub(super) struct Core {
     /// What was left may be consumed now: the handler was paused, or full, meanwhile.
     pub(super) redeliver: bool,
     pub(super) reason: Option<CloseReason>,
+    /// It cannot be read, so that nothing but an error says that its peer has gone.
+    write_only: bool,
     accepted_by: Key,
     _permit: Option<Permit>,
 }
@@ -104,6 +106,7 @@ impl Core {
             calling: false,
             redeliver: false,
             reason: None,
+            write_only: !reads,
             accepted_by: Key::NULL,
             _permit: None,
         };
@@ -130,6 +133,11 @@ impl Core {
         !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Lingering))
     }
 
+    /// Whether these facts say that nobody will read what is written, where that is not learnt by reading.
+    pub(super) const fn is_unread(&self, readiness: Readiness) -> bool {
+        self.write_only && readiness.is_write_closed()
+    }
+
     pub(super) const fn wants_to_write(&self) -> bool {
         match self.phase {
             Phase::Connecting => true,
@@ -145,7 +153,9 @@ impl Core {
         let read = matches!(self.phase, Phase::Opening) && !self.read_ended || self.wants_to_read();
         let read = if read && !held(Times::holds_reading) { Interest::READABLE } else { Interest::NONE };
         let write = self.wants_to_write() && !held(Times::holds_writing);
-        read | if write { Interest::WRITABLE } else { Interest::NONE }
+        // Of all interests the one in urgent data is least likely to be met by anything but an error.
+        let errors = if self.write_only { Interest::PRIORITY } else { Interest::NONE };
+        read | errors | if write { Interest::WRITABLE } else { Interest::NONE }
     }
 
     pub(super) fn note_read(&mut self, bytes: usize) {

@@ -178,6 +178,9 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
     /// Does all that can be done now, and says what is waited for next.
     fn ready(mut self, scratch: &mut Vec<u8>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.open(cx)?;
+        if self.connection.core.is_unread(cx.readiness()) {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         if cx.readiness().is_timeout() {
             self.time_out(cx)?;
         }

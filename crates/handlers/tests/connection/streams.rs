@@ -58,6 +58,18 @@ fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() ->
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_any_more_is_the_end_of_the_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (reader, writer) = pipe()?;
+    open(&mut bench.reactor, writer, &ConnectionOptions::new(), sink())?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open"]);
+    drop(reader);
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    Ok(())
+}
+
+#[test]
 fn the_pipes_of_a_child_are_connections() -> Result {
     let mut bench = Bench::new()?;
     let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

@@ -230,9 +230,13 @@ impl<S> Connection<'_, S> {
     /// connection is as it was. What the socket says, `ConnectionReset` for one, after which the connection ends.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
         self.expect_room(bytes.len())?;
-        if self.core.outbox.is_some() {
-            self.core.outbox().push(bytes);
-        } else if self.gathered.len() + bytes.len() < GATHERED_MAX || !self.may_try() {
+        let is_small = self.gathered.len() + bytes.len() < GATHERED_MAX;
+        if self.core.outbox.is_some() || !self.may_try() || is_small && self.is_visit {
+            self.queue_gathered();
+            if !bytes.is_empty() {
+                self.core.outbox().push(bytes);
+            }
+        } else if is_small {
             self.gathered.extend_from_slice(bytes);
         } else {
             let sent = self.try_gathered_and(bytes)?;

@@ -95,6 +95,8 @@ impl<H> Driver<H> {
             if self.core.calling {
                 self.core.end(CloseReason::Panicked(panic_message(&*panic)));
                 let _ = cx.registry.remove(key);
+            } else {
+                run_later::<S, T, H>(cx.registry, key); // nothing else sees to what the visitor has queued
             }
             resume_unwind(panic)
         });

@@ -127,7 +127,12 @@ impl Times {
         let open = !waits.closing;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
-            after(Timeout::Write, open && waits.to_write && !self.holds_writing(), self.last_written, settings.write_timeout),
+            after(
+                Timeout::Write,
+                open && waits.to_write && !self.holds_writing(),
+                self.last_written,
+                settings.write_timeout,
+            ),
             after(Timeout::Read, open && waits.to_read && !self.holds_reading(), self.last_read, settings.read_timeout),
             after(Timeout::Idle, open, self.last_byte, settings.idle_timeout),
         ]

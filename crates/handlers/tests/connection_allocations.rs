@@ -1,0 +1,103 @@
+//! Allocations of connections, counted: none while one is idle, none for an exchange.
+//!
+//! A program of its own, since it replaces the allocator.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use handlers::{ConnectionKey, ConnectionOptions, RateLimit, on_data, open};
+use reactor::Reactor;
+
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// Opens a connection that echoes.
+fn open_echo(reactor: &mut Reactor<u64>, near: UnixStream, options: &ConnectionOptions) -> ConnectionKey<u64> {
+    let echo = on_data(|data, connection, cx: &mut reactor::Context<'_, u64>| {
+        *cx.state += data.len() as u64;
+        let _ = connection.write(data)?;
+        Ok(data.len())
+    });
+    open(reactor, near, options, echo).unwrap()
+}
+
+/// One message there and back.
+fn exchange(reactor: &mut Reactor<u64>, bytes: &mut u64, far: &mut UnixStream, message: &mut [u8]) {
+    far.write_all(message).unwrap();
+    let goal = *bytes + message.len() as u64;
+    while *bytes < goal {
+        reactor.turn(bytes, Some(Duration::from_secs(20))).unwrap();
+    }
+    reactor.turn(bytes, Some(Duration::ZERO)).unwrap(); // what has a rate leaves by the queue
+    far.read_exact(message).unwrap();
+}
+
+#[test]
+fn an_exchange_allocates_nothing() -> Result {
+    for options in [ConnectionOptions::new(), ConnectionOptions::new().idle_timeout(Duration::from_secs(60))] {
+        let mut reactor = Reactor::new()?;
+        let (near, mut far) = UnixStream::pair()?;
+        open_echo(&mut reactor, near, &options);
+        let (mut bytes, mut message) = (0, [7; 1000]);
+        exchange(&mut reactor, &mut bytes, &mut far, &mut message);
+        let allocated = measure(|| {
+            for _ in 0..100 {
+                exchange(&mut reactor, &mut bytes, &mut far, &mut message);
+            }
+        });
+        assert_eq!(allocated.count_total, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_idle_after_an_exchange_holds_one_allocation() -> Result {
+    let mut reactor = Reactor::new()?;
+    let options = ConnectionOptions::new();
+    let (mut bytes, mut message) = (0, vec![7; 100_000]);
+    let (warm, mut far) = UnixStream::pair()?;
+    open_echo(&mut reactor, warm, &options);
+    exchange(&mut reactor, &mut bytes, &mut far, &mut message);
+    let (near, mut far) = UnixStream::pair()?;
+    let mut near = Some(near);
+    let allocated = measure(|| {
+        open_echo(&mut reactor, near.take().unwrap(), &options);
+        exchange(&mut reactor, &mut bytes, &mut far, &mut message);
+        reactor.turn(&mut bytes, Some(Duration::ZERO)).unwrap();
+    });
+    assert_eq!(allocated.count_current, 1, "the registration: {allocated:?}");
+    assert!(allocated.bytes_current < 320, "{allocated:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
+    let limited = ConnectionOptions::new().write_rate(RateLimit::new(u64::MAX, u64::MAX));
+    for options in [ConnectionOptions::new(), limited] {
+        let mut reactor = Reactor::new()?;
+        let (near, mut far) = UnixStream::pair()?;
+        let key = open_echo(&mut reactor, near, &options);
+        let (mut bytes, mut message) = (0, vec![7; 1000]);
+        exchange(&mut reactor, &mut bytes, &mut far, &mut message);
+        let pieces = vec![1; 100];
+        let mut received = vec![0; 100_000];
+        let mut send = |by_visitor: bool, bytes: &mut u64| {
+            let pieces = pieces.clone();
+            reactor.defer(move |cx| {
+                let sent = key.with(cx, |connection, _| {
+                    (0..if by_visitor { 1000 } else { 1 }).try_for_each(|_| connection.write(&pieces).map(drop))
+                });
+                sent.unwrap().unwrap();
+            });
+            (0..3).for_each(|_| drop(reactor.turn(bytes, Some(Duration::ZERO)).unwrap()));
+            far.read_exact(&mut received[..if by_visitor { 100_000 } else { 100 }]).unwrap();
+        };
+        send(false, &mut bytes);
+        let allocated = measure(|| send(true, &mut bytes));
+        assert!(allocated.bytes_max > 90_000 && allocated.bytes_current < 20_000, "{allocated:?}");
+    }
+    Ok(())
+}

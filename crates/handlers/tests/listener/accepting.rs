@@ -1,0 +1,132 @@
+//! What becomes of connections between the kernel's queue and their handlers.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use handlers::{CloseReason, ConnectionOptions, ListenOptions, Peer, on_data};
+use reactor::{LoopPool, Reactor};
+
+use crate::{Echo, PATIENCE, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until, turn_until_quiet};
+
+#[test]
+fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (address, _key) = serve(&mut reactor, ListenOptions::new().accepts_per_turn(3))?;
+    let _clients = (0..7).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let mut seen = Seen::default();
+    for expected in [3, 6, 7] {
+        reactor.turn(&mut seen, Some(PATIENCE))?;
+        assert_eq!(seen.opened.len(), expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_peer_is_told_by_its_address() -> Result {
+    let mut reactor = Reactor::<Vec<Peer>>::new()?;
+    let listener = ListenOptions::new().bind(&any_port())?;
+    let address = tcp(&listener)?;
+    listener.accept(&mut reactor, |accepted, cx| {
+        cx.state.push(accepted.peer().clone());
+        Ok(())
+    })?;
+    let client = client(address)?;
+    let mut peers = Vec::new();
+    turn_until(&mut reactor, &mut peers, |peers| !peers.is_empty())?;
+    assert_eq!(peers[0].to_string(), client.local_addr()?.to_string());
+    Ok(())
+}
+
+#[test]
+fn an_error_of_the_closure_drops_that_connection_and_no_other() -> Result {
+    let mut reactor = Reactor::new()?;
+    let listener = ListenOptions::new().bind(&any_port())?;
+    let address = tcp(&listener)?;
+    let mut number = 0;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), move |_peer, _cx| {
+        number += 1;
+        if number % 2 == 0 { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(Echo) }
+    })?;
+    let mut clients = (0..4).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 2)?;
+    for (number, client) in clients.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            expect_echo(&mut reactor, &mut seen, client)?;
+        } else {
+            assert_eq!(client.read(&mut [0])?, 0);
+        }
+    }
+    assert!(seen.closed.is_empty(), "what was refused has no handler to be told");
+    Ok(())
+}
+
+#[test]
+fn an_accepted_connection_is_opened_on_another_loop() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (told, is_told) = channel();
+    let pool = LoopPool::spawn(2, "loop", |_number, _registry| Ok(Seen::default()))?;
+    let listener = ListenOptions::new().bind(&any_port())?;
+    let address = tcp(&listener)?;
+    listener.accept(&mut reactor, move |accepted, _cx| {
+        let (to, told) = (pool.round_robin().ok_or(io::ErrorKind::NotFound)?, told.clone());
+        let posted = to.post(move |cx| {
+            accepted.open(cx, &ConnectionOptions::new(), Echo).expect("there is room");
+            let name = std::thread::current().name().map(str::to_owned);
+            told.send((name, cx.state.opened.len())).expect("the test waits");
+        });
+        posted.map_err(io::Error::other)
+    })?;
+    let mut clients = [client(address)?, client(address)?];
+    turn_until_quiet(&mut reactor, &mut ())?;
+    let mut opened = [is_told.recv_timeout(PATIENCE)?, is_told.recv_timeout(PATIENCE)?];
+    opened.sort();
+    assert_eq!(opened, [(Some("loop0".to_owned()), 1), (Some("loop1".to_owned()), 1)], "on_open is called within");
+    for client in &mut clients {
+        client.write_all(b"hello")?;
+        client.shutdown(Shutdown::Write)?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        assert_eq!(answer, "hello");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_was_reset_while_it_waited_harms_no_other() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (address, _key) = serve(&mut reactor, ListenOptions::new())?;
+    let gone = client(address)?;
+    rustix::net::sockopt::set_socket_linger(&gone, Some(Duration::ZERO))?;
+    drop(gone);
+    let mut client = client(address)?;
+    let mut seen = Seen::default();
+    expect_echo(&mut reactor, &mut seen, &mut client)?;
+    assert!(seen.closed.iter().all(|reason| matches!(reason, CloseReason::Failed(_))), "{:?}", seen.closed);
+    Ok(())
+}
+
+#[test]
+fn listeners_of_all_families_and_handlers_share_a_loop() -> Result {
+    let mut reactor = Reactor::new()?;
+    let mut seen = Seen::default();
+    let listener = ListenOptions::new().bind(&any_port())?;
+    let shout = tcp(&listener)?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(on_data(|data, connection, _cx| {
+            let _ = connection.write(&data.to_ascii_uppercase())?;
+            Ok(data.len())
+        }))
+    })?;
+    let (echo, _key) = serve(&mut reactor, ListenOptions::new())?;
+    expect_echo(&mut reactor, &mut seen, &mut client(echo)?)?;
+    let mut client = client(shout)?;
+    client.write_all(b"hello")?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    let mut answer = [0; 5];
+    client.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"HELLO");
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Where a listener listens.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::path::Path;
+
+use handlers::{Address, ConnectionOptions, ListenOptions};
+use reactor::Reactor;
+
+use crate::{Echo, Folder, Result, Seen, any_port, client, expect_echo, tcp, turn_until};
+
+fn unix(path: &Path) -> Address {
+    Address::Unix(path.to_owned())
+}
+
+#[track_caller]
+fn expect_refusal(address: &Address, kind: ErrorKind) {
+    let error = ListenOptions::new().bind(address).expect_err("it is not to be had");
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[test]
+fn a_listener_tells_the_port_that_the_kernel_has_chosen_in_either_family() -> Result {
+    for text in ["127.0.0.1:0", "[::1]:0"] {
+        let mut reactor = Reactor::new()?;
+        let listener = ListenOptions::new().bind(&text.parse::<Address>()?)?;
+        let address = tcp(&listener)?;
+        assert_ne!(address.port(), 0);
+        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+        expect_echo(&mut reactor, &mut Seen::default(), &mut client(address)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_unspecified_v6_address_is_both_families_unless_only_v6_is_asked_for() -> Result {
+    for (only_v6, v4_is_let_in) in [(false, true), (true, false)] {
+        let listener = ListenOptions::new().only_v6(only_v6).bind(&"[::]:0".parse()?)?;
+        let port = tcp(&listener)?.port();
+        assert!(client(([0, 0, 0, 0, 0, 0, 0, 1], port).into()).is_ok());
+        assert_eq!(client(([127, 0, 0, 1], port).into()).is_ok(), v4_is_let_in);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() -> Result {
+    let taken = ListenOptions::new().bind(&any_port())?;
+    expect_refusal(&taken.local_address()?, ErrorKind::AddrInUse);
+    Ok(())
+}
+
+#[test]
+fn several_sockets_listen_at_one_address_if_each_asks_for_that() -> Result {
+    let options = ListenOptions::new().reuse_port(true);
+    let mut reactor = Reactor::new()?;
+    let first = options.clone().bind(&any_port())?;
+    let address = first.local_address()?;
+    expect_refusal(&address, ErrorKind::AddrInUse);
+    let second = options.bind(&address)?;
+    let to = tcp(&first)?;
+    let mut keys = Vec::new();
+    for listener in [first, second] {
+        keys.push(listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?);
+    }
+    let clients = (0..64).map(|_| client(to)).collect::<Result<Vec<_>>>()?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == clients.len())?;
+    let calls = |key| reactor.registrations().find(|registration| registration.key == key).map(|it| it.calls);
+    assert!(keys.iter().all(|key| calls(key.key()) > Some(0)), "all 64 at one of them");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_has_taken_the_place_of_ours_is_not_removed() -> Result {
+    let folder = Folder::new("place")?;
+    let path = folder.join("socket");
+    let listener = ListenOptions::new().bind(&unix(&path))?;
+    fs::remove_file(&path)?;
+    let other = UnixListener::bind(&path)?;
+    drop(listener);
+    assert!(path.exists());
+    drop(other);
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_nobody_listens_to_any_more_is_replaced() -> Result {
+    let folder = Folder::new("stale")?;
+    let path = folder.join("socket");
+    drop(UnixListener::bind(&path)?); // which leaves its file
+    let listener = ListenOptions::new().bind(&unix(&path))?;
+    UnixStream::connect(&path)?;
+    drop(listener);
+    assert!(!path.exists());
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_somebody_listens_to_is_not_replaced_nor_is_an_ordinary_file() -> Result {
+    let folder = Folder::new("live")?;
+    let (socket, file) = (folder.join("socket"), folder.join("file"));
+    let live = UnixListener::bind(&socket)?;
+    expect_refusal(&unix(&socket), ErrorKind::AddrInUse);
+    fs::write(&file, "precious")?;
+    expect_refusal(&unix(&file), ErrorKind::AddrInUse);
+    assert_eq!(fs::read(&file)?, b"precious");
+    UnixStream::connect(&socket)?;
+    drop(live);
+    expect_refusal(&unix(&folder.join("missing/socket")), ErrorKind::NotFound);
+    Ok(())
+}
+
+#[test]
+fn an_abstract_name_is_served_and_is_no_file() -> Result {
+    let name = format!("listener-{}", std::process::id());
+    let address: Address = format!("unix:@{name}").parse()?;
+    let mut reactor = Reactor::new()?;
+    let listener = ListenOptions::new().bind(&address)?;
+    assert_eq!(listener.local_address()?, address);
+    expect_refusal(&address, ErrorKind::AddrInUse);
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    let mut client = UnixStream::connect_addr(&UnixAddr::from_abstract_name(&name)?)?;
+    expect_echo(&mut reactor, &mut Seen::default(), &mut client)
+}
+
+#[test]
+fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
+    let folder = Folder::new("adopt")?;
+    let path = folder.join("socket");
+    let (inet, local) = (TcpListener::bind("127.0.0.1:0")?, UnixListener::bind(&path)?);
+    let address = inet.local_addr()?;
+    let mut reactor = Reactor::new()?;
+    let mut seen = Seen::default();
+    let (inet, local) = (ListenOptions::new().adopt(inet)?, ListenOptions::new().adopt(local)?);
+    assert_eq!((tcp(&inet)?, local.local_address()?), (address, unix(&path)));
+    for listener in [inet, local] {
+        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    }
+    expect_echo(&mut reactor, &mut seen, &mut client(address)?)?;
+    expect_echo(&mut reactor, &mut seen, &mut UnixStream::connect(&path)?)?;
+    drop(reactor);
+    assert!(path.exists(), "it is not ours to remove");
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Limits of connections, over listeners, loops and threads.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+use handlers::{Accepted, ConnectionLimit, ConnectionOptions, ListenOptions};
+use reactor::{LoopPool, Reactor};
+
+use crate::{Echo, PATIENCE, Result, Seen, any_port, client, serve, tcp, turn_until, turn_until_quiet};
+
+/// Lets the oldest connection end.
+fn end_first(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result {
+    reactor.remove(seen.opened.remove(0).key())?;
+    turn_until_quiet(reactor, seen)
+}
+
+#[test]
+fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
+    let limit = ConnectionLimit::new(2);
+    let mut reactor = Reactor::new()?;
+    let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+    let _clients = (0..4).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let mut seen = Seen::default();
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (2, 2));
+    let calls = reactor.metrics().calls;
+    let _another = client(address)?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!(reactor.metrics().calls, calls, "who knocks meanwhile costs no call");
+    for _ in 0..3 {
+        end_first(&mut reactor, &mut seen)?;
+        assert_eq!((seen.opened.len(), limit.open()), (2, 2), "one for one");
+    }
+    end_first(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (1, 1));
+    Ok(())
+}
+
+#[test]
+fn a_limit_of_none_lets_nobody_in() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(ConnectionLimit::new(0)))?;
+    let _client = client(address)?;
+    let mut seen = Seen::default();
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert!(seen.opened.is_empty());
+    Ok(())
+}
+
+#[test]
+fn listeners_that_wait_for_one_place_all_get_their_turn() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let mut reactor = Reactor::new()?;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+        clients.push(client(address)?);
+    }
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 1)?;
+    for _ in 0..2 {
+        turn_until_quiet(&mut reactor, &mut seen)?;
+        assert_eq!((seen.opened.len(), limit.open()), (1, 1));
+        end_first(&mut reactor, &mut seen)?;
+    }
+    assert_eq!(seen.closed.len(), 2);
+    assert_eq!((seen.opened.len(), limit.open()), (1, 1), "the third is in");
+    Ok(())
+}
+
+#[test]
+fn a_listener_that_is_removed_while_it_waits_does_not_take_the_place_of_another() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let mut reactor = Reactor::new()?;
+    let options = || ListenOptions::new().limit(limit.clone());
+    let (busy, _key) = serve(&mut reactor, options())?;
+    let _first = client(busy)?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 1)?;
+    let (removed, key) = serve(&mut reactor, options())?;
+    let (waits, _key) = serve(&mut reactor, options())?;
+    let _clients = [client(removed)?, client(waits)?];
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    reactor.remove(key.key())?;
+    end_first(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (1, 1));
+    Ok(())
+}
+
+#[test]
+fn a_place_that_is_given_back_by_another_thread_ends_the_rest() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let mut reactor = Reactor::<Vec<Accepted>>::new()?;
+    let listener = ListenOptions::new().limit(limit.clone()).bind(&any_port())?;
+    let address = tcp(&listener)?;
+    listener.accept(&mut reactor, |accepted, cx| {
+        cx.state.push(accepted);
+        Ok(())
+    })?;
+    let _clients = [client(address)?, client(address)?];
+    let mut accepted = Vec::new();
+    turn_until_quiet(&mut reactor, &mut accepted)?;
+    assert_eq!(accepted.len(), 1);
+    let elsewhere = thread::spawn(move || drop(accepted));
+    let mut accepted = Vec::new();
+    turn_until(&mut reactor, &mut accepted, |accepted| accepted.len() == 1)?;
+    elsewhere.join().expect("it does not panic");
+    assert_eq!(limit.open(), 1);
+    Ok(())
+}
+
+/// Connects, waits for an echo, and ends, `times` times.
+fn visit(address: SocketAddr, times: usize) -> std::io::Result<()> {
+    use std::io::{Read, Write};
+    for _ in 0..times {
+        let mut client = TcpStream::connect_timeout(&address, PATIENCE)?;
+        client.set_read_timeout(Some(PATIENCE))?;
+        client.write_all(b"x")?;
+        client.read_exact(&mut [0])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn loops_on_several_threads_share_a_limit_and_none_is_forgotten() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let (told, addresses) = channel();
+    let shared = limit.clone();
+    let pool = LoopPool::spawn(2, "limited", move |_number, registry| {
+        let listener = ListenOptions::new().limit(shared.clone()).bind(&any_port())?;
+        told.send(listener.local_address()?).expect("the test waits");
+        listener.serve(registry, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+        Ok(Seen::default())
+    })?;
+    let mut clients = Vec::new();
+    for address in addresses.iter().take(pool.len()) {
+        let handlers::Address::Tcp(address) = address else { return Err("no TCP".into()) };
+        clients.extend([(); 2].map(|()| thread::spawn(move || visit(address, 200))));
+    }
+    for client in clients {
+        client.join().expect("it does not panic")?;
+    }
+    let began = Instant::now();
+    while limit.open() > 0 {
+        assert!(began.elapsed() < PATIENCE);
+        thread::yield_now();
+    }
+    let opened = pool.stop()?.iter().map(|seen| seen.opened.len()).sum::<usize>();
+    assert_eq!(opened, 800);
+    Ok(())
+}
+
+#[test]
+fn a_limit_tells_how_many_are_open() {
+    let limit = ConnectionLimit::new(2);
+    let permits = [limit.try_acquire(), limit.try_acquire()];
+    assert!(permits.iter().all(Option::is_some) && limit.try_acquire().is_none());
+    assert_eq!(limit.open(), 2);
+    drop(permits);
+    assert_eq!(limit.open(), 0);
+}

@@ -1,0 +1,142 @@
+//! Listeners, with real sockets; what is about a whole process happens in a process of its own.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+mod accepting;
+mod address;
+mod limit;
+mod process;
+mod stop;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use handlers::{
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, ListenOptions, Listener,
+    ServerKey,
+};
+use reactor::{Context, Reactor, Then};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the connections of a test have seen.
+#[derive(Default)]
+struct Seen {
+    opened: Vec<ConnectionKey<Self>>,
+    closed: Vec<CloseReason>,
+}
+
+/// Sends back what comes.
+struct Echo;
+
+impl ConnectionHandler<Seen> for Echo {
+    fn on_open(&mut self, connection: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+        cx.state.opened.push(connection.key());
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, Seen>,
+        _cx: &mut Context<'_, Seen>,
+    ) -> io::Result<usize> {
+        let _ = connection.write(data)?;
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Seen>) {
+        cx.state.closed.push(reason);
+    }
+}
+
+/// Turns until `done`.
+#[track_caller]
+fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, done: impl Fn(&S) -> bool) -> Result {
+    let began = Instant::now();
+    while !done(state) {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
+        reactor.turn(state, Some(Duration::from_millis(10)))?;
+    }
+    Ok(())
+}
+
+/// Turns until nothing happens any more.
+fn turn_until_quiet<S>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
+    let began = Instant::now();
+    while reactor.turn(state, Some(Duration::from_millis(20)))? > 0 {
+        assert!(began.elapsed() < PATIENCE, "not quiet within {PATIENCE:?}");
+    }
+    Ok(())
+}
+
+/// Runs until nothing is left to wait for.
+fn run_out<S>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
+    let patience = reactor.after(PATIENCE, |cx| {
+        cx.registry.stop();
+        Ok(Then::Done)
+    });
+    reactor.set_timer_background(patience)?;
+    reactor.run(state)?;
+    reactor.cancel(patience).map_err(|_| format!("it still waits after {PATIENCE:?}: {reactor:?}").into())
+}
+
+/// A folder of this test alone, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("listener-{}-{name}", std::process::id()));
+        std::fs::create_dir(&folder)?;
+        Ok(Self(folder))
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn any_port() -> Address {
+    "127.0.0.1:0".parse().expect("an address")
+}
+
+fn tcp(listener: &Listener) -> Result<SocketAddr> {
+    match listener.local_address()? {
+        Address::Tcp(address) => Ok(address),
+        other => Err(format!("{other} is no TCP").into()),
+    }
+}
+
+/// A listener at a free port with connections that echo, where it is, and its key.
+fn serve(reactor: &mut Reactor<Seen>, options: ListenOptions) -> Result<(SocketAddr, ServerKey<Seen>)> {
+    let listener = options.bind(&any_port())?;
+    let address = tcp(&listener)?;
+    Ok((address, listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?))
+}
+
+/// A client that gives up when the test has lost patience.
+fn client(address: SocketAddr) -> Result<TcpStream> {
+    let client = TcpStream::connect_timeout(&address, PATIENCE)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    Ok(client)
+}
+
+/// Whether what is sent comes back, while the loop turns.
+fn expect_echo(reactor: &mut Reactor<Seen>, seen: &mut Seen, client: &mut (impl Read + Write)) -> Result {
+    client.write_all(b"hello")?;
+    turn_until_quiet(reactor, seen)?;
+    let mut answer = [0; 5];
+    client.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"hello");
+    Ok(())
+}

@@ -413,6 +413,9 @@ where
             resume(cx.key(), cx)?;
         }
         for _ in 0..self.options.accepts_per_turn {
+            if !cx.registry.interest(cx.key()).is_ok_and(|interest| interest.contains(Interest::READABLE)) {
+                break; // who was told of the last one has removed or paused this listener
+            }
             let permit = match &self.options.limit {
                 None => None,
                 Some(limit) => match limit.acquire_or_wait(&self.room) {

@@ -109,6 +109,25 @@ fn a_connection_that_was_reset_while_it_waited_harms_no_other() -> Result {
 }
 
 #[test]
+fn a_listener_that_is_paused_by_its_key_accepts_no_more() -> Result {
+    let mut reactor = Reactor::<usize>::new()?;
+    let listener = ListenOptions::new().bind(&any_port())?;
+    let address = tcp(&listener)?;
+    let key = listener.accept(&mut reactor, |_accepted, cx| {
+        *cx.state += 1;
+        Ok(cx.registry.set_interest(cx.key(), reactor::Interest::NONE)?)
+    })?;
+    let _clients = [client(address)?, client(address)?];
+    let mut accepted = 0;
+    turn_until_quiet(&mut reactor, &mut accepted)?;
+    assert_eq!(accepted, 1);
+    reactor.set_interest(key, reactor::Interest::READABLE)?;
+    turn_until_quiet(&mut reactor, &mut accepted)?;
+    assert_eq!(accepted, 2);
+    Ok(())
+}
+
+#[test]
 fn listeners_of_all_families_and_handlers_share_a_loop() -> Result {
     let mut reactor = Reactor::new()?;
     let mut seen = Seen::default();

@@ -143,6 +143,20 @@ fn a_connection_stops_its_own_server_and_gets_what_it_has_written() -> Result {
 }
 
 #[test]
+fn a_server_that_is_stopped_while_it_accepts_accepts_no_more() -> Result {
+    for limit in [None, Some(handlers::ConnectionLimit::new(2))] {
+        let (mut reactor, mut server, address) = serve_stops(true, ListenOptions::new().limit(limit))?;
+        let clients = (0..3).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+        turn_until_quiet(&mut reactor, &mut server)?;
+        assert_eq!(server.opened, 1);
+        drop(clients);
+        run_out(&mut reactor, &mut server)?;
+        assert_eq!(server.closed.len(), 1);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_server_that_is_stopped_while_it_rests_keeps_no_loop_alive() -> Result {
     let limit = handlers::ConnectionLimit::new(1);
     let held = limit.try_acquire();

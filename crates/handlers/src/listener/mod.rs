@@ -442,6 +442,7 @@ where
                     self.pause = (self.pause * 2).min(PAUSES.1);
                     break;
                 }
+                Err(error) if listens_no_more(&error) => return Err(error),
                 // accept(2) passes on what went wrong with that one connection: the next one is another matter.
                 Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
             }
@@ -460,6 +461,12 @@ where
 fn resume<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
     cx.registry.set_interest(listener, Interest::READABLE)?;
     Ok(Next::Keep)
+}
+
+/// The socket is none that listens, or not any more: `shutdown(2)` ends that, also from another process that has it.
+fn listens_no_more(error: &io::Error) -> bool {
+    let ends = [Errno::INVAL, Errno::BADF, Errno::NOTSOCK];
+    Errno::from_io_error(error).is_some_and(|errno| ends.contains(&errno))
 }
 
 /// The process, the system or the kernel's memory has nothing left for another connection.

@@ -109,6 +109,18 @@ fn a_connection_that_was_reset_while_it_waited_harms_no_other() -> Result {
 }
 
 #[test]
+fn a_socket_that_listens_no_more_ends_the_listener_which_does_not_spin() -> Result {
+    let mut reactor = Reactor::new()?;
+    let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = ListenOptions::new().adopt(inherited.try_clone()?)?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    rustix::net::shutdown(&inherited, rustix::net::Shutdown::Both)?; // by another process that has it, perhaps
+    crate::run_out(&mut reactor, &mut Seen::default())?;
+    assert!(reactor.is_empty());
+    Ok(())
+}
+
+#[test]
 fn a_listener_that_is_paused_by_its_key_accepts_no_more() -> Result {
     let mut reactor = Reactor::<usize>::new()?;
     let listener = ListenOptions::new().bind(&any_port())?;

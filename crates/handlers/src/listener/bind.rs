@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
@@ -75,14 +75,14 @@ pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<
     Ok(socket.into())
 }
 
-pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<UnixListener> {
+pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<UnixSocket> {
     let listener = UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)?;
     rustix::net::listen(&listener, options.backlog)?;
-    Ok(listener)
+    Ok(listener.into())
 }
 
 /// Binds to a path. A socket that is left over from a process that has ended, so that nobody answers there, is replaced.
-pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<(UnixListener, SocketFile)> {
+pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<UnixSocket> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             tracing::info!(path = %path.display(), "a socket that nobody listens to is replaced");
@@ -91,9 +91,9 @@ pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<(UnixLi
         }
         other => other?,
     };
-    let file = SocketFile::of(path)?;
-    rustix::net::listen(&listener, options.backlog)?;
-    Ok((listener, file))
+    let socket = UnixSocket { _file: Some(SocketFile::of(path)?), listener };
+    rustix::net::listen(&socket, options.backlog)?;
+    Ok(socket)
 }
 
 /// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the user's.
@@ -103,9 +103,31 @@ fn is_stale(path: &Path) -> bool {
     is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
+/// A listening Unix socket and its file, if that is ours to remove.
+///
+/// Fields drop in this order: the kernel keeps the inode for as long as the socket is open, so that until then no file
+/// that has taken the place of ours can have its number.
+#[derive(Debug)]
+pub(super) struct UnixSocket {
+    _file: Option<SocketFile>,
+    pub(super) listener: UnixListener,
+}
+
+impl From<UnixListener> for UnixSocket {
+    fn from(listener: UnixListener) -> Self {
+        Self { _file: None, listener }
+    }
+}
+
+impl AsFd for UnixSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
 /// The file of a Unix socket, which is removed with the listener: unless another has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,

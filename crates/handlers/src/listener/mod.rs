@@ -18,7 +18,7 @@ use reactor::{Capacity, Closed, Context, Handler, Interest, Io, Key, Next, Regis
 use rustix::io::Errno;
 
 pub use self::bind::Address;
-use self::bind::{BindOptions, SocketFile};
+use self::bind::{BindOptions, UnixSocket};
 pub use self::limit::{ConnectionLimit, Permit};
 use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions};
 
@@ -92,10 +92,8 @@ impl ListenOptions {
         let bind = self.bind;
         let socket = match address {
             Address::Tcp(address) => bind::bind_tcp(*address, bind).map(Socket::Tcp),
-            Address::Unix(path) => {
-                bind::bind_unix(path, bind).map(|(listener, file)| Socket::Unix(listener, Some(file)))
-            }
-            Address::Abstract(name) => bind::bind_abstract(name, bind).map(|listener| Socket::Unix(listener, None)),
+            Address::Unix(path) => bind::bind_unix(path, bind).map(Socket::Unix),
+            Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
         };
         let socket = socket.map_err(|error| io::Error::new(error.kind(), format!("bind to {address}: {error}")))?;
         Ok(Listener { socket, options: self })
@@ -110,7 +108,8 @@ impl ListenOptions {
         if !rustix::net::sockopt::socket_acceptconn(&fd)? {
             return Err(io::Error::new(ErrorKind::InvalidInput, format!("{fd:?} is no listening socket")));
         }
-        let socket = if bind::is_inet(&fd)? { Socket::Tcp(fd.into()) } else { Socket::Unix(fd.into(), None) };
+        let socket =
+            if bind::is_inet(&fd)? { Socket::Tcp(fd.into()) } else { Socket::Unix(UnixListener::from(fd).into()) };
         Ok(Listener { socket, options: self })
     }
 
@@ -142,7 +141,7 @@ impl ListenOptions {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, Option<SocketFile>),
+    Unix(UnixSocket),
 }
 
 /// A listening socket, to be put on a loop.
@@ -160,8 +159,8 @@ impl Listener {
     pub fn local_address(&self) -> io::Result<Address> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Socket::Unix(listener, _) => {
-                bind::unix_address(&listener.local_addr()?).ok_or_else(|| ErrorKind::AddrNotAvailable.into())
+            Socket::Unix(socket) => {
+                bind::unix_address(&socket.listener.local_addr()?).ok_or_else(|| ErrorKind::AddrNotAvailable.into())
             }
         }
     }
@@ -227,10 +226,10 @@ impl Listener {
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
         let Self { socket, options } = self;
         let limited = options.limit.is_some();
-        let acceptor = |file| Acceptor { options, accept, room: sender, pause: PAUSES.0, _file: file };
+        let acceptor = Acceptor { options, accept, room: sender, pause: PAUSES.0 };
         let key = match socket {
-            Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor(None))?,
-            Socket::Unix(listener, file) => registry.add_handler(listener, Interest::READABLE, acceptor(file))?,
+            Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor)?,
+            Socket::Unix(socket) => registry.add_handler(socket, Interest::READABLE, acceptor)?,
         };
         if limited {
             let room = registry.consume(receiver, move |room, cx| {
@@ -388,9 +387,9 @@ impl Listen for TcpListener {
     }
 }
 
-impl Listen for UnixListener {
+impl Listen for UnixSocket {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        Self::accept(self).map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
+        self.listener.accept().map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
     }
 }
 
@@ -401,7 +400,6 @@ struct Acceptor<F> {
     room: Sender<()>,
     /// How long the next pause is.
     pause: Duration,
-    _file: Option<SocketFile>,
 }
 
 impl<S, L: Listen, F> Handler<S, L> for Acceptor<F>

@@ -76,6 +76,37 @@ fn several_sockets_listen_at_one_address_if_each_asks_for_that() -> Result {
 }
 
 #[test]
+fn a_socket_at_a_path_is_served_and_its_file_goes_with_it() -> Result {
+    let folder = Folder::new("path")?;
+    let path = folder.join("socket");
+    let mut reactor = Reactor::new()?;
+    let listener = ListenOptions::new().bind(&unix(&path))?;
+    assert_eq!(listener.local_address()?, unix(&path));
+    let key = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    expect_echo(&mut reactor, &mut Seen::default(), &mut UnixStream::connect(&path)?)?;
+    reactor.remove(key.key())?;
+    assert!(!path.exists(), "at once, as with everything that a registration holds");
+    drop(ListenOptions::new().bind(&unix(&path))?);
+    assert!(!path.exists(), "also without a loop");
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_takes_the_place_of_the_last_one_in_the_same_turn_keeps_its_file() -> Result {
+    let folder = Folder::new("again")?;
+    let path = folder.join("socket");
+    let mut reactor = Reactor::new()?;
+    let first = ListenOptions::new().bind(&unix(&path))?;
+    let first = first.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    reactor.remove(first.key())?;
+    let second = ListenOptions::new().bind(&unix(&path))?; // the number of its inode may be that of the first
+    reactor.turn(&mut Seen::default(), Some(std::time::Duration::ZERO))?;
+    assert!(path.exists());
+    drop(second);
+    Ok(())
+}
+
+#[test]
 fn a_file_that_has_taken_the_place_of_ours_is_not_removed() -> Result {
     let folder = Folder::new("place")?;
     let path = folder.join("socket");

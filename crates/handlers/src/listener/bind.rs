@@ -7,11 +7,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
 /// Linux, which is no file. Port 0 is any that is free.
@@ -97,10 +98,17 @@ pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<UnixSoc
 }
 
 /// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the user's.
+/// Does not wait, as connecting to a busy server with a full queue would.
 fn is_stale(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    is_socket && matches!(try_connect(path), Err(Errno::CONNREFUSED))
+}
+
+fn try_connect(path: &Path) -> rustix::io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// A listening Unix socket and its file, if that is ours to remove.

@@ -147,6 +147,23 @@ fn a_socket_that_somebody_listens_to_is_not_replaced_nor_is_an_ordinary_file() -
 }
 
 #[test]
+fn a_socket_with_a_full_queue_is_not_replaced_nor_waited_for() -> Result {
+    let folder = Folder::new("full")?;
+    let path = folder.join("socket");
+    let busy = UnixListener::bind(&path)?;
+    rustix::net::listen(&busy, 0)?;
+    let _waiting = UnixStream::connect(&path)?; // one more than 0 is let in, and a third would wait
+    let (refused, is_refused) = std::sync::mpsc::channel();
+    let address = unix(&path);
+    std::thread::spawn(move || {
+        refused.send(ListenOptions::new().bind(&address).map(drop).map_err(|error| error.kind()))
+    });
+    assert_eq!(is_refused.recv_timeout(crate::PATIENCE), Ok(Err(ErrorKind::AddrInUse)));
+    drop(busy);
+    Ok(())
+}
+
+#[test]
 fn an_abstract_name_is_served_and_is_no_file() -> Result {
     let name = format!("listener-{}", std::process::id());
     let address: Address = format!("unix:@{name}").parse()?;

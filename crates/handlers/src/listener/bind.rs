@@ -111,6 +111,13 @@ fn try_connect(path: &Path) -> rustix::io::Result<()> {
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
+}
+
 /// A listening Unix socket and its file, if that is ours to remove.
 ///
 /// Fields drop in this order: the kernel keeps the inode for as long as the socket is open, so that until then no file
@@ -167,10 +174,16 @@ pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
     path.or_else(|| address.as_abstract_name().map(|name| Address::Abstract(name.to_owned())))
 }
 
-/// Whether this is the fd of a TCP socket, and not of the Unix family.
-pub(super) fn is_inet(fd: &OwnedFd) -> io::Result<bool> {
-    let domain = sockopt::socket_domain(fd)?;
-    Ok(domain == AddressFamily::INET || domain == AddressFamily::INET6)
+/// A socket that listens already, of whichever family; `None` if it is not one for streams of bytes.
+pub(super) fn adopt(fd: OwnedFd) -> io::Result<Option<Socket>> {
+    if !sockopt::socket_acceptconn(&fd)? || sockopt::socket_type(&fd)? != SocketType::STREAM {
+        return Ok(None);
+    }
+    Ok(match sockopt::socket_domain(&fd)? {
+        AddressFamily::INET | AddressFamily::INET6 => Some(Socket::Tcp(fd.into())),
+        AddressFamily::UNIX => Some(Socket::Unix(UnixListener::from(fd).into())),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

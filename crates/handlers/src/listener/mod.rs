@@ -10,15 +10,15 @@ mod limit;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use reactor::{Capacity, Closed, Context, Handler, Interest, Io, Key, Next, Registry, Sender, notification_queue};
 use rustix::io::Errno;
 
 pub use self::bind::Address;
-use self::bind::{BindOptions, UnixSocket};
+use self::bind::{BindOptions, Socket, UnixSocket};
 pub use self::limit::{ConnectionLimit, Permit};
 use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions};
 
@@ -105,11 +105,9 @@ impl ListenOptions {
     /// `InvalidInput` for what is no listening stream socket; those of `getsockopt(2)`.
     pub fn adopt(self, socket: impl Into<OwnedFd>) -> io::Result<Listener> {
         let fd = socket.into();
-        if !rustix::net::sockopt::socket_acceptconn(&fd)? {
-            return Err(io::Error::new(ErrorKind::InvalidInput, format!("{fd:?} is no listening socket")));
-        }
-        let socket =
-            if bind::is_inet(&fd)? { Socket::Tcp(fd.into()) } else { Socket::Unix(UnixListener::from(fd).into()) };
+        let number = fd.as_raw_fd();
+        let none = || io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is no listening stream socket"));
+        let socket = bind::adopt(fd)?.ok_or_else(none)?;
         Ok(Listener { socket, options: self })
     }
 
@@ -136,12 +134,6 @@ impl ListenOptions {
         }
         Ok(listeners)
     }
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixSocket),
 }
 
 /// A listening socket, to be put on a loop.

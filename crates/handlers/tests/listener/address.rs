@@ -195,3 +195,19 @@ fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
     assert!(path.exists(), "it is not ours to remove");
     Ok(())
 }
+
+#[test]
+fn what_is_no_listening_stream_socket_is_not_adopted() -> Result {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let packets = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let name = format!("packets-{}", std::process::id());
+    rustix::net::bind(&packets, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    rustix::net::listen(&packets, 1)?;
+    let (connected, _peer) = UnixStream::pair()?;
+    for socket in [connected.into(), packets] {
+        let error = ListenOptions::new().adopt(socket).map(drop).map_err(|error| error.kind());
+        assert_eq!(error, Err(ErrorKind::InvalidInput));
+    }
+    assert!(ListenOptions::new().adopt(fs::File::open("/dev/null")?).is_err());
+    Ok(())
+}

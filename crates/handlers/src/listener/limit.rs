@@ -47,6 +47,7 @@ impl ConnectionLimit {
             return Some(permit);
         }
         let mut listeners = self.0.listeners();
+        listeners.retain(|listener| !listener.is_disconnected()); // those that were removed while they waited
         listeners.push(listener.clone());
         self.0.waiting.store(listeners.len(), Ordering::SeqCst);
         let permit = self.try_acquire()?; // given back meanwhile

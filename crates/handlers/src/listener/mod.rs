@@ -7,11 +7,13 @@
 mod bind;
 mod limit;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Capacity, Closed, Context, Handler, Interest, Io, Key, Next, Registry, Sender, notification_queue};
@@ -215,24 +217,21 @@ impl Listener {
         registry: &mut Registry<S>,
         accept: impl FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
     ) -> io::Result<Key> {
-        let (sender, receiver) = notification_queue(Capacity::Unbounded);
         let Self { socket, options } = self;
-        let limited = options.limit.is_some();
-        let acceptor = Acceptor { options, accept, room: sender, pause: PAUSES.0 };
-        let key = match socket {
-            Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor)?,
-            Socket::Unix(socket) => registry.add_handler(socket, Interest::READABLE, acceptor)?,
+        let own_key = Rc::new(Cell::new(Key::NULL));
+        let admission = options.limit.map(|limit| Admission::new(limit, registry, Rc::clone(&own_key))).transpose()?;
+        let room = admission.as_ref().map_or(Key::NULL, |admission| admission.room);
+        let accepts_per_turn = options.accepts_per_turn;
+        let acceptor = Acceptor { accepts_per_turn, accept, admission, pause: PAUSES.0 };
+        let added = match socket {
+            Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor).map_err(Into::into),
+            Socket::Unix(socket) => registry.add_handler(socket, Interest::READABLE, acceptor).map_err(Into::into),
         };
-        if limited {
-            let room = registry.consume(receiver, move |room, cx| {
-                if room.is_none() {
-                    return Ok(Next::Remove); // the listener is gone
-                }
-                resume(key, cx)
-            })?;
-            registry.set_background(room)?;
+        if added.is_err() {
+            let _ = registry.remove(room); // there may be none
         }
-        Ok(key)
+        own_key.set(*added.as_ref().unwrap_or(&Key::NULL));
+        added
     }
 }
 
@@ -385,11 +384,33 @@ impl Listen for UnixSocket {
     }
 }
 
-struct Acceptor<F> {
-    options: ListenOptions,
-    accept: F,
+/// What a listener needs to keep to a limit.
+struct Admission {
+    limit: ConnectionLimit,
     /// Tells this listener that there is room again.
-    room: Sender<()>,
+    wake: Sender<()>,
+    /// The registration of the queue by which it is told.
+    room: Key,
+}
+
+impl Admission {
+    /// The queue is there before the listener, whose key is known afterwards.
+    #[track_caller]
+    fn new<S>(limit: ConnectionLimit, registry: &mut Registry<S>, listener: Rc<Cell<Key>>) -> io::Result<Self> {
+        let (wake, receiver) = notification_queue(Capacity::Unbounded);
+        let room = registry.consume(receiver, move |room, cx| match room {
+            Some(()) if cx.registry.contains(listener.get()) => resume(listener.get(), cx),
+            _ => Ok(Next::Remove),
+        })?;
+        registry.set_background(room)?;
+        Ok(Self { limit, wake, room })
+    }
+}
+
+struct Acceptor<F> {
+    accepts_per_turn: usize,
+    accept: F,
+    admission: Option<Admission>,
     /// How long the next pause is.
     pause: Duration,
 }
@@ -402,13 +423,13 @@ where
         if cx.readiness().is_timeout() {
             resume(cx.key(), cx)?;
         }
-        for _ in 0..self.options.accepts_per_turn {
+        for _ in 0..self.accepts_per_turn {
             if !cx.registry.interest(cx.key()).is_ok_and(|interest| interest.contains(Interest::READABLE)) {
                 break; // who was told of the last one has removed or paused this listener
             }
-            let permit = match &self.options.limit {
+            let permit = match &self.admission {
                 None => None,
-                Some(limit) => match limit.acquire_or_wait(&self.room) {
+                Some(Admission { limit, wake, .. }) => match limit.acquire_or_wait(wake) {
                     Some(permit) => Some(permit),
                     None => {
                         tracing::info!(?limit, "as many connections as allowed: accepting pauses");
@@ -440,7 +461,10 @@ where
         Ok(Next::Keep)
     }
 
-    fn closed(&mut self, reason: Closed, _cx: &mut Context<'_, S>) {
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+        if let Some(admission) = &self.admission {
+            let _ = cx.registry.remove(admission.room); // it is gone if it was told of room meanwhile
+        }
         if !matches!(reason, Closed::ByKey) {
             tracing::error!(?reason, "a listener has ended");
         }

@@ -90,6 +90,34 @@ fn a_listener_that_is_removed_while_it_waits_does_not_take_the_place_of_another(
 }
 
 #[test]
+fn a_listener_that_is_removed_while_it_waits_leaves_nothing_behind() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let _held = limit.try_acquire();
+    let mut reactor = Reactor::new()?;
+    let mut seen = Seen::default();
+    for _ in 0..3 {
+        let (address, key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+        let _client = client(address)?;
+        turn_until_quiet(&mut reactor, &mut seen)?;
+        reactor.remove(key.key())?;
+        turn_until_quiet(&mut reactor, &mut seen)?;
+        assert!(reactor.is_empty(), "{reactor:?}");
+    }
+    crate::run_out(&mut reactor, &mut seen)
+}
+
+#[test]
+fn a_listener_for_which_the_loop_has_no_room_leaves_nothing_behind() -> Result {
+    for (registrations, limit) in [(0, None), (0, Some(1)), (1, Some(1))] {
+        let mut reactor = Reactor::builder().registrations_max(registrations).build()?;
+        let options = ListenOptions::new().limit(limit.map(ConnectionLimit::new));
+        assert!(serve(&mut reactor, options).is_err());
+        assert!(reactor.is_empty(), "{reactor:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_place_that_is_given_back_by_another_thread_ends_the_rest() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::<Vec<Accepted>>::new()?;

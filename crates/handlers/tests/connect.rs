@@ -1,0 +1,318 @@
+//! Connecting, over the loopback device: an address that refuses is a port nobody listens at, one that is silent a
+//! listener whose queue is full.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, Timeout, connect};
+use reactor::{Context, ManualClock, Reactor};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// What a handler has been told.
+#[derive(Debug, Default)]
+struct Told {
+    /// Whom it is connected to.
+    open: Vec<SocketAddr>,
+    received: Vec<u8>,
+    closed: Vec<CloseReason>,
+}
+
+/// Greets, and notes what it is told.
+struct Greets;
+
+impl ConnectionHandler<Told> for Greets {
+    fn on_open(&mut self, connection: &mut Connection<'_, Told>, cx: &mut Context<'_, Told>) -> io::Result<()> {
+        cx.state.open.push(connection.peer_address()?);
+        let _ = connection.write(b"hello")?;
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _connection: &mut Connection<'_, Told>,
+        cx: &mut Context<'_, Told>,
+    ) -> io::Result<usize> {
+        cx.state.received.extend(data);
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Told>) {
+        cx.state.closed.push(reason);
+    }
+}
+
+/// A loop whose time stands still.
+fn still() -> Result<Reactor<Told>> {
+    Ok(Reactor::builder().clock(ManualClock::new()).build()?)
+}
+
+#[track_caller]
+fn turn_until(reactor: &mut Reactor<Told>, told: &mut Told, done: impl Fn(&Told) -> bool) -> Result {
+    let began = Instant::now();
+    while !done(told) {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {told:?}");
+        reactor.turn(told, Some(Duration::from_millis(10)))?;
+    }
+    Ok(())
+}
+
+fn turn_until_quiet(reactor: &mut Reactor<Told>, told: &mut Told) -> Result {
+    while reactor.turn(told, Some(Duration::from_millis(20)))? > 0 {}
+    Ok(())
+}
+
+/// Whether nothing of an attempt is left: no registration, no timer, nothing that is to be done.
+#[track_caller]
+fn expect_nothing_left(reactor: &mut Reactor<Told>, told: &mut Told) -> Result {
+    assert!(reactor.is_empty(), "{reactor:?}");
+    assert_eq!(reactor.timers().count(), 0);
+    Ok(reactor.run(told)?) // which would wait for ever
+}
+
+fn listens(address: &str) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn refuses(address: &str) -> Result<SocketAddr> {
+    Ok(listens(address)?.1) // no more, by now
+}
+
+/// An address that does not answer, as long as what comes with it is kept.
+fn is_silent(address: &str) -> Result<((TcpListener, TcpStream), SocketAddr)> {
+    let (listener, address) = listens(address)?;
+    rustix::net::listen(&listener, 0)?;
+    let fills = TcpStream::connect(address)?; // the one that is let in beyond a queue of 0
+    Ok(((listener, fills), address))
+}
+
+fn options() -> ConnectionOptions {
+    ConnectionOptions::new()
+}
+
+#[test]
+fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
+    let (listener, address) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let connecting = connect(&mut reactor, [address], &options(), Greets);
+    assert!(connecting.is_pending() && told.open.is_empty());
+    turn_until(&mut reactor, &mut told, |told| !told.open.is_empty())?;
+    assert!(!connecting.is_pending());
+    assert_eq!((reactor.len(), reactor.timers().count()), (1, 0), "the connection is what is left");
+    let mut peer = listener.accept()?.0;
+    let mut greeting = [0; 5];
+    peer.read_exact(&mut greeting)?;
+    assert_eq!(&greeting, b"hello");
+    peer.write_all(b"welcome")?;
+    drop(peer);
+    turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
+    assert_eq!((&told.open[..], &told.received[..]), (&[address][..], &b"welcome"[..]));
+    assert!(matches!(told.closed[..], [CloseReason::Finished]));
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn an_address_that_refuses_is_a_failure_that_names_it() -> Result {
+    let address = refuses("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let connecting = connect(&mut reactor, [address], &options(), Greets);
+    assert!(told.closed.is_empty(), "not from within the call");
+    turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
+    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(told.open.is_empty() && !connecting.is_pending());
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn of_several_that_refuse_the_last_is_named() -> Result {
+    let addresses = [refuses("127.0.0.1:0")?, refuses("127.0.0.2:0")?, refuses("127.0.0.3:0")?];
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, addresses, &options(), Greets);
+    turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
+    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    assert!(error.to_string().contains(&addresses[2].to_string()), "{error}");
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn no_address_at_all_is_a_failure() -> Result {
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, [], &options(), Greets);
+    turn_until_quiet(&mut reactor, &mut told)?;
+    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn an_address_that_is_not_to_be_had_from_here_is_passed_over_at_once() -> Result {
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    // connect(2) itself refuses that: a socket of TCP has one peer.
+    connect(&mut reactor, ["255.255.255.255:9".parse()?, good], &options(), Greets);
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
+    assert!(told.closed.is_empty());
+    Ok(())
+}
+
+#[test]
+fn after_an_address_that_refuses_the_next_is_tried_without_delay() -> Result {
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let addresses = [refuses("127.0.0.2:0")?, refuses("[::1]:0")?, good];
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, addresses, &options(), Greets);
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
+    assert_eq!((reactor.len(), reactor.timers().count()), (1, 0));
+    assert!(told.closed.is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_address_that_is_silent_gets_company_after_a_quarter_of_a_second_and_loses() -> Result {
+    let (silent, nobody) = is_silent("127.0.0.1:0")?;
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, [nobody, good], &options(), Greets);
+    reactor.advance(&mut told, ATTEMPT_DELAY - Duration::from_millis(1))?;
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert_eq!((reactor.len(), told.open.len()), (1, 0));
+    reactor.advance(&mut told, Duration::from_millis(1))?;
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert_eq!((reactor.len(), reactor.timers().count()), (1, 0), "what has lost is closed");
+    assert!(told.closed.is_empty());
+    drop(silent);
+    Ok(())
+}
+
+#[test]
+fn families_take_turns_whatever_the_list_says() -> Result {
+    let (_one, v6) = is_silent("[::1]:0")?;
+    let (_other, v6_too) = is_silent("[::1]:0")?;
+    let (_listener, v4) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, [v6, v6_too, v4], &options(), Greets);
+    reactor.advance(&mut told, ATTEMPT_DELAY)?;
+    turn_until(&mut reactor, &mut told, |told| told.open == [v4])
+}
+
+#[test]
+fn all_attempts_together_have_as_long_as_one_timeout() -> Result {
+    let (_one, first) = is_silent("127.0.0.1:0")?;
+    let (_other, second) = is_silent("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let timeout = Duration::from_secs(3);
+    connect(&mut reactor, [first, second], &options().connect_timeout(timeout), Greets);
+    reactor.advance(&mut told, timeout - Duration::from_millis(1))?;
+    assert_eq!((reactor.len(), told.closed.len()), (2, 0));
+    reactor.advance(&mut told, Duration::from_millis(1))?;
+    assert!(matches!(told.closed[..], [CloseReason::TimedOut(Timeout::Connect)]), "{told:?}");
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn an_attempt_is_not_idle() -> Result {
+    let (_one, nobody) = is_silent("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let second = Duration::from_secs(1);
+    let options = options().idle_timeout(second).read_timeout(second).write_timeout(second).connect_timeout(None);
+    let connecting = connect(&mut reactor, [nobody], &options, Greets);
+    reactor.advance(&mut told, Duration::from_secs(60))?;
+    assert!(connecting.is_pending() && told.closed.is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_attempt_that_is_cancelled_tells_its_handler_so() -> Result {
+    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let connecting = connect(&mut reactor, [nobody, nobody], &options(), Greets);
+    connecting.cancel(&mut reactor);
+    connecting.cancel(&mut reactor);
+    assert!(told.closed.is_empty(), "not from within the call");
+    assert!(!connecting.is_pending());
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert!(matches!(told.closed[..], [CloseReason::Closed]), "{told:?}");
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn a_connection_that_is_open_is_not_cancelled() -> Result {
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let connecting = connect(&mut reactor, [good], &options(), Greets);
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
+    connecting.cancel(&mut reactor);
+    drop(connecting);
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert_eq!((reactor.len(), told.closed.len()), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn nobody_needs_to_keep_what_connects() -> Result {
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    drop(connect(&mut reactor, [good], &options(), Greets));
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])
+}
+
+#[test]
+fn an_attempt_whose_registration_is_removed_is_a_failure_of_that_address_alone() -> Result {
+    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, [nobody, good], &options(), Greets);
+    let attempt = reactor.registrations().next().ok_or("no attempt")?.key;
+    reactor.remove(attempt)?;
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
+    assert_eq!((reactor.len(), reactor.timers().count()), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_has_no_room_for_an_attempt_is_a_failure() -> Result {
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).registrations_max(0).build()?;
+    let mut told = Told::default();
+    connect(&mut reactor, [good], &options(), Greets);
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert!(matches!(told.closed[..], [CloseReason::Failed(_)]), "{told:?}");
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn it_connects_from_the_local_address_of_the_family() -> Result {
+    let (v4, to_v4) = listens("127.0.0.1:0")?;
+    let (_v6, to_v6) = listens("[::1]:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let options = options().local_address("127.0.0.7:0".parse::<SocketAddr>()?);
+    connect(&mut reactor, [to_v4], &options, Greets);
+    turn_until(&mut reactor, &mut told, |told| told.open == [to_v4])?;
+    assert_eq!(v4.accept()?.1.ip().to_string(), "127.0.0.7");
+    connect(&mut reactor, [to_v6], &options, Greets);
+    turn_until(&mut reactor, &mut told, |told| told.open == [to_v4, to_v6])
+}
+
+#[test]
+fn a_local_address_that_is_not_ours_is_named_by_the_failure() -> Result {
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let local: SocketAddr = "192.0.2.1:0".parse()?; // for documentation, RFC 5737
+    connect(&mut reactor, [good], &options().local_address(local), Greets);
+    turn_until_quiet(&mut reactor, &mut told)?;
+    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    assert!(error.to_string().contains("192.0.2.1"), "{error}");
+    expect_nothing_left(&mut reactor, &mut told)
+}

@@ -1,0 +1,277 @@
+//! Relays, between sockets on the loopback device.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use handlers::{ConnectionKey, ConnectionOptions, Relay, connect, open};
+use reactor::{Reactor, Then};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More than all the buffers of the kernel on the way hold.
+const LENGTH: usize = 24 << 20;
+const LOW: usize = 16 * 1024;
+const HIGH: usize = 64 * 1024;
+
+/// Two ends of a connection, each of which gives up when the test has lost patience.
+fn pair() -> Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let far = listener.accept()?.0;
+    patient(&far)?;
+    Ok((near, far))
+}
+
+fn patient(stream: &TcpStream) -> Result {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream.set_write_timeout(Some(PATIENCE))?)
+}
+
+fn options() -> ConnectionOptions {
+    ConnectionOptions::new().watermarks(LOW, HIGH)
+}
+
+/// A loop with a relay: the keys of its sides, and their far ends.
+struct Piped {
+    reactor: Reactor<()>,
+    sides: [ConnectionKey<()>; 2],
+    client: TcpStream,
+    server: TcpStream,
+}
+
+fn pipe(options: &ConnectionOptions) -> Result<Piped> {
+    let mut reactor = Reactor::new()?;
+    let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
+    let (one, other) = Relay::pair();
+    let sides = [open(&mut reactor, client_near, options, one)?, open(&mut reactor, server_near, options, other)?];
+    Ok(Piped { reactor, sides, client, server })
+}
+
+/// Runs until nothing is left to wait for.
+fn run_out(reactor: &mut Reactor<()>) -> Result {
+    let patience = reactor.after(PATIENCE, |cx| {
+        cx.registry.stop();
+        Ok(Then::Done)
+    });
+    reactor.set_timer_background(patience)?;
+    reactor.run(&mut ())?;
+    reactor.cancel(patience).map_err(|_| format!("it still waits after {PATIENCE:?}: {reactor:?}").into())
+}
+
+fn turn_until_quiet(reactor: &mut Reactor<()>) -> Result {
+    let began = Instant::now();
+    while reactor.turn(&mut (), Some(Duration::from_millis(50)))? > 0 {
+        assert!(began.elapsed() < PATIENCE, "not quiet within {PATIENCE:?}");
+    }
+    Ok(())
+}
+
+/// Bytes that are not the same when any of them is missing, doubled or misplaced.
+fn send_many(mut to: &TcpStream, seed: u64) -> io::Result<u64> {
+    let (mut random, mut sum) = (seed, DefaultHasher::new());
+    let mut chunk = vec![0; 1 << 16];
+    for _ in 0..LENGTH / chunk.len() {
+        for byte in &mut chunk {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (random >> 56) as u8;
+        }
+        to.write_all(&chunk)?;
+        chunk.iter().for_each(|byte| sum.write_u8(*byte));
+    }
+    to.shutdown(Shutdown::Write)?;
+    Ok(sum.finish())
+}
+
+/// The sum of all that comes.
+fn receive_many(mut from: &TcpStream) -> io::Result<u64> {
+    let mut sum = DefaultHasher::new();
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut chunk)? {
+            0 => return Ok(sum.finish()),
+            length => chunk[..length].iter().for_each(|byte| sum.write_u8(*byte)),
+        }
+    }
+}
+
+#[test]
+fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result {
+    let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+    let sums = thread::spawn(move || {
+        thread::scope(|scope| {
+            let (sent, sent_back) = (scope.spawn(|| send_many(&client, 1)), scope.spawn(|| send_many(&server, 2)));
+            let (received, received_back) =
+                (scope.spawn(|| receive_many(&server)), scope.spawn(|| receive_many(&client)));
+            [sent, received, sent_back, received_back].map(|thread| thread.join().expect("it does not panic"))
+        })
+    });
+    run_out(&mut reactor)?;
+    let [sent, received, sent_back, received_back] = sums.join().expect("it does not panic");
+    assert_eq!((sent?, sent_back?), (received?, received_back?));
+    assert!(reactor.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing() -> Result {
+    let Piped { mut reactor, sides, client, server } = pipe(&options())?;
+    let producer = thread::spawn(move || {
+        let sum = send_many(&client, 3);
+        (sum, client)
+    });
+    let began = Instant::now();
+    let mut before = 0;
+    loop {
+        turn_until_quiet(&mut reactor)?;
+        let to_server = sides[1];
+        let (taken, queued) = taken_and_queued(&mut reactor, sides[0], to_server)?;
+        assert!(queued <= HIGH + 64 * 1024, "{queued} bytes are queued");
+        if taken > 0 && taken == before {
+            break;
+        }
+        before = taken;
+        assert!(began.elapsed() < PATIENCE);
+    }
+    assert!(!producer.is_finished() && before < LENGTH as u64, "it is held up");
+    let consumer = thread::spawn(move || {
+        let sum = receive_many(&server);
+        (sum, server)
+    });
+    while !consumer.is_finished() {
+        assert!(began.elapsed() < PATIENCE);
+        reactor.turn(&mut (), Some(Duration::from_millis(10)))?;
+    }
+    let (sent, _client) = producer.join().expect("it does not panic");
+    let (received, _server) = consumer.join().expect("it does not panic");
+    assert_eq!(sent?, received?);
+    Ok(())
+}
+
+/// What has been read from one side, and what is queued for the other.
+fn taken_and_queued(reactor: &mut Reactor<()>, from: ConnectionKey<()>, to: ConnectionKey<()>) -> Result<(u64, usize)> {
+    let told = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
+    let tells = std::rc::Rc::clone(&told);
+    reactor.defer(move |cx| {
+        let taken = from.with(cx, |connection, _cx| connection.counters().read).expect("it is open");
+        let queued = to.with(cx, |connection, _cx| connection.queued()).expect("it is open");
+        tells.set((taken, queued));
+    });
+    reactor.turn(&mut (), Some(Duration::ZERO))?;
+    Ok(told.get())
+}
+
+#[test]
+fn each_side_may_end_first_and_still_hear_the_other() -> Result {
+    for client_first in [true, false] {
+        let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+        let (mut first, mut second) = if client_first { (client, server) } else { (server, client) };
+        first.write_all(b"question")?;
+        first.shutdown(Shutdown::Write)?;
+        turn_until_quiet(&mut reactor)?;
+        let mut heard = String::new();
+        second.read_to_string(&mut heard)?;
+        assert_eq!(heard, "question");
+        assert_eq!(reactor.len(), 2);
+        second.write_all(b"answer")?;
+        drop(second);
+        run_out(&mut reactor)?;
+        let mut heard = String::new();
+        first.read_to_string(&mut heard)?;
+        assert_eq!(heard, "answer");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reset_is_passed_on() -> Result {
+    for client_resets in [true, false] {
+        let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+        turn_until_quiet(&mut reactor)?;
+        let (resets, mut other) = if client_resets { (client, server) } else { (server, client) };
+        rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
+        drop(resets);
+        run_out(&mut reactor)?;
+        assert_eq!(other.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    }
+    Ok(())
+}
+
+/// A client whose server is still to be connected to.
+fn begin(server: SocketAddr) -> Result<(Reactor<()>, TcpStream)> {
+    let mut reactor = Reactor::new()?;
+    let (near, client) = pair()?;
+    let (client_side, server_side) = Relay::pair();
+    open(&mut reactor, near, &options(), client_side)?;
+    connect(&mut reactor, [server], &options(), server_side);
+    Ok((reactor, client))
+}
+
+#[test]
+fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let (near, mut client) = pair()?;
+    let mut reactor = Reactor::new()?;
+    let (client_side, server_side) = Relay::pair();
+    open(&mut reactor, near, &options(), client_side)?;
+    client.write_all(b"early ")?;
+    turn_until_quiet(&mut reactor)?;
+    client.write_all(b"bytes")?;
+    client.shutdown(Shutdown::Write)?;
+    turn_until_quiet(&mut reactor)?;
+    connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
+    turn_until_quiet(&mut reactor)?;
+    let mut server = listener.accept()?.0;
+    patient(&server)?;
+    let mut heard = String::new();
+    server.read_to_string(&mut heard)?;
+    assert_eq!(heard, "early bytes");
+    drop(server);
+    run_out(&mut reactor)
+}
+
+#[test]
+fn a_client_whose_server_refuses_is_closed() -> Result {
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // it is gone by now
+    let (mut reactor, mut client) = begin(nobody)?;
+    client.write_all(b"anybody?")?;
+    turn_until_quiet(&mut reactor)?;
+    assert_eq!(client.read(&mut [0])?, 0);
+    drop(client);
+    run_out(&mut reactor)
+}
+
+#[test]
+fn a_client_that_is_closed_before_its_server_is_connected_closes_that_too() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut reactor = Reactor::new()?;
+    let (near, _client) = pair()?;
+    let (client_side, server_side) = Relay::pair();
+    let key = open(&mut reactor, near, &options(), client_side)?;
+    turn_until_quiet(&mut reactor)?;
+    reactor.remove(key.key())?;
+    turn_until_quiet(&mut reactor)?;
+    connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
+    run_out(&mut reactor)?;
+    assert_eq!(listener.accept()?.0.read(&mut [0])?, 0);
+    Ok(())
+}
+
+#[test]
+fn a_side_that_is_closed_sends_the_other_what_was_queued_for_it() -> Result {
+    let Piped { mut reactor, sides, mut client, mut server } = pipe(&options())?;
+    client.write_all(b"last words")?;
+    turn_until_quiet(&mut reactor)?;
+    reactor.remove(sides[0].key())?;
+    turn_until_quiet(&mut reactor)?;
+    let mut heard = String::new();
+    server.read_to_string(&mut heard)?;
+    assert_eq!(heard, "last words");
+    drop(server);
+    run_out(&mut reactor)
+}

@@ -316,3 +316,14 @@ fn a_local_address_that_is_not_ours_is_named_by_the_failure() -> Result {
     assert!(error.to_string().contains("192.0.2.1"), "{error}");
     expect_nothing_left(&mut reactor, &mut told)
 }
+
+#[test]
+fn attempts_from_one_local_port_do_not_take_it_from_each_other() -> Result {
+    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
+    let (_listener, good) = listens("127.0.0.1:0")?;
+    let local = refuses("127.0.0.8:0")?; // a port that is free
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, [nobody, good], &options().local_address(local), Greets);
+    reactor.advance(&mut told, ATTEMPT_DELAY)?;
+    turn_until(&mut reactor, &mut told, |told| told.open == [good])
+}

@@ -222,6 +222,8 @@ fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, options.0.no_delay)?;
     if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+        // Attempts at several addresses come from one port, where one is given.
+        sockopt::set_socket_reuseaddr(&socket, local.port() != 0)?;
         rustix::net::bind(&socket, &local)
             .map_err(|errno| io::Error::new(errno.kind(), format!("bind to {local}: {errno}")))?;
     }

@@ -202,6 +202,30 @@ fn a_reset_is_passed_on() -> Result {
     Ok(())
 }
 
+#[test]
+fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset_instead_of_being_left_out() -> Result {
+    let Piped { mut reactor, mut client, mut server, .. } = pipe(&options().queue_max(HIGH / 2))?;
+    let producer = thread::spawn(move || {
+        let sent = send_many(&client, 4);
+        let ended = client.read(&mut [0]);
+        (sent, ended)
+    });
+    let began = Instant::now();
+    while !reactor.is_empty() {
+        assert!(began.elapsed() < PATIENCE, "{reactor:?}");
+        reactor.turn(&mut (), Some(Duration::from_millis(10)))?;
+    }
+    let (sent, ended) = producer.join().expect("it does not panic");
+    assert!(sent.is_err() || ended.is_err(), "the producer believes that all was taken");
+    let ended = io::copy(&mut server, &mut io::sink());
+    assert_eq!(
+        ended.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset),
+        "the consumer believes it has all"
+    );
+    Ok(())
+}
+
 /// A client whose server is still to be connected to.
 fn begin(server: SocketAddr) -> Result<(Reactor<()>, TcpStream)> {
     let mut reactor = Reactor::new()?;

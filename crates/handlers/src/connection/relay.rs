@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,6 +91,11 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         match self.with_other(cx, |other| other.write(data)) {
             Some(Ok(Flow::Open)) => {}
             Some(Ok(Flow::Full)) => connection.pause_reading(),
+            // With bytes left out of the middle, neither side may believe that the stream has come to its end.
+            Some(Err(error)) if error.kind() == ErrorKind::QuotaExceeded => {
+                tracing::warn!(%error, "a relay cannot queue what has come, and resets both sides");
+                connection.abort();
+            }
             // It has failed, or has ended its direction: what comes is for nobody.
             Some(Err(_)) | None => {}
         }
@@ -112,7 +117,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         self.with_other(cx, |other| match reason {
             // Both directions were passed on: what is queued is all that is left, however long that takes.
             CloseReason::Finished if other.is_read_ended() => {}
-            CloseReason::Failed(error) if error.kind() == io::ErrorKind::ConnectionReset => other.abort(),
+            CloseReason::Failed(error) if error.kind() == ErrorKind::ConnectionReset => other.abort(),
             CloseReason::Aborted => other.abort(),
             _ => other.close_after_flush(GRACE),
         });

@@ -119,6 +119,24 @@ fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result 
 }
 
 #[test]
+fn a_client_that_reads_only_when_it_has_sent_all_holds_up_only_what_it_is_sent() -> Result {
+    let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+    let sums = thread::spawn(move || {
+        thread::scope(|scope| {
+            let (received, sent_back) = (scope.spawn(|| receive_many(&server)), scope.spawn(|| send_many(&server, 2)));
+            let sent = send_many(&client, 1);
+            let received_back = receive_many(&client);
+            let [received, sent_back] = [received, sent_back].map(|thread| thread.join().expect("it does not panic"));
+            [sent, received, sent_back, received_back]
+        })
+    });
+    run_out(&mut reactor)?;
+    let [sent, received, sent_back, received_back] = sums.join().expect("it does not panic");
+    assert_eq!((sent?, sent_back?), (received?, received_back?));
+    Ok(())
+}
+
+#[test]
 fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing() -> Result {
     let Piped { mut reactor, sides, client, server } = pipe(&options())?;
     let producer = thread::spawn(move || {

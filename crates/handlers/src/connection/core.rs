@@ -67,6 +67,8 @@ pub(super) struct Core {
     paused: bool,
     /// The producer has been told that the queue is full, and not yet that it is not.
     full: bool,
+    /// What comes has nothing to do with what is queued.
+    reads_while_full: bool,
     pub(super) read_ended: bool,
     /// Its handler is running.
     pub(super) calling: bool,
@@ -102,6 +104,7 @@ impl Core {
             writing: if writes { Writing::Open } else { Writing::Ended },
             paused: false,
             full: false,
+            reads_while_full: false,
             read_ended: !reads,
             calling: false,
             redeliver: false,
@@ -121,7 +124,7 @@ impl Core {
 
     /// Whether the handler is to be given what comes.
     pub(super) const fn delivers(&self) -> bool {
-        matches!(self.phase, Phase::Open) && !self.paused && !self.full
+        matches!(self.phase, Phase::Open) && !self.paused && (!self.full || self.reads_while_full)
     }
 
     /// Whether the handler is to be given what it has left, with nothing new behind it.
@@ -293,6 +296,11 @@ impl<S> Connection<'_, S> {
                 times.begin_reading();
             }
         }
+    }
+
+    /// Reads on while the queue is full: for a handler whose answers go elsewhere.
+    pub(super) const fn read_while_full(&mut self) {
+        self.core.reads_while_full = true;
     }
 
     /// Whether [`pause_reading`](Self::pause_reading) holds.

@@ -74,6 +74,7 @@ impl<S> Relay<S> {
 impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.sides[self.own].set(Side::Open(connection.key()));
+        connection.read_while_full(); // what is queued comes from the other side, and holds up that one
         match self.other() {
             Side::NotOpen => connection.pause_reading(),
             Side::Open(_) => drop(self.with_other(cx, |other| other.resume_reading())),

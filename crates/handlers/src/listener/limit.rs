@@ -91,3 +91,74 @@ impl fmt::Debug for Permit {
         f.debug_struct("Permit").field("max", &self.0.max).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::{Duration, Instant};
+    use std::{hint, thread};
+
+    use reactor::{Capacity, Receiver, notification_queue};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// One that waits, and can tell how often it was told.
+    fn waiter() -> (Sender<()>, Receiver<()>) {
+        notification_queue(Capacity::Unbounded)
+    }
+
+    #[test]
+    fn all_who_wait_are_told_once_when_there_is_room_whoever_is_gone() {
+        let limit = ConnectionLimit::new(1);
+        let [(one, _one), (gone, receiver), (other, _other)] = [waiter(), waiter(), waiter()];
+        let permit = limit.acquire_or_wait(&one);
+        assert!(permit.is_some());
+        for sender in [&one, &gone, &other] {
+            assert!(limit.acquire_or_wait(sender).is_none());
+        }
+        drop(receiver);
+        assert_eq!((one.len(), other.len()), (0, 0), "there is no room yet");
+        drop(permit);
+        assert_eq!((one.len(), other.len()), (1, 1));
+        drop(limit.acquire_or_wait(&one));
+        assert_eq!((one.len(), other.len()), (1, 1), "nobody waits any more");
+    }
+
+    #[test]
+    fn who_is_gone_while_waiting_is_forgotten_by_the_next_who_waits() {
+        let limit = ConnectionLimit::new(0);
+        for _ in 0..10 {
+            assert!(limit.acquire_or_wait(&waiter().0).is_none());
+        }
+        assert_eq!(limit.0.listeners().len(), 1);
+    }
+
+    #[test]
+    fn a_place_given_back_while_somebody_begins_to_wait_is_never_missed() {
+        const ROUNDS: usize = 200_000;
+        let (limit, begin) = (ConnectionLimit::new(1), Barrier::new(2));
+        // Each waits only for word: one that is lost is waited for in vain.
+        let visit = |sender: &Sender<()>| {
+            let (told, began) = (sender.len(), Instant::now());
+            if let Some(permit) = limit.acquire_or_wait(sender) {
+                return drop(permit);
+            }
+            while sender.len() == told {
+                assert!(began.elapsed() < PATIENCE, "nobody was told");
+                hint::spin_loop();
+            }
+        };
+        let visits = || {
+            let (sender, _receiver) = waiter();
+            begin.wait();
+            (0..ROUNDS).for_each(|_| visit(&sender));
+        };
+        thread::scope(|scope| {
+            scope.spawn(visits);
+            scope.spawn(visits);
+        });
+        assert_eq!(limit.open(), 0);
+    }
+}

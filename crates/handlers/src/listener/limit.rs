@@ -94,9 +94,8 @@ impl fmt::Debug for Permit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
+    use std::thread;
     use std::time::{Duration, Instant};
-    use std::{hint, thread};
 
     use reactor::{Capacity, Receiver, notification_queue};
 
@@ -137,27 +136,41 @@ mod tests {
 
     #[test]
     fn a_place_given_back_while_somebody_begins_to_wait_is_never_missed() {
-        const ROUNDS: usize = 200_000;
-        let (limit, begin) = (ConnectionLimit::new(1), Barrier::new(2));
-        // Each waits only for word: one that is lost is waited for in vain.
-        let visit = |sender: &Sender<()>| {
-            let (told, began) = (sender.len(), Instant::now());
-            if let Some(permit) = limit.acquire_or_wait(sender) {
-                return drop(permit);
-            }
-            while sender.len() == told {
-                assert!(began.elapsed() < PATIENCE, "nobody was told");
-                hint::spin_loop();
+        const ROUNDS: usize = 10_000;
+        let (limit, arrived) = (ConnectionLimit::new(1), AtomicUsize::new(0));
+        let began = Instant::now();
+        let spin_until = |done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(began.elapsed() < PATIENCE, "a place was given back, and nobody was told");
+                thread::yield_now();
             }
         };
-        let visits = || {
-            let (sender, _receiver) = waiter();
-            begin.wait();
-            (0..ROUNDS).for_each(|_| visit(&sender));
+        // Both begin each round at the same moment: by two more arrivals.
+        let meet = |round: usize| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            spin_until(&|| arrived.load(Ordering::SeqCst) >= 2 * round);
+        };
+        let gives_back = || {
+            for round in 1..=ROUNDS {
+                let permit = limit.try_acquire();
+                meet(2 * round - 1);
+                drop(permit);
+                meet(2 * round);
+            }
+        };
+        let waits = || {
+            for round in 1..=ROUNDS {
+                let (sender, _receiver) = waiter();
+                meet(2 * round - 1);
+                let permit = limit.acquire_or_wait(&sender);
+                spin_until(&|| permit.is_some() || !sender.is_empty());
+                drop(permit);
+                meet(2 * round);
+            }
         };
         thread::scope(|scope| {
-            scope.spawn(visits);
-            scope.spawn(visits);
+            scope.spawn(gives_back);
+            scope.spawn(waits);
         });
         assert_eq!(limit.open(), 0);
     }

@@ -181,6 +181,14 @@ fn loops_on_several_threads_share_a_limit_and_none_is_forgotten() -> Result {
 }
 
 #[test]
+fn a_listener_in_the_background_keeps_no_loop_alive_for_its_limit() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (_address, key) = serve(&mut reactor, ListenOptions::new().limit(ConnectionLimit::new(1)))?;
+    reactor.set_background(key.key())?;
+    crate::run_out(&mut reactor, &mut Seen::default())
+}
+
+#[test]
 fn a_limit_tells_how_many_are_open() {
     let limit = ConnectionLimit::new(2);
     let permits = [limit.try_acquire(), limit.try_acquire()];

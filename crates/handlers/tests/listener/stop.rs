@@ -67,6 +67,7 @@ fn connections_of_another_server_are_left_alone() -> Result {
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 2)?;
     stop(&mut reactor, server);
+    turn_until_quiet(&mut reactor, &mut seen)?;
     expect_echo(&mut reactor, &mut seen, &mut client)
 }
 

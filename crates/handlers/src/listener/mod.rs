@@ -201,6 +201,9 @@ impl Listener {
         let key = self.accept(registry, move |accepted, cx| {
             let handler = handler(&accepted.peer, cx)?;
             let listener = cx.key();
+            if !cx.registry.contains(listener) {
+                return Ok(()); // it was stopped just now, and so is this connection
+            }
             accepted.open_for(listener, cx, &options, handler).map(drop)
         })?;
         Ok(ServerKey { key, stop })

@@ -94,8 +94,8 @@ impl fmt::Debug for Permit {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
     use std::time::{Duration, Instant};
+    use std::{hint, thread};
 
     use reactor::{Capacity, Receiver, notification_queue};
 
@@ -140,9 +140,15 @@ mod tests {
         let (limit, arrived) = (ConnectionLimit::new(1), AtomicUsize::new(0));
         let began = Instant::now();
         let spin_until = |done: &dyn Fn() -> bool| {
-            while !done() {
+            for turn in 0_u32.. {
+                if done() {
+                    break;
+                }
                 assert!(began.elapsed() < PATIENCE, "a place was given back, and nobody was told");
-                thread::yield_now();
+                if turn % 1024 == 1023 {
+                    thread::yield_now();
+                }
+                hint::spin_loop();
             }
         };
         // Both begin each round at the same moment: by two more arrivals.
@@ -154,6 +160,7 @@ mod tests {
             for round in 1..=ROUNDS {
                 let permit = limit.try_acquire();
                 meet(2 * round - 1);
+                (0..round % 256).for_each(|_| hint::spin_loop()); // earlier and later than the other begins to wait
                 drop(permit);
                 meet(2 * round);
             }

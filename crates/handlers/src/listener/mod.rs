@@ -114,7 +114,8 @@ impl ListenOptions {
     }
 
     /// Takes the sockets that a service manager has opened for this process, in their order: `LISTEN_FDS` and `LISTEN_PID`, of
-    /// which children are told nothing any more. None if there are none; also when they are asked for again.
+    /// which children are told nothing any more. None if there are none; also when they are asked for again. Call it before
+    /// any thread is started: it changes the environment, which is not safe while another thread reads it.
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt), for the first that is none.

@@ -92,7 +92,9 @@ fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
                 });
                 sent.unwrap().unwrap();
             });
-            (0..3).for_each(|_| drop(reactor.turn(bytes, Some(Duration::ZERO)).unwrap()));
+            for _ in 0..3 {
+                reactor.turn(bytes, Some(Duration::ZERO)).unwrap();
+            }
             far.read_exact(&mut received[..if by_visitor { 100_000 } else { 100 }]).unwrap();
         };
         send(false, &mut bytes);

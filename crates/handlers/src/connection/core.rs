@@ -339,10 +339,12 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection when this callback returns. What was written in it is tried; what is queued is dropped.
+    /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where
+    /// the peer does not take it at once.
     pub fn close(&mut self) {
-        if self.core.outbox.is_none() && self.core.phase != Phase::Connecting {
-            let _ = self.try_gathered_and(&[]); // it is over either way
+        if !matches!(self.core.phase, Phase::Connecting | Phase::Over) {
+            self.queue_gathered();
+            let _ = self.flush(); // it is over either way
         }
         self.core.end(CloseReason::Closed);
     }

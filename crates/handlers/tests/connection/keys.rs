@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use handlers::ConnectionOptions;
-use reactor::{Error, PanicPolicy};
+use handlers::{Connection, ConnectionOptions};
+use reactor::{Context, Error, PanicPolicy};
 
 use crate::{Bench, Event, Result, World, default, probe, sink};
 
@@ -66,10 +66,16 @@ fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> R
     Ok(())
 }
 
+/// A way for a connection to end.
+type End = fn(&mut Connection<'_, World>, &mut Context<'_, World>) -> std::io::Result<()>;
+
 #[test]
 fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
-    let ends: [fn(&mut handlers::Connection<'_, World>, &mut reactor::Context<'_, World>) -> std::io::Result<()>; 3] = [
-        |connection, _| Ok(connection.close()),
+    let ends: [End; 3] = [
+        |connection, _| {
+            connection.close();
+            Ok(())
+        },
         |_, cx| Ok(cx.registry.remove(cx.key())?),
         |_, _| Err(std::io::ErrorKind::InvalidData.into()),
     ];

@@ -73,7 +73,7 @@ where
 }
 
 /// A handler that keeps what it reads, and otherwise does the default.
-fn sink() -> Probe<impl FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize>> {
+fn sink() -> impl ConnectionHandler<World> {
     probe(|event, connection, cx| Ok(default(&event, connection, cx)))
 }
 

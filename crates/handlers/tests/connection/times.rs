@@ -2,21 +2,15 @@
 
 use std::io::{Read, Write};
 
-use handlers::{ConnectionOptions, Flow, RateLimit};
+use handlers::{ConnectionHandler, ConnectionOptions, Flow, RateLimit};
 
-use crate::{Bench, Event, Result, default, ms, pattern, probe, secs, sink};
+use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
 
 /// More than the buffers of a socket take.
 const MUCH: usize = 1 << 20;
 
 /// A handler that lets every timeout pass.
-fn patient() -> crate::Probe<
-    impl FnMut(
-        Event<'_>,
-        &mut handlers::Connection<'_, crate::World>,
-        &mut reactor::Context<'_, crate::World>,
-    ) -> std::io::Result<usize>,
-> {
+fn patient() -> impl ConnectionHandler<World> {
     probe(|event, connection, cx| match event {
         Event::Timeout(_) => Ok(0),
         event => Ok(default(&event, connection, cx)),

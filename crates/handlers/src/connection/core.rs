@@ -298,8 +298,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Reads on while the queue is full: for a handler whose answers go elsewhere.
-    pub(super) const fn read_while_full(&mut self) {
+    /// Reads on while the queue is full: for a handler who is not the one to fill it, since what comes goes elsewhere.
+    pub const fn read_while_full(&mut self) {
         self.core.reads_while_full = true;
     }
 

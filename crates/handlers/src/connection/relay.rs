@@ -114,11 +114,13 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
-        self.sides[self.own].set(Side::Closed);
+        let was_open = matches!(self.sides[self.own].replace(Side::Closed), Side::Open(_));
         self.with_other(cx, |other| match reason {
             // Both directions were passed on: what is queued is all that is left, however long that takes.
             CloseReason::Finished if other.is_read_ended() => {}
-            CloseReason::Failed(error) if error.kind() == ErrorKind::ConnectionReset => other.abort(),
+            // A stream that was cut must not look as if it had come to its end. Who does not read any more, which is what a
+            // broken pipe says, may have answered before.
+            CloseReason::Failed(error) if was_open && error.kind() != ErrorKind::BrokenPipe => other.abort(),
             CloseReason::Aborted => other.abort(),
             _ => other.close_after_flush(GRACE),
         });

@@ -1,0 +1,132 @@
+//! What was accepted: a connection that is not on any loop yet.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use reactor::{Context, Key};
+
+use super::bind::UnixSocket;
+use super::limit::Permit;
+use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions};
+
+/// Who has connected.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Peer {
+    /// From this address.
+    Tcp(SocketAddr),
+    /// By a Unix socket, which hardly ever has an address of its own.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum AcceptedStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connection that was accepted and not opened yet. It is `Send`: post it to the loop that is to have it.
+///
+/// ```
+/// use std::io;
+/// use handlers::{ConnectionOptions, Listener, on_data};
+/// use reactor::{Key, LoopPool, Registry};
+///
+/// fn spread(listener: Listener, registry: &mut Registry<()>, pool: LoopPool<()>) -> io::Result<Key> {
+///     listener.accept(registry, move |accepted, _cx| {
+///         let to = pool.round_robin().ok_or_else(|| io::Error::other("an empty pool"))?;
+///         let posted = to.post(move |cx| {
+///             let echo = on_data(|data, connection, _cx| connection.write(data).map(|_flow| data.len()));
+///             if let Err(error) = accepted.open(cx, &ConnectionOptions::new(), echo) {
+///                 eprintln!("a connection is dropped: {error}");
+///             }
+///         });
+///         posted.map_err(io::Error::other)
+///     })
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Accepted {
+    stream: AcceptedStream,
+    peer: Peer,
+    permit: Option<Permit>,
+}
+
+impl Accepted {
+    pub(super) fn new((stream, peer): (AcceptedStream, Peer), permit: Option<Permit>) -> Self {
+        Self { stream, peer, permit }
+    }
+
+    /// Who it is.
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Opens the connection on the loop of `cx`; `on_open` is called later this turn.
+    ///
+    /// # Errors
+    /// As [`Registry::add`]; those of `setsockopt(2)`. The connection is dropped then.
+    #[track_caller]
+    pub fn open<S, H>(
+        self,
+        cx: &mut Context<'_, S>,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> io::Result<ConnectionKey<S>>
+    where
+        H: ConnectionHandler<S>,
+    {
+        self.open_for(Key::NULL, cx, options, handler)
+    }
+
+    /// The same for a listener that closes what it has accepted when it is stopped.
+    #[track_caller]
+    pub(super) fn open_for<S, H>(
+        self,
+        listener: Key,
+        cx: &mut Context<'_, S>,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> io::Result<ConnectionKey<S>>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let Self { stream, permit, .. } = self;
+        Ok(match stream {
+            AcceptedStream::Tcp(stream) => {
+                stream.set_nodelay(options.no_delays())?;
+                connection::admit(cx.registry, stream, options, handler, listener, permit)?
+            }
+            AcceptedStream::Unix(stream) => connection::admit(cx.registry, stream, options, handler, listener, permit)?,
+        })
+    }
+}
+
+/// A socket to accept from.
+pub(super) trait Listen: AsFd + 'static {
+    fn accept(&self) -> io::Result<(AcceptedStream, Peer)>;
+}
+
+impl Listen for TcpListener {
+    fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
+        Self::accept(self).map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(peer)))
+    }
+}
+
+impl Listen for UnixSocket {
+    fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
+        self.listener.accept().map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
+    }
+}

@@ -1,0 +1,121 @@
+//! How to listen: from options to a listening socket.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::Listener;
+use super::bind::{self, Address, BindOptions, Socket};
+use super::limit::ConnectionLimit;
+
+/// So many connections are accepted in one call, if nothing else is asked for.
+const ACCEPTS_PER_TURN: usize = 64;
+/// So many connections may wait in the kernel's queue, `/proc/sys/net/core/somaxconn` permitting. The 128 of the standard
+/// library are filled by a burst of clients before a busy loop has had its turn.
+const BACKLOG: i32 = 4096;
+
+/// How to listen and accept.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    bind: BindOptions,
+    pub(super) accepts_per_turn: usize,
+    pub(super) limit: Option<ConnectionLimit>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        let bind = BindOptions { backlog: BACKLOG, reuse_port: false, only_v6: false };
+        Self { bind, accepts_per_turn: ACCEPTS_PER_TURN, limit: None }
+    }
+}
+
+impl ListenOptions {
+    /// The defaults, as each of the methods below tells them.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many connections may wait in the kernel to be accepted; `/proc/sys/net/core/somaxconn` is the limit of that. 4096.
+    pub const fn backlog(mut self, connections: u16) -> Self {
+        self.bind.backlog = connections as i32;
+        self
+    }
+
+    /// Whether several sockets, one for each loop, may listen at one address, among which the kernel spreads the connections
+    /// (`SO_REUSEPORT`; TCP only). No.
+    pub const fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.bind.reuse_port = reuse_port;
+        self
+    }
+
+    /// Whether a socket at an IPv6 address leaves IPv4 to others. No: `[::]` is both.
+    pub const fn only_v6(mut self, only_v6: bool) -> Self {
+        self.bind.only_v6 = only_v6;
+        self
+    }
+
+    /// How many connections are accepted in one turn at most, so that a flood of them does not hold up the others. 64.
+    pub const fn accepts_per_turn(mut self, connections: usize) -> Self {
+        self.accepts_per_turn = if connections == 0 { 1 } else { connections };
+        self
+    }
+
+    /// How many connections may be open at once; more wait in the kernel's queue. Any number.
+    pub fn limit(mut self, limit: impl Into<Option<ConnectionLimit>>) -> Self {
+        self.limit = limit.into();
+        self
+    }
+
+    /// Opens a listening socket at `address`.
+    ///
+    /// The file of a Unix socket whose process has ended is replaced; that of this one is removed with the listener.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied`, ….
+    pub fn bind(self, address: &Address) -> io::Result<Listener> {
+        let bind = self.bind;
+        let socket = match address {
+            Address::Tcp(address) => bind::bind_tcp(*address, bind).map(Socket::Tcp),
+            Address::Unix(path) => bind::bind_unix(path, bind).map(Socket::Unix),
+            Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
+        };
+        let socket = socket.map_err(|error| io::Error::new(error.kind(), format!("bind to {address}: {error}")))?;
+        Ok(Listener { socket, options: self })
+    }
+
+    /// Takes a socket that listens already, of either family: inherited, for example.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no listening stream socket; those of `getsockopt(2)`.
+    pub fn adopt(self, socket: impl Into<OwnedFd>) -> io::Result<Listener> {
+        let fd = socket.into();
+        let number = fd.as_raw_fd();
+        let none = || io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is no listening stream socket"));
+        let socket = bind::adopt(fd)?.ok_or_else(none)?;
+        Ok(Listener { socket, options: self })
+    }
+
+    /// Takes the sockets that a service manager has opened for this process, in their order: `LISTEN_FDS` and `LISTEN_PID`, of
+    /// which children are told nothing any more. None if there are none; also when they are asked for again. Call it before
+    /// any thread is started: it changes the environment, which is not safe while another thread reads it.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt), for the first that is none.
+    ///
+    /// # Source
+    /// `sd_listen_fds(3)`.
+    pub fn inherited(self) -> io::Result<Vec<Listener>> {
+        let mut inherited = listenfd::ListenFd::from_env();
+        let mut listeners = Vec::new();
+        for place in 0..inherited.len() {
+            let is_unix = inherited.take_unix_listener(place);
+            let fd: Option<OwnedFd> = match is_unix {
+                Ok(listener) => listener.map(Into::into),
+                Err(_) => inherited.take_tcp_listener(place)?.map(Into::into),
+            };
+            if let Some(fd) = fd {
+                listeners.push(self.clone().adopt(fd)?);
+            }
+        }
+        Ok(listeners)
+    }
+}

@@ -8,8 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use reactor::{Closed, Context, Handler, Interest, Io, Key, Next};
 
 use super::connect::{Attempt, Outcome};
-use super::core::{Connection, Core, Phase, is_nothing_done};
+use super::core::{Core, Phase, is_nothing_done};
 use super::key::{ConnectionKey, Visitor};
+use super::lent::Connection;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout, run_later};

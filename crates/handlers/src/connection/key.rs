@@ -6,8 +6,8 @@ use std::hash::{Hash, Hasher};
 use reactor::{Context, Error, Io, Key};
 
 use super::ConnectionHandler;
-use super::core::Connection;
 use super::driver::Driver;
+use super::lent::Connection;
 use super::stream::Stream;
 
 pub(super) type Visitor<'v, S> = &'v mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);

@@ -18,10 +18,12 @@ mod connect;
 mod core;
 mod driver;
 mod key;
+mod lent;
 mod options;
 mod outbox;
 mod rate;
 mod relay;
+mod sending;
 mod stream;
 mod times;
 
@@ -31,9 +33,10 @@ use std::time::Duration;
 use reactor::{AddError, Context, Key, Registry};
 
 pub use self::connect::{Connecting, connect};
-pub use self::core::{Connection, Counters};
+pub use self::core::Counters;
 use self::driver::Driver;
 pub use self::key::ConnectionKey;
+pub use self::lent::Connection;
 pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::relay::Relay;

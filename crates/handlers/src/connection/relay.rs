@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use reactor::Context;
 
-use super::core::Connection;
 use super::key::ConnectionKey;
+use super::lent::Connection;
 use super::{CloseReason, ConnectionHandler, Flow};
 
 /// How long the other side may take to send what it has, once one side is gone.

@@ -1,0 +1,215 @@
+//! What a handler, or a visitor, may do with a connection that is lent to it.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::mem::take;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reactor::Key;
+use rustix::net::sockopt::set_socket_linger;
+
+use super::core::{Core, Counters, Phase, Writing};
+use super::key::ConnectionKey;
+use super::options::ConnectionOptions;
+use super::sending::GATHERED_MAX;
+use super::stream::AnyStream;
+use super::times::Times;
+use super::{CloseReason, Flow};
+
+/// A connection in the hands of its handler, or of a visitor.
+pub struct Connection<'a, S> {
+    pub(super) stream: &'a mut dyn AnyStream,
+    pub(super) core: &'a mut Core,
+    /// What was written in this callback, and is still to be tried. Empty while there is an outbox.
+    pub(super) gathered: &'a mut Vec<u8>,
+    pub(super) key: ConnectionKey<S>,
+    /// Who calls: its handler, whose writes leave at the end of the callback, or a visitor, whose small ones wait for the
+    /// next turn, when all of them leave at once.
+    pub(super) is_visit: bool,
+}
+
+impl<S> Connection<'_, S> {
+    /// The name of this connection, to reach it from elsewhere.
+    pub const fn key(&self) -> ConnectionKey<S> {
+        self.key
+    }
+
+    /// Sends `bytes` after everything that was written before, as soon as the peer takes them.
+    ///
+    /// Small pieces that are written in one callback leave by one system call at its end; from 16 KiB on a piece is tried at
+    /// once, and only what the socket does not take is copied. Never blocks.
+    ///
+    /// # Errors
+    /// `BrokenPipe` after [`shutdown`](Self::shutdown) or [`close_after_flush`](Self::close_after_flush);
+    /// `QuotaExceeded` beyond [`ConnectionOptions::queue_max`]: nothing of `bytes` was queued then, and the
+    /// connection is as it was. What the socket says, `ConnectionReset` for one, after which the connection ends.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
+        self.expect_room(bytes.len())?;
+        let is_small = self.gathered.len() + bytes.len() < GATHERED_MAX;
+        if self.core.outbox.is_some() || !self.may_try() || is_small && self.is_visit {
+            self.queue_gathered();
+            if !bytes.is_empty() {
+                self.core.outbox().push(bytes);
+            }
+        } else if is_small {
+            self.gathered.extend_from_slice(bytes);
+        } else {
+            let sent = self.try_gathered_and(bytes)?;
+            if sent < bytes.len() {
+                self.core.outbox().push(&bytes[sent..]);
+            }
+        }
+        Ok(self.flow())
+    }
+
+    /// The same for bytes that are shared: what has to be queued is kept as it is, not copied, if it is a KiB or more.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<Flow> {
+        let is_small = bytes.len() < GATHERED_MAX;
+        if is_small && self.core.outbox.is_none() && !self.is_visit {
+            return self.write(&bytes);
+        }
+        self.expect_room(bytes.len())?;
+        if self.core.outbox.is_none() && !is_small && self.may_try() {
+            let sent = self.try_gathered_and(&bytes)?;
+            bytes = bytes.split_off(sent);
+        } else {
+            self.queue_gathered();
+        }
+        if !bytes.is_empty() {
+            self.core.outbox().push_shared(bytes);
+        }
+        Ok(self.flow())
+    }
+
+    /// How many bytes are queued, and not yet taken by the socket.
+    pub fn queued(&self) -> usize {
+        self.core.queued() + self.gathered.len()
+    }
+
+    /// What has passed through it.
+    pub const fn counters(&self) -> Counters {
+        self.core.counters
+    }
+
+    /// Reads no more, until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is
+    /// full. That it has gone is not noticed meanwhile, but for the timeouts.
+    pub const fn pause_reading(&mut self) {
+        self.core.paused = true;
+    }
+
+    /// Reads again; what the handler has left is given to it anew, later this turn or next.
+    pub fn resume_reading(&mut self) {
+        if take(&mut self.core.paused) {
+            self.core.redeliver = true;
+            if let Some(times) = &mut self.core.times {
+                times.begin_reading();
+            }
+        }
+    }
+
+    /// Reads on while the queue is full: for a handler who is not the one to fill it, since what comes goes elsewhere.
+    pub const fn read_while_full(&mut self) {
+        self.core.reads_while_full = true;
+    }
+
+    /// Whether [`pause_reading`](Self::pause_reading) holds.
+    pub const fn is_paused(&self) -> bool {
+        self.core.paused
+    }
+
+    /// Whether the peer has ended its direction.
+    pub const fn is_read_ended(&self) -> bool {
+        self.core.read_ended
+    }
+
+    /// Ends our direction once everything that was written has been sent: the peer reads an end of stream, and can still
+    /// write. When both directions have ended, so has the connection.
+    pub fn shutdown(&mut self) {
+        if self.core.writing == Writing::Open {
+            self.core.writing = Writing::Ending;
+        }
+    }
+
+    /// Closes the connection in order: what is queued is sent, then our direction ends, and what the peer still sends is
+    /// thrown away until it has ended too. All that for at most `deadline`, after which it is closed as it is.
+    ///
+    /// To close at once after the last write would lose it where the peer has sent something that was not read:
+    /// `close(2)` resets the connection then.
+    pub fn close_after_flush(&mut self, deadline: Duration) {
+        match self.core.phase {
+            Phase::Connecting => self.core.end(CloseReason::Closed),
+            Phase::Opening | Phase::Open => {
+                self.core.phase = Phase::Flushing;
+                self.core.unconsumed = Vec::new();
+                self.shutdown();
+                self.core.times.get_or_insert_with(Box::default).close_within = Some(deadline);
+            }
+            Phase::Flushing | Phase::Lingering | Phase::Over => {}
+        }
+    }
+
+    /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where
+    /// the peer does not take it at once.
+    pub fn close(&mut self) {
+        if !matches!(self.core.phase, Phase::Connecting | Phase::Over) {
+            self.queue_gathered();
+            let _ = self.flush(); // it is over either way
+        }
+        self.core.end(CloseReason::Closed);
+    }
+
+    /// Closes the connection when this callback returns, by a reset (RST): the peer is told that something is wrong, and
+    /// what is queued here and in the kernel is dropped.
+    pub fn abort(&mut self) {
+        self.gathered.clear();
+        // A stream that is no TCP knows no resets, and is closed.
+        let _ = set_socket_linger(self.stream.fd(), Some(Duration::ZERO));
+        self.core.end(CloseReason::Aborted);
+    }
+
+    /// Treats this connection as these options say from now on. Timeouts begin anew, but for that of a close, and so do rates
+    /// that are not shared.
+    pub fn set_options(&mut self, options: &ConnectionOptions) {
+        let before = self.core.times.take().filter(|times| times.close_within.is_some());
+        self.core.settings = options.0.clone();
+        self.core.times = Times::of(&options.0);
+        if let Some(before) = before {
+            self.core.times.get_or_insert_with(Box::default).close_as(&before);
+        }
+    }
+
+    /// The socket, to ask it or set its options. What is read from it or written to it is missing here.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.fd()
+    }
+
+    /// The address of the peer of a TCP connection. One system call.
+    ///
+    /// # Errors
+    /// `ENOTCONN` for a peer that has gone; `InvalidInput` for a stream that is no TCP.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        Ok(rustix::net::getpeername(self.stream.fd())?.ok_or(ErrorKind::NotConnected)?.try_into()?)
+    }
+
+    /// The listener that has accepted it, or the null key.
+    pub(crate) const fn accepted_by(&self) -> Key {
+        self.core.accepted_by
+    }
+}
+
+impl<S> fmt::Debug for Connection<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("key", &self.key)
+            .field("phase", &self.core.phase)
+            .field("queued", &self.queued())
+            .field("counters", &self.core.counters)
+            .finish_non_exhaustive()
+    }
+}

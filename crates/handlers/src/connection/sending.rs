@@ -1,0 +1,158 @@
+//! How what was written leaves, and how a connection comes to its end.
+//!
+//! What is written in one callback is gathered, and tried when it returns; what the socket does not take is queued, and
+//! flushed when it is writable again.
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use super::core::{Phase, Writing, is_nothing_done};
+use super::lent::Connection;
+use super::{CloseReason, Flow, Timeout};
+
+/// What is written in one callback is gathered up to so much; from there on it is not copied any more but written as it is.
+pub(super) const GATHERED_MAX: usize = 16 * 1024;
+
+impl<S> Connection<'_, S> {
+    pub(super) fn expect_room(&self, more: usize) -> io::Result<()> {
+        let ended = self.core.writing != Writing::Open || self.core.phase == Phase::Over;
+        if ended {
+            return Err(io::Error::new(ErrorKind::BrokenPipe, "write on a connection after its end"));
+        }
+        let max = self.core.settings.queue_max;
+        if more > max.saturating_sub(self.queued()) && more > 0 {
+            let text = format!("{more} bytes beside {} queued are more than queue_max, {max}", self.queued());
+            return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
+        }
+        Ok(())
+    }
+
+    pub(super) fn flow(&mut self) -> Flow {
+        self.core.full |= self.queued() >= self.core.settings.high_watermark;
+        if self.core.full { Flow::Full } else { Flow::Open }
+    }
+
+    /// Whether a write that nothing is queued before may be tried without [`flush`](Self::flush).
+    pub(super) fn may_try(&self) -> bool {
+        let limited = self.core.times.as_ref().is_some_and(|times| times.limits_writing());
+        !limited && self.core.phase != Phase::Connecting
+    }
+
+    /// Writes what was gathered and `bytes` behind it; gives how much of `bytes` is done with. There is no outbox.
+    pub(super) fn try_gathered_and(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let slices = [IoSlice::new(self.gathered), IoSlice::new(bytes)];
+        let slices = match (self.gathered.is_empty(), bytes.is_empty()) {
+            (true, true) => return Ok(0),
+            (true, false) => &slices[1..],
+            (false, true) => &slices[..1],
+            (false, false) => &slices,
+        };
+        let sent = match self.stream.write(slices) {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            Err(error) if is_nothing_done(&error) => Ok(0),
+            other => other,
+        };
+        let sent = sent.map_err(|error| self.fail(error))?;
+        self.core.note_written(sent);
+        let of_gathered = sent.min(self.gathered.len());
+        if of_gathered < self.gathered.len() {
+            self.core.outbox().push(&self.gathered[of_gathered..]);
+        }
+        self.gathered.clear();
+        Ok(sent - of_gathered)
+    }
+
+    /// Notes that the socket has failed; gives an error of the same kind for who was writing.
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.gathered.clear();
+        let told = match error.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => error.kind().into(),
+        };
+        self.core.end(CloseReason::Failed(error));
+        told
+    }
+
+    pub(super) fn queue_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            self.core.outbox().push(self.gathered);
+            self.gathered.clear();
+        }
+    }
+
+    /// What was gathered leaves, or is queued.
+    pub(super) fn end_callback(&mut self) -> io::Result<()> {
+        if !self.gathered.is_empty() {
+            if self.core.outbox.is_none() && self.may_try() && !self.is_visit {
+                self.try_gathered_and(&[])?;
+            } else {
+                self.queue_gathered();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is queued, as much as a turn has room for. Whether the queue, which was full, has room again, and somebody
+    /// may still write.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        let mut budget = self.core.settings.bytes_per_turn;
+        while let Some(outbox) = &mut self.core.outbox
+            && budget > 0
+        {
+            let allowed = self.core.times.as_mut().map_or(usize::MAX, |times| times.may_write());
+            if allowed == 0 {
+                break;
+            }
+            let stream = &mut self.stream;
+            match outbox.write_to(budget.min(allowed), |slices| stream.write(slices)) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(sent) => {
+                    budget -= sent;
+                    if outbox.len() == 0 {
+                        self.core.outbox = None;
+                    }
+                    self.core.note_written(sent);
+                }
+                Err(error) if is_nothing_done(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let drained = self.core.full && self.core.queued() <= self.core.settings.low_watermark;
+        if drained {
+            self.core.full = false;
+            self.core.redeliver = true;
+            if let Some(times) = &mut self.core.times {
+                times.begin_reading();
+            }
+        }
+        Ok(drained && self.core.writing == Writing::Open)
+    }
+
+    /// Goes as far towards the end as is possible now.
+    pub(super) fn advance_end(&mut self) -> io::Result<()> {
+        if self.core.outbox.is_some() {
+            return Ok(());
+        }
+        if self.core.writing == Writing::Ending && self.core.phase != Phase::Connecting {
+            self.core.writing = Writing::Ended;
+            // A socket whose other direction has ended is closed anyway, which says the same.
+            if !self.core.read_ended && !self.stream.shutdown()? {
+                self.core.end(CloseReason::Finished);
+            }
+        }
+        if self.core.phase == Phase::Flushing {
+            self.core.phase = Phase::Lingering;
+        }
+        let open = matches!(self.core.phase, Phase::Open | Phase::Lingering);
+        if open && self.core.read_ended && self.core.writing == Writing::Ended {
+            self.core.end(CloseReason::Finished);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection because a timeout has passed, if its handler has closed it.
+    pub(super) fn end_timed_out(&mut self, timeout: Timeout) {
+        if matches!(self.core.reason, Some(CloseReason::Closed)) {
+            self.core.reason = Some(CloseReason::TimedOut(timeout));
+        }
+    }
+}

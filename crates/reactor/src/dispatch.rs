@@ -18,7 +18,7 @@ use crate::ready::{Priority, Shares};
 use crate::registry::{Deferred, Registry};
 use crate::slots::Key;
 use crate::sources::VAIN_WAKES_MAX;
-use crate::supervise::{Label, supervise};
+use crate::supervise::{Label, Verdict, catch_panic, supervise};
 
 /// The entry whose handler is running. The reactor holds it, so that a panic cannot drop it before its watch has ended.
 pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
@@ -246,11 +246,18 @@ impl<S> Registry<S> {
     }
 }
 
-#[cold]
+/// Outlined, but not cold: daemons do not let a panic end them.
 #[inline(never)]
 fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
     let key = cx.key();
-    let verdict = supervise(cx, |cx| entry.call(armed, cx));
+    let verdict = if cx.registry.supervision.is_timing() {
+        supervise(cx, |cx| entry.call(armed, cx))
+    } else {
+        match catch_panic(|| entry.call(armed, cx)) {
+            Ok(left) => return left,
+            Err(message) => Verdict::panicked(message),
+        }
+    };
     verdict.report(cx.registry, |registry| registry.label(key, entry));
     verdict.result.unwrap_or_else(|message| cx.registry.end_running(Closed::Panicked(message)))
 }

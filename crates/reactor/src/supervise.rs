@@ -50,6 +50,12 @@ impl Supervision {
         self.active
     }
 
+    /// Whether each callback is timed. If not, those that go through [`supervise`] do so for their panics alone.
+    #[inline]
+    pub(crate) const fn is_timing(&self) -> bool {
+        self.timed_turns_left > 0
+    }
+
     /// Whether turns are timed.
     #[inline]
     pub(crate) const fn times_turns(&self) -> bool {
@@ -90,6 +96,10 @@ pub(crate) struct Verdict<R> {
 }
 
 impl<R> Verdict<R> {
+    pub(crate) const fn panicked(message: String) -> Self {
+        Self { result: Err(message), slow: None }
+    }
+
     /// Logs and counts what there is to say. The label is made only then.
     pub(crate) fn report<S>(&self, registry: &mut Registry<S>, label: impl Fn(&Registry<S>) -> Label<'_>) {
         if let Err(message) = &self.result {
@@ -109,19 +119,23 @@ impl<R> Verdict<R> {
 /// As the callback does, under [`PanicPolicy::Propagate`].
 #[cold]
 pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> Verdict<R> {
-    let timed = cx.registry.supervision.timed_turns_left > 0;
-    let began = timed.then(|| cx.registry.clock.read());
+    let began = cx.registry.supervision.is_timing().then(|| cx.registry.clock.read());
     let result = match cx.registry.supervision.policy {
         PanicPolicy::Propagate => Ok(callback(cx)),
-        // What the callback leaves half done is its own state and S, which the policy's user has answered for; the
-        // registry is only ever changed by whole operations that do not panic.
-        PanicPolicy::RemoveHandler => {
-            catch_unwind(AssertUnwindSafe(|| callback(cx))).map_err(|payload| panic_message(&*payload))
-        }
+        PanicPolicy::RemoveHandler => catch_panic(|| callback(cx)),
     };
     let took = began.map(|began| cx.registry.clock.read() - began);
     let slow = took.zip(cx.registry.supervision.slow_after).and_then(|(took, slow)| (took >= slow).then_some(took));
     Verdict { result, slow }
+}
+
+/// What a callback gives, or what its panic says.
+///
+/// What the callback leaves half done is its own state and S, which the policy's user has answered for; the registry is only
+/// ever changed by whole operations that do not panic.
+#[inline]
+pub(crate) fn catch_panic<R>(callback: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(callback)).map_err(|payload| panic_message(&*payload))
 }
 
 /// What a panic says.

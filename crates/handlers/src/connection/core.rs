@@ -19,7 +19,7 @@ pub(super) enum Phase {
     /// Its handler does not know of it yet.
     Opening,
     Open,
-    /// Sends what is queued, and reads nothing.
+    /// Sends what is queued. Throws away what comes: a peer that writes before it reads would never read otherwise.
     Flushing,
     /// Has sent all, and the end of it. Waits for the peer's end, and throws away what comes until then: to close a
     /// socket with something unread would take back what the peer has not read yet.
@@ -118,7 +118,7 @@ impl Core {
     }
 
     pub(super) const fn wants_to_read(&self) -> bool {
-        !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Lingering))
+        !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Flushing | Phase::Lingering))
     }
 
     /// Whether these facts say that nobody will read what is written, where that is not learnt by reading.
@@ -133,6 +133,16 @@ impl Core {
             // A producer that was told to pause is told to go on even if everything left at once.
             _ => self.outbox.is_some() || self.full,
         }
+    }
+
+    /// Whether nothing is to be told to the loop: as it is between most calls of most connections.
+    pub(super) fn is_steady(&self) -> bool {
+        matches!((self.phase, self.writing), (Phase::Open, Writing::Open))
+            && self.interest == Interest::READABLE
+            && self.outbox.is_none()
+            && self.times.is_none()
+            && !(self.paused | self.full | self.read_ended)
+            && !self.redeliver
     }
 
     /// What the loop is to call for.

@@ -1,5 +1,6 @@
 //! The driver: what the loop calls for a connection, and the order in which it calls the connection's handler.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::marker::PhantomData;
 use std::mem::take;
@@ -20,11 +21,17 @@ use crate::pool::panic_message;
 /// What is read by one call.
 const READ_MAX: usize = 64 * 1024;
 
-/// The buffers of a loop, of which a connection needs none while it is idle.
+/// What a connection needs while it is called, and none while it is idle.
 #[derive(Default)]
 struct Buffers {
     scratch: Vec<u8>,
     gathered: Vec<u8>,
+}
+
+thread_local! {
+    /// Those of a loop, which has its thread for itself. `Registry::local` would do, at forty instructions more for a look.
+    /// Taken while a connection is called: another one that is visited meanwhile has some of its own.
+    static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 
 /// A connection and its handler.
@@ -118,14 +125,14 @@ impl<H> Driver<H> {
     where
         H: ConnectionHandler<S>,
     {
-        let mut buffers = take(cx.registry.local::<Buffers>());
+        let mut buffers = BUFFERS.take().unwrap_or_default();
         let call = Call::<S, T, H>::new(self, io, &mut buffers.gathered, cx, visitor.is_some());
         let result = match visitor {
             Some(visitor) => call.visit(visitor, cx),
             None => call.ready(&mut buffers.scratch, cx),
         };
         buffers.gathered.clear();
-        *cx.registry.local() = buffers;
+        BUFFERS.set(Some(buffers));
         result
     }
 }
@@ -218,11 +225,12 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         self.connection.core.calling = true;
         let answer = callback(handler, &mut self.connection, cx);
         self.connection.core.calling = false;
+        let sent = self.connection.end_callback(); // also the last words of who gives up
         let answer = match answer {
             Err(error) if is_nothing_done(&error) => R::default(),
             answer => answer?,
         };
-        self.connection.end_callback()?;
+        sent?;
         self.heed_removal(cx);
         Ok(answer)
     }
@@ -337,6 +345,9 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
 
     /// Tells the loop what to call for next, or that it is over.
     fn settle(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.connection.core.is_steady() {
+            return Ok(Next::Keep);
+        }
         self.connection.advance_end()?;
         let key = self.connection.key.key();
         let core = &mut *self.connection.core;

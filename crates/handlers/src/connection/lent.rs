@@ -167,6 +167,9 @@ impl<S> Connection<'_, S> {
     /// Closes the connection when this callback returns, by a reset (RST): the peer is told that something is wrong, and
     /// what is queued here and in the kernel is dropped.
     pub fn abort(&mut self) {
+        if self.core.phase == Phase::Over {
+            return; // the first word on the end holds
+        }
         self.gathered.clear();
         // A stream that is no TCP knows no resets, and is closed.
         let _ = set_socket_linger(self.stream.fd(), Some(Duration::ZERO));

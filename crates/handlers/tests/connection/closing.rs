@@ -304,3 +304,34 @@ fn the_first_word_on_the_end_holds() -> Result {
     assert_eq!(bench.until_closed(), "close Closed");
     Ok(())
 }
+
+#[test]
+fn a_peer_that_sends_everything_before_it_reads_gets_the_answer_of_a_close_in_order() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        answer_and_close(&event, connection)?;
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.send(&mut far, &pattern(4 * MUCH));
+    assert!(bench.receive_all(&mut far)? == pattern(MUCH));
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn the_last_words_of_a_handler_that_fails_are_sent() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            let _ = connection.write(b"I give up")?;
+            return Err(std::io::Error::other("for a reason"));
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"do the impossible")?;
+    assert_eq!(bench.receive_all(&mut far)?, b"I give up");
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Keys of children: how one is reached from anywhere on its loop, also from outside of callbacks.
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::{Error, Key, Registry};
+
+use super::process::{Kill, Process, Reach};
+use crate::signal::Signal;
+
+/// The children that a loop watches, by the keys of their registrations.
+#[derive(Default)]
+pub(super) struct Children(pub(super) HashMap<Key, Rc<Process>>);
+
+/// The name of a child on its loop: `Copy`, and checked at every use. It is stale as soon as the child's end is told, so
+/// nothing that is done by it can reach another process that got the same pid.
+///
+/// Loop thread only, as the [`Registry`] that each method takes; from other threads, by
+/// [`Remote::post`](reactor::Remote::post).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChildKey(pub(super) Key);
+
+impl ChildKey {
+    /// The key of its registration, whose source is the child's pidfd: for
+    /// [`set_background`](Registry::set_background), or to compare it with [`Context::key`](reactor::Context::key). The
+    /// timeout of the registration belongs to [`terminate`](Self::terminate).
+    ///
+    /// To [remove](Registry::remove) it gives up the watch and not the child: it goes on, its end is not told, and the
+    /// loop reaps it in the background, so that no zombie stays.
+    pub const fn key(self) -> Key {
+        self.0
+    }
+
+    /// The child's process id.
+    ///
+    /// # Errors
+    /// `NotFound` if its end has been told, or its watch removed.
+    pub fn pid<S>(self, registry: &mut Registry<S>) -> io::Result<u32> {
+        Ok(self.process(registry)?.pid())
+    }
+
+    /// Sends a signal. One system call; to a child that has ended and whose end is not told yet it does nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if its end has been told, or its watch removed; `EPERM` if it runs as another user by now; `InvalidInput`
+    /// for what is no signal with a name, real-time signals among that.
+    ///
+    /// # Source
+    /// `pidfd_send_signal(2)`, which cannot hit another process that got the same pid.
+    pub fn signal<S>(self, registry: &mut Registry<S>, signal: Signal) -> io::Result<()> {
+        self.process(registry)?.send(Reach::Process, signal)
+    }
+
+    /// Sends a signal to the child and to all of its process group: the processes that it has started and that have not
+    /// made a group of their own.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal). `ESRCH` if the child leads no group: spawn it with
+    /// [`process_group(0)`](std::os::unix::process::CommandExt::process_group).
+    ///
+    /// # Source
+    /// `kill(2)` of the group, whose number is the child's pid, which nobody else gets while the child is not reaped.
+    pub fn signal_group<S>(self, registry: &mut Registry<S>, signal: Signal) -> io::Result<()> {
+        self.process(registry)?.send(Reach::Group, signal)
+    }
+
+    /// Kills the child at once, by `SIGKILL`. Its end is told as ever.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    pub fn kill<S>(self, registry: &mut Registry<S>) -> io::Result<()> {
+        self.signal(registry, Signal::KILL)
+    }
+
+    /// Asks the child to end, by `SIGTERM`, and kills it by `SIGKILL` if it has not ended `grace` after this turn's time.
+    ///
+    /// Asked again, it is asked again: of two times the earlier one counts. [`Duration::ZERO`] leaves it until next turn,
+    /// [`Duration::MAX`] for ever. The child's end is told as ever. If its watch is removed meanwhile, it is killed in time all
+    /// the same; if the reactor is dropped, with that. One system call and a timeout; O(1).
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal); nothing is pending then that was not before.
+    pub fn terminate<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
+        self.end(registry, grace, Reach::Process)
+    }
+
+    /// The same for the child and all of its process group.
+    ///
+    /// The number of the group is the child's, so it holds as long as the child is not reaped: what is left of the group
+    /// when the child has ended has got its `SIGTERM` and is not killed.
+    ///
+    /// # Errors
+    /// As [`signal_group`](Self::signal_group).
+    pub fn terminate_group<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
+        self.end(registry, grace, Reach::Group)
+    }
+
+    fn end<S>(self, registry: &mut Registry<S>, grace: Duration, reach: Reach) -> io::Result<()> {
+        let process = self.process(registry)?;
+        process.send(reach, Signal::TERM)?;
+        let now = registry.now();
+        let Some(at) = now.checked_add(grace) else { return Ok(()) };
+        let at = process.kill.get().map_or(at, |pending| pending.at.min(at));
+        process.kill.set(Some(Kill { at, reach }));
+        Ok(registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))?)
+    }
+
+    fn process<S>(self, registry: &mut Registry<S>) -> Result<Rc<Process>, Error> {
+        let known = registry.contains(self.0);
+        let process = registry.local::<Children>().0.get(&self.0).filter(|_| known);
+        process.cloned().ok_or(Error::StaleKey(self.0))
+    }
+}

@@ -1,0 +1,52 @@
+//! Children whose loop is gone while they ran: kept until a loop of this process takes them in.
+//!
+//! A child must be reaped by its parent, or it stays a zombie as long as that lives. The next loop that starts or watches a
+//! child takes in those that are left, in the background.
+
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::process::{self, Process};
+
+/// A child that nobody watches.
+pub(super) struct Orphan {
+    /// `None` where none was to be had.
+    pub(super) pidfd: Option<Arc<OwnedFd>>,
+    pub(super) pid: Pid,
+    pub(super) label: Arc<str>,
+}
+
+static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
+
+/// Leaves a child to whoever comes next, unless it has ended already.
+pub(super) fn leave(orphan: Orphan) {
+    if let Some(pidfd) = &orphan.pidfd {
+        match process::reap(pidfd, orphan.pid, &orphan.label) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+    }
+    tracing::debug!(child = %orphan.label, "left without a loop");
+    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+}
+
+/// Takes those that were left; what cannot be watched stays. A lock, if there are none.
+pub(super) fn take() -> Vec<Process> {
+    let left = std::mem::take(&mut *ORPHANS.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut adopted = Vec::new();
+    for orphan in left {
+        let pidfd = match &orphan.pidfd {
+            Some(pidfd) => Ok(Arc::clone(pidfd)),
+            None => pidfd_open(orphan.pid, PidfdFlags::empty()).map(Arc::new),
+        };
+        match pidfd {
+            Ok(pidfd) => adopted.push(Process::adopted(&orphan, pidfd)),
+            Err(rustix::io::Errno::SRCH) => {} // reaped by others
+            Err(_) => leave(orphan),
+        }
+    }
+    adopted
+}

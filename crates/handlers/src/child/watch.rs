@@ -1,0 +1,162 @@
+//! The watch of a child: from its start to its reaping, in the foreground or not.
+
+use std::io;
+use std::process::{Child, Command};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, Registry};
+use rustix::process::Pid;
+
+use super::key::{ChildKey, Children};
+use super::orphans::{self, Orphan};
+use super::process::Process;
+use super::{Exit, Spawned, WatchError};
+
+/// Who is told of the end.
+pub(super) trait OnExit<S>: 'static {
+    fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()>;
+}
+
+pub(super) struct Callback<F>(pub(super) F);
+
+impl<S, F> OnExit<S> for Callback<F>
+where
+    F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
+{
+    fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        (self.0)(exit, cx)
+    }
+}
+
+/// Nobody: the child is only reaped.
+struct Nobody;
+
+impl<S> OnExit<S> for Nobody {
+    fn exited(self, exit: io::Result<Exit>, _cx: &mut Context<'_, S>) -> io::Result<()> {
+        exit.map(|exit| tracing::debug!(pid = exit.pid, status = %exit.status, "reaped in the background"))
+    }
+}
+
+#[track_caller]
+pub(super) fn start<S, H: OnExit<S>>(
+    registry: &mut Registry<S>,
+    command: &mut Command,
+    on_exit: Option<H>,
+) -> io::Result<Spawned> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let child = command.spawn().map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => {
+                ": there is no such program in PATH, or its interpreter or working folder is missing"
+            }
+            io::ErrorKind::PermissionDenied => ": it is no program, or this user may not execute it",
+            io::ErrorKind::WouldBlock => ": there are as many processes as this user may have",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("spawn of {program:?}: {error}{advice}"))
+    })?;
+    admit(registry, child, Some(&program), on_exit).map_err(|WatchError { mut child, error }| {
+        let pid = Pid::from_child(&child);
+        if let Err(error) = child.kill() {
+            tracing::warn!(program, %error, "it cannot be watched, nor killed");
+        }
+        orphans::leave(Orphan { pidfd: None, pid, label: Arc::from(program.as_str()) });
+        error
+    })
+}
+
+/// Watches `child`.
+#[track_caller]
+pub(super) fn admit<S, H: OnExit<S>>(
+    registry: &mut Registry<S>,
+    mut child: Child,
+    program: Option<&str>,
+    on_exit: Option<H>,
+) -> Result<Spawned, WatchError> {
+    for orphan in orphans::take() {
+        reap_in_background(registry, Rc::new(orphan));
+    }
+    let process = match Process::open(&child, program) {
+        Ok(process) => Rc::new(process),
+        Err(error) => return Err(WatchError { child, error }),
+    };
+    let key = match register(registry, &process, on_exit) {
+        Ok(key) => ChildKey(key),
+        Err(error) => {
+            process.release();
+            return Err(WatchError { child, error });
+        }
+    };
+    tracing::debug!(child = process.label(), "watched");
+    Ok(Spawned {
+        key,
+        pid: process.pid(),
+        stdin: child.stdin.take(),
+        stdout: child.stdout.take(),
+        stderr: child.stderr.take(),
+    })
+}
+
+#[track_caller]
+fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, on_exit: Option<H>) -> io::Result<Key> {
+    let watch = Watch { process: Rc::clone(process), on_exit };
+    let key = registry.add_handler(Rc::clone(process), Interest::READABLE, watch)?;
+    registry.set_name(key, process.label().to_owned())?;
+    registry.local::<Children>().0.insert(key, Rc::clone(process));
+    Ok(key)
+}
+
+/// Sees to it that a child that nobody watches any more is reaped, and killed if that is under way, when `run` waits
+/// for it too.
+fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>) {
+    let watched = register(registry, &process, Some(Nobody)).and_then(|key| {
+        match process.kill.get() {
+            Some(kill) => {
+                let left = kill.at.saturating_duration_since(registry.now());
+                registry.set_timeout(key, Some(left))?;
+            }
+            None => registry.set_background(key)?,
+        }
+        Ok(())
+    });
+    if let Err(error) = watched {
+        tracing::debug!(child = process.label(), %error, "it is left to the next loop that starts a child");
+    }
+}
+
+/// What the loop calls for a child.
+pub(super) struct Watch<H> {
+    process: Rc<Process>,
+    /// `None` once it has been told, or where nobody wants to be.
+    pub(super) on_exit: Option<H>,
+}
+
+impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
+    fn ready(&mut self, io: &mut Io<Rc<Process>>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        let exit = match io.try_io(Interest::READABLE, |process| process.reap()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if cx.readiness().is_timeout() {
+                    self.process.carry_out_kill();
+                }
+                return Ok(Next::Keep);
+            }
+            exit => exit,
+        };
+        let key = cx.key();
+        cx.registry.local::<Children>().0.remove(&key);
+        if let Some(on_exit) = self.on_exit.take() {
+            on_exit.exited(exit, cx)?;
+        }
+        Ok(Next::Remove)
+    }
+
+    fn closed(&mut self, _reason: Closed, cx: &mut Context<'_, S>) {
+        let key = cx.key();
+        cx.registry.local::<Children>().0.remove(&key);
+        self.on_exit = None; // what it has captured goes now, not when the child ends
+        if !self.process.is_settled() {
+            reap_in_background(cx.registry, Rc::clone(&self.process));
+        }
+    }
+}

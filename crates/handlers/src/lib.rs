@@ -13,7 +13,7 @@
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | be told of signals, end gently on them | [`signal`] |
-//! | start children, be told of their end, end them | [`child`] |
+//! | start children, be told of their end, end them, start them again | [`child`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 
 pub mod child;

@@ -1,4 +1,4 @@
-//! Child processes as sources: their end, told once; their pipes, which are streams.
+//! Child processes as sources: their end, told once; their pipes, which are streams; their restart.
 //!
 //! Ground rule: nobody waits for *any* child. The end of each is noticed by a pidfd of its own, without a handler of
 //! `SIGCHLD`, so any number of loops and libraries can have children in one process and none reaps another's.
@@ -30,6 +30,8 @@ mod key;
 mod orphans;
 mod output;
 mod process;
+mod restart;
+mod supervisor;
 mod watch;
 
 use std::fmt;
@@ -41,6 +43,8 @@ use reactor::{Context, Registry};
 
 pub use self::key::ChildKey;
 pub use self::output::{Output, lines};
+pub use self::restart::RestartPolicy;
+pub use self::supervisor::{News, SupervisorKey, supervise};
 use self::watch::{Callback, admit, start};
 
 /// How a child has ended.

@@ -66,7 +66,7 @@ pub(super) fn start<S, H: OnExit<S>>(
     })
 }
 
-/// Watches `child`.
+/// Watches `child`; who is told of its end may be filled in by a visit.
 #[track_caller]
 pub(super) fn admit<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
@@ -158,5 +158,12 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         if !self.process.is_settled() {
             reap_in_background(cx.registry, Rc::clone(&self.process));
         }
+    }
+}
+
+/// Ends a child at once, whose supervision has failed.
+pub(super) fn kill_now<S>(registry: &mut Registry<S>, key: ChildKey) {
+    if let Err(error) = key.kill(registry) {
+        tracing::debug!(%error, "it is not killed");
     }
 }

@@ -1,0 +1,275 @@
+//! A supervisor: a child that is started again when it ends, by a policy.
+//!
+//! It is one object that is passed on: from the callback that starts a child to the watch of the child, from there to the
+//! timer of the next start. So it is in one place at a time, and ends with the place it is in.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reactor::{Context, Io, Registry, Then, TimerKey};
+
+use super::process::Process;
+use super::restart::{Backoff, RestartPolicy};
+use super::watch::{OnExit, Watch, kill_now, start};
+use super::{ChildKey, Exit, Spawned};
+
+/// What [`supervise`] tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum News {
+    /// A child has been started. Its pipes are for the taking; those that are left are closed.
+    Started(Spawned),
+    /// The child has ended.
+    Exited {
+        /// As with [`spawn`](super::spawn).
+        exit: io::Result<Exit>,
+        /// When it is started again; `None`: it is not, and this is the last call.
+        restart_in: Option<Duration>,
+    },
+    /// The child could not be started, which counts as a failure.
+    NotStarted {
+        /// Why: as [`spawn`](super::spawn).
+        error: io::Error,
+        /// When it is tried again; `None`: it is not, and this is the last call.
+        restart_in: Option<Duration>,
+    },
+    /// It was stopped while no child ran: the last call.
+    Stopped,
+}
+
+/// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has ended, as
+/// `policy` says. `on_news` is told of each step.
+///
+/// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An error
+/// that `command` or `on_news` returns is that of a failed start, or ends the supervision: a child that runs is killed then,
+/// and the error is logged. A watch that is removed by [`ChildKey::key`] ends the supervision too, and nobody is told; so does
+/// a panic in `on_news` behind the end of a child. Loop thread only.
+///
+/// ```
+/// use std::process::Command;
+/// use std::time::Duration;
+/// use handlers::child::{self, News, RestartPolicy};
+/// use reactor::{ManualClock, Reactor};
+///
+/// # fn main() -> std::io::Result<()> {
+/// // A test would let the time jump, too.
+/// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
+/// let policy = RestartPolicy::on_failure().delay_first(Duration::from_secs(1)).restarts_max(3);
+/// child::supervise(&mut reactor, policy, || Ok(Command::new("false")), |news, cx| {
+///     match news {
+///         News::Started(child) => println!("started: {}", child.pid),
+///         News::Exited { exit, restart_in } => {
+///             *cx.state += 1;
+///             println!("{}, again in {restart_in:?}", exit?.status);
+///         }
+///         other => println!("{other:?}"),
+///     }
+///     Ok(())
+/// });
+/// let mut failures = 0;
+/// reactor.run(&mut failures)?; // 1 s, 2 s, 4 s later it is over
+/// assert_eq!(failures, 4);
+/// # Ok(())
+/// # }
+/// ```
+pub fn supervise<S, C, F>(registry: &mut Registry<S>, policy: RestartPolicy, command: C, on_news: F) -> SupervisorKey
+where
+    C: FnMut() -> io::Result<Command> + 'static,
+    F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+{
+    let supervisors = registry.local::<Supervisors>();
+    supervisors.last += 1;
+    let key = SupervisorKey(supervisors.last);
+    supervisors.courses.insert(key, Course { stage: Stage::Starting, stopping: false });
+    let supervisor = Supervisor { key, backoff: Backoff::new(policy), command, on_news, started: registry.now() };
+    registry.defer(move |cx| {
+        if let Err(error) = supervisor.start(cx) {
+            tracing::error!(%error, "the supervision of a child has ended");
+        }
+    });
+    key
+}
+
+/// The name of a supervisor on its loop: `Copy`, and checked at every use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SupervisorKey(u64);
+
+impl SupervisorKey {
+    /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the last
+    /// that is told; where none runs [`News::Stopped`] is, next turn.
+    ///
+    /// # Errors
+    /// `NotFound` if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
+    pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
+        let course = self.course(registry).ok_or_else(|| self.stale())?;
+        course.stopping = true;
+        match course.stage {
+            Stage::Starting => Ok(()),
+            Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
+            Stage::Running(child) => child.terminate(registry, grace),
+        }
+    }
+
+    /// The child that runs at present, if one does: to signal it.
+    ///
+    /// # Errors
+    /// `NotFound` if the supervision has ended.
+    pub fn child<S>(self, registry: &mut Registry<S>) -> io::Result<Option<ChildKey>> {
+        match self.course(registry).ok_or_else(|| self.stale())?.stage {
+            Stage::Running(child) => Ok(Some(child)),
+            Stage::Starting | Stage::Waiting(_) => Ok(None),
+        }
+    }
+
+    fn stale(self) -> io::Error {
+        io::Error::new(ErrorKind::NotFound, format!("supervisor {} has ended", self.0))
+    }
+
+    /// What is known of it, unless it has ended with the registration or the timer that it was in.
+    fn course<S>(self, registry: &mut Registry<S>) -> Option<&mut Course> {
+        let stage = registry.local::<Supervisors>().courses.get(&self)?.stage;
+        let over = match stage {
+            Stage::Starting => false,
+            Stage::Waiting(timer) => registry.remaining(timer).is_err(),
+            Stage::Running(child) => !registry.contains(child.key()),
+        };
+        let courses = &mut registry.local::<Supervisors>().courses;
+        if over {
+            courses.remove(&self);
+        }
+        courses.get_mut(&self)
+    }
+}
+
+/// The supervisors of a loop.
+#[derive(Default)]
+struct Supervisors {
+    last: u64,
+    courses: HashMap<SupervisorKey, Course>,
+}
+
+struct Course {
+    stage: Stage,
+    stopping: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// It will be with this turn's or next turn's deferred callbacks, or is being.
+    Starting,
+    Waiting(TimerKey),
+    Running(ChildKey),
+}
+
+struct Supervisor<C, F> {
+    key: SupervisorKey,
+    backoff: Backoff,
+    command: C,
+    on_news: F,
+    /// When the present child was.
+    started: Instant,
+}
+
+impl<C, F> Supervisor<C, F>
+where
+    C: FnMut() -> io::Result<Command> + 'static,
+{
+    /// Starts the child, or says that it will not.
+    fn start<S>(mut self, cx: &mut Context<'_, S>) -> io::Result<()>
+    where
+        F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    {
+        self.enter(Stage::Starting, cx.registry);
+        if self.is_stopping(cx.registry) {
+            self.forget(cx.registry);
+            return (self.on_news)(News::Stopped, cx);
+        }
+        let spawned = (self.command)().and_then(|mut command| start::<S, Self>(cx.registry, &mut command, None));
+        let spawned = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                return self.follow(false, Duration::ZERO, cx, |restart_in| News::NotStarted { error, restart_in });
+            }
+        };
+        self.started = cx.now();
+        let key = spawned.key;
+        self.enter(Stage::Running(key), cx.registry);
+        // The watch comes first, so that the child can be reached by its key from within the callback.
+        cx.visit(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
+            let supervisor = watch.on_exit.insert(self);
+            let told = (supervisor.on_news)(News::Started(spawned), cx);
+            if told.is_err() {
+                supervisor.forget(cx.registry);
+                watch.on_exit = None;
+                kill_now(cx.registry, key);
+            }
+            told
+        })?
+    }
+
+    /// After an end: tells it, and what comes next.
+    fn follow<S>(
+        mut self,
+        succeeded: bool,
+        ran: Duration,
+        cx: &mut Context<'_, S>,
+        news: impl FnOnce(Option<Duration>) -> News,
+    ) -> io::Result<()>
+    where
+        F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    {
+        let delay = self.backoff.next(succeeded, ran).filter(|_| !self.is_stopping(cx.registry));
+        let Some(delay) = delay else {
+            self.forget(cx.registry);
+            return (self.on_news)(news(None), cx);
+        };
+        self.enter(Stage::Starting, cx.registry);
+        if let Err(error) = (self.on_news)(news(Some(delay)), cx) {
+            self.forget(cx.registry);
+            return Err(error);
+        }
+        // Where it was stopped by that callback, it says so next turn.
+        let delay = if self.is_stopping(cx.registry) { Duration::ZERO } else { delay };
+        let key = self.key;
+        let mut waiting = Some(self);
+        let timer = cx.registry.after(delay, move |cx| {
+            if let Some(supervisor) = waiting.take() {
+                supervisor.start(cx)?;
+            }
+            Ok(Then::Done)
+        });
+        if let Some(course) = cx.registry.local::<Supervisors>().courses.get_mut(&key) {
+            course.stage = Stage::Waiting(timer);
+        }
+        Ok(())
+    }
+
+    fn enter<S>(&self, stage: Stage, registry: &mut Registry<S>) {
+        if let Some(course) = registry.local::<Supervisors>().courses.get_mut(&self.key) {
+            course.stage = stage;
+        }
+    }
+
+    fn is_stopping<S>(&self, registry: &mut Registry<S>) -> bool {
+        registry.local::<Supervisors>().courses.get(&self.key).is_none_or(|course| course.stopping)
+    }
+
+    fn forget<S>(&self, registry: &mut Registry<S>) {
+        registry.local::<Supervisors>().courses.remove(&self.key);
+    }
+}
+
+impl<S, C, F> OnExit<S> for Supervisor<C, F>
+where
+    C: FnMut() -> io::Result<Command> + 'static,
+    F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+{
+    fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let succeeded = exit.as_ref().is_ok_and(|exit| exit.status.success());
+        let ran = cx.now().saturating_duration_since(self.started);
+        self.follow(succeeded, ran, cx, |restart_in| News::Exited { exit, restart_in })
+    }
+}

@@ -16,6 +16,7 @@ use handlers::signal::{self, Signal};
 use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, on_data, open};
 use reactor::{Context, Interest, Io, ManualClock, Next, Reactor, Registry};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -106,7 +107,8 @@ fn run<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
 /// Waits until `fd` is readable or hung up.
 fn wait_for(fd: impl AsFd) -> Result {
     let patience = Timespec::try_from(PATIENCE)?;
-    match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience))? {
+    // A child of another test ends meanwhile, and one test watches SIGCHLD: poll(2) is not restarted after a signal.
+    match retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)))? {
         0 => Err(format!("not within {PATIENCE:?}").into()),
         _ => Ok(()),
     }

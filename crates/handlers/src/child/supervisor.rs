@@ -44,9 +44,9 @@ pub enum News {
 /// `policy` says. `on_news` is told of each step.
 ///
 /// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An error
-/// that `command` or `on_news` returns is that of a failed start, or ends the supervision: a child that runs is killed then,
-/// and the error is logged. A watch that is removed by [`ChildKey::key`] ends the supervision too, and nobody is told; so does
-/// a panic in `on_news` behind the end of a child. Loop thread only.
+/// of `command` is a failed start. One of `on_news` ends the supervision: a child that runs is killed then, and the error is
+/// logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic of either, but for
+/// one at [`News::Started`]. Loop thread only.
 ///
 /// ```
 /// use std::process::Command;

@@ -14,10 +14,13 @@
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | be told of signals, end gently on them | [`signal`] |
 //! | start children, be told of their end, end them, start them again | [`child`] |
+//! | be told when a file changes, or what is in a folder | [`files::watch`], [`files::watch_folder`] |
+//! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 
 pub mod child;
 mod connection;
+pub mod files;
 mod framing;
 mod listener;
 mod pool;

@@ -1,0 +1,284 @@
+//! Watching of what is in a folder.
+//!
+//! The two ends of a rename are two events, which are put together where both are seen. The first one may be read before
+//! the kernel has queued the second: so one at the end of the queue waits for the next turn before it is told alone.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use reactor::{Context, Interest, Io, Key, Next, Registry};
+
+use super::inotify::{Event, Inotify, Queue, Seen};
+use super::way::{Goal, Renewed, Target, Way};
+use super::{goes_on, rest};
+
+/// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FolderChange {
+    /// An entry was made, or moved here from elsewhere.
+    Created(OsString),
+    /// A file that was open for writing was closed: what is in it may be another.
+    Written(OsString),
+    /// An entry was deleted, or moved elsewhere.
+    Removed(OsString),
+    /// An entry has another name. If there was another entry of that name, it is gone.
+    Renamed {
+        /// The name it had.
+        from: OsString,
+        /// The name it has.
+        to: OsString,
+    },
+    /// More has happened than the kernel keeps: anything may have changed, so list the folder anew.
+    Overflow,
+    /// The folder is there, for the first time or again, or another one in its place: list it.
+    Appeared,
+    /// The folder is not there any more, or may not be read.
+    Gone,
+}
+
+/// Calls `callback` on the loop for each change among the entries of the folder at `path`: made, written, removed, renamed.
+///
+/// *Not recursive*: what is in folders below is not told. In the order of the changes; what was written several times among
+/// what is told in one turn is told once. Both ends of a rename within the folder are told together, with any other change
+/// between them after both; where the kernel was too slow with the second one, or one end is in another folder, as removed
+/// and created. An entry may be gone again when its change is told. Changes of attributes are not told.
+///
+/// The path is watched, as with [`watch`](super::watch): when the folder is moved away or deleted, that is told, and when
+/// there is one again, or for the first time. What it has then is to be listed. What it has at first is not told: register,
+/// then list, and nothing is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the loop does not
+/// turn; if there are more, [`FolderChange::Overflow`] is told where they are missing.
+///
+/// In the background, ended and limited as [`watch`](super::watch) is; one allocation for each name. Some thousand changes
+/// a turn at most, the rest next turn. Loop thread only.
+///
+/// # Errors
+/// As [`watch`](super::watch). A path where no folder is, or one that we may not read, is no error.
+///
+/// # Source
+/// `inotify(7)`.
+///
+/// ```
+/// use handlers::files::{self, FolderChange};
+/// use reactor::{Next, Reactor};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<()>::new()?;
+/// files::watch_folder(&mut reactor, "/var/spool/app", |change, _cx| {
+///     match change {
+///         FolderChange::Written(name) | FolderChange::Renamed { to: name, .. } => println!("{name:?} is ready"),
+///         FolderChange::Overflow | FolderChange::Appeared => println!("looking through all of it"),
+///         _ => {}
+///     }
+///     Ok(Next::Keep)
+/// })?;
+/// # reactor.run(&mut ())?;
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn watch_folder<S, F>(registry: &mut Registry<S>, path: impl AsRef<Path>, mut callback: F) -> io::Result<Key>
+where
+    F: FnMut(&FolderChange, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+{
+    let inotify = Inotify::new()?;
+    let way = Way::to(path.as_ref(), Goal::Entries, &inotify)?;
+    let source = Folder { inotify, way, held: None };
+    let key = registry.add(source, Interest::READABLE, move |io, cx| tell(io, &mut callback, cx))?;
+    registry.set_background(key)?;
+    Ok(key)
+}
+
+/// Tells the changes of one call, as long as the watcher lives.
+fn tell<S>(
+    io: &mut Io<Folder>,
+    callback: &mut impl FnMut(&FolderChange, &mut Context<'_, S>) -> io::Result<Next>,
+    cx: &mut Context<'_, S>,
+) -> io::Result<Next> {
+    let (changes, queue) = io.get_mut().collect()?;
+    for change in &changes {
+        match goes_on(callback(change, cx)) {
+            Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
+            end => return end,
+        }
+    }
+    rest(io, queue)
+}
+
+/// A folder that is watched.
+#[derive(Debug)]
+struct Folder {
+    inotify: Inotify,
+    way: Way,
+    held: Option<Leaving>,
+}
+
+/// The first end of a rename, whose second has not been seen.
+#[derive(Debug)]
+struct Leaving {
+    cookie: u32,
+    name: OsString,
+}
+
+impl Folder {
+    /// Reads what the kernel has seen, and gives what is to be told, and whether there is more to come.
+    fn collect(&mut self) -> io::Result<(Vec<FolderChange>, Queue)> {
+        let target = self.way.target();
+        let mut batch = Batch::beginning_with(self.held.take());
+        let mut queue = self.inotify.read(|event| {
+            if target == Target::Watched(event.watch) || event.seen.contains(Seen::QUEUE_OVERFLOW) {
+                batch.push(event);
+            }
+            self.way.heed(event);
+        })?;
+        match self.renew()? {
+            Some(change) => batch.changes.push(change),
+            None if queue == Queue::Empty => self.held = batch.hold_back(),
+            None => {}
+        }
+        if self.held.is_some() {
+            queue = Queue::More; // looked for next turn
+        }
+        Ok((batch.changes, queue))
+    }
+
+    /// Puts right what is watched, and gives what has become of the folder itself.
+    fn renew(&mut self) -> io::Result<Option<FolderChange>> {
+        let Some(Renewed { before, after, left, .. }) = self.way.renew(&self.inotify)? else { return Ok(None) };
+        left.into_iter().for_each(|watch| self.inotify.forget(watch));
+        Ok(match after {
+            _ if before == after => None, // moved away and back: no event was lost
+            Target::Absent => Some(FolderChange::Gone),
+            _ => Some(FolderChange::Appeared),
+        })
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// The changes of one call.
+#[derive(Debug, Default)]
+struct Batch {
+    changes: Vec<FolderChange>,
+    /// The first ends of renames, with their places among the changes.
+    leaving: Vec<(u32, usize)>,
+    /// Of which entries the last change is that they were written.
+    written: HashSet<OsString>,
+    /// How many changes are from the call before.
+    held: usize,
+}
+
+impl Batch {
+    fn beginning_with(held: Option<Leaving>) -> Self {
+        let mut batch = Self::default();
+        if let Some(Leaving { cookie, name }) = held {
+            batch.leave(cookie, name);
+            batch.held = 1;
+        }
+        batch
+    }
+
+    fn push(&mut self, event: &Event<'_>) {
+        if event.seen.contains(Seen::QUEUE_OVERFLOW) {
+            self.changes.push(FolderChange::Overflow);
+        }
+        let Some(name) = event.name else { return };
+        if event.seen.contains(Seen::CLOSE_WRITE) {
+            if self.written.insert(name.to_owned()) {
+                self.changes.push(FolderChange::Written(name.to_owned()));
+            }
+            return;
+        }
+        if event.seen.contains(Seen::ATTRIB) {
+            return;
+        }
+        self.written.remove(name);
+        if event.seen.contains(Seen::CREATE) {
+            self.changes.push(FolderChange::Created(name.to_owned()));
+        } else if event.seen.contains(Seen::DELETE) {
+            self.changes.push(FolderChange::Removed(name.to_owned()));
+        } else if event.seen.contains(Seen::MOVED_FROM) {
+            self.leave(event.cookie, name.to_owned());
+        } else if event.seen.contains(Seen::MOVED_TO) {
+            self.arrive(event.cookie, name);
+        }
+    }
+
+    /// An entry is moved away, as far as is known.
+    fn leave(&mut self, cookie: u32, name: OsString) {
+        self.leaving.push((cookie, self.changes.len()));
+        self.changes.push(FolderChange::Removed(name));
+    }
+
+    /// An entry is moved here: from a name in this folder, if that was seen.
+    fn arrive(&mut self, cookie: u32, to: &OsStr) {
+        let first_end = self.leaving.iter().position(|(other, _)| *other == cookie);
+        let change = first_end.map(|index| &mut self.changes[self.leaving.swap_remove(index).1]);
+        match change {
+            Some(change @ FolderChange::Removed(_)) => {
+                let FolderChange::Removed(from) = change else { return };
+                *change = FolderChange::Renamed { from: std::mem::take(from), to: to.to_owned() };
+            }
+            _ => self.changes.push(FolderChange::Created(to.to_owned())),
+        }
+    }
+
+    /// Takes back the first end of a rename that has come last, if it has not waited already.
+    fn hold_back(&mut self) -> Option<Leaving> {
+        let last = self.changes.len().checked_sub(1).filter(|last| *last >= self.held)?;
+        let (cookie, _) = *self.leaving.iter().find(|(_, place)| *place == last)?;
+        match self.changes.pop() {
+            Some(FolderChange::Removed(name)) => Some(Leaving { cookie, name }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch that begins with what was held back, and its events: what was seen, the cookie, the name.
+    fn batch(held: Option<Leaving>, events: &[(Seen, u32, &str)]) -> Batch {
+        let inotify = Inotify::new().unwrap();
+        let way = Way::to(Path::new("/"), Goal::Entries, &inotify).unwrap();
+        let Target::Watched(watch) = way.target() else { panic!("the root is not there") };
+        let mut batch = Batch::beginning_with(held);
+        for &(seen, cookie, name) in events {
+            batch.push(&Event { watch, seen, cookie, name: Some(OsStr::new(name)) });
+        }
+        batch
+    }
+
+    #[test]
+    fn a_rename_whose_ends_are_read_apart_is_told_as_one() {
+        let mut first = batch(None, &[(Seen::CREATE, 0, "new"), (Seen::MOVED_FROM, 7, "old")]);
+        let held = first.hold_back();
+        assert_eq!(first.changes, [FolderChange::Created("new".into())]);
+        let second = batch(held, &[(Seen::CREATE, 0, "another"), (Seen::MOVED_TO, 7, "young")]);
+        let renamed = FolderChange::Renamed { from: "old".into(), to: "young".into() };
+        assert_eq!(second.changes, [renamed, FolderChange::Created("another".into())]);
+    }
+
+    #[test]
+    fn the_first_end_of_a_rename_waits_once_and_only_at_the_end() {
+        let mut first = batch(None, &[(Seen::MOVED_FROM, 7, "old"), (Seen::CREATE, 0, "new")]);
+        assert!(first.hold_back().is_none(), "its second end would be here by now");
+        assert_eq!(first.changes.len(), 2);
+        let held = batch(None, &[(Seen::MOVED_FROM, 7, "old")]).hold_back();
+        let mut second = batch(held, &[]);
+        assert!(second.hold_back().is_none());
+        assert_eq!(second.changes, [FolderChange::Removed("old".into())]);
+        let held = batch(None, &[(Seen::MOVED_FROM, 7, "old")]).hold_back();
+        let mut third = batch(held, &[(Seen::MOVED_TO, 8, "other"), (Seen::MOVED_FROM, 9, "next")]);
+        assert!(third.hold_back().is_some_and(|next| next.cookie == 9));
+        assert_eq!(third.changes, [FolderChange::Removed("old".into()), FolderChange::Created("other".into())]);
+    }
+}

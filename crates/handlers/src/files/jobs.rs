@@ -1,0 +1,252 @@
+//! Reading and writing of whole files, as jobs of a worker pool: a disk gives no readiness to wait for.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reactor::Context;
+
+use super::named;
+use crate::pool::{Job, Pool, Refusal};
+
+/// So many names of temporary files are tried, should they be taken by what a process of the same number left behind.
+const NAMES_TRIED_MAX: usize = 100;
+
+/// Reads the file at `path` on a worker, and calls `done` on the loop with all of its content.
+///
+/// A file of more than `limit` bytes is an error, so that nothing that somebody puts there takes up all memory; no more
+/// than that is read. It is read as it is at that moment, also while others write to it in place. For regular files: a
+/// FIFO or a device is not waited for. `path` may be relative to the working directory of the process when the job runs.
+///
+/// As long as the job is on its way it keeps the loop alive; it can be [cancelled](Job::cancel) until it begins. A few system
+/// calls on the worker, and memory for the content. Any thread.
+///
+/// # Errors
+/// [`Refusal`] if the pool takes no more jobs: `done` is dropped. To `done`: `FileTooLarge`, which names the limit; what
+/// `open(2)` and `read(2)` say, with call and path.
+///
+/// ```
+/// use handlers::{WorkerPool, files};
+/// use reactor::Reactor;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reactor = Reactor::<usize>::new()?;
+/// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+/// files::read(&pool, "Cargo.toml", 1024 * 1024, |content, cx| match content {
+///     Ok(bytes) => *cx.state = bytes.len(),
+///     Err(error) => eprintln!("going on without: {error}"),
+/// })?;
+/// let mut len = 0;
+/// reactor.run(&mut len)?; // ends with its last job
+/// assert!(len > 0);
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn read<S, D>(pool: &Pool<S>, path: impl Into<PathBuf>, limit: usize, done: D) -> Result<Job, Refusal>
+where
+    D: FnOnce(io::Result<Vec<u8>>, &mut Context<'_, S>) + Send + 'static,
+{
+    let path = path.into();
+    submit(pool, move || read_all(&path, limit), done)
+}
+
+/// Replaces the file at `path` by one that holds `bytes`, on a worker, and calls `done` on the loop when that is on disk.
+///
+/// *All or nothing*: who opens the path gets the old content or the new one, whole, also after the power has failed. A
+/// temporary file in the same folder is written and synced, renamed to the path, and the folder synced. Mode, owner and
+/// group of a file that is there are kept, not its access control lists, other attributes and hard links. A new file gets
+/// mode 0666 less the umask. A symbolic link stays, and what it leads to is replaced.
+///
+/// Of two writes to one path, on two workers, either may be the later one: begin the second when the first is done. A
+/// process that is killed meanwhile leaves a file named `.handlers-PID-NUMBER.tmp`, nothing else does. Some ten system calls
+/// on the worker, two of them waiting for the disk. Any thread. `bytes` may be shared: `bytes::Bytes`, `Arc<[u8]>`.
+///
+/// # Errors
+/// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`, with call and path: what the
+/// system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that is no regular
+/// file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync` on the folder is
+/// the exception: the new file is there, and may not survive that the power fails.
+///
+/// # Source
+/// `rename(2)`, `fsync(2)`.
+///
+/// ```
+/// # use handlers::{WorkerPool, files};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut reactor = reactor::Reactor::<()>::new()?;
+/// # let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+/// # let path = std::env::temp_dir().join(format!("handlers-example-{}", std::process::id()));
+/// files::write_atomically(&pool, &path, b"limit = 7\n", |written, _cx| {
+///     if let Err(error) = written {
+///         eprintln!("the old settings stay: {error}");
+///     }
+/// })?;
+/// # reactor.run(&mut ())?;
+/// # assert_eq!(std::fs::read(&path)?, b"limit = 7\n");
+/// # std::fs::remove_file(path)?;
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn write_atomically<S, D>(
+    pool: &Pool<S>,
+    path: impl Into<PathBuf>,
+    bytes: impl AsRef<[u8]> + Send + 'static,
+    done: D,
+) -> Result<Job, Refusal>
+where
+    D: FnOnce(io::Result<()>, &mut Context<'_, S>) + Send + 'static,
+{
+    let path = path.into();
+    submit(pool, move || replace(&path, bytes.as_ref()), done)
+}
+
+/// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
+///
+/// The file is made if there is none. What others append at the same time comes before or after, not between, as long as
+/// there is room on the disk; two appends on two workers may change places. Otherwise like
+/// [`write_atomically`], but for one thing: after an error a part of `bytes` may be there.
+///
+/// # Errors
+/// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`: what `open(2)`, `write(2)` and
+/// `fdatasync(2)` say, with call and path.
+#[track_caller]
+pub fn append<S, D>(
+    pool: &Pool<S>,
+    path: impl Into<PathBuf>,
+    bytes: impl AsRef<[u8]> + Send + 'static,
+    done: D,
+) -> Result<Job, Refusal>
+where
+    D: FnOnce(io::Result<()>, &mut Context<'_, S>) + Send + 'static,
+{
+    let path = path.into();
+    submit(pool, move || add_to_end(&path, bytes.as_ref()), done)
+}
+
+/// Submits a job whose panic is an error like any other.
+#[track_caller]
+fn submit<S, R, D>(
+    pool: &Pool<S>,
+    job: impl FnOnce() -> io::Result<R> + Send + 'static,
+    done: D,
+) -> Result<Job, Refusal>
+where
+    R: Send + 'static,
+    D: FnOnce(io::Result<R>, &mut Context<'_, S>) + Send + 'static,
+{
+    pool.submit(job, |result, cx| done(result.unwrap_or_else(|panic| Err(io::Error::other(panic))), cx))
+        .map_err(|refused| refused.reason)
+}
+
+fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let failed = |call| move |error: io::Error| named(call, path, &error);
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed("open"))?;
+    let size = file.metadata().map_err(failed("fstat"))?.len();
+    let room = usize::try_from(size).unwrap_or(limit).min(limit).saturating_add(1); // the end is found without growing
+    let mut content = Vec::with_capacity(room);
+    let limit_and_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit_and_more).read_to_end(&mut content).map_err(failed("read"))?;
+    if content.len() > limit {
+        let text = format!("read({}): more than {limit} bytes, the limit", path.display());
+        return Err(io::Error::new(ErrorKind::FileTooLarge, text));
+    }
+    Ok(content)
+}
+
+fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let failed = |call| move |error: io::Error| named(call, path, &error);
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).custom_flags(libc::O_NONBLOCK);
+    let mut file = options.open(path).map_err(failed("open"))?;
+    file.write_all(bytes).map_err(failed("write"))?;
+    file.sync_data().map_err(failed("fdatasync"))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = &end_of_links(path)?;
+    let failed = |call| move |error: io::Error| named(call, path, &error);
+    let before = regular_file_at(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = Temporary::create_in(folder, if before.is_some() { 0o600 } else { 0o666 })?;
+    new.file.write_all(bytes).map_err(failed("write"))?;
+    if let Some(before) = before {
+        keep_owner_and_mode(&new.file, &before).map_err(failed("fchown, fchmod"))?;
+    }
+    new.file.sync_all().map_err(failed("fsync"))?;
+    new.rename_to(path).map_err(failed("rename"))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named("fsync", folder, &error))
+}
+
+/// `path` without symbolic links at its end.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(path) => Ok(path),
+        // Nothing is there yet; a link that leads nowhere is not to be replaced by a file, nor do we know where that belongs.
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(path.to_owned()),
+        Err(error) => Err(named("realpath", path, &error)),
+    }
+}
+
+/// What is at `path`, if anything: a regular file, or this fails.
+fn regular_file_at(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
+        Ok(_) => Err(named("rename", path, &io::Error::new(ErrorKind::InvalidInput, "there is no regular file"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named("lstat", path, &error)),
+    }
+}
+
+/// Gives `file` the owner, the group and then the mode of another: a change of owner takes bits of the mode away.
+fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
+        fchown(file, Some(other.uid()), Some(other.gid()))?;
+    }
+    file.set_permissions(other.permissions())
+}
+
+/// A file under a name of its own, which it loses when this is dropped.
+struct Temporary {
+    file: File,
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl Temporary {
+    fn create_in(folder: &Path, mode: u32) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let mut tried = 0;
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!(".handlers-{}-{number}.tmp", process::id()));
+            tried += 1;
+            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+                Ok(file) => return Ok(Self { file, path, renamed: false }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && tried < NAMES_TRIED_MAX => {}
+                Err(error) => return Err(named("open", &path, &error)),
+            }
+        }
+    }
+
+    fn rename_to(mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a temporary file is left");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -224,23 +225,60 @@ fn a_file_is_gone_with_any_folder_that_is_moved_away_and_there_again_with_it() -
     Ok(())
 }
 
+/// How many watches the only watcher of a loop has.
+fn watches<C>(watcher: &Watcher<C>) -> usize {
+    let fd = watcher.reactor.registrations().next().unwrap().fd;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+    info.lines().filter(|line| line.starts_with("inotify ")).count()
+}
+
 #[test]
-fn a_folder_that_is_moved_away_takes_its_watch_off() -> Result {
+fn what_is_no_more_on_the_way_is_watched_no_more() -> Result {
     let folder = tempdir()?;
     let (app, away) = (folder.path().join("app"), folder.path().join("away"));
-    fs::create_dir(&app)?;
-    fs::write(app.join("conf"), "first")?;
+    fs::create_dir_all(&away)?;
+    fs::write(away.join("conf"), "first")?;
     let mut watcher = watch(app.join("conf"));
-    fs::rename(&app, &away)?;
-    assert_eq!(watcher.told(), [Gone]);
-    let calls = watcher.reactor.metrics().calls;
-    fs::write(away.join("conf"), "there")?;
-    fs::remove_file(away.join("conf"))?;
-    fs::create_dir(&app)?;
-    assert_eq!(watcher.told(), []);
-    fs::write(app.join("conf"), "here")?;
-    assert_eq!(watcher.told(), [Appeared]);
-    assert!(watcher.reactor.metrics().calls > calls);
+    let before = watches(&watcher);
+    for _ in 0..3 {
+        fs::rename(&away, &app)?;
+        assert_eq!(watcher.told(), [Appeared]);
+        assert_eq!(watches(&watcher), before + 2, "the folder and the file");
+        for _ in 0..10 {
+            fs::write(app.join("new"), "second")?;
+            fs::rename(app.join("new"), app.join("conf"))?;
+            assert_eq!(watcher.told(), [Changed]);
+            assert_eq!(watches(&watcher), before + 2);
+        }
+        fs::rename(&app, &away)?;
+        assert_eq!(watcher.told(), [Gone]);
+        assert_eq!(watches(&watcher), before);
+        fs::write(away.join("conf"), "not ours")?;
+        assert_eq!(watcher.reactor.turn(&mut Vec::new(), Some(Duration::ZERO))?, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_one_path_needs_no_more_is_still_watched_for_another() -> Result {
+    let (folder, conf) = folder_with_conf();
+    let link = folder.path().join("link");
+    symlink(&conf, &link)?;
+    let mut reactor = Reactor::<Vec<_>>::new()?;
+    let key = files::watch(&mut reactor, [&link, &conf], |path, change, cx| {
+        cx.state.push((path.file_name().map(ToOwned::to_owned), change));
+        Ok(Next::Keep)
+    })?;
+    let mut watcher = Watcher { reactor, key };
+    let (link_told, conf_told) = (Some("link".into()), Some("conf".into()));
+    fs::remove_file(&link)?;
+    assert_eq!(watcher.told(), [(link_told.clone(), Gone)]);
+    fs::write(&conf, "second")?;
+    assert_eq!(watcher.told(), [(conf_told.clone(), Changed)]);
+    symlink(&conf, &link)?;
+    assert_eq!(watcher.told(), [(link_told.clone(), Appeared)]);
+    fs::remove_file(&conf)?;
+    assert_eq!(watcher.told(), [(link_told, Gone), (conf_told, Gone)]);
     Ok(())
 }
 
@@ -380,6 +418,100 @@ fn many_changes_are_one_call_for_each_path() -> Result {
     fs::write(&key, "")?;
     reactor.turn(&mut told, Some(Duration::ZERO))?;
     assert_eq!(told[2..], [(key, Appeared)]);
+    Ok(())
+}
+
+#[test]
+fn a_change_of_content_and_of_neighbours_allocates_nothing() -> Result {
+    let (folder, conf) = folder_with_conf();
+    let mut watcher = watch(&conf);
+    let mut told = Vec::with_capacity(10);
+    for _ in 0..3 {
+        fs::write(&conf, "second")?;
+        fs::write(folder.path().join("neighbour"), "")?;
+        let allocations = allocation_counter::measure(|| {
+            watcher.reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+        });
+        assert_eq!(allocations.count_total, 0);
+    }
+    assert_eq!(told, [Changed; 3]);
+    Ok(())
+}
+
+/// Does something to the path `etc/app/conf` in `folder`, which may or may not work.
+fn meddle(folder: &Path, number: u64, content: &str) {
+    let at = |name: &str| folder.join(name);
+    let _ = match number % 10 {
+        0 => fs::remove_file(at("etc/app/conf")),
+        1 | 2 => fs::write(at("etc/app/conf"), content),
+        3 => fs::write(at("new"), content).and_then(|()| fs::rename(at("new"), at("etc/app/conf"))),
+        4 => fs::rename(at("etc/app"), at("etc/away")),
+        5 => fs::rename(at("etc/away"), at("etc/app")),
+        6 => fs::remove_dir_all(at("etc/app")),
+        7 => fs::create_dir_all(at("etc/app")),
+        8 => symlink("away", at("link")).or(Ok(())).and_then(|()| fs::rename(at("link"), at("etc/app"))),
+        _ => fs::write(at("content"), content).and_then(|()| symlink(at("content"), at("etc/app/conf"))),
+    };
+}
+
+#[test]
+fn who_reads_at_each_change_has_at_last_what_is_there_whatever_happens_meanwhile() -> Result {
+    for seed in 0..10_u64 {
+        let folder = tempdir()?;
+        let conf = folder.path().join("etc/app/conf");
+        let mut reactor = Reactor::<Option<String>>::new()?;
+        files::watch(&mut reactor, [&conf], |path, _, cx| {
+            *cx.state = fs::read_to_string(path).ok();
+            Ok(Next::Keep)
+        })?;
+        let path = folder.path().to_owned();
+        let others = thread::spawn(move || {
+            let mut random = seed;
+            for step in 0..500 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                meddle(&path, random >> 33, &format!("step {step}"));
+            }
+        });
+        let mut content = None;
+        while !others.is_finished() {
+            reactor.turn(&mut content, Some(Duration::from_millis(1)))?;
+        }
+        others.join().map_err(|_| "panicked")?;
+        while reactor.turn(&mut content, Some(Duration::ZERO))? > 0 {}
+        assert_eq!(content, fs::read_to_string(&conf).ok(), "seed {seed}");
+    }
+    Ok(())
+}
+
+/// A file system in memory, mounted until this is dropped.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    /// `None` where we may not.
+    fn on(folder: &'a Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(folder).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg(self.0).status().is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn what_is_unmounted_is_gone_and_what_was_below_is_watched() -> Result {
+    let (folder, conf) = folder_with_conf();
+    let Some(mount) = Mount::on(folder.path()) else { return Ok(()) };
+    fs::write(&conf, "above")?;
+    let (mut watcher, mut entries) = (watch(&conf), watch_folder(folder.path()));
+    drop(mount);
+    assert_eq!(watcher.told(), [Changed], "the one below");
+    assert_eq!(entries.told(), [FolderChange::Appeared]);
+    fs::remove_file(&conf)?;
+    assert_eq!(watcher.told(), [Gone]);
+    assert_eq!(entries.told(), [removed("conf")]);
     Ok(())
 }
 

@@ -38,8 +38,8 @@ struct Watcher<C: 'static> {
 }
 
 impl<C> Watcher<C> {
-    /// What is told of the changes made so far. The kernel queues what it has seen within the call that does it, so there
-    /// is nothing to wait for.
+    /// What is told of the changes made so far. The kernel queues what it has seen within the call that does it, so
+    /// there is nothing to wait for.
     #[track_caller]
     fn told(&mut self) -> Vec<C> {
         let mut told = Vec::new();
@@ -435,6 +435,34 @@ fn a_change_of_content_and_of_neighbours_allocates_nothing() -> Result {
         assert_eq!(allocations.count_total, 0);
     }
     assert_eq!(told, [Changed; 3]);
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_made_while_the_loop_looks_at_its_new_folder_is_not_missed() -> Result {
+    let folder = tempdir()?;
+    let app = folder.path().join("app");
+    let mut watcher = watch(app.join("conf"));
+    let mut told = Vec::new();
+    let mut turn_until = |is_there| {
+        let began = Instant::now();
+        while told.last().is_some_and(|change| *change != Gone) != is_there {
+            assert!(began.elapsed() < PATIENCE, "missed");
+            watcher.reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+        }
+    };
+    for round in 0..2000 {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                fs::create_dir(&app).unwrap();
+                (0..round % 500 * 10).for_each(|_| std::hint::spin_loop()); // at all points of the look
+                fs::write(app.join("conf"), "").unwrap();
+            });
+            turn_until(true);
+        });
+        fs::remove_dir_all(&app)?;
+        turn_until(false);
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Watching of what is in a folder.
 //!
-//! The two ends of a rename are two events, which are put together where both are seen. The first one may be read before
-//! the kernel has queued the second: so one at the end of the queue waits for the next turn before it is told alone.
+//! The two ends of a rename are two events, which are put together where both are seen. The first one may be read
+//! before the kernel has queued the second: so one at the end of the queue waits for the next turn before it is told
+//! alone.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -15,7 +16,8 @@ use super::inotify::{Event, Inotify, Queue, Seen};
 use super::way::{Goal, Renewed, Target, Way};
 use super::{goes_on, rest};
 
-/// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a path.
+/// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {
@@ -40,20 +42,22 @@ pub enum FolderChange {
     Gone,
 }
 
-/// Calls `callback` on the loop for each change among the entries of the folder at `path`: made, written, removed, renamed.
+/// Calls `callback` on the loop for each change among the entries of the folder at `path`: made, written, removed,
+/// renamed.
 ///
-/// *Not recursive*: what is in folders below is not told. In the order of the changes; what was written several times among
-/// what is told in one turn is told once. Both ends of a rename within the folder are told together, with any other change
-/// between them after both; where the kernel was too slow with the second one, or one end is in another folder, as removed
-/// and created. An entry may be gone again when its change is told. Changes of attributes are not told.
+/// *Not recursive*: what is in folders below is not told. In the order of the changes; what was written several times
+/// among what is told in one turn is told once. Both ends of a rename within the folder are told together, with any
+/// other change between them after both; where the kernel was too slow with the second one, or one end is in another
+/// folder, as removed and created. An entry may be gone again when its change is told. Changes of attributes are not
+/// told.
 ///
-/// The path is watched, as with [`watch`](super::watch): when the folder is moved away or deleted, that is told, and when
-/// there is one again, or for the first time. What it has then is to be listed. What it has at first is not told: register,
-/// then list, and nothing is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the loop does not
-/// turn; if there are more, [`FolderChange::Overflow`] is told where they are missing.
+/// The path is watched, as with [`watch`](super::watch): when the folder is moved away or deleted, that is told, and
+/// when there is one again, or for the first time. What it has then is to be listed. What it has at first is not told:
+/// register, then list, and nothing is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the
+/// loop does not turn; if there are more, [`FolderChange::Overflow`] is told where they are missing.
 ///
-/// In the background, ended and limited as [`watch`](super::watch) is; one allocation for each name. Some thousand changes
-/// a turn at most, the rest next turn. Loop thread only.
+/// In the background, ended and limited as [`watch`](super::watch) is; one allocation for each name. Some thousand
+/// changes a turn at most, the rest next turn. Loop thread only.
 ///
 /// # Errors
 /// As [`watch`](super::watch). A path where no folder is, or one that we may not read, is no error.

@@ -19,14 +19,15 @@ const NAMES_TRIED_MAX: usize = 100;
 ///
 /// A file of more than `limit` bytes is an error, so that nothing that somebody puts there takes up all memory; no more
 /// than that is read. It is read as it is at that moment, also while others write to it in place. For regular files: a
-/// FIFO or a device is not waited for. `path` may be relative to the working directory of the process when the job runs.
+/// FIFO or a device is not waited for. `path` may be relative to the working directory of the process when the job
+/// runs.
 ///
-/// As long as the job is on its way it keeps the loop alive; it can be [cancelled](Job::cancel) until it begins. A few system
-/// calls on the worker, and memory for the content. Any thread.
+/// As long as the job is on its way it keeps the loop alive; it can be [cancelled](Job::cancel) until it begins. A few
+/// system calls on the worker, and memory for the content. Any thread.
 ///
 /// # Errors
-/// [`Refusal`] if the pool takes no more jobs: `done` is dropped. To `done`: `FileTooLarge`, which names the limit; what
-/// `open(2)` and `read(2)` say, with call and path.
+/// [`Refusal`] if the pool takes no more jobs: `done` is dropped. To `done`: `FileTooLarge`, which names the limit;
+/// what `open(2)` and `read(2)` say, with call and path.
 ///
 /// ```
 /// use handlers::{WorkerPool, files};
@@ -54,22 +55,24 @@ where
     submit(pool, move || read_all(&path, limit), done)
 }
 
-/// Replaces the file at `path` by one that holds `bytes`, on a worker, and calls `done` on the loop when that is on disk.
+/// Replaces the file at `path` by one that holds `bytes`, on a worker, and calls `done` on the loop when that is on
+/// disk.
 ///
 /// *All or nothing*: who opens the path gets the old content or the new one, whole, also after the power has failed. A
 /// temporary file in the same folder is written and synced, renamed to the path, and the folder synced. Mode, owner and
-/// group of a file that is there are kept, not its access control lists, other attributes and hard links. A new file gets
-/// mode 0666 less the umask. A symbolic link stays, and what it leads to is replaced.
+/// group of a file that is there are kept, not its access control lists, other attributes and hard links. A new file
+/// gets mode 0666 less the umask. A symbolic link stays, and what it leads to is replaced.
 ///
 /// Of two writes to one path, on two workers, either may be the later one: begin the second when the first is done. A
-/// process that is killed meanwhile leaves a file named `.handlers-PID-NUMBER.tmp`, nothing else does. Some ten system calls
-/// on the worker, two of them waiting for the disk. Any thread. `bytes` may be shared: `bytes::Bytes`, `Arc<[u8]>`.
+/// process that is killed meanwhile leaves a file named `.handlers-PID-NUMBER.tmp`, nothing else does. Some ten system
+/// calls on the worker, two of them waiting for the disk. Any thread. `bytes` may be shared: `bytes::Bytes`,
+/// `Arc<[u8]>`.
 ///
 /// # Errors
 /// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`, with call and path: what the
-/// system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that is no regular
-/// file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync` on the folder is
-/// the exception: the new file is there, and may not survive that the power fails.
+/// system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that is no
+/// regular file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync` on
+/// the folder is the exception: the new file is there, and may not survive that the power fails.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -107,13 +110,13 @@ where
 
 /// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
 ///
-/// The file is made if there is none. What others append at the same time comes before or after, not between, as long as
-/// there is room on the disk; two appends on two workers may change places. Otherwise like
-/// [`write_atomically`], but for one thing: after an error a part of `bytes` may be there.
+/// The file is made if there is none. What others append at the same time comes before or after, not between, as long
+/// as there is room on the disk; two appends on two workers may change places. Otherwise like [`write_atomically`], but
+/// for one thing: after an error a part of `bytes` may be there.
 ///
 /// # Errors
-/// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`: what `open(2)`, `write(2)` and
-/// `fdatasync(2)` say, with call and path.
+/// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`: what `open(2)`, `write(2)`
+/// and `fdatasync(2)` say, with call and path.
 #[track_caller]
 pub fn append<S, D>(
     pool: &Pool<S>,

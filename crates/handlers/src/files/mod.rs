@@ -1,16 +1,16 @@
 //! Files: to be told that what is at a path has changed, and to read and write without holding up the loop.
 //!
-//! Ground rule of the watching: *a path is watched, not a file*. Each folder on the way to it is watched before what is in
-//! it is looked at, symbolic links included, so whatever changes after the look brings the next one. What is watched is
-//! put right before the callback is called: it reads what is there then, and what comes later is told again.
+//! Ground rule of the watching: *a path is watched, not a file*. Each folder on the way to it is watched before what is
+//! in it is looked at, symbolic links included, so whatever changes after the look brings the next one. What is watched
+//! is put right before the callback is called: it reads what is there then, and what comes later is told again.
 //!
-//! inotify itself watches inodes, which is why a watch of a configuration file is lost when an editor renames another one
-//! over it. Source: `inotify(7)`, "Limitations and caveats", and `path_resolution(7)` for the way.
+//! inotify itself watches inodes, which is why a watch of a configuration file is lost when an editor renames another
+//! one over it. Source: `inotify(7)`, "Limitations and caveats", and `path_resolution(7)` for the way.
 
+mod file;
 mod folder;
 mod inotify;
 mod jobs;
-mod watch;
 mod way;
 
 use std::io::{self, ErrorKind};
@@ -20,9 +20,9 @@ use reactor::{Interest, Io, Next};
 
 use self::inotify::Queue;
 
+pub use self::file::{Change, watch};
 pub use self::folder::{FolderChange, watch_folder};
 pub use self::jobs::{append, read, write_atomically};
-pub use self::watch::{Change, watch};
 
 /// An error with the call that gave it and what it was made for. Displays as "open(/etc/app.conf): No such file or
 /// directory (os error 2)".

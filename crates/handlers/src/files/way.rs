@@ -1,7 +1,7 @@
 //! The way to a path: every name that decides what is there, each in a folder that is watched.
 //!
-//! The way is gone as the kernel would go it, one name after the other. It ends early at the nearest folder that exists,
-//! whose watch tells when the missing name appears.
+//! The way is gone as the kernel would go it, one name after the other. It ends early at the nearest folder that
+//! exists, whose watch tells when the missing name appears.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};

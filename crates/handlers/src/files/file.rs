@@ -14,8 +14,8 @@ use super::{goes_on, rest};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Something was there, and something is: its content may be another, since it was written to and closed, replaced by
-    /// another file, or got other attributes. Also said when the kernel's queue has overflowed.
+    /// Something was there, and something is: its content may be another, since it was written to and closed, replaced
+    /// by another file, or got other attributes. Also said when the kernel's queue has overflowed.
     Changed,
     /// Nothing was there, and now there is.
     Appeared,
@@ -30,30 +30,32 @@ pub enum Change {
 /// again; that does not exist at first, nor its folder. Symbolic links are followed, and each of them is watched as the
 /// folders are: a swap of Kubernetes' `..data` is a change of every file behind it.
 ///
-/// What is there at first is not told: register, then read, and nothing is lost. When the callback runs, all that was to
-/// be watched anew is watched, so what it reads is as new as the last call for it. The path is told as it was given. A burst
-/// of changes is one call for each path, of what it comes to; there may be a call more than there were changes, and never
-/// one less. In particular:
-/// - A file that is written to is told when who writes closes it, not in the middle; who never closes it, writes through
-///   `mmap(2)`, or calls `truncate(2)` by path, is not seen. A new file may be told twice, made and written.
-/// - `chmod`, `touch` and another hard link are told as [`Change::Changed`], since they may make it readable or be meant
-///   as a sign.
+/// What is there at first is not told: register, then read, and nothing is lost. When the callback runs, all that was
+/// to be watched anew is watched, so what it reads is as new as the last call for it. The path is told as it was given.
+/// A burst of changes is one call for each path, of what it comes to; there may be a call more than there were changes,
+/// and never one less. In particular:
+/// - A file that is written to is told when who writes closes it, not in the middle; who never closes it, writes
+///   through `mmap(2)`, or calls `truncate(2)` by path, is not seen. A new file may be told twice, made and written.
+/// - `chmod`, `touch` and another hard link are told as [`Change::Changed`], since they may make it readable or be
+///   meant as a sign.
 /// - A folder at the path is there, but what is in it is not told: see [`watch_folder`](super::watch_folder).
-/// - What is mounted is not seen, only what is unmounted; nor is what another machine does to a network file system, and
-///   what `/proc` and `/sys` show. Folders that may not be read cannot be watched; what is renamed there is not seen.
+/// - What is mounted is not seen, only what is unmounted; nor is what another machine does to a network file system,
+///   and what `/proc` and `/sys` show. Folders that may not be read cannot be watched; what is renamed there is not
+///   seen.
 ///
 /// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive: use
-/// [`set_foreground`](Registry::set_foreground) if watching is all there is to do. An outcome of [`Next::Remove`], an error
-/// or [`Registry::remove`] ends it, for all its paths; `WouldBlock` and `Interrupted` are [`Next::Keep`].
+/// [`set_foreground`](Registry::set_foreground) if watching is all there is to do. An outcome of [`Next::Remove`], an
+/// error or [`Registry::remove`] ends it, for all its paths; `WouldBlock` and `Interrupted` are [`Next::Keep`].
 ///
-/// An inotify instance, of which a user may have few (`fs.inotify.max_user_instances`, 128 by default): watch many paths
-/// by one call. Two system calls for each name on the way, now and each time one of these changes; a folder on the way in
-/// which others create files all the time costs a read for each wake, and no call. Loop thread only.
+/// An inotify instance, of which a user may have few (`fs.inotify.max_user_instances`, 128 by default): watch many
+/// paths by one call. Two system calls for each name on the way, now and each time one of these changes; a folder on
+/// the way in which others create files all the time costs a read for each wake, and no call. Loop thread only.
 ///
 /// # Errors
-/// `EMFILE` at the limit of instances; `QuotaExceeded` at the limit of watches, which names `fs.inotify.max_user_watches`;
-/// `InvalidInput` for an empty path; what `lstat(2)` says but that nothing is there; what [`Registry::add`] gives. Nothing is
-/// watched then. Those of the kernel may also come when a path is watched anew, and end the watcher: they are logged.
+/// `EMFILE` at the limit of instances; `QuotaExceeded` at the limit of watches, which names
+/// `fs.inotify.max_user_watches`; `InvalidInput` for an empty path; what `lstat(2)` says but that nothing is there;
+/// what [`Registry::add`] gives. Nothing is watched then. Those of the kernel may also come when a path is watched
+/// anew, and end the watcher: they are logged.
 ///
 /// # Source
 /// `inotify(7)`.

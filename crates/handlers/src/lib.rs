@@ -12,6 +12,7 @@
 //! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
+//! | read lines from standard input, whatever that is | [`Console`] |
 //! | be told of signals, end gently on them | [`signal`] |
 //! | start children, be told of their end, end them, start them again | [`child`] |
 //! | be told when a file changes, or what is in a folder | [`files::watch`], [`files::watch_folder`] |
@@ -20,6 +21,7 @@
 
 pub mod child;
 mod connection;
+mod console;
 pub mod files;
 mod framing;
 mod listener;
@@ -31,6 +33,7 @@ pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
+pub use crate::console::{Console, ConsoleInput};
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
 pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};

@@ -1,5 +1,6 @@
 //! The examples as programs: started as a user starts them, used by real clients, given bad input.
 
+mod console_loop;
 mod echo;
 mod echo_server;
 mod http_hello;

@@ -14,7 +14,7 @@ use crate::Result;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where cargo has put the example, seen from this test.
-fn example(name: &str) -> Result<PathBuf> {
+pub(crate) fn example(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let profile = test.parent().and_then(|deps| deps.parent()).ok_or("target/PROFILE/deps")?;
     let example = profile.join("examples").join(name);

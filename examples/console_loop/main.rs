@@ -1,0 +1,250 @@
+//! Console loop: one wait for lines that are typed, timers, events that other threads set, children, and the order to stop.
+//! Shows: the console, event objects, timers, the worker pool, the output of a child. Leaves out: editing of lines.
+//!
+//! Run: cargo run --example console_loop     Try: help; or: printf 'after 1 hello\nrun uname\n' | target/debug/examples/console_loop
+
+mod children;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use handlers::signal::{self, Arrival, Signal};
+use handlers::{Console, ConsoleInput, Pool, WorkerPool};
+use reactor::{Context, Event, Key, Missed, Next, Reactor, Registry, Remote, Then, TimerKey};
+use tracing_subscriber::EnvFilter;
+
+const HELP: &str = "\
+help                  this
+status                counters, what is registered, timers
+after SECONDS TEXT    says TEXT once
+every SECONDS TEXT    says TEXT again and again
+cancel ID             ends one of these
+work MILLISECONDS     keeps a worker busy for so long
+post TEXT             has another thread say TEXT
+run COMMAND...        runs a program and shows its output
+quit                  ends at once";
+
+/// What all callbacks share.
+struct Shell {
+    console: Key,
+    timers: BTreeMap<u64, (TimerKey, String)>,
+    /// How many timers, works and children have been numbered.
+    numbers: u64,
+    lines: u64,
+    children: usize,
+    pool: Pool<Self>,
+    remote: Remote<Self>,
+    posts: mpsc::Sender<String>,
+    /// Set by other threads: there are posts.
+    posted: Event,
+    exit: Event,
+    failure: Option<io::Error>,
+}
+
+impl Shell {
+    /// Writes a line. Where that is not possible there is no point in going on.
+    fn say(&mut self, line: impl std::fmt::Display) {
+        if let Err(error) = writeln!(io::stdout(), "{line}") {
+            self.failure.get_or_insert(error);
+            self.exit.set();
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+}
+
+type Cx<'a> = Context<'a, Shell>;
+
+/// Does what a line says; what is wrong with it is the error.
+fn obey(line: &str, cx: &mut Cx<'_>) -> Result<(), String> {
+    let (name, rest) = split(line);
+    match name {
+        "" => {}
+        "help" => cx.state.say(HELP),
+        "status" => status(cx),
+        "after" => after(rest, cx)?,
+        "every" => every(rest, cx)?,
+        "cancel" => cancel(rest, cx)?,
+        "work" => work(rest, cx)?,
+        "post" => post(rest, cx)?,
+        "run" => children::run(rest, cx)?,
+        "quit" => _ = cx.state.exit.set(), // set already or not
+        _ => return Err(format!("no such command: {}; help lists them", name.chars().take(20).collect::<String>())),
+    }
+    Ok(())
+}
+
+/// The first word, and the rest.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (word, rest.trim_start())
+}
+
+fn status(cx: &mut Cx<'_>) {
+    let Shell { lines, children, timers, pool, .. } = &*cx.state;
+    let metrics = cx.registry.metrics();
+    let mut text = format!(
+        "{lines} lines, {} timers, {} works, {children} children; {} turns, {} sleeps, {} calls",
+        timers.len(),
+        pool.queued() + pool.running(),
+        metrics.turns,
+        metrics.sleeps,
+        metrics.calls,
+    );
+    for registration in cx.registry.registrations() {
+        text += &format!("\n{registration}");
+    }
+    for (number, (timer, said)) in timers {
+        let remaining = cx.registry.remaining(*timer).ok().flatten().unwrap_or_default();
+        text += &format!("\ntimer {number} in {:.3} s: {said}", remaining.as_secs_f64());
+    }
+    cx.state.say(text);
+}
+
+/// Seconds and a text.
+fn time_and_text(arguments: &str) -> Option<(Duration, String)> {
+    let (seconds, text) = split(arguments);
+    let delay = Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?;
+    (!text.is_empty()).then(|| (delay, text.to_owned()))
+}
+
+fn after(arguments: &str, cx: &mut Cx<'_>) -> Result<(), String> {
+    let (delay, text) = time_and_text(arguments).ok_or("usage: after SECONDS TEXT")?;
+    let (number, said) = (cx.state.number(), text.clone());
+    let timer = cx.registry.after(delay, move |cx| {
+        cx.state.timers.remove(&number);
+        cx.state.say(&said);
+        Ok(Then::Done)
+    });
+    cx.state.timers.insert(number, (timer, text));
+    cx.state.say(format_args!("timer {number}"));
+    Ok(())
+}
+
+fn every(arguments: &str, cx: &mut Cx<'_>) -> Result<(), String> {
+    let (period, text) = time_and_text(arguments).ok_or("usage: every SECONDS TEXT")?;
+    let period = period.max(Duration::from_millis(1)); // the loop has other things to do
+    let (number, said) = (cx.state.number(), text.clone());
+    let timer = cx.registry.every(period, Missed::Skip, move |cx| {
+        cx.state.say(&said);
+        Ok(Next::Keep)
+    });
+    cx.registry.set_timer_background(timer).map_err(|error| error.to_string())?; // it would never end
+    cx.state.timers.insert(number, (timer, text));
+    cx.state.say(format_args!("timer {number}"));
+    Ok(())
+}
+
+fn cancel(number: &str, cx: &mut Cx<'_>) -> Result<(), String> {
+    let number = number.parse().map_err(|_| "usage: cancel ID")?;
+    let (timer, text) = cx.state.timers.remove(&number).ok_or_else(|| format!("no timer {number}"))?;
+    cx.registry.cancel(timer).map_err(|error| error.to_string())?;
+    cx.state.say(format_args!("cancelled timer {number}: {text}"));
+    Ok(())
+}
+
+fn work(milliseconds: &str, cx: &mut Cx<'_>) -> Result<(), String> {
+    let milliseconds = milliseconds.parse().map(u32::into).map_err(|_| "usage: work MILLISECONDS")?;
+    let number = cx.state.number();
+    let job = move || thread::sleep(Duration::from_millis(milliseconds)); // stands for what takes long
+    let done = move |result: Result<(), _>, cx: &mut Cx<'_>| match result {
+        Ok(()) => cx.state.say(format_args!("work {number} done after {milliseconds} ms")),
+        Err(panic) => cx.state.say(format_args!("work {number}: {panic}")),
+    };
+    cx.state.pool.submit(job, done).map_err(|refused| refused.reason.to_string())?;
+    cx.state.say(format_args!("work {number}"));
+    Ok(())
+}
+
+fn post(text: &str, cx: &mut Cx<'_>) -> Result<(), String> {
+    let (text, posts, posted) = (text.to_owned(), cx.state.posts.clone(), cx.state.posted.clone());
+    let alive = cx.state.remote.keep_alive(); // the loop is not to end before the event is set
+    let poster = thread::Builder::new().name("poster".to_owned()).spawn(move || {
+        let _ = posts.send(text).is_ok() && posted.set();
+        drop(alive);
+    });
+    poster.map(drop).map_err(|error| format!("no thread: {error}"))
+}
+
+fn on_input(input: ConsoleInput<'_>, cx: &mut Cx<'_>) -> io::Result<Next> {
+    cx.state.lines += 1;
+    let outcome = match input {
+        ConsoleInput::Line(line) => obey(line, cx),
+        ConsoleInput::NotText(_) => Err("a line that is no text".to_owned()),
+        ConsoleInput::TooLong => Err("a line that is too long".to_owned()),
+        ConsoleInput::End => return Ok(Next::Remove), // and the loop ends when nothing is pending
+        ConsoleInput::Failed(error) => Err(format!("standard input: {error}")),
+    };
+    outcome.unwrap_or_else(|reason| cx.state.say(reason));
+    Ok(Next::Keep)
+}
+
+/// The order to stop: what has begun is finished, what is planned is not.
+fn end_gently(arrival: &Arrival, cx: &mut Cx<'_>) {
+    let _ = cx.registry.remove(cx.state.console); // it may have ended
+    for (timer, _) in std::mem::take(&mut cx.state.timers).into_values() {
+        let _ = cx.registry.cancel(timer); // those of the map are there
+    }
+    cx.state.say(format_args!("{}: ending; once more to end at once", arrival.signal));
+}
+
+/// Has the loop wait for everything that it is to be told.
+fn register(registry: &mut Registry<Shell>, shell: &mut Shell, posts: mpsc::Receiver<String>) -> io::Result<()> {
+    let posted = registry.on_event(&shell.posted, move |cx| {
+        posts.try_iter().for_each(|text| cx.state.say(format_args!("posted: {text}")));
+        Ok(Next::Keep)
+    })?;
+    let exit = registry.on_event(&shell.exit, |cx| {
+        cx.registry.stop();
+        Ok(Next::Remove)
+    })?;
+    registry.set_background(posted)?; // these two alone are nothing to wait for
+    registry.set_background(exit)?;
+    let signals = signal::shutdown_on(registry, [Signal::INT, Signal::TERM], end_gently)?;
+    shell.console = Console::new().prompt("> ").open(registry, on_input)?;
+    for (key, name) in [(posted, "posted"), (exit, "exit"), (signals, "signals"), (shell.console, "console")] {
+        registry.set_name(key, name)?;
+    }
+    Ok(())
+}
+
+fn run() -> io::Result<()> {
+    let mut reactor = Reactor::<Shell>::new()?;
+    let pool = WorkerPool::builder().workers(4).build(&mut reactor)?;
+    let (posts, receiver) = mpsc::channel();
+    let mut shell = Shell {
+        console: Key::NULL,
+        timers: BTreeMap::new(),
+        numbers: 0,
+        lines: 0,
+        children: 0,
+        pool: pool.handle(),
+        remote: reactor.remote()?,
+        posts,
+        posted: Event::auto_reset(false),
+        exit: Event::manual_reset(false),
+        failure: None,
+    };
+    register(&mut reactor, &mut shell, receiver)?;
+    reactor.run(&mut shell)?;
+    shell.failure.map_or(Ok(()), Err)
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("console_loop: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

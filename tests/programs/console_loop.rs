@@ -1,10 +1,11 @@
 //! `console_loop` as a program, at everything that standard input may be.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 
 use rustix::fs::fcntl_getfl;
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,7 +20,8 @@ use crate::tracer::{Tracee, WAITS};
 struct Session<W> {
     child: Child,
     keyboard: Option<W>,
-    screen: BufReader<ChildStdout>,
+    /// What it shows, line by line.
+    screen: Receiver<String>,
 }
 
 impl Session<ChildStdin> {
@@ -35,7 +37,7 @@ impl<W: Write> Session<W> {
     fn start(stdin: impl Into<Stdio>, keyboard: Option<W>) -> Result<Self> {
         let mut command = Command::new(example("console_loop")?);
         let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let screen = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
+        let screen = lines_of(child.stdout.take().ok_or("a piped stdout")?);
         Ok(Self { child, keyboard, screen })
     }
 
@@ -45,9 +47,7 @@ impl<W: Write> Session<W> {
 
     /// The next line that it shows.
     fn shown(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.screen.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
+        Ok(self.screen.recv_timeout(PATIENCE)?)
     }
 
     /// How many turns its loop has made, which the first line of `status` says.
@@ -68,13 +68,11 @@ impl<W: Write> Session<W> {
     /// Waits for its end: what it has shown, and how it has ended.
     fn end(mut self) -> Result<(String, ExitStatus)> {
         let mut rest = String::new();
-        self.screen.read_to_string(&mut rest)?;
-        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.child.try_wait()? {
-                Some(status) => return Ok((rest, status)),
-                None if Instant::now() > deadline => return Err("it is still running".into()),
-                None => std::thread::yield_now(), // its output has ended: it is about to
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(line) => rest += &(line + "\n"),
+                Err(RecvTimeoutError::Disconnected) => return Ok((rest, self.child.wait()?)), // it is about to end
+                Err(RecvTimeoutError::Timeout) => return Err("it is still running".into()),
             }
         }
     }
@@ -85,6 +83,15 @@ impl<W> Drop for Session<W> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines of `stdout`, for who does not want to wait for ever.
+fn lines_of(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        BufReader::new(stdout).lines().map_while(io::Result::ok).try_for_each(|line| sender.send(line))
+    });
+    receiver
 }
 
 /// Both ends of a new terminal: the keyboard, and what a program has.
@@ -129,7 +136,7 @@ fn expect(name: &str, text: &[u8], expected: &[&str]) -> Result {
 #[test]
 fn it_shows_the_same_at_a_file_a_pipe_a_socket_and_a_terminal() -> Result {
     let text = b"after 0.1 later\nwork 1\nfoo";
-    let (pipe, mut writer) = std::io::pipe()?;
+    let (pipe, mut writer) = io::pipe()?;
     writer.write_all(text)?;
     drop(writer);
     let (socket, mut peer) = std::os::unix::net::UnixStream::pair()?;
@@ -401,7 +408,7 @@ fn the_first_signal_ends_it_gently_and_the_second_at_once() -> Result {
 
 #[test]
 fn it_ends_with_an_error_when_nobody_reads_what_it_shows() -> Result {
-    let (reader, writer) = std::io::pipe()?;
+    let (reader, writer) = io::pipe()?;
     drop(reader);
     let mut command = Command::new(example("console_loop")?);
     command.stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped());

@@ -312,6 +312,15 @@ fn a_callback_may_rest_go_on_remove_itself_and_fail() -> Result {
         assert_eq!(reactor.contains(key), line.contains("rest"));
         let _ = reactor.set_interest(key, Interest::READABLE);
     }
+
+    let (pipe, mut writer) = io::pipe()?;
+    writer.write_all(b"one\ntwo\n")?; // both are read at once, and the pipe is empty then
+    Console::new().open_on(&mut reactor, pipe, |input, cx| {
+        cx.state.push(format!("{input:?}"));
+        Err(ErrorKind::WouldBlock.into())
+    })?;
+    expect(&mut reactor, &[r#"Line("one")"#, r#"Line("two")"#])?;
+
     let key = Console::new().open_on(&mut reactor, file("fail", b"one\ntwo\n")?, |input, cx| {
         cx.state.push(format!("{input:?}"));
         Err(io::Error::other("enough"))

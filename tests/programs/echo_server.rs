@@ -165,3 +165,27 @@ fn a_connection_that_resets_while_the_server_ends_does_not_hold_it_up() -> Resul
     assert_eq!(server.wait()?.code(), Some(0));
     Ok(())
 }
+
+#[test]
+fn what_was_sent_before_the_signal_is_echoed_in_full() -> Result {
+    let server = start(&[])?;
+    let mut clients = (0..20).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        expect_echo(client, b"accepted");
+    }
+    // Both are there when it looks again: what the clients have sent, and the order to end.
+    server.signal(Signal::STOP)?;
+    for client in &mut clients {
+        client.write_all(&pattern(30_000))?;
+    }
+    server.signal(Signal::TERM)?;
+    server.signal(Signal::CONT)?;
+    for client in &mut clients {
+        let mut echoed = Vec::new();
+        client.read_to_end(&mut echoed)?;
+        assert!(echoed == pattern(30_000), "{} bytes", echoed.len());
+    }
+    drop(clients);
+    assert_eq!(server.wait()?.code(), Some(0));
+    Ok(())
+}

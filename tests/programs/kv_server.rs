@@ -186,3 +186,32 @@ fn a_signal_ends_it_with_0_also_while_keys_have_time_to_live_and_a_bad_option_wi
     assert_eq!(run("kv_server", &["--max-value", "-1"])?.status.code(), Some(2));
     Ok(())
 }
+
+#[test]
+fn commands_that_were_sent_before_the_signal_are_answered() -> Result {
+    let server = start(&[])?;
+    let mut clients = (0..20).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        expect(client, b"PING\r\n", "+PONG\r\n")?;
+    }
+    server.signal(Signal::STOP)?;
+    for client in &mut clients {
+        client.write_all(&b"INCR n\r\n".repeat(1000))?;
+    }
+    server.signal(Signal::TERM)?;
+    server.signal(Signal::CONT)?;
+    let mut answers = Vec::new();
+    for client in &mut clients {
+        let mut replies = String::new();
+        client.read_to_string(&mut replies)?;
+        assert_eq!(replies.lines().count(), 1000);
+        answers.extend(
+            replies.lines().map(|reply| reply[1..].parse::<u32>()).collect::<std::result::Result<Vec<_>, _>>()?,
+        );
+    }
+    answers.sort();
+    assert!(answers.into_iter().eq(1..=20_000), "each was counted once");
+    drop(clients);
+    assert_eq!(server.wait()?.code(), Some(0));
+    Ok(())
+}

@@ -59,6 +59,8 @@ pub(super) struct Core {
     pub(super) calling: bool,
     /// What was left may be consumed now: the handler was paused, or full, meanwhile.
     pub(super) redeliver: bool,
+    /// It is closed in order once what has come has been given to its handler.
+    pub(super) finishing: bool,
     pub(super) reason: Option<CloseReason>,
     /// It cannot be read, so that nothing but an error says that its peer has gone.
     write_only: bool,
@@ -93,6 +95,7 @@ impl Core {
             read_ended: !reads,
             calling: false,
             redeliver: false,
+            finishing: false,
             reason: None,
             write_only: !reads,
             accepted_by: Key::NULL,
@@ -142,7 +145,7 @@ impl Core {
             && self.outbox.is_none()
             && self.times.is_none()
             && !(self.paused | self.full | self.read_ended)
-            && !self.redeliver
+            && !(self.redeliver | self.finishing)
     }
 
     /// What the loop is to call for.

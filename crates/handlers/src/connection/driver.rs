@@ -212,6 +212,9 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         visitor(&mut self.connection, cx);
         self.connection.end_callback()?;
         self.heed_removal(cx);
+        if self.connection.core.finishing {
+            run_later::<S, T, H>(cx.registry, self.connection.key.key()); // when what this turn brings has been read
+        }
         self.settle(cx)
     }
 
@@ -343,10 +346,21 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         Ok(())
     }
 
+    /// Whether it is to be closed in order, and its handler has been given all that there is.
+    fn has_finished(&self) -> bool {
+        let Connection { core, stream, is_visit, .. } = &self.connection;
+        let may_come = stream.is_readable() && !core.read_ended || !core.unconsumed.is_empty() && core.redeliver;
+        core.finishing && !is_visit && !core.full && (core.paused || !may_come)
+    }
+
     /// Tells the loop what to call for next, or that it is over.
     fn settle(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if self.connection.core.is_steady() {
             return Ok(Next::Keep);
+        }
+        if self.has_finished() {
+            let deadline = self.connection.core.times.as_ref().and_then(|times| times.close_within);
+            self.connection.close_after_flush(deadline.unwrap_or_default());
         }
         self.connection.advance_end()?;
         let key = self.connection.key.key();

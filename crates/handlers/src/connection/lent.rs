@@ -154,6 +154,18 @@ impl<S> Connection<'_, S> {
         }
     }
 
+    /// Closes the connection [in order](Self::close_after_flush) once the handler has been given what has come up to now, all
+    /// within `deadline`: for a server that ends, and answers what it has been asked. What a handler that is paused has not
+    /// read is not waited for.
+    pub fn finish(&mut self, deadline: Duration) {
+        if matches!(self.core.phase, Phase::Opening | Phase::Open) {
+            self.core.finishing = true;
+            self.core.times.get_or_insert_with(Box::default).close_within.get_or_insert(deadline);
+        } else {
+            self.close_after_flush(deadline);
+        }
+    }
+
     /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where
     /// the peer does not take it at once.
     pub fn close(&mut self) {

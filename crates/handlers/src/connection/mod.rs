@@ -265,7 +265,7 @@ where
     Ok(ConnectionKey::of::<T, H>(key))
 }
 
-/// Closes all connections that `listener` has accepted, each after what it has queued, for which it has `grace`.
+/// Finishes all connections that `listener` has accepted, for which each has `grace`.
 pub(crate) fn close_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, grace: Duration)
 where
     T: Stream,
@@ -277,7 +277,7 @@ where
         let close = move |cx: &mut Context<'_, S>| {
             ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
                 if connection.accepted_by() == listener {
-                    connection.close_after_flush(grace);
+                    connection.finish(grace);
                 }
             })
         };

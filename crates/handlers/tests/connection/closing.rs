@@ -335,3 +335,45 @@ fn the_last_words_of_a_handler_that_fails_are_sent() -> Result {
     assert_eq!(bench.receive_all(&mut far)?, b"I give up");
     Ok(())
 }
+
+#[test]
+fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if let Event::Data(data) = event {
+            let _ = connection.write(data)?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(b"the last question")?;
+    // Before the loop has heard of it.
+    bench.with(key, |connection| connection.finish(secs(5)));
+    assert_eq!(bench.receive_all(&mut far)?, b"the last question");
+    far.write_all(b"one more")?;
+    far.shutdown(Shutdown::Write)?;
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert!(!bench.world.has("data one more"), "{:?}", bench.world);
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_at_the_deadline() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            let _ = connection.write(b"bye")?;
+            connection.finish(secs(5));
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"quit")?;
+    assert_eq!(bench.receive_all(&mut far)?, b"bye");
+    bench.advance(secs(5) - ms(1));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Close)");
+    Ok(())
+}

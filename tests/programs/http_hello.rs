@@ -15,15 +15,6 @@ fn start() -> Result<Server> {
     Server::start("http_hello", &["--listen", "127.0.0.1:0"])
 }
 
-/// What comes back until the server closes.
-fn ask(server: &Server, request: &[u8]) -> Result<String> {
-    let mut client = server.connect()?;
-    client.write_all(request)?;
-    let mut answer = String::new();
-    client.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
 #[test]
 fn a_connection_is_kept_for_as_long_as_the_client_wants() -> Result {
     let server = start()?;
@@ -34,8 +25,8 @@ fn a_connection_is_kept_for_as_long_as_the_client_wants() -> Result {
         client.read_exact(&mut answer)?;
         assert_eq!(String::from_utf8(answer)?, HELLO);
     }
-    assert_eq!(ask(&server, b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\n")?, LAST_HELLO);
-    assert_eq!(ask(&server, b"GET / HTTP/1.0\r\n\r\n")?, LAST_HELLO);
+    assert_eq!(server.ask(b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\n")?, LAST_HELLO);
+    assert_eq!(server.ask(b"GET / HTTP/1.0\r\n\r\n")?, LAST_HELLO);
     Ok(())
 }
 
@@ -44,7 +35,7 @@ fn requests_that_come_together_or_byte_by_byte_are_answered_one_by_one() -> Resu
     let server = start()?;
     let mut requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
     requests.extend_from_slice(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
-    assert!(ask(&server, &requests)? == HELLO.repeat(1000) + LAST_HELLO);
+    assert!(server.ask(&requests)? == HELLO.repeat(1000) + LAST_HELLO);
 
     let mut client = server.connect()?;
     for byte in b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" {
@@ -60,7 +51,7 @@ fn requests_that_come_together_or_byte_by_byte_are_answered_one_by_one() -> Resu
 fn a_body_is_skipped_and_the_head_alone_is_answered_without_one() -> Result {
     let server = start()?;
     let request = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n";
-    let answer = ask(&server, request)?;
+    let answer = server.ask(request)?;
     let (first, second) = answer.split_at(answer.rfind("HTTP/1.1").ok_or("two answers")?);
     assert!(first.starts_with("HTTP/1.1 405 ") && first.contains("Allow: GET, HEAD\r\n"), "{first}");
     assert_eq!(second, &LAST_HELLO[..LAST_HELLO.len() - 14]);
@@ -83,11 +74,11 @@ fn what_is_no_request_is_answered_and_closed() -> Result {
         (&many, "431"),
     ];
     for (request, status) in cases {
-        let answer = ask(&server, request)?;
+        let answer = server.ask(request)?;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {answer}", request.escape_ascii());
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
     }
-    assert!(ask(&server, b"GET / HTTP/1.0\r\n\r\n")?.starts_with("HTTP/1.1 200"), "it still serves");
+    assert!(server.ask(b"GET / HTTP/1.0\r\n\r\n")?.starts_with("HTTP/1.1 200"), "it still serves");
     Ok(())
 }
 

@@ -34,15 +34,6 @@ fn expect(client: &mut TcpStream, request: &[u8], reply: &str) -> Result {
     Ok(())
 }
 
-/// What comes back until the server closes.
-fn ask(server: &Server, request: &[u8]) -> Result<String> {
-    let mut client = server.connect()?;
-    client.write_all(request)?;
-    let mut answer = String::new();
-    client.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
 #[test]
 fn clients_share_what_they_store_and_count() -> Result {
     let server = start(&[])?;
@@ -168,9 +159,9 @@ fn what_is_against_the_protocol_is_answered_as_redis_does_and_closed() -> Result
         (b"PING\r\n*1\r\n:3\r\nPING\r\n", "+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"),
     ];
     for (request, answer) in cases {
-        assert_eq!(ask(&server, request)?, answer, "{}", request[..request.len().min(40)].escape_ascii());
+        assert_eq!(server.ask(request)?, answer, "{}", request[..request.len().min(40)].escape_ascii());
     }
-    assert_eq!(ask(&server, b"PING\r\nQUIT\r\nPING\r\n")?, "+PONG\r\n+OK\r\n");
+    assert_eq!(server.ask(b"PING\r\nQUIT\r\nPING\r\n")?, "+PONG\r\n+OK\r\n");
     Ok(())
 }
 

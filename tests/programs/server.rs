@@ -1,6 +1,6 @@
 //! An example that runs as a server for the length of a test.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -108,6 +108,15 @@ impl Server {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// What comes back for `request` until the server closes.
+    pub(crate) fn ask(&self, request: &[u8]) -> Result<String> {
+        let mut client = self.connect()?;
+        client.write_all(request)?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Bytes of its memory that are resident and its own.

@@ -18,7 +18,7 @@
 //!             let mut buf = [0; 4096];
 //!             let n = stream.read(&mut buf)?; // WouldBlock: called again when there is more
 //!             // Any other error closes this connection, and only this one. A write that would block becomes such an
-//!             // error here; examples/echo_server.rs keeps the rest instead, and stops reading.
+//!             // error here; the connections of `handlers` keep the rest instead, and stop reading.
 //!             stream.write_all(&buf[..n]).map_err(std::io::Error::other)?;
 //!             *cx.state += n as u64;
 //!             Ok(if n == 0 { Next::Remove } else { Next::Keep })

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::Result;
 use crate::echo::{expect_echo, pattern, send_until_refused};
-use crate::server::{PATIENCE, Server, run};
+use crate::server::{PATIENCE, Server, raise_open_files_limit, run};
 
 fn start(arguments: &[&str]) -> Result<Server> {
     Server::start("echo_server", &[&["--listen", "127.0.0.1:0"], arguments].concat())
@@ -187,5 +187,33 @@ fn what_was_sent_before_the_signal_is_echoed_in_full() -> Result {
     }
     drop(clients);
     assert_eq!(server.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn idle_connections_take_at_most_400_bytes_each_and_give_them_back() -> Result {
+    let connections = raise_open_files_limit()?.saturating_sub(100).min(10_000);
+    let server = start(&[])?;
+    let files = server.open_files()?;
+    let before = server.anonymous_bytes()?;
+    let mut after = [0; 3];
+    for after in &mut after {
+        let mut clients = Vec::new();
+        for _ in 0..connections {
+            let mut client = server.connect()?;
+            expect_echo(&mut client, &pattern(1000));
+            clients.push(client);
+        }
+        let each = server.anonymous_bytes()?.saturating_sub(before) / connections as u64;
+        assert!(each <= 400, "{each} bytes a connection");
+        drop(clients);
+        let mut last = server.connect()?;
+        while server.open_files()? > files + 1 {
+            expect_echo(&mut last, b"until it has met the ends of all others");
+        }
+        *after = server.anonymous_bytes()?;
+    }
+    // The first wave has made room for the next ones, which leave no more behind.
+    assert!(after[2] <= after[0] + 100_000, "{after:?}");
     Ok(())
 }

@@ -77,7 +77,7 @@ impl Accepted {
     /// Opens the connection on the loop of `cx`; `on_open` is called later this turn.
     ///
     /// # Errors
-    /// As [`Registry::add`]; those of `setsockopt(2)`. The connection is dropped then.
+    /// As [`Registry::add`](reactor::Registry::add); those of `setsockopt(2)`. The connection is dropped then.
     #[track_caller]
     pub fn open<S, H>(
         self,

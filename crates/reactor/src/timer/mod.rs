@@ -346,14 +346,14 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if it has ended already.
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
         let payload = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        if let Payload::Callback(callback) = &payload {
+        if let Payload::Callback(callback) = payload {
             self.timers.foreground -= usize::from(!callback.background);
         }
+        *payload = Payload::blank();
         self.timers.wall.forget(timer);
         if !self.timers.slack.is_empty() {
             self.timers.slack.remove(&timer);
         }
-        drop(payload);
         Ok(())
     }
 

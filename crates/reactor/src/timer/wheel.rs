@@ -148,16 +148,17 @@ impl<P: Blank> Wheel<P> {
         true
     }
 
-    /// Ends a timer and gives its payload.
+    /// Ends a timer: whether there was one. Its payload, which stays until the place is used again, is for the caller to
+    /// drop: where it lies, since to move it out costs as much as the rest.
     #[inline]
-    pub(crate) fn cancel(&mut self, key: Key) -> Option<P> {
+    pub(crate) fn cancel(&mut self, key: Key) -> Option<&mut P> {
         let position = self.entries.get(key)?.position;
         self.unfile(position);
         self.entries.free(key);
         if self.entries.len() == 0 {
             self.forget_records();
         }
-        self.payloads.get_mut(key.index() as usize).map(|payload| std::mem::replace(payload, P::blank()))
+        self.payloads.get_mut(key.index() as usize)
     }
 
     #[inline]

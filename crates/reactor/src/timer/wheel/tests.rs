@@ -252,7 +252,7 @@ fn fired(wheel: &mut Wheel<u64>, now_ns: u64) -> Vec<u64> {
     wheel.expire(now_ns);
     let fired = pop_all(wheel);
     wheel.verify();
-    fired.into_iter().filter_map(|key| wheel.cancel(key)).collect()
+    fired.into_iter().filter_map(|key| wheel.cancel(key).copied()).collect()
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
     }
     assert!(wheel.has_due());
     wheel.expire(5 * MS + MS / 2);
-    let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| wheel.cancel(key)).collect();
+    let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| wheel.cancel(key).copied()).collect();
     assert_eq!(names, [1, 2, 3]);
 }
 
@@ -304,7 +304,7 @@ fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
     }
     wheel.expire(3 * MS);
     let (first, _) = wheel.pop_due().unwrap();
-    assert_eq!(wheel.cancel(first), Some(1));
+    assert_eq!(wheel.cancel(first).copied(), Some(1));
     wheel.arm(0, 3 * MS, 4).unwrap(); // in the middle of it: for the next time
     assert!(wheel.has_due());
     assert_eq!(fired(&mut wheel, 3 * MS), [2, 3, 4]);
@@ -316,7 +316,7 @@ fn cancelling_leaves_nothing_behind() {
     let mut wheel = Wheel::<u64>::new();
     for round in 0..100_000 {
         let key = wheel.arm(round * MS * 7, 0, round).unwrap();
-        assert_eq!(wheel.cancel(key), Some(round));
+        assert_eq!(wheel.cancel(key).copied(), Some(round));
         assert!(!wheel.rearm(key, 0, 0));
     }
     wheel.verify();

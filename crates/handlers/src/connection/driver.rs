@@ -350,7 +350,7 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
     fn has_finished(&self) -> bool {
         let Connection { core, stream, is_visit, .. } = &self.connection;
         let may_come = stream.is_readable() && !core.read_ended || !core.unconsumed.is_empty() && core.redeliver;
-        core.finishing && !is_visit && !core.full && (core.paused || !may_come)
+        core.finishing && core.phase == Phase::Open && !is_visit && !core.full && (core.paused || !may_come)
     }
 
     /// Tells the loop what to call for next, or that it is over.
@@ -359,8 +359,7 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
             return Ok(Next::Keep);
         }
         if self.has_finished() {
-            let deadline = self.connection.core.times.as_ref().and_then(|times| times.close_within);
-            self.connection.close_after_flush(deadline.unwrap_or_default());
+            self.connection.begin_closing();
         }
         self.connection.advance_end()?;
         let key = self.connection.key.key();

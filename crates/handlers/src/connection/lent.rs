@@ -145,22 +145,27 @@ impl<S> Connection<'_, S> {
         match self.core.phase {
             Phase::Connecting => self.core.end(CloseReason::Closed),
             Phase::Opening | Phase::Open => {
-                self.core.phase = Phase::Flushing;
-                self.core.unconsumed = Vec::new();
-                self.shutdown();
-                self.core.times.get_or_insert_with(Box::default).close_within = Some(deadline);
+                self.begin_closing();
+                self.core.times.get_or_insert_with(Box::default).close_within(deadline);
             }
             Phase::Flushing | Phase::Lingering | Phase::Over => {}
         }
     }
 
+    /// Begins a close in order of a connection that is open.
+    pub(super) fn begin_closing(&mut self) {
+        self.core.phase = Phase::Flushing;
+        self.core.unconsumed = Vec::new();
+        self.shutdown();
+    }
+
     /// Closes the connection [in order](Self::close_after_flush) once the handler has been given what has come up to now, all
     /// within `deadline`: for a server that ends, and answers what it has been asked. What a handler that is paused has not
-    /// read is not waited for.
+    /// read is not waited for. Of several deadlines, also of a [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn finish(&mut self, deadline: Duration) {
         if matches!(self.core.phase, Phase::Opening | Phase::Open) {
             self.core.finishing = true;
-            self.core.times.get_or_insert_with(Box::default).close_within.get_or_insert(deadline);
+            self.core.times.get_or_insert_with(Box::default).close_within(deadline);
         } else {
             self.close_after_flush(deadline);
         }
@@ -191,7 +196,7 @@ impl<S> Connection<'_, S> {
     /// Treats this connection as these options say from now on. Timeouts begin anew, but for that of a close, and so do rates
     /// that are not shared.
     pub fn set_options(&mut self, options: &ConnectionOptions) {
-        let before = self.core.times.take().filter(|times| times.close_within.is_some());
+        let before = self.core.times.take().filter(|times| times.has_to_close());
         self.core.settings = options.0.clone();
         self.core.times = Times::of(&options.0);
         if let Some(before) = before {

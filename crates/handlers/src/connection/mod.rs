@@ -64,7 +64,8 @@ pub enum Timeout {
     Read,
     /// [`ConnectionOptions::write_timeout`].
     Write,
-    /// The deadline of [`Connection::close_after_flush`], which no [`on_timeout`](ConnectionHandler::on_timeout) puts off.
+    /// The deadline of [`Connection::close_after_flush`] or [`Connection::finish`], of which no
+    /// [`on_timeout`](ConnectionHandler::on_timeout) is told.
     Close,
     /// [`ConnectionOptions::connect_timeout`], likewise.
     Connect,

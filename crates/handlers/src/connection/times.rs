@@ -17,8 +17,8 @@ pub(super) struct Times {
     last_read: Option<Instant>,
     /// The last bytes that the peer took, or the begin of waiting for that.
     last_written: Option<Instant>,
-    /// The connection is being closed, and has so long for it.
-    pub(super) close_within: Option<Duration>,
+    /// The connection is to be closed within so long, from when the time is told next.
+    close_within: Option<Duration>,
     close_by: Option<Instant>,
     read_limits: Vec<RateLimit>,
     write_limits: Vec<RateLimit>,
@@ -64,9 +64,19 @@ impl Times {
         if self.write_held_until.take_if(|until| *until <= now).is_some() {
             self.last_written = Some(now);
         }
-        if let Some(within) = self.close_within {
-            self.close_by = self.close_by.or(now.checked_add(within));
+        if let Some(within) = self.close_within.take() {
+            self.close_by = self.close_by.into_iter().chain(now.checked_add(within)).min();
         }
+    }
+
+    /// The connection is to be closed within so long; the earliest of several deadlines holds.
+    pub(super) fn close_within(&mut self, deadline: Duration) {
+        self.close_within = self.close_within.into_iter().chain([deadline]).min();
+    }
+
+    /// Whether there is a time by which the connection is to be closed.
+    pub(super) const fn has_to_close(&self) -> bool {
+        self.close_within.is_some() || self.close_by.is_some()
     }
 
     /// Takes over by when the connection is to be closed.

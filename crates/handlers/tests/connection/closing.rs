@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use handlers::{Connection, ConnectionOptions, Flow, RateLimit};
+use handlers::{Connection, ConnectionOptions, Flow, RateLimit, open};
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
 
@@ -281,7 +281,7 @@ fn the_peer_of_an_aborted_connection_is_told_by_a_reset() -> Result {
 fn a_connection_that_no_tcp_carries_is_only_closed_by_an_abort() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = std::io::pipe()?;
-    let key = handlers::open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
+    let key = open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
     bench.settle();
     bench.with(key, |connection| connection.abort());
     assert_eq!(bench.until_closed(), "close Aborted");
@@ -375,5 +375,55 @@ fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_a
     assert!(!bench.world.is_closed());
     bench.advance(ms(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Close)");
+    Ok(())
+}
+
+#[test]
+fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
+    for [first, second] in [[100, 5], [5, 100]] {
+        for finishes_twice in [false, true] {
+            let mut bench = Bench::new()?;
+            // It is full, so that it does not finish before its deadline.
+            let handler = probe(|event, connection, cx| {
+                if matches!(event, Event::Open) {
+                    assert_eq!(connection.write(&pattern(MUCH))?, Flow::Full);
+                }
+                Ok(default(&event, connection, cx))
+            });
+            let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+            bench.settle();
+            bench.with(key, move |connection| connection.finish(secs(first)));
+            bench.settle();
+            bench.with(key, move |connection| {
+                if finishes_twice { connection.finish(secs(second)) } else { connection.close_after_flush(secs(second)) }
+            });
+            bench.settle();
+            bench.advance(secs(5) - ms(1));
+            assert!(!bench.world.is_closed());
+            bench.advance(ms(1));
+            assert_eq!(bench.until_closed(), "close TimedOut(Close)", "{first} s, {second} s, {finishes_twice}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_visitor_who_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result {
+    for pauses in [false, true] {
+        let mut bench = Bench::new()?;
+        let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+        bench.settle();
+        bench.with(key, move |connection| {
+            connection.finish(secs(5));
+            if pauses {
+                connection.pause_reading();
+            }
+            connection.write(&pattern(MUCH)).map(drop)
+        })?;
+        bench.with(key, |connection| connection.finish(secs(5)));
+        assert!(bench.receive_all(&mut far)? == pattern(MUCH));
+        drop(far);
+        assert_eq!(bench.until_closed(), "close Finished");
+    }
     Ok(())
 }

@@ -36,6 +36,17 @@ pub(super) enum Writing {
     Ended,
 }
 
+/// How far a [finish](super::Connection::finish) has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finishing {
+    No,
+    Asked,
+    /// Until the kernel has been asked once more what has come: of a new connection nothing is known yet.
+    Awaited,
+    /// It is closed in order once what has come has been given to its handler.
+    Due,
+}
+
 pub(super) struct Core {
     pub(super) settings: Arc<Settings>,
     /// `None` while nothing is queued.
@@ -59,8 +70,7 @@ pub(super) struct Core {
     pub(super) calling: bool,
     /// What was left may be consumed now: the handler was paused, or full, meanwhile.
     pub(super) redeliver: bool,
-    /// It is closed in order once what has come has been given to its handler.
-    pub(super) finishing: bool,
+    pub(super) finishing: Finishing,
     pub(super) reason: Option<CloseReason>,
     /// It cannot be read, so that nothing but an error says that its peer has gone.
     write_only: bool,
@@ -95,7 +105,7 @@ impl Core {
             read_ended: !reads,
             calling: false,
             redeliver: false,
-            finishing: false,
+            finishing: Finishing::No,
             reason: None,
             write_only: !reads,
             accepted_by: Key::NULL,
@@ -140,12 +150,11 @@ impl Core {
 
     /// Whether nothing is to be told to the loop: as it is between most calls of most connections.
     pub(super) fn is_steady(&self) -> bool {
-        matches!((self.phase, self.writing), (Phase::Open, Writing::Open))
+        matches!((self.phase, self.writing, self.finishing), (Phase::Open, Writing::Open, Finishing::No))
             && self.interest == Interest::READABLE
             && self.outbox.is_none()
             && self.times.is_none()
-            && !(self.paused | self.full | self.read_ended)
-            && !(self.redeliver | self.finishing)
+            && !(self.paused | self.full | self.read_ended | self.redeliver)
     }
 
     /// What the loop is to call for.

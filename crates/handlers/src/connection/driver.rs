@@ -9,12 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use reactor::{Closed, Context, Handler, Interest, Io, Key, Next};
 
 use super::connect::{Attempt, Outcome};
-use super::core::{Core, Phase, is_nothing_done};
+use super::core::{Core, Finishing, Phase, is_nothing_done};
 use super::key::{ConnectionKey, Visitor};
 use super::lent::Connection;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
-use super::{CloseReason, ConnectionHandler, Timeout, run_later};
+use super::{CloseReason, ConnectionHandler, Timeout, finish_later, run_later};
 use crate::listener::Permit;
 use crate::pool::panic_message;
 
@@ -212,9 +212,6 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
         visitor(&mut self.connection, cx);
         self.connection.end_callback()?;
         self.heed_removal(cx);
-        if self.connection.core.finishing {
-            run_later::<S, T, H>(cx.registry, self.connection.key.key()); // when what this turn brings has been read
-        }
         self.settle(cx)
     }
 
@@ -348,9 +345,9 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
 
     /// Whether it is to be closed in order, and its handler has been given all that there is.
     fn has_finished(&self) -> bool {
-        let Connection { core, stream, is_visit, .. } = &self.connection;
+        let Connection { core, stream, .. } = &self.connection;
         let may_come = stream.is_readable() && !core.read_ended || !core.unconsumed.is_empty() && core.redeliver;
-        core.finishing && core.phase == Phase::Open && !is_visit && !core.full && (core.paused || !may_come)
+        (core.finishing, core.phase) == (Finishing::Due, Phase::Open) && !core.full && (core.paused || !may_come)
     }
 
     /// Tells the loop what to call for next, or that it is over.
@@ -372,6 +369,10 @@ impl<'a, S, T: Stream, H: ConnectionHandler<S>> Call<'a, S, T, H> {
                     Ok(Next::Remove)
                 }
             };
+        }
+        if core.finishing == Finishing::Asked {
+            core.finishing = Finishing::Awaited;
+            finish_later::<S, T, H>(cx.registry, key);
         }
         // What was left while the handler was paused or full is not waited for: the source may never be ready again.
         if core.owes_what_was_left() {

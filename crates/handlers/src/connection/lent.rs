@@ -11,7 +11,7 @@ use bytes::Bytes;
 use reactor::Key;
 use rustix::net::sockopt::set_socket_linger;
 
-use super::core::{Core, Counters, Phase, Writing};
+use super::core::{Core, Counters, Finishing, Phase, Writing};
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::sending::GATHERED_MAX;
@@ -164,7 +164,9 @@ impl<S> Connection<'_, S> {
     /// read is not waited for. Of several deadlines, also of a [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn finish(&mut self, deadline: Duration) {
         if matches!(self.core.phase, Phase::Opening | Phase::Open) {
-            self.core.finishing = true;
+            if self.core.finishing == Finishing::No {
+                self.core.finishing = Finishing::Asked;
+            }
             self.core.times.get_or_insert_with(Box::default).close_within(deadline);
         } else {
             self.close_after_flush(deadline);

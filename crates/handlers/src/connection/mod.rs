@@ -34,6 +34,7 @@ use reactor::{AddError, Context, Key, Registry};
 
 pub use self::connect::{Connecting, connect};
 pub use self::core::Counters;
+use self::core::Finishing;
 use self::driver::Driver;
 pub use self::key::ConnectionKey;
 pub use self::lent::Connection;
@@ -245,7 +246,17 @@ fn run_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, 
     registry.defer(move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
 }
 
-/// The same for what a listener has accepted.
+/// Lets the connection finish next turn, when the kernel has said what had come by now.
+fn finish_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, key: Key) {
+    let finish = move |cx: &mut Context<'_, S>| {
+        // One that has ended meanwhile needs no word.
+        let _ =
+            ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| connection.core.finishing = Finishing::Due);
+    };
+    registry.defer(move |cx| cx.registry.defer(finish)); // the deferred callbacks of this turn may be still to come
+}
+
+/// The same as [`open`] for what a listener has accepted.
 #[track_caller]
 pub(crate) fn admit<S, T, H>(
     registry: &mut Registry<S>,

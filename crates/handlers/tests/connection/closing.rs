@@ -5,8 +5,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use handlers::{Connection, ConnectionOptions, Flow, RateLimit, open};
+use reactor::Then;
 
-use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
+use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
 
 /// More than the buffers of a socket take.
 const MUCH: usize = 1 << 22;
@@ -379,6 +380,38 @@ fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_a
 }
 
 #[test]
+fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_once() -> Result {
+    for by_itself in [false, true] {
+        let mut bench = Bench::new()?;
+        let (near, mut far) = tcp_pair()?;
+        far.set_nonblocking(true)?;
+        far.write_all(b"a question that was sent with the connection")?;
+        let handler = probe(move |event, connection, cx| {
+            match event {
+                Event::Open if by_itself => connection.finish(secs(5)),
+                Event::Data(data) => drop(connection.write(data)?),
+                _ => {}
+            }
+            Ok(default(&event, connection, cx))
+        });
+        // A timer: the kernel has been asked this turn, and nobody waited for this stream then.
+        let mut accepted = Some((near, handler));
+        bench.reactor.after(ms(0), move |cx| {
+            let Some((near, handler)) = accepted.take() else { return Ok(Then::Done) };
+            let key = open(cx.registry, near, &ConnectionOptions::new(), handler)?;
+            if !by_itself {
+                key.with(cx, |connection, _cx| connection.finish(secs(5))).map_err(std::io::Error::other)?;
+            }
+            Ok(Then::Done)
+        });
+        assert_eq!(bench.receive_all(&mut far)?, b"a question that was sent with the connection", "{by_itself}");
+        drop(far);
+        assert_eq!(bench.until_closed(), "close Finished");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
     for [first, second] in [[100, 5], [5, 100]] {
         for finishes_twice in [false, true] {
@@ -395,7 +428,11 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
             bench.with(key, move |connection| connection.finish(secs(first)));
             bench.settle();
             bench.with(key, move |connection| {
-                if finishes_twice { connection.finish(secs(second)) } else { connection.close_after_flush(secs(second)) }
+                if finishes_twice {
+                    connection.finish(secs(second))
+                } else {
+                    connection.close_after_flush(secs(second))
+                }
             });
             bench.settle();
             bench.advance(secs(5) - ms(1));

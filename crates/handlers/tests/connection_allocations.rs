@@ -54,6 +54,25 @@ fn an_exchange_allocates_nothing() -> Result {
 }
 
 #[test]
+fn a_visit_from_the_callback_of_another_connection_allocates_nothing() -> Result {
+    let mut reactor = Reactor::new()?;
+    let [(near, mut far), (visited, _peer)] = [UnixStream::pair()?, UnixStream::pair()?];
+    let visited = open_echo(&mut reactor, visited, &ConnectionOptions::new());
+    let visits = on_data(move |data, connection, cx: &mut reactor::Context<'_, u64>| {
+        *cx.state += data.len() as u64;
+        let _ = connection.write(data)?;
+        visited.with(cx, |visited, _| assert_eq!(visited.queued(), 0)).map_err(std::io::Error::other)?;
+        Ok(data.len())
+    });
+    open(&mut reactor, near, &ConnectionOptions::new(), visits)?;
+    let (mut bytes, mut message) = (0, [7; 1000]);
+    exchange(&mut reactor, &mut bytes, &mut far, &mut message);
+    let allocated = measure(|| exchange(&mut reactor, &mut bytes, &mut far, &mut message));
+    assert_eq!(allocated.count_total, 0);
+    Ok(())
+}
+
+#[test]
 fn a_connection_that_is_idle_after_an_exchange_holds_one_allocation() -> Result {
     let mut reactor = Reactor::new()?;
     let options = ConnectionOptions::new();

@@ -30,7 +30,7 @@ struct Buffers {
 
 thread_local! {
     /// Those of a loop, which has its thread for itself. `Registry::local` would do, at forty instructions more for a look.
-    /// Taken while a connection is called: another one that is visited meanwhile has some of its own.
+    /// Taken while a connection is called: the loop of another reactor that runs meanwhile has some of its own.
     static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 
@@ -125,12 +125,12 @@ impl<H> Driver<H> {
     where
         H: ConnectionHandler<S>,
     {
+        if let Some(visitor) = visitor {
+            // Nothing is gathered in a visit, and the buffers may be in use by who visits.
+            return Call::<S, T, H>::new(self, io, &mut Vec::new(), cx, true).visit(visitor, cx);
+        }
         let mut buffers = BUFFERS.take().unwrap_or_default();
-        let call = Call::<S, T, H>::new(self, io, &mut buffers.gathered, cx, visitor.is_some());
-        let result = match visitor {
-            Some(visitor) => call.visit(visitor, cx),
-            None => call.ready(&mut buffers.scratch, cx),
-        };
+        let result = Call::<S, T, H>::new(self, io, &mut buffers.gathered, cx, false).ready(&mut buffers.scratch, cx);
         buffers.gathered.clear();
         BUFFERS.set(Some(buffers));
         result

@@ -32,7 +32,8 @@ impl<S> ConnectionKey<S> {
 
     /// Lends the connection: to write to it, pause it or close it from the callback of another, or of a timer.
     ///
-    /// What is written is queued and leaves next turn. O(1).
+    /// What is written is queued and leaves next turn; a piece of 16 KiB or more that nothing is queued before is tried at
+    /// once. O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has it in its hands.

@@ -7,7 +7,8 @@
 //! Ground rules:
 //! - An idle connection holds no buffer. Reading goes into one buffer of the loop; what is written in one callback is
 //!   gathered in another, and leaves in one system call when the callback returns.
-//! - What comes from elsewhere, by a [`ConnectionKey`], is queued, and leaves next turn, all of it in one system call.
+//! - What comes from elsewhere in small pieces, by a [`ConnectionKey`], is queued, and leaves next turn, all of it in one
+//!   system call.
 //! - Whatever ends a connection, its handler is told once, by [`on_close`](ConnectionHandler::on_close), when the source is
 //!   closed.
 //!
@@ -82,7 +83,7 @@ pub enum CloseReason {
     Closed,
     /// By [`Connection::abort`].
     Aborted,
-    /// A timeout had passed, and [`on_timeout`](ConnectionHandler::on_timeout) closed it.
+    /// A timeout had passed, and [`on_timeout`](ConnectionHandler::on_timeout) closed it, or was not asked.
     TimedOut(Timeout),
     /// Reading, writing, connecting or the handler failed with this error.
     Failed(io::Error),

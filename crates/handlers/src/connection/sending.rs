@@ -82,7 +82,7 @@ impl<S> Connection<'_, S> {
     /// What was gathered leaves, or is queued.
     pub(super) fn end_callback(&mut self) -> io::Result<()> {
         if !self.gathered.is_empty() {
-            if self.core.outbox.is_none() && self.may_try() && !self.is_visit {
+            if self.core.outbox.is_none() && self.may_try() {
                 self.try_gathered_and(&[])?;
             } else {
                 self.queue_gathered();

@@ -20,6 +20,10 @@ pub trait Stream: AsFd + Sized + 'static {
 
     /// Reads once. 0 is the end of the stream.
     ///
+    /// The loop knows of the source alone, not of what a stream has taken from it and keeps. Such a stream gives that first,
+    /// and goes to the source, by [`Io::try_io`], only when it has nothing left: as long as no `WouldBlock` was met there, the
+    /// source counts as readable, and this is called again.
+    ///
     /// # Errors
     /// `WouldBlock` if there is nothing now; any other ends the connection.
     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize>;

@@ -123,9 +123,9 @@ impl<S> ServerKey<S> {
         self.key
     }
 
-    /// Accepts no more, and closes each connection that it has accepted, once its handler
-    /// has been given what has come and what that has answered [has been sent](crate::Connection::finish), within `grace`. Once they have ended, nothing of it keeps
-    /// [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
+    /// Accepts no more, and closes each connection that it has accepted, once its handler has been given what has come and
+    /// what that has answered [has been sent](crate::Connection::finish), within `grace`. Once they have ended, nothing of it
+    /// keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
     pub fn stop(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
         (self.stop)(cx, self.key, grace);

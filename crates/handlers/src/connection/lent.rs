@@ -161,7 +161,7 @@ impl<S> Connection<'_, S> {
 
     /// Closes the connection [in order](Self::close_after_flush) once the handler has been given what has come up to now, all
     /// within `deadline`: for a server that ends, and answers what it has been asked. What a handler that is paused has not
-    /// read is not waited for. Of several deadlines, also of a [close](Self::close_after_flush) meanwhile, the earliest holds.
+    /// read is not waited for; a peer that never stops asking is cut at the deadline. Of several deadlines, also of a [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn finish(&mut self, deadline: Duration) {
         if matches!(self.core.phase, Phase::Opening | Phase::Open) {
             if self.core.finishing == Finishing::No {

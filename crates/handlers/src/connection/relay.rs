@@ -18,6 +18,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
 /// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
 ///
+/// A side that is closed by us, by a timeout or with the [server](crate::ServerKey::stop) that has accepted it, ends the other in order
+/// after what is queued: what had not come by then is missing there. A failure of one side is a reset of the other.
+///
 /// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps: nothing is
 /// read until both are open.
 ///

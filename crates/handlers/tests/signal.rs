@@ -3,16 +3,20 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use std::cell::{Cell, RefCell};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use handlers::signal::{self, Signal};
-use reactor::{Key, Next, Reactor};
+use handlers::{Connection, ConnectionHandler, ConnectionOptions};
+use reactor::{Context, Key, Next, Reactor};
 use rustix::process::{Pid, kill_process};
 use signal_hook::low_level::raise;
 
@@ -38,7 +42,7 @@ fn watch(reactor: &mut Reactor<Seen>, signals: &[Signal]) -> Result<Key> {
 /// Turns until `done`.
 #[track_caller]
 fn turn_until(reactor: &mut Reactor<Seen>, seen: &mut Seen, done: impl Fn(&Seen) -> bool) -> Result {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !done(seen) {
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {seen:?}");
         reactor.turn(seen, Some(Duration::from_millis(100)))?;
@@ -159,7 +163,7 @@ fn a_watcher_that_is_removed_in_its_callback_is_told_no_more_of_what_has_come() 
     })?;
     signal::watch(&mut reactor, [by_error], |arrival, cx| {
         cx.state.push(arrival.signal.as_raw());
-        Err(std::io::Error::other("enough"))
+        Err(io::Error::other("enough"))
     })?;
     watch(&mut reactor, &[by_key, by_outcome, by_error])?; // so that their default is not taken
     for signal in [by_key, by_outcome, by_error] {
@@ -243,7 +247,7 @@ const CASE: &str = "HANDLERS_SIGNAL_CASE";
 /// A case in a process of its own, with its output.
 struct Case {
     child: Child,
-    output: RefCell<std::io::Lines<BufReader<std::process::ChildStdout>>>,
+    output: RefCell<io::Lines<BufReader<std::process::ChildStdout>>>,
 }
 
 impl Case {
@@ -371,8 +375,91 @@ fn case() -> Result {
             reactor.remove(key)?;
             println!("\nalive");
         }
+        "storm" => storm()?,
         other => return Err(format!("no case {other}").into()),
     }
+    Ok(())
+}
+
+/// What is sent in a storm, 2500 times each; the real-time ones are queued by the kernel, each of them.
+const KINDS: [fn() -> Signal; 4] = [|| Signal::USR1, || Signal::USR2, || real_time(0), || real_time(1)];
+
+/// Signals of the storm between two echoes of the client.
+const GUST: u64 = 100;
+
+/// How many of each kind have been sent; one is counted before it is.
+type SentOfKind = [AtomicU64; KINDS.len()];
+
+/// Sends 10 000 signals, and waits for an echo now and then, so that the connection is served all the while.
+fn send_storm(sent: &SentOfKind, echoed: &Receiver<()>) -> io::Result<()> {
+    for number in 0..10_000_u64 {
+        let kind = (number % 4) as usize;
+        sent[kind].fetch_add(1, Ordering::SeqCst);
+        match rustix::process::Signal::from_named_raw(KINDS[kind]().as_raw()) {
+            Some(named) => kill_process(rustix::process::getpid(), named)?,
+            None => raise(KINDS[kind]().as_raw())?, // to this thread: safe code can send it no further
+        }
+        if number % GUST == 0 {
+            echoed.recv().map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends and receives as long as the storm lasts; gives how many echoes were right.
+fn talk(mut stream: UnixStream, echoed: &SyncSender<()>) -> io::Result<u64> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut echoes = 0_u64;
+    loop {
+        let said: Vec<u8> = (0..1000).flat_map(|word: u64| (echoes * 1000 + word).to_ne_bytes()).collect();
+        let mut heard = vec![0; said.len()];
+        stream.write_all(&said)?;
+        stream.read_exact(&mut heard)?;
+        assert!(heard == said, "echo {echoes}");
+        echoes += 1;
+        if echoed.send(()).is_err() {
+            stream.shutdown(std::net::Shutdown::Write)?;
+            assert_eq!(stream.read(&mut heard)?, 0, "nothing more than was said");
+            return Ok(echoes);
+        }
+    }
+}
+
+struct Echo;
+
+impl<S> ConnectionHandler<S> for Echo {
+    fn on_data(&mut self, data: &[u8], to: &mut Connection<'_, S>, _: &mut Context<'_, S>) -> io::Result<usize> {
+        let _ = to.write(data)?; // the client reads before it says more
+        Ok(data.len())
+    }
+}
+
+/// In a process of its own, where nobody else waits for these signals.
+fn storm() -> Result {
+    let mut reactor = Reactor::<Vec<u64>>::new()?; // what had been sent of each kind when it was told last
+    let sent = Arc::new(SentOfKind::default());
+    let counted = Arc::clone(&sent);
+    signal::watch(&mut reactor, KINDS.map(|kind| kind()), move |arrival, cx| {
+        let kind = KINDS.iter().position(|kind| kind() == arrival.signal).ok_or(ErrorKind::InvalidData)?;
+        cx.state[kind] = counted[kind].load(Ordering::SeqCst);
+        Ok(Next::Keep)
+    })?;
+    let (server, client) = UnixStream::pair()?;
+    handlers::open(&mut reactor, server, &ConnectionOptions::new(), Echo)?;
+    let (echoed, echoes) = mpsc::sync_channel(0);
+    let talker = thread::spawn(move || talk(client, &echoed));
+    let sender = thread::spawn(move || send_storm(&sent, &echoes));
+    let mut told = vec![0; KINDS.len()];
+    let began = Instant::now();
+    while told != [2500; KINDS.len()] || reactor.len() > 1 {
+        assert!(began.elapsed() < PATIENCE, "told of {told:?}, {} registrations", reactor.len());
+        reactor.turn(&mut told, Some(Duration::from_millis(100)))?;
+    }
+    reactor.run(&mut told)?; // ends: the connection is closed, and the watcher keeps nothing alive
+    sender.join().map_err(|_| "the sender panicked")??;
+    let right = talker.join().map_err(|_| "the client panicked")??;
+    assert!(right >= 10_000 / GUST, "{right} echoes");
+    println!("\nalive");
     Ok(())
 }
 
@@ -434,6 +521,11 @@ fn what_was_ignored_or_caught_by_others_before_stays_so() -> Result {
 #[test]
 fn no_signal_is_blocked_in_this_process_or_its_children() -> Result {
     survive("mask")
+}
+
+#[test]
+fn in_a_storm_of_signals_the_last_of_each_kind_is_told_of_and_connections_are_served() -> Result {
+    survive("storm")
 }
 
 #[test]

@@ -157,7 +157,7 @@ where
     F: FnOnce(&Arrival, &mut Context<'_, S>) + 'static,
 {
     let first = Arc::new(AtomicBool::new(false));
-    // Reflexs run in the order they are made in: the look at the note comes before the note is made.
+    // Reflexes run in the order they are made in: the look at the note comes before the note is made.
     let reflexes = |signal| Ok([Reflex::end_process_if(signal, &first)?, Reflex::note(signal, &first)?]);
     let source = Signals::catch(signals, reflexes)?;
     let mut callback = Some(callback);

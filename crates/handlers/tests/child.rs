@@ -243,6 +243,63 @@ fn a_line_beyond_the_limit_ends_the_output_and_says_why() -> Result {
 }
 
 #[test]
+fn a_callback_of_lines_that_would_block_is_told_each_line_once_and_the_end() -> Result {
+    for kind in [ErrorKind::WouldBlock, ErrorKind::Interrupted] {
+        let mut reactor = Reactor::<Seen>::new()?;
+        let (mut writer, reader) = UnixStream::pair()?;
+        child::lines(&mut reactor, reader, 4096, move |output, cx: &mut Context<'_, Seen>| {
+            match output {
+                Output::Line(line) => cx.state.lines.push(String::from_utf8_lossy(line).into_owned()),
+                _ => cx.state.outputs_ended += 1,
+            }
+            Err(kind.into())
+        })?;
+        writer.write_all(b"one\ntwo\nlast")?;
+        drop(writer);
+        let mut seen = Seen::default();
+        turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1 || seen.lines.len() > 3)?;
+        assert_eq!((seen.lines, reactor.len()), (["one", "two", "last"].map(str::to_owned).to_vec(), 0), "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reader_of_lines_that_is_removed_in_its_callback_is_told_no_more_of_what_has_come() -> Result {
+    let mut reactor = Reactor::<Seen>::new()?;
+    let (mut writer, reader) = UnixStream::pair()?;
+    child::lines(&mut reactor, reader, 4096, |output, cx: &mut Context<'_, Seen>| {
+        match output {
+            Output::Line(line) => {
+                cx.state.lines.push(String::from_utf8_lossy(line).into_owned());
+                let _ = cx.registry.remove(cx.key());
+            }
+            _ => cx.state.outputs_ended += 1,
+        }
+        Ok(())
+    })?;
+    writer.write_all(b"one\ntwo\nlast")?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1)?;
+    assert_eq!((seen.lines, reactor.len()), (vec!["one".to_owned()], 0));
+    Ok(())
+}
+
+#[test]
+fn a_child_is_done_with_whatever_its_callback_returns() -> Result {
+    for kind in [ErrorKind::WouldBlock, ErrorKind::Interrupted, ErrorKind::Other] {
+        let mut reactor = Reactor::<Seen>::new()?;
+        child::spawn(&mut reactor, &mut sh("exit 3"), move |exit, cx| {
+            note(exit, cx)?;
+            Err(kind.into())
+        })?;
+        let mut seen = Seen::default();
+        turn_until(&mut reactor, &mut seen, |seen| !seen.exits.is_empty())?;
+        assert_eq!((seen.exits.len(), seen.errors.len(), reactor.len()), (1, 0, 0), "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_child_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut child = spawn(&mut reactor, &mut waiting("trap '' TERM; echo ready; exec cat"))?;

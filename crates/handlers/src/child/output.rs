@@ -4,8 +4,10 @@ use std::io;
 
 use reactor::{AddError, Context, Registry};
 
-use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
-use crate::framing::{Framing, Lines};
+use crate::connection::{
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, is_nothing_done, open,
+};
+use crate::framing::{Frames, Framing, Lines};
 
 /// What [`lines`] tells.
 #[derive(Debug)]
@@ -22,8 +24,8 @@ pub enum Output<'a> {
 /// For the pipes of a child, and anything else that is read. It ends when *all* who write to it have closed it: a child may
 /// have ended long before, if processes that it has started go on. The registration keeps
 /// [`Reactor::run`](reactor::Reactor::run) alive. An error that `on_output` returns ends it, as a line of more than
-/// `length_max` bytes does; the child gets `EPIPE` or `SIGPIPE` then when it writes. Costs as [`open`], and no buffer while
-/// nothing comes. Loop thread only.
+/// `length_max` bytes does; the child gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end
+/// nothing. Costs as [`open`], and no buffer while nothing comes. Loop thread only.
 ///
 /// # Errors
 /// As [`open`]: the stream is given back.
@@ -57,20 +59,16 @@ where
     fn on_data(
         &mut self,
         data: &[u8],
-        _connection: &mut Connection<'_, S>,
+        connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
         let mut lines = self.lines.frames(data);
-        for line in &mut lines {
-            (self.on_output)(Output::Line(line?), cx)?;
-        }
+        tell(&mut lines, &mut self.on_output, connection, cx)?;
         Ok(lines.taken())
     }
 
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        for line in self.lines.last_frames(rest) {
-            (self.on_output)(Output::Line(line?), cx)?;
-        }
+        tell(&mut self.lines.last_frames(rest), &mut self.on_output, connection, cx)?;
         connection.shutdown();
         Ok(())
     }
@@ -80,4 +78,21 @@ where
             tracing::warn!(%error, "after the end of an output");
         }
     }
+}
+
+/// Tells of each line, until the registration is removed. To the connection `WouldBlock` would mean that none was told.
+fn tell<S>(
+    lines: &mut Frames<'_, '_, Lines>,
+    on_output: &mut impl FnMut(Output<'_>, &mut Context<'_, S>) -> io::Result<()>,
+    connection: &Connection<'_, S>,
+    cx: &mut Context<'_, S>,
+) -> io::Result<()> {
+    for line in lines {
+        match on_output(Output::Line(line?), cx) {
+            Err(error) if !is_nothing_done(&error) => return Err(error),
+            _ if !cx.registry.contains(connection.key().key()) => break,
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -146,7 +146,7 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         let key = cx.key();
         cx.registry.local::<Children>().0.remove(&key);
         if let Some(on_exit) = self.on_exit.take() {
-            on_exit.exited(exit, cx)?;
+            on_exit.exited(exit, cx).map_err(io::Error::other)?; // `WouldBlock` would keep what is over
         }
         Ok(Next::Remove)
     }

@@ -212,6 +212,6 @@ impl Core {
 }
 
 /// Errors that only say that nothing was done.
-pub(super) fn is_nothing_done(error: &io::Error) -> bool {
+pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -396,6 +396,21 @@ fn a_whole_group_is_killed_with_its_leader() -> Result {
 }
 
 #[test]
+fn a_group_that_is_to_be_killed_is_killed_also_where_its_leader_is_asked_once_more() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut command = waiting("trap '' TERM; exec 3<&0; cat <&3 & echo ready; wait");
+    let mut child = spawn(&mut reactor, command.process_group(0))?;
+    note_lines(&mut reactor, &mut child)?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
+    child.key.terminate_group(&mut reactor, Duration::from_secs(1))?;
+    child.key.terminate(&mut reactor, Duration::from_secs(2))?;
+    reactor.advance(&mut seen, Duration::from_secs(1))?;
+    turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1 && seen.exits.len() == 1)?;
+    Ok(())
+}
+
+#[test]
 fn a_child_that_leads_no_group_is_not_taken_for_one_that_does() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut waiting("exec cat"))?;

@@ -76,9 +76,10 @@ impl ChildKey {
 
     /// Asks the child to end, by `SIGTERM`, and kills it by `SIGKILL` if it has not ended `grace` after this turn's time.
     ///
-    /// Asked again, it is asked again: of two times the earlier one counts. [`Duration::ZERO`] leaves it until next turn,
-    /// [`Duration::MAX`] for ever. The child's end is told as ever. If its watch is removed meanwhile, it is killed in time all
-    /// the same; if the reactor is dropped, with that. One system call and a timeout; O(1).
+    /// Asked again, it is asked again: of two times the earlier one counts, and the group if either is for it.
+    /// [`Duration::ZERO`] leaves it until next turn, [`Duration::MAX`] for ever. The child's end is told as ever. If its
+    /// watch is removed meanwhile, it is killed in time all the same; if the reactor is dropped, with that. One system call
+    /// and a timeout; O(1).
     ///
     /// # Errors
     /// As [`signal`](Self::signal); nothing is pending then that was not before.
@@ -102,7 +103,7 @@ impl ChildKey {
         process.send(reach, Signal::TERM)?;
         let now = registry.now();
         let Some(at) = now.checked_add(grace) else { return Ok(()) };
-        let at = process.kill.get().map_or(at, |pending| pending.at.min(at));
+        let (at, reach) = process.kill.get().map_or((at, reach), |kill| (kill.at.min(at), kill.reach.max(reach)));
         process.kill.set(Some(Kill { at, reach }));
         Ok(registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))?)
     }

@@ -20,8 +20,8 @@ use super::orphans::{self, Orphan};
 use super::{Exit, Usage};
 use crate::signal::Signal;
 
-/// Whom a signal is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whom a signal is for, those who reach more last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
     Process,
     Group,

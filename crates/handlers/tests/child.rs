@@ -694,6 +694,18 @@ fn a_child_that_cannot_be_watched_is_given_back() -> Result {
 }
 
 #[test]
+fn a_child_that_is_let_go_with_the_error_of_its_watch_goes_on_and_is_reaped_by_later_loops() -> Result {
+    let mut reactor = Reactor::<Seen>::builder().registrations_max(0).build()?;
+    let mut child = waiting("exec cat").spawn()?;
+    let (pid, stdin) = (child.id(), child.stdin.take());
+    let watched = child::watch(&mut reactor, child, note).map_err(io::Error::from);
+    assert!(watched.is_err() && is_there(pid));
+    drop(stdin); // which ends it
+    wait_for_end(pid)?;
+    expect_reaped_by_later_loops(pid)
+}
+
+#[test]
 fn a_child_that_was_started_and_cannot_be_watched_is_killed() -> Result {
     let mut reactor = Reactor::<Seen>::builder().registrations_max(0).build()?;
     let ((its_input, _kept_open), (output, its_output)) = (io::pipe()?, io::pipe()?);

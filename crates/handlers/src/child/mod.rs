@@ -42,6 +42,7 @@ use std::time::Duration;
 use reactor::{Context, Registry};
 
 pub use self::key::ChildKey;
+use self::orphans::Orphan;
 pub use self::output::{Output, lines};
 pub use self::restart::RestartPolicy;
 pub use self::supervisor::{News, SupervisorKey, supervise};
@@ -168,9 +169,14 @@ where
     admit(registry, child, None, Some(Callback(on_exit)))
 }
 
+/// The child is let go with that: it goes on, and is reaped as one whose loop is gone.
 impl From<WatchError> for io::Error {
-    fn from(refused: WatchError) -> Self {
-        refused.error
+    fn from(WatchError { mut child, error }: WatchError) -> Self {
+        // What others have reaped has a number that may be another's by now.
+        if matches!(child.try_wait(), Ok(None)) {
+            orphans::leave(Orphan::of(&child, &format!("child {}", child.id())));
+        }
+        error
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -17,6 +18,13 @@ pub(super) struct Orphan {
     pub(super) pidfd: Option<Arc<OwnedFd>>,
     pub(super) pid: Pid,
     pub(super) label: Arc<str>,
+}
+
+impl Orphan {
+    /// A child of the standard library that could not be watched and that nobody has reaped.
+    pub(super) fn of(child: &Child, label: &str) -> Self {
+        Self { pidfd: None, pid: Pid::from_child(child), label: label.into() }
+    }
 }
 
 static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());

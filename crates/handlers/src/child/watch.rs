@@ -3,10 +3,8 @@
 use std::io;
 use std::process::{Child, Command};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, Registry};
-use rustix::process::Pid;
 
 use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
@@ -57,11 +55,10 @@ pub(super) fn start<S, H: OnExit<S>>(
         io::Error::new(error.kind(), format!("spawn of {program:?}: {error}{advice}"))
     })?;
     admit(registry, child, Some(&program), on_exit).map_err(|WatchError { mut child, error }| {
-        let pid = Pid::from_child(&child);
         if let Err(error) = child.kill() {
             tracing::warn!(program, %error, "it cannot be watched, nor killed");
         }
-        orphans::leave(Orphan { pidfd: None, pid, label: Arc::from(program.as_str()) });
+        orphans::leave(Orphan::of(&child, &program));
         error
     })
 }

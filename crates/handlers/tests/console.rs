@@ -124,6 +124,17 @@ fn a_folder_cannot_be_read_and_says_so() -> Result {
     Ok(())
 }
 
+/// `/proc/self/mem` is a file with nothing at its beginning, and says so as a disk does that has lost a block.
+#[test]
+fn a_file_that_cannot_be_read_has_not_ended() -> Result {
+    let mut reactor = Reactor::new()?;
+    listen(&mut reactor, File::open("/proc/self/mem")?)?;
+    let mut seen = Vec::new();
+    reactor.run(&mut seen)?;
+    assert!(seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("code: 5"), "{seen:?}");
+    Ok(())
+}
+
 #[test]
 fn a_terminal_gives_lines_as_they_are_typed_and_stays_as_it_was() -> Result {
     let (mut keyboard, terminal) = terminal()?;

@@ -76,6 +76,16 @@ impl Input {
         Ok(bytes?)
     }
 
+    /// Whether a read that fails so says that there is nothing more to come. `EIO` is what a terminal says that is gone; a
+    /// file says so of a disk that has lost what is in it.
+    pub(super) fn is_over(&self, error: &io::Error) -> bool {
+        match Errno::from_io_error(error) {
+            Some(Errno::BADF) => true,
+            Some(Errno::IO) => !matches!(self.reading, Reading::AlwaysReady(_)),
+            _ => false,
+        }
+    }
+
     /// Whether it is a terminal that is still there: one that was hung up knows no modes any more.
     pub(super) fn is_terminal(&self) -> bool {
         match &self.reading {

@@ -13,7 +13,6 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
-use rustix::io::Errno;
 
 use self::input::Input;
 use self::lines::{Found, LineBuffer};
@@ -219,9 +218,7 @@ impl<F> Reader<F> {
                 self.invite();
                 return Err(error);
             }
-            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::IO | Errno::BADF)) => {
-                self.end = Some(End::Over);
-            }
+            Err(error) if io.get_ref().is_over(&error) => self.end = Some(End::Over),
             Err(error) => self.end = Some(End::Failed(error)),
         }
         Ok(())

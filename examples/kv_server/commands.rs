@@ -14,7 +14,7 @@ use reactor::Registry;
 use super::protocol::{Command, Limits, Parser, Refusal, Replies, integer};
 use super::store::{NOT_AN_INTEGER, Store};
 
-/// After so many bytes of replies and messages a session lets them be sent before it goes on.
+/// After so many bytes of replies, messages and letters a session lets them be sent before it goes on.
 const BATCH: usize = 64 * 1024;
 /// One command has no longer reply: a thousand times the same key is soon asked for.
 pub(crate) const REPLY_MAX: usize = 64 << 20;
@@ -54,6 +54,11 @@ impl<K: Copy + Eq + Hash> Server<K> {
         let (store, replies, messages) = <(Store, Replies, Replies)>::default();
         let (letters, channels, started) = (Vec::new(), HashMap::new(), Instant::now());
         Self { store, limits, clients: 0, replies, messages, letters, channels, commands: 0, started }
+    }
+
+    /// How many bytes wait for whoever holds the sockets. A short message to many is many letters.
+    fn pending(&self) -> usize {
+        self.replies.0.len() + self.messages.0.len() + size_of_val(&*self.letters)
     }
 
     fn unsubscribe(&mut self, key: K, channel: &[u8]) {
@@ -100,7 +105,7 @@ impl<K: Copy + Eq + Hash> Session<K> {
     /// Does what `data` says; gives how much of it is done with. The rest has to come again, with more behind it.
     pub(crate) fn execute(&mut self, data: &[u8], server: &mut Server<K>, registry: &mut Loop<K>) -> (usize, Next) {
         let (Some(key), mut done) = (self.key, 0) else { return (0, Next::Data) };
-        while server.replies.0.len() + server.messages.0.len() < BATCH {
+        while server.pending() < BATCH {
             match self.parser.parse(&data[done..], &server.limits) {
                 Ok(None) => return (done, Next::Data),
                 Ok(Some(command)) if command.count() == 0 => done += command.length,

@@ -187,6 +187,21 @@ fn a_message_goes_to_those_who_subscribe_and_are_still_there() {
 }
 
 #[test]
+fn many_messages_to_many_clients_are_handed_over_in_bounded_portions() {
+    let mut setup = Setup::new();
+    for number in 3..1000 {
+        let mut session = Session::default();
+        session.begin(number, &mut setup.server);
+        setup.clients.push(session);
+        setup.send(number, b"subscribe c\r\n");
+    }
+    let data = b"publish c x\r\n".repeat(1000);
+    let (_, next) = setup.clients[0].execute(&data, &mut setup.server, &mut setup.reactor);
+    assert_eq!(next, Next::Room);
+    assert!(setup.server.letters.len() < 10_000, "{} letters", setup.server.letters.len());
+}
+
+#[test]
 fn who_subscribes_may_do_little_else() {
     let mut setup = Setup::new();
     setup.send(0, b"subscribe c\r\n");

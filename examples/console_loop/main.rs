@@ -103,8 +103,10 @@ fn status(cx: &mut Cx<'_>) {
         text += &format!("\n{registration}");
     }
     for (number, (timer, said)) in timers {
-        let remaining = cx.registry.remaining(*timer).ok().flatten().unwrap_or_default();
-        text += &format!("\ntimer {number} in {:.3} s: {said}", remaining.as_secs_f64());
+        text += &match cx.registry.remaining(*timer) {
+            Ok(Some(left)) => format!("\ntimer {number} in {:.3} s: {said}", left.as_secs_f64()),
+            _ => format!("\ntimer {number} never: {said}"),
+        };
     }
     cx.state.say(text);
 }
@@ -181,7 +183,11 @@ fn on_input(input: ConsoleInput<'_>, cx: &mut Cx<'_>) -> io::Result<Next> {
         ConsoleInput::NotText(_) => Err("a line that is no text".to_owned()),
         ConsoleInput::TooLong => Err("a line that is too long".to_owned()),
         ConsoleInput::End => return Ok(Next::Remove), // and the loop ends when nothing is pending
-        ConsoleInput::Failed(error) => Err(format!("standard input: {error}")),
+        ConsoleInput::Failed(error) => {
+            let error = io::Error::new(error.kind(), format!("standard input: {error}"));
+            cx.state.failure.get_or_insert(error);
+            return Ok(Next::Remove);
+        }
     };
     outcome.unwrap_or_else(|reason| cx.state.say(reason));
     Ok(Next::Keep)

@@ -377,6 +377,23 @@ fn what_makes_no_sense_gets_one_line_that_says_so() -> Result {
 }
 
 #[test]
+fn an_input_that_cannot_be_read_is_an_error_of_the_program() -> Result {
+    let output = run(File::open("/")?)?;
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr)?;
+    assert!(stderr.starts_with("console_loop: standard input: Is a directory"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn a_timer_beyond_all_time_is_shown_as_one() -> Result {
+    let output = run(file("beyond", b"after 1e18 x\nstatus\nquit\n")?)?;
+    let stdout = String::from_utf8(output.stdout)?;
+    assert!(stdout.contains("\ntimer 1 never: x\n"), "{stdout}");
+    Ok(())
+}
+
+#[test]
 fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
     let text = ["x".repeat(1_000_000), "\ncancel 1\n".to_owned(), "y".repeat(60_000)].concat();
     let cut = "no such command: yyyyyyyyyyyyyyyyyyyy; help lists them";

@@ -19,6 +19,7 @@
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 
+mod answer;
 pub mod child;
 mod connection;
 mod console;

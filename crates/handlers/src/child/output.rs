@@ -4,9 +4,8 @@ use std::io;
 
 use reactor::{AddError, Context, Registry};
 
-use crate::connection::{
-    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, is_nothing_done, open,
-};
+use crate::answer::is_nothing_done;
+use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
 use crate::framing::{Frames, Framing, Lines};
 
 /// What [`lines`] tells.

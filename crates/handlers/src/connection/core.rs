@@ -1,6 +1,5 @@
 //! What a connection is at any time. A [`Core`] knows neither the type of its stream nor that of its handler.
 
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use reactor::{Interest, Key, Readiness};
@@ -209,9 +208,4 @@ impl Core {
         self.phase = Phase::Over;
         self.reason.get_or_insert(reason);
     }
-}
-
-/// Errors that only say that nothing was done.
-pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

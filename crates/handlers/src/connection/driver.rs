@@ -9,12 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use reactor::{Closed, Context, Handler, Interest, Io, Key, Next};
 
 use super::connect::{Attempt, Outcome};
-use super::core::{Core, Finishing, Phase, is_nothing_done};
+use super::core::{Core, Finishing, Phase};
 use super::key::{ConnectionKey, Visitor};
 use super::lent::Connection;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout, finish_later, run_later};
+use crate::answer::is_nothing_done;
 use crate::listener::Permit;
 use crate::pool::panic_message;
 

@@ -36,7 +36,6 @@ use reactor::{AddError, Context, Key, Registry};
 pub use self::connect::{Connecting, connect};
 pub use self::core::Counters;
 use self::core::Finishing;
-pub(crate) use self::core::is_nothing_done;
 use self::driver::Driver;
 pub use self::key::ConnectionKey;
 pub use self::lent::Connection;

@@ -5,9 +5,10 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
-use super::core::{Phase, Writing, is_nothing_done};
+use super::core::{Phase, Writing};
 use super::lent::Connection;
 use super::{CloseReason, Flow, Timeout};
+use crate::answer::is_nothing_done;
 
 /// What is written in one callback is gathered up to so much; from there on it is not copied any more but written as it is.
 pub(super) const GATHERED_MAX: usize = 16 * 1024;

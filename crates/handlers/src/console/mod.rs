@@ -16,6 +16,7 @@ use reactor::{Context, Interest, Io, Key, Next, Registry};
 
 use self::input::Input;
 use self::lines::{Found, LineBuffer};
+use crate::answer;
 
 /// So many lines are told, or reads made, in one call; the rest next turn. Enough for what is typed or pasted, and a file
 /// of a million lines holds up nobody.
@@ -59,7 +60,7 @@ pub enum ConsoleInput<'a> {
     /// comes next is the line after it.
     TooLong,
     /// The input has ended, the last call: the end of a file, nobody left who could write to the pipe, a terminal that is
-    /// gone (or that belongs to others, `EIO`), an fd that is closed or not for reading (`EBADF`).
+    /// gone (or a terminal that belongs to others, `EIO`), an fd that is closed or not for reading (`EBADF`).
     ///
     /// Or it was typed at a terminal, by ^D, which can be read on: an outcome of [`Next::Keep`] does so, and only then there
     /// may be another one. On anything else there is nothing to keep, and the outcome makes no difference.
@@ -188,11 +189,11 @@ impl<F> Reader<F> {
             let found = if self.end.is_none() { self.lines.next() } else { self.lines.last() };
             let goes_on = if let Some(found) = found {
                 self.prompt_due = true;
-                goes_on((self.callback)(found.into(), cx))?
+                answer::next((self.callback)(found.into(), cx))? == Next::Keep
             } else if let Some(end) = self.end.take() {
                 self.prompt_due = true;
                 let is_last = !matches!(end, End::Typed);
-                goes_on((self.callback)(end.into(), cx))? && !is_last
+                answer::next((self.callback)(end.into(), cx))? == Next::Keep && !is_last
             } else {
                 self.fill(io)?;
                 continue;
@@ -229,15 +230,6 @@ impl<F> Reader<F> {
         if let (Some(prompt), true) = (&self.prompt, std::mem::take(&mut self.prompt_due)) {
             write_prompt(prompt);
         }
-    }
-}
-
-/// Whether a callback wants more.
-fn goes_on(outcome: io::Result<Next>) -> io::Result<bool> {
-    match outcome {
-        Ok(next) => Ok(next == Next::Keep),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(true),
-        Err(error) => Err(error),
     }
 }
 

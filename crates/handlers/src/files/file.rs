@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
 use super::inotify::{Inotify, Queue};
+use super::rest;
 use super::way::{Goal, News, Renewed, Way};
-use super::{goes_on, rest};
+use crate::answer;
 
 /// What has happened at a path that is watched by [`watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ fn tell<S>(
     let queue = io.get_mut().collect()?;
     for index in 0..io.get_ref().ways.len() {
         let Some(change) = io.get_mut().renew(index)? else { continue };
-        match goes_on(callback(&io.get_ref().given[index], change, cx)) {
+        match answer::next(callback(&io.get_ref().given[index], change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }

@@ -13,8 +13,9 @@ use std::path::Path;
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
 use super::inotify::{Event, Inotify, Queue, Seen};
+use super::rest;
 use super::way::{Goal, Renewed, Target, Way};
-use super::{goes_on, rest};
+use crate::answer;
 
 /// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a
 /// path.
@@ -104,7 +105,7 @@ fn tell<S>(
 ) -> io::Result<Next> {
     let (changes, queue) = io.get_mut().collect()?;
     for change in &changes {
-        match goes_on(callback(change, cx)) {
+        match answer::next(callback(change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }

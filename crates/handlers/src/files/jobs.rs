@@ -110,7 +110,7 @@ where
 
 /// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
 ///
-/// The file is made if there is none. What others append at the same time comes before or after, not between, as long
+/// The file is made if there is none; its name is on disk when the folder is written, which this does not wait for. What others append at the same time comes before or after, not between, as long
 /// as there is room on the disk; two appends on two workers may change places. Otherwise like [`write_atomically`], but
 /// for one thing: after an error a part of `bytes` may be there.
 ///
@@ -151,7 +151,8 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed("open"))?;
     let size = file.metadata().map_err(failed("fstat"))?.len();
     let room = usize::try_from(size).unwrap_or(limit).min(limit).saturating_add(1); // the end is found without growing
-    let mut content = Vec::with_capacity(room);
+    let mut content = Vec::new();
+    content.try_reserve_exact(room).map_err(|error| failed("read")(error.into()))?; // a sparse file may be of any size
     let limit_and_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit_and_more).read_to_end(&mut content).map_err(failed("read"))?;
     if content.len() > limit {

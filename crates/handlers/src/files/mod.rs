@@ -30,14 +30,6 @@ fn named(call: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{call}({}): {error}", path.display()))
 }
 
-/// What a callback has said, as what follows from it for the changes that are still to be told.
-fn goes_on(outcome: io::Result<Next>) -> io::Result<Next> {
-    match outcome {
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Next::Keep),
-        outcome => outcome,
-    }
-}
-
 /// Ends a call of the handler: where nothing is left in the queue, the next event wakes the loop.
 fn rest<T>(io: &mut Io<T>, queue: Queue) -> io::Result<Next> {
     match queue {

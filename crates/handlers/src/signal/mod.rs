@@ -22,6 +22,7 @@ use signal_hook::iterator::exfiltrator::origin::Origin;
 
 use self::action::{Reflex, Watching};
 pub use self::number::Signal;
+use crate::answer;
 
 /// So many arrivals are told in one call; the rest next turn. Enough for what is kept of a dozen signals.
 const ARRIVALS_PER_CALL_MAX: usize = 64;
@@ -210,9 +211,8 @@ fn tell<S>(
     let mut told = 0;
     for origin in io.get_mut().delivery.pending().take(ARRIVALS_PER_CALL_MAX) {
         told += 1;
-        match callback(&Arrival::from(origin), cx) {
+        match answer::next(callback(&Arrival::from(origin), cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             end => return end,
         }
     }

@@ -10,7 +10,7 @@ mod sending;
 mod socket;
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 
 use reactor::{AddError, Closed, Context, Handler, Interest, Io, Key, Next, Registry};
 
@@ -19,6 +19,7 @@ use self::receiving::{Batch, Scratch};
 use self::sending::Dispatch;
 pub use self::sending::{Failure, Full, Sending, Sent, UdpMetrics};
 pub use self::socket::{Datagram, Ecn, Outgoing, UdpSocket};
+use crate::answer;
 
 /// What is done with the datagrams of a socket. Where a closure does, use [`add`].
 pub trait DatagramHandler<S> {
@@ -199,8 +200,7 @@ impl<S> Udp<S> {
         cx: &mut Context<'_, S>,
         callback: impl FnOnce(&mut dyn DatagramHandler<S>, &mut Sending<'_>, &mut Context<'_, S>) -> io::Result<Next>,
     ) -> io::Result<Next> {
-        match callback(&mut *self.handler, &mut Sending { io, dispatch: &mut self.dispatch }, cx) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Next::Keep),
+        match answer::next(callback(&mut *self.handler, &mut Sending { io, dispatch: &mut self.dispatch }, cx)) {
             Ok(Next::Keep) if !cx.registry.contains(cx.key()) => Ok(Next::Remove),
             result => result,
         }

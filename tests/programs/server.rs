@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, setrlimit};
 
 use crate::Result;
 
@@ -83,14 +85,13 @@ impl Server {
 
     /// Waits until it has ended by itself.
     pub(crate) fn wait(mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let pidfd = pidfd_open(self.pid(), PidfdFlags::empty())?;
+        let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+        let patience = Timespec::try_from(PATIENCE)?;
+        match retry_on_intr(|| poll(&mut end, Some(&patience)))? {
+            0 => Err("it is still running".into()),
+            _ => Ok(self.child.wait()?),
         }
-        Err("it is still running".into())
     }
 
     pub(crate) fn pid(&self) -> Pid {

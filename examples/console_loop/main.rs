@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use clap::Parser;
 use handlers::signal::{self, Arrival, Signal};
 use handlers::{Console, ConsoleInput, Pool, WorkerPool};
 use reactor::{Context, Event, Key, Missed, Next, Reactor, Registry, Remote, Then, TimerKey};
@@ -27,6 +28,10 @@ work MILLISECONDS     keeps a worker busy for so long
 post TEXT             has another thread say TEXT
 run COMMAND...        runs a program and shows its output
 quit                  ends at once";
+
+/// Obeys the commands that come from standard input; `help` lists them.
+#[derive(Parser)]
+struct Options {}
 
 /// What all callbacks share.
 struct Shell {
@@ -245,6 +250,7 @@ fn run() -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
+    let Options {} = Options::parse(); // exits with 2 on any argument, and names it
     tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

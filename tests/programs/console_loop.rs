@@ -163,6 +163,14 @@ fn it_shows_the_same_at_a_file_a_pipe_a_socket_and_a_terminal() -> Result {
 }
 
 #[test]
+fn an_argument_ends_it_with_2_and_a_line_that_names_it() -> Result {
+    let output = crate::server::run("console_loop", &["--nonsense"])?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr)?.contains("--nonsense"));
+    Ok(())
+}
+
+#[test]
 fn without_input_it_ends_at_once_and_well() -> Result {
     let (keyboard, terminal) = terminal()?;
     drop(keyboard);

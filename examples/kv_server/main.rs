@@ -65,10 +65,11 @@ impl ConnectionHandler<Server<Key>> for Session<Key> {
         loop {
             let (length, next) = self.execute(&data[done..], cx.state, cx.registry);
             done += length;
-            let flow = client.write(&cx.state.replies.0)?;
-            cx.state.replies.0.clear();
+            let written = client.write(&cx.state.replies.0);
+            cx.state.replies.0.clear(); // also what could not be written: it is for nobody else
             cx.state.replies.0.shrink_to(BUFFER_KEPT);
             deliver(cx);
+            let flow = written?;
             match next {
                 Next::Room if flow == Flow::Open => {}
                 Next::Room | Next::Data => return Ok(done), // what is left comes again, when there is room or more of it

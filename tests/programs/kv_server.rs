@@ -145,6 +145,22 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Resul
 }
 
 #[test]
+fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() -> Result {
+    let server = start(&[])?;
+    let (mut one, mut other) = (server.connect()?, server.connect()?);
+    expect(&mut one, &command(&[b"SET", b"k", &[b'v'; 40_000]]), "+OK\r\n")?;
+    expect(&mut other, b"PING\r\n", "+PONG\r\n")?;
+    server.signal(Signal::STOP)?;
+    one.write_all(&b"GET k\r\n".repeat(20))?;
+    drop(one); // the first reply makes the kernel of the one that has gone answer by a reset, the second meets it
+    server.signal(Signal::CONT)?;
+    for _ in 0..100 {
+        expect(&mut other, b"ECHO mine\r\n", "$4\r\nmine\r\n")?;
+    }
+    Ok(())
+}
+
+#[test]
 fn what_is_against_the_protocol_is_answered_as_redis_does_and_closed() -> Result {
     let server = start(&["--max-arguments", "10", "--max-argument", "100"])?;
     let long = [&b"x".repeat(70_000)[..], b"\r\n"].concat();

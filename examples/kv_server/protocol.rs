@@ -1,17 +1,25 @@
 //! RESP2, the protocol of Redis: commands in, replies out.
 //!
-//! Ground rule: a command is read where it lies. [`Parser`] keeps offsets into what it is given, so an argument costs
-//! neither a copy nor an allocation, and what was understood of a command that is not complete is not looked at again. Only
-//! inline commands are copied, since their quotes go. What is answered does not depend on how the bytes were cut.
+//! Ground rule: a command is read where it lies. Its words are parts of what came, so they cost no copy; and what was
+//! understood of a command that is not complete is not looked at again. What is answered does not depend on how the bytes
+//! were cut.
 //! Source: "Redis serialization protocol specification"; `networking.c` of Redis 7.0 for order and texts of the errors.
 
 use std::borrow::Cow;
+use std::mem::take;
 use std::ops::Range;
+
+use handlers::{Framing, Lines};
 
 /// The longest inline command, and the longest line that says a count or a length (`PROTO_INLINE_MAX_SIZE`).
 pub(crate) const LINE_MAX: usize = 64 * 1024;
 /// Room for so many arguments is kept from one command to the next.
 const ARGUMENTS_KEPT: usize = 1024;
+/// Room for so long a reply is kept.
+const REPLY_KEPT: usize = 1 << 20;
+pub(crate) const NOT_AN_INTEGER: &str = "value is not an integer or out of range";
+
+const BAD_COUNT: &str = "invalid multibulk length";
 
 /// What a client may ask for at most.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,164 +38,120 @@ pub(crate) struct Limits {
     pub(crate) max_value: usize,
 }
 
+impl Limits {
+    /// Whether a key and a value may be stored.
+    pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        let fits = key.len() <= self.max_key && value.len() <= self.max_value;
+        if fits { Ok(()) } else { Err("string exceeds maximum allowed size".into()) }
+    }
+}
+
 /// What a client is told went wrong, in the words of Redis.
 pub(crate) type Refusal = Cow<'static, str>;
 
-/// A command where it lies: its name, which is argument 0, and its arguments. An empty one says nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Command<'a> {
-    bytes: &'a [u8],
-    arguments: &'a [Range<usize>],
-    /// How much of what was given it takes.
-    pub(crate) length: usize,
-}
-
-impl<'a> Command<'a> {
-    pub(crate) const fn count(self) -> usize {
-        self.arguments.len()
-    }
-
-    /// An argument by its number; empty if there is none.
-    pub(crate) fn argument(self, number: usize) -> &'a [u8] {
-        self.arguments.get(number).map_or(&[], |range| &self.bytes[range.clone()])
-    }
-
-    pub(crate) fn words(self, first: usize) -> impl Iterator<Item = &'a [u8]> {
-        (first..self.count()).map(move |number| self.argument(number))
-    }
-}
-
 /// Finds the commands in what a client sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Parser {
-    /// Where the arguments found so far are: in what was given, or in `inline`.
-    arguments: Vec<Range<usize>>,
-    /// The arguments of an inline command, without their quotes.
-    inline: Vec<u8>,
+    lines: Lines,
+    /// Where the arguments are that have been found.
+    found: Vec<Range<usize>>,
+    /// How many are still to come.
+    missing: usize,
     /// How much of the present command has been understood: 0 before it has begun.
     position: usize,
-    /// How many arguments are still to come.
-    missing: usize,
-    /// How long the argument at `position` is, once that is known.
-    length: Option<usize>,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self { lines: Lines::new(LINE_MAX), found: Vec::new(), missing: 0, position: 0 }
+    }
 }
 
 impl Parser {
-    /// The command at the beginning of `data`; `None` if more of it has to come.
+    /// Puts the command at the beginning of `data` into `words`, its name first; gives how much of `data` it takes, `None` if
+    /// more of it has to come. An empty one says nothing.
     ///
     /// Until there is a command, `data` has to begin with what it began with last time. After a refusal nobody knows where
-    /// the next command begins. O(what is new), but for a line without its end, of which there are [`LINE_MAX`] bytes.
-    pub(crate) fn parse<'a>(&'a mut self, data: &'a [u8], limits: &Limits) -> Result<Option<Command<'a>>, Refusal> {
+    /// the next command begins. O(what is new).
+    pub(crate) fn parse<'a>(
+        &mut self,
+        data: &'a [u8],
+        limits: &Limits,
+        words: &mut Vec<&'a [u8]>,
+    ) -> Result<Option<usize>, Refusal> {
+        words.clear();
         if self.position == 0 {
-            self.arguments.clear();
-            self.arguments.shrink_to(ARGUMENTS_KEPT);
-            match data.first() {
-                None => return Ok(None),
-                Some(b'*') if !self.read_count(data, limits)? => return Ok(None),
-                Some(b'*') => {}
-                Some(_) => return self.parse_inline(data, limits),
+            let is_inline = data.first() != Some(&b'*');
+            let too_long = if is_inline { "too big inline request" } else { "too big mbulk count string" };
+            let Some(line) = self.lines.frame(data).map_err(|_| too_long)? else { return Ok(None) };
+            self.position = line.taken;
+            if is_inline {
+                split(line.bytes, words)?;
+            } else {
+                // Less than none is none.
+                self.missing = integer(&line.bytes[1..]).ok_or(BAD_COUNT)?.max(0).unsigned_abs() as usize;
+            }
+            if self.missing.max(words.len()) > limits.max_arguments {
+                return Err(BAD_COUNT.into());
             }
         }
         while self.missing > 0 {
-            if !self.read_argument(data, limits)? {
-                return Ok(None);
-            }
+            let Some(argument) = self.find_argument(data, limits.max_argument)? else { return Ok(None) };
+            self.position = argument.end + 2; // as Redis we do not ask whether these two are the end of a line
+            self.found.push(argument);
+            self.missing -= 1;
         }
-        let length = std::mem::take(&mut self.position);
-        Ok(Some(Command { bytes: data, arguments: &self.arguments, length }))
+        words.extend(self.found.iter().map(|range| &data[range.clone()]));
+        self.found.clear();
+        self.found.shrink_to(ARGUMENTS_KEPT);
+        Ok(Some(take(&mut self.position)))
     }
 
-    /// Reads how many arguments there are: whether that has come.
-    fn read_count(&mut self, data: &[u8], limits: &Limits) -> Result<bool, Refusal> {
-        let Some(line) = self.read_line(data, "too big mbulk count string")? else { return Ok(false) };
-        let count = integer(&line[1..]).map(|count| usize::try_from(count).unwrap_or(0)); // less than none is none
-        self.missing = count.filter(|count| *count <= limits.max_arguments).ok_or("invalid multibulk length")?;
-        Ok(true)
-    }
-
-    /// Reads one argument: whether it has come.
-    fn read_argument(&mut self, data: &[u8], limits: &Limits) -> Result<bool, Refusal> {
-        if self.length.is_none() {
-            let Some(line) = self.read_line(data, "too big bulk count string")? else { return Ok(false) };
-            let [b'$', digits @ ..] = line else {
-                return Err(format!("expected '$', got '{}'", char::from(*line.first().unwrap_or(&b' '))).into());
-            };
-            let length = integer(digits).and_then(|length| usize::try_from(length).ok());
-            self.length = length.filter(|length| *length <= limits.max_argument);
-        }
-        let end = self.position + self.length.ok_or("invalid bulk length")?;
-        if data.len() < end + 2 {
-            return Ok(false);
-        }
-        self.arguments.push(self.position..end);
-        self.position = end + 2; // as Redis we do not ask whether these two are the end of a line
-        (self.missing, self.length) = (self.missing - 1, None);
-        Ok(true)
-    }
-
-    /// Takes the line at `position`; `None` if it has not come.
-    fn read_line<'a>(&mut self, data: &'a [u8], too_long: &'static str) -> Result<Option<&'a [u8]>, Refusal> {
-        let rest = &data[self.position..];
-        let end = find(b'\r', rest, too_long)?.filter(|end| rest.len() > end + 1);
-        self.position += end.map_or(0, |end| end + 2);
-        Ok(end.map(|end| &rest[..end]))
-    }
-
-    /// A command as a line of words: what people type.
-    fn parse_inline(&mut self, data: &[u8], limits: &Limits) -> Result<Option<Command<'_>>, Refusal> {
-        let Some(end) = find(b'\n', data, "too big inline request")? else { return Ok(None) };
-        self.inline.clear();
-        let mut rest = data[..end].trim_ascii();
-        while !rest.is_empty() {
-            let start = self.inline.len();
-            rest = self.take_word(rest).ok_or("unbalanced quotes in request")?.trim_ascii_start();
-            self.arguments.push(start..self.inline.len());
-        }
-        if self.arguments.len() > limits.max_arguments {
-            return Err("invalid multibulk length".into());
-        }
-        Ok(Some(Command { bytes: &self.inline, arguments: &self.arguments, length: end + 1 }))
-    }
-
-    /// Appends the word at the beginning of `rest` to `inline`, without its quotes; gives what comes behind it. A backslash
-    /// takes a quote for itself; Redis knows control characters by names too.
-    fn take_word<'a>(&mut self, mut rest: &'a [u8]) -> Option<&'a [u8]> {
-        let mut quote = None;
-        loop {
-            let (byte, behind) = match (quote, rest) {
-                (None, []) => return Some(rest),
-                (None, [space, ..]) if space.is_ascii_whitespace() => return Some(rest),
-                (None, [mark @ (b'"' | b'\''), behind @ ..]) => {
-                    (quote, rest) = (Some(*mark), behind);
-                    continue;
-                }
-                (Some(mark), [byte, behind @ ..]) if *byte == mark => {
-                    return behind.first().is_none_or(u8::is_ascii_whitespace).then_some(behind);
-                }
-                (Some(b'"'), [b'\\', byte, behind @ ..]) | (Some(b'\''), [b'\\', byte @ b'\'', behind @ ..]) => {
-                    (byte, behind)
-                }
-                (_, [byte, behind @ ..]) => (byte, behind),
-                (Some(_), []) => return None,
-            };
-            self.inline.push(*byte);
-            rest = behind;
-        }
+    /// Where the next argument is, if it has come as a whole.
+    fn find_argument(&mut self, data: &[u8], length_max: usize) -> Result<Option<Range<usize>>, Refusal> {
+        let line = self.lines.frame(&data[self.position..]).map_err(|_| "too big bulk count string")?;
+        let Some(line) = line else { return Ok(None) };
+        let [b'$', digits @ ..] = line.bytes else {
+            return Err(format!("expected '$', got '{}'", char::from(*line.bytes.first().unwrap_or(&b' '))).into());
+        };
+        let length = integer(digits).and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|length| *length <= length_max).ok_or("invalid bulk length")?;
+        let start = self.position + line.taken;
+        Ok((data.len() >= start + length + 2).then(|| start..start + length))
     }
 }
 
-/// Where the end of the first line is, if it has come.
-fn find(end: u8, data: &[u8], too_long: &'static str) -> Result<Option<usize>, Refusal> {
-    match data.iter().take(LINE_MAX).position(|byte| *byte == end) {
-        None if data.len() > LINE_MAX => Err(too_long.into()),
-        found => Ok(found),
+/// Appends the words of a line that somebody has typed. One that holds spaces is put in quotes; there are no escapes.
+fn split<'a>(line: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<(), Refusal> {
+    let mut rest = line.trim_ascii();
+    while let Some(first) = rest.first() {
+        let (word, behind) = if matches!(first, b'"' | b'\'') {
+            let end = rest[1..].iter().position(|byte| byte == first).ok_or("unbalanced quotes in request")?;
+            (&rest[1..=end], &rest[end + 2..])
+        } else {
+            rest.split_at(rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len()))
+        };
+        if !behind.first().is_none_or(u8::is_ascii_whitespace) {
+            return Err("unbalanced quotes in request".into());
+        }
+        words.push(word);
+        rest = behind.trim_ascii_start();
     }
+    Ok(())
 }
 
 /// A whole number as Redis reads it: decimal, without spaces, `+` or leading zeros.
 pub(crate) fn integer(text: &[u8]) -> Option<i64> {
-    let plain = matches!(text, b"0" | [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..]);
-    if plain { str::from_utf8(text).ok()?.parse().ok() } else { None }
+    let (sign, digits) = match text {
+        b"0" => return Some(0),
+        [b'-', digits @ ..] => (-1, digits),
+        digits => (1, digits),
+    };
+    digits.first().filter(|first| **first != b'0')?;
+    digits.iter().try_fold(0_i64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(sign * digit)
+    })
 }
 
 /// Replies, one after the other.
@@ -195,16 +159,22 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
 pub(crate) struct Replies(pub(crate) Vec<u8>);
 
 impl Replies {
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+        self.0.shrink_to(REPLY_KEPT);
+    }
+
     pub(crate) fn simple(&mut self, text: &str) {
         self.line(b'+', text.as_bytes());
     }
 
-    /// What would end the line becomes a space.
+    /// Takes the place of what has been said so far. What would end the line becomes a space.
     pub(crate) fn error(&mut self, text: &str) {
+        self.0.clear();
         self.line(b'-', format!("ERR {text}").replace(['\r', '\n'], " ").as_bytes());
     }
 
-    pub(crate) fn integer(&mut self, number: i64) {
+    pub(crate) fn integer(&mut self, number: impl itoa::Integer) {
         self.line(b':', itoa::Buffer::new().format(number).as_bytes());
     }
 
@@ -214,10 +184,6 @@ impl Replies {
         self.line(b'$', itoa::Buffer::new().format(bytes.len()).as_bytes());
         self.0.extend_from_slice(bytes);
         self.0.extend_from_slice(b"\r\n");
-    }
-
-    pub(crate) fn count<T>(&mut self, items: impl Iterator<Item = T>) {
-        self.integer(items.count() as i64);
     }
 
     /// As many replies have to follow.

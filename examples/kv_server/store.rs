@@ -12,14 +12,12 @@ use std::time::Duration;
 
 use reactor::{Registry, Then, TimerKey};
 
-use super::protocol::{Refusal, integer};
+use super::protocol::{NOT_AN_INTEGER, Refusal, integer};
+use super::server::Server;
 
-pub(crate) const NOT_AN_INTEGER: &str = "value is not an integer or out of range";
+/// The loop, for its timers: they find the store in its state.
+pub(crate) type Timers = Registry<Server>;
 
-/// How long a key lives; `None` is for ever.
-type Ttl = Option<Duration>;
-
-/// Keys and values. The state of the loop gives it by `AsMut`, so that its timers find it.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     entries: HashMap<Rc<[u8]>, Entry>,
@@ -43,19 +41,19 @@ impl Entry {
         }
     }
 
-    fn is_alive<S>(&self, timers: &Registry<S>) -> bool {
-        self.timer.is_none_or(|timer| !remaining(timer, timers).is_zero())
+    /// How long it will live; `None` is for ever.
+    fn ttl(&self, timers: &Timers) -> Option<Duration> {
+        self.timer.map(|timer| timers.remaining(timer).ok().flatten().unwrap_or_default())
+    }
+
+    fn is_alive(&self, timers: &Timers) -> bool {
+        self.ttl(timers) != Some(Duration::ZERO)
     }
 
     /// Ends the timer, if there is one: whether there was.
-    fn disarm<S>(&mut self, timers: &mut Registry<S>) -> bool {
+    fn disarm(&mut self, timers: &mut Timers) -> bool {
         self.timer.take().is_some_and(|timer| timers.cancel(timer).is_ok())
     }
-}
-
-/// How long until a timer is due; one that has ended is.
-fn remaining<S>(timer: TimerKey, timers: &Registry<S>) -> Duration {
-    timers.remaining(timer).map_or(Duration::ZERO, |left| left.unwrap_or(Duration::MAX))
 }
 
 impl Store {
@@ -64,17 +62,25 @@ impl Store {
         self.entries.len()
     }
 
-    pub(crate) fn get<S>(&self, key: &[u8], timers: &Registry<S>) -> Option<&[u8]> {
-        self.entries.get(key).filter(|entry| entry.is_alive(timers)).map(|entry| &*entry.value)
+    fn find(&self, key: &[u8], timers: &Timers) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.is_alive(timers))
     }
 
-    pub(crate) fn ttl<S>(&self, key: &[u8], timers: &Registry<S>) -> Option<Ttl> {
-        let entry = self.entries.get(key).filter(|entry| entry.is_alive(timers))?;
-        Some(entry.timer.map(|timer| remaining(timer, timers)))
+    fn find_mut(&mut self, key: &[u8], timers: &Timers) -> Option<&mut Entry> {
+        self.entries.get_mut(key).filter(|entry| entry.is_alive(timers))
     }
 
-    /// Sets a key, also its time to live.
-    pub(crate) fn set<S: AsMut<Self>>(&mut self, key: &[u8], value: &[u8], ttl: Ttl, timers: &mut Registry<S>) {
+    pub(crate) fn get(&self, key: &[u8], timers: &Timers) -> Option<&[u8]> {
+        self.find(key, timers).map(|entry| &*entry.value)
+    }
+
+    /// How long a key will live, where `Some(None)` is for ever; `None` if there is no such key.
+    pub(crate) fn ttl(&self, key: &[u8], timers: &Timers) -> Option<Option<Duration>> {
+        self.find(key, timers).map(|entry| entry.ttl(timers))
+    }
+
+    /// Sets a key, also how long it will live.
+    pub(crate) fn set(&mut self, key: &[u8], value: &[u8], ttl: Option<Duration>, timers: &mut Timers) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.replace(value);
             if ttl.is_none() || !entry.is_alive(timers) {
@@ -89,11 +95,8 @@ impl Store {
     }
 
     /// Adds to a key that is a number, 0 if there is none; its time to live stays.
-    pub(crate) fn add<S>(&mut self, key: &[u8], delta: i64, timers: &mut Registry<S>) -> Result<i64, Refusal>
-    where
-        S: AsMut<Self>,
-    {
-        let entry = self.entries.get_mut(key).filter(|entry| entry.is_alive(timers));
+    pub(crate) fn add(&mut self, key: &[u8], delta: i64, timers: &mut Timers) -> Result<i64, Refusal> {
+        let entry = self.find_mut(key, timers);
         let before = entry.as_ref().map_or(Some(0), |entry| integer(&entry.value)).ok_or(NOT_AN_INTEGER)?;
         let sum = before.checked_add(delta).ok_or("increment or decrement would overflow")?;
         match (entry, itoa::Buffer::new().format(sum).as_bytes()) {
@@ -104,39 +107,36 @@ impl Store {
     }
 
     /// Lets a key live for `ttl` from now on: whether there is such a key.
-    pub(crate) fn expire<S: AsMut<Self>>(&mut self, key: &[u8], ttl: Duration, timers: &mut Registry<S>) -> bool {
-        let found = self.entries.get_key_value(key).filter(|(_, entry)| entry.is_alive(timers));
-        let Some((name, entry)) = found else { return false };
+    pub(crate) fn expire(&mut self, key: &[u8], ttl: Duration, timers: &mut Timers) -> bool {
+        let Some((name, _)) = self.entries.get_key_value(key) else { return false };
+        let name = Rc::clone(name);
+        let Some(entry) = self.find_mut(key, timers) else { return false };
         if entry.timer.is_none_or(|timer| timers.reset(timer, ttl).is_err()) {
-            let name = Rc::clone(name);
             let timer = timers.after(ttl, move |cx| {
-                cx.state.as_mut().entries.remove(&name);
+                cx.state.store.entries.remove(&name);
                 Ok(Then::Done)
             });
             let _ = timers.set_timer_background(timer); // no key keeps a server running
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.timer = Some(timer);
-            }
+            entry.timer = Some(timer);
         }
         true
     }
 
     /// Lets a key live for ever: whether it would not have.
-    pub(crate) fn persist<S>(&mut self, key: &[u8], timers: &mut Registry<S>) -> bool {
-        let entry = self.entries.get_mut(key).filter(|entry| entry.is_alive(timers));
-        entry.is_some_and(|entry| entry.disarm(timers))
+    pub(crate) fn persist(&mut self, key: &[u8], timers: &mut Timers) -> bool {
+        self.find_mut(key, timers).is_some_and(|entry| entry.disarm(timers))
     }
 
     /// Whether there was such a key.
-    pub(crate) fn remove<S>(&mut self, key: &[u8], timers: &mut Registry<S>) -> bool {
+    pub(crate) fn remove(&mut self, key: &[u8], timers: &mut Timers) -> bool {
         let Some(mut entry) = self.entries.remove(key) else { return false };
-        let alive = entry.is_alive(timers);
+        let was_alive = entry.is_alive(timers);
         entry.disarm(timers);
-        alive
+        was_alive
     }
 
     /// Removes every key, in one go: O(n).
-    pub(crate) fn clear<S>(&mut self, timers: &mut Registry<S>) {
+    pub(crate) fn clear(&mut self, timers: &mut Timers) {
         for mut entry in std::mem::take(&mut self.entries).into_values() {
             entry.disarm(timers);
         }

@@ -1,12 +1,11 @@
-//! The parts of the example `kv_server` that need no socket: what its parser, its store and its commands promise.
+//! The parts of the example `kv_server`: what its parser, its store and its commands promise.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "../../examples/kv_server/commands.rs"]
-#[allow(dead_code, reason = "the example uses the rest")]
-mod commands;
 #[path = "../../examples/kv_server/protocol.rs"]
 mod protocol;
+#[path = "../../examples/kv_server/server.rs"]
+mod server;
 #[path = "../../examples/kv_server/store.rs"]
 mod store;
 

@@ -145,6 +145,21 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Resul
 }
 
 #[test]
+fn a_message_is_kept_once_for_all_who_have_not_read_it_yet() -> Result {
+    let server = start(&[])?;
+    let mut subscribers = (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for subscriber in &mut subscribers {
+        expect(subscriber, b"SUBSCRIBE news\r\n", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")?;
+    }
+    let mut publisher = server.connect()?;
+    for _ in 0..10 {
+        expect(&mut publisher, &command(&[b"PUBLISH", b"news", &[b'x'; 4_000_000]]), ":50\r\n")?;
+    }
+    assert!(server.anonymous_bytes()? < 100_000_000, "{} bytes", server.anonymous_bytes()?);
+    Ok(())
+}
+
+#[test]
 fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() -> Result {
     let server = start(&[])?;
     let (mut one, mut other) = (server.connect()?, server.connect()?);

@@ -1,0 +1,283 @@
+//! The server: its state, its clients, and what it does when they say something.
+//!
+//! A command is checked as a whole before it changes anything. Its reply is put together in a buffer that all clients share,
+//! since they take turns, and given to the connection, which sends what it is given in one call by one system call.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, Flow};
+use reactor::Context;
+
+use super::protocol::{Limits, NOT_AN_INTEGER, Parser, Refusal, Replies, integer};
+use super::store::{Store, Timers};
+
+/// A client that is to go gets so long to read its last reply.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// One command has no longer reply: a thousand times the same key is soon asked for.
+pub(crate) const REPLY_MAX: usize = 64 << 20;
+/// Nothing lives longer: the loop's timers know that many nanoseconds, some 292 years.
+const TTL_MAX_MS: i64 = i64::MAX / 1_000_000;
+const SYNTAX: &str = "syntax error";
+
+type Cx<'a> = Context<'a, Server>;
+type Key = ConnectionKey<Server>;
+
+/// What all clients share: the state of the loop.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) store: Store,
+    limits: Limits,
+    clients: ConnectionLimit,
+    /// Who has subscribed to what.
+    channels: HashMap<Rc<[u8]>, HashMap<reactor::Key, Key>>,
+    commands: u64,
+    /// To the client whose turn it is.
+    replies: Replies,
+}
+
+/// One client.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    parser: Parser,
+    /// What it has subscribed to.
+    channels: HashSet<Rc<[u8]>>,
+}
+
+impl ConnectionHandler<Server> for Client {
+    fn on_data(&mut self, data: &[u8], client: &mut Connection<'_, Server>, cx: &mut Cx<'_>) -> io::Result<usize> {
+        let (mut words, mut rest, mut flow) = (Vec::with_capacity(8), data, Flow::Open);
+        while flow == Flow::Open {
+            cx.state.replies.clear();
+            let next = match self.parser.parse(rest, &cx.state.limits, &mut words) {
+                Ok(None) => break,
+                Ok(Some(length)) => {
+                    rest = &rest[length..];
+                    self.execute(&words, client.key(), cx).unwrap_or_else(|refusal| {
+                        cx.state.replies.error(&refusal);
+                        Continue(())
+                    })
+                }
+                Err(refusal) => {
+                    cx.state.replies.error(&format!("Protocol error: {refusal}"));
+                    Break(())
+                }
+            };
+            flow = client.write(&cx.state.replies.0)?;
+            if next == Break(()) {
+                client.close_after_flush(GRACE);
+                return Ok(data.len());
+            }
+        }
+        Ok(data.len() - rest.len()) // what is left comes again, when there is room or more of it
+    }
+
+    fn on_close(&mut self, _: CloseReason, cx: &mut Cx<'_>) {
+        self.channels.iter().for_each(|channel| cx.state.unsubscribe(channel, cx.key()));
+    }
+}
+
+impl Client {
+    /// Replies to a command, unless it refuses; whether another may follow.
+    fn execute(&mut self, words: &[&[u8]], key: Key, cx: &mut Cx<'_>) -> Result<ControlFlow<()>, Refusal> {
+        let [name, arguments @ ..] = words else { return Ok(Continue(())) };
+        let mut room = [0; 32];
+        let name = lowercase(name, &mut room);
+        let is_subscriber = !self.channels.is_empty();
+        cx.state.commands += 1;
+        match (name, arguments) {
+            (b"quit", _) => {
+                cx.state.replies.simple("OK");
+                return Ok(Break(()));
+            }
+            (b"post" | b"host:", _) => return Ok(Break(())), // a web page that misuses a browser: HTTP
+            (b"subscribe", [_, ..]) => self.subscribe(arguments, key, cx.state)?,
+            (b"unsubscribe", _) => self.unsubscribe(arguments, key, cx.state),
+            (b"ping", []) if is_subscriber => cx.state.replies.strings(&[b"pong", b""]),
+            (b"ping", [text]) if is_subscriber => cx.state.replies.strings(&[b"pong", text]),
+            _ if is_subscriber => return Err("only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers".into()),
+            (b"publish", [channel, message]) => publish(channel, message, cx),
+            _ => cx.state.execute(name, arguments, cx.registry)?,
+        }
+        Ok(Continue(()))
+    }
+
+    fn subscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) -> Result<(), Refusal> {
+        channels.iter().try_for_each(|channel| server.limits.check(channel, b""))?;
+        for channel in channels {
+            let entry = server.channels.entry(Rc::from(*channel));
+            self.channels.insert(Rc::clone(entry.key()));
+            entry.or_default().insert(key.key(), key);
+            self.confirm("subscribe", Some(channel), server);
+        }
+        Ok(())
+    }
+
+    /// From all channels, if none is named.
+    fn unsubscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) {
+        let all: Vec<_> = if channels.is_empty() { self.channels.iter().cloned().collect() } else { Vec::new() };
+        for channel in channels.iter().copied().chain(all.iter().map(|channel| &**channel)) {
+            self.channels.remove(channel);
+            server.unsubscribe(channel, key.key());
+            self.confirm("unsubscribe", Some(channel), server);
+        }
+        if channels.is_empty() && all.is_empty() {
+            self.confirm("unsubscribe", None, server);
+        }
+    }
+
+    fn confirm(&self, what: &str, channel: Option<&[u8]>, server: &mut Server) {
+        server.replies.array(3);
+        server.replies.bulk(Some(what.as_bytes()));
+        server.replies.bulk(channel);
+        server.replies.integer(self.channels.len());
+    }
+}
+
+/// Hands a message to all who have subscribed, and replies how many those are. A subscriber that does not read, and for which
+/// too much is queued, is closed.
+fn publish(channel: &[u8], message: &[u8], cx: &mut Cx<'_>) {
+    let Some(subscribers) = cx.state.channels.get(channel) else { return cx.state.replies.integer(0) };
+    let subscribers: Vec<Key> = subscribers.values().copied().collect();
+    let mut told = Replies::default();
+    told.strings(&[b"message", channel, message]);
+    let told = Bytes::from(told.0); // which the queues share
+    let reached = subscribers.iter().filter(|key| {
+        let sent = key.with(cx, |client, _cx| client.write_bytes(told.clone()).map_err(|_| client.abort()));
+        matches!(sent, Ok(Ok(_)))
+    });
+    let count = reached.count();
+    cx.state.replies.integer(count);
+}
+
+impl Server {
+    pub(crate) fn new(limits: Limits, clients: ConnectionLimit) -> Self {
+        let (store, channels, replies) = Default::default();
+        Self { store, limits, clients, channels, commands: 0, replies }
+    }
+
+    fn unsubscribe(&mut self, channel: &[u8], client: reactor::Key) {
+        let Some(subscribers) = self.channels.get_mut(channel) else { return };
+        subscribers.remove(&client);
+        if subscribers.is_empty() {
+            self.channels.remove(channel);
+        }
+    }
+
+    /// Does what any client may ask for. The commands that come often come first.
+    fn execute(&mut self, name: &[u8], arguments: &[&[u8]], timers: &mut Timers) -> Result<(), Refusal> {
+        let Self { store, replies, limits, .. } = self;
+        match (name, arguments) {
+            (b"get", [key]) => replies.bulk(store.get(key, timers)),
+            (b"set", [key, value, options @ ..]) => self.set(key, value, options, timers)?,
+            (b"incr" | b"decr", [key]) => {
+                limits.check(key, b"")?;
+                replies.integer(store.add(key, if name == b"incr" { 1 } else { -1 }, timers)?);
+            }
+            (b"mget", [_, ..]) => {
+                replies.array(arguments.len());
+                for key in arguments {
+                    replies.bulk(store.get(key, timers));
+                    if replies.0.len() > REPLY_MAX {
+                        return Err("reply exceeds maximum allowed size".into());
+                    }
+                }
+            }
+            (b"mset", [_, ..]) if arguments.len().is_multiple_of(2) => {
+                let (pairs, _) = arguments.as_chunks();
+                pairs.iter().try_for_each(|[key, value]| limits.check(key, value))?;
+                pairs.iter().for_each(|[key, value]| store.set(key, value, None, timers));
+                replies.simple("OK");
+            }
+            (b"ping", []) => replies.simple("PONG"),
+            (b"ping" | b"echo", [text]) => replies.bulk(Some(text)),
+            (b"del", [_, ..]) => replies.integer(arguments.iter().filter(|key| store.remove(key, timers)).count()),
+            (b"exists", [_, ..]) => {
+                replies.integer(arguments.iter().filter(|key| store.get(key, timers).is_some()).count());
+            }
+            (b"expire", [key, seconds]) => {
+                let found = match u64::try_from(milliseconds(seconds, 1000, i64::MIN, "expire")?) {
+                    Ok(ms @ 1..) => store.expire(key, Duration::from_millis(ms), timers),
+                    _ => store.remove(key, timers), // it would have expired before now
+                };
+                replies.integer(u8::from(found));
+            }
+            (b"persist", [key]) => replies.integer(u8::from(store.persist(key, timers))),
+            (b"ttl", [key]) => replies.integer(match store.ttl(key, timers) {
+                None => -2,
+                Some(None) => -1,
+                Some(Some(ttl)) => ((ttl.as_millis() + 500) / 1000) as i64, // to the nearest, as Redis
+            }),
+            (b"dbsize", []) => replies.integer(store.len()),
+            (b"flushall", []) => {
+                store.clear(timers);
+                replies.simple("OK");
+            }
+            (b"select", [b"0"]) => replies.simple("OK"),
+            (b"select", [_]) => return Err("DB index is out of range".into()),
+            (b"info", _) => self.info(),
+            (b"command", _) => replies.array(0), // there are no help texts
+            // What `redis-benchmark` asks for, and only that.
+            (b"config", [b"GET" | b"get", b"save"]) => replies.strings(&[b"save", b""]),
+            (b"config", [b"GET" | b"get", b"appendonly"]) => replies.strings(&[b"appendonly", b"no"]),
+            (b"config", [b"GET" | b"get", _]) => replies.array(0),
+            _ => return Err(format!("unknown command '{}', or not with so many arguments", name.escape_ascii()).into()),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], options: &[&[u8]], timers: &mut Timers) -> Result<(), Refusal> {
+        let (mut ttl, mut must_exist) = (None, None);
+        let mut options = options.iter();
+        while let Some(option) = options.next() {
+            match lowercase(option, &mut [0; 2]) {
+                b"nx" if must_exist != Some(true) => must_exist = Some(false),
+                b"xx" if must_exist != Some(false) => must_exist = Some(true),
+                unit @ (b"ex" | b"px") if ttl.is_none() => {
+                    let number = options.next().ok_or(SYNTAX)?;
+                    let ms = milliseconds(number, if unit == b"ex" { 1000 } else { 1 }, 1, "set")?;
+                    ttl = Some(Duration::from_millis(ms.unsigned_abs()));
+                }
+                _ => return Err(SYNTAX.into()),
+            }
+        }
+        self.limits.check(key, value)?;
+        if must_exist.is_some_and(|must| must != self.store.get(key, timers).is_some()) {
+            self.replies.bulk(None);
+        } else {
+            self.store.set(key, value, ttl, timers);
+            self.replies.simple("OK");
+        }
+        Ok(())
+    }
+
+    fn info(&mut self) {
+        let text = format!(
+            "connected_clients:{}\r\ntotal_commands_processed:{}\r\npubsub_channels:{}\r\ndb0:keys={}\r\n",
+            self.clients.open(),
+            self.commands,
+            self.channels.len(),
+            self.store.len(),
+        );
+        self.replies.bulk(Some(text.as_bytes()));
+    }
+}
+
+/// `text` in small letters; empty if there is too little room.
+fn lowercase<'a>(text: &[u8], room: &'a mut [u8]) -> &'a [u8] {
+    let Some(small) = room.get_mut(..text.len()) else { return &[] };
+    small.copy_from_slice(text);
+    small.make_ascii_lowercase();
+    small
+}
+
+/// A time to live, as a client says it.
+fn milliseconds(number: &[u8], unit_ms: i64, least: i64, name: &str) -> Result<i64, Refusal> {
+    let ms = integer(number).ok_or(NOT_AN_INTEGER)?.checked_mul(unit_ms);
+    let ms = ms.filter(|ms| (least..=TTL_MAX_MS).contains(ms));
+    ms.ok_or_else(|| format!("invalid expire time in '{name}' command").into())
+}

@@ -15,8 +15,8 @@ use crate::handler::{Closed, Task};
 use crate::hooks::{Hooks, Place};
 use crate::locals::Locals;
 use crate::metrics::Metrics;
-use crate::notify::queue::{LoopHub, Sender};
-use crate::notify::remote::Posted;
+use crate::notify::posts::{Captures, PostBox};
+use crate::notify::queue::LoopHub;
 use crate::poller::Poller;
 use crate::ready::ReadyQueue;
 use crate::slots::{Key, Slots};
@@ -51,7 +51,9 @@ pub struct Registry<S> {
     pub(crate) announced: VecDeque<Key>,
     pub(crate) queue_limits: HashMap<Key, usize>,
     /// The queue of the remotes.
-    pub(crate) posts: Option<(Key, Sender<Posted<S>>)>,
+    pub(crate) posts: Option<(Key, PostBox<S>)>,
+    /// What the posted closures among the deferred callbacks have captured.
+    pub(crate) captures: Captures,
     pub(crate) locals: Locals,
     pub(crate) poller: Poller,
     pub(crate) clock: Clock,
@@ -81,6 +83,7 @@ impl<S> Registry<S> {
             announced: VecDeque::new(),
             queue_limits: HashMap::new(),
             posts: None,
+            captures: Captures::default(),
             locals: Locals::default(),
             poller,
             clock,

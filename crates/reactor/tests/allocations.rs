@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use reactor::{Capacity, Context, Interest, Next, PanicPolicy, Priority, Reactor, Then, notification_queue};
+use reactor::{Capacity, Context, Interest, Next, PanicPolicy, Priority, Reactor, Remote, Then, notification_queue};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -247,21 +247,40 @@ fn values_through_a_queue_allocate_nothing_and_a_burst_leaves_no_memory_behind()
     Ok(())
 }
 
+/// Posts a closure of each of three types, in this order: captures nothing, little, and much.
+fn post_three(remote: &Remote<u64>) {
+    let (little, much) = (7_u64, [2_u64; 512]);
+    remote.post(|cx| *cx.state += 1).unwrap();
+    remote.post(move |cx| *cx.state += little).unwrap();
+    remote.post(move |cx| *cx.state += much[511]).unwrap();
+}
+
 #[test]
-fn a_posted_closure_allocates_once_if_it_captures_anything() -> Result {
+fn posted_closures_allocate_nothing_once_their_types_are_known() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
     let remote = reactor.remote()?;
     let mut state = 0;
-    for _ in 0..2 {
-        remote.post(|cx| *cx.state += 1)?;
-        reactor.turn(&mut state, Some(Duration::ZERO))?;
-    }
-    let captured = 7_u64;
-    let allocated = measure(|| {
-        remote.post(|cx| *cx.state += 1).unwrap();
-        remote.post(move |cx| *cx.state += captured).unwrap();
+    let mut round = || {
+        post_three(&remote);
         reactor.turn(&mut state, Some(Duration::ZERO)).unwrap();
+    };
+    round(); // two buffers change hands
+    round();
+    let allocated = measure(|| (0..100).for_each(|_| round()));
+    assert_eq!((state, allocated.count_total, allocated.count_current), (1020, 0, 0));
+    Ok(())
+}
+
+#[test]
+fn what_a_flood_of_posts_took_is_given_back() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let remote = reactor.remote()?;
+    let mut state = 0;
+    let allocated = measure(|| {
+        (0..10_000).for_each(|_| post_three(&remote));
+        while reactor.turn(&mut state, Some(Duration::ZERO)).unwrap() > 0 {}
     });
-    assert_eq!((state, allocated.count_total, allocated.count_current), (10, 1, 0));
+    assert_eq!(state, 100_000);
+    assert!(allocated.bytes_current < 1 << 18, "{} bytes are kept", allocated.bytes_current);
     Ok(())
 }

@@ -85,7 +85,7 @@ impl Loop {
     }
 
     /// Handles values until no sender is left.
-    fn consume(&mut self, mailbox: &Mailbox<u32, TestHub>, mut told: bool) -> Vec<u32> {
+    fn consume(&mut self, mailbox: &Mailbox<VecDeque<u32>, TestHub>, mut told: bool) -> Vec<u32> {
         let mut values = Vec::new();
         loop {
             let mut batch = VecDeque::new();
@@ -102,7 +102,7 @@ impl Loop {
     }
 }
 
-fn send(mailbox: &Mailbox<u32, TestHub>, value: u32) -> bool {
+fn send(mailbox: &Mailbox<VecDeque<u32>, TestHub>, value: u32) -> bool {
     match mailbox.push(value) {
         Ok(told) => told.into_iter().for_each(|hub| hub.announce(7)),
         Err(_) => return false,
@@ -110,7 +110,7 @@ fn send(mailbox: &Mailbox<u32, TestHub>, value: u32) -> bool {
     true
 }
 
-fn leave(mailbox: &Mailbox<u32, TestHub>) {
+fn leave(mailbox: &Mailbox<VecDeque<u32>, TestHub>) {
     mailbox.remove_sender().into_iter().for_each(|hub| hub.announce(7));
 }
 
@@ -196,7 +196,7 @@ fn a_send_that_races_with_the_end_of_the_consumer_is_refused_or_left_to_it() {
 #[test]
 fn a_bounded_mailbox_is_never_more_than_full() {
     model(|| {
-        let mailbox: Arc<Mailbox<u32, TestHub>> = Arc::new(Mailbox::new(2));
+        let mailbox: Arc<Mailbox<VecDeque<u32>, TestHub>> = Arc::new(Mailbox::new(2));
         let sender = thread::spawn({
             let mailbox = Arc::clone(&mailbox);
             move || (0..3).filter(|value| send(&mailbox, *value)).count()

@@ -14,9 +14,37 @@ use super::primitives::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonErr
 /// Buffers for more values than this are given back when there is nothing.
 const KEPT_CAPACITY: usize = 4096;
 
+/// What the values of a mailbox lie in.
+pub(crate) trait Batch: Default {
+    fn len(&self) -> usize;
+    fn capacity(&self) -> usize;
+}
+
+/// A [`Batch`] that takes values of type `T`.
+pub(crate) trait Accept<T>: Batch {
+    fn accept(&mut self, value: T);
+}
+
+impl<T> Batch for VecDeque<T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl<T> Accept<T> for VecDeque<T> {
+    #[inline]
+    fn accept(&mut self, value: T) {
+        self.push_back(value);
+    }
+}
+
 #[derive(Debug)]
-pub(crate) struct Mailbox<T, A> {
-    inner: Mutex<Inner<T, A>>,
+pub(crate) struct Mailbox<B, A> {
+    inner: Mutex<Inner<B, A>>,
     /// How many values the consumer has taken and not handled yet.
     taken: AtomicUsize,
     senders: AtomicUsize,
@@ -24,8 +52,8 @@ pub(crate) struct Mailbox<T, A> {
 }
 
 #[derive(Debug)]
-struct Inner<T, A> {
-    values: VecDeque<T>,
+struct Inner<B, A> {
+    values: B,
     /// Where to announce that there is something.
     address: Option<Arc<A>>,
     told: bool,
@@ -52,20 +80,23 @@ pub(crate) enum Found {
     Busy,
 }
 
-impl<T, A> Mailbox<T, A> {
+impl<B: Batch, A> Mailbox<B, A> {
     /// An empty mailbox with one sender.
     pub(crate) fn new(capacity: usize) -> Self {
-        let inner = Inner { values: VecDeque::new(), address: None, told: false, closed: false };
+        let inner = Inner { values: B::default(), address: None, told: false, closed: false };
         Self { inner: Mutex::new(inner), taken: AtomicUsize::new(0), senders: AtomicUsize::new(1), capacity }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<T, A>> {
+    fn lock(&self) -> MutexGuard<'_, Inner<B, A>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a value. Whom the consumer has to be told through, if it does; or the value back.
     #[inline]
-    pub(crate) fn push(&self, value: T) -> Result<Option<Arc<A>>, (T, Refused)> {
+    pub(crate) fn push<T>(&self, value: T) -> Result<Option<Arc<A>>, (T, Refused)>
+    where
+        B: Accept<T>,
+    {
         let mut inner = self.lock();
         if inner.closed {
             return Err((value, Refused::Closed));
@@ -73,21 +104,8 @@ impl<T, A> Mailbox<T, A> {
         if inner.values.len() + self.taken.load(Ordering::Relaxed) >= self.capacity {
             return Err((value, Refused::Full));
         }
-        inner.values.push_back(value);
+        inner.values.accept(value);
         Ok(inner.tell())
-    }
-
-    /// Adds values until one is refused; those that are not in are left. Whom to tell.
-    pub(crate) fn push_many(&self, values: &mut VecDeque<T>) -> (Option<Arc<A>>, Result<(), Refused>) {
-        let mut inner = self.lock();
-        if inner.closed {
-            return (None, Err(Refused::Closed));
-        }
-        let room = self.capacity.saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
-        let count = room.min(values.len());
-        inner.values.extend(values.drain(..count));
-        let tell = if count > 0 { inner.tell() } else { None };
-        (tell, if values.is_empty() { Ok(()) } else { Err(Refused::Full) })
     }
 
     /// How many values have not been handled yet.
@@ -116,29 +134,26 @@ impl<T, A> Mailbox<T, A> {
     pub(crate) fn attach(&self, address: Arc<A>) -> bool {
         let mut inner = self.lock();
         inner.address = Some(address);
-        inner.told = !inner.values.is_empty() || self.senders.load(Ordering::Relaxed) == 0;
+        inner.told = inner.values.len() > 0 || self.senders.load(Ordering::Relaxed) == 0;
         inner.told
     }
 
     /// By the consumer: swaps all values into `batch`, which is empty.
-    pub(crate) fn take(&self, batch: &mut VecDeque<T>) -> Found {
+    pub(crate) fn take(&self, batch: &mut B) -> Found {
         let mut inner = match self.inner.try_lock() {
             Ok(inner) => inner,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Found::Busy,
         };
-        if inner.values.is_empty() {
+        if inner.values.len() == 0 {
             inner.told = false;
             let ended = self.senders.load(Ordering::Relaxed) == 0;
-            let spare = if inner.values.capacity() > KEPT_CAPACITY {
-                std::mem::take(&mut inner.values)
-            } else {
-                VecDeque::new()
-            };
+            let spare =
+                if inner.values.capacity() > KEPT_CAPACITY { std::mem::take(&mut inner.values) } else { B::default() };
             drop(inner);
             drop(spare);
             if batch.capacity() > KEPT_CAPACITY {
-                *batch = VecDeque::new();
+                *batch = B::default();
             }
             return if ended { Found::Ended } else { Found::Nothing };
         }
@@ -154,7 +169,7 @@ impl<T, A> Mailbox<T, A> {
     }
 
     /// By the consumer, at its end: what is left, and nothing more goes in.
-    pub(crate) fn close(&self) -> VecDeque<T> {
+    pub(crate) fn close(&self) -> B {
         let mut inner = self.lock();
         inner.closed = true;
         inner.address = None;
@@ -163,7 +178,22 @@ impl<T, A> Mailbox<T, A> {
     }
 }
 
-impl<T, A> Inner<T, A> {
+impl<T, A> Mailbox<VecDeque<T>, A> {
+    /// Adds values until one is refused; those that are not in are left. Whom to tell.
+    pub(crate) fn push_many(&self, values: &mut VecDeque<T>) -> (Option<Arc<A>>, Result<(), Refused>) {
+        let mut inner = self.lock();
+        if inner.closed {
+            return (None, Err(Refused::Closed));
+        }
+        let room = self.capacity.saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
+        let count = room.min(values.len());
+        inner.values.extend(values.drain(..count));
+        let tell = if count > 0 { inner.tell() } else { None };
+        (tell, if values.is_empty() { Ok(()) } else { Err(Refused::Full) })
+    }
+}
+
+impl<B, A> Inner<B, A> {
     /// Whom to tell that there is something, if nobody has.
     #[inline]
     fn tell(&mut self) -> Option<Arc<A>> {

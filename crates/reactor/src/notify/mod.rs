@@ -21,6 +21,7 @@ pub(crate) mod eventfd;
 pub(crate) mod gate;
 pub(crate) mod hub;
 pub(crate) mod mailbox;
+pub(crate) mod posts;
 pub(crate) mod queue;
 pub(crate) mod remote;
 

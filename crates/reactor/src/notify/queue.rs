@@ -11,7 +11,7 @@ use std::sync::mpsc::TrySendError;
 
 use super::eventfd::EventFd;
 use super::hub::Hub;
-use super::mailbox::{Found, Mailbox, Refused};
+use super::mailbox::{Batch, Found, Mailbox, Refused};
 use crate::context::Context;
 use crate::error::{AddError, Error};
 use crate::handler::{Closed, Entry, Next, Task};
@@ -78,12 +78,12 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
         Capacity::Bounded(values) => values,
     };
     let mailbox = Arc::new(Mailbox::new(capacity));
-    (Sender { mailbox: Arc::clone(&mailbox) }, Receiver { mailbox })
+    (Sender { mailbox: Arc::clone(&mailbox) }, Receiver { inbox: Inbox { mailbox } })
 }
 
 /// The sending end of a [`notification_queue`], for any thread. Clones send to the same queue.
 pub struct Sender<T> {
-    mailbox: Arc<Mailbox<T, Address>>,
+    mailbox: Arc<Mailbox<VecDeque<T>, Address>>,
 }
 
 impl<T> Sender<T> {
@@ -168,10 +168,15 @@ impl<T> fmt::Debug for Sender<T> {
 /// When it is dropped, and when its registration ends, values that have not been handled are dropped there and then, and
 /// each further one is given back to its sender.
 pub struct Receiver<T> {
-    mailbox: Arc<Mailbox<T, Address>>,
+    inbox: Inbox<VecDeque<T>>,
 }
 
-impl<T> Drop for Receiver<T> {
+/// The end of a mailbox that values are taken from: without it nothing goes in.
+pub(super) struct Inbox<B: Batch> {
+    pub(super) mailbox: Arc<Mailbox<B, Address>>,
+}
+
+impl<B: Batch> Drop for Inbox<B> {
     fn drop(&mut self) {
         drop(self.mailbox.close());
     }
@@ -179,7 +184,7 @@ impl<T> Drop for Receiver<T> {
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.mailbox.len()).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("len", &self.inbox.mailbox.len()).finish_non_exhaustive()
     }
 }
 
@@ -202,20 +207,37 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`AddError`] gives the receiver back. [`Error::Full`]; [`Error::Loop`] if there is no eventfd to be had.
     #[track_caller]
-    pub fn consume<T, F>(&mut self, receiver: Receiver<T>, handler: F) -> Result<Key, AddError<Receiver<T>>>
+    pub fn consume<T, F>(&mut self, receiver: Receiver<T>, mut handler: F) -> Result<Key, AddError<Receiver<T>>>
     where
         T: 'static,
         F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        let origin = Location::caller();
+        let (named, origin) = (type_name::<F>(), Location::caller());
+        let handle_next = move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
+        self.take_in(receiver.inbox, handle_next, named, origin)
+            .map_err(|(inbox, error)| AddError { source: Receiver { inbox }, error })
+    }
+
+    /// Registers what handles the values of a mailbox: the first of a batch, which is empty if no sender is left.
+    pub(super) fn take_in<B, F>(
+        &mut self,
+        inbox: Inbox<B>,
+        handle_next: F,
+        handler_type: &'static str,
+        origin: &'static Location<'static>,
+    ) -> Result<Key, (Inbox<B>, Error)>
+    where
+        B: Batch + 'static,
+        F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
         let admitted = self.hub().and_then(|hub| self.admit_queue(origin).map(|key| (hub, key)));
         let (hub, key) = match admitted {
             Ok(admitted) => admitted,
-            Err(error) => return Err(AddError { source: receiver, error }),
+            Err(error) => return Err((inbox, error)),
         };
-        let has_something = receiver.mailbox.attach(Arc::new(Address { hub, key }));
-        let batch = VecDeque::new();
-        self.fill_queue(key, Box::new(Consumer { receiver, batch, handler }), has_something);
+        let has_something = inbox.mailbox.attach(Arc::new(Address { hub, key }));
+        let consumer = Consumer { inbox, batch: B::default(), handle_next, handler_type };
+        self.fill_queue(key, Box::new(consumer), has_something);
         Ok(key)
     }
 
@@ -235,27 +257,28 @@ impl<S> Registry<S> {
 }
 
 /// The entry of a queue.
-struct Consumer<T, F> {
-    receiver: Receiver<T>,
+struct Consumer<B: Batch, F> {
+    inbox: Inbox<B>,
     /// What has been taken from the mailbox.
-    batch: VecDeque<T>,
-    handler: F,
+    batch: B,
+    handle_next: F,
+    handler_type: &'static str,
 }
 
-impl<T, F> Consumer<T, F> {
+impl<B: Batch, F> Consumer<B, F> {
     /// Sees to it that there is a value to handle.
     fn refill(&mut self) -> Found {
-        if !self.batch.is_empty() {
+        if self.batch.len() > 0 {
             return Found::Values;
         }
-        self.receiver.mailbox.take(&mut self.batch)
+        self.inbox.mailbox.take(&mut self.batch)
     }
 }
 
-impl<S, T, F> Entry<S> for Consumer<T, F>
+impl<S, B, F> Entry<S> for Consumer<B, F>
 where
-    T: 'static,
-    F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+    B: Batch + 'static,
+    F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
     fn call(&mut self, _armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         let key = cx.key();
@@ -266,15 +289,14 @@ where
             return Readiness::READABLE; // a timeout, while it is paused
         }
         for _ in 0..cx.registry.queue_limit(key) {
-            let value = match self.refill() {
-                Found::Values => self.batch.pop_front(),
+            let last = match self.refill() {
+                Found::Values => false,
                 Found::Nothing => return Readiness::EMPTY,
                 Found::Busy => return Readiness::READABLE,
-                Found::Ended => None,
+                Found::Ended => true,
             };
-            let last = value.is_none();
-            let result = (self.handler)(value, cx);
-            self.receiver.mailbox.note_taken(self.batch.len());
+            let result = (self.handle_next)(&mut self.batch, cx);
+            self.inbox.mailbox.note_taken(self.batch.len());
             let reason = match result {
                 Ok(Next::Remove) => Closed::ByHandler,
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -295,7 +317,7 @@ where
     }
 
     fn handler_type(&self) -> &'static str {
-        type_name::<F>()
+        self.handler_type
     }
 
     fn fd(&self) -> RawFd {

@@ -1,23 +1,18 @@
 //! `Remote`: closures from any thread into a loop; `Waker`: a turn, and nothing else.
 
+use std::any::type_name;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use super::queue::{Capacity, LoopHub, Sender, notification_queue};
+use super::mailbox::Mailbox;
+use super::posts::{Post, PostBox, hand_over};
+use super::queue::{Inbox, LoopHub};
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::{Next, Task};
-use crate::registry::{Deferred, Registry};
-use crate::slots::Key;
-
-/// A closure, and where it was posted.
-pub(crate) struct Posted<S> {
-    task: Box<dyn Task<S> + Send>,
-    origin: &'static Location<'static>,
-}
+use crate::registry::Registry;
 
 /// A handle to a loop for other threads: posts closures to it, calls into it, wakes and stops it.
 ///
@@ -26,7 +21,7 @@ pub(crate) struct Posted<S> {
 /// the [`Reactor`](crate::Reactor) is dropped is dropped with it. It does not keep the loop alive: see
 /// [`keep_alive`](Self::keep_alive).
 pub struct Remote<S> {
-    posts: Sender<Posted<S>>,
+    posts: PostBox<S>,
     hub: Arc<LoopHub>,
 }
 
@@ -48,7 +43,8 @@ pub enum CallError {
 }
 
 impl<S: 'static> Remote<S> {
-    /// Runs `callback` on the loop. One allocation if it captures anything; no system call, unless the loop sleeps.
+    /// Runs `callback` on the loop. No system call, unless the loop sleeps, and no allocation, once closures of its type have been
+    /// posted some times: the loop keeps buffers for each type, up to 64 KiB each.
     ///
     /// # Errors
     /// [`LoopGone`], and the closure has been dropped.
@@ -57,8 +53,11 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let posted = Posted { task: Box::new(callback), origin: Location::caller() };
-        self.posts.try_send(posted).map_err(|_| LoopGone)
+        let told = self.posts.push(Post { callback, origin: Location::caller() }).map_err(|_| LoopGone)?;
+        if let Some(address) = told {
+            address.announce();
+        }
+        Ok(())
     }
 
     /// Runs `callback` on the loop, waits for it, and gives what it gives.
@@ -111,7 +110,7 @@ impl<S> Remote<S> {
 
     /// Whether the loop is gone, as [`LoopGone`] means it.
     pub fn is_gone(&self) -> bool {
-        self.posts.is_disconnected()
+        self.posts.is_closed()
     }
 
     /// How many posted closures have not run yet: by the time it is looked at, they may be more or fewer.
@@ -134,7 +133,7 @@ impl<S> Remote<S> {
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Self { posts: self.posts.clone(), hub: Arc::clone(&self.hub) }
+        Self { posts: Arc::clone(&self.posts), hub: Arc::clone(&self.hub) }
     }
 }
 
@@ -204,19 +203,15 @@ impl<S: 'static> Registry<S> {
         if let Some((key, posts)) = &self.posts
             && self.contains(*key)
         {
-            return Ok(Remote { posts: posts.clone(), hub });
+            return Ok(Remote { posts: Arc::clone(posts), hub });
         }
-        let (posts, receiver) = notification_queue(Capacity::Unbounded);
-        let key = self.consume(receiver, |posted: Option<Posted<S>>, cx| {
-            if let Some(Posted { task, origin }) = posted {
-                // Not run here: a closure that panics must not end this queue, and the others with it.
-                cx.registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
-            }
-            Ok(Next::Keep)
-        })?;
+        let posts = Arc::new(Mailbox::new(usize::MAX));
+        let inbox = Inbox { mailbox: Arc::clone(&posts) };
+        let key =
+            self.take_in(inbox, hand_over, type_name::<Remote<S>>(), Location::caller()).map_err(|(_, error)| error)?;
         self.set_background(key)?;
         self.set_name(key, "remote")?;
-        self.posts = Some((key, posts.clone()));
+        self.posts = Some((key, Arc::clone(&posts)));
         Ok(Remote { posts, hub })
     }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use reactor::{
-    CallError, Capacity, Context, Error, Interest, Kind, LoopGone, Next, PanicPolicy, Priority, Reactor, Then,
+    CallError, Capacity, Context, Error, Interest, Kind, LoopGone, Next, PanicPolicy, Priority, Reactor, Remote, Then,
     notification_queue,
 };
 
@@ -341,6 +341,64 @@ fn a_posted_closure_that_panics_takes_no_other_with_it() -> Result {
         assert_eq!(values, [1, 2, 3], "{policy:?}");
         assert_eq!(reactor.metrics().panics, u64::from(policy == PanicPolicy::RemoveHandler));
     }
+    Ok(())
+}
+
+#[test]
+fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_are_handed_over_piecemeal() -> Result {
+    let mut reactor = Reactor::<[Values; 4]>::new()?;
+    let remote = reactor.remote()?;
+    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    reactor.set_messages_at_a_time(queue, 7)?;
+    let threads = [0, 1, 2, 3].map(|thread| {
+        let (remote, alive) = (remote.clone(), remote.keep_alive());
+        thread::spawn(move || {
+            for n in 0..1000 {
+                let posted = match (n * 7 + thread as u32) % 4 {
+                    0 => remote.post(move |cx| cx.state[thread].push(n)),
+                    1 => remote.post(move |cx| cx.state[thread].extend([n])),
+                    2 => remote.post(Box::new(move |cx: &mut Context<'_, [Values; 4]>| cx.state[thread].push(n))),
+                    _ => {
+                        let much = [n; 2000];
+                        remote.post(move |cx| cx.state[thread].push(much[1999]))
+                    }
+                };
+                assert_eq!(posted, Ok(()));
+            }
+            drop(alive);
+        })
+    });
+    let mut values = [const { Values::new() }; 4];
+    reactor.run(&mut values)?;
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(values.iter().all(|of_thread| of_thread.iter().copied().eq(0..1000)));
+    Ok(())
+}
+
+#[test]
+fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_handed_over_still_run() -> Result {
+    let held = Arc::new(());
+    let post = |remote: &Remote<Values>, n| {
+        let (one, other) = (Arc::clone(&held), Arc::clone(&held));
+        remote.post(move |cx| cx.state.extend((Arc::strong_count(&one) > 0).then_some(n)))?;
+        remote.post(move |cx| cx.state.extend((Arc::strong_count(&other) > 0).then_some(n + 1)))
+    };
+    let mut reactor = Reactor::<Values>::new()?;
+    let remote = reactor.remote()?;
+    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    reactor.set_messages_at_a_time(queue, 3)?;
+    remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
+    post(&remote, 1)?;
+    post(&remote, 3)?;
+    let mut values = Values::new();
+    turn_now(&mut reactor, &mut values);
+    assert_eq!((values, Arc::strong_count(&held)), (vec![1, 2], 1));
+    assert_eq!(post(&remote, 5), Err(LoopGone));
+    let again = reactor.remote()?;
+    post(&again, 7)?;
+    assert_eq!(Arc::strong_count(&held), 3);
+    drop(reactor);
+    assert_eq!((post(&again, 9), Arc::strong_count(&held)), (Err(LoopGone), 1));
     Ok(())
 }
 

@@ -1,0 +1,134 @@
+//! Posts: closures on their way from any thread to the loop, without an allocation for each.
+//!
+//! What closures of one type have captured lies side by side in a lane, a queue of that type. Which is next among all of them
+//! is said by tickets, in the order of posting: each names a type, and stands for the first closure in its lane. A ticket
+//! is a box of something without a size, which takes no memory.
+//!
+//! A box for each closure would be allocated on one core and freed on another, which takes longer than all the rest of a
+//! post. Closures of any type in one buffer would need `unsafe`, here or in a crate.
+//!
+//! INVARIANT (tickets): a lane holds as many closures as there are tickets of its type, in the same order. Tickets
+//! and closures go in, move on and are dropped together: in [`Posts`], under the lock of the mailbox, then among the
+//! deferred callbacks and in [`Registry::captures`].
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::mailbox::{Accept, Batch, Mailbox};
+use super::queue::Address;
+use crate::context::Context;
+use crate::handler::{Next, Task};
+use crate::registry::{Deferred, Registry};
+use crate::slots::Key;
+
+/// Where closures for a loop are posted.
+pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, Address>>;
+
+/// A lane with room for more bytes than this gives it back when it is empty.
+const KEPT_BYTES: usize = 1 << 16;
+
+/// Closures by their type.
+#[derive(Default)]
+pub(crate) struct Captures {
+    lanes: BTreeMap<TypeId, Box<dyn Any + Send>>,
+}
+
+impl Captures {
+    #[inline]
+    fn put<F: Send + 'static>(&mut self, callback: F) {
+        let lane = self.lanes.entry(TypeId::of::<F>()).or_insert_with(|| Box::new(VecDeque::<F>::new()));
+        if let Some(lane) = lane.downcast_mut::<VecDeque<F>>() {
+            lane.push_back(callback);
+        }
+    }
+
+    #[inline]
+    fn take<F: 'static>(&mut self) -> Option<F> {
+        let lane = self.lanes.get_mut(&TypeId::of::<F>())?.downcast_mut::<VecDeque<F>>()?;
+        let callback = lane.pop_front();
+        if lane.is_empty() && lane.capacity() * size_of::<F>() > KEPT_BYTES {
+            *lane = VecDeque::new();
+        }
+        callback
+    }
+}
+
+/// A closure, and where it was posted.
+pub(super) struct Post<F> {
+    pub(super) callback: F,
+    pub(super) origin: &'static Location<'static>,
+}
+
+/// Closures in the order of posting.
+pub(crate) struct Posts<S> {
+    tickets: VecDeque<Post<Box<dyn Ticket<S>>>>,
+    captures: Captures,
+}
+
+impl<S> Default for Posts<S> {
+    fn default() -> Self {
+        Self { tickets: VecDeque::new(), captures: Captures::default() }
+    }
+}
+
+impl<S> Batch for Posts<S> {
+    fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.tickets.capacity()
+    }
+}
+
+impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Accept<Post<F>> for Posts<S> {
+    #[inline]
+    fn accept(&mut self, Post { callback, origin }: Post<F>) {
+        self.captures.put(callback);
+        self.tickets.push_back(Post { callback: Box::new(Of::<F>(PhantomData)), origin });
+    }
+}
+
+/// Stands for the next closure of a type.
+trait Ticket<S>: Send {
+    /// Moves the closure from `captures` to the deferred callbacks.
+    fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>);
+}
+
+/// The ticket of an `F`, on its way and among the deferred callbacks.
+struct Of<F>(PhantomData<fn(F)>);
+
+impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
+    fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
+        if let Some(callback) = captures.take::<F>() {
+            registry.captures.put(callback);
+            let task = Box::new(Self(PhantomData));
+            registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
+        }
+    }
+}
+
+impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for Of<F> {
+    fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
+        if let Some(callback) = cx.registry.captures.take::<F>() {
+            callback(cx);
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<F>()
+    }
+}
+
+/// Moves what was posted to the deferred callbacks. It is not run from its queue: a closure that panics must not end that, and
+/// the others with it.
+pub(super) fn hand_over<S>(posts: &mut Posts<S>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    if let Some(Post { callback: ticket, origin }) = posts.tickets.pop_front() {
+        ticket.hand_over(&mut posts.captures, cx.registry, origin);
+    }
+    Ok(Next::Keep)
+}

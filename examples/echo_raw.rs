@@ -165,13 +165,13 @@ struct Echo {
 
 impl Echo {
     /// Sends `bytes`, and keeps what the peer does not take.
-    fn send(&mut self, stream: &mut Io<impl Write>, bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, stream: &mut Io<impl Write + AsFd>, bytes: &[u8]) -> io::Result<()> {
         let sent = if self.backlog.is_empty() { written(stream.write(bytes))? } else { 0 };
         self.backlog.extend(&bytes[sent..]);
         Ok(())
     }
 
-    fn send_backlog(&mut self, stream: &mut Io<impl Write>) -> io::Result<()> {
+    fn send_backlog(&mut self, stream: &mut Io<impl Write + AsFd>) -> io::Result<()> {
         if !self.backlog.is_empty() {
             let sent = written(stream.write(self.backlog.as_slices().0))?;
             self.backlog.drain(..sent);
@@ -199,7 +199,7 @@ fn written(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-impl<T: Read + Write> Handler<Server, T> for Echo {
+impl<T: Read + Write + AsFd> Handler<Server, T> for Echo {
     fn ready(&mut self, stream: &mut Io<T>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
         let interest = self.interest();
         if cx.readiness().is_timeout() {

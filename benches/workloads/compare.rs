@@ -54,6 +54,7 @@ pub(crate) fn run(rounds: usize) -> Result {
         rounds,
         &[("epoll loop in C", turn_c, vec!["deferred"]), ("reactor", ours.clone(), vec!["turn", "deferred"])],
     )?;
+    compare_registrations(rounds, &ours)?;
     compare_timers(rounds, &ours)?;
     for (title, n) in [("a wait for any of 8 events: ns", "8"), ("a wait for any of 64 events: ns", "64")] {
         let by = |name, form| (name, ours.clone(), vec!["waits", form, "--n", n]);
@@ -63,6 +64,24 @@ pub(crate) fn run(rounds: usize) -> Result {
     let runners = [("timerfd in C", lateness_c, vec![]), ("reactor", ours, vec!["lateness"])];
     for (title, figure) in [("99th percentile", NS_PER_OP), ("median", "ns_median")] {
         compare(&format!("how late a timer runs in high resolution, {title}: ns"), figure, rounds, &runners)?;
+    }
+    Ok(())
+}
+
+fn compare_registrations(rounds: usize, ours: &Path) -> Result {
+    let by_hand = compile("registration", &[])?;
+    for n in ["100", "18000"] {
+        compare(
+            &format!("a source registered, {n} in all: ns"),
+            NS_PER_OP,
+            rounds,
+            &[
+                ("FIONBIO and epoll_ctl in C", by_hand.clone(), vec![n]),
+                ("epoll_ctl in C", by_hand.clone(), vec![n, "bare"]),
+                ("mio", ours.to_owned(), vec!["registration", "--sources", n, "--mio"]),
+                ("reactor", ours.to_owned(), vec!["registration", "--sources", n]),
+            ],
+        )?;
     }
     Ok(())
 }

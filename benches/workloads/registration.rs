@@ -1,10 +1,12 @@
 //! Registrations: whether one costs the same among 100 and among 18 000, what it takes in memory, and a churn of them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 use std::time::Instant;
 
 use clap::Args;
+use mio::Token;
+use mio::unix::SourceFd;
 use reactor::{Context, Interest, Key, Next, Reactor};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -17,11 +19,14 @@ pub(crate) struct Options {
     /// Registers so many, once; without it: several numbers, each in a process of its own, then the churn
     #[arg(long)]
     sources: Option<u32>,
+    /// By mio, which keeps nothing of them
+    #[arg(long)]
+    mio: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result {
     if let Some(n) = options.sources {
-        return register(n);
+        return if options.mio { register_by_mio(n) } else { register(n) };
     }
     for n in ["100", "1000", "10000", "18000"] {
         // What one run leaves in the allocator would count in the next.
@@ -42,7 +47,18 @@ fn register(n: u32) -> Result {
     }
     let took = began.elapsed().as_nanos() as f64 / f64::from(n);
     let resident = (resident_bytes()? - resident) as f64 / f64::from(n);
-    println!("{n} sources: {took:.0} ns and {resident:.0} bytes each");
+    println!("{{\"sources\": {n}, \"ns_per_op\": {took:.0}, \"bytes\": {resident:.0}}}");
+    Ok(())
+}
+
+fn register_by_mio(n: u32) -> Result {
+    let sources = (0..n).map(|_| source()).collect::<Result<Vec<_>>>()?;
+    let poll = mio::Poll::new()?;
+    let began = Instant::now();
+    for (token, source) in sources.iter().enumerate() {
+        poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(token), mio::Interest::READABLE)?;
+    }
+    println!("{{\"ns_per_op\": {:.0}}}", began.elapsed().as_nanos() as f64 / f64::from(n));
     Ok(())
 }
 

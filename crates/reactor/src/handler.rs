@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::context::Context;
 use crate::io::Io;
+use crate::kind::Kind;
 use crate::readiness::{Interest, Readiness};
 
 /// What becomes of a registration after its handler, or hook, has run.
@@ -69,6 +70,9 @@ pub(crate) trait Entry<S> {
 
     /// The fd of the source as it is now.
     fn fd(&self) -> RawFd;
+
+    /// What sort of thing the source is.
+    fn kind(&self) -> Kind;
 
     /// Itself with its types, for a visitor who knows them.
     fn as_any(&mut self) -> &mut dyn Any;
@@ -195,6 +199,10 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
 
     fn fd(&self) -> RawFd {
         self.io.as_fd().as_raw_fd()
+    }
+
+    fn kind(&self) -> Kind {
+        self.io.kind()
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -20,7 +20,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::handler::{Closed, Next};
-use crate::kind::{Kind, TypeFacts};
+use crate::kind::{self, Kind, TypeFacts};
 use crate::readiness::{Interest, Readiness};
 
 /// An owned source and its readiness, lent to its handler at each call.
@@ -36,16 +36,19 @@ pub struct Io<T> {
     armed: Interest,
     /// A short read or write proves that the kernel's buffer is exhausted.
     short_is_dry: bool,
+    /// It may do so: that depends on the kind, which nobody has asked for yet.
+    asks_kind: bool,
     always_ready: bool,
 }
 
 impl<T> Io<T> {
-    pub(crate) fn new(source: T, kind: Kind, always_ready: bool) -> Self
+    pub(crate) fn new(source: T, always_ready: bool) -> Self
     where
         T: 'static,
     {
-        let short_is_dry = matches!(kind, Kind::Stream | Kind::Pipe) && TypeFacts::of::<T>().bare;
-        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, short_is_dry, always_ready }
+        let TypeFacts { kind, bare } = TypeFacts::of::<T>();
+        let (short_is_dry, asks_kind) = (bare && kind.has_dry_shorts(), bare && kind == Kind::Unknown);
+        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, short_is_dry, asks_kind, always_ready }
     }
 
     /// The source itself.
@@ -73,10 +76,16 @@ impl<T> Io<T> {
         self.readiness
     }
 
-    /// What sort of thing the source is.
-    #[inline]
-    pub const fn kind(&self) -> Kind {
-        self.kind
+    /// What sort of thing the source is. For types that do not tell what they are the kernel is asked, by `fstat` and up to
+    /// two `getsockopt`.
+    pub fn kind(&self) -> Kind
+    where
+        T: AsFd,
+    {
+        match self.kind {
+            Kind::Unknown => kind::ask(self.source.as_fd()).unwrap_or(Kind::Unknown),
+            kind => kind,
+        }
     }
 
     /// Whether the kernel refuses to report readiness of this source (`EPERM` of `epoll_ctl(2)`: regular files, folders,
@@ -157,13 +166,16 @@ impl<T> Io<T> {
 
     /// What an announcement means for the source, beyond itself; gives all the facts of this call.
     #[cold]
-    pub(crate) fn heed_announcements(&mut self) -> Readiness {
-        if self.readiness.is_error() && self.kind == Kind::Pipe {
+    pub(crate) fn heed_announcements(&mut self) -> Readiness
+    where
+        T: AsFd,
+    {
+        if self.readiness.is_error() && self.kind() == Kind::Pipe {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
             self.readiness |= Readiness::UNREAD;
         }
         if self.readiness.is_priority() {
-            self.short_is_dry = false;
+            (self.short_is_dry, self.asks_kind) = (false, false);
         }
         self.readiness
     }
@@ -192,7 +204,10 @@ impl<T> Io<T> {
         interest: Interest,
         wanted: usize,
         operation: impl FnOnce(&mut T) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    ) -> io::Result<usize>
+    where
+        T: AsFd,
+    {
         self.expect_ready(interest)?;
         let result = operation(&mut self.source);
         match &result {
@@ -204,9 +219,24 @@ impl<T> Io<T> {
                     self.readiness = self.readiness.without(interest.disproved_by_short());
                 }
             }
-            Err(error) => self.after_error(interest, error),
+            Err(error) => self.after_failed_transfer(interest, error),
         }
         result
+    }
+
+    /// Where the type does not say what a short read proves, the first `WouldBlock` is the time to ask: a source that never met
+    /// one gains nothing by the answer. It is on this way, too, that the question costs the others no instruction.
+    #[cold]
+    fn after_failed_transfer(&mut self, interest: Interest, error: &io::Error)
+    where
+        T: AsFd,
+    {
+        if self.asks_kind && error.kind() == ErrorKind::WouldBlock {
+            self.kind = self.kind();
+            self.short_is_dry = self.kind.has_dry_shorts();
+            self.asks_kind = false;
+        }
+        self.after_error(interest, error);
     }
 
     #[cold]
@@ -227,7 +257,7 @@ impl<T> Io<T> {
 /// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.
 const SLICES_MAX: usize = 1024;
 
-impl<T: Read> Read for Io<T> {
+impl<T: Read + AsFd> Read for Io<T> {
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.transfer(Interest::READABLE, buf.len(), |source| source.read(buf))
@@ -240,7 +270,7 @@ impl<T: Read> Read for Io<T> {
     }
 }
 
-impl<T: Write> Write for Io<T> {
+impl<T: Write + AsFd> Write for Io<T> {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.transfer(Interest::WRITABLE, buf.len(), |source| source.write(buf))
@@ -275,5 +305,54 @@ impl<T: fmt::Debug> fmt::Debug for Io<T> {
             .field("readiness", &self.readiness)
             .field("always_ready", &self.always_ready)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn a_source_is_asked_what_it_is_when_it_first_would_block_and_not_before() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let mut io = Io::new(File::from(OwnedFd::from(reader)), false);
+        io.begin(Readiness::READABLE, Interest::READABLE);
+        writer.write_all(b"four").unwrap();
+        assert_eq!(io.read(&mut [0; 64]).unwrap(), 4);
+        assert!(io.kind == Kind::Unknown && io.readiness.is_readable(), "no proof yet");
+        assert_eq!(io.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(io.kind == Kind::Pipe && !io.readiness.is_readable());
+        io.begin(Readiness::READABLE, Interest::READABLE);
+        writer.write_all(b"four").unwrap();
+        assert_eq!(io.read(&mut [0; 64]).unwrap(), 4);
+        assert!(!io.readiness.is_readable(), "a short read is proof now");
+    }
+
+    #[test]
+    fn what_keeps_a_buffer_of_its_own_is_never_asked() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut io = Io::new(Buffered(reader), false);
+        io.begin(Readiness::READABLE, Interest::READABLE);
+        writer.write_all(b"short").unwrap();
+        assert_eq!(io.read(&mut [0; 64]).unwrap(), 5);
+        assert!(io.kind == Kind::Unknown && io.readiness.is_readable());
+        assert_eq!(io.kind(), Kind::Pipe, "who asks is told");
+    }
+
+    struct Buffered(io::PipeReader);
+
+    impl Read for Buffered {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl AsFd for Buffered {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
     }
 }

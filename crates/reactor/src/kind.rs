@@ -1,7 +1,7 @@
 //! What sort of thing an fd is, as far as readiness depends on it.
 //!
-//! The standard library's and mio's own types say it by their type, for no system call. Anything else is asked once,
-//! when it is registered, by `fstat(2)` and `SO_TYPE`.
+//! The standard library's and mio's own types say it by their type, for no system call. Anything else is asked by `fstat(2)` and
+//! `SO_TYPE`, and not before it matters: most sources are registered, used and closed without it.
 
 use std::any::TypeId;
 use std::fmt;
@@ -35,6 +35,15 @@ pub enum Kind {
     Queue,
     /// An fd without a name in the file system: eventfd, timerfd, pidfd, epoll, inotify.
     Anonymous,
+    /// A type that does not say it, of which nobody has asked the kernel yet.
+    Unknown,
+}
+
+impl Kind {
+    /// Whether a short read or write by the bare system call exhausts the kernel's buffer: see io.rs.
+    pub(crate) const fn has_dry_shorts(self) -> bool {
+        matches!(self, Self::Stream | Self::Pipe)
+    }
 }
 
 impl fmt::Display for Kind {
@@ -48,6 +57,7 @@ impl fmt::Display for Kind {
             Self::File => "file",
             Self::Queue => "queue",
             Self::Anonymous => "anonymous",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -55,8 +65,8 @@ impl fmt::Display for Kind {
 /// What the type of a source promises about its fd. Every comparison is settled at compile time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TypeFacts {
-    /// The kind, where the type fixes it.
-    pub(crate) kind: Option<Kind>,
+    /// The kind, where the type fixes it; otherwise [`Kind::Unknown`].
+    pub(crate) kind: Kind,
     /// `read` and `write` of this type are the bare system calls, so a short one means what the kernel means by it.
     /// A type of the user's may keep a buffer of its own (TLS), where a short read means nothing.
     pub(crate) bare: bool,
@@ -92,7 +102,7 @@ impl TypeFacts {
             (Kind::Pipe, &pipes),
             (Kind::Anonymous, &[TypeId::of::<EventFd>()]),
         ];
-        let kind = kinds.into_iter().find(|(_, types)| one_of(types)).map(|(kind, _)| kind);
+        let kind = kinds.into_iter().find(|(_, types)| one_of(types)).map_or(Kind::Unknown, |(kind, _)| kind);
         // These may be made of any fd: what it is has to be asked.
         let asked_but_bare = one_of(&[
             TypeId::of::<fs::File>(),
@@ -102,7 +112,7 @@ impl TypeFacts {
             TypeId::of::<mio::unix::pipe::Sender>(),
             TypeId::of::<mio::unix::pipe::Receiver>(),
         ]);
-        Self { kind, bare: kind.is_some() || asked_but_bare }
+        Self { kind, bare: kind != Kind::Unknown || asked_but_bare }
     }
 }
 
@@ -129,7 +139,7 @@ mod tests {
     #[track_caller]
     fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
         assert_eq!(ask(source.as_fd()).unwrap(), kind);
-        assert_eq!(TypeFacts::of::<T>().kind, told_by_type.then_some(kind));
+        assert_eq!(TypeFacts::of::<T>().kind, if told_by_type { kind } else { Kind::Unknown });
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub struct Registration<'a> {
     pub key: Key,
     /// The fd of its source; -1 for a notification queue.
     pub fd: RawFd,
-    /// What the fd is.
+    /// What the fd is. Where its type does not say it the kernel is asked; while the handler of such a one is running it is
+    /// [`Kind::Unknown`].
     pub kind: Kind,
     /// What its handler wants to be called for.
     pub interest: Interest,

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::{AddError, Error};
 use crate::handler::{Closed, Closure, Entry, Handler, Next, Object, Registered, Respond};
 use crate::io::Io;
-use crate::kind::{self, Kind, TypeFacts};
+use crate::kind::{Kind, TypeFacts};
 use crate::metrics::Registration;
 use crate::poller::Watch;
 use crate::readiness::{Interest, Readiness};
@@ -90,8 +90,8 @@ impl<S> Registry<S> {
     /// When the registration ends, by outcome, error or key, the closure is dropped with what it captured, and an error
     /// is logged. An owner who wants to be told why registers an object: [`add_handler`](Self::add_handler).
     ///
-    /// Costs one `epoll_ctl`, one `ioctl`, one allocation; O(1). For types that do not tell what they are, `fstat` and up
-    /// to two `getsockopt`.
+    /// Costs one `epoll_ctl`, one `ioctl`, one allocation; O(1). For types that do not tell what they are, their first `WouldBlock`
+    /// costs an `fstat`, and up to two `getsockopt`.
     ///
     /// # Errors
     /// [`AddError`] gives the source back. [`Error::AlreadyRegistered`], and the earlier registration is not touched;
@@ -154,9 +154,9 @@ impl<S> Registry<S> {
         T: AsFd + 'static,
         R: Respond<S, T>,
     {
-        match self.admit(source.as_fd(), TypeFacts::of::<T>(), interest, origin) {
+        match self.admit(source.as_fd(), TypeFacts::of::<T>().kind, interest, origin) {
             Ok((key, slot)) => {
-                let io = Io::new(source, slot.kind, slot.always_ready);
+                let io = Io::new(source, slot.always_ready);
                 slot.entry = Some(Box::new(Registered { io, respond }));
                 self.enqueue_if_ready(key);
                 Ok(key)
@@ -169,7 +169,7 @@ impl<S> Registry<S> {
     fn admit(
         &mut self,
         fd: BorrowedFd<'_>,
-        facts: TypeFacts,
+        kind: Kind,
         interest: Interest,
         origin: &'static Location<'static>,
     ) -> Result<(Key, &mut Slot<S>), Error> {
@@ -180,10 +180,6 @@ impl<S> Registry<S> {
             _ => return Err(full),
         };
         let os_error = |call| move |error: io::Error| Error::Os { call, fd: raw_fd, source: error };
-        let kind = match facts.kind {
-            Some(kind) => kind,
-            None => kind::ask(fd).map_err(os_error("fstat"))?,
-        };
         rustix::io::ioctl_fionbio(fd, true).map_err(|errno| os_error("ioctl(FIONBIO)")(errno.into()))?;
         // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
         let armed = if interest.is_none() { Interest::READABLE } else { interest };
@@ -396,7 +392,7 @@ impl<S> Registry<S> {
         self.sources.iter().map(|(key, slot)| Registration {
             key,
             fd: slot.fd,
-            kind: slot.kind,
+            kind: slot.entry.as_deref().map_or(slot.kind, |entry| entry.kind()),
             interest: Interest::of_facts(slot.wanted),
             readiness: slot.ready,
             priority: slot.priority,

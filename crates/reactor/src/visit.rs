@@ -3,6 +3,7 @@
 //! The entry is out of its slot for the length of a visit, as it is while its handler runs, and the same rules hold:
 //! nothing that the visitor does can meet a borrow, and what is left of the readiness goes back into the slot.
 
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::context::Context;
@@ -66,7 +67,7 @@ impl<S> Context<'_, S> {
         visitor: impl FnOnce(&mut Io<T>, &mut H, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error>
     where
-        T: 'static,
+        T: AsFd + 'static,
         H: Handler<S, T> + 'static,
     {
         let slot = self.registry.sources.get_mut(key).ok_or(Error::StaleKey(key))?;

@@ -47,7 +47,7 @@ pub trait Stream: AsFd + Sized + 'static {
     }
 }
 
-fn write_all_slices<T: Write>(io: &mut Io<T>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+fn write_all_slices<T: Write + AsFd>(io: &mut Io<T>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     match bufs {
         [one] => io.write(one), // send(2) costs a little less than sendmsg(2)
         several => io.write_vectored(several),

@@ -15,6 +15,7 @@ use super::mailbox::{Batch, Found, Mailbox, Refused};
 use crate::context::Context;
 use crate::error::{AddError, Error};
 use crate::handler::{Closed, Entry, Next, Task};
+use crate::kind::Kind;
 use crate::readiness::{Interest, Readiness};
 use crate::registry::Registry;
 use crate::slots::Key;
@@ -322,6 +323,10 @@ where
 
     fn fd(&self) -> RawFd {
         -1
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Queue
     }
 
     fn close(self: Box<Self>, _reason: Closed) -> Option<Box<dyn Task<S>>> {

@@ -21,6 +21,7 @@ mod visit;
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -72,7 +73,7 @@ fn add_counting_reader(reactor: &mut Reactor<Vec<u32>>, place: usize) -> Result<
 }
 
 /// Reads until there is no more: `WouldBlock` is not an error here.
-fn read_all<T: Read>(source: &mut Io<T>) -> io::Result<Vec<u8>> {
+fn read_all<T: Read + AsFd>(source: &mut Io<T>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match source.read_to_end(&mut bytes) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),

@@ -6,7 +6,7 @@
 //!
 //! Unlike `slab`, which knows no generations, and `slotmap`, whose generations wrap.
 
-use std::fmt;
+use std::{fmt, iter};
 
 /// The name of a registration: `Copy`, and checked at every use.
 ///
@@ -111,7 +111,18 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         self.len
     }
 
+    /// How many values there is room for before the arena grows.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.cells.capacity()
+    }
+
+    /// Has the arena grow now if the next value would have it grow.
+    pub(crate) fn reserve(&mut self) {
+        self.cells.reserve(1);
+    }
+
     /// The key that the next [`insert`](Self::insert) will give, or `None` if the arena cannot grow any more.
+    #[inline]
     pub(crate) fn next_key(&self) -> Option<Key> {
         match self.cells.get(self.free_head as usize) {
             Some(cell) => Some(Key::new(self.free_head, cell.key.generation())),
@@ -125,23 +136,28 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// Stores `value` and gives its key. `None`, and the value is dropped, only where [`next_key`](Self::next_key) is
     /// `None` too.
     pub(crate) fn insert(&mut self, value: V) -> Option<Key> {
-        let key = self.next_key()?;
-        self.fill(key, value);
+        let (key, place) = self.occupy()?;
+        *place = value;
         Some(key)
     }
 
-    /// Stores `value` at the [`next_key`](Self::next_key), which the caller has asked for.
+    /// As [`insert`](Self::insert), of a blank: to be made a value where it lies. To move a value of mixed fields in has the
+    /// processor wait until the fields have been written, before it can read them as words.
     #[inline]
-    pub(crate) fn fill(&mut self, key: Key, value: V) {
-        let filled = Cell { key, value };
-        match self.cells.get_mut(key.index() as usize) {
-            Some(cell) => {
-                self.free_head = cell.key.index();
-                *cell = filled;
-            }
-            None => self.cells.push(filled),
-        }
+    pub(crate) fn occupy(&mut self) -> Option<(Key, &mut V)> {
+        let place = self.free_head;
+        let key = if place == NO_CELL {
+            let key = self.next_key()?;
+            self.cells.extend(iter::repeat_with(|| Cell { key, value: V::blank() }).take(1));
+            key
+        } else {
+            let cell = self.cells.get_mut(place as usize)?;
+            let key = Key::new(place, cell.key.generation());
+            self.free_head = std::mem::replace(&mut cell.key, key).index();
+            key
+        };
         self.len += 1;
+        Some((key, &mut self.cells.get_mut(key.index() as usize)?.value))
     }
 
     #[inline]
@@ -182,15 +198,13 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
-        let value = std::mem::replace(self.get_mut(key)?, V::blank());
-        self.free(key);
-        Some(value)
+        Some(std::mem::replace(self.free(key)?, V::blank()))
     }
 
-    /// Frees the place of a value that its owner has made blank.
+    /// Frees the place of a value, and gives the value for the caller to make blank.
     #[inline]
-    pub(crate) fn free(&mut self, key: Key) {
-        let Some(cell) = self.cells.get_mut(key.index() as usize).filter(|cell| cell.key == key) else { return };
+    pub(crate) fn free(&mut self, key: Key) -> Option<&mut V> {
+        let cell = self.cells.get_mut(key.index() as usize).filter(|cell| cell.key == key)?;
         self.len -= 1;
         if key.generation() < GENERATION_MAX {
             cell.key = Key::new(self.free_head, key.generation() + 1);
@@ -198,6 +212,7 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         } else {
             cell.key = Key::NULL; // retired
         }
+        Some(&mut cell.value)
     }
 
     /// Every value with its key, in the order of their places.

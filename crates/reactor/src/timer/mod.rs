@@ -88,7 +88,16 @@ struct Callback<S> {
     /// `None` while it runs.
     run: Option<Box<TimerFn<S>>>,
     origin: &'static Location<'static>,
-    background: bool,
+}
+
+/// The marks that a timer has in the wheel, for what most timers are not: those need not look for it.
+mod mark {
+    /// It does not keep `run` alive.
+    pub(super) const BACKGROUND: u16 = 1;
+    /// It is one of the wall timers.
+    pub(super) const WALL: u16 = 2;
+    /// It has slack.
+    pub(super) const SLACK: u16 = 4;
 }
 
 impl<S> Blank for Payload<S> {
@@ -127,7 +136,7 @@ pub(crate) struct Timers<S> {
     wall: WallTimers,
     /// How many callbacks there are that keep `run` alive.
     foreground: usize,
-    /// The timers that may be late: few, so that the others need not know of it.
+    /// The timers that may be late.
     slack: HashMap<TimerKey, Slack>,
     /// The timer whose callback is running.
     running: Option<TimerKey>,
@@ -167,25 +176,46 @@ impl<S> Timers<S> {
         self.epoch.checked_add(Duration::from_nanos(self.wheel.next_deadline()?))
     }
 
-    fn arm(&mut self, deadline: u64, now_ns: u64, payload: Payload<S>) -> Key {
+    #[inline]
+    fn arm(&mut self, deadline: u64, now_ns: u64, payload: impl FnOnce() -> Payload<S>) -> Key {
         // Memory ends long before 2^32 - 1 timers; one more than that would be a key that is stale from the beginning.
-        self.wheel.arm(deadline, now_ns, payload).unwrap_or(Key::NULL)
+        let Some((key, place)) = self.wheel.arm(deadline, now_ns) else { return Key::NULL };
+        *place = payload(); // made here, so that it is not moved
+        key
     }
 
     /// Gives a timer a new deadline on the monotonic clock: whether it is there.
     #[inline]
     fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
-        let deadline = if self.slack.is_empty() { deadline } else { self.with_slack(timer, deadline) };
-        self.wall.forget(TimerKey(timer));
+        self.wheel.put_off(timer, deadline, now_ns, mark::WALL | mark::SLACK) || self.move_to(timer, deadline, now_ns)
+    }
+
+    #[inline(never)]
+    fn move_to(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
+        let is_marked = self.is_marked(TimerKey(timer), mark::WALL | mark::SLACK);
+        let deadline = if is_marked { self.heed_marks(TimerKey(timer), deadline) } else { deadline };
         self.wheel.rearm(timer, deadline, now_ns)
     }
 
-    /// The deadline of a timer that was armed for `deadline`, as its slack makes it.
+    /// For a timer that is armed for `deadline` on the monotonic clock: the deadline as its slack makes it.
     #[cold]
-    fn with_slack(&mut self, timer: Key, deadline: u64) -> u64 {
-        let Some(slack) = self.slack.get_mut(&TimerKey(timer)) else { return deadline };
+    fn heed_marks(&mut self, timer: TimerKey, deadline: u64) -> u64 {
+        self.forget_wall(timer);
+        let Some(slack) = self.slack.get_mut(&timer) else { return deadline };
         slack.deadline = deadline;
         slack.agree()
+    }
+
+    fn is_marked(&mut self, timer: TimerKey, mark: u16) -> bool {
+        self.wheel.marks(timer.0).is_some_and(|marks| *marks & mark != 0)
+    }
+
+    /// Sets a mark, or takes it away. Gives whether it was set.
+    fn set_mark(&mut self, timer: TimerKey, mark: u16, is_set: bool) -> Result<bool, Error> {
+        let marks = self.wheel.marks(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        let before = *marks;
+        *marks = if is_set { before | mark } else { before & !mark };
+        Ok(before & mark != 0)
     }
 
     fn callback(&mut self, timer: TimerKey) -> Result<&mut Callback<S>, Error> {
@@ -198,10 +228,10 @@ impl<S> Timers<S> {
     /// Sets or moves the timeout of a source, whose entry, if any, is `entry`; gives its entry.
     pub(crate) fn set_timeout(&mut self, source: Key, entry: Key, now_ns: u64, timeout: Duration) -> Key {
         let deadline = now_ns.saturating_add(nanos(timeout));
-        if self.wheel.rearm(entry, deadline, now_ns) {
+        if self.rearm(entry, deadline, now_ns) {
             entry
         } else {
-            self.arm(deadline, now_ns, Payload::TimeoutOf(source))
+            self.arm(deadline, now_ns, || Payload::TimeoutOf(source))
         }
     }
 
@@ -277,8 +307,8 @@ impl<S> Registry<S> {
     ) -> TimerKey {
         self.timers.foreground += 1;
         self.only_sources = false;
-        let callback = Callback { run: Some(callback), origin, background: false };
-        TimerKey(self.timers.arm(deadline, now_ns, Payload::Callback(callback)))
+        let payload = || Payload::Callback(Callback { run: Some(callback), origin });
+        TimerKey(self.timers.arm(deadline, now_ns, payload))
     }
 
     /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
@@ -312,6 +342,7 @@ impl<S> Registry<S> {
         if slack.most > 0 {
             self.timers.slack.insert(timer, slack);
         }
+        self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
         // One that rests, since its callback is running, is armed when that returns.
         if armed_for != NEVER && slack.agree() != armed_for {
             self.timers.wheel.rearm(timer.0, slack.agree(), self.clock.now_ns());
@@ -324,7 +355,7 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
     pub fn set_timer_background(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let was = std::mem::replace(&mut self.timers.callback(timer)?.background, true);
+        let was = self.timers.set_mark(timer, mark::BACKGROUND, true)?;
         self.timers.foreground -= usize::from(!was);
         Ok(())
     }
@@ -334,7 +365,7 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
     pub fn set_timer_foreground(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let was = std::mem::replace(&mut self.timers.callback(timer)?.background, false);
+        let was = self.timers.set_mark(timer, mark::BACKGROUND, false)?;
         self.timers.foreground += usize::from(was);
         Ok(())
     }
@@ -345,13 +376,13 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended already.
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let payload = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        if let Payload::Callback(callback) = payload {
-            self.timers.foreground -= usize::from(!callback.background);
+        let (marks, payload) = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        if marks & mark::BACKGROUND == 0 {
+            self.timers.foreground -= 1;
         }
         *payload = Payload::blank();
-        self.timers.wall.forget(timer);
-        if !self.timers.slack.is_empty() {
+        if marks & (mark::WALL | mark::SLACK) != 0 {
+            self.timers.wall.forget(timer);
             self.timers.slack.remove(&timer);
         }
         Ok(())
@@ -360,11 +391,11 @@ impl<S> Registry<S> {
     /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
     pub fn timers(&self) -> impl Iterator<Item = Timer> {
         let now_ns = self.clock.now_ns();
-        self.timers.wheel.iter().filter_map(move |(key, deadline, payload)| match payload {
-            Payload::Callback(Callback { origin, background, .. }) => Some(Timer {
+        self.timers.wheel.iter().filter_map(move |(key, deadline, marks, payload)| match payload {
+            Payload::Callback(Callback { origin, .. }) => Some(Timer {
                 key: TimerKey(key),
                 remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
-                keeps_alive: !background,
+                keeps_alive: marks & mark::BACKGROUND == 0,
                 origin,
             }),
             Payload::TimeoutOf(_) => None,

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::{Payload, Then, TimerFn, TimerKey};
+use super::{Payload, Then, TimerFn, TimerKey, mark};
 use crate::clock::nanos;
 use crate::context::Context;
 use crate::dispatch::Running;
@@ -51,7 +51,7 @@ impl<S> Registry<S> {
     }
 
     fn run_timer(&mut self, timer: TimerKey, mut callback: Box<TimerFn<S>>, label: Label<'static>, state: &mut S) {
-        if self.timers.wall.contains(timer) && self.put_off_until_wall(timer) {
+        if self.timers.is_marked(timer, mark::WALL) && self.put_off_until_wall(timer) {
             return self.put_back(timer, callback);
         }
         self.metrics.timers += 1;

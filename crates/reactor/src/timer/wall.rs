@@ -18,7 +18,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::{Then, TimerKey};
+use super::{Then, TimerKey, Timers, mark};
 use crate::clock::nanos;
 use crate::context::Context;
 use crate::error::Error;
@@ -40,7 +40,7 @@ pub(super) struct WallTimers {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct WallTime {
+pub(super) struct WallTime {
     time: SystemTime,
     /// Ties of the time go by it.
     asked: u64,
@@ -52,16 +52,22 @@ impl WallTimers {
         self.times.insert(timer, WallTime { time, asked: self.asked });
     }
 
-    #[inline]
-    pub(super) fn contains(&self, timer: TimerKey) -> bool {
-        !self.times.is_empty() && self.times.contains_key(&timer)
+    pub(super) fn forget(&mut self, timer: TimerKey) -> Option<WallTime> {
+        self.times.remove(&timer)
+    }
+}
+
+impl<S> Timers<S> {
+    fn note_wall(&mut self, timer: TimerKey, time: SystemTime) {
+        if self.set_mark(timer, mark::WALL, true).is_ok() {
+            self.wall.note(timer, time);
+        }
     }
 
-    #[inline]
-    pub(super) fn forget(&mut self, timer: TimerKey) {
-        if !self.times.is_empty() {
-            self.times.remove(&timer);
-        }
+    /// From now on it is a timer by the monotonic clock.
+    pub(super) fn forget_wall(&mut self, timer: TimerKey) -> Option<WallTime> {
+        self.set_mark(timer, mark::WALL, false).ok()?;
+        self.wall.forget(timer)
     }
 }
 
@@ -112,7 +118,7 @@ impl<S> Registry<S> {
         self.watch_wall_clock()?;
         let deadline = self.expect_wall(time);
         let timer = self.add_timer(deadline, self.clock.now_ns(), Box::new(callback), Location::caller());
-        self.timers.wall.note(timer, time);
+        self.timers.note_wall(timer, time);
         Ok(timer)
     }
 
@@ -127,15 +133,14 @@ impl<S> Registry<S> {
             tracing::warn!(%error, "a timer would not notice that the clock is set");
         }
         let deadline = self.expect_wall(time);
-        if self.timers.rearm(timer.0, deadline, self.clock.now_ns()) {
-            self.timers.wall.note(timer, time);
-        }
+        self.timers.rearm(timer.0, deadline, self.clock.now_ns());
+        self.timers.note_wall(timer, time);
     }
 
     /// For a timer whose deadline has come: whether it is too early by the wall clock, and armed anew.
     #[cold]
     pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
-        match self.timers.wall.times.remove(&timer) {
+        match self.timers.forget_wall(timer) {
             Some(WallTime { time, .. }) if self.clock.wall() < time => {
                 self.timers.wall.anchor = None; // set in this very turn, or drifted
                 self.arm_at_wall(timer, time);

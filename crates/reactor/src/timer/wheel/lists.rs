@@ -1,27 +1,29 @@
 //! Lists: many unordered lists of numbers in one store of small chunks.
 //!
-//! To add at the end touches a chunk that is warm, to remove puts the last item into the gap, and to empty a list is to
-//! read it from end to begin: where linked entries would chase a pointer, the processor sees many items ahead.
+//! To add at the end touches a chunk that is warm, to empty a list is to read it from end to begin, and to forget one hands
+//! over its chain of chunks in one piece. Where linked entries would chase a pointer, the processor sees many items ahead.
 //!
-//! Ground rule: only the last chunk of a list has room, so `n` items in `k` lists take at most `n / 14 + k` chunks.
+//! Ground rule: only the last chunk of a list has room, so `n` items in `k` lists take at most `n / 15 + k` chunks.
 
-/// Items in a chunk of one cache line, which [`OFFSET_BITS`] tell apart.
-const ITEMS: usize = 14;
+/// Items in a chunk of 64 bytes. [`OFFSET_BITS`] tell them and the end apart.
+const ITEMS: usize = 15;
 const OFFSET_BITS: u32 = 4;
+const _: () = assert!(ITEMS + 1 == 1 << OFFSET_BITS && size_of::<Chunk>() == 64);
 /// Ends a chain of chunks.
 const NO_CHUNK: u32 = u32::MAX;
 
-/// Where an item is: a chunk, and a place in it.
+/// Where the next item of a list goes: a chunk, and a place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position(u32);
+struct End(u32);
 
-impl Position {
-    /// In no list. Its offset is beyond all items, so an empty list that ends here has no room.
-    pub(super) const NOWHERE: Self = Self(u32::MAX);
-
-    /// After the last item of a full chunk.
-    const fn end_of(chunk: u32) -> Self {
+impl End {
+    /// After the last item of a full chunk. Without a chunk it is that of an empty list, which has no room either.
+    const fn of_full(chunk: u32) -> Self {
         Self(chunk << OFFSET_BITS | ITEMS as u32)
+    }
+
+    const fn of_empty(chunk: u32) -> Self {
+        Self(chunk << OFFSET_BITS)
     }
 
     #[inline]
@@ -31,99 +33,93 @@ impl Position {
 
     #[inline]
     const fn offset(self) -> usize {
-        (self.0 & ((1 << OFFSET_BITS) - 1)) as usize
+        self.0 as usize & ITEMS
     }
 }
 
+/// One list. Its items are in the [`Chunks`] that filled it.
 #[derive(Debug)]
-#[repr(align(64))]
+pub(super) struct List {
+    /// After its last item, which may be where its last chunk ends.
+    end: End,
+    /// The chunk that ends its chain, while it has any.
+    first: u32,
+}
+
+impl List {
+    pub(super) const EMPTY: Self = Self { end: End::of_full(NO_CHUNK), first: NO_CHUNK };
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == Self::EMPTY.end
+    }
+}
+
+/// Not aligned to the line that it would fill: memory that is aligned cannot grow without being copied.
+#[derive(Debug)]
 struct Chunk {
     items: [u32; ITEMS],
     /// The chunk before this one, all full; of a free chunk the next free one.
     before: u32,
-    list: u32,
 }
 
-/// `LISTS` lists of numbers.
+/// The store.
 #[derive(Debug)]
-pub(super) struct Lists<const LISTS: usize> {
-    /// Of each list where its next item goes: after its last, which may be where its last chunk ends. `NOWHERE` while it
-    /// is empty.
-    ends: [Position; LISTS],
+pub(super) struct Chunks {
     chunks: Vec<Chunk>,
     free: u32,
 }
 
-impl<const LISTS: usize> Lists<LISTS> {
+impl Chunks {
     pub(super) const fn new() -> Self {
-        Self { ends: [Position::NOWHERE; LISTS], chunks: Vec::new(), free: NO_CHUNK }
+        Self { chunks: Vec::new(), free: NO_CHUNK }
     }
 
-    /// Makes room for `items` in all, however they are spread.
-    #[inline]
-    pub(super) fn reserve(&mut self, items: usize) {
-        let most = items / ITEMS + items.min(LISTS);
-        if self.chunks.capacity() < most {
-            self.chunks.reserve(most - self.chunks.len());
-        }
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self, list: usize) -> bool {
-        self.ends[list] == Position::NOWHERE
+    /// Makes room for `items` in all, however they are spread over `lists`.
+    pub(super) fn reserve(&mut self, items: usize, lists: usize) {
+        let most = items / ITEMS + items.min(lists);
+        self.chunks.reserve_exact(most.saturating_sub(self.chunks.len()));
     }
 
     /// Adds an item at the end of a list.
     #[inline]
-    pub(super) fn push(&mut self, list: usize, item: u32) -> Position {
-        if self.ends[list].offset() >= ITEMS {
+    pub(super) fn push(&mut self, list: &mut List, item: u32) {
+        if list.end.offset() == ITEMS {
             self.grow(list);
         }
-        let end = &mut self.ends[list];
-        let position = *end;
-        self.chunks[position.chunk()].items[position.offset()] = item;
-        end.0 += 1;
-        position
+        self.chunks[list.end.chunk()].items[list.end.offset()] = item;
+        list.end.0 += 1;
     }
 
     /// Takes the last item of a list.
     #[inline]
-    pub(super) fn pop(&mut self, list: usize) -> Option<u32> {
-        if self.is_empty(list) {
+    pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
+        if list.is_empty() {
             return None;
         }
-        let last = Position(self.ends[list].0 - 1);
-        let item = self.chunks[last.chunk()].items[last.offset()];
-        self.ends[list] = last;
+        let last = End(list.end.0 - 1);
+        let chunk = &mut self.chunks[last.chunk()];
+        let item = chunk.items[last.offset()];
+        list.end = last;
         if last.offset() == 0 {
-            self.shrink(list, last.chunk());
+            list.end = End::of_full(chunk.before);
+            chunk.before = std::mem::replace(&mut self.free, last.chunk() as u32);
         }
         Some(item)
     }
 
-    /// The list that has something at `position`.
-    #[inline]
-    pub(super) fn list_at(&self, position: Position) -> usize {
-        self.chunks[position.chunk()].list as usize
-    }
-
-    /// Takes the item at `position` out of its list. Gives the item that is there now instead, if there is one.
-    #[inline]
-    pub(super) fn remove(&mut self, position: Position) -> Option<u32> {
-        let list = self.list_at(position);
-        let last = Position(self.ends[list].0 - 1);
-        let moved = self.pop(list)?;
-        if position == last {
-            return None;
+    /// Empties a list, however long it is.
+    pub(super) fn clear(&mut self, list: &mut List) {
+        let forgotten = std::mem::replace(list, List::EMPTY);
+        if let Some(first) = self.chunks.get_mut(forgotten.first as usize).filter(|_| !forgotten.is_empty()) {
+            first.before = std::mem::replace(&mut self.free, forgotten.end.chunk() as u32);
         }
-        self.chunks[position.chunk()].items[position.offset()] = moved;
-        Some(moved)
     }
 
-    fn grow(&mut self, list: usize) {
-        let end = self.ends[list];
-        let before = if end == Position::NOWHERE { NO_CHUNK } else { end.chunk() as u32 };
-        let chunk = Chunk { items: [0; ITEMS], before, list: list as u32 };
+    #[inline(never)]
+    fn grow(&mut self, list: &mut List) {
+        let before = if list.is_empty() { NO_CHUNK } else { list.end.chunk() as u32 };
+        let chunk = Chunk { items: [0; ITEMS], before };
         let place = match self.chunks.get_mut(self.free as usize) {
             Some(free) => std::mem::replace(&mut self.free, std::mem::replace(free, chunk).before),
             None => {
@@ -131,40 +127,39 @@ impl<const LISTS: usize> Lists<LISTS> {
                 self.chunks.len() as u32 - 1
             }
         };
-        self.ends[list] = Position(place << OFFSET_BITS);
-    }
-
-    fn shrink(&mut self, list: usize, last: usize) {
-        let before = std::mem::replace(&mut self.chunks[last].before, self.free);
-        self.free = last as u32;
-        self.ends[list] = if before == NO_CHUNK { Position::NOWHERE } else { Position::end_of(before) };
+        if before == NO_CHUNK {
+            list.first = place;
+        }
+        list.end = End::of_empty(place);
     }
 }
 
 #[cfg(test)]
-impl<const LISTS: usize> Lists<LISTS> {
-    /// The items of a list with their positions, last first.
-    pub(super) fn items(&self, list: usize) -> Vec<(u32, Position)> {
+impl Chunks {
+    pub(super) const fn room(&self) -> usize {
+        self.chunks.capacity()
+    }
+
+    /// The items of a list, last first.
+    pub(super) fn items(&self, list: &List) -> Vec<u32> {
         let mut items = Vec::new();
-        let mut end = self.ends[list];
-        while end != Position::NOWHERE {
+        let mut end = list.end;
+        while end != List::EMPTY.end {
             let chunk = &self.chunks[end.chunk()];
-            assert_eq!(chunk.list as usize, list);
-            for offset in (0..end.offset()).rev() {
-                items.push((chunk.items[offset], Position((end.chunk() as u32) << OFFSET_BITS | offset as u32)));
-            }
-            end = if chunk.before == NO_CHUNK { Position::NOWHERE } else { Position::end_of(chunk.before) };
+            items.extend(chunk.items[..end.offset()].iter().rev());
+            assert_eq!(chunk.before == NO_CHUNK, end.chunk() as u32 == list.first, "the begin of the chain");
+            end = End::of_full(chunk.before);
         }
         items
     }
 
-    /// Checks that every chunk is in one list or free, and that no list has one too many.
+    /// Checks that every chunk is in one of the `lists` or free, and that no list has one too many.
     #[track_caller]
-    pub(super) fn verify(&self) {
+    pub(super) fn verify<'a>(&self, lists: impl IntoIterator<Item = &'a List>) {
         let mut chunks = 0;
-        for list in 0..LISTS {
+        for list in lists {
             let items = self.items(list).len();
-            assert_eq!(items == 0, self.is_empty(list));
+            assert_eq!(items == 0, list.is_empty());
             chunks += items.div_ceil(ITEMS);
         }
         let mut free = self.free;
@@ -185,54 +180,42 @@ mod tests {
     enum Op {
         Push(usize),
         Pop(usize),
-        Remove(prop::sample::Index),
+        Clear(usize),
     }
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            4 => (0..3_usize).prop_map(Op::Push),
-            1 => (0..3_usize).prop_map(Op::Pop),
-            2 => any::<prop::sample::Index>().prop_map(Op::Remove),
+            40 => (0..3_usize).prop_map(Op::Push),
+            20 => (0..3_usize).prop_map(Op::Pop),
+            1 => (0..3_usize).prop_map(Op::Clear),
         ]
     }
 
     proptest! {
-        /// Against a position for each item, as the wheel keeps it.
         #[test]
-        fn every_item_is_where_its_position_says(operations in prop::collection::vec(op(), 1..400)) {
-            let mut lists = Lists::<3>::new();
-            let mut places: Vec<Option<(usize, Position)>> = Vec::new();
-            for operation in operations {
-                let filed: Vec<usize> = (0..places.len()).filter(|item| places[*item].is_some()).collect();
+        fn lists_in_one_store_are_as_vectors_of_their_own(operations in prop::collection::vec(op(), 1..400)) {
+            let mut chunks = Chunks::new();
+            let mut lists = [List::EMPTY; 3];
+            let mut vectors: [Vec<u32>; 3] = Default::default();
+            for (item, operation) in (0..).zip(operations) {
                 match operation {
                     Op::Push(list) => {
-                        lists.reserve(filed.len() + 1);
-                        let room = lists.chunks.capacity();
-                        let position = lists.push(list, places.len() as u32);
-                        prop_assert_eq!(lists.chunks.capacity(), room, "what was reserved did not do");
-                        places.push(Some((list, position)));
+                        chunks.reserve(vectors.iter().map(Vec::len).sum::<usize>() + 1, 3);
+                        let room = chunks.chunks.capacity();
+                        chunks.push(&mut lists[list], item);
+                        prop_assert_eq!(chunks.chunks.capacity(), room, "what was reserved did not do");
+                        vectors[list].push(item);
                     }
-                    Op::Pop(list) => match lists.pop(list) {
-                        Some(item) => prop_assert_eq!(places[item as usize].take().map(|place| place.0), Some(list)),
-                        None => prop_assert!(filed.iter().all(|item| places[*item].unwrap().0 != list)),
-                    },
-                    Op::Remove(which) if !filed.is_empty() => {
-                        let (list, position) = places[*which.get(&filed)].take().unwrap();
-                        prop_assert_eq!(lists.list_at(position), list);
-                        if let Some(moved) = lists.remove(position) {
-                            places[moved as usize].as_mut().unwrap().1 = position;
-                        }
-                    }
-                    Op::Remove(_) => {}
-                }
-                lists.verify();
-                for list in 0..3 {
-                    for (item, position) in lists.items(list) {
-                        prop_assert_eq!(places[item as usize], Some((list, position)));
+                    Op::Pop(list) => prop_assert_eq!(chunks.pop(&mut lists[list]), vectors[list].pop()),
+                    Op::Clear(list) => {
+                        chunks.clear(&mut lists[list]);
+                        vectors[list].clear();
                     }
                 }
-                let filed = places.iter().flatten().count();
-                prop_assert_eq!((0..3).map(|list| lists.items(list).len()).sum::<usize>(), filed);
+                chunks.verify(&lists);
+                for (list, vector) in lists.iter().zip(&vectors) {
+                    prop_assert!(chunks.items(list).iter().eq(vector.iter().rev()));
+                }
             }
         }
     }

@@ -123,7 +123,7 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
         match operation {
             Op::Arm(delay) => {
                 let deadline = deadline_after(model.now, delay);
-                let key = wheel.arm(deadline, model.now, name).expect("far from full");
+                let key = arm(&mut wheel, deadline, model.now, name).expect("far from full");
                 model.arm(key, deadline);
                 keys.push(key);
             }
@@ -222,43 +222,39 @@ impl<P: Blank> Wheel<P> {
     /// Checks every invariant.
     #[track_caller]
     fn verify(&self) {
-        self.lists.verify();
-        let mut filed = 0;
-        for (number, level) in self.levels.iter().enumerate() {
-            assert_eq!(self.occupied_levels >> number & 1 == 1, level.occupied != 0, "level {number}");
-            for slot in 0..SLOTS {
-                let items = self.lists.items(Self::list_of(number, slot));
-                assert_eq!(level.occupied >> slot & 1 == 1, !items.is_empty(), "level {number}, slot {slot}");
-                filed += items.len();
-                for (place, position) in items {
-                    let (_, entry) = self.entries.at_index(place).expect("a cancelled timer is filed");
-                    assert_eq!(entry.position, position);
-                    assert!(entry.deadline >= level.earliest[slot], "the bound of level {number}, slot {slot}");
-                    let begins = self.begin_of(number, slot);
-                    assert!(begins > self.now_tick, "level {number}, slot {slot} should have been emptied");
-                    assert!(entry.deadline >> TICK_BITS >= begins);
-                }
-            }
-        }
-        assert_eq!(filed, self.entries.iter().filter(|(_, entry)| entry.position != Position::NOWHERE).count());
+        let filed = self.entries.iter().filter(|(_, entry)| entry.slot != SlotId::NOWHERE).count();
+        self.levels.verify(filed, |place| {
+            let (_, entry) = self.entries.at_index(place)?;
+            Some((entry.deadline, entry.slot))
+        });
     }
 }
 
+fn arm(wheel: &mut Wheel<u64>, deadline: u64, now_ns: u64, name: u64) -> Option<Key> {
+    let (key, payload) = wheel.arm(deadline, now_ns)?;
+    *payload = name;
+    Some(key)
+}
+
+fn cancel(wheel: &mut Wheel<u64>, key: Key) -> Option<u64> {
+    wheel.cancel(key).map(|(_, name)| *name)
+}
+
 fn pop_all(wheel: &mut Wheel<u64>) -> Vec<Key> {
-    std::iter::from_fn(|| wheel.pop_due().map(|(key, _)| key)).collect()
+    iter::from_fn(|| wheel.pop_due().map(|(key, _)| key)).collect()
 }
 
 fn fired(wheel: &mut Wheel<u64>, now_ns: u64) -> Vec<u64> {
     wheel.expire(now_ns);
     let fired = pop_all(wheel);
     wheel.verify();
-    fired.into_iter().filter_map(|key| wheel.cancel(key).copied()).collect()
+    fired.into_iter().filter_map(|key| cancel(wheel, key)).collect()
 }
 
 #[test]
 fn a_timer_that_is_pushed_back_does_not_move_before_its_old_slot_comes_up() {
     let mut wheel = Wheel::<u64>::new();
-    let key = wheel.arm(10 * MS, 0, 1).unwrap();
+    let key = arm(&mut wheel, 10 * MS, 0, 1).unwrap();
     for later in 11..1000 {
         wheel.rearm(key, later * MS, 0);
         assert_eq!(wheel.next_deadline(), Some(10 * MS));
@@ -274,7 +270,7 @@ fn a_timer_that_is_pushed_back_does_not_move_before_its_old_slot_comes_up() {
 fn a_timer_is_due_at_its_nanosecond_and_not_before() {
     let mut wheel = Wheel::<u64>::new();
     for (name, deadline) in [(1, 5), (2, MS + 1), (3, MS + 2), (4, 70 * MS)] {
-        wheel.arm(deadline, 0, name).unwrap();
+        arm(&mut wheel, deadline, 0, name).unwrap();
         wheel.expire(deadline - 1);
         assert!(wheel.pop_due().is_none());
         assert_eq!(wheel.next_deadline(), Some(deadline));
@@ -288,11 +284,11 @@ fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
     let mut wheel = Wheel::<u64>::new();
     wheel.expire(5 * MS + MS / 2);
     for (deadline, name) in [(5 * MS + MS / 2, 1), (0, 2), (MS, 3)] {
-        wheel.arm(deadline, 5 * MS + MS / 2, name).unwrap();
+        arm(&mut wheel, deadline, 5 * MS + MS / 2, name).unwrap();
     }
     assert!(wheel.has_due());
     wheel.expire(5 * MS + MS / 2);
-    let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| wheel.cancel(key).copied()).collect();
+    let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| cancel(&mut wheel, key)).collect();
     assert_eq!(names, [1, 2, 3]);
 }
 
@@ -300,12 +296,12 @@ fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
 fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
     let mut wheel = Wheel::<u64>::new();
     for name in 1..=3 {
-        wheel.arm(name * MS, 0, name).unwrap();
+        arm(&mut wheel, name * MS, 0, name).unwrap();
     }
     wheel.expire(3 * MS);
     let (first, _) = wheel.pop_due().unwrap();
-    assert_eq!(wheel.cancel(first).copied(), Some(1));
-    wheel.arm(0, 3 * MS, 4).unwrap(); // in the middle of it: for the next time
+    assert_eq!(cancel(&mut wheel, first), Some(1));
+    arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // in the middle of it: for the next time
     assert!(wheel.has_due());
     assert_eq!(fired(&mut wheel, 3 * MS), [2, 3, 4]);
     assert!(!wheel.has_due());
@@ -315,8 +311,8 @@ fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
 fn cancelling_leaves_nothing_behind() {
     let mut wheel = Wheel::<u64>::new();
     for round in 0..100_000 {
-        let key = wheel.arm(round * MS * 7, 0, round).unwrap();
-        assert_eq!(wheel.cancel(key).copied(), Some(round));
+        let key = arm(&mut wheel, round * MS * 7, 0, round).unwrap();
+        assert_eq!(cancel(&mut wheel, key), Some(round));
         assert!(!wheel.rearm(key, 0, 0));
     }
     wheel.verify();
@@ -324,9 +320,68 @@ fn cancelling_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_places() {
+    let mut wheel = Wheel::<u64>::new();
+    // So many that the lists have room for stale items only because it was reserved.
+    let stay: Vec<Key> = (0..0x3fff).map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap()).collect();
+    let (mut most, room) = (0, wheel.levels.room());
+    for round in 0..20_000 {
+        let goes = arm(&mut wheel, 1000 * MS + round % 50, 0, round).unwrap();
+        if round % 2 == 0 {
+            wheel.rearm(goes, 999 * MS, 0); // it leaves one slot, and is in the other twice
+        }
+        wheel.cancel(goes);
+        most = most.max(wheel.levels.stale());
+        if round % 1000 == 0 {
+            wheel.verify();
+        }
+    }
+    assert!(wheel.room == 0x4000 && (0x3ff0..=wheel.room).contains(&most), "{most} stale items");
+    assert_eq!(wheel.levels.room(), room, "the lists had to grow");
+    assert_eq!(fired(&mut wheel, 999 * MS), []);
+    wheel.expire(1000 * MS);
+    assert_eq!(pop_all(&mut wheel), stay);
+}
+
+#[test]
+fn nobody_is_woken_for_a_slot_that_lost_its_last_timer() {
+    let mut wheel = Wheel::<u64>::new();
+    let keys: Vec<Key> = (0..100).map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap()).collect();
+    let later = arm(&mut wheel, 5000 * MS, 0, 100).unwrap();
+    for key in keys {
+        assert_eq!(wheel.next_deadline(), Some(1000 * MS));
+        wheel.cancel(key);
+        wheel.verify();
+    }
+    assert_eq!((wheel.next_deadline(), wheel.levels.stale()), (Some(5000 * MS), 0));
+    wheel.cancel(later);
+    assert_eq!(wheel.next_deadline(), None);
+}
+
+#[test]
+fn a_timer_that_comes_back_to_the_slot_it_left_is_due_once() {
+    let mut wheel = Wheel::<u64>::new();
+    arm(&mut wheel, 1000 * MS, 0, 0).unwrap(); // has the slot stay
+    let mut moved = arm(&mut wheel, 1000 * MS + 2, 0, 1).unwrap();
+    for _ in 0..3 {
+        wheel.rearm(moved, 1000 * MS + 1, 0);
+        wheel.verify();
+        wheel.rearm(moved, 100 * MS, 0);
+        wheel.rearm(moved, 50 * MS, 0);
+        wheel.verify();
+        wheel.cancel(moved);
+        moved = arm(&mut wheel, 1000 * MS + 2, 0, 1).unwrap(); // in the same place
+        wheel.verify();
+    }
+    assert_eq!(fired(&mut wheel, 999 * MS), []);
+    assert_eq!(fired(&mut wheel, 1001 * MS), [0, 1]);
+    assert_eq!((wheel.len(), wheel.next_deadline(), wheel.levels.stale()), (0, None, 0));
+}
+
+#[test]
 fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
     let mut wheel = Wheel::<u64>::new();
-    let keys: Vec<Key> = (1..=4).map(|name| wheel.arm(MS, 0, name).unwrap()).collect();
+    let keys: Vec<Key> = (1..=4).map(|name| arm(&mut wheel, MS, 0, name).unwrap()).collect();
     wheel.expire(MS);
     assert_eq!(wheel.pop_due().unwrap().0, keys[0]);
     wheel.cancel(keys[1]);
@@ -339,9 +394,9 @@ fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
 #[test]
 fn a_wave_of_timers_armed_and_cancelled_within_a_tick_leaves_few_records() {
     let mut wheel = Wheel::<u64>::new();
-    let stays = wheel.arm(20, 0, 0).unwrap();
+    let stays = arm(&mut wheel, 20, 0, 0).unwrap();
     for name in 1..100_000 {
-        let soon = wheel.arm(1 + name % 50, 0, name).unwrap();
+        let soon = arm(&mut wheel, 1 + name % 50, 0, name).unwrap();
         wheel.rearm(soon, 0, 0);
         wheel.cancel(soon);
     }
@@ -353,7 +408,7 @@ fn a_wave_of_timers_armed_and_cancelled_within_a_tick_leaves_few_records() {
 #[test]
 fn a_timer_that_is_never_due_is_not_waited_for() {
     let mut wheel = Wheel::<u64>::new();
-    let key = wheel.arm(10 * MS, 0, 1).unwrap();
+    let key = arm(&mut wheel, 10 * MS, 0, 1).unwrap();
     wheel.rearm(key, NEVER, 0);
     assert_eq!((wheel.next_deadline(), wheel.has_due()), (None, false));
     wheel.rearm(key, 20 * MS, 0);
@@ -368,7 +423,7 @@ fn a_timer_that_is_never_due_is_not_waited_for() {
 fn where_no_timer_is_left_nothing_is_due() {
     let mut wheel = Wheel::<u64>::new();
     for deadline in [0, 50, 10 * MS] {
-        let key = wheel.arm(deadline, 0, 1).unwrap();
+        let key = arm(&mut wheel, deadline, 0, 1).unwrap();
         wheel.expire(20 * MS);
         wheel.cancel(key);
         assert_eq!((wheel.has_due(), wheel.next_deadline()), (false, None));

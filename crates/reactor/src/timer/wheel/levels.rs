@@ -1,0 +1,254 @@
+//! Levels: in which slot a timer waits, which slot is next, and what is left in a slot of timers that went.
+//!
+//! A timer knows its slot, and the list of the slot has the timer's place. To take a timer out of its slot is to count: its
+//! item stays in the list and is *stale* from then on, since the timer in that place, if any, no longer says that it is
+//! here. One that comes back to the slot has two items, and the one that is met first counts.
+//!
+//! Ground rules:
+//! - A slot that has lost its last timer is empty at once, whatever is left in its list.
+//! - There are no more stale items than places of timers: before that, who knows the timers has to [`sweep`](Levels::sweep).
+
+use super::lists::{Chunks, List};
+use super::{NEVER, TICK_BITS};
+
+const SLOT_BITS: u32 = 6;
+/// Of a level.
+const SLOTS: usize = 1 << SLOT_BITS;
+/// All that 64 bits of nanoseconds need.
+const LEVELS: usize = 8;
+const _: () = assert!(TICK_BITS + SLOT_BITS * LEVELS as u32 >= u64::BITS);
+
+/// A slot of a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotId(u16);
+
+impl SlotId {
+    /// In none.
+    pub(super) const NOWHERE: Self = Self(u16::MAX);
+
+    #[inline]
+    const fn new(level: u32, slot: u32) -> Self {
+        Self((level << SLOT_BITS | slot) as u16)
+    }
+
+    #[inline]
+    const fn level(self) -> u32 {
+        self.0 as u32 >> SLOT_BITS
+    }
+
+    #[inline]
+    const fn slot(self) -> u32 {
+        self.0 as u32 % SLOTS as u32
+    }
+
+    #[inline]
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// INVARIANT (bound): none of its timers has an earlier deadline; [`NEVER`] while it is empty. Pushing back and
+    /// cancelling leave it too low, which wakes the loop early and does no harm.
+    earliest: u64,
+    /// INVARIANT (items): its list has an item of each of its `timers`, and `stale` more. Kept by `file`, `unfile`, `take`
+    /// and `sweep`, checked by `verify`.
+    timers: u32,
+    stale: u32,
+    list: List,
+}
+
+impl Slot {
+    const EMPTY: Self = Self { earliest: NEVER, timers: 0, stale: 0, list: List::EMPTY };
+}
+
+#[derive(Debug)]
+pub(super) struct Levels {
+    slots: Box<[Slot; LEVELS * SLOTS]>,
+    chunks: Chunks,
+    /// INVARIANT (occupancy): bit `s` of level `n` is set exactly when that slot has a timer. A bit too many wakes the
+    /// loop for nothing, a bit too few loses a timer.
+    occupied: [u64; LEVELS],
+    /// INVARIANT: bit `n` is set exactly when level `n` has an occupied slot.
+    occupied_levels: u8,
+    /// Of all slots.
+    stale: usize,
+    stale_max: usize,
+    /// Every slot that begins by this tick has been emptied.
+    now_tick: u64,
+}
+
+impl Levels {
+    /// Empty levels at tick 0.
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
+            chunks: Chunks::new(),
+            occupied: [0; LEVELS],
+            occupied_levels: 0,
+            stale: 0,
+            stale_max: 0,
+            now_tick: 0,
+        }
+    }
+
+    /// Makes room for so many timers, and as many stale items.
+    pub(super) fn reserve(&mut self, timers: usize) {
+        self.stale_max = timers;
+        // No slot without a timer has a list, but the one that was taken.
+        self.chunks.reserve(2 * timers, timers.min(LEVELS * SLOTS) + 1);
+    }
+
+    #[inline]
+    pub(super) const fn now_tick(&self) -> u64 {
+        self.now_tick
+    }
+
+    /// Moves time on, over slots that are empty.
+    #[inline]
+    pub(super) const fn skip_to(&mut self, tick: u64) {
+        self.now_tick = tick;
+    }
+
+    /// Files the timer in `place` under the slot of its deadline, which is of a later tick than the present one.
+    #[inline]
+    pub(super) fn file(&mut self, place: u32, deadline: u64) -> SlotId {
+        let tick = deadline >> TICK_BITS;
+        let level = (tick ^ self.now_tick | 1).ilog2() / SLOT_BITS;
+        let id = SlotId::new(level, (tick >> (level * SLOT_BITS)) as u32 % SLOTS as u32);
+        let slot = &mut self.slots[id.index()];
+        if slot.timers == 0 {
+            self.occupied[level as usize] |= 1 << id.slot();
+            self.occupied_levels |= 1 << level;
+        }
+        slot.earliest = slot.earliest.min(deadline);
+        slot.timers += 1;
+        self.chunks.push(&mut slot.list, place);
+        id
+    }
+
+    /// Takes a timer out of its slot, if it is in one: whether it is time to [`sweep`](Self::sweep).
+    #[inline]
+    pub(super) fn unfile(&mut self, id: SlotId) -> bool {
+        let Some(slot) = self.slots.get_mut(id.index()) else { return false };
+        slot.timers -= 1;
+        slot.stale += 1;
+        self.stale += 1;
+        if slot.timers == 0 {
+            self.vacate(id);
+        }
+        self.stale > self.stale_max
+    }
+
+    /// Forgets stale items. `filed` is every timer that is in a slot, with its place.
+    #[cold]
+    pub(super) fn sweep(&mut self, filed: impl Iterator<Item = (u32, SlotId)>) {
+        for (level, mut occupied) in (0..).zip(self.occupied) {
+            while occupied != 0 {
+                let slot = &mut self.slots[SlotId::new(level, occupied.trailing_zeros()).index()];
+                slot.stale = 0;
+                self.chunks.clear(&mut slot.list);
+                occupied &= occupied - 1;
+            }
+        }
+        self.stale = 0;
+        filed.for_each(|(place, id)| self.chunks.push(&mut self.slots[id.index()].list, place));
+    }
+
+    /// Begins to empty a slot: its items are for [`pop`](Self::pop), of its timers each once.
+    pub(super) fn take(&mut self, id: SlotId) -> List {
+        self.now_tick = self.begin_of(id);
+        let list = std::mem::replace(&mut self.slots[id.index()].list, List::EMPTY);
+        self.vacate(id);
+        list
+    }
+
+    /// The last item of a list that was taken.
+    #[inline]
+    pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
+        self.chunks.pop(list)
+    }
+
+    /// When the first timer of those that are filed is due, or before that.
+    #[inline]
+    pub(super) fn earliest(&self) -> Option<u64> {
+        self.first_slot().map(|id| self.slots[id.index()].earliest)
+    }
+
+    /// The first slot, if it has begun by `tick`.
+    #[inline]
+    pub(super) fn slot_begun_by(&self, tick: u64) -> Option<SlotId> {
+        self.first_slot().filter(|id| self.begin_of(*id) <= tick)
+    }
+
+    /// The first tick of a slot of the present lap of its level.
+    #[inline]
+    pub(super) const fn begin_of(&self, id: SlotId) -> u64 {
+        let shift = id.level() * SLOT_BITS;
+        let lap = self.now_tick >> shift >> SLOT_BITS;
+        (lap << SLOT_BITS | id.slot() as u64) << shift
+    }
+
+    /// The occupied slot that begins first.
+    #[inline]
+    fn first_slot(&self) -> Option<SlotId> {
+        let level = self.occupied_levels.trailing_zeros();
+        let slot = self.occupied.get(level as usize)?.trailing_zeros();
+        Some(SlotId::new(level, slot % SLOTS as u32))
+    }
+
+    #[inline(never)]
+    fn vacate(&mut self, id: SlotId) {
+        let slot = &mut self.slots[id.index()];
+        self.stale -= slot.stale as usize;
+        self.chunks.clear(&mut slot.list);
+        *slot = Slot::EMPTY;
+        let level = id.level() as usize;
+        self.occupied[level] &= !(1 << id.slot());
+        if self.occupied[level] == 0 {
+            self.occupied_levels &= !(1 << level);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Levels {
+    pub(super) const fn stale(&self) -> usize {
+        self.stale
+    }
+
+    /// How many chunks the lists have room for.
+    pub(super) const fn room(&self) -> usize {
+        self.chunks.room()
+    }
+
+    /// Checks every invariant. `filed` is the deadline and the slot of the timer in a place, if there is one.
+    #[track_caller]
+    pub(super) fn verify(&self, timers: usize, filed: impl Fn(u32) -> Option<(u64, SlotId)>) {
+        self.chunks.verify(self.slots.iter().map(|slot| &slot.list));
+        for (level, occupied) in self.occupied.iter().enumerate() {
+            assert_eq!(self.occupied_levels >> level & 1 == 1, *occupied != 0, "level {level}");
+        }
+        for (slot, number) in self.slots.iter().zip(0..) {
+            let id = SlotId(number);
+            assert_eq!(self.occupied[id.level() as usize] >> id.slot() & 1 == 1, slot.timers > 0, "{id:?}");
+            let mut places = self.chunks.items(&slot.list);
+            assert_eq!(places.len(), (slot.timers + slot.stale) as usize, "the items of {id:?}");
+            places.sort_unstable();
+            places.dedup();
+            let here = |place| filed(place).filter(|(_, is_in)| *is_in == id);
+            let deadlines: Vec<u64> = places.into_iter().filter_map(here).map(|(deadline, _)| deadline).collect();
+            assert_eq!(deadlines.len(), slot.timers as usize, "the timers of {id:?}");
+            assert!(slot.timers > 0 || slot.list.is_empty() && slot.earliest == NEVER, "left in {id:?}");
+            for deadline in deadlines {
+                assert!(deadline >= slot.earliest, "the bound of {id:?}");
+                assert!(self.begin_of(id) > self.now_tick, "{id:?} should have been emptied");
+                assert!(deadline >> TICK_BITS >= self.begin_of(id));
+            }
+        }
+        assert_eq!(self.slots.iter().map(|slot| slot.timers as usize).sum::<usize>(), timers);
+        assert_eq!(self.slots.iter().map(|slot| slot.stale as usize).sum::<usize>(), self.stale);
+        assert!(self.stale <= self.stale_max);
+    }
+}

@@ -1,0 +1,32 @@
+// W7, what a loop itself costs: callbacks that defer themselves to the next turn, 1000 a turn, or turns that find
+// nothing and do not wait.
+// Options: --op deferred|empty --operations CALLBACKS OR TURNS. Prints {"ns_per_op": NANOSECONDS}.
+#pragma once
+#include "../common.h"
+
+enum { CALLBACKS_A_TURN = 1000 };
+
+static long operations, ran;
+static int is_empty;
+
+static int is_done(void) { return ran >= operations; }
+
+static void read_options(int argc, char **argv) {
+    is_empty = !strcmp(option(argc, argv, "--op", "deferred"), "empty");
+    operations = number(argc, argv, "--operations", is_empty ? 500000 : 5000000);
+}
+
+// Each peer's own: a turn that does not wait; callbacks to be run in the next one; the loop, until is_done().
+static void turn(void);
+static void defer_some(void);
+static void run(void);
+
+static void measure(void) {
+    if (!is_empty) defer_some();
+    uint64_t began = now_ns();
+    if (is_empty)
+        for (; !is_done(); ran++) turn();
+    else
+        run();
+    printf("{\"ns_per_op\": %.2f}\n", (double)(now_ns() - began) / ran);
+}

@@ -1,0 +1,65 @@
+// W2, to and fro, apart from the loops: two threads, each with a loop on a core of its own, wake each other in turn.
+// Options: --round-trips ROUND_TRIPS. Prints {"ns_per_op": NANOSECONDS} of a round trip, the median, and "ns_99th".
+#pragma once
+#include <pthread.h>
+#include <sched.h>
+
+#include "../common.h"
+
+static long round_trips, returned, answered;
+static uint64_t *took, set_out;
+
+static void pin(int core) {
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    CPU_SET(core % sysconf(_SC_NPROCESSORS_ONLN), &cores);
+    checked(sched_setaffinity(0, sizeof cores, &cores), "sched_setaffinity");
+}
+
+// Each peer's own: wakes the other side; runs the loop of a side, which calls answer() or come_back() when it is woken,
+// until that says that it was the last time.
+static void wake_far(void);
+static void wake_near(void);
+static void run_far(void);
+static void run_near(void);
+
+static void leave(void) {
+    set_out = now_ns();
+    wake_far();
+}
+
+// The far side has been woken; says whether that was the last time.
+static int answer(void) {
+    wake_near();
+    return ++answered == round_trips;
+}
+
+// The near side has been woken; says whether that was the last time.
+static int come_back(void) {
+    took[returned++] = now_ns() - set_out;
+    if (returned == round_trips) return 1;
+    leave();
+    return 0;
+}
+
+static void *far_side(void *unused) {
+    pin(1);
+    run_far();
+    return unused;
+}
+
+static void read_options(int argc, char **argv) {
+    round_trips = number(argc, argv, "--round-trips", 20000);
+    took = calloc(round_trips, sizeof *took);
+}
+
+static void measure_pingpong(void) {
+    pthread_t far;
+    pin(0);
+    if (pthread_create(&far, NULL, far_side, NULL)) fail("pthread_create");
+    leave();
+    run_near();
+    pthread_join(far, NULL);
+    qsort(took, round_trips, sizeof *took, ascending);
+    printf("{\"ns_per_op\": %lu, \"ns_99th\": %lu}\n", took[round_trips / 2], took[round_trips * 99 / 100]);
+}

@@ -1,0 +1,51 @@
+//! The workloads by other loops in Rust, each in the form its own documentation recommends.
+
+mod calloop;
+mod channels;
+mod event_manager;
+mod mio;
+mod polling;
+mod std_heap;
+mod tokio;
+
+use clap::{Parser, ValueEnum};
+use workloads::{Result, Workload};
+
+#[derive(Parser)]
+struct Cli {
+    #[arg(long, value_enum)]
+    peer: Peer,
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Peer {
+    Calloop,
+    Crossbeam,
+    EventManager,
+    Mio,
+    Polling,
+    StdHeap,
+    StdMpsc,
+    Tokio,
+}
+
+fn main() -> Result {
+    let Cli { peer, workload } = Cli::parse();
+    match peer {
+        Peer::Calloop => calloop::run(&workload),
+        Peer::Crossbeam => channels::run::<channels::Crossbeam>(&workload),
+        Peer::EventManager => event_manager::run(&workload),
+        Peer::Mio => mio::run(&workload),
+        Peer::Polling => polling::run(&workload),
+        Peer::StdHeap => std_heap::run(&workload),
+        Peer::StdMpsc => channels::run::<channels::Std>(&workload),
+        Peer::Tokio => tokio::run(&workload),
+    }
+}
+
+/// What a peer says of a workload that it has nothing for.
+fn absent() -> Result {
+    Err("this peer is not in this workload".into())
+}

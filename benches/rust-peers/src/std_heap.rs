@@ -1,0 +1,99 @@
+//! Timers in the `BinaryHeap` of the standard library, by hand: what is cancelled or put off stays in the heap until such
+//! entries are the most of it. What a loop with a heap could reach at best.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+use workloads::timers::{Op, Options, PUT_OFF_A_TURN, PUT_OFF_BY, Trial};
+use workloads::{Result, Workload};
+
+pub(crate) fn run(workload: &Workload) -> Result {
+    match workload {
+        Workload::Timers(options) => timers(options),
+        _ => crate::absent(),
+    }
+}
+
+/// When, which timer, and which arming of it.
+type Entry = Reverse<(Duration, u32, u32)>;
+
+struct Timer {
+    arming: u32,
+    callback: fn(&mut usize),
+}
+
+struct Timers {
+    heap: BinaryHeap<Entry>,
+    timers: Vec<Timer>,
+    /// Entries that stand for no timer any more.
+    stale: usize,
+}
+
+impl Timers {
+    fn with_capacity(timers: usize) -> Self {
+        Self { heap: BinaryHeap::with_capacity(timers), timers: Vec::with_capacity(timers), stale: 0 }
+    }
+
+    #[inline]
+    fn arm(&mut self, deadline: Duration) {
+        self.heap.push(Reverse((deadline, self.timers.len() as u32, 0)));
+        self.timers.push(Timer { arming: 0, callback: |ran| *ran += 1 });
+    }
+
+    #[inline]
+    fn cancel(&mut self, timer: usize) {
+        self.timers[timer].arming += 1;
+        self.stale += 1;
+        if self.stale > self.heap.len() / 2 {
+            let timers = &self.timers;
+            self.heap.retain(|Reverse((_, timer, arming))| timers[*timer as usize].arming == *arming);
+            self.stale = 0;
+        }
+    }
+
+    #[inline]
+    fn put_off(&mut self, timer: usize, deadline: Duration) {
+        self.cancel(timer);
+        self.heap.push(Reverse((deadline, timer as u32, self.timers[timer].arming)));
+    }
+
+    fn run_due(&mut self, now: Duration, ran: &mut usize) {
+        while let Some(Reverse((deadline, timer, arming))) = self.heap.peek().copied()
+            && deadline <= now
+        {
+            self.heap.pop();
+            let timer = &mut self.timers[timer as usize];
+            if timer.arming == arming {
+                timer.arming += 1;
+                (timer.callback)(ran);
+            }
+        }
+    }
+}
+
+fn timers(options: &Options) -> Result {
+    let mut trial = Trial::begin(options)?;
+    let (mut timers, mut ran, start) = (Timers::with_capacity(trial.timers), 0, Instant::now());
+    for _ in 0..trial.timers {
+        timers.arm(trial.delay());
+    }
+    trial.armed()?;
+    match trial.op {
+        Op::Cancel => (0..trial.operations).for_each(|timer| timers.cancel(timer)),
+        Op::Fire => {
+            while ran < trial.timers {
+                timers.run_due(start.elapsed(), &mut ran);
+            }
+        }
+        Op::PutOff => {
+            for _ in 0..trial.operations / PUT_OFF_A_TURN {
+                let now = start.elapsed();
+                (0..PUT_OFF_A_TURN).for_each(|_| timers.put_off(trial.place(), now + PUT_OFF_BY));
+                timers.run_due(now, &mut ran);
+            }
+        }
+    }
+    trial.report();
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! W5, echo: a task for each connection.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use workloads::Result;
+use workloads::echo::{Form, Options, READ_MAX, listen};
+
+use super::runtime;
+
+/// As much as a connection reads at once where each has its own buffer.
+const OWN_READ_MAX: usize = 16 * 1024;
+
+pub(crate) fn run(options: &Options) -> Result {
+    let form = options.form;
+    if !matches!(form, Form::Shared | Form::Usual) {
+        return Err("tokio has the forms shared and usual".into());
+    }
+    runtime()?.block_on(async {
+        let listener = TcpListener::from_std(listen()?)?;
+        loop {
+            let (stream, _peer) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            // A connection that fails has nobody to tell.
+            if form == Form::Shared {
+                tokio::spawn(async move { by_shared_buffer(stream).await.unwrap_or_default() });
+            } else {
+                tokio::spawn(async move { by_own_buffer(stream).await.unwrap_or_default() });
+            }
+        }
+    })
+}
+
+async fn by_own_buffer(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; OWN_READ_MAX];
+    loop {
+        let bytes = stream.read(&mut buffer).await?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..bytes]).await?;
+    }
+}
+
+async fn by_shared_buffer(mut stream: TcpStream) -> io::Result<()> {
+    thread_local!(static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_MAX]));
+    loop {
+        stream.readable().await?;
+        let Some(unsent) = SCRATCH.with_borrow_mut(|scratch| exchange(&stream, scratch))? else { return Ok(()) };
+        stream.write_all(&unsent).await?;
+    }
+}
+
+/// Reads once and writes once; gives what the socket has not taken, or nothing at the end of the stream.
+fn exchange(stream: &TcpStream, scratch: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+    let bytes = match stream.try_read(scratch) {
+        Ok(0) => return Ok(None),
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Some(Vec::new())),
+        Err(error) => return Err(error),
+    };
+    let sent = match stream.try_write(&scratch[..bytes]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        other => other?,
+    };
+    Ok(Some(scratch[sent..bytes].to_vec()))
+}

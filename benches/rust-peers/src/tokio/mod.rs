@@ -1,0 +1,107 @@
+//! tokio on one thread, a task for each thing that goes on.
+//!
+//! Tasks that are spawned have to be `Send`, though they never leave this thread: what they share is in thread-local variables.
+
+mod chain;
+mod echo;
+mod threads;
+mod timers;
+
+use std::cell::Cell;
+use std::future::Future;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
+use workloads::deferred::{self, CALLBACKS_A_TURN, Op};
+use workloads::registration;
+use workloads::spike::{Form, Job};
+use workloads::{Result, Workload};
+
+pub(crate) fn run(workload: &Workload) -> Result {
+    match workload {
+        Workload::Chain(options) => chain::run(options),
+        Workload::Registration(options) => registration(options),
+        Workload::Spike(options) if options.form == Form::Value => threads::spike::<u64>(options),
+        Workload::Spike(options) => threads::spike::<Job>(options),
+        Workload::Pingpong(options) => threads::pingpong(options),
+        Workload::Timers(options) => timers::run(options),
+        Workload::Echo(options) => echo::run(options),
+        Workload::Deferred(options) => deferred(options),
+        _ => crate::absent(),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Lets every task that can run do so, until something holds.
+async fn others_until(holds: impl Fn() -> bool) {
+    while !holds() {
+        yield_now().await;
+    }
+}
+
+#[expect(deprecated, reason = "sound for a source that owns its fd, and what is to take its place is unsafe")]
+fn registration(options: &registration::Options) -> Result {
+    thread_local!(static POLLED: Cell<usize> = const { Cell::new(0) });
+    thread_local!(static SUM: Cell<u64> = const { Cell::new(0) });
+    let runtime = runtime()?;
+    registration::measure(options, |sources| {
+        runtime.block_on(async {
+            let count = sources.len();
+            for source in sources {
+                let source = AsyncFd::with_interest(source, Interest::READABLE)?;
+                tokio::spawn(async move {
+                    POLLED.set(POLLED.get() + 1);
+                    while source.readable().await.is_ok() {
+                        SUM.set(SUM.get() + 1);
+                    }
+                });
+            }
+            // A task waits for nothing until it has been polled.
+            others_until(|| POLLED.get() == count).await;
+            Result::Ok(())
+        })?;
+        Ok(runtime)
+    })
+}
+
+fn deferred(options: &deferred::Options) -> Result {
+    let goal = options.operations();
+    let runtime = runtime()?;
+    match options.op {
+        Op::Deferred => deferred::measure(|| Ok(runtime.block_on(tasks_that_yield(goal)))),
+        // A yield of the only task there is: the runtime polls its driver, and finds nothing.
+        Op::Empty => deferred::measure(|| {
+            runtime.block_on(async {
+                for _ in 0..goal {
+                    yield_now().await;
+                }
+            });
+            Ok(goal)
+        }),
+    }
+}
+
+/// Tasks that yield in turn, `goal` times together; gives how often they did.
+fn tasks_that_yield(goal: u64) -> impl Future<Output = u64> {
+    thread_local!(static RAN: Cell<u64> = const { Cell::new(0) });
+    async move {
+        let tasks: Vec<_> = (0..CALLBACKS_A_TURN)
+            .map(|_| {
+                tokio::spawn(async move {
+                    while RAN.get() < goal {
+                        RAN.set(RAN.get() + 1);
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("it does not panic");
+        }
+        RAN.get()
+    }
+}

@@ -1,0 +1,91 @@
+//! W4, timers. To be cancelled or put off, a `Sleep` is boxed and polled once, which arms it, and then dropped or reset in
+//! place: the cheapest use there is. Code that is to run at a time is a task.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep_until};
+use workloads::Result;
+use workloads::timers::{Op, Options, PUT_OFF_A_TURN, PUT_OFF_BY, Trial};
+
+use super::{others_until, runtime};
+
+/// So many timers are armed in one poll: each takes of what a task may do before it yields.
+const BATCH: usize = 64;
+/// Tasks that are armed are run by the same loop that runs those that are due: none is due before all are armed.
+const LEAD: Duration = Duration::from_secs(3);
+
+pub(crate) fn run(options: &Options) -> Result {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let mut trial = Trial::begin(options)?;
+        match trial.op {
+            Op::Fire => fire(&mut trial).await?,
+            Op::Cancel | Op::PutOff => {
+                let mut timers = arm(&mut trial).await;
+                trial.armed()?;
+                if trial.op == Op::Cancel {
+                    timers.drain(..trial.operations).for_each(drop);
+                } else {
+                    put_off(&mut timers, &mut trial).await;
+                }
+            }
+        }
+        trial.report();
+        Ok(())
+    })
+}
+
+async fn arm(trial: &mut Trial) -> Vec<Pin<Box<Sleep>>> {
+    let mut timers = Vec::with_capacity(trial.timers);
+    let now = Instant::now();
+    while timers.len() < trial.timers {
+        poll_fn(|cx| {
+            for _ in 0..BATCH.min(trial.timers - timers.len()) {
+                let mut timer = Box::pin(sleep_until(now + trial.delay()));
+                let _ = timer.as_mut().poll(cx);
+                timers.push(timer);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        yield_now().await;
+    }
+    timers
+}
+
+async fn put_off(timers: &mut [Pin<Box<Sleep>>], trial: &mut Trial) {
+    for _ in 0..trial.operations / PUT_OFF_A_TURN {
+        let deadline = Instant::now() + PUT_OFF_BY;
+        for _ in 0..PUT_OFF_A_TURN {
+            timers[trial.place()].as_mut().reset(deadline);
+        }
+        yield_now().await;
+    }
+}
+
+async fn fire(trial: &mut Trial) -> Result {
+    thread_local!(static ARMED: Cell<usize> = const { Cell::new(0) });
+    thread_local!(static RAN: Cell<usize> = const { Cell::new(0) });
+    trial.delay_all_by(LEAD);
+    let now = Instant::now();
+    for _ in 0..trial.timers {
+        let deadline = now + trial.delay();
+        tokio::spawn(async move {
+            ARMED.set(ARMED.get() + 1);
+            sleep_until(deadline).await;
+            RAN.set(RAN.get() + 1);
+        });
+    }
+    others_until(|| ARMED.get() == trial.timers).await;
+    if RAN.get() > 0 {
+        return Err("timers have run while others were armed: give fewer".into());
+    }
+    trial.armed()?;
+    others_until(|| RAN.get() == trial.timers).await;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! W3, the chain: pipes, of which some have a byte on its way. Each handler reads what came and writes as much to another pipe.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::{Result, raise_open_files_limit, report};
+
+/// Of what size.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Pipes registered
+    #[arg(long, default_value_t = 1000)]
+    pub sources: usize,
+    /// Bytes on their way at the same time
+    #[arg(long, default_value_t = 100)]
+    pub active: usize,
+    /// Events in all, after a warm-up
+    #[arg(long, default_value_t = 200_000)]
+    pub events: usize,
+}
+
+/// Each event passes its byte on by so many places; a prime, so that it comes around everywhere.
+const STRIDE: usize = 7919;
+const WARM_UP: usize = 1000;
+
+/// The writing ends, and how far it has come: the state that the handlers share.
+///
+/// By default it is empty: for who has the true one elsewhere meanwhile.
+#[derive(Debug, Default)]
+pub struct Chain {
+    writers: Vec<PipeWriter>,
+    events: usize,
+    /// Bytes that may still be sent.
+    left: usize,
+    goal: usize,
+    /// Where every handler reads to: one for all.
+    scratch: Scratch,
+}
+
+/// As much as a read may find.
+#[derive(Debug)]
+struct Scratch([u8; 128]);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl Chain {
+    /// The reading ends, non-blocking, and the rest.
+    ///
+    /// # Errors
+    /// That of `pipe2(2)`.
+    pub fn new(options: &Options) -> Result<(Vec<PipeReader>, Self)> {
+        raise_open_files_limit()?;
+        let pipes = (0..options.sources).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?;
+        let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        readers.iter().try_for_each(|reader| rustix::io::ioctl_fionbio(reader, true))?;
+        Ok((readers, Self { writers, ..Self::default() }))
+    }
+
+    /// The place that what comes to `place` is passed on to.
+    #[inline]
+    #[must_use]
+    pub const fn after(&self, place: usize) -> usize {
+        (place + STRIDE) % self.writers.len()
+    }
+
+    /// Measures `run`, which runs the loop until the chain is done, after a warm-up, and prints the figures.
+    ///
+    /// # Errors
+    /// Those of `run` and of `write(2)`.
+    pub fn measure<E>(
+        mut self,
+        options: &Options,
+        mut run: impl FnMut(&mut Self) -> std::result::Result<(), E>,
+    ) -> Result
+    where
+        Box<dyn std::error::Error>: From<E>,
+    {
+        let mut ns_per_op = 0.0;
+        for events in [WARM_UP.max(options.active), options.events] {
+            self.start(options.active, events)?;
+            let began = Instant::now();
+            run(&mut self)?;
+            ns_per_op = began.elapsed().as_nanos() as f64 / self.events as f64;
+        }
+        report(&[("ns_per_op", ns_per_op)]);
+        Ok(())
+    }
+
+    fn start(&mut self, active: usize, events: usize) -> io::Result<()> {
+        (self.events, self.goal, self.left) = (0, events, events - active);
+        let step = (self.writers.len() / active).max(1);
+        (0..active).try_for_each(|k| self.send(k * step % self.writers.len()))
+    }
+
+    #[inline]
+    fn send(&self, to: usize) -> io::Result<()> {
+        (&self.writers[to]).write(&[1]).map(drop)
+    }
+
+    /// Reads what has come and sends as much on to the place `next`.
+    ///
+    /// # Errors
+    /// Those of `read(2)` and `write(2)`.
+    #[inline]
+    pub fn pass_on(&mut self, reader: &mut impl Read, next: usize) -> io::Result<()> {
+        let mut bytes = reader.read(&mut self.scratch.0)?;
+        self.events += bytes;
+        while bytes > 0 && self.left > 0 {
+            self.left -= 1;
+            self.send(next)?;
+            bytes -= 1;
+        }
+        Ok(())
+    }
+
+    /// Whether every event has come.
+    #[inline]
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.events >= self.goal
+    }
+}

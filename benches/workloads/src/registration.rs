@@ -1,0 +1,36 @@
+//! W3, registration: eventfds registered for reading, each with a handler that adds to a number.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use clap::Args;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::{Result, raise_open_files_limit, report, resident_bytes};
+
+/// How many.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Sources registered
+    #[arg(long, default_value_t = 1000)]
+    pub sources: usize,
+}
+
+/// Opens the sources, none of which is ever readable, measures what it takes to `add` them all, and prints the figures.
+/// What `add` gives is kept until then.
+///
+/// # Errors
+/// Those of `eventfd(2)` and of `add`.
+pub fn measure<K>(options: &Options, add: impl FnOnce(Vec<OwnedFd>) -> Result<K>) -> Result {
+    raise_open_files_limit()?;
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let sources = (0..options.sources).map(|_| eventfd(0, flags)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let (resident, began) = (resident_bytes("self")?, Instant::now());
+    let kept = add(sources)?;
+    let each = 1.0 / options.sources as f64;
+    let ns_per_op = began.elapsed().as_nanos() as f64 * each;
+    let bytes = (resident_bytes("self")? - resident) * each;
+    drop(kept);
+    report(&[("ns_per_op", ns_per_op), ("bytes", bytes)]);
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Cold builds.
+
+use super::{Case, Cores, less};
+use crate::program::Contestant;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![Case {
+        title: "cold release build of an echo server",
+        arguments: &["build"],
+        figures: &[const { less("seconds", "seconds") }, const { less("crates", "crates") }],
+        cores: Cores::All,
+        counted: None,
+        contestants: ["tokio", "reactor", "calloop", "mio"].map(Contestant::cold_build).to_vec(),
+    }]
+}

@@ -1,0 +1,33 @@
+//! W7, what the loop itself costs.
+
+use super::{Case, Cores, Counted, LIBEV, LIBEVENT, LIBUV, less};
+use crate::program::Contestant;
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |title, arguments, counted, only_empty: &[Contestant]| Case {
+        title,
+        arguments,
+        figures: &[const { less("ns_per_op", "ns") }],
+        cores: Cores::One,
+        counted: Some(counted),
+        contestants: [
+            &[Contestant::c("epoll loop in C", "deferred/raw.c", None), Contestant::ours(&[])],
+            only_empty,
+            &[
+                Contestant::c("libev", "deferred/libev.c", Some(LIBEV)),
+                Contestant::c("libevent", "deferred/libevent.c", Some(LIBEVENT)),
+                Contestant::c("libuv", "deferred/libuv.c", Some(LIBUV)),
+                Contestant::rust("calloop"),
+                Contestant::rust("tokio"),
+            ],
+        ]
+        .concat(),
+    };
+    let counted = |short, long| Counted { option: "--operations", short, long };
+    // They defer nothing: they have turns only.
+    let only_empty = [Contestant::rust("mio"), Contestant::rust("polling")];
+    vec![
+        case("a deferred callback, 1000 a turn", &["deferred", "--op", "deferred"], counted(20_000, 60_000), &[]),
+        case("a turn that finds nothing", &["deferred", "--op", "empty"], counted(2000, 6000), &only_empty),
+    ]
+}

@@ -1,0 +1,59 @@
+//! W5, echo.
+
+use super::{Case, Cores, Counted, Figure, LIBEV, LIBEVENT, LIBUV, Load, less, more};
+use crate::program::Contestant;
+
+const FIGURES: [Figure; 5] = [
+    more("messages_per_s", "messages a second"),
+    less("us_median", "us, median"),
+    less("us_99th", "us, 99th"),
+    less("cpu_us", "us of the server"),
+    less("bytes", "bytes a connection"),
+];
+/// Of a few connections the bytes are those of whole pages.
+const WITHOUT_BYTES: &[Figure] = FIGURES.split_at(4).0;
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |title, connections, message, contestants| Case {
+        title,
+        arguments: &["echo"],
+        figures: if connections < 1000 { WITHOUT_BYTES } else { &FIGURES },
+        cores: Cores::Server(Load { connections, message }),
+        counted: None,
+        contestants,
+    };
+    let counted = Some(Counted { option: "--messages", short: 2000, long: 6000 });
+    vec![
+        Case { counted, ..case("echo of 64 bytes, 1 connection", 1, 64, all()) },
+        Case { counted, ..case("echo of 64 bytes, 50 connections", 50, 64, all()) },
+        case("echo of 64 bytes, 1000 connections", 1000, 64, all()),
+        // As many as there are on either side of one machine with 20 000 open files a process.
+        case("echo of 64 bytes, 10 000 connections", 10_000, 64, all()),
+        case("echo of 16 KiB, 50 connections", 50, 16 * 1024, all()),
+        case("echo of 64 bytes, 1 connection, spinning", 1, 64, spinning()),
+    ]
+}
+
+fn all() -> Vec<Contestant> {
+    vec![
+        Contestant::c("epoll loop in C", "echo/raw.c", None),
+        Contestant::ours(&["--form", "bare"]),
+        Contestant::ours(&[]).form("handlers", &["--form", "buffered"]),
+        Contestant::rust("mio"),
+        Contestant::c("libev", "echo/libev.c", Some(LIBEV)),
+        Contestant::c("libevent", "echo/libevent.c", Some(LIBEVENT)),
+        Contestant::c("libuv", "echo/libuv.c", Some(LIBUV)),
+        Contestant::rust("calloop"),
+        Contestant::rust("tokio").form("tokio, shared buffer", &["--form", "shared"]),
+        Contestant::rust("tokio").form("tokio", &["--form", "usual"]),
+    ]
+}
+
+fn spinning() -> Vec<Contestant> {
+    vec![
+        Contestant::c("epoll loop in C", "echo/raw.c", None),
+        Contestant::c("epoll loop in C", "echo/raw.c", None).form("same, spinning", &["--spin", "300"]),
+        Contestant::ours(&[]).form("reactor, spinning", &["--form", "bare", "--spin", "300"]),
+        Contestant::ours(&[]).form("handlers, spinning", &["--form", "buffered", "--spin", "300"]),
+    ]
+}

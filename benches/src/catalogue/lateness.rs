@@ -1,0 +1,15 @@
+//! W4, lateness.
+
+use super::{Case, Cores, less};
+use crate::program::Contestant;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![Case {
+        title: "how late a timer runs in high resolution",
+        arguments: &["lateness"],
+        figures: &[const { less("ns_per_op", "ns, 99th percentile") }, const { less("ns_median", "median") }],
+        cores: Cores::One,
+        counted: None,
+        contestants: vec![Contestant::c("timerfd in C", "lateness/raw.c", None), Contestant::ours(&[])],
+    }]
+}

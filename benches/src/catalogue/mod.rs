@@ -1,0 +1,138 @@
+//! What is measured: each case of each workload, what is told of it, and who takes part.
+
+mod build;
+mod chain;
+mod deferred;
+mod echo;
+mod lateness;
+mod pingpong;
+mod registration;
+mod spike;
+mod timers;
+mod waits;
+
+use crate::program::{Contestant, Library, Origin};
+
+/// One table: a workload of one size.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) title: &'static str,
+    /// The workload and its options, as every program takes them.
+    pub(crate) arguments: &'static [&'static str],
+    /// What is told of it; the first is what contestants are compared by.
+    pub(crate) figures: &'static [Figure],
+    pub(crate) cores: Cores,
+    /// What one operation is counted by.
+    pub(crate) counted: Option<Counted>,
+    /// The first is what the others are held against.
+    pub(crate) contestants: Vec<Contestant>,
+}
+
+impl Case {
+    /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies little.
+    pub(crate) fn rounds(&self, wished: u32) -> u32 {
+        let is_long = self.contestants.iter().any(|contestant| matches!(contestant.origin, Origin::ColdBuild(_)));
+        if is_long { wished.min(COLD_BUILDS_MAX) } else { wished }
+    }
+}
+
+const COLD_BUILDS_MAX: u32 = 3;
+
+/// A number that a program prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure {
+    /// Its name in the line of JSON.
+    pub(crate) name: &'static str,
+    /// What it is, with its unit.
+    pub(crate) title: &'static str,
+    pub(crate) better: Better,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+}
+
+/// Where a program may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// On one core.
+    One,
+    /// On all of them: it has several threads.
+    All,
+    /// The program is a server, on one core; a client loads it from another.
+    Server(Load),
+}
+
+/// What a client does to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) connections: u32,
+    /// Bytes of a message.
+    pub(crate) message: u32,
+}
+
+/// Two run lengths, whose difference is free of what start and end cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    /// The option that says how many operations there are, of the client where the program is a server.
+    pub(crate) option: &'static str,
+    pub(crate) short: u32,
+    pub(crate) long: u32,
+}
+
+const fn less(name: &'static str, title: &'static str) -> Figure {
+    Figure { name, title, better: Better::Less }
+}
+
+const fn more(name: &'static str, title: &'static str) -> Figure {
+    Figure { name, title, better: Better::More }
+}
+
+const LIBEV: Library = Library { name: "libev", header: "ev.h", link: &["-lev"], package: "libev-dev" };
+const LIBEVENT: Library = Library {
+    name: "libevent",
+    header: "event2/event.h",
+    link: &["-levent", "-levent_pthreads"],
+    package: "libevent-dev",
+};
+const LIBUV: Library = Library { name: "libuv", header: "uv.h", link: &["-luv"], package: "libuv1-dev" };
+
+/// The names of all workloads, in the order of their cases.
+pub(crate) fn workloads() -> Vec<&'static str> {
+    let mut names: Vec<_> = all().iter().map(|case| case.arguments[0]).collect();
+    names.dedup();
+    names
+}
+
+/// The cases of the workloads that are named, of all if none is; with the first contestant and `only` these, if any is named.
+pub(crate) fn cases(workloads: &[String], only: &[String]) -> Vec<Case> {
+    let mut cases = all();
+    cases.retain(|case| workloads.is_empty() || workloads.iter().any(|name| name == case.arguments[0]));
+    for case in &mut cases {
+        let mut place = 0;
+        case.contestants.retain(|contestant| {
+            place += 1;
+            place == 1 || only.is_empty() || only.iter().any(|name| name == contestant.name)
+        });
+    }
+    cases
+}
+
+/// Every case of every workload.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        chain::cases(),
+        registration::cases(),
+        spike::cases(),
+        pingpong::cases(),
+        timers::cases(),
+        lateness::cases(),
+        echo::cases(),
+        waits::cases(),
+        deferred::cases(),
+        build::cases(),
+    ]
+    .concat()
+}

@@ -1,0 +1,30 @@
+//! W2, ping-pong.
+
+use super::{Case, Cores, LIBEV, LIBEVENT, LIBUV, less};
+use crate::program::Contestant;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![Case {
+        title: "to and fro between the loops of two threads",
+        arguments: &["pingpong"],
+        figures: &[const { less("ns_per_op", "ns, median") }, const { less("ns_99th", "99th percentile") }],
+        cores: Cores::All,
+        counted: None,
+        contestants: vec![
+            Contestant::c("epoll loop in C", "pingpong/raw.c", None),
+            Contestant::c("epoll loop in C", "pingpong/raw.c", None).form("same, spinning", SPIN),
+            Contestant::ours(&[]),
+            Contestant::ours(&[]).form("reactor, spinning", SPIN),
+            Contestant::rust("mio"),
+            Contestant::c("libev", "pingpong/libev.c", Some(LIBEV)),
+            Contestant::c("libevent", "pingpong/libevent.c", Some(LIBEVENT)),
+            Contestant::c("libuv", "pingpong/libuv.c", Some(LIBUV)),
+            Contestant::rust("calloop"),
+            Contestant::rust("tokio"),
+            Contestant::rust("crossbeam").form("crossbeam, no loop", &[]),
+            Contestant::rust("std-mpsc").form("std mpsc, no loop", &[]),
+        ],
+    }]
+}
+
+const SPIN: &[&str] = &["--spin", "100"];

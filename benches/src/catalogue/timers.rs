@@ -1,0 +1,41 @@
+//! W4, timers.
+
+use super::{Case, Cores, Counted, Figure, LIBEV, LIBEVENT, LIBUV, less};
+use crate::program::Contestant;
+
+const FIGURES: &[Figure] = &[less("ns_per_op", "ns"), less("ns_arm", "to arm"), less("bytes", "bytes")];
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |title, arguments, counted, calloop| Case {
+        title,
+        arguments,
+        figures: FIGURES,
+        cores: Cores::One,
+        counted: Some(counted),
+        contestants: vec![
+            Contestant::c("wheel in C", "timers/wheel.c", None),
+            Contestant::ours(&[]),
+            Contestant::rust("std-heap").form("std BinaryHeap", &[]),
+            Contestant::rust("tokio"),
+            Contestant::c("libev", "timers/libev.c", Some(LIBEV)),
+            Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT)),
+            Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT)).form("libevent, common", &["--common", "1"]),
+            Contestant::c("libuv", "timers/libuv.c", Some(LIBUV)),
+            // It searches its timers at each operation: with as many as the others it takes minutes.
+            Contestant::rust("calloop").form("calloop, fewer", calloop),
+        ],
+    };
+    // The counts of a timer that is cancelled or run include its arming.
+    let timers = Counted { option: "--timers", short: 10_000, long: 30_000 };
+    let put_offs = Counted { option: "--operations", short: 100_000, long: 300_000 };
+    vec![
+        case(
+            "a timer cancelled, of 1 000 000",
+            &["timers", "--op", "cancel"],
+            timers,
+            &["--timers", "100000", "--operations", "200"],
+        ),
+        case("a timer run, of 1 000 000", &["timers", "--op", "fire"], timers, &["--timers", "50000"]),
+        case("a timer put off, of 100 000", &["timers", "--op", "put-off"], put_offs, &["--operations", "2000"]),
+    ]
+}

@@ -1,0 +1,63 @@
+//! Cold builds: what a user waits for before the first run of a program, with everything that its library brings along.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+use workloads::{Result, report};
+
+use crate::program::{cargo, succeed};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The Cargo.toml of what is built
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// Where it is built; emptied before and after
+    #[arg(long, value_name = "DIR")]
+    target: PathBuf,
+}
+
+/// Builds a package that depends on nothing that is not fetched, and prints the seconds that takes, and how many crates
+/// are compiled for it.
+pub(crate) fn run(options: &Options) -> Result {
+    clear(&options.target)?;
+    let mut build = cargo("build", &options.manifest);
+    build.args(["--release", "--offline", "--message-format", "json", "--target-dir"]).arg(&options.target);
+    let began = Instant::now();
+    let output = succeed(&mut build)?;
+    let seconds = began.elapsed().as_secs_f64();
+    report(&[("seconds", seconds), ("crates", crates(&String::from_utf8(output.stdout)?) as f64)]);
+    clear(&options.target)
+}
+
+/// How many packages cargo says it has compiled, beside the one that it was asked for.
+fn crates(messages: &str) -> usize {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let compiled = messages.filter(|message| message["reason"] == "compiler-artifact");
+    let packages: BTreeSet<_> = compiled.map(|artifact| artifact["package_id"].to_string()).collect();
+    packages.len().saturating_sub(1)
+}
+
+fn clear(folder: &Path) -> Result {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("{}: {error}", folder.display()).into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crates;
+
+    #[test]
+    fn a_crate_with_a_build_script_counts_once_and_the_package_itself_not_at_all() {
+        let artifact = |package| format!(r#"{{"reason": "compiler-artifact", "package_id": "{package}"}}"#);
+        let script = r#"{"reason": "build-script-executed", "package_id": "other"}"#.to_owned();
+        let messages = [artifact("libc"), script, artifact("libc"), artifact("mio"), artifact("hello")];
+        assert_eq!(crates(&messages.join("\n")), 2);
+        assert_eq!(crates(""), 0);
+    }
+}

@@ -1,0 +1,280 @@
+//! Counts: system calls, instructions and allocations of an operation, which are the same on every run.
+//!
+//! Each is the difference of two run lengths, so that start and end do not count.
+
+mod guard;
+mod tool;
+
+use std::fmt::{self, Display, Formatter};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::NamedTempFile;
+use workloads::Result;
+
+use self::guard::{Book, Difference, differences};
+use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
+use crate::catalogue::{self, Case, Cores, Counted};
+use crate::program::{Contestant, Origin, Workshop, succeed};
+use crate::rounds::{Core, measure, on_core, progress};
+use crate::server::Server;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which workloads; all of them if none is named
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(catalogue::workloads()))]
+    workloads: Vec<String>,
+    /// Only contestants with these names, beside the first of each table
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Counts our own programs, and fails if they do not cost what this file says
+    #[arg(long, value_name = "FILE", conflicts_with = "only")]
+    check: Option<PathBuf>,
+    /// Counts our own programs, and writes this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workloads", "only", "check"])]
+    write: Option<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let mut cases = catalogue::cases(&options.workloads, &options.only);
+    cases.retain(|case| case.counted.is_some());
+    if let Some(file) = &options.check {
+        let mut written = read(file)?;
+        let cases = guarded(cases);
+        if !options.workloads.is_empty() {
+            written.retain(|title, _| cases.iter().any(|case| case.title == title));
+        }
+        return check(&written, &book(&cases)?, file);
+    }
+    if let Some(file) = &options.write {
+        return Ok(std::fs::write(file, serde_json::to_string_pretty(&book(&guarded(cases))?)? + "\n")?);
+    }
+    let tools = Tool::ALL.into_iter().filter(|tool| tool.is_installed()).collect();
+    Tool::missing().iter().for_each(|program| eprintln!("{program} is not installed, in Debian: {program}"));
+    count(&cases, tools)?.iter().for_each(|table| print!("{table}"));
+    Ok(())
+}
+
+/// Our own programs, without those whose threads meet by chance.
+fn guarded(mut cases: Vec<Case>) -> Vec<Case> {
+    for case in &mut cases {
+        // The first is what ours are held against, even if it is built into this program.
+        case.contestants = case.contestants.split_off(1);
+        case.contestants.retain(|contestant| contestant.origin == Origin::Ours);
+    }
+    cases.retain(|case| case.cores != Cores::All && !case.contestants.is_empty());
+    cases
+}
+
+/// What the guard does not look at, as it may differ from run to run.
+fn is_by_chance(case: &Case, figure: &str) -> bool {
+    // The memory of a process grows in steps, from where the kernel has put it; allocations are what shows its use.
+    let grows = ["brk", "madvise", "mmap", "mremap", "munmap"].contains(&figure);
+    // With several connections, client and server decide together how many of them are ready at a wait.
+    let waits = matches!(case.cores, Cores::Server(load) if load.connections > 1) && figure.starts_with("epoll_");
+    grows || waits
+}
+
+/// What the guard looks at.
+fn book(cases: &[Case]) -> Result<Book> {
+    let missing = Tool::missing();
+    if !missing.is_empty() {
+        return Err(format!("not installed, in Debian: {}", missing.join(" ")).into());
+    }
+    let tables = count(cases, Tool::ALL.to_vec())?;
+    let books = tables.into_iter().zip(cases).map(|(table, case)| {
+        let rows = table.rows.into_iter().map(|mut row| {
+            row.counts.retain(|figure, _| !is_by_chance(case, figure));
+            (row.name.to_owned(), row.counts)
+        });
+        (case.title.to_owned(), rows.collect())
+    });
+    Ok(books.collect())
+}
+
+fn read(file: &Path) -> Result<Book> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+}
+
+fn check(written: &Book, measured: &Book, file: &Path) -> Result {
+    let found = differences(written, measured);
+    if found.is_empty() {
+        println!("{} cases cost what {} says", measured.len(), file.display());
+        return Ok(());
+    }
+    found.iter().for_each(|difference| println!("{difference}"));
+    let which = if found.iter().all(Difference::is_improvement) { "This is better" } else { "If this is meant" };
+    Err(format!("{which}: write it down by `peers counts --write {}`", file.display()).into())
+}
+
+/// What an operation of each contestant of a case costs.
+struct Table {
+    title: &'static str,
+    rows: Vec<Row>,
+    /// Who did not take part, and why.
+    missing: Vec<(&'static str, String)>,
+}
+
+struct Row {
+    name: &'static str,
+    counts: Counts,
+    /// What the program itself says that one of its handlers, timers or connections takes.
+    bytes: Option<f64>,
+}
+
+fn count(cases: &[Case], tools: Vec<Tool>) -> Result<Vec<Table>> {
+    let contestants: usize = cases.iter().map(|case| case.contestants.len()).sum();
+    let progress = progress(contestants as u64)?;
+    let mut counter = Counter { workshop: Workshop::open()?, tools };
+    let mut tables = Vec::new();
+    for case in cases {
+        let mut table = Table { title: case.title, rows: Vec::new(), missing: Vec::new() };
+        for contestant in &case.contestants {
+            progress.set_message(format!("{}, {}", case.title, contestant.name));
+            match counter.row(case, contestant)? {
+                Ok(row) => table.rows.push(row),
+                Err(missing) => table.missing.push((contestant.name, missing)),
+            }
+            progress.inc(1);
+        }
+        tables.push(table);
+    }
+    progress.finish_and_clear();
+    Ok(tables)
+}
+
+/// What counts, by the tools there are.
+struct Counter {
+    workshop: Workshop,
+    tools: Vec<Tool>,
+}
+
+impl Counter {
+    /// What an operation of a contestant costs, or what is missing for it.
+    fn row(&mut self, case: &Case, contestant: &Contestant) -> Result<std::result::Result<Row, String>> {
+        let mut command = match self.workshop.command(contestant, case.arguments)? {
+            Ok(command) => command,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let mut row = Row { name: contestant.name, counts: Counts::new(), bytes: None };
+        if let Some(counted) = case.counted {
+            if contestant.extra.contains(&counted.option) {
+                return Ok(Err(format!("not counted, as it has {} of its own", counted.option)));
+            }
+            for tool in self.tools.clone() {
+                // valgrind runs one thread at a time, so that those of two loops would meet as they never do.
+                if case.cores != Cores::All || tool == Tool::Strace {
+                    row.counts.extend(self.per_operation(tool, case, contestant, counted)?);
+                }
+            }
+        }
+        if case.figures.iter().any(|figure| figure.name == "bytes") {
+            row.bytes = measure(&mut command, case.cores)?.get("bytes").copied();
+        }
+        Ok(Ok(row))
+    }
+
+    fn per_operation(&mut self, tool: Tool, case: &Case, contestant: &Contestant, counted: Counted) -> Result<Counts> {
+        let mut whole = |length: u32| -> Result<Counts> {
+            let length = length.to_string();
+            let arguments = match case.cores {
+                // It is the client who is told how many messages there are.
+                Cores::Server(_) => case.arguments.to_vec(),
+                Cores::One | Cores::All => with_option(case.arguments, counted.option, &length),
+            };
+            let program = self.workshop.command(contestant, &arguments)??;
+            let report = NamedTempFile::new()?;
+            let mut command = tool.over(&program, report.path());
+            run_whole(&mut command, case.cores, &[counted.option, &length])
+                .and_then(|()| tool.parse(&std::fs::read_to_string(report.path())?))
+                .map_err(|error| format!("{command:?}: {error}").into())
+        };
+        let (short, long) = (whole(counted.short)?, whole(counted.long)?);
+        Ok(difference(&short, &long, counted.long - counted.short))
+    }
+}
+
+/// Runs a program from its start to its end; a server with a client that is told how many messages to send.
+fn run_whole(command: &mut Command, cores: Cores, messages: &[&str]) -> Result {
+    match cores {
+        Cores::One => on_core(Core::Last, || succeed(command)).map(drop),
+        Cores::All => succeed(command).map(drop),
+        Cores::Server(load) => {
+            let mut server = Server::start(command)?;
+            server.load(load, messages)?;
+            server.stop()
+        }
+    }
+}
+
+/// The arguments with another value of an option.
+fn with_option<'a>(arguments: &[&'a str], option: &'a str, value: &'a str) -> Vec<&'a str> {
+    let mut arguments = arguments.to_vec();
+    match arguments.iter().position(|&argument| argument == option) {
+        Some(place) => arguments[place + 1] = value,
+        None => arguments.extend([option, value]),
+    }
+    arguments
+}
+
+/// What an operation costs: what the longer run did more. System calls of start and end vanish.
+fn difference(short: &Counts, long: &Counts, operations: u32) -> Counts {
+    let names = short.keys().chain(long.keys());
+    let counts = names.map(|name| {
+        let [short, long] = [short, long].map(|counts| counts.get(name).copied().unwrap_or(0.0));
+        let digits = if name == INSTRUCTIONS { 10.0 } else { 1000.0 };
+        (name.clone(), rounded((long - short) / f64::from(operations), digits))
+    });
+    counts.filter(|(name, count)| *count != 0.0 || [INSTRUCTIONS, ALLOCATIONS].contains(&name.as_str())).collect()
+}
+
+/// Without a sign at nothing.
+fn rounded(count: f64, digits: f64) -> f64 {
+    (count * digits).round() / digits + 0.0
+}
+
+impl Display for Table {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(out, "\n{}: counts of an operation", self.title)?;
+        writeln!(out, "  {:22} {INSTRUCTIONS:>12} {ALLOCATIONS:>11} {:>6}  system calls", "", "bytes")?;
+        for Row { name, counts, bytes } in &self.rows {
+            let tell =
+                |count: Option<&f64>, digits| count.map_or_else(|| "-".to_owned(), |count| format!("{count:.digits$}"));
+            let (instructions, allocations) = (counts.get(INSTRUCTIONS), counts.get(ALLOCATIONS));
+            write!(out, "  {name:22} {:>12} {:>11}", tell(instructions, 1), tell(allocations, 3))?;
+            write!(out, " {:>6} ", tell(bytes.as_ref(), 0))?;
+            let calls = counts.iter().filter(|(name, _)| ![INSTRUCTIONS, ALLOCATIONS].contains(&name.as_str()));
+            for (place, (call, count)) in calls.enumerate() {
+                write!(out, "{} {call} {count}", if place == 0 { "" } else { "," })?;
+            }
+            writeln!(out)?;
+        }
+        self.missing.iter().try_for_each(|(name, why)| writeln!(out, "  {name:22} missing: {why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_takes_the_place_of_the_same_option() {
+        assert_eq!(with_option(&["chain"], "--events", "9"), ["chain", "--events", "9"]);
+        let arguments = ["registration", "--sources", "1000", "--form", "bare"];
+        let replaced = ["registration", "--sources", "9", "--form", "bare"];
+        assert_eq!(with_option(&arguments, "--sources", "9"), replaced);
+    }
+
+    #[test]
+    fn what_both_run_lengths_did_does_not_count() {
+        let counts = |figures: &[(&str, f64)]| -> Counts {
+            figures.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
+        };
+        let short =
+            counts(&[(INSTRUCTIONS, 5000.0), (ALLOCATIONS, 70.0), ("execve", 1.0), ("read", 10.0), ("brk", 3.0)]);
+        let long = counts(&[(INSTRUCTIONS, 6574.0), (ALLOCATIONS, 70.0), ("execve", 1.0), ("read", 20.0)]);
+        let expected = counts(&[(INSTRUCTIONS, 157.4), (ALLOCATIONS, 0.0), ("read", 1.0), ("brk", -0.3)]);
+        assert_eq!(difference(&short, &long, 10), expected);
+    }
+}

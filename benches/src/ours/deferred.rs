@@ -1,0 +1,41 @@
+//! W7, what the loop itself costs.
+
+use std::time::Duration;
+
+use reactor::{Context, Reactor};
+use workloads::Result;
+use workloads::deferred::{CALLBACKS_A_TURN, Op, Options, measure};
+
+/// How many callbacks ran, of how many.
+struct State {
+    ran: u64,
+    goal: u64,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let goal = options.operations();
+    let mut state = State { ran: 0, goal };
+    let mut reactor = Reactor::<State>::new()?;
+    match options.op {
+        Op::Deferred => {
+            (0..CALLBACKS_A_TURN).for_each(|_| reactor.defer(again));
+            measure(|| {
+                reactor.run(&mut state)?;
+                Ok(state.ran)
+            })
+        }
+        Op::Empty => measure(|| {
+            for _ in 0..goal {
+                reactor.turn(&mut state, Some(Duration::ZERO))?;
+            }
+            Ok(goal)
+        }),
+    }
+}
+
+fn again(cx: &mut Context<'_, State>) {
+    cx.state.ran += 1;
+    if cx.state.ran < cx.state.goal {
+        cx.registry.defer(again);
+    }
+}

@@ -1,0 +1,60 @@
+//! W5, echo: on the reactor alone, or by the connections of `handlers`.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+
+use handlers::{ConnectionOptions, ListenOptions, on_data};
+use reactor::{Context, Interest, Io, Next, Reactor};
+use workloads::Result;
+use workloads::echo::{Await, Echo, Form, Options, READ_MAX, listen};
+
+use super::pingpong::builder;
+
+/// Where every connection reads to: one for all.
+type Scratch = Vec<u8>;
+
+pub(crate) fn run(options: &Options) -> Result {
+    match options.form {
+        Form::Bare => bare(options.spin),
+        Form::Buffered => buffered(options.spin),
+        Form::Shared | Form::Usual => Err("a form for loops with tasks".into()),
+    }
+}
+
+fn bare(spin: u64) -> Result {
+    let mut reactor: Reactor<Scratch> = builder(spin).build()?;
+    reactor.add(listen()?, Interest::READABLE, accept)?;
+    Ok(reactor.run(&mut vec![0; READ_MAX])?)
+}
+
+fn accept(listener: &mut Io<TcpListener>, cx: &mut Context<'_, Scratch>) -> io::Result<Next> {
+    loop {
+        let (stream, _peer) = listener.try_io(Interest::READABLE, |listener| listener.accept())?;
+        stream.set_nodelay(true)?;
+        let (mut echo, mut interest) = (Echo::default(), Interest::READABLE);
+        cx.registry.add(stream, interest, move |stream: &mut Io<TcpStream>, cx| {
+            let wanted = match echo.exchange(stream, cx.state)?.0 {
+                Await::Readable => Interest::READABLE,
+                Await::Writable => Interest::WRITABLE,
+                Await::Nothing => return Ok(Next::Remove),
+            };
+            if wanted != interest {
+                interest = wanted;
+                cx.registry.set_interest(cx.key(), interest)?;
+            }
+            Ok(Next::Keep)
+        })?;
+    }
+}
+
+fn buffered(spin: u64) -> Result {
+    let mut reactor: Reactor<()> = builder(spin).build()?;
+    let listener = ListenOptions::new().adopt(listen()?)?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(on_data(|data, connection, _cx| {
+            let _ = connection.write(data)?; // where the queue is full, the connection does not read
+            Ok(data.len())
+        }))
+    })?;
+    Ok(reactor.run(&mut ())?)
+}

@@ -1,0 +1,103 @@
+//! An echo server for as long as it is measured, and the client that loads it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, kill_process};
+use workloads::Result;
+
+use crate::catalogue::Load;
+use crate::program::{ends_within, succeed};
+use crate::rounds::{Core, Figures, figures, on_core};
+
+/// How long it may take to listen, which is long under valgrind.
+const START: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+/// How long it may take to end, before it is killed.
+const END: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// A server on the first core, which is killed if nobody has stopped it.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    /// It may write more than its first line, and must not fail then.
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Errors
+    /// That it does not start, or says something else.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let mut child = on_core(Core::First, || Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
+            .map_err(|error| format!("{command:?}: {error}"))?;
+        let stdout = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
+        let mut server = Self { child, port: 0, stdout };
+        server.port = server.listening().map_err(|error| format!("{command:?}: {error}"))?;
+        Ok(server)
+    }
+
+    /// What its first line says.
+    fn listening(&mut self) -> Result<u16> {
+        let mut line = [PollFd::new(self.stdout.get_ref(), PollFlags::IN)];
+        if retry_on_intr(|| poll(&mut line, Some(&START)))? == 0 {
+            return Err("it does not listen".into());
+        }
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        let told = figures(&line)?;
+        Ok(*told.get("port").ok_or("it names no port")? as u16)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Loads it from the last core, for as long as `length` says, which are options of the client.
+    ///
+    /// # Errors
+    /// Those of the client; and how the server has ended, if it has.
+    pub(crate) fn load(&mut self, load: Load, length: &[&str]) -> Result<Figures> {
+        let mut client = Command::new(std::env::current_exe()?);
+        client.arg("load").args(["--port", &self.port.to_string()]);
+        client.args(["--connections", &load.connections.to_string(), "--message", &load.message.to_string()]);
+        client.args(length);
+        match on_core(Core::Last, || succeed(&mut client)) {
+            Ok(output) => figures(&String::from_utf8(output.stdout)?),
+            Err(error) => match self.child.try_wait()? {
+                Some(status) => Err(format!("the server has ended: {status}; {error}").into()),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Ends it, and waits until it has.
+    ///
+    /// # Errors
+    /// That it has ended before, or does not.
+    pub(crate) fn stop(mut self) -> Result {
+        match self.child.try_wait()? {
+            Some(status) => Err(format!("the server has ended: {status}").into()),
+            None => self.end(),
+        }
+    }
+
+    fn end(&self) -> Result {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        if ends_within(&self.child, END)? { Ok(()) } else { Err("the server does not end by SIGTERM".into()) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended: then there is nobody to signal, as it has been waited for. SIGTERM comes first because what
+        // it runs under may have to pass that on, and leaves it behind if it is killed.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.end();
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}

@@ -263,4 +263,29 @@ mod tests {
         reactor.advance(&mut (), Duration::from_secs(4)).unwrap();
         assert_eq!(known(&reactor), (0, 0));
     }
+
+    #[test]
+    fn a_timer_whose_callback_panics_when_it_is_dropped_is_no_longer_known_either() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        let clock = ManualClock::new();
+        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build().unwrap();
+        let bomb = Bomb;
+        let goes_off = move |_: &mut Context<'_, ()>| {
+            let _ = &bomb;
+            Ok(Then::Done)
+        };
+        let timer = reactor.at_wall(clock.wall() + Duration::from_secs(1), goes_off).unwrap();
+        reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
+        let cancel = std::panic::AssertUnwindSafe(|| reactor.cancel(timer));
+        assert!(std::panic::catch_unwind(cancel).is_err());
+        assert_eq!(
+            (reactor.timers.wall.times.len(), reactor.timers.slack.len(), reactor.timers.is_empty()),
+            (0, 0, true)
+        );
+    }
 }

@@ -24,7 +24,7 @@ mod near;
 use std::collections::VecDeque;
 use std::iter;
 
-use self::levels::{Levels, SlotId};
+use self::levels::{Levels, SlotId, TIMERS_MAX};
 use self::near::{Due, Near};
 use crate::slots::{Blank, Key, Slots};
 
@@ -40,7 +40,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 struct Entry {
     /// In nanoseconds.
     deadline: u64,
-    /// The low half of the number of its arming: ties of the deadline go by it.
+    /// The low half of the number of its arming. It tells whether a record is of this arming, and ties of the deadline go by
+    /// it: after 2^32 other armings, tens of thousands a second for a day, a timer may come after one that it ties with.
     arming: u32,
     /// Where it is filed, which may be an earlier place than its deadline says.
     slot: SlotId,
@@ -100,13 +101,13 @@ impl<P: Blank> Wheel<P> {
         self.now_ns = self.now_ns.max(now_ns);
     }
 
-    /// Arms a new timer at the time `now_ns`, and gives the place of its payload. `None` at 2^32 - 1 timers. A deadline that
+    /// Arms a new timer at the time `now_ns`, and gives the place of its payload. `None` at 2^30 timers. A deadline that
     /// has passed is due at the next [`expire`](Self::expire); [`NEVER`] is never due.
     #[inline]
     pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64) -> Option<(Key, &mut P)> {
         self.tell(now_ns);
         if self.entries.len() == self.room {
-            self.make_room();
+            self.make_room()?;
         }
         let is_soon = self.is_soon(deadline);
         let (key, entry) = self.entries.occupy()?;
@@ -279,7 +280,7 @@ impl<P: Blank> Wheel<P> {
                 continue; // stale
             };
             if entry.deadline >> TICK_BITS <= self.levels.now_tick() {
-                // Its number again: it is one of the last 2^32.
+                // Its number again, as one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
                 entry.slot = SlotId::NOWHERE;
@@ -335,10 +336,14 @@ impl<P: Blank> Wheel<P> {
 
     /// Has the arena of entries grow, and what has to grow with it, so that nothing but arming allocates.
     #[cold]
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Option<()> {
+        if self.room >= TIMERS_MAX {
+            return None;
+        }
         self.entries.reserve();
         self.room = self.entries.capacity();
         self.levels.reserve(self.room);
+        Some(())
     }
 }
 

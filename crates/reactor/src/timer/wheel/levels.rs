@@ -8,7 +8,7 @@
 //! - A slot that has lost its last timer is empty at once, whatever is left in its list.
 //! - There are no more stale items than places of timers: before that, who knows the timers has to [`sweep`](Levels::sweep).
 
-use super::lists::{Chunks, List};
+use super::lists::{CHUNKS_MAX, Chunks, List};
 use super::{NEVER, TICK_BITS};
 
 const SLOT_BITS: u32 = 6;
@@ -17,6 +17,12 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// All that 64 bits of nanoseconds need.
 const LEVELS: usize = 8;
 const _: () = assert!(TICK_BITS + SLOT_BITS * LEVELS as u32 >= u64::BITS);
+
+/// As many as the lists have numbers of chunks for, and more than memory has room for. A power of two, since memory is doubled.
+pub(super) const TIMERS_MAX: usize = 1 << 30;
+const _: () = assert!(Chunks::most(2 * TIMERS_MAX, LISTS_MAX) < CHUNKS_MAX);
+/// No slot without a timer has a list, but the one that was taken.
+const LISTS_MAX: usize = LEVELS * SLOTS + 1;
 
 /// A slot of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +99,10 @@ impl Levels {
         }
     }
 
-    /// Makes room for so many timers, and as many stale items.
+    /// Makes room for so many timers, at most [`TIMERS_MAX`], and as many stale items.
     pub(super) fn reserve(&mut self, timers: usize) {
         self.stale_max = timers;
-        // No slot without a timer has a list, but the one that was taken.
-        self.chunks.reserve(2 * timers, timers.min(LEVELS * SLOTS) + 1);
+        self.chunks.reserve(2 * timers, LISTS_MAX.min(timers + 1));
     }
 
     #[inline]

@@ -9,6 +9,8 @@
 const ITEMS: usize = 15;
 const OFFSET_BITS: u32 = 4;
 const _: () = assert!(ITEMS + 1 == 1 << OFFSET_BITS && size_of::<Chunk>() == 64);
+/// Numbers of chunks that an [`End`] tells apart, one of which is no chunk's.
+pub(super) const CHUNKS_MAX: usize = (1 << (u32::BITS - OFFSET_BITS)) - 1;
 /// Ends a chain of chunks.
 const NO_CHUNK: u32 = u32::MAX;
 
@@ -77,8 +79,12 @@ impl Chunks {
 
     /// Makes room for `items` in all, however they are spread over `lists`.
     pub(super) fn reserve(&mut self, items: usize, lists: usize) {
-        let most = items / ITEMS + items.min(lists);
-        self.chunks.reserve_exact(most.saturating_sub(self.chunks.len()));
+        self.chunks.reserve_exact(Self::most(items, lists).saturating_sub(self.chunks.len()));
+    }
+
+    /// The most chunks that so many `items` in so many `lists` take.
+    pub(super) const fn most(items: usize, lists: usize) -> usize {
+        items / ITEMS + if items < lists { items } else { lists }
     }
 
     /// Adds an item at the end of a list.

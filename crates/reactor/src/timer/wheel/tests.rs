@@ -420,6 +420,18 @@ fn a_timer_that_is_never_due_is_not_waited_for() {
 }
 
 #[test]
+fn ties_run_in_the_order_of_arming_where_the_low_half_of_its_number_begins_anew() {
+    let mut wheel = Wheel::<u64>::new();
+    wheel.armings = u64::from(u32::MAX) - 3;
+    let put_off = arm(&mut wheel, 9 * MS, 0, 0).unwrap();
+    for name in 1..=6 {
+        arm(&mut wheel, 10 * MS, 0, name).unwrap();
+    }
+    wheel.rearm(put_off, 10 * MS, 0);
+    assert_eq!(fired(&mut wheel, 10 * MS), [1, 2, 3, 4, 5, 6, 0]);
+}
+
+#[test]
 fn where_no_timer_is_left_nothing_is_due() {
     let mut wheel = Wheel::<u64>::new();
     for deadline in [0, 50, 10 * MS] {

@@ -1,4 +1,4 @@
-// libev: a list under a mutex, and an ev_async, which is sent when the list was empty.
+// libev: the same vector under a mutex, and an ev_async, which is sent when that was empty.
 #include <ev.h>
 
 #include "spike.h"

@@ -1,4 +1,4 @@
-// libevent: a list under a mutex, and an event made active by the other thread when the list was empty.
+// libevent: the same vector under a mutex, and an event made active by the other thread when that was empty.
 #include <event2/event.h>
 #include <event2/thread.h>
 

@@ -1,4 +1,4 @@
-// libuv: a list under a mutex, and a uv_async_t, which is sent when the list was empty.
+// libuv: the same vector under a mutex, and a uv_async_t, which is sent when that was empty.
 #include <uv.h>
 
 #include "spike.h"

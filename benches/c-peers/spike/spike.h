@@ -12,15 +12,6 @@ typedef struct {
     uint64_t argument;
 } Closure;
 
-// A task on the list: a number, or a closure.
-typedef struct Task {
-    struct Task *next;
-    union {
-        uint64_t value;
-        Closure closure;
-    };
-} Task;
-
 static long tasks, ran;
 static int is_closure;
 static uint64_t sum, began;
@@ -60,40 +51,49 @@ static void measure_spike(void (*run)(void), const long *writes) {
     printf("}\n");
 }
 
-// The list that is used where a library brings nothing but a wake-up.
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Task *first, **end = &first;
+// Tasks side by side: numbers, or closures.
+typedef struct {
+    void *items;
+    size_t length, capacity;
+} Vector;
 
-// Appends a task; says whether the list was empty.
-static int push(uint64_t value) {
-    Task *task = malloc(sizeof *task);
-    task->next = NULL;
-    if (is_closure)
-        task->closure = (Closure){take, value};
-    else
-        task->value = value;
+// Between the two threads, for all peers alike, since a library in C brings nothing but a wake-up.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Vector waiting;
+
+static inline int append(const void *item, size_t size) {
     pthread_mutex_lock(&lock);
-    int was_empty = !first;
-    *end = task;
-    end = &task->next;
+    int was_empty = waiting.length == 0;
+    if (waiting.length == waiting.capacity) {
+        waiting.capacity = waiting.capacity ? 2 * waiting.capacity : 1024;
+        waiting.items = realloc(waiting.items, waiting.capacity * size);
+    }
+    memcpy((char *)waiting.items + waiting.length++ * size, item, size);
     pthread_mutex_unlock(&lock);
     return was_empty;
 }
 
-// Takes the whole list and runs what is on it.
+// Appends a task; says whether the vector was empty.
+static int push(uint64_t value) {
+    Closure closure = {take, value};
+    return is_closure ? append(&closure, sizeof closure) : append(&value, sizeof value);
+}
+
+// Swaps the vector whole for an empty one, and runs what is in it.
 static void run_pushed(void) {
+    static Vector taken;
     pthread_mutex_lock(&lock);
-    Task *task = first;
-    first = NULL;
-    end = &first;
+    Vector swapped = waiting;
+    taken.length = 0;
+    waiting = taken;
     pthread_mutex_unlock(&lock);
-    while (task) {
-        Task *done = task;
+    taken = swapped;
+    const Closure *closures = taken.items;
+    const uint64_t *values = taken.items;
+    for (size_t i = 0; i < taken.length; i++) {
         if (is_closure)
-            task->closure.call(task->closure.argument);
+            closures[i].call(closures[i].argument);
         else
-            take(task->value);
-        task = task->next;
-        free(done);
+            take(values[i]);
     }
 }

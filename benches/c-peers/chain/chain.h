@@ -6,7 +6,7 @@
 
 enum { WARM_UP = 1000, STRIDE = 7919 };
 
-static int *readers, *writers, sources, active;
+static int *readers, *writers, *after, sources, active;
 static long events, left, goal, goal_after_warm_up;
 
 static void send_to(int place) {
@@ -21,7 +21,7 @@ static void pass_on(int place) {
     ssize_t bytes = read(readers[place], scratch, sizeof scratch);
     if (bytes <= 0) return;
     events += bytes;
-    for (; bytes > 0 && left > 0; bytes--, left--) send_to((place + STRIDE) % sources);
+    for (; bytes > 0 && left > 0; bytes--, left--) send_to(after[place]);
 }
 
 static void open_chain(int argc, char **argv) {
@@ -31,11 +31,13 @@ static void open_chain(int argc, char **argv) {
     goal_after_warm_up = number(argc, argv, "--events", 200000);
     readers = malloc(sources * sizeof *readers);
     writers = malloc(sources * sizeof *writers);
+    after = malloc(sources * sizeof *after);
     for (int i = 0; i < sources; i++) {
         int ends[2];
         if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) fail("pipe2");
         readers[i] = ends[0];
         writers[i] = ends[1];
+        after[i] = (i + STRIDE) % sources;
     }
 }
 

@@ -23,7 +23,10 @@ static void read_options(int argc, char **argv) {
     is_put_off = !strcmp(op, "put-off");
     if (is_cancel + is_fire + is_put_off != 1) refuse("--op is none of cancel, fire, put-off");
     timers = number(argc, argv, "--timers", is_put_off ? 100000 : 1000000);
-    operations = is_put_off ? number(argc, argv, "--operations", 10000000) : timers;
+    operations = is_fire ? timers : number(argc, argv, "--operations", is_put_off ? 10000000 : timers);
+    if (is_cancel && operations > timers) operations = timers;
+    // Whole turns.
+    if (is_put_off) operations = (operations + PUT_OFF_A_TURN - 1) / PUT_OFF_A_TURN * PUT_OFF_A_TURN;
 }
 
 static void arm_all(void) {
@@ -39,7 +42,7 @@ static void nothing(void) {}
 
 static void operate(void) {
     if (is_cancel)
-        for (long i = 0; i < timers; i++) cancel(i);
+        for (long i = 0; i < operations; i++) cancel(i);
     else if (is_fire)
         while (ran < timers) turn(nothing);
     else

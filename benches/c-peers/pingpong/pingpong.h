@@ -8,11 +8,18 @@
 
 static long round_trips, returned, answered;
 static uint64_t *took, set_out;
+// Where this process may run, before its threads are pinned.
+static cpu_set_t allowed;
 
-static void pin(int core) {
+typedef enum { NEAR, FAR } Which;
+
+// The near side to the first core, the far side to the last.
+static void pin(Which side) {
+    int core = side == NEAR ? 0 : CPU_SETSIZE - 1;
+    while (!CPU_ISSET(core, &allowed)) core += side == NEAR ? 1 : -1;
     cpu_set_t cores;
     CPU_ZERO(&cores);
-    CPU_SET(core % sysconf(_SC_NPROCESSORS_ONLN), &cores);
+    CPU_SET(core, &cores);
     checked(sched_setaffinity(0, sizeof cores, &cores), "sched_setaffinity");
 }
 
@@ -43,7 +50,7 @@ static int come_back(void) {
 }
 
 static void *far_side(void *unused) {
-    pin(1);
+    pin(FAR);
     run_far();
     return unused;
 }
@@ -51,11 +58,12 @@ static void *far_side(void *unused) {
 static void read_options(int argc, char **argv) {
     round_trips = number(argc, argv, "--round-trips", 20000);
     took = calloc(round_trips, sizeof *took);
+    checked(sched_getaffinity(0, sizeof allowed, &allowed), "sched_getaffinity");
 }
 
 static void measure_pingpong(void) {
     pthread_t far;
-    pin(0);
+    pin(NEAR);
     if (pthread_create(&far, NULL, far_side, NULL)) fail("pthread_create");
     leave();
     run_near();

@@ -4,15 +4,15 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use clap::Args;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::{Result, report};
+use crate::{Result, at_least_one, report};
 
 /// How often, and how.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Times there and back
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_one::<usize>())]
     pub round_trips: usize,
     /// Look for work for up to so many microseconds before sleeping
     #[arg(long, default_value_t = 0)]
@@ -29,16 +29,23 @@ pub enum Side {
 }
 
 impl Side {
-    /// Keeps this thread on the core of this side: what is measured is the way between two.
+    /// Keeps this thread on the core of this side, the first or the last of those that it may run on: what is measured is the
+    /// way between two.
     ///
     /// # Errors
-    /// That of `sched_setaffinity(2)`.
+    /// Those of `sched_getaffinity(2)` and `sched_setaffinity(2)`.
     pub fn pin(self) -> Result {
         // The near side is pinned first, and the far side begins as one of its threads: then only one core is left to be seen.
-        static CORES: OnceLock<usize> = OnceLock::new();
-        let cores = *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
+        static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
+        let now = sched_getaffinity(None)?;
+        let allowed = ALLOWED.get_or_init(|| now);
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let chosen = match self {
+            Self::Near => cores.next(),
+            Self::Far => cores.next_back(),
+        };
         let mut core = CpuSet::new();
-        core.set(self as usize % cores);
+        core.set(chosen.ok_or("no core to run on")?);
         Ok(sched_setaffinity(None, &core)?)
     }
 }
@@ -58,7 +65,7 @@ impl Rally {
     /// That of [`Side::pin`].
     pub fn new(options: &Options) -> Result<Self> {
         Side::Near.pin()?;
-        let goal = options.round_trips.max(1);
+        let goal = options.round_trips;
         Ok(Self { sent: Instant::now(), took: Vec::with_capacity(goal), goal })
     }
 

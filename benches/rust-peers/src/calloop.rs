@@ -63,8 +63,8 @@ fn chain(options: &chain::Options) -> Result {
 }
 
 fn registration(options: &registration::Options) -> Result {
+    let event_loop = EventLoop::<u64>::try_new()?;
     registration::measure(options, |sources| {
-        let event_loop = EventLoop::<u64>::try_new()?;
         let step = 1;
         for source in sources {
             let source = Generic::new(source, Interest::READ, Mode::Level);

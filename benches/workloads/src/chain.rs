@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{Result, raise_open_files_limit, report};
+use crate::{Result, at_least_one, raise_open_files_limit, report};
 
 /// Of what size.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Pipes registered
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = at_least_one::<usize>())]
     pub sources: usize,
     /// Bytes on their way at the same time
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least_one::<usize>())]
     pub active: usize,
     /// Events in all, after a warm-up
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 200_000, value_parser = at_least_one::<usize>())]
     pub events: usize,
 }
 
@@ -53,8 +53,11 @@ impl Chain {
     /// The reading ends, non-blocking, and the rest.
     ///
     /// # Errors
-    /// That of `pipe2(2)`.
+    /// That of `pipe2(2)`, and that more bytes are to be on their way than there are events.
     pub fn new(options: &Options) -> Result<(Vec<PipeReader>, Self)> {
+        if options.active > options.events {
+            return Err("more bytes on their way than events in all".into());
+        }
         raise_open_files_limit()?;
         let pipes = (0..options.sources).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?;
         let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{Result, report};
+use crate::{Result, at_least_one, report};
 
 /// Of what, how many.
 #[derive(Args, Clone, Debug)]
@@ -13,7 +13,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Op::Deferred)]
     pub op: Op,
     /// How many: if not given, 5 000 000 callbacks or 500 000 turns
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one::<u64>())]
     pub operations: Option<u64>,
 }
 

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::{SEED, random, report};
+use crate::{SEED, at_least_one, random, report};
 
 /// How many.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Timers in all
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = at_least_one::<usize>())]
     pub timers: usize,
 }
 
@@ -27,7 +27,7 @@ impl Lateness {
     /// Before the first.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        let goal = options.timers.max(1);
+        let goal = options.timers;
         Self { late: Vec::with_capacity(goal), due: Instant::now(), goal, seed: SEED }
     }
 

@@ -4,6 +4,7 @@
 //! same options.
 
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 
 pub mod chain;
 pub mod deferred;
@@ -43,8 +44,13 @@ pub enum Workload {
 
 /// Prints the figures of a run.
 pub fn report(figures: &[(&str, f64)]) {
-    let figures: Vec<String> = figures.iter().map(|(name, figure)| format!("\"{name}\": {figure:.4}")).collect();
-    println!("{{{}}}", figures.join(", "));
+    println!("{}", line(figures));
+}
+
+/// Every digit of a figure, for one that stands for a million operations may be a millionth.
+fn line(figures: &[(&str, f64)]) -> String {
+    let figures: Vec<String> = figures.iter().map(|(name, figure)| format!("\"{name}\": {figure}")).collect();
+    format!("{{{}}}", figures.join(", "))
 }
 
 /// Lets this process have as many files open as the system allows.
@@ -79,4 +85,19 @@ pub const fn random(seed: &mut u64) -> u64 {
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
     *seed
+}
+
+/// The parser of an option that counts what there has to be at least one of.
+fn at_least_one<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn a_millionth_is_not_lost_in_the_line_of_figures() {
+        assert_eq!(line(&[("ns", 17.0), ("writes", 0.000_002)]), r#"{"ns": 17, "writes": 0.000002}"#);
+    }
 }

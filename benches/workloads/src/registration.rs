@@ -6,18 +6,18 @@ use std::time::Instant;
 use clap::Args;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::{Result, raise_open_files_limit, report, resident_bytes};
+use crate::{Result, at_least_one, raise_open_files_limit, report, resident_bytes};
 
 /// How many.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Sources registered
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = at_least_one::<usize>())]
     pub sources: usize,
 }
 
 /// Opens the sources, none of which is ever readable, measures what it takes to `add` them all, and prints the figures.
-/// What `add` gives is kept until then.
+/// What `add` gives is kept until then. The loop itself is made before, as it costs the same for any number of them.
 ///
 /// # Errors
 /// Those of `eventfd(2)` and of `add`.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{Result, report};
+use crate::{Result, at_least_one, report};
 
 /// Which tasks, and how many.
 #[derive(Args, Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Form::Value)]
     pub form: Form,
     /// Tasks in all
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one::<u64>())]
     pub tasks: u64,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use crate::{Result, SEED, random, report, resident_bytes};
+use crate::{Result, SEED, at_least_one, random, report, resident_bytes};
 
 /// What is done to how many.
 #[derive(Args, Clone, Debug)]
@@ -14,10 +14,10 @@ pub struct Options {
     #[arg(long, value_enum)]
     pub op: Op,
     /// Timers armed: if not given, 1 000 000, and 100 000 that are put off
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one::<usize>())]
     pub timers: Option<usize>,
     /// How many are cancelled, or how often one is put off: if not given, all of them, and 10 000 000
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one::<usize>())]
     pub operations: Option<usize>,
 }
 

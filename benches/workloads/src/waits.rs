@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{Result, report};
+use crate::{Result, at_least_one, report};
 
 /// For what, and how often.
 #[derive(Args, Clone, Debug)]
@@ -13,10 +13,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = By::Event)]
     pub by: By,
     /// Events waited for
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = at_least_one::<usize>())]
     pub events: usize,
     /// Waits in all
-    #[arg(long, default_value_t = 300_000)]
+    #[arg(long, default_value_t = 300_000, value_parser = at_least_one::<u32>())]
     pub waits: u32,
 }
 
@@ -36,7 +36,7 @@ pub enum By {
 pub fn measure(options: &Options, mut wait: impl FnMut() -> Result<Option<usize>>) -> Result {
     let began = Instant::now();
     for _ in 0..options.waits {
-        if wait()? != options.events.checked_sub(1) {
+        if wait()? != Some(options.events - 1) {
             return Err("not the event that is set".into());
         }
     }

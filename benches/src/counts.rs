@@ -9,23 +9,24 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::builder::PossibleValuesParser;
 use tempfile::NamedTempFile;
 use workloads::Result;
 
 use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
 use crate::catalogue::{self, Case, Cores, Counted};
-use crate::program::{Contestant, Origin, Workshop, succeed};
+use crate::program::{Contestant, Origin, Workshop, in_a_line, succeed};
 use crate::rounds::{Core, measure, on_core, progress};
 use crate::server::Server;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Which workloads; all of them if none is named
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(catalogue::workloads()))]
+    #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
     workloads: Vec<String>,
-    /// Only contestants with these names, beside the first of each table
-    #[arg(long, value_delimiter = ',')]
+    /// Only these contestants, in all their forms, beside the first of each table
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(catalogue::contestants()))]
     only: Vec<String>,
     /// Counts our own programs, and fails if they do not cost what this file says
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
@@ -82,6 +83,9 @@ fn book(cases: &[Case]) -> Result<Book> {
         return Err(format!("not installed, in Debian: {}", missing.join(" ")).into());
     }
     let tables = count(cases, Tool::ALL.to_vec())?;
+    if let Some((case, (name, why))) = tables.iter().find_map(|table| Some((table.title, table.missing.first()?))) {
+        return Err(format!("{case}, {name}: {why}").into());
+    }
     let books = tables.into_iter().zip(cases).map(|(table, case)| {
         let rows = table.rows.into_iter().map(|mut row| {
             row.counts.retain(|figure, _| !is_by_chance(case, figure));
@@ -132,9 +136,9 @@ fn count(cases: &[Case], tools: Vec<Tool>) -> Result<Vec<Table>> {
         let mut table = Table { title: case.title, rows: Vec::new(), missing: Vec::new() };
         for contestant in &case.contestants {
             progress.set_message(format!("{}, {}", case.title, contestant.name));
-            match counter.row(case, contestant)? {
+            match counter.row(case, contestant) {
                 Ok(row) => table.rows.push(row),
-                Err(missing) => table.missing.push((contestant.name, missing)),
+                Err(error) => table.missing.push((contestant.name, in_a_line(&error))),
             }
             progress.inc(1);
         }
@@ -151,16 +155,16 @@ struct Counter {
 }
 
 impl Counter {
-    /// What an operation of a contestant costs, or what is missing for it.
-    fn row(&mut self, case: &Case, contestant: &Contestant) -> Result<std::result::Result<Row, String>> {
-        let mut command = match self.workshop.command(contestant, case.arguments)? {
-            Ok(command) => command,
-            Err(missing) => return Ok(Err(missing)),
-        };
+    /// What an operation of a contestant costs.
+    ///
+    /// # Errors
+    /// What is missing for it, and how it has failed.
+    fn row(&mut self, case: &Case, contestant: &Contestant) -> Result<Row> {
+        let mut command = self.workshop.command(contestant, case.arguments)?;
         let mut row = Row { name: contestant.name, counts: Counts::new(), bytes: None };
         if let Some(counted) = case.counted {
             if contestant.extra.contains(&counted.option) {
-                return Ok(Err(format!("not counted, as it has {} of its own", counted.option)));
+                return Err(format!("not counted, as it has {} of its own", counted.option).into());
             }
             for tool in self.tools.clone() {
                 // valgrind runs one thread at a time, so that those of two loops would meet as they never do.
@@ -172,7 +176,7 @@ impl Counter {
         if case.figures.iter().any(|figure| figure.name == "bytes") {
             row.bytes = measure(&mut command, case.cores)?.get("bytes").copied();
         }
-        Ok(Ok(row))
+        Ok(row)
     }
 
     fn per_operation(&mut self, tool: Tool, case: &Case, contestant: &Contestant, counted: Counted) -> Result<Counts> {
@@ -183,7 +187,7 @@ impl Counter {
                 Cores::Server(_) => case.arguments.to_vec(),
                 Cores::One | Cores::All => with_option(case.arguments, counted.option, &length),
             };
-            let program = self.workshop.command(contestant, &arguments)??;
+            let program = self.workshop.command(contestant, &arguments)?;
             let report = NamedTempFile::new()?;
             let mut command = tool.over(&program, report.path());
             run_whole(&mut command, case.cores, &[counted.option, &length])

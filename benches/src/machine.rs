@@ -124,7 +124,7 @@ fn version_in<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     Some(lines.next()?.strip_prefix("version = ")?.trim_matches('"'))
 }
 
-/// What the macros of its header say: not every library comes with a file for pkg-config.
+/// What the macros of its header say: not every library tells pkg-config.
 fn header_version(library: Library) -> Option<String> {
     let macros = match library.name {
         "libev" => "EV_VERSION_MAJOR EV_VERSION_MINOR",
@@ -133,7 +133,7 @@ fn header_version(library: Library) -> Option<String> {
         _ => return None,
     };
     let mut cc = Command::new("cc");
-    cc.args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
+    cc.args(library.to_compile()).args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
     cc.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = cc.spawn().ok()?;
     // The pipe is closed at the end of the statement, which ends the program that is compiled.

@@ -15,6 +15,7 @@ mod server;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use workloads::{Result, Workload};
 
@@ -33,13 +34,13 @@ struct Cli {
 #[derive(clap::Args)]
 struct Comparison {
     /// Which workloads; all of them if none is named
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(catalogue::workloads()))]
+    #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
     workloads: Vec<String>,
     /// How often each program runs, after a warm-up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only contestants with these names, beside the first of each table
-    #[arg(long, value_delimiter = ',')]
+    /// Only these contestants, in all their forms, beside the first of each table
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(catalogue::contestants()))]
     only: Vec<String>,
     /// Also writes the tables as a page, which shows the pictures if there are some
     #[arg(long, value_name = "FILE")]
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
 
 fn compare(options: &Comparison) -> Result {
     let cases = catalogue::cases(&options.workloads, &options.only);
+    prepare(options)?;
     let machine = Machine::look(&cases)?;
     print!("{machine}");
     let tables = rounds::run(&cases, options.rounds)?;
@@ -111,6 +113,45 @@ fn compare(options: &Comparison) -> Result {
     Ok(())
 }
 
+/// What cannot be written is told before anything is measured, which may take an hour.
+fn prepare(options: &Comparison) -> Result {
+    for file in [&options.json, &options.markdown].into_iter().flatten() {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        opened.map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    if let Some(folder) = &options.plot {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    Ok(())
+}
+
 fn write(file: &Path, text: &str) -> Result {
     std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(arguments: &[&str]) -> Result {
+        prepare(&Cli::try_parse_from(arguments)?.comparison)
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_beforehand_and_one_that_can_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let within = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(within("old.json"), "{}").unwrap();
+        prepared(&["peers", "--json", &within("old.json"), "--plot", &within("a/b")]).unwrap();
+        assert_eq!(std::fs::read_to_string(within("old.json")).unwrap(), "{}");
+        assert!(prepared(&["peers", "--markdown", &within("no/page.md")]).is_err());
+        assert!(prepared(&["peers", "--plot", &within("old.json")]).is_err());
+    }
+
+    #[test]
+    fn no_round_is_refused_and_so_is_who_is_unknown() {
+        for wrong in [["--rounds", "0"], ["chain", "chains"], ["--only", "nobody"]] {
+            assert!(Cli::try_parse_from([&["peers"][..], &wrong].concat()).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! The programs that take part: what they are built from, whether that is here, and how they are started.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -37,9 +36,29 @@ pub(crate) enum Origin {
 pub(crate) struct Library {
     pub(crate) name: &'static str,
     pub(crate) header: &'static str,
+    /// Its names for pkg-config.
+    pub(crate) modules: &'static [&'static str],
+    /// What it is linked by where pkg-config knows nothing of it.
     pub(crate) link: &'static [&'static str],
     /// Where Debian has it.
     pub(crate) package: &'static str,
+}
+
+impl Library {
+    /// What pkg-config says of it, if it knows it: not every library comes with a file for that.
+    fn asked(self, option: &str) -> Option<Vec<String>> {
+        let output = succeed(Command::new("pkg-config").arg(option).args(self.modules)).ok()?;
+        Some(String::from_utf8(output.stdout).ok()?.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Where its headers are.
+    pub(crate) fn to_compile(self) -> Vec<String> {
+        self.asked("--cflags").unwrap_or_default()
+    }
+
+    fn to_link(self) -> Vec<String> {
+        self.asked("--libs").unwrap_or_else(|| self.link.iter().copied().map(str::to_owned).collect())
+    }
 }
 
 impl Contestant {
@@ -64,15 +83,23 @@ impl Contestant {
         (self.name, self.extra) = (name, extra);
         self
     }
+
+    /// Its name without its form, by which it is chosen.
+    pub(crate) fn program(&self) -> &'static str {
+        self.name.split(',').next().unwrap_or(self.name)
+    }
 }
 
 /// Builds programs on demand, each once.
 pub(crate) struct Workshop {
     folder: PathBuf,
     ours: PathBuf,
-    rust: OnceCell<PathBuf>,
-    c: HashMap<&'static str, std::result::Result<PathBuf, String>>,
+    rust: Option<Built<PathBuf>>,
+    c: HashMap<&'static str, Built<PathBuf>>,
 }
+
+/// What was built, or in a line what is missing for it.
+type Built<T> = std::result::Result<T, String>;
 
 /// The folder of this package.
 pub(crate) const BENCHES: &str = env!("CARGO_MANIFEST_DIR");
@@ -83,18 +110,11 @@ impl Workshop {
         // Beside the folder of the profile, so that both profiles share what is built.
         let folder = ours.ancestors().nth(2).ok_or("no target folder above this program")?.join("peers");
         std::fs::create_dir_all(&folder)?;
-        Ok(Self { folder, ours, rust: OnceCell::new(), c: HashMap::new() })
+        Ok(Self { folder, ours, rust: None, c: HashMap::new() })
     }
 
     /// The command that runs a contestant with these arguments, or what is missing for it.
-    ///
-    /// # Errors
-    /// What the compiler says, if everything is there.
-    pub(crate) fn command(
-        &mut self,
-        contestant: &Contestant,
-        arguments: &[&str],
-    ) -> Result<std::result::Result<Command, String>> {
+    pub(crate) fn command(&mut self, contestant: &Contestant, arguments: &[&str]) -> Built<Command> {
         let mut command = match contestant.origin {
             Origin::Ours => {
                 let mut command = Command::new(&self.ours);
@@ -106,33 +126,27 @@ impl Workshop {
                 command.args(["--peer", peer]);
                 command
             }
-            Origin::C(source, library) => match self.compiled(source, library)? {
-                Ok(program) => Command::new(program),
-                Err(missing) => return Ok(Err(missing)),
-            },
-            Origin::ColdBuild(package) => match self.cold_build(package) {
-                Ok(command) => command,
-                Err(error) => {
-                    let said = error.to_string();
-                    return Ok(Err(format!("its crates cannot be fetched: {}", said.lines().last().unwrap_or(&said))));
-                }
-            },
+            Origin::C(source, library) => Command::new(self.compiled(source, library)?),
+            Origin::ColdBuild(package) => self
+                .cold_build(package)
+                .map_err(|error| format!("its crates cannot be fetched: {}", in_a_line(&error)))?,
         };
         // In C there is a program for each workload; a cold build has a command.
         let skipped = usize::from(matches!(contestant.origin, Origin::C(..) | Origin::ColdBuild(_)));
         command.args(&arguments[skipped..]).args(contestant.extra);
-        Ok(Ok(command))
+        Ok(command)
     }
 
-    fn rust_peers(&self) -> Result<&Path> {
-        if let Some(program) = self.rust.get() {
-            return Ok(program);
-        }
+    /// Builds those in Rust once, all of them in one program.
+    fn rust_peers(&mut self) -> Built<PathBuf> {
         let target = self.folder.join("rust");
-        let mut build = cargo("build", &Path::new(BENCHES).join("rust-peers/Cargo.toml"));
-        build.args(["--release", "--target-dir"]).arg(&target);
-        succeed(&mut build)?;
-        Ok(self.rust.get_or_init(|| target.join("release/rust-peers")))
+        let build = || {
+            let mut build = cargo("build", &Path::new(BENCHES).join("rust-peers/Cargo.toml"));
+            build.args(["--release", "--target-dir"]).arg(&target);
+            succeed(&mut build).map_err(|error| format!("the peers in Rust are not built: {}", in_a_line(&error)))?;
+            Ok(target.join("release/rust-peers"))
+        };
+        self.rust.get_or_insert_with(build).clone()
     }
 
     /// Fetches what a package of `hello` needs, which is not part of building it.
@@ -145,36 +159,30 @@ impl Workshop {
         Ok(command)
     }
 
-    /// Compiles a file once; gives the program, or what is missing.
-    fn compiled(
-        &mut self,
-        source: &'static str,
-        library: Option<Library>,
-    ) -> Result<std::result::Result<PathBuf, String>> {
-        if let Some(known) = self.c.get(source) {
-            return Ok(known.clone());
-        }
-        let compiled = self.compile(source, library)?;
-        Ok(self.c.entry(source).or_insert(compiled).clone())
+    /// Compiles a file once.
+    fn compiled(&mut self, source: &'static str, library: Option<Library>) -> Built<PathBuf> {
+        let Self { folder, c, .. } = self;
+        c.entry(source).or_insert_with(|| compile(folder, source, library)).clone()
     }
+}
 
-    fn compile(&self, source: &str, library: Option<Library>) -> Result<std::result::Result<PathBuf, String>> {
-        if Command::new("cc").arg("--version").output().is_err() {
-            return Ok(Err("needs a C compiler, in Debian: gcc libc6-dev".to_owned()));
-        }
-        if let Some(Library { name, header, package, .. }) = library
-            && !has_header(header)?
-        {
-            return Ok(Err(format!("{name} is not installed, in Debian: {package}")));
-        }
-        let program = self.folder.join(source.replace(['/', '.'], "_"));
-        let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE", "-pthread", "-o"]);
-        cc.arg(&program).arg(Path::new(BENCHES).join("c-peers").join(source));
-        cc.args(library.map_or(&[][..], |library| library.link));
-        succeed(&mut cc)?;
-        Ok(Ok(program))
+fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathBuf> {
+    if Command::new("cc").arg("--version").output().is_err() {
+        return Err("needs a C compiler, in Debian: gcc libc6-dev".to_owned());
     }
+    if let Some(library @ Library { name, package, .. }) = library
+        && !has_header(library)
+    {
+        return Err(format!("{name} is not installed, in Debian: {package}"));
+    }
+    let program = folder.join(source.replace(['/', '.'], "_"));
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-Wall", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE", "-pthread", "-o"]).arg(&program);
+    cc.args(library.map(Library::to_compile).unwrap_or_default());
+    cc.arg(Path::new(BENCHES).join("c-peers").join(source));
+    cc.args(library.map(Library::to_link).unwrap_or_default());
+    succeed(&mut cc).map_err(|error| format!("it is not compiled: {}", in_a_line(&error)))?;
+    Ok(program)
 }
 
 /// The cargo that runs this, for a package that has a lock file of its own.
@@ -184,11 +192,26 @@ pub(crate) fn cargo(command: &str, manifest: &Path) -> Command {
     cargo
 }
 
-/// Whether the C compiler finds a header.
-fn has_header(header: &str) -> Result<bool> {
+/// Whether the C compiler finds the header of a library.
+fn has_header(library: Library) -> bool {
     let mut cc = Command::new("cc");
-    cc.args(["-E", "-include", header, "-x", "c", "/dev/null"]).stdin(Stdio::null());
-    Ok(cc.output()?.status.success())
+    cc.args(library.to_compile()).args(["-E", "-include", library.header, "-x", "c", "/dev/null"]);
+    succeed(&mut cc).is_ok()
+}
+
+/// Why a program takes no part, short enough for a table: the last line, which is what tools end with. If there are more, all of
+/// them go to standard error.
+pub(crate) fn in_a_line(error: &impl ToString) -> String {
+    let said = error.to_string();
+    let last = last_line(&said);
+    if last != said {
+        eprintln!("{said}");
+    }
+    last.to_owned()
+}
+
+fn last_line(said: &str) -> &str {
+    said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default()
 }
 
 /// Runs a command and gives what it said.
@@ -228,4 +251,26 @@ fn judge(command: &Command, output: Output) -> Result<Output> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{command:?}: {}\n{said}", output.status).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_told_by_the_last_line_that_says_something() {
+        assert_eq!(last_line("\"cc\": exit status: 1\nfatal error: ev.h\n\n"), "fatal error: ev.h");
+        assert_eq!(last_line("refused"), "refused");
+        assert_eq!(last_line(""), "");
+    }
+
+    #[test]
+    fn a_file_that_is_not_compiled_is_missing_and_not_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let unknown =
+            Library { name: "nothing", header: "no/such.h", modules: &["nothing"], link: &[], package: "nothing-dev" };
+        let missing = compile(folder.path(), "chain/libev.c", Some(unknown)).unwrap_err();
+        assert_eq!(missing, "nothing is not installed, in Debian: nothing-dev");
+        assert!(compile(folder.path(), "no/such.c", None).unwrap_err().starts_with("it is not compiled: "));
+    }
 }

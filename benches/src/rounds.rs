@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use workloads::Result;
 
 use crate::catalogue::{Case, Cores, Load};
-use crate::program::{Workshop, succeed_soon};
+use crate::program::{Workshop, in_a_line, succeed_soon};
 use crate::report::{Row, Table};
 use crate::server::Server;
 
@@ -22,7 +22,7 @@ pub(crate) fn run(cases: &[Case], rounds: u32) -> Result<Vec<Table>> {
     let progress = progress(cases.iter().map(runs).sum())?;
     let tables = cases.iter().map(|case| run_case(case, rounds, &mut workshop, &progress)).collect();
     progress.finish_and_clear();
-    tables
+    Ok(tables)
 }
 
 /// A line that shows how far it has come.
@@ -31,34 +31,56 @@ pub(crate) fn progress(steps: u64) -> Result<ProgressBar> {
     Ok(ProgressBar::new(steps).with_style(style))
 }
 
-fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &ProgressBar) -> Result<Table> {
+fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &ProgressBar) -> Table {
     let rounds = case.rounds(rounds);
-    let mut table = Table { case: case.clone(), rows: Vec::new(), missing: Vec::new() };
-    let mut commands = Vec::new();
+    let (mut programs, mut missing) = (Vec::new(), Vec::new());
     for contestant in &case.contestants {
         progress.set_message(format!("{}, building {}", case.title, contestant.name));
-        match workshop.command(contestant, case.arguments)? {
-            Ok(command) => {
-                commands.push(command);
-                table.rows.push(Row { name: contestant.name, rounds: Vec::new() });
-            }
-            Err(missing) => {
+        match workshop.command(contestant, case.arguments) {
+            Ok(command) => programs.push((contestant.name, command)),
+            Err(why) => {
                 progress.inc(u64::from(rounds + 1));
-                table.missing.push((contestant.name, missing));
+                missing.push((contestant.name, why));
             }
         }
     }
+    let (rows, failed) = in_turn(programs, rounds, |name, command| {
+        progress.set_message(format!("{}, {name}", case.title));
+        let figures = measure(command, case.cores);
+        progress.inc(1);
+        figures
+    });
+    missing.extend(failed);
+    Table { case: case.clone(), rows, missing }
+}
+
+/// Who takes no part, and why.
+type Missing = Vec<(&'static str, String)>;
+
+/// Measures all of them in each round. Who fails once is left out as a whole, so that the rounds of the others stay together, and
+/// they lose nothing by it.
+fn in_turn<P>(
+    programs: Vec<(&'static str, P)>,
+    rounds: u32,
+    mut measure: impl FnMut(&str, &mut P) -> Result<Figures>,
+) -> (Vec<Row>, Missing) {
+    let mut running: Vec<_> =
+        programs.into_iter().map(|(name, program)| (program, Row { name, rounds: Vec::new() })).collect();
+    let mut failed = Vec::new();
     for round in 0..=rounds {
-        for (command, row) in commands.iter_mut().zip(&mut table.rows) {
-            progress.set_message(format!("{}, {}", case.title, row.name));
-            let figures = measure(command, case.cores)?;
-            if round > 0 {
-                row.rounds.push(figures);
+        running.retain_mut(|(program, row)| match measure(row.name, program) {
+            Ok(figures) => {
+                // The first is to warm up.
+                row.rounds.extend((round > 0).then_some(figures));
+                true
             }
-            progress.inc(1);
-        }
+            Err(error) => {
+                failed.push((row.name, format!("it failed: {}", in_a_line(&error))));
+                false
+            }
+        });
     }
-    Ok(table)
+    (running.into_iter().map(|(_, row)| row).collect(), failed)
 }
 
 /// Runs a program once, a server with its client.
@@ -127,6 +149,31 @@ mod tests {
         assert_eq!(told, Figures::from([("bytes".to_owned(), 64.0), ("ns_per_op".to_owned(), 12.5)]));
         assert!(figures("").is_err());
         assert!(figures("hello").is_err());
+    }
+
+    #[test]
+    fn all_are_measured_in_each_round_and_the_first_round_does_not_count() {
+        let mut order = String::new();
+        let (rows, failed) = in_turn(vec![("a", ()), ("b", ())], 2, |name, ()| {
+            order += name;
+            Ok(Figures::from([("place".to_owned(), order.len() as f64)]))
+        });
+        assert_eq!(order, "ababab");
+        let places = |row: &Row| row.rounds.iter().map(|round| round["place"]).collect::<Vec<_>>();
+        assert_eq!(rows.iter().map(places).collect::<Vec<_>>(), [[3.0, 5.0], [4.0, 6.0]]);
+        assert_eq!(failed, []);
+    }
+
+    #[test]
+    fn who_fails_in_the_middle_of_a_run_is_left_out_and_the_others_run_on() {
+        let mut runs = 0;
+        let (rows, failed) = in_turn(vec![("a", ()), ("b", ()), ("c", ())], 2, |name, ()| {
+            runs += 1;
+            if (name, runs) == ("b", 5) { Err("exit status: 1\nno memory\n".into()) } else { Ok(Figures::new()) }
+        });
+        assert_eq!(runs, 3 + 3 + 2);
+        assert_eq!(rows.iter().map(|row| (row.name, row.rounds.len())).collect::<Vec<_>>(), [("a", 2), ("c", 2)]);
+        assert_eq!(failed, [("b", "it failed: no memory".to_owned())]);
     }
 
     #[test]

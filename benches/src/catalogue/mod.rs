@@ -11,6 +11,8 @@ mod spike;
 mod timers;
 mod waits;
 
+use std::collections::BTreeSet;
+
 use crate::program::{Contestant, Library, Origin};
 
 /// One table: a workload of one size.
@@ -90,20 +92,28 @@ const fn more(name: &'static str, title: &'static str) -> Figure {
     Figure { name, title, better: Better::More }
 }
 
-const LIBEV: Library = Library { name: "libev", header: "ev.h", link: &["-lev"], package: "libev-dev" };
+const LIBEV: Library =
+    Library { name: "libev", header: "ev.h", modules: &["libev"], link: &["-lev"], package: "libev-dev" };
 const LIBEVENT: Library = Library {
     name: "libevent",
     header: "event2/event.h",
+    modules: &["libevent", "libevent_pthreads"],
     link: &["-levent", "-levent_pthreads"],
     package: "libevent-dev",
 };
-const LIBUV: Library = Library { name: "libuv", header: "uv.h", link: &["-luv"], package: "libuv1-dev" };
+const LIBUV: Library =
+    Library { name: "libuv", header: "uv.h", modules: &["libuv"], link: &["-luv"], package: "libuv1-dev" };
 
 /// The names of all workloads, in the order of their cases.
 pub(crate) fn workloads() -> Vec<&'static str> {
     let mut names: Vec<_> = all().iter().map(|case| case.arguments[0]).collect();
     names.dedup();
     names
+}
+
+/// The names by which contestants are chosen, which stand for all of their forms.
+pub(crate) fn contestants() -> BTreeSet<&'static str> {
+    all().iter().flat_map(|case| &case.contestants).map(Contestant::program).collect()
 }
 
 /// The cases of the workloads that are named, of all if none is; with the first contestant and `only` these, if any is named.
@@ -114,7 +124,7 @@ pub(crate) fn cases(workloads: &[String], only: &[String]) -> Vec<Case> {
         let mut place = 0;
         case.contestants.retain(|contestant| {
             place += 1;
-            place == 1 || only.is_empty() || only.iter().any(|name| name == contestant.name)
+            place == 1 || only.is_empty() || only.iter().any(|name| name == contestant.program())
         });
     }
     cases
@@ -135,4 +145,27 @@ pub(crate) fn all() -> Vec<Case> {
         build::cases(),
     ]
     .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contestant_is_chosen_with_all_its_forms_and_with_the_first_of_its_table() {
+        let chosen = cases(&["echo".to_owned()], &["tokio".to_owned()]);
+        let names = |case: &Case| case.contestants.iter().map(|contestant| contestant.name).collect::<Vec<_>>();
+        assert_eq!(names(&chosen[0]), ["epoll loop in C", "tokio, shared buffer", "tokio"]);
+        assert!(contestants().iter().all(|name| !name.contains(',')), "it would be taken for two");
+    }
+
+    #[test]
+    fn no_two_contestants_of_a_table_have_one_name_and_no_two_tables_one_title() {
+        let titles: BTreeSet<_> = all().iter().map(|case| case.title).collect();
+        assert_eq!(titles.len(), all().len());
+        for case in all() {
+            let names: BTreeSet<_> = case.contestants.iter().map(|contestant| contestant.name).collect();
+            assert_eq!(names.len(), case.contestants.len(), "{}", case.title);
+        }
+    }
 }

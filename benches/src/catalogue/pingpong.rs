@@ -12,7 +12,7 @@ pub(super) fn cases() -> Vec<Case> {
         counted: None,
         contestants: vec![
             Contestant::c("epoll loop in C", "pingpong/raw.c", None),
-            Contestant::c("epoll loop in C", "pingpong/raw.c", None).form("same, spinning", SPIN),
+            Contestant::c("epoll loop in C", "pingpong/raw.c", None).form("epoll loop in C, spinning", SPIN),
             Contestant::ours(&[]),
             Contestant::ours(&[]).form("reactor, spinning", SPIN),
             Contestant::rust("mio"),

@@ -42,6 +42,7 @@ fn all() -> Vec<Contestant> {
         Contestant::rust("mio"),
         Contestant::c("libev", "echo/libev.c", Some(LIBEV)),
         Contestant::c("libevent", "echo/libevent.c", Some(LIBEVENT)),
+        Contestant::c("libevent, bufferevent", "echo/bufferevent.c", Some(LIBEVENT)),
         Contestant::c("libuv", "echo/libuv.c", Some(LIBUV)),
         Contestant::rust("calloop"),
         Contestant::rust("tokio").form("tokio, shared buffer", &["--form", "shared"]),
@@ -52,7 +53,7 @@ fn all() -> Vec<Contestant> {
 fn spinning() -> Vec<Contestant> {
     vec![
         Contestant::c("epoll loop in C", "echo/raw.c", None),
-        Contestant::c("epoll loop in C", "echo/raw.c", None).form("same, spinning", &["--spin", "300"]),
+        Contestant::c("epoll loop in C", "echo/raw.c", None).form("epoll loop in C, spinning", &["--spin", "300"]),
         Contestant::ours(&[]).form("reactor, spinning", &["--form", "bare", "--spin", "300"]),
         Contestant::ours(&[]).form("handlers, spinning", &["--form", "buffered", "--spin", "300"]),
     ]

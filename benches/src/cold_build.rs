@@ -26,6 +26,8 @@ pub(crate) fn run(options: &Options) -> Result {
     clear(&options.target)?;
     let mut build = cargo("build", &options.manifest);
     build.args(["--release", "--offline", "--message-format", "json", "--target-dir"]).arg(&options.target);
+    // A wrapper may have what it is to build in a cache.
+    build.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
     let began = Instant::now();
     let output = succeed(&mut build)?;
     let seconds = began.elapsed().as_secs_f64();

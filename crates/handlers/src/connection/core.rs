@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use reactor::{Interest, Key, Readiness};
 
-use super::CloseReason;
 use super::options::{ConnectionOptions, Settings};
 use super::outbox::Outbox;
 use super::times::{Times, Waits};
+use super::{CloseReason, Timeout};
 use crate::listener::Permit;
 
 /// Where a connection stands.
@@ -46,6 +46,8 @@ pub(super) enum Finishing {
     Due,
 }
 
+/// Its fields lie in the order in which they are written down, for the sake of [`Core::is_steady`].
+#[repr(C)]
 pub(super) struct Core {
     pub(super) settings: Arc<Settings>,
     /// `None` while nothing is queued.
@@ -55,24 +57,25 @@ pub(super) struct Core {
     /// `None` where no timeout and no rate is asked for.
     pub(super) times: Option<Box<Times>>,
     pub(super) counters: Counters,
-    /// The interest that the loop knows of.
-    pub(super) interest: Interest,
+    // The next eight are those of `is_steady`, in its order.
     pub(super) phase: Phase,
     pub(super) writing: Writing,
+    pub(super) finishing: Finishing,
     pub(super) paused: bool,
     /// The producer has been told that the queue is full, and not yet that it is not.
     pub(super) full: bool,
-    /// What comes has nothing to do with what is queued.
-    pub(super) reads_while_full: bool,
     pub(super) read_ended: bool,
-    /// Its handler is running.
-    pub(super) calling: bool,
     /// What was left may be consumed now: the handler was paused, or full, meanwhile.
     pub(super) redeliver: bool,
-    pub(super) finishing: Finishing,
-    pub(super) reason: Option<CloseReason>,
     /// It cannot be read, so that nothing but an error says that its peer has gone.
     write_only: bool,
+    /// What comes has nothing to do with what is queued.
+    pub(super) reads_while_full: bool,
+    /// Its handler is running.
+    pub(super) calling: bool,
+    /// The interest that the loop knows of.
+    pub(super) interest: Interest,
+    pub(super) reason: Option<CloseReason>,
     pub(super) accepted_by: Key,
     _permit: Option<Permit>,
 }
@@ -133,6 +136,14 @@ impl Core {
         !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Flushing | Phase::Lingering))
     }
 
+    /// How many of `most` bytes are to be read now.
+    pub(super) fn may_read(&mut self, most: usize) -> usize {
+        if most == 0 || !self.wants_to_read() {
+            return 0;
+        }
+        self.times.as_mut().map_or(most, |times| times.may_read().min(most))
+    }
+
     /// Whether these facts say that nobody will read what is written, where that is not learnt by reading.
     pub(super) const fn is_unread(&self, readiness: Readiness) -> bool {
         self.write_only && readiness.is_write_closed()
@@ -147,13 +158,26 @@ impl Core {
         }
     }
 
-    /// Whether nothing is to be told to the loop: as it is between most calls of most connections.
+    /// Whether nothing has to be seen to but what comes: as it is between most calls of most connections.
+    ///
+    /// It is asked several times with every message, so by words: eight bytes that lie together are compared at once.
+    #[inline]
     pub(super) fn is_steady(&self) -> bool {
-        matches!((self.phase, self.writing, self.finishing), (Phase::Open, Writing::Open, Finishing::No))
+        let standing = [
+            self.phase as u8,
+            self.writing as u8,
+            self.finishing as u8,
+            self.paused as u8,
+            self.full as u8,
+            self.read_ended as u8,
+            self.redeliver as u8,
+            self.write_only as u8,
+        ];
+        let steady = [Phase::Open as u8, Writing::Open as u8, Finishing::No as u8, 0, 0, 0, 0, 0];
+        u64::from_ne_bytes(standing) == u64::from_ne_bytes(steady)
             && self.interest == Interest::READABLE
             && self.outbox.is_none()
             && self.times.is_none()
-            && !(self.paused | self.full | self.read_ended | self.redeliver)
     }
 
     /// What the loop is to call for.
@@ -167,6 +191,7 @@ impl Core {
         read | errors | if write { Interest::WRITABLE } else { Interest::NONE }
     }
 
+    #[inline]
     pub(super) fn note_read(&mut self, bytes: usize) {
         self.counters.read += bytes as u64;
         if let Some(times) = &mut self.times {
@@ -174,6 +199,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(super) fn note_written(&mut self, bytes: usize) {
         self.counters.written += bytes as u64;
         if let Some(times) = &mut self.times {
@@ -204,8 +230,16 @@ impl Core {
     }
 
     /// Ends the connection, if it has not ended for another reason.
+    #[cold]
     pub(super) fn end(&mut self, reason: CloseReason) {
         self.phase = Phase::Over;
         self.reason.get_or_insert(reason);
+    }
+
+    /// Ends the connection because a timeout has passed, if its handler has closed it.
+    pub(super) fn end_timed_out(&mut self, timeout: Timeout) {
+        if matches!(self.reason, Some(CloseReason::Closed)) {
+            self.reason = Some(CloseReason::TimedOut(timeout));
+        }
     }
 }

@@ -12,9 +12,9 @@ use reactor::Key;
 use rustix::net::sockopt::set_socket_linger;
 
 use super::core::{Core, Counters, Finishing, Phase, Writing};
+use super::gathered::{GATHERED_MAX, Gathered};
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
-use super::sending::GATHERED_MAX;
 use super::stream::AnyStream;
 use super::times::Times;
 use super::{CloseReason, Flow};
@@ -24,7 +24,7 @@ pub struct Connection<'a, S> {
     pub(super) stream: &'a mut dyn AnyStream,
     pub(super) core: &'a mut Core,
     /// What was written in this callback, and is still to be tried. Empty while there is an outbox.
-    pub(super) gathered: &'a mut Vec<u8>,
+    pub(super) gathered: &'a mut Gathered,
     pub(super) key: ConnectionKey<S>,
     /// Who calls: its handler, whose writes leave at the end of the callback, or a visitor, whose small ones wait for the
     /// next turn, when all of them leave at once.
@@ -46,7 +46,24 @@ impl<S> Connection<'_, S> {
     /// `BrokenPipe` after [`shutdown`](Self::shutdown) or [`close_after_flush`](Self::close_after_flush);
     /// `QuotaExceeded` beyond [`ConnectionOptions::queue_max`]: nothing of `bytes` was queued then, and the
     /// connection is as it was. What the socket says, `ConnectionReset` for one, after which the connection ends.
+    #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
+        if self.gathers(bytes.len()) {
+            self.gathered.push(bytes);
+            return Ok(Flow::Open);
+        }
+        self.write_unsteady(bytes)
+    }
+
+    /// Whether so many bytes more can be gathered, and that is all there is to a write of them.
+    #[inline]
+    fn gathers(&self, more: usize) -> bool {
+        !self.is_visit && self.core.is_steady() && self.gathered.len() + more < self.core.settings.gathered_max
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_unsteady(&mut self, bytes: &[u8]) -> io::Result<Flow> {
         self.expect_room(bytes.len())?;
         let is_small = self.gathered.len() + bytes.len() < GATHERED_MAX;
         if self.core.outbox.is_some() || !self.may_try() || is_small && self.is_visit {
@@ -55,7 +72,7 @@ impl<S> Connection<'_, S> {
                 self.core.outbox().push(bytes);
             }
         } else if is_small {
-            self.gathered.extend_from_slice(bytes);
+            self.gathered.push(bytes);
         } else {
             let sent = self.try_gathered_and(bytes)?;
             if sent < bytes.len() {

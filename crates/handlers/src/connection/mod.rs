@@ -15,9 +15,11 @@
 //! Where it comes from: watermarks and the one handler object are libevent's bufferevent and folly's AsyncSocket; unlike
 //! theirs, a connection belongs to the loop and is reached by a key.
 
+mod call;
 mod connect;
 mod core;
 mod driver;
+mod gathered;
 mod key;
 mod lent;
 mod options;

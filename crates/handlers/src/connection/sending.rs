@@ -7,11 +7,8 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use super::core::{Phase, Writing};
 use super::lent::Connection;
-use super::{CloseReason, Flow, Timeout};
+use super::{CloseReason, Flow};
 use crate::answer::is_nothing_done;
-
-/// What is written in one callback is gathered up to so much; from there on it is not copied any more but written as it is.
-pub(super) const GATHERED_MAX: usize = 16 * 1024;
 
 impl<S> Connection<'_, S> {
     pub(super) fn expect_room(&self, more: usize) -> io::Result<()> {
@@ -40,14 +37,21 @@ impl<S> Connection<'_, S> {
 
     /// Writes what was gathered and `bytes` behind it; gives how much of `bytes` is done with. There is no outbox.
     pub(super) fn try_gathered_and(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let slices = [IoSlice::new(self.gathered), IoSlice::new(bytes)];
+        let slices = [IoSlice::new(self.gathered.bytes()), IoSlice::new(bytes)];
         let slices = match (self.gathered.is_empty(), bytes.is_empty()) {
             (true, true) => return Ok(0),
             (true, false) => &slices[1..],
             (false, true) => &slices[..1],
             (false, false) => &slices,
         };
-        let sent = match self.stream.write(slices) {
+        let tried = self.stream.write(slices);
+        self.conclude(tried)
+    }
+
+    /// After a write of what was gathered, and perhaps of more: queues what was gathered and not sent, and gives how much of
+    /// the rest is done with.
+    pub(super) fn conclude(&mut self, tried: io::Result<usize>) -> io::Result<usize> {
+        let sent = match tried {
             Ok(0) => Err(ErrorKind::WriteZero.into()),
             Err(error) if is_nothing_done(&error) => Ok(0),
             other => other,
@@ -56,7 +60,7 @@ impl<S> Connection<'_, S> {
         self.core.note_written(sent);
         let of_gathered = sent.min(self.gathered.len());
         if of_gathered < self.gathered.len() {
-            self.core.outbox().push(&self.gathered[of_gathered..]);
+            self.core.outbox().push(&self.gathered.bytes()[of_gathered..]);
         }
         self.gathered.clear();
         Ok(sent - of_gathered)
@@ -75,19 +79,17 @@ impl<S> Connection<'_, S> {
 
     pub(super) fn queue_gathered(&mut self) {
         if !self.gathered.is_empty() {
-            self.core.outbox().push(self.gathered);
+            self.core.outbox().push(self.gathered.bytes());
             self.gathered.clear();
         }
     }
 
     /// What was gathered leaves, or is queued.
-    pub(super) fn end_callback(&mut self) -> io::Result<()> {
-        if !self.gathered.is_empty() {
-            if self.core.outbox.is_none() && self.may_try() {
-                self.try_gathered_and(&[])?;
-            } else {
-                self.queue_gathered();
-            }
+    pub(super) fn send_gathered(&mut self) -> io::Result<()> {
+        if self.core.outbox.is_none() && self.may_try() {
+            self.try_gathered_and(&[])?;
+        } else {
+            self.queue_gathered();
         }
         Ok(())
     }
@@ -148,12 +150,5 @@ impl<S> Connection<'_, S> {
             self.core.end(CloseReason::Finished);
         }
         Ok(())
-    }
-
-    /// Ends the connection because a timeout has passed, if its handler has closed it.
-    pub(super) fn end_timed_out(&mut self, timeout: Timeout) {
-        if matches!(self.core.reason, Some(CloseReason::Closed)) {
-            self.core.reason = Some(CloseReason::TimedOut(timeout));
-        }
     }
 }

@@ -100,28 +100,18 @@ streams! {
 
 /// A stream without its type, so that the rest of the connection is compiled once.
 pub(super) trait AnyStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<bool>;
-    fn is_readable(&self) -> bool;
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
 impl<T: Stream> AnyStream for Io<T> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        T::read(self, buf)
-    }
-
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         T::write(self, bufs)
     }
 
     fn shutdown(&mut self) -> io::Result<bool> {
         T::shutdown(self)
-    }
-
-    fn is_readable(&self) -> bool {
-        self.readiness().is_readable()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

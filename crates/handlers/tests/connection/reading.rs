@@ -293,6 +293,27 @@ fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
 }
 
 #[test]
+fn a_handler_may_lower_what_its_connection_reads_in_a_turn_while_it_reads() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::Data(data) => {
+            connection.set_options(&ConnectionOptions::new().bytes_per_turn(100));
+            cx.state.received.extend_from_slice(data);
+            Ok(data.len())
+        }
+        _ => Ok(0),
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().bytes_per_turn(1000), handler)?;
+    bench.settle();
+    far.write_all(&[0; 2000])?;
+    for received in [1000, 1100, 1200] {
+        bench.turn();
+        assert_eq!(bench.world.received.len(), received);
+    }
+    Ok(())
+}
+
+#[test]
 fn the_end_of_the_peer_comes_with_what_was_left() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {

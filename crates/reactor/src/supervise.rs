@@ -103,14 +103,25 @@ impl<R> Verdict<R> {
     /// Logs and counts what there is to say. The label is made only then.
     pub(crate) fn report<S>(&self, registry: &mut Registry<S>, label: impl Fn(&Registry<S>) -> Label<'_>) {
         if let Err(message) = &self.result {
-            tracing::error!(callback = %label(registry), message, "callback panicked");
+            log_panic(label(registry), message);
             registry.metrics.panics += 1;
         }
         if let Some(took) = self.slow {
-            tracing::warn!(callback = %label(registry), took_ms = took.as_millis(), "slow callback holds up the loop");
+            log_slow(label(registry), took);
             registry.metrics.slow_calls += 1;
         }
     }
+}
+
+// Apart from `report`, which is compiled for each state: what a log takes is compiled once.
+#[cold]
+fn log_panic(callback: Label<'_>, message: &str) {
+    tracing::error!(%callback, message, "callback panicked");
+}
+
+#[cold]
+fn log_slow(callback: Label<'_>, took: Duration) {
+    tracing::warn!(%callback, took_ms = took.as_millis(), "slow callback holds up the loop");
 }
 
 /// Runs a callback under the policies.

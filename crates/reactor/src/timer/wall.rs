@@ -55,6 +55,14 @@ impl WallTimers {
     pub(super) fn forget(&mut self, timer: TimerKey) -> Option<WallTime> {
         self.times.remove(&timer)
     }
+
+    /// All of them, in the order in which they were asked for. Apart from the registry, so that sorting is not compiled anew for
+    /// each state.
+    fn in_order(&self) -> Vec<(TimerKey, WallTime)> {
+        let mut times: Vec<_> = self.times.iter().map(|(timer, time)| (*timer, *time)).collect();
+        times.sort_unstable_by_key(|(_, time)| time.asked);
+        times
+    }
 }
 
 impl<S> Timers<S> {
@@ -165,8 +173,7 @@ impl<S> Registry<S> {
     #[cold]
     pub(crate) fn rearm_wall_timers(&mut self) {
         self.timers.wall.anchor = None;
-        let mut times: Vec<_> = self.timers.wall.times.iter().map(|(timer, time)| (*timer, *time)).collect();
-        times.sort_unstable_by_key(|(_, time)| time.asked);
+        let times = self.timers.wall.in_order();
         tracing::debug!(timers = times.len(), "the wall clock has been set");
         times.into_iter().for_each(|(timer, WallTime { time, .. })| self.arm_at_wall(timer, time));
     }

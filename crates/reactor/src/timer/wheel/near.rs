@@ -49,12 +49,18 @@ impl Near {
     #[inline]
     pub(super) fn first(&mut self) -> Option<Due> {
         if std::mem::take(&mut self.unsorted) {
-            self.of_slot.sort_unstable_by_key(|due| Reverse(*due));
+            self.sort();
         }
         match (self.of_slot.last(), self.armed_since.peek()) {
             (Some(of_slot), Some(Reverse(armed))) => Some(*of_slot.min(armed)),
             (of_slot, armed) => of_slot.or(armed.map(|Reverse(armed)| armed)).copied(),
         }
+    }
+
+    /// Apart, so that it is not compiled anew wherever [`first`](Self::first) is inlined.
+    #[inline(never)]
+    fn sort(&mut self) {
+        self.of_slot.sort_unstable_by_key(|due| Reverse(*due));
     }
 
     /// Takes what [`first`](Self::first) has given.

@@ -1,8 +1,7 @@
-//! What the callbacks of all handlers may answer.
+//! What the callbacks of all handlers may answer, and what they panic with.
 
+use std::any::Any;
 use std::io::{self, ErrorKind};
-
-use reactor::Next;
 
 /// Errors that only say that nothing was done, and end nothing: so `?` may be used on what would block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
@@ -10,9 +9,15 @@ pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
 }
 
 /// What becomes of a registration after its callback has answered.
-pub(crate) fn next(answer: io::Result<Next>) -> io::Result<Next> {
+#[cfg(any(feature = "console", feature = "files", feature = "signal", feature = "udp"))]
+pub(crate) fn next(answer: io::Result<reactor::Next>) -> io::Result<reactor::Next> {
     match answer {
-        Err(error) if is_nothing_done(&error) => Ok(Next::Keep),
+        Err(error) if is_nothing_done(&error) => Ok(reactor::Next::Keep),
         answer => answer,
     }
+}
+
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is no text").to_owned()
 }

@@ -18,25 +18,51 @@
 //! | be told when a file changes, or what is in a folder | [`files::watch`], [`files::watch_folder`] |
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
+//!
+//! # Features
+//!
+//! All of it is compiled unless you ask for less. Connections, listeners and relays are always there; with
+//! `default-features = false` the rest is named:
+//!
+//! | feature | is for | and compiles |
+//! | --- | --- | --- |
+//! | `child` | [`child`]; with `framing` and `signal` | wait4 |
+//! | `console` | [`Console`]; with `framing` | |
+//! | `files` | [`files`]; with `pool` | |
+//! | `framing` | [`Framing`] and what finds messages by it | memchr |
+//! | `inherited` | [`ListenOptions::inherited`] | listenfd |
+//! | `pool` | [`WorkerPool`] | |
+//! | `signal` | [`signal`] | signal-hook, with a C compiler |
+//! | `udp` | [`udp`] | quinn-udp |
 
 mod answer;
+#[cfg(feature = "child")]
 pub mod child;
 mod connection;
+#[cfg(feature = "console")]
 mod console;
+#[cfg(feature = "files")]
 pub mod files;
+#[cfg(feature = "framing")]
 mod framing;
 mod listener;
+#[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "signal")]
 pub mod signal;
+#[cfg(feature = "udp")]
 pub mod udp;
 
 pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
+#[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};
+#[cfg(feature = "framing")]
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
 pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
+#[cfg(feature = "pool")]
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
 
 /// The README's programs compile.

@@ -15,6 +15,8 @@ use std::thread::{self, JoinHandle};
 
 use reactor::{Context, KeepAlive, Registry, Remote};
 
+use crate::answer::panic_message;
+
 /// Threads for work that would hold up the loop: files, name resolution, hashing. It dereferences to its [`Pool`], which
 /// takes the jobs.
 ///
@@ -433,9 +435,4 @@ fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);
     }
-}
-
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic whose payload is no text").to_owned()
 }

@@ -76,8 +76,8 @@ impl<T> Io<T> {
         self.readiness
     }
 
-    /// What sort of thing the source is. For types that do not tell what they are the kernel is asked, by `fstat` and up to
-    /// two `getsockopt`.
+    /// What sort of thing the source is. For types that do not tell what they are the kernel is asked, by up to two
+    /// `getsockopt`, or one and a look into `/proc`.
     pub fn kind(&self) -> Kind
     where
         T: AsFd,
@@ -170,7 +170,8 @@ impl<T> Io<T> {
     where
         T: AsFd,
     {
-        if self.readiness.is_error() && self.kind() == Kind::Pipe {
+        // Without `/proc` nobody tells which, but sockets are known all the same.
+        if self.readiness.is_error() && matches!(self.kind(), Kind::Pipe | Kind::Unknown) {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
             self.readiness |= Readiness::UNREAD;
         }

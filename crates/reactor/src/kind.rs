@@ -1,17 +1,16 @@
 //! What sort of thing an fd is, as far as readiness depends on it.
 //!
-//! The standard library's and mio's own types say it by their type, for no system call. Anything else is asked by `fstat(2)` and
-//! `SO_TYPE`, and not before it matters: most sources are registered, used and closed without it.
+//! The standard library's and mio's own types say it by their type, for no system call. Anything else is asked by
+//! `SO_TYPE` and a look into `/proc`, and not before it matters: most sources are registered, used and closed without it.
 
 use std::any::TypeId;
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net as unix;
 use std::{fs, io, net, process};
 
-use std::os::unix::net as unix;
-
-use rustix::fs::FileType;
-use rustix::net::{SocketType, sockopt};
+use socket2::{SockRef, Type};
 
 use crate::notify::eventfd::EventFd;
 
@@ -116,17 +115,27 @@ impl TypeFacts {
     }
 }
 
-/// Asks the kernel what `fd` is. One system call, three for a stream socket.
+/// Asks the kernel what `fd` is. Two system calls, one for a socket that is no stream.
+///
+/// What is no socket is looked up in `/proc`, since the standard library knows no `fstat(2)` of what it does not own, and the module of
+/// rustix that does takes longer to compile than all of this crate. Without `/proc` it stays unknown.
 pub(crate) fn ask(fd: BorrowedFd<'_>) -> io::Result<Kind> {
-    let mode = rustix::fs::fstat(fd)?.st_mode;
-    Ok(match FileType::from_raw_mode(mode) {
-        FileType::Fifo => Kind::Pipe,
-        FileType::CharacterDevice => Kind::CharDevice,
-        FileType::RegularFile | FileType::Directory | FileType::BlockDevice | FileType::Symlink => Kind::File,
-        FileType::Socket if sockopt::socket_type(fd)? != SocketType::STREAM => Kind::Datagram,
-        FileType::Socket if sockopt::socket_acceptconn(fd)? => Kind::Listener,
-        FileType::Socket => Kind::Stream,
-        FileType::Unknown => Kind::Anonymous,
+    let socket = SockRef::from(&fd);
+    match socket.r#type() {
+        Ok(Type::STREAM) if socket.is_listener()? => Ok(Kind::Listener),
+        Ok(Type::STREAM) => Ok(Kind::Stream),
+        Ok(_) => Ok(Kind::Datagram),
+        Err(_) => look_up(fd),
+    }
+}
+
+fn look_up(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+    let file_type = fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))?.file_type();
+    Ok(match file_type {
+        _ if file_type.is_fifo() => Kind::Pipe,
+        _ if file_type.is_char_device() => Kind::CharDevice,
+        _ if file_type.is_file() || file_type.is_dir() || file_type.is_block_device() => Kind::File,
+        _ => Kind::Anonymous,
     })
 }
 

@@ -91,7 +91,7 @@ impl<S> Registry<S> {
     /// is logged. An owner who wants to be told why registers an object: [`add_handler`](Self::add_handler).
     ///
     /// Costs one `epoll_ctl`, one `ioctl`, one allocation; O(1). For types that do not tell what they are, their first `WouldBlock`
-    /// costs an `fstat`, and up to two `getsockopt`.
+    /// costs two system calls more: see [`Io::kind`].
     ///
     /// # Errors
     /// [`AddError`] gives the source back. [`Error::AlreadyRegistered`], and the earlier registration is not touched;

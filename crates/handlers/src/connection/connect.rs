@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use reactor::{Context, Interest, Io, Key, Registry, Then, TimerKey};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::driver::Driver;
 use super::options::ConnectionOptions;
@@ -217,20 +217,19 @@ impl<H> fmt::Debug for Connecting<H> {
 
 /// A socket that has begun to connect.
 fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_tcp_nodelay(&socket, options.0.no_delay)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_tcp_nodelay(options.0.no_delay)?;
     if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
         // Attempts at several addresses come from one port, where one is given.
-        sockopt::set_socket_reuseaddr(&socket, local.port() != 0)?;
-        rustix::net::bind(&socket, &local)
-            .map_err(|errno| io::Error::new(errno.kind(), format!("bind to {local}: {errno}")))?;
+        socket.set_reuse_address(local.port() != 0)?;
+        socket
+            .bind(&local.into())
+            .map_err(|error| io::Error::new(error.kind(), format!("bind to {local}: {error}")))?;
     }
-    match rustix::net::connect(&socket, &address) {
+    match socket.connect(&address.into()) {
         // connect(2): interrupted, it goes on all the same.
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket.into()),
-        Err(errno) => Err(errno.into()),
+        Err(error) if !matches!(Errno::from_io_error(&error), Some(Errno::INPROGRESS | Errno::INTR)) => Err(error),
+        _ => Ok(socket.into()),
     }
 }
 
@@ -265,21 +264,21 @@ impl<H> Attempt<H> {
     where
         H: ConnectionHandler<S>,
     {
-        let outcome = match sockopt::socket_error(io) {
-            Ok(Ok(())) => match rustix::net::getpeername(io) {
-                Err(Errno::NOTCONN) => return Outcome::Pending,
+        let socket = SockRef::from(io);
+        let outcome = match socket.take_error() {
+            Ok(None) => match socket.peer_addr() {
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
                 other => other.map(drop),
             },
-            Ok(failed) => failed,
-            failed => failed.map(drop),
+            Ok(Some(failed)) | Err(failed) => Err(failed),
         };
         match outcome {
             Ok(()) => match self.connecting.finish(cx.registry, cx.key()) {
                 Some(handler) => Outcome::Won(handler),
                 None => Outcome::Lost,
             },
-            Err(errno) => {
-                self.failed(errno.into(), cx);
+            Err(error) => {
+                self.failed(error, cx);
                 Outcome::Lost
             }
         }

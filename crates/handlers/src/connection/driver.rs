@@ -14,8 +14,8 @@ use super::key::{ConnectionKey, Visitor};
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, run_later};
+use crate::answer::panic_message;
 use crate::listener::Permit;
-use crate::pool::panic_message;
 
 /// What is read by one call.
 const READ_MAX: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reactor::Key;
-use rustix::net::sockopt::set_socket_linger;
+use socket2::SockRef;
 
 use super::core::{Core, Counters, Finishing, Phase, Writing};
 use super::gathered::{GATHERED_MAX, Gathered};
@@ -208,7 +208,7 @@ impl<S> Connection<'_, S> {
         }
         self.gathered.clear();
         // A stream that is no TCP knows no resets, and is closed.
-        let _ = set_socket_linger(self.stream.fd(), Some(Duration::ZERO));
+        let _ = SockRef::from(&self.stream.fd()).set_linger(Some(Duration::ZERO));
         self.core.end(CloseReason::Aborted);
     }
 
@@ -233,7 +233,8 @@ impl<S> Connection<'_, S> {
     /// # Errors
     /// `ENOTCONN` for a peer that has gone; `InvalidInput` for a stream that is no TCP.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        Ok(rustix::net::getpeername(self.stream.fd())?.ok_or(ErrorKind::NotConnected)?.try_into()?)
+        let address = SockRef::from(&self.stream.fd()).peer_addr()?;
+        Ok(address.as_socket().ok_or(ErrorKind::InvalidInput)?)
     }
 
     /// The listener that has accepted it, or the null key.

@@ -1,15 +1,15 @@
 //! Streams: what a connection can be made of.
 
 use std::fs::File;
-use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, IoSlice, PipeReader, PipeWriter, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use reactor::Io;
 use rustix::io::Errno;
-use rustix::net::Shutdown;
+use socket2::SockRef;
 
 /// A source of bytes, a sink of bytes, or both. Implement it for a stream of your own, one with TLS for example.
 pub trait Stream: AsFd + Sized + 'static {
@@ -39,10 +39,10 @@ pub trait Stream: AsFd + Sized + 'static {
     /// # Errors
     /// Those of `shutdown(2)`; `ENOTCONN`, for a peer that has gone, is none.
     fn shutdown(io: &mut Io<Self>) -> io::Result<bool> {
-        match rustix::net::shutdown(io.as_fd(), Shutdown::Write) {
-            Ok(()) | Err(Errno::NOTCONN) => Ok(true),
-            Err(Errno::NOTSOCK) => Ok(false),
-            Err(errno) => Err(errno.into()),
+        match SockRef::from(&*io).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(true),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTSOCK) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 }

@@ -11,8 +11,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use socket2::{Domain, SockAddr, SockRef, Type};
 
 /// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
 /// Linux, which is no file. Port 0 is any that is free.
@@ -61,24 +60,23 @@ pub(super) struct BindOptions {
 }
 
 pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // So that a server can be started again while connections of the last one are in TIME_WAIT: tcp(7).
-    sockopt::set_socket_reuseaddr(&socket, true)?;
+    socket.set_reuse_address(true)?;
     if options.reuse_port {
-        sockopt::set_socket_reuseport(&socket, true)?;
+        socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, options.only_v6)?; // not what /proc/sys/net/ipv6/bindv6only says
+        socket.set_only_v6(options.only_v6)?; // not what /proc/sys/net/ipv6/bindv6only says
     }
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, options.backlog)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
     Ok(socket.into())
 }
 
 pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<UnixSocket> {
     let listener = UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)?;
-    rustix::net::listen(&listener, options.backlog)?;
+    SockRef::from(&listener).listen(options.backlog)?;
     Ok(listener.into())
 }
 
@@ -93,7 +91,7 @@ pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<UnixSoc
         other => other?,
     };
     let socket = UnixSocket { _file: Some(SocketFile::of(path)?), listener };
-    rustix::net::listen(&socket, options.backlog)?;
+    SockRef::from(&socket).listen(options.backlog)?;
     Ok(socket)
 }
 
@@ -102,13 +100,12 @@ pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<UnixSoc
 fn is_stale(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && matches!(try_connect(path), Err(Errno::CONNREFUSED))
+    is_socket && try_connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-fn try_connect(path: &Path) -> rustix::io::Result<()> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 /// A socket that listens.
@@ -176,12 +173,13 @@ pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
 
 /// A socket that listens already, of whichever family; `None` if it is not one for streams of bytes.
 pub(super) fn adopt(fd: OwnedFd) -> io::Result<Option<Socket>> {
-    if !sockopt::socket_acceptconn(&fd)? || sockopt::socket_type(&fd)? != SocketType::STREAM {
+    let socket = SockRef::from(&fd);
+    if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
         return Ok(None);
     }
-    Ok(match sockopt::socket_domain(&fd)? {
-        AddressFamily::INET | AddressFamily::INET6 => Some(Socket::Tcp(fd.into())),
-        AddressFamily::UNIX => Some(Socket::Unix(UnixListener::from(fd).into())),
+    Ok(match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 => Some(Socket::Tcp(fd.into())),
+        Domain::UNIX => Some(Socket::Unix(UnixListener::from(fd).into())),
         _ => None,
     })
 }

@@ -103,6 +103,7 @@ impl ListenOptions {
     ///
     /// # Source
     /// `sd_listen_fds(3)`.
+    #[cfg(feature = "inherited")]
     pub fn inherited(self) -> io::Result<Vec<Listener>> {
         let mut inherited = listenfd::ListenFd::from_env();
         let mut listeners = Vec::new();

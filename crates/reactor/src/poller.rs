@@ -5,7 +5,7 @@
 //! tests where none is needed (docs/decisions/0001).
 
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -124,6 +124,13 @@ impl Poller {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(wait_failed(errno)),
         }
+    }
+}
+
+/// The epoll instance, which is readable while there is something to report.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The wait of a turn: for the kernel, for other threads and for the next timer, whichever comes first.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -11,6 +12,52 @@ use crate::registry::Registry;
 const LOOKS_A_CALL: u32 = 32;
 
 impl<S> Reactor<S> {
+    /// Gets ready for a wait that somebody else makes, and gives how long that may last: `None` for as long as it likes.
+    ///
+    /// For a reactor within another loop: that of a toolkit, or another reactor. There, watch the reactor itself, which is [`AsFd`],
+    /// for reading; wait no longer than this says; take a [`turn`](Self::turn) that does not wait; and ask again. A reactor that
+    /// has been stopped, or has something at hand, says [`Duration::ZERO`].
+    ///
+    /// From this call to the next turn the loop counts as asleep: of the threads that send to it meanwhile, the first writes its
+    /// eventfd. What its owner adds or arms meanwhile is not in the answer: ask anew. Reads the clock if a timer is armed; no
+    /// other system call. The answer is not rounded; [`Builder::spin`](crate::Builder::spin) means nothing to it.
+    ///
+    /// ```
+    /// # use std::{io, time::Duration};
+    /// use reactor::{Interest, Next, Reactor, Then};
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let mut inner = Reactor::<Vec<&str>>::new()?;
+    /// inner.after(Duration::from_millis(1), |cx| {
+    ///     cx.state.push("inside");
+    ///     Ok(Then::Done)
+    /// });
+    /// let mut outer = Reactor::<Vec<&str>>::new()?;
+    /// let wait = inner.prepare_to_wait();
+    /// let key = outer.add(inner, Interest::READABLE, |inner, cx| {
+    ///     inner.get_mut().turn(cx.state, Some(Duration::ZERO))?;
+    ///     cx.registry.set_timeout(cx.key(), inner.get_mut().prepare_to_wait())?;
+    ///     if cx.state.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(Next::Remove) }
+    /// })?;
+    /// outer.set_timeout(key, wait)?;
+    /// let mut log = Vec::new();
+    /// outer.run(&mut log)?;
+    /// assert_eq!(log, ["inside"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepare_to_wait(&mut self) -> Option<Duration> {
+        self.registry.heed_manual_wall();
+        let is_busy = !self.events.is_empty() || self.registry.has_work_at_hand() || self.registry.timers.has_due();
+        if is_busy || !self.registry.may_sleep() {
+            return Some(Duration::ZERO);
+        }
+        self.sleeps_elsewhere = true;
+        self.registry.metrics.sleeps += 1;
+        let due = self.registry.timers.next_deadline()?;
+        Some(due.saturating_duration_since(self.registry.clock.read()))
+    }
+
     /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         // Events left over from a turn that a panic cut short come first.
@@ -31,6 +78,9 @@ impl<S> Reactor<S> {
     /// The same where timers, other threads or both may end it too.
     #[inline(never)]
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        if std::mem::take(&mut self.sleeps_elsewhere) {
+            self.registry.wake_up();
+        }
         if timeout != Some(Duration::ZERO) {
             if !self.spin_for_work(timeout)? {
                 let may_sleep = self.registry.may_sleep();
@@ -110,5 +160,12 @@ impl<S> Reactor<S> {
             }
             _ => poller.wait(&mut self.events, timeout),
         }
+    }
+}
+
+/// To be watched for reading by another loop: [`Reactor::prepare_to_wait`].
+impl<S> AsFd for Reactor<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.registry.poller.as_fd()
     }
 }

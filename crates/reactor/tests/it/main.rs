@@ -7,6 +7,7 @@ mod event;
 mod eventfd;
 mod interest;
 mod level;
+mod nested;
 mod notify;
 mod outcome;
 mod panic;

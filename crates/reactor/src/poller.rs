@@ -222,15 +222,13 @@ fn to_mio_token(key: Key) -> Token {
 
 /// mio has no empty interest: `None` is not watched at all.
 fn to_mio(interest: Interest) -> Option<mio::Interest> {
-    // Whoever reads must hear of urgent data: at its mark a read stops short (see io.rs).
-    let readable = mio::Interest::READABLE | mio::Interest::PRIORITY;
     [
-        (Interest::READABLE, readable),
+        (Interest::READABLE, mio::Interest::READABLE),
         (Interest::WRITABLE, mio::Interest::WRITABLE),
         (Interest::PRIORITY, mio::Interest::PRIORITY),
     ]
     .into_iter()
-    .filter(|(ours, _)| interest.contains(*ours))
+    .filter(|(ours, _)| interest.watched().contains(*ours))
     .map(|(_, theirs)| theirs)
     .reduce(|all, more| all | more)
 }

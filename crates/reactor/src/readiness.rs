@@ -261,6 +261,12 @@ impl Interest {
         self.facts().without(Readiness::ERROR)
     }
 
+    /// What the kernel is to watch for it: whoever reads must hear of urgent data, at whose mark a read stops short (see io.rs).
+    #[inline]
+    pub(crate) const fn watched(self) -> Self {
+        if self.contains(Self::READABLE) { Self(self.0 | Self::PRIORITY.0) } else { self }
+    }
+
     /// Whether these are several directions, of which one that would block says nothing about the others.
     #[inline]
     pub(crate) const fn is_several(self) -> bool {

@@ -297,7 +297,7 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`]; [`Error::Os`] if the kernel refuses. The interest is unchanged then.
     pub fn set_interest(&mut self, key: Key, interest: Interest) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        if !slot.armed.contains(interest) && !slot.always_ready {
+        if !slot.armed.watched().contains(interest) && !slot.always_ready {
             let armed = slot.armed | interest;
             self.poller.rearm(slot.fd, key, slot.armed, armed)?;
             self.metrics.kernel_updates += 1;

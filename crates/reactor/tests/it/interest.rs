@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use reactor::{Interest, Next, Reactor};
 
-use crate::{Result, add_counting_reader, read_all, turn_now, turn_until};
+use crate::{Result, add_counting_reader, read_all, tcp_pair, turn_now, turn_until};
 
 #[test]
 fn what_arrives_while_nothing_is_wanted_is_delivered_when_it_is_wanted_again() -> Result {
@@ -38,6 +38,22 @@ fn the_kernel_hears_of_a_direction_when_it_is_first_wanted_and_not_again() -> Re
         assert_eq!(reactor.interest(key)?, Interest::READABLE);
     }
     assert_eq!(reactor.metrics().kernel_updates, 2);
+    Ok(())
+}
+
+#[test]
+fn who_is_watched_for_reading_is_watched_for_urgent_data_already() -> Result {
+    let (near, far) = tcp_pair()?;
+    let mut reactor = Reactor::<u32>::new()?;
+    let key = reactor.add(near, Interest::READABLE, |_, cx| {
+        *cx.state += u32::from(cx.readiness().is_priority());
+        Ok(Next::Keep)
+    })?;
+    reactor.set_interest(key, Interest::PRIORITY)?;
+    assert_eq!(reactor.metrics().kernel_updates, 1);
+    let mut calls = 0;
+    rustix::net::send(&far, b"!", rustix::net::SendFlags::OOB)?;
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 1);
     Ok(())
 }
 

@@ -16,6 +16,10 @@ use super::options::ListenOptions;
 /// The first pause when there is no room for another connection; doubled up to the second as long as there is none.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// What a listener wants while it rests by itself. That tells such a rest from a pause by its key, which is none of ours to end:
+/// there nothing is wanted. Of all interests the one in urgent data is not met by a listening socket.
+const RESTING: Interest = Interest::PRIORITY;
+
 /// Puts a listening socket on a loop.
 #[track_caller]
 pub(super) fn add<S, F>(
@@ -57,7 +61,7 @@ impl Admission {
     fn new<S>(limit: ConnectionLimit, registry: &mut Registry<S>, listener: Rc<Cell<Key>>) -> io::Result<Self> {
         let (wake, receiver) = notification_queue(Capacity::Unbounded);
         let room = registry.consume(receiver, move |room, cx| match room {
-            Some(()) if cx.registry.contains(listener.get()) => resume(listener.get(), cx),
+            Some(()) if cx.registry.contains(listener.get()) => end_rest(listener.get(), cx),
             _ => Ok(Next::Remove),
         })?;
         registry.set_background(room)?;
@@ -83,9 +87,9 @@ struct Acceptor<F> {
 }
 
 impl<F> Acceptor<F> {
-    /// Accepts no more until [`resume`].
+    /// Accepts no more until [`end_rest`].
     fn rest<S>(&self, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        cx.registry.set_interest(cx.key(), Interest::NONE)?;
+        cx.registry.set_interest(cx.key(), RESTING)?;
         Ok(Next::Keep)
     }
 }
@@ -96,7 +100,7 @@ where
 {
     fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if cx.readiness().is_timeout() {
-            resume(cx.key(), cx)?;
+            end_rest(cx.key(), cx)?;
         }
         for _ in 0..self.accepts_per_turn {
             if !cx.registry.interest(cx.key()).is_ok_and(|interest| interest.contains(Interest::READABLE)) {
@@ -138,9 +142,11 @@ where
     }
 }
 
-/// Ends a pause, for whatever reason it was made.
-fn resume<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
-    cx.registry.set_interest(listener, Interest::READABLE)?;
+/// Ends a rest, for whatever reason it was taken, and no pause by the key.
+fn end_rest<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    if cx.registry.interest(listener)? == RESTING {
+        cx.registry.set_interest(listener, Interest::READABLE)?;
+    }
     Ok(Next::Keep)
 }
 

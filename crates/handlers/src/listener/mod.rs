@@ -51,6 +51,11 @@ impl Listener {
     /// An error of `handler` drops that connection, and no other. The listener keeps [`Reactor::run`](reactor::Reactor::run)
     /// alive until it is [stopped](ServerKey::stop).
     ///
+    /// To accept nobody for a while, set the interest of its [key](ServerKey::key) to
+    /// [`Interest::NONE`](reactor::Interest::NONE); whoever connects waits in the kernel until it is
+    /// [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends that pause: neither a connection that leaves
+    /// room below the [limit](ListenOptions::limit) nor file descriptors that are free again.
+    ///
     /// # Errors
     /// As [`Registry::add`].
     ///
@@ -97,7 +102,7 @@ impl Listener {
     }
 
     /// Accepts connections and hands each to `accept`: to open it, on this loop or [another](Accepted), or to refuse it by
-    /// dropping it. An error drops that connection, and no other.
+    /// dropping it. An error drops that connection, and no other. Paused as one that [serves](Self::serve).
     ///
     /// # Errors
     /// As [`Registry::add`].

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use handlers::{Accepted, ConnectionLimit, ConnectionOptions, ListenOptions};
-use reactor::{LoopPool, Reactor};
+use reactor::{Interest, LoopPool, Reactor};
 
 use crate::{Echo, PATIENCE, Result, Seen, any_port, client, serve, tcp, turn_until, turn_until_quiet};
 
@@ -33,6 +33,32 @@ fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
         end_first(&mut reactor, &mut seen)?;
         assert_eq!((seen.opened.len(), limit.open()), (2, 2), "one for one");
     }
+    end_first(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (1, 1));
+    Ok(())
+}
+
+#[test]
+fn a_place_that_is_free_again_does_not_end_a_pause_by_the_key() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let mut reactor = Reactor::new()?;
+    let (address, server) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+    let _clients = [client(address)?, client(address)?];
+    let mut seen = Seen::default();
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!(limit.open(), 1, "it rests");
+    reactor.set_interest(server.key(), Interest::NONE)?;
+    end_first(&mut reactor, &mut seen)?;
+    assert_eq!(limit.open(), 0, "whoever paused it has not resumed it");
+    reactor.set_interest(server.key(), Interest::READABLE)?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (1, 1));
+    // Who resumes it at its limit does not override that either.
+    let _third = client(address)?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    reactor.set_interest(server.key(), Interest::READABLE)?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!(limit.open(), 1);
     end_first(&mut reactor, &mut seen)?;
     assert_eq!((seen.opened.len(), limit.open()), (1, 1));
     Ok(())

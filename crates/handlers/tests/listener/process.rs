@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions};
-use reactor::{ManualClock, Reactor};
+use reactor::{Interest, ManualClock, Reactor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Echo, Folder, Result, Seen, client, expect_echo, serve, turn_until_quiet};
@@ -37,6 +37,7 @@ fn case() -> Result {
         Ok("not inherited") => inherits_none(),
         Ok("no sockets") => inherits_what_is_no_socket(),
         Ok("no descriptors") => has_no_descriptors_left(None),
+        Ok("no descriptors, paused") => is_paused_without_descriptors(),
         Ok("no descriptors, a limit") => has_no_descriptors_left(Some(ConnectionLimit::new(1))),
         _ => Ok(()), // among the other tests it is none
     }
@@ -149,4 +150,25 @@ fn has_no_descriptors_left(limit: Option<ConnectionLimit>) -> Result {
         turn_until_quiet(&mut reactor, &mut seen)?;
     }
     Ok(())
+}
+
+#[test]
+fn descriptors_that_are_free_again_do_not_end_a_pause_by_the_key() -> Result {
+    expect_success(&mut shell("no descriptors, paused", r#"exec "$0" "$@""#)?)
+}
+
+fn is_paused_without_descriptors() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut seen = Seen::default();
+    let (address, server) = serve(&mut reactor, ListenOptions::new())?;
+    let mut client = client(address)?;
+    let enough = close_down()?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    reactor.set_interest(server.key(), Interest::NONE)?;
+    setrlimit(Resource::Nofile, enough)?;
+    reactor.advance(&mut seen, Duration::from_secs(1))?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert!(seen.opened.is_empty(), "whoever paused it has not resumed it");
+    reactor.set_interest(server.key(), Interest::READABLE)?;
+    expect_echo(&mut reactor, &mut seen, &mut client)
 }

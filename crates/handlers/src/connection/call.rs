@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::mem::take;
 
 use reactor::{Context, Io, Next};
+use socket2::SockRef;
 
 use super::core::{Core, Finishing, Phase};
 use super::gathered::Gathered;
@@ -303,6 +304,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
             self.lend().begin_closing();
         }
         self.lend().advance_end()?;
+        if let Some(error) = self.failure_at_rest() {
+            return Err(error);
+        }
         let Self { core, key, .. } = self;
         let key = key.key();
         if core.phase == Phase::Over {
@@ -333,6 +337,20 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
             cx.registry.set_timeout(key, times.next(&core.settings, waits))?;
         }
         Ok(Next::Keep)
+    }
+
+    /// What has ended a connection that reads nothing, and is not asked to: a reset, an end of patience of the kernel's.
+    ///
+    /// A peer whose own direction had come to its end before it was gone has sent something whole: that stays until it is read.
+    fn failure_at_rest(&self) -> Option<io::Error> {
+        let ready = self.io.readiness();
+        if !self.core.rests() || !ready.is_error() && !ready.is_write_closed() {
+            return None;
+        }
+        let error = SockRef::from(&*self.io).take_error().ok()??; // what is no socket has none
+        // tcp(7) gives a reset as `EPIPE` to who has been told of the end already, and as another error to all others.
+        let is_whole = error.kind() == ErrorKind::BrokenPipe && !self.core.read_ended;
+        if is_whole { None } else { Some(error) }
     }
 
     /// Whether it is to be closed in order, and its handler has been given all that there is.

@@ -136,6 +136,11 @@ impl Core {
         !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Flushing | Phase::Lingering))
     }
 
+    /// Whether an open connection reads nothing, so that nobody would notice that its peer has gone.
+    pub(super) const fn rests(&self) -> bool {
+        matches!(self.phase, Phase::Open) && !self.wants_to_read()
+    }
+
     /// How many of `most` bytes are to be read now.
     pub(super) fn may_read(&mut self, most: usize) -> usize {
         if most == 0 || !self.wants_to_read() {
@@ -187,7 +192,7 @@ impl Core {
         let read = if read && !held(Times::holds_reading) { Interest::READABLE } else { Interest::NONE };
         let write = self.wants_to_write() && !held(Times::holds_writing);
         // Of all interests the one in urgent data is least likely to be met by anything but an error.
-        let errors = if self.write_only { Interest::PRIORITY } else { Interest::NONE };
+        let errors = if self.write_only || self.rests() { Interest::PRIORITY } else { Interest::NONE };
         read | errors | if write { Interest::WRITABLE } else { Interest::NONE }
     }
 

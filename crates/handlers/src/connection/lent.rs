@@ -114,8 +114,11 @@ impl<S> Connection<'_, S> {
         self.core.counters
     }
 
-    /// Reads no more, until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is
-    /// full. That it has gone is not noticed meanwhile, but for the timeouts.
+    /// Reads no more, until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is full.
+    ///
+    /// A reset ends the connection meanwhile too, and what was not read is dropped with it. A peer that has ended its direction
+    /// loses nothing: what it has sent, and its end, wait until reading is resumed, also where it has closed the connection
+    /// altogether.
     pub const fn pause_reading(&mut self) {
         self.core.paused = true;
     }

@@ -1,8 +1,9 @@
 //! The end of a connection: told once, with its reason, whatever it is.
 
 use std::io::{ErrorKind, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
+use std::time::Duration;
 
 use handlers::{Accepted, Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, open};
 use reactor::PanicPolicy;
@@ -130,6 +131,130 @@ fn a_handler_that_has_removed_its_registration_is_given_nothing_more() -> Result
     Ok(())
 }
 
+/// The peer goes without taking leave.
+fn reset(far: TcpStream) -> Result {
+    Ok(rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?)
+}
+
+#[test]
+fn a_paused_connection_ends_by_a_reset_and_reads_nothing_before() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(b"not wanted yet")?;
+    bench.settle();
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.log, ["open", "close Failed(ConnectionReset)"]);
+    assert!(bench.reactor.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_pauses_when_its_reset_is_known_already_ends_by_it() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            connection.pause_reading();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(&pattern(100_000))?; // more than one read
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.log.len(), 3, "{:?}", bench.world.log);
+    Ok(())
+}
+
+#[test]
+fn a_connection_with_a_full_queue_ends_by_a_reset() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.write(&pattern(8 << 20)).map(drop).unwrap());
+    bench.settle();
+    assert!(!bench.world.is_closed());
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    Ok(())
+}
+
+#[test]
+fn a_paused_connection_loses_nothing_of_a_peer_that_has_ended_its_direction() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(&pattern(100_000))?;
+    far.shutdown(Shutdown::Write)?;
+    bench.settle();
+    assert_eq!(bench.world.log, ["open"]);
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert!(bench.world.received == pattern(100_000));
+    Ok(())
+}
+
+#[test]
+fn a_paused_connection_loses_nothing_of_a_peer_that_has_closed_it_and_takes_no_more() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(&pattern(10_000))?; // all of it fits into the kernel, and the end behind it
+    drop(far);
+    bench.settle();
+    bench.with(key, |connection| connection.write(b"nobody reads this").map(drop).unwrap());
+    bench.until(|_| true);
+    bench.settle(); // the peer's kernel has answered by a reset
+    assert_eq!(bench.world.log, ["open"]);
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert!(bench.world.received == pattern(10_000));
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_waits_with_its_answer_ends_when_its_half_closed_peer_resets() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::End(_) => Ok(0), // the answer comes later
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (_, far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.shutdown(Shutdown::Write)?;
+    bench.until(|world| world.has("end "));
+    bench.settle();
+    assert!(!bench.world.is_closed());
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    Ok(())
+}
+
+#[test]
+fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_sent() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(b"last words")?;
+    drop(far);
+    bench.settle();
+    assert_eq!(bench.world.log, ["open"]);
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.received, b"last words");
+    // One that goes with something unread resets.
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| {
+        connection.pause_reading();
+        connection.write(b"nobody reads this").map(drop).unwrap();
+    });
+    bench.settle();
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    Ok(())
+}
+
 #[test]
 fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
     let mut bench = Bench::new()?;
@@ -224,9 +349,9 @@ fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (listener, address, limit) = listener(1)?;
     listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, _| Ok(sink()))?;
-    let first = std::net::TcpStream::connect(address)?;
+    let first = TcpStream::connect(address)?;
     bench.until(|world| world.count("open") == 1);
-    let _second = std::net::TcpStream::connect(address)?;
+    let _second = TcpStream::connect(address)?;
     bench.settle();
     assert_eq!((limit.open(), bench.world.count("open")), (1, 1));
     drop(first);
@@ -248,10 +373,10 @@ fn a_panic_when_a_connection_opens_ends_that_connection_and_not_its_listener() -
             Ok(default(&event, connection, cx))
         }))
     })?;
-    let _first = std::net::TcpStream::connect(address)?;
+    let _first = TcpStream::connect(address)?;
     assert_eq!(bench.until_closed(), "close Panicked(\"the first\")");
     assert_eq!(limit.open(), 0);
-    let _second = std::net::TcpStream::connect(address)?;
+    let _second = TcpStream::connect(address)?;
     bench.until(|world| world.count("open") == 2);
     assert_eq!(limit.open(), 1);
     Ok(())
@@ -265,7 +390,7 @@ fn a_panic_of_a_handler_that_opens_what_was_accepted_is_its_own() -> Result {
         accepted.open(cx, &ConnectionOptions::new(), probe(|_, _, _| panic!("on opening"))).map(drop)
     })?;
     for ends in 1..=2 {
-        let _far = std::net::TcpStream::connect(address)?;
+        let _far = TcpStream::connect(address)?;
         bench.until(|world| world.count("close Panicked(\"on opening\")") == ends);
     }
     Ok(())

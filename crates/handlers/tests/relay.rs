@@ -2,9 +2,11 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -173,8 +175,8 @@ fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing(
 
 /// What has been read from one side, and what is queued for the other.
 fn taken_and_queued(reactor: &mut Reactor<()>, from: ConnectionKey<()>, to: ConnectionKey<()>) -> Result<(u64, usize)> {
-    let told = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
-    let tells = std::rc::Rc::clone(&told);
+    let told = Rc::new(Cell::new((0, 0)));
+    let tells = Rc::clone(&told);
     reactor.defer(move |cx| {
         let taken = from.with(cx, |connection, _cx| connection.counters().read).expect("it is open");
         let queued = to.with(cx, |connection, _cx| connection.queued()).expect("it is open");
@@ -217,6 +219,104 @@ fn a_reset_is_passed_on() -> Result {
         run_out(&mut reactor)?;
         assert_eq!(other.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     }
+    Ok(())
+}
+
+/// What comes until the end, or until an error.
+fn read_out(mut from: &TcpStream) -> (usize, Option<ErrorKind>) {
+    let (mut bytes, mut chunk) = (0, vec![0; 1 << 16]);
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return (bytes, None),
+            Ok(more) => bytes += more,
+            Err(error) => return (bytes, Some(error.kind())),
+        }
+    }
+}
+
+/// Sends until `side` is held up, since the other reads nothing; gives how much that was.
+fn fill(reactor: &mut Reactor<()>, side: ConnectionKey<()>, mut from: &TcpStream) -> Result<usize> {
+    let (chunk, held_up) = ([7; 1 << 14], Rc::new(Cell::new(false)));
+    let mut sent = 0;
+    while !held_up.get() {
+        from.write_all(&chunk)?;
+        sent += chunk.len();
+        let told = Rc::clone(&held_up);
+        reactor.defer(move |cx| told.set(side.with(cx, |connection, _cx| connection.is_paused()).expect("it is open")));
+        while reactor.turn(&mut (), Some(Duration::ZERO))? > 0 {}
+    }
+    Ok(sent)
+}
+
+#[test]
+fn a_reset_of_a_side_that_is_held_up_is_passed_on_at_once() -> Result {
+    for client_resets in [true, false] {
+        let Piped { mut reactor, sides, client, server } = pipe(&options())?;
+        let (resets, other) = if client_resets { (client, server) } else { (server, client) };
+        let side = sides[usize::from(!client_resets)];
+        fill(&mut reactor, side, &resets)?;
+        rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
+        drop(resets);
+        run_out(&mut reactor)?;
+        assert_eq!(read_out(&other).1, Some(ErrorKind::ConnectionReset));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_direction() -> Result {
+    for client_asks in [true, false] {
+        let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+        let (mut asks, mut answers) = if client_asks { (client, server) } else { (server, client) };
+        asks.write_all(b"question")?;
+        asks.shutdown(Shutdown::Write)?;
+        turn_until_quiet(&mut reactor)?;
+        let mut heard = String::new();
+        answers.read_to_string(&mut heard)?;
+        answers.write_all(b"half an ans")?;
+        turn_until_quiet(&mut reactor)?;
+        rustix::net::sockopt::set_socket_linger(&answers, Some(Duration::ZERO))?;
+        drop(answers);
+        run_out(&mut reactor)?;
+        assert_eq!((heard.as_str(), read_out(&asks).1), ("question", Some(ErrorKind::ConnectionReset)));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_closes_and_is_written_to_does_not_make_what_it_has_sent_look_whole() -> Result {
+    let Piped { mut reactor, sides, mut client, mut server } = pipe(&options())?;
+    let mut sent = fill(&mut reactor, sides[0], &client)?;
+    client.write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
+    sent += 1 << 15;
+    drop(client); // with an end after what is still to be read
+    turn_until_quiet(&mut reactor)?;
+    while reactor.contains(sides[0].key()) {
+        server.write_all(b"progress")?; // which the client's kernel answers by a reset
+        turn_until_quiet(&mut reactor)?;
+    }
+    let reader = thread::spawn(move || read_out(&server));
+    run_out(&mut reactor)?;
+    let (received, end) = reader.join().expect("it does not panic");
+    assert!(received == sent || end == Some(ErrorKind::ConnectionReset), "{received} of {sent} bytes and a clean end");
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_has_come_to_its_end_is_delivered_by_a_side_that_fails_later() -> Result {
+    let Piped { mut reactor, sides, mut client, mut server } = pipe(&options())?;
+    server.write_all(b"I know already")?;
+    drop(server);
+    turn_until_quiet(&mut reactor)?;
+    while reactor.contains(sides[1].key()) {
+        client.write_all(b"a question that nobody reads")?;
+        turn_until_quiet(&mut reactor)?;
+    }
+    client.shutdown(Shutdown::Write)?;
+    run_out(&mut reactor)?;
+    let mut heard = String::new();
+    client.read_to_string(&mut heard)?;
+    assert_eq!(heard, "I know already");
     Ok(())
 }
 

@@ -19,7 +19,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
 ///
 /// A side that is closed by us, by a timeout or with the [server](crate::ServerKey::stop) that has accepted it, ends the other in order
-/// after what is queued: what had not come by then is missing there. A failure of one side is a reset of the other.
+/// after what is queued: what had not come by then is missing there. A failure of one side is a reset of the other, unless all
+/// that it had to send was passed on before: then the other is closed in order.
 ///
 /// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps: nothing is
 /// read until both are open.
@@ -40,6 +41,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Relay<S> {
     sides: Rc<[Cell<Side<S>>; 2]>,
     own: usize,
+    /// Whether all that comes from this side has been passed on, up to its end.
+    is_whole: bool,
 }
 
 enum Side<S> {
@@ -60,7 +63,7 @@ impl<S> Relay<S> {
     /// The handlers of the two sides.
     pub fn pair() -> (Self, Self) {
         let sides = Rc::new([Cell::new(Side::NotOpen), Cell::new(Side::NotOpen)]);
-        (Self { sides: Rc::clone(&sides), own: 0 }, Self { sides, own: 1 })
+        (Self { sides: Rc::clone(&sides), own: 0, is_whole: false }, Self { sides, own: 1, is_whole: false })
     }
 
     fn other(&self) -> Side<S> {
@@ -77,6 +80,7 @@ impl<S> Relay<S> {
 impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.sides[self.own].set(Side::Open(connection.key()));
+        self.is_whole = connection.is_read_ended(); // there are streams that are only written to
         connection.read_while_full(); // what is queued comes from the other side, and holds up that one
         match self.other() {
             Side::NotOpen => connection.pause_reading(),
@@ -112,6 +116,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     }
 
     fn on_end(&mut self, _rest: &[u8], _connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.is_whole = true;
         self.with_other(cx, |other| other.shutdown());
         Ok(())
     }
@@ -122,8 +127,10 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
             // Both directions were passed on: what is queued is all that is left, however long that takes.
             CloseReason::Finished if other.is_read_ended() => {}
             // A stream that was cut must not look as if it had come to its end. Who does not read any more, which is what a
-            // broken pipe says, may have answered before.
-            CloseReason::Failed(error) if was_open && error.kind() != ErrorKind::BrokenPipe => other.abort(),
+            // broken pipe says, may have answered before, and said so by an end.
+            CloseReason::Failed(error) if was_open && !(self.is_whole && error.kind() == ErrorKind::BrokenPipe) => {
+                other.abort();
+            }
             CloseReason::Aborted => other.abort(),
             _ => other.close_after_flush(GRACE),
         });

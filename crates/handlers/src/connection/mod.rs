@@ -280,7 +280,10 @@ where
     Ok(ConnectionKey::of::<T, H>(key))
 }
 
-/// Finishes all connections that `listener` has accepted, for which each has `grace`.
+/// Finishes all connections that `listener` has accepted, for which each has `grace`; later this turn or next.
+///
+/// By a deferred callback for each: one that has not opened yet does so for this, and a handler that panics then takes
+/// neither who asks with it nor the others.
 pub(crate) fn close_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, grace: Duration)
 where
     T: Stream,
@@ -288,16 +291,14 @@ where
 {
     let keys: Vec<Key> = cx.registry.registrations().map(|registration| registration.key).collect();
     for key in keys {
-        // What is of other types is none of them; the one that runs, and asks for this, is told last.
-        let close = move |cx: &mut Context<'_, S>| {
-            ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
+        let finish = move |cx: &mut Context<'_, S>| {
+            // What has ended meanwhile, or is of other types, is none of them.
+            let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
                 if connection.accepted_by() == listener {
                     connection.finish(grace);
                 }
-            })
+            });
         };
-        if let Err(reactor::Error::Running(_)) = close(cx) {
-            cx.registry.defer(move |cx| drop(close(cx)));
-        }
+        cx.registry.defer(finish);
     }
 }

@@ -1,11 +1,12 @@
 //! The end of a server.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, ListenOptions, ServerKey};
-use reactor::{Context, Reactor, Then};
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, Flow, ListenOptions, ServerKey};
+use reactor::{Context, Interest, Next, PanicPolicy, Priority, Reactor, Then};
 
 use crate::{PATIENCE, Result, Seen, any_port, client, expect_echo, run_out, serve, tcp, turn_until, turn_until_quiet};
 
@@ -131,7 +132,7 @@ fn a_connection_stops_its_own_server_and_gets_what_it_has_written() -> Result {
     let (mut reactor, mut server, address) = serve_stops(false, ListenOptions::new())?;
     let (mut speaks, mut silent) = (client(address)?, client(address)?);
     turn_until(&mut reactor, &mut server, |server| server.opened == 2)?;
-    io::Write::write_all(&mut speaks, b"stop")?;
+    speaks.write_all(b"stop")?;
     turn_until_quiet(&mut reactor, &mut server)?;
     let mut answer = String::new();
     speaks.read_to_string(&mut answer)?;
@@ -209,5 +210,121 @@ fn a_connection_whose_peer_stays_is_closed_when_the_grace_is_over() -> Result {
     reactor.advance(&mut seen, Duration::from_millis(1))?;
     assert!(matches!(seen.closed[..], [CloseReason::TimedOut(handlers::Timeout::Close)]), "{:?}", seen.closed);
     assert!(reactor.is_empty());
+    Ok(())
+}
+
+/// Panics in one of its callbacks, which it shares with others of the same sort.
+struct Panics(&'static str);
+
+impl Panics {
+    fn at(&self, callback: &str) {
+        assert!(self.0 != callback, "in {callback}");
+    }
+}
+
+impl ConnectionHandler<Seen> for Panics {
+    fn on_open(&mut self, connection: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+        cx.state.opened.push(connection.key());
+        self.at("on_open");
+        let full = connection.write(&vec![7; if self.0 == "on_drain" { 8 << 20 } else { 0 }])?;
+        assert_eq!(full == Flow::Full, self.0 == "on_drain");
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _connection: &mut Connection<'_, Seen>,
+        _cx: &mut Context<'_, Seen>,
+    ) -> io::Result<usize> {
+        self.at("on_data");
+        Ok(data.len())
+    }
+
+    fn on_drain(&mut self, _connection: &mut Connection<'_, Seen>, _cx: &mut Context<'_, Seen>) -> io::Result<()> {
+        self.at("on_drain");
+        Ok(())
+    }
+
+    fn on_end(
+        &mut self,
+        _rest: &[u8],
+        connection: &mut Connection<'_, Seen>,
+        _cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
+        self.at("on_end");
+        connection.shutdown();
+        Ok(())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Seen>) {
+        cx.state.closed.push(reason);
+        self.at("on_close");
+    }
+}
+
+#[test]
+fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() -> Result {
+    for panics_in in ["on_open", "on_data", "on_drain", "on_end", "on_close"] {
+        let limit = handlers::ConnectionLimit::new(3);
+        let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+        let listener = ListenOptions::new().limit(limit.clone()).bind(&any_port())?;
+        let address = tcp(&listener)?;
+        let mut number = 0;
+        let server = listener.serve(&mut reactor, &ConnectionOptions::new(), move |_peer, _cx| {
+            number += 1;
+            Ok(Panics(if number == 2 { panics_in } else { "" }))
+        })?;
+        let mut clients = (0..3).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+        let mut seen = Seen::default();
+        turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
+        for client in &mut clients {
+            let _ = client.write_all(b"a last question"); // one is gone perhaps
+            let _ = client.shutdown(Shutdown::Write);
+        }
+        stop(&mut reactor, server);
+        let readers = clients.into_iter().map(|mut client| {
+            std::thread::spawn(move || io::copy(&mut client, &mut io::sink())) // also what is queued
+        });
+        let readers: Vec<_> = readers.collect();
+        run_out(&mut reactor, &mut seen)?;
+        for reader in readers {
+            let _ = reader.join().expect("it does not panic"); // one is reset
+        }
+        let panicked = seen.closed.iter().filter(|reason| matches!(reason, CloseReason::Panicked(_))).count();
+        assert_eq!((seen.closed.len(), panicked), (3, usize::from(panics_in != "on_close")), "{panics_in}");
+        assert_eq!(limit.open(), 0, "{panics_in}");
+        assert!(reactor.is_empty(), "{panics_in}: {reactor:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_with_it() -> Result {
+    let limit = handlers::ConnectionLimit::new(3);
+    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let listener = ListenOptions::new().limit(limit.clone()).bind(&any_port())?;
+    let address = tcp(&listener)?;
+    let mut number = 0;
+    let server = listener.serve(&mut reactor, &ConnectionOptions::new(), move |_peer, _cx| {
+        number += 1;
+        Ok(Panics(if number == 1 { "on_open" } else { "" }))
+    })?;
+    // Who stops it is called after the three are accepted, and before they are opened.
+    let (mut asks, asked) = UnixStream::pair()?;
+    let stops = reactor.add(asked, Interest::READABLE, move |_, cx| {
+        server.stop(cx, GRACE);
+        Ok(cx.registry.set_interest(cx.key(), Interest::NONE).map(|()| Next::Keep)?)
+    })?;
+    reactor.set_priority(stops, Priority::Low)?;
+    let clients = (0..3).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    asks.write_all(b"stop")?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
+    assert!(reactor.contains(stops), "who has stopped it is not to blame");
+    reactor.remove(stops)?;
+    drop(clients);
+    run_out(&mut reactor, &mut seen)?;
+    assert_eq!((seen.closed.len(), limit.open()), (3, 0));
     Ok(())
 }

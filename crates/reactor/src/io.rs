@@ -83,7 +83,7 @@ impl<T> Io<T> {
         T: AsFd,
     {
         match self.kind {
-            Kind::Unknown => kind::ask(self.source.as_fd()).unwrap_or(Kind::Unknown),
+            Kind::Unknown => kind::ask(self.source.as_fd()),
             kind => kind,
         }
     }
@@ -170,8 +170,7 @@ impl<T> Io<T> {
     where
         T: AsFd,
     {
-        // Without `/proc` nobody tells which, but sockets are known all the same.
-        if self.readiness.is_error() && matches!(self.kind(), Kind::Pipe | Kind::Unknown) {
+        if self.readiness.is_error() && self.kind().is_unread_by_error() {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
             self.readiness |= Readiness::UNREAD;
         }

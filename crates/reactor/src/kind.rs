@@ -5,9 +5,11 @@
 
 use std::any::TypeId;
 use std::fmt;
+use std::fs::Metadata;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net as unix;
+use std::path::Path;
 use std::{fs, io, net, process};
 
 use socket2::{SockRef, Type};
@@ -42,6 +44,13 @@ impl Kind {
     /// Whether a short read or write by the bare system call exhausts the kernel's buffer: see io.rs.
     pub(crate) const fn has_dry_shorts(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe)
+    }
+
+    /// Whether an error (`EPOLLERR`) says of it that nobody reads what is written, as of the write end of a pipe.
+    ///
+    /// What is no socket stays unknown without `/proc`, and is taken for a pipe, whose writers learn it by nothing else.
+    pub(crate) const fn is_unread_by_error(self) -> bool {
+        matches!(self, Self::Pipe | Self::Unknown)
     }
 }
 
@@ -119,24 +128,29 @@ impl TypeFacts {
 ///
 /// What is no socket is looked up in `/proc`, since the standard library knows no `fstat(2)` of what it does not own, and the module of
 /// rustix that does takes longer to compile than all of this crate. Without `/proc` it stays unknown.
-pub(crate) fn ask(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+pub(crate) fn ask(fd: BorrowedFd<'_>) -> Kind {
+    ask_in(Path::new("/proc/self/fd"), fd)
+}
+
+/// The same where the names of the open fds are in `folder`.
+fn ask_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
     let socket = SockRef::from(&fd);
     match socket.r#type() {
-        Ok(Type::STREAM) if socket.is_listener()? => Ok(Kind::Listener),
-        Ok(Type::STREAM) => Ok(Kind::Stream),
-        Ok(_) => Ok(Kind::Datagram),
-        Err(_) => look_up(fd),
+        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => Kind::Listener,
+        Ok(Type::STREAM) => Kind::Stream,
+        Ok(_) => Kind::Datagram,
+        Err(_) => fs::metadata(folder.join(fd.as_raw_fd().to_string())).map_or(Kind::Unknown, |found| of_file(&found)),
     }
 }
 
-fn look_up(fd: BorrowedFd<'_>) -> io::Result<Kind> {
-    let file_type = fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))?.file_type();
-    Ok(match file_type {
+fn of_file(found: &Metadata) -> Kind {
+    let file_type = found.file_type();
+    match file_type {
         _ if file_type.is_fifo() => Kind::Pipe,
         _ if file_type.is_char_device() => Kind::CharDevice,
         _ if file_type.is_file() || file_type.is_dir() || file_type.is_block_device() => Kind::File,
         _ => Kind::Anonymous,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +161,7 @@ mod tests {
     /// What the type says, where it says anything, checked against what the kernel says.
     #[track_caller]
     fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
-        assert_eq!(ask(source.as_fd()).unwrap(), kind);
+        assert_eq!(ask(source.as_fd()), kind);
         assert_eq!(TypeFacts::of::<T>().kind, if told_by_type { kind } else { Kind::Unknown });
     }
 
@@ -176,6 +190,47 @@ mod tests {
         expect_kind(fs::File::open("/").unwrap(), Kind::File, false);
         let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
         expect_kind(epoll, Kind::Anonymous, false);
+    }
+
+    #[test]
+    fn without_proc_what_is_no_socket_stays_unknown_and_has_no_dry_shorts() {
+        let nowhere = Path::new("/proc/self/fd/none");
+        let unknown: [(OwnedFd, Kind); 4] = [
+            (io::pipe().unwrap().0.into(), Kind::Pipe),
+            (io::pipe().unwrap().1.into(), Kind::Pipe),
+            (fs::File::open("/dev/null").unwrap().into(), Kind::CharDevice),
+            (fs::File::open("/").unwrap().into(), Kind::File),
+        ];
+        for (fd, kind) in unknown {
+            assert_eq!((ask_in(nowhere, fd.as_fd()), ask(fd.as_fd())), (Kind::Unknown, kind));
+        }
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let known: [(OwnedFd, Kind); 3] = [
+            (listener.into(), Kind::Listener),
+            (unix::UnixStream::pair().unwrap().0.into(), Kind::Stream),
+            (unix::UnixDatagram::unbound().unwrap().into(), Kind::Datagram),
+        ];
+        for (fd, kind) in known {
+            assert_eq!(ask_in(nowhere, fd.as_fd()), kind);
+        }
+        assert!(!Kind::Unknown.has_dry_shorts());
+    }
+
+    #[test]
+    fn an_error_says_of_a_pipe_and_of_what_nobody_knows_that_nobody_reads_it() {
+        let all = [
+            Kind::Stream,
+            Kind::Listener,
+            Kind::Datagram,
+            Kind::Pipe,
+            Kind::CharDevice,
+            Kind::File,
+            Kind::Queue,
+            Kind::Anonymous,
+            Kind::Unknown,
+        ];
+        let unread: Vec<_> = all.into_iter().filter(|kind| kind.is_unread_by_error()).collect();
+        assert_eq!(unread, [Kind::Pipe, Kind::Unknown]);
     }
 
     #[test]

@@ -949,6 +949,30 @@ fn what_is_written_and_appended_is_read_again() -> Result {
 }
 
 #[test]
+fn an_append_that_makes_its_file_syncs_the_folder_too_and_no_other_does() {
+    without_privileges(|folder| {
+        let (real, link) = (folder.join("real"), folder.join("link"));
+        fs::create_dir(&real)?;
+        symlink(real.join("conf"), &link)?;
+        set_mode(&real, 0o300)?; // what may not be opened for reading cannot be synced
+        let append = |bytes: &'static str| -> Result<io::Result<()>> {
+            let (mut reactor, pool) = with_pool(1)?;
+            files::append(&pool, &link, bytes, |appended, cx| cx.state.push(appended))?;
+            let mut results = Vec::new();
+            reactor.run(&mut results)?;
+            Ok(results.remove(0))
+        };
+        expect_error(append("new, ")?, ErrorKind::PermissionDenied, &format!("fsync({})", real.display()));
+        append("and more")??;
+        assert_eq!(read(&real.join("conf"), 100)??, b"new, and more");
+        fs::remove_file(real.join("conf"))?;
+        set_mode(&real, 0o700)?;
+        append("new")??;
+        Ok(())
+    });
+}
+
+#[test]
 fn an_atomic_write_is_one_change_to_who_watches() -> Result {
     let folder = tempdir()?;
     let conf = folder.path().join("conf");

@@ -110,13 +110,15 @@ where
 
 /// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
 ///
-/// The file is made if there is none; its name is on disk when the folder is written, which this does not wait for. What others append at the same time comes before or after, not between, as long
-/// as there is room on the disk; two appends on two workers may change places. Otherwise like [`write_atomically`], but
-/// for one thing: after an error a part of `bytes` may be there.
+/// The file is made if there is none, and its folder is synced then as well: a file whose name is lost is lost. What others
+/// append at the same time comes before or after, not between, as long as there is room on the disk; two appends on two
+/// workers may change places. Otherwise like [`write_atomically`], but for two things: after an error a part of `bytes`
+/// may be there, and of a symbolic link that leads nowhere the file is made to which it leads.
 ///
 /// # Errors
 /// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`: what `open(2)`, `write(2)`
-/// and `fdatasync(2)` say, with call and path.
+/// and `fdatasync(2)` say, with call and path; of a file that was made also what `fsync(2)` of its folder says, when all of
+/// `bytes` is there and may not survive that the power fails.
 #[track_caller]
 pub fn append<S, D>(
     pool: &Pool<S>,
@@ -165,24 +167,37 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let failed = |call| move |error: io::Error| named(call, path, &error);
     let mut options = OpenOptions::new();
-    options.append(true).create(true).custom_flags(libc::O_NONBLOCK);
-    let mut file = options.open(path).map_err(failed("open"))?;
+    options.append(true).custom_flags(libc::O_NONBLOCK);
+    let opened = options.open(path);
+    let is_new = matches!(&opened, Err(error) if error.kind() == ErrorKind::NotFound);
+    let opened = if is_new { options.create(true).open(path) } else { opened };
+    let mut file = opened.map_err(failed("open"))?;
     file.write_all(bytes).map_err(failed("write"))?;
-    file.sync_data().map_err(failed("fdatasync"))
+    file.sync_data().map_err(failed("fdatasync"))?;
+    if is_new { sync_folder_of(&end_of_links(path)?) } else { Ok(()) }
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = &end_of_links(path)?;
     let failed = |call| move |error: io::Error| named(call, path, &error);
     let before = regular_file_at(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = Temporary::create_in(folder, if before.is_some() { 0o600 } else { 0o666 })?;
+    let mut new = Temporary::create_in(folder_of(path), if before.is_some() { 0o600 } else { 0o666 })?;
     new.file.write_all(bytes).map_err(failed("write"))?;
     if let Some(before) = before {
         keep_owner_and_mode(&new.file, &before).map_err(failed("fchown, fchmod"))?;
     }
     new.file.sync_all().map_err(failed("fsync"))?;
     new.rename_to(path).map_err(failed("rename"))?;
+    sync_folder_of(path)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Sees to it that the name of a file is on disk: that is in its folder.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = folder_of(path);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named("fsync", folder, &error))
 }
 

@@ -1,11 +1,18 @@
 //! What the callbacks of all handlers may answer, and what they panic with.
 
 use std::any::Any;
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 
 /// Errors that only say that nothing was done, and end nothing: so `?` may be used on what would block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// An error with what was done when it came: the call, and of what. Displays as "open(/etc/app.conf): No such file or directory (os
+/// error 2)".
+pub(crate) fn named(call: impl Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{call}: {error}"))
 }
 
 /// What becomes of a registration after its callback has answered.

@@ -24,6 +24,7 @@ use super::driver::Driver;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout};
+use crate::answer::named;
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -184,8 +185,7 @@ impl<H: 'static> Connecting<H> {
 
     fn note_failure(&self, address: SocketAddr, error: io::Error) {
         tracing::debug!(%address, %error, "an attempt to connect has failed");
-        self.race.borrow_mut().last_error =
-            Some(io::Error::new(error.kind(), format!("connect to {address}: {error}")));
+        self.race.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), &error));
     }
 
     fn attempt<S>(
@@ -222,9 +222,7 @@ fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result
     if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
         // Attempts at several addresses come from one port, where one is given.
         socket.set_reuse_address(local.port() != 0)?;
-        socket
-            .bind(&local.into())
-            .map_err(|error| io::Error::new(error.kind(), format!("bind to {local}: {error}")))?;
+        socket.bind(&local.into()).map_err(|error| named(format_args!("bind to {local}"), &error))?;
     }
     match socket.connect(&address.into()) {
         // connect(2): interrupted, it goes on all the same.

@@ -19,15 +19,15 @@ use std::path::Path;
 use reactor::{Interest, Io, Next};
 
 use self::inotify::Queue;
+use crate::answer;
 
 pub use self::file::{Change, watch};
 pub use self::folder::{FolderChange, watch_folder};
 pub use self::jobs::{append, read, write_atomically};
 
-/// An error with the call that gave it and what it was made for. Displays as "open(/etc/app.conf): No such file or
-/// directory (os error 2)".
+/// An error with the call that gave it and the path that it was made for.
 fn named(call: &str, path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{call}({}): {error}", path.display()))
+    answer::named(format_args!("{call}({})", path.display()), error)
 }
 
 /// Ends a call of the handler: where nothing is left in the queue, the next event wakes the loop.

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use super::Listener;
 use super::bind::{self, Address, BindOptions, Socket};
 use super::limit::ConnectionLimit;
+use crate::answer::named;
 
 /// So many connections are accepted in one call, if nothing else is asked for.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -78,7 +79,7 @@ impl ListenOptions {
             Address::Unix(path) => bind::bind_unix(path, bind).map(Socket::Unix),
             Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
         };
-        let socket = socket.map_err(|error| io::Error::new(error.kind(), format!("bind to {address}: {error}")))?;
+        let socket = socket.map_err(|error| named(format_args!("bind to {address}"), &error))?;
         Ok(Listener { socket, options: self })
     }
 

@@ -22,7 +22,7 @@ use signal_hook::iterator::exfiltrator::origin::Origin;
 
 use self::action::{Reflex, Watching};
 pub use self::number::Signal;
-use crate::answer;
+use crate::answer::{self, named};
 
 /// So many arrivals are told in one call; the rest next turn. Enough for what is kept of a dozen signals.
 const ARRIVALS_PER_CALL_MAX: usize = 64;
@@ -246,7 +246,7 @@ impl Signals {
         let mut source = Self { delivery, reflexes: Vec::new(), watching: Vec::new() }; // dropped, it undoes what was done
         for &signal in &signals {
             signal.check()?;
-            let refused = |error| named(&format!("sigaction({signal})"), &error);
+            let refused = |error| named(format_args!("sigaction({signal})"), &error);
             action::prepare(signal).map_err(refused)?;
             source.reflexes.extend(reflexes(signal).map_err(refused)?);
             source.delivery.handle().add_signal(signal.as_raw()).map_err(refused)?;
@@ -254,11 +254,6 @@ impl Signals {
         source.watching.extend(signals.into_iter().map(Watching::begin));
         Ok(source)
     }
-}
-
-/// An error with the call that gave it.
-fn named(call: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{call}: {error}"))
 }
 
 impl AsFd for Signals {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 use super::outbox::Run;
+use crate::answer::named;
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///
@@ -33,7 +34,8 @@ impl UdpSocket {
     /// # Errors
     /// What `bind(2)` gives, with the address: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`; `EMFILE`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        std::net::UdpSocket::bind(address).and_then(Self::from_std).map_err(|error| named("bind", address, &error))
+        let bound = std::net::UdpSocket::bind(address).and_then(Self::from_std);
+        bound.map_err(|error| named(format_args!("bind {address}"), &error))
     }
 
     /// A socket that talks to `peer` alone: the kernel drops what comes from others, and reports that nobody listens there.
@@ -48,7 +50,7 @@ impl UdpSocket {
             socket.connect(peer)?;
             Self::from_std(socket)
         };
-        connected().map_err(|error| named("connect", peer, &error))
+        connected().map_err(|error| named(format_args!("connect {peer}"), &error))
     }
 
     /// A socket that was made and bound elsewhere, connected or not: with `SO_REUSEPORT`, or passed in by a service manager.
@@ -111,11 +113,6 @@ impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// An error with the call and the address that gave it.
-fn named(call: &str, address: SocketAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{call} {address}: {error}"))
 }
 
 /// Explicit congestion notification: what the network is told, and tells, of congestion (RFC 3168).

@@ -4,7 +4,9 @@
 //! `SIGCHLD`, so any number of loops and libraries can have children in one process and none reaps another's.
 //!
 //! Second rule: a child that was handed over here is reaped, whatever becomes of its watch. One whose watch is removed is
-//! reaped in the background of its loop; one whose loop is gone, by the next loop that starts a child.
+//! reaped in the background of its loop; one whose loop is gone, by the next loop that starts a child. If it ends before there
+//! is one, it is a zombie until then: an entry in the table of processes and nothing else, which goes with this process at the
+//! latest. Nobody but a loop could wait for it, and a thread for that alone would outlive every loop.
 //!
 //! # What a child gets
 //! `Command` decides, and this module adds nothing to it:

@@ -44,6 +44,9 @@ pub enum Change {
 ///   and what `/proc` and `/sys` show. Folders that may not be read cannot be watched; what is renamed there is not
 ///   seen.
 ///
+/// Its paths are those that it began with. To watch others, too, begin another one with all of them, and then
+/// [remove](Registry::remove) this one: in that order no change is lost, and one in between is told twice.
+///
 /// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive: use
 /// [`set_foreground`](Registry::set_foreground) if watching is all there is to do. An outcome of [`Next::Remove`], an
 /// error or [`Registry::remove`] ends it, for all its paths; `WouldBlock` and `Interrupted` are [`Next::Keep`].

@@ -16,7 +16,7 @@ use workloads::Result;
 use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
 use crate::catalogue::{self, Case, Cores, Counted};
-use crate::program::{Contestant, Origin, Workshop, in_a_line, succeed};
+use crate::program::{Absence, Contestant, Origin, Workshop, nobody_failed, succeed};
 use crate::rounds::{Core, measure, on_core, progress};
 use crate::server::Server;
 
@@ -52,8 +52,9 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     let tools = Tool::ALL.into_iter().filter(|tool| tool.is_installed()).collect();
     Tool::missing().iter().for_each(|program| eprintln!("{program} is not installed, in Debian: {program}"));
-    count(&cases, tools)?.iter().for_each(|table| print!("{table}"));
-    Ok(())
+    let tables = count(&cases, tools)?;
+    tables.iter().for_each(|table| print!("{table}"));
+    nobody_failed(tables.iter().map(|table| (table.title, &*table.missing)))
 }
 
 /// Our own programs, without those whose threads meet by chance.
@@ -117,7 +118,7 @@ struct Table {
     title: &'static str,
     rows: Vec<Row>,
     /// Who did not take part, and why.
-    missing: Vec<(&'static str, String)>,
+    missing: Vec<(&'static str, Absence)>,
 }
 
 struct Row {
@@ -138,7 +139,7 @@ fn count(cases: &[Case], tools: Vec<Tool>) -> Result<Vec<Table>> {
             progress.set_message(format!("{}, {}", case.title, contestant.name));
             match counter.row(case, contestant) {
                 Ok(row) => table.rows.push(row),
-                Err(error) => table.missing.push((contestant.name, in_a_line(&error))),
+                Err(why) => table.missing.push((contestant.name, why)),
             }
             progress.inc(1);
         }
@@ -159,13 +160,19 @@ impl Counter {
     ///
     /// # Errors
     /// What is missing for it, and how it has failed.
-    fn row(&mut self, case: &Case, contestant: &Contestant) -> Result<Row> {
-        let mut command = self.workshop.command(contestant, case.arguments)?;
+    fn row(&mut self, case: &Case, contestant: &Contestant) -> std::result::Result<Row, Absence> {
+        if let Some(Counted { option, .. }) = case.counted
+            && contestant.extra.contains(&option)
+        {
+            return Err(Absence::Missing(format!("not counted, as it has {option} of its own")));
+        }
+        let command = self.workshop.command(contestant, case.arguments)?;
+        self.counted(command, case, contestant).map_err(|error| Absence::failed("it failed", &error))
+    }
+
+    fn counted(&mut self, mut command: Command, case: &Case, contestant: &Contestant) -> Result<Row> {
         let mut row = Row { name: contestant.name, counts: Counts::new(), bytes: None };
         if let Some(counted) = case.counted {
-            if contestant.extra.contains(&counted.option) {
-                return Err(format!("not counted, as it has {} of its own", counted.option).into());
-            }
             for tool in self.tools.clone() {
                 // valgrind runs one thread at a time, so that those of two loops would meet as they never do.
                 if case.cores != Cores::All || tool == Tool::Strace {
@@ -187,7 +194,7 @@ impl Counter {
                 Cores::Server(_) => case.arguments.to_vec(),
                 Cores::One | Cores::All => with_option(case.arguments, counted.option, &length),
             };
-            let program = self.workshop.command(contestant, &arguments)?;
+            let program = self.workshop.command(contestant, &arguments).map_err(|why| why.to_string())?;
             let report = NamedTempFile::new()?;
             let mut command = tool.over(&program, report.path());
             run_whole(&mut command, case.cores, &[counted.option, &length])

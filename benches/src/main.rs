@@ -110,7 +110,7 @@ fn compare(options: &Comparison) -> Result {
             .map(|pictures| file.parent().and_then(|page| pictures.strip_prefix(page).ok()).unwrap_or(pictures));
         write(file, &report::markdown(&machine, &tables, from_page))?;
     }
-    Ok(())
+    program::nobody_failed(tables.iter().map(|table| (table.case.title, &*table.missing)))
 }
 
 /// What cannot be written is told before anything is measured, which may take an hour.

@@ -1,6 +1,7 @@
 //! The programs that take part: what they are built from, whether that is here, and how they are started.
 
 use std::collections::HashMap;
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -98,8 +99,46 @@ pub(crate) struct Workshop {
     c: HashMap<&'static str, Built<PathBuf>>,
 }
 
-/// What was built, or in a line what is missing for it.
-type Built<T> = std::result::Result<T, String>;
+/// What was built, or why that was not.
+type Built<T> = std::result::Result<T, Absence>;
+
+/// Why a contestant takes no part, in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// What it needs of the system is not installed.
+    Missing(String),
+    /// That is there, but it cannot be built, or fails.
+    Failed(String),
+}
+
+impl Absence {
+    /// How a program or its build has failed; all of what that said, if it is more, goes to standard error.
+    pub(crate) fn failed(how: &str, error: &impl ToString) -> Self {
+        Self::Failed(format!("{how}: {}", in_a_line(error)))
+    }
+}
+
+impl Display for Absence {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let (Self::Missing(why) | Self::Failed(why)) = self;
+        out.write_str(why)
+    }
+}
+
+/// Looks for those who have failed among the absent of each table.
+///
+/// # Errors
+/// Who has failed, and where.
+pub(crate) fn nobody_failed<'a>(
+    tables: impl IntoIterator<Item = (&'static str, &'a [(&'static str, Absence)])>,
+) -> Result {
+    let mut failed = Vec::new();
+    for (title, absent) in tables {
+        let failures = absent.iter().filter(|(_, why)| matches!(why, Absence::Failed(_)));
+        failed.extend(failures.map(|(name, why)| format!("{title}, {name}: {why}")));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+}
 
 /// The folder of this package.
 pub(crate) const BENCHES: &str = env!("CARGO_MANIFEST_DIR");
@@ -113,7 +152,7 @@ impl Workshop {
         Ok(Self { folder, ours, rust: None, c: HashMap::new() })
     }
 
-    /// The command that runs a contestant with these arguments, or what is missing for it.
+    /// The command that runs a contestant with these arguments, or why there is none.
     pub(crate) fn command(&mut self, contestant: &Contestant, arguments: &[&str]) -> Built<Command> {
         let mut command = match contestant.origin {
             Origin::Ours => {
@@ -127,9 +166,7 @@ impl Workshop {
                 command
             }
             Origin::C(source, library) => Command::new(self.compiled(source, library)?),
-            Origin::ColdBuild(package) => self
-                .cold_build(package)
-                .map_err(|error| format!("its crates cannot be fetched: {}", in_a_line(&error)))?,
+            Origin::ColdBuild(package) => self.cold_build(package)?,
         };
         // In C there is a program for each workload; a cold build has a command.
         let skipped = usize::from(matches!(contestant.origin, Origin::C(..) | Origin::ColdBuild(_)));
@@ -143,16 +180,17 @@ impl Workshop {
         let build = || {
             let mut build = cargo("build", &Path::new(BENCHES).join("rust-peers/Cargo.toml"));
             build.args(["--release", "--target-dir"]).arg(&target);
-            succeed(&mut build).map_err(|error| format!("the peers in Rust are not built: {}", in_a_line(&error)))?;
+            succeed(&mut build).map_err(|error| Absence::failed("the peers in Rust are not built", &error))?;
             Ok(target.join("release/rust-peers"))
         };
         self.rust.get_or_insert_with(build).clone()
     }
 
     /// Fetches what a package of `hello` needs, which is not part of building it.
-    fn cold_build(&self, package: &str) -> Result<Command> {
+    fn cold_build(&self, package: &str) -> Built<Command> {
         let manifest = Path::new(BENCHES).join("hello").join(package).join("Cargo.toml");
-        succeed(&mut cargo("fetch", &manifest))?;
+        succeed(&mut cargo("fetch", &manifest))
+            .map_err(|error| Absence::failed("its crates cannot be fetched", &error))?;
         let mut command = Command::new(&self.ours);
         command.arg("cold-build").arg("--manifest").arg(manifest);
         command.arg("--target").arg(self.folder.join("cold").join(package));
@@ -168,12 +206,12 @@ impl Workshop {
 
 fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathBuf> {
     if Command::new("cc").arg("--version").output().is_err() {
-        return Err("needs a C compiler, in Debian: gcc libc6-dev".to_owned());
+        return Err(Absence::Missing("needs a C compiler, in Debian: gcc libc6-dev".to_owned()));
     }
     if let Some(library @ Library { name, package, .. }) = library
         && !has_header(library)
     {
-        return Err(format!("{name} is not installed, in Debian: {package}"));
+        return Err(Absence::Missing(format!("{name} is not installed, in Debian: {package}")));
     }
     let program = folder.join(source.replace(['/', '.'], "_"));
     let mut cc = Command::new("cc");
@@ -181,7 +219,7 @@ fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathB
     cc.args(library.map(Library::to_compile).unwrap_or_default());
     cc.arg(Path::new(BENCHES).join("c-peers").join(source));
     cc.args(library.map(Library::to_link).unwrap_or_default());
-    succeed(&mut cc).map_err(|error| format!("it is not compiled: {}", in_a_line(&error)))?;
+    succeed(&mut cc).map_err(|error| Absence::failed("it is not compiled", &error))?;
     Ok(program)
 }
 
@@ -199,9 +237,9 @@ fn has_header(library: Library) -> bool {
     succeed(&mut cc).is_ok()
 }
 
-/// Why a program takes no part, short enough for a table: the last line, which is what tools end with. If there are more, all of
-/// them go to standard error.
-pub(crate) fn in_a_line(error: &impl ToString) -> String {
+/// What went wrong, short enough for a table: the last line, which is what tools end with. If there are more, all of them go to
+/// standard error.
+fn in_a_line(error: &impl ToString) -> String {
     let said = error.to_string();
     let last = last_line(&said);
     if last != said {
@@ -265,12 +303,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_compiled_is_missing_and_not_an_error() {
+    fn who_has_no_library_is_missing_and_who_is_not_compiled_though_it_is_there_has_failed() {
         let folder = tempfile::tempdir().unwrap();
         let unknown =
             Library { name: "nothing", header: "no/such.h", modules: &["nothing"], link: &[], package: "nothing-dev" };
         let missing = compile(folder.path(), "chain/libev.c", Some(unknown)).unwrap_err();
-        assert_eq!(missing, "nothing is not installed, in Debian: nothing-dev");
-        assert!(compile(folder.path(), "no/such.c", None).unwrap_err().starts_with("it is not compiled: "));
+        assert_eq!(missing, Absence::Missing("nothing is not installed, in Debian: nothing-dev".to_owned()));
+        let failed = compile(folder.path(), "no/such.c", None).unwrap_err();
+        assert!(matches!(&failed, Absence::Failed(why) if why.starts_with("it is not compiled: ")), "{failed:?}");
+    }
+
+    #[test]
+    fn who_is_missing_is_no_failure_and_everyone_who_failed_is_told() {
+        let missing = [("libev", Absence::Missing("it is not installed".to_owned()))];
+        let failed = [missing[0].clone(), ("reactor", Absence::Failed("it failed: no memory".to_owned()))];
+        assert!(nobody_failed([("a chain", &missing[..]), ("an echo", &[])]).is_ok());
+        let told = nobody_failed([("a chain", &failed[..]), ("an echo", &failed[1..])]).unwrap_err().to_string();
+        assert_eq!(told, "a chain, reactor: it failed: no memory\nan echo, reactor: it failed: no memory");
     }
 }

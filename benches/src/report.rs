@@ -9,7 +9,7 @@ use workloads::Result;
 use crate::catalogue::{Better, Case, Figure};
 use crate::machine::Machine;
 use crate::plot;
-use crate::program::Origin;
+use crate::program::{Absence, Origin};
 use crate::rounds::Figures;
 
 /// A case, and what each contestant did.
@@ -18,7 +18,7 @@ pub(crate) struct Table {
     pub(crate) case: Case,
     pub(crate) rows: Vec<Row>,
     /// Who did not take part, and why.
-    pub(crate) missing: Vec<(&'static str, String)>,
+    pub(crate) missing: Vec<(&'static str, Absence)>,
 }
 
 /// What one contestant did, round by round.
@@ -148,7 +148,7 @@ impl Table {
             });
             json!({ "name": row.name, "figures": told.collect::<serde_json::Map<_, _>>(), "rounds": row.rounds })
         });
-        let missing = self.missing.iter().map(|(name, why)| json!({ "name": name, "why": why }));
+        let missing = self.missing.iter().map(|(name, why)| json!({ "name": name, "why": why.to_string() }));
         json!({
             "title": self.case.title, "arguments": self.case.arguments, "figures": figures.collect::<Vec<_>>(),
             "rows": rows.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>(),
@@ -269,7 +269,7 @@ mod tests {
             ),
             row("mio", &[&[("bytes", 1.0)]]),
         ];
-        Table { case, rows, missing: vec![("libev", "it is not installed".to_owned())] }
+        Table { case, rows, missing: vec![("libev", Absence::Missing("it is not installed".to_owned()))] }
     }
 
     #[test]

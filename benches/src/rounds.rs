@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use workloads::Result;
 
 use crate::catalogue::{Case, Cores, Load};
-use crate::program::{Workshop, in_a_line, succeed_soon};
+use crate::program::{Absence, Workshop, succeed_soon};
 use crate::report::{Row, Table};
 use crate::server::Server;
 
@@ -55,7 +55,7 @@ fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &Progre
 }
 
 /// Who takes no part, and why.
-type Missing = Vec<(&'static str, String)>;
+type Missing = Vec<(&'static str, Absence)>;
 
 /// Measures all of them in each round. Who fails once is left out as a whole, so that the rounds of the others stay together, and
 /// they lose nothing by it.
@@ -75,7 +75,7 @@ fn in_turn<P>(
                 true
             }
             Err(error) => {
-                failed.push((row.name, format!("it failed: {}", in_a_line(&error))));
+                failed.push((row.name, Absence::failed("it failed", &error)));
                 false
             }
         });
@@ -173,7 +173,7 @@ mod tests {
         });
         assert_eq!(runs, 3 + 3 + 2);
         assert_eq!(rows.iter().map(|row| (row.name, row.rounds.len())).collect::<Vec<_>>(), [("a", 2), ("c", 2)]);
-        assert_eq!(failed, [("b", "it failed: no memory".to_owned())]);
+        assert_eq!(failed, [("b", Absence::Failed("it failed: no memory".to_owned()))]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use workloads::Result;
 
 use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
-use crate::catalogue::{self, Case, Cores, Counted};
+use crate::catalogue::{self, Case, Cores, Counted, with_option};
 use crate::program::{Absence, Contestant, Origin, Workshop, nobody_failed, succeed};
 use crate::rounds::{Core, measure, on_core, progress};
 use crate::server::Server;
@@ -219,16 +219,6 @@ fn run_whole(command: &mut Command, cores: Cores, messages: &[&str]) -> Result {
     }
 }
 
-/// The arguments with another value of an option.
-fn with_option<'a>(arguments: &[&'a str], option: &'a str, value: &'a str) -> Vec<&'a str> {
-    let mut arguments = arguments.to_vec();
-    match arguments.iter().position(|&argument| argument == option) {
-        Some(place) => arguments[place + 1] = value,
-        None => arguments.extend([option, value]),
-    }
-    arguments
-}
-
 /// What an operation costs: what the longer run did more. System calls of start and end vanish.
 fn difference(short: &Counts, long: &Counts, operations: u32) -> Counts {
     let names = short.keys().chain(long.keys());
@@ -268,14 +258,6 @@ impl Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_option_takes_the_place_of_the_same_option() {
-        assert_eq!(with_option(&["chain"], "--events", "9"), ["chain", "--events", "9"]);
-        let arguments = ["registration", "--sources", "1000", "--form", "bare"];
-        let replaced = ["registration", "--sources", "9", "--form", "bare"];
-        assert_eq!(with_option(&arguments, "--sources", "9"), replaced);
-    }
 
     #[test]
     fn what_both_run_lengths_did_does_not_count() {

@@ -11,6 +11,7 @@ mod program;
 mod report;
 mod rounds;
 mod server;
+mod smoke;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum Command {
     },
     /// System calls, instructions and allocations of an operation, which are the same on every run
     Counts(counts::Options),
+    /// Every program once, with little to do: fails if one that is installed does not work
+    Smoke(smoke::Options),
     /// One cold build of the workload `build`
     #[command(hide = true)]
     ColdBuild(cold_build::Options),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
     let result = match command {
         Some(Command::Run { workload }) => ours::run(&workload),
         Some(Command::Counts(options)) => counts::run(&options),
+        Some(Command::Smoke(options)) => smoke::run(&options),
         Some(Command::Load(options)) => load::run(&options),
         Some(Command::ColdBuild(options)) => cold_build::run(&options),
         None => compare(&comparison),

@@ -260,7 +260,8 @@ mod tests {
             Contestant::c("libev", "chain/libev.c", None),
         ];
         let (title, arguments) = ("a chain", ["chain", "--active", "1"].as_slice());
-        let case = Case { title, arguments, figures: FIGURES, cores: Cores::One, counted: None, contestants };
+        let case =
+            Case { title, arguments, small: &[], figures: FIGURES, cores: Cores::One, counted: None, contestants };
         let rows = vec![
             row("epoll loop in C", &[&[("ns_per_op", 100.0)], &[("ns_per_op", 200.0)], &[("ns_per_op", 120.0)]]),
             row(

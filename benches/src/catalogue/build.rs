@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![Case {
         title: "cold release build of an echo server",
         arguments: &["build"],
+        small: &[],
         figures: &[const { less("seconds", "seconds") }, const { less("crates", "crates") }],
         cores: Cores::All,
         counted: None,

@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {
         title,
         arguments,
+        small: &["--events", "1000"],
         figures: &[const { less("ns_per_op", "ns an event") }],
         cores: Cores::One,
         counted: Some(Counted { option: "--events", short: 10_000, long: 30_000 }),

@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments, counted, only_empty: &[Contestant]| Case {
         title,
         arguments,
+        small: &["--operations", "5000"],
         figures: &[const { less("ns_per_op", "ns") }],
         cores: Cores::One,
         counted: Some(counted),

@@ -17,6 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, connections, message, contestants| Case {
         title,
         arguments: &["echo"],
+        small: &[], // it is the client who is told how much there is to do
         figures: if connections < 1000 { WITHOUT_BYTES } else { &FIGURES },
         cores: Cores::Server(Load { connections, message }),
         counted: None,

@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![Case {
         title: "how late a timer runs in high resolution",
         arguments: &["lateness"],
+        small: &["--timers", "20"],
         figures: &[const { less("ns_per_op", "ns, 99th percentile") }, const { less("ns_median", "median") }],
         cores: Cores::One,
         counted: None,

@@ -21,6 +21,8 @@ pub(crate) struct Case {
     pub(crate) title: &'static str,
     /// The workload and its options, as every program takes them.
     pub(crate) arguments: &'static [&'static str],
+    /// Options that leave it little to do, where it is only to show that it works.
+    pub(crate) small: &'static [&'static str],
     /// What is told of it; the first is what contestants are compared by.
     pub(crate) figures: &'static [Figure],
     pub(crate) cores: Cores,
@@ -104,6 +106,16 @@ const LIBEVENT: Library = Library {
 const LIBUV: Library =
     Library { name: "libuv", header: "uv.h", modules: &["libuv"], link: &["-luv"], package: "libuv1-dev" };
 
+/// The arguments with another value of an option.
+pub(crate) fn with_option<'a>(arguments: &[&'a str], option: &'a str, value: &'a str) -> Vec<&'a str> {
+    let mut arguments = arguments.to_vec();
+    match arguments.iter().position(|&argument| argument == option) {
+        Some(place) => arguments[place + 1] = value,
+        None => arguments.extend([option, value]),
+    }
+    arguments
+}
+
 /// The names of all workloads, in the order of their cases.
 pub(crate) fn workloads() -> Vec<&'static str> {
     let mut names: Vec<_> = all().iter().map(|case| case.arguments[0]).collect();
@@ -150,6 +162,14 @@ pub(crate) fn all() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_takes_the_place_of_the_same_option() {
+        assert_eq!(with_option(&["chain"], "--events", "9"), ["chain", "--events", "9"]);
+        let arguments = ["registration", "--sources", "1000", "--form", "bare"];
+        let replaced = ["registration", "--sources", "9", "--form", "bare"];
+        assert_eq!(with_option(&arguments, "--sources", "9"), replaced);
+    }
 
     #[test]
     fn a_contestant_is_chosen_with_all_its_forms_and_with_the_first_of_its_table() {

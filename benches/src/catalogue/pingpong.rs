@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![Case {
         title: "to and fro between the loops of two threads",
         arguments: &["pingpong"],
+        small: &["--round-trips", "200"],
         figures: &[const { less("ns_per_op", "ns, median") }, const { less("ns_99th", "99th percentile") }],
         cores: Cores::All,
         counted: None,

@@ -9,6 +9,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {
         title,
         arguments,
+        small: &["--sources", "100"],
         figures: FIGURES.split_at(1).0,
         cores: Cores::One,
         counted: None,

@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {
         title,
         arguments,
+        small: &["--tasks", "10000"],
         figures: &[const { less("ns_per_op", "ns a task") }, const { less("writes_per_op", "writes") }],
         cores: Cores::All,
         counted: None,

@@ -9,6 +9,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments, counted, calloop| Case {
         title,
         arguments,
+        small: &["--timers", "1000", "--operations", "1000"],
         figures: FIGURES,
         cores: Cores::One,
         counted: Some(counted),

@@ -7,6 +7,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {
         title,
         arguments,
+        small: &["--waits", "100"],
         figures: &[const { less("ns_per_op", "ns a wait") }],
         cores: Cores::One,
         counted: Some(Counted { option: "--waits", short: 1000, long: 3000 }),

@@ -1,0 +1,99 @@
+//! Smoke: every program once, with little to do. It shows that they work, and nothing of what they cost.
+
+use std::process::Command;
+
+use clap::builder::PossibleValuesParser;
+use workloads::Result;
+
+use crate::catalogue::{self, Case, Cores, Load};
+use crate::program::{Absence, Contestant, Workshop, nobody_failed};
+use crate::rounds::{Figures, measure, progress};
+use crate::server::Server;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which workloads; all of them if none is named
+    #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
+    workloads: Vec<String>,
+    /// Only these contestants, in all their forms, beside the first of each table
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(catalogue::contestants()))]
+    only: Vec<String>,
+}
+
+/// As many messages as a client sends a server, over at most so many connections.
+const MESSAGES: &[&str] = &["--messages", "500"];
+const CONNECTIONS_MAX: u32 = 20;
+
+pub(crate) fn run(options: &Options) -> Result {
+    let cases = catalogue::cases(&options.workloads, &options.only);
+    let progress = progress(cases.iter().map(|case| case.contestants.len() as u64).sum())?;
+    let mut workshop = Workshop::open()?;
+    let mut tables = Vec::new();
+    for case in &cases {
+        let mut absent = Vec::new();
+        for contestant in &case.contestants {
+            progress.set_message(format!("{}, {}", case.title, contestant.name));
+            if let Err(why) = works(&mut workshop, case, contestant) {
+                absent.push((contestant.name, why));
+            }
+            progress.inc(1);
+        }
+        tables.push((case, absent));
+    }
+    progress.finish_and_clear();
+    for (case, absent) in &tables {
+        let all = case.contestants.len();
+        println!("{}: {} of {all} work", case.title, all - absent.len());
+        absent.iter().for_each(|(name, why)| println!("  {name:28}  missing: {why}"));
+    }
+    nobody_failed(tables.iter().map(|(case, absent)| (case.title, &**absent)))
+}
+
+/// Runs a program with little to do, and looks whether it tells what the contestants are compared by.
+fn works(workshop: &mut Workshop, case: &Case, contestant: &Contestant) -> std::result::Result<(), Absence> {
+    let arguments = arguments(case, contestant);
+    let mut command = workshop.command(&Contestant { extra: &[], ..contestant.clone() }, &arguments)?;
+    let figures = match case.cores {
+        Cores::Server(load) => serve(&mut command, load),
+        Cores::One | Cores::All => measure(&mut command, case.cores),
+    };
+    let figures = figures.map_err(|error| Absence::failed("it failed", &error))?;
+    let first = case.figures.first().map_or("", |figure| figure.name);
+    if figures.contains_key(first) { Ok(()) } else { Err(Absence::Failed(format!("it does not tell its {first}"))) }
+}
+
+fn serve(command: &mut Command, load: Load) -> Result<Figures> {
+    let mut server = Server::start(command)?;
+    let load = Load { connections: load.connections.min(CONNECTIONS_MAX), ..load };
+    let figures = server.load(load, MESSAGES)?;
+    server.stop()?;
+    Ok(figures)
+}
+
+/// All that the program is told, but so that it has little to do, also where the contestant has a size of its own.
+fn arguments(case: &Case, contestant: &Contestant) -> Vec<&'static str> {
+    let mut arguments = [case.arguments, contestant.extra].concat();
+    for option in case.small.chunks_exact(2) {
+        arguments = catalogue::with_option(&arguments, option[0], option[1]);
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::all;
+
+    #[test]
+    fn every_program_has_little_to_do_and_is_told_nothing_twice() {
+        for case in all() {
+            for contestant in &case.contestants {
+                let arguments = arguments(&case, contestant);
+                let told = |option| arguments.iter().filter(|&argument| argument == option).count();
+                assert!(case.small.iter().step_by(2).all(|option| told(option) == 1), "{arguments:?}");
+                let small = || arguments.windows(2).filter(|told| case.small.chunks_exact(2).any(|it| it == *told));
+                assert_eq!(small().count(), case.small.len() / 2, "{arguments:?}");
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ mod rounds;
 mod server;
 mod smoke;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
@@ -108,11 +108,8 @@ fn compare(options: &Comparison) -> Result {
         plot::draw(&machine, &tables, folder)?;
     }
     if let Some(file) = &options.markdown {
-        // A page names its pictures by their way from its own folder.
-        let pictures = options.plot.as_deref();
-        let from_page = pictures
-            .map(|pictures| file.parent().and_then(|page| pictures.strip_prefix(page).ok()).unwrap_or(pictures));
-        write(file, &report::markdown(&machine, &tables, from_page))?;
+        let pictures = options.plot.as_deref().map(|folder| way_from(file, folder)).transpose()?;
+        write(file, &report::markdown(&machine, &tables, pictures.as_deref()))?;
     }
     program::nobody_failed(tables.iter().map(|table| (table.case.title, &*table.missing)))
 }
@@ -127,6 +124,15 @@ fn prepare(options: &Comparison) -> Result {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     Ok(())
+}
+
+/// The way from the folder of a page to another folder, both of which are there: by it, the page names what lies in that.
+fn way_from(page: &Path, folder: &Path) -> Result<PathBuf> {
+    let from = page.canonicalize()?.parent().map(Path::to_owned).unwrap_or_default();
+    let to = folder.canonicalize()?;
+    let shared = from.components().zip(to.components()).take_while(|(from, to)| from == to).count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    Ok(up.chain(to.components().skip(shared)).collect())
 }
 
 fn write(file: &Path, text: &str) -> Result {
@@ -150,6 +156,23 @@ mod tests {
         assert_eq!(std::fs::read_to_string(within("old.json")).unwrap(), "{}");
         assert!(prepared(&["peers", "--markdown", &within("no/page.md")]).is_err());
         assert!(prepared(&["peers", "--plot", &within("old.json")]).is_err());
+    }
+
+    #[test]
+    fn a_page_names_a_picture_by_its_way_from_there_wherever_both_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let within = |name: &str| folder.path().join(name);
+        for made in ["docs/plots", "plots"] {
+            std::fs::create_dir_all(within(made)).unwrap();
+        }
+        std::fs::write(within("docs/page.md"), "").unwrap();
+        std::fs::write(within("page.md"), "").unwrap();
+        let way = |page, plots| way_from(&within(page), &within(plots)).unwrap();
+        assert_eq!(way("docs/page.md", "docs/plots"), Path::new("plots"));
+        assert_eq!(way("docs/page.md", "plots"), Path::new("../plots"));
+        assert_eq!(way("page.md", "docs/plots"), Path::new("docs/plots"));
+        assert_eq!(way("docs/page.md", "docs/plots/.."), Path::new(""));
+        assert_eq!(way("docs/plots/../page.md", "plots"), Path::new("../plots"));
     }
 
     #[test]

@@ -56,8 +56,8 @@ fn registration(options: &registration::Options) -> Result {
     type Handler = fn(&mut u64);
     let poll = Poll::new()?;
     registration::measure(options, |sources| {
-        let mut handlers: Vec<(OwnedFd, Handler)> = Vec::new();
-        for (place, source) in sources.into_iter().enumerate() {
+        let mut handlers: Vec<(OwnedFd, Handler)> = Vec::with_capacity(sources.len());
+        for (place, source) in sources.enumerate() {
             poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(place), Interest::READABLE)?;
             handlers.push((source, |sum| *sum += 1));
         }

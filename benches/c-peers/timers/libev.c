@@ -19,6 +19,11 @@ static void arm(long place, long delay_ms) {
 
 static void cancel(long place) { ev_timer_stop(loop, &all[place]); }
 
+static void arm_anew(long place, long delay_ms) {
+    ev_timer_set(&all[place], delay_ms / 1000., 0.);
+    ev_timer_start(loop, &all[place]);
+}
+
 static void put_off(long place) { ev_timer_again(loop, &all[place]); }
 
 static void turn(void (*last)(void)) {

@@ -32,6 +32,8 @@ static void arm(long place, long delay_ms) {
 
 static void cancel(long place) { checked(event_del(all[place]), "event_del"); }
 
+static void arm_anew(long place, long delay_ms) { set(place, delay_ms); }
+
 static void put_off(long place) { set(place, IDLE_MS); }
 
 static void turn(void (*last)(void)) {

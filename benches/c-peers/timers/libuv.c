@@ -18,6 +18,8 @@ static void arm(long place, long delay_ms) {
 
 static void cancel(long place) { uv_timer_stop(&all[place]); }
 
+static void arm_anew(long place, long delay_ms) { uv_timer_start(&all[place], expired, delay_ms, 0); }
+
 static void put_off(long place) { uv_timer_again(&all[place]); }
 
 static void turn(void (*last)(void)) {

@@ -1,5 +1,6 @@
-// W4, timers, apart from the loop: armed, and then cancelled, run, or put off like idle timeouts.
-// Options: --op cancel|fire|put-off --timers TIMERS --operations OPERATIONS.
+// W4, timers, apart from the loop: armed, and then cancelled, armed anew when all are cancelled, run, or put off like idle
+// timeouts.
+// Options: --op cancel|anew|fire|put-off --timers TIMERS --operations OPERATIONS.
 // Prints {"ns_per_op": NANOSECONDS, "ns_arm": NANOSECONDS, "bytes": RESIDENT BYTES A TIMER}.
 #pragma once
 #include "../common.h"
@@ -7,11 +8,12 @@
 enum { IDLE_MS = 30000, PUT_OFF_A_TURN = 1000 };
 
 static long timers, operations, ran;
-static int is_cancel, is_fire, is_put_off;
+static int is_cancel, is_anew, is_fire, is_put_off;
 
 // Each peer's own: does that to the timer of that place, whose callback adds 1 to `ran`.
 static void arm(long place, long delay_ms);
 static void cancel(long place);
+static void arm_anew(long place, long delay_ms);
 static void put_off(long place);
 // Each peer's own: a turn that does not wait, and calls a function at its end, when the time of the loop is fresh.
 static void turn(void (*last)(void));
@@ -19,11 +21,12 @@ static void turn(void (*last)(void));
 static void read_options(int argc, char **argv) {
     const char *op = option(argc, argv, "--op", "cancel");
     is_cancel = !strcmp(op, "cancel");
+    is_anew = !strcmp(op, "anew");
     is_fire = !strcmp(op, "fire");
     is_put_off = !strcmp(op, "put-off");
-    if (is_cancel + is_fire + is_put_off != 1) refuse("--op is none of cancel, fire, put-off");
+    if (is_cancel + is_anew + is_fire + is_put_off != 1) refuse("--op is none of cancel, anew, fire, put-off");
     timers = number(argc, argv, "--timers", is_put_off ? 100000 : 1000000);
-    operations = is_fire ? timers : number(argc, argv, "--operations", is_put_off ? 10000000 : timers);
+    operations = is_fire || is_anew ? timers : number(argc, argv, "--operations", is_put_off ? 10000000 : timers);
     if (is_cancel && operations > timers) operations = timers;
     // Whole turns.
     if (is_put_off) operations = (operations + PUT_OFF_A_TURN - 1) / PUT_OFF_A_TURN * PUT_OFF_A_TURN;
@@ -32,6 +35,10 @@ static void read_options(int argc, char **argv) {
 static void arm_all(void) {
     for (long i = 0; i < timers; i++)
         arm(i, is_put_off ? IDLE_MS : 1 + (long)(is_fire ? next_random() % 100 : next_random() % 60000));
+}
+
+static void arm_all_anew(void) {
+    for (long i = 0; i < timers; i++) arm_anew(i, 1 + (long)(next_random() % 60000));
 }
 
 static void put_off_some(void) {
@@ -43,6 +50,8 @@ static void nothing(void) {}
 static void operate(void) {
     if (is_cancel)
         for (long i = 0; i < operations; i++) cancel(i);
+    else if (is_anew)
+        turn(arm_all_anew);
     else if (is_fire)
         while (ran < timers) turn(nothing);
     else
@@ -56,6 +65,7 @@ static void measure_timers(void) {
     double armed = now_ns() - began;
     resident = resident_bytes() - resident;
     if (is_fire) usleep(120000);
+    for (long i = 0; is_anew && i < timers; i++) cancel(i);
     began = now_ns();
     operate();
     double took = now_ns() - began;

@@ -92,6 +92,8 @@ static void arm(long place, long delay_ms) {
 
 static void cancel(long place) { unlink_timer(&all[place]); }
 
+static void arm_anew(long place, long delay_ms) { arm(place, delay_ms); }
+
 static void put_off(long place) { all[place].due_ms = now_ms + IDLE_MS; }
 
 static void turn(void (*last)(void)) {

@@ -158,6 +158,15 @@ fn timers(options: &timers::Options) -> Result {
     trial.armed()?;
     match trial.op {
         Op::Cancel => tokens.into_iter().take(trial.operations).for_each(|token| handle.remove(token)),
+        Op::Anew => {
+            tokens.drain(..).for_each(|token| handle.remove(token));
+            trial.cancelled();
+            let now = Instant::now();
+            for _ in 0..trial.timers {
+                let timer = Timer::from_deadline(now + trial.delay());
+                tokens.push(handle.insert_source(timer, callback).map_err(told)?);
+            }
+        }
         Op::Fire => {
             while ran < trial.timers {
                 event_loop.dispatch(Duration::ZERO, &mut ran)?;

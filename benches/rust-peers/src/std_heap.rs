@@ -52,10 +52,16 @@ impl Timers {
         }
     }
 
+    /// Arms one that was cancelled.
+    #[inline]
+    fn arm_anew(&mut self, timer: usize, deadline: Duration) {
+        self.heap.push(Reverse((deadline, timer as u32, self.timers[timer].arming)));
+    }
+
     #[inline]
     fn put_off(&mut self, timer: usize, deadline: Duration) {
         self.cancel(timer);
-        self.heap.push(Reverse((deadline, timer as u32, self.timers[timer].arming)));
+        self.arm_anew(timer, deadline);
     }
 
     fn run_due(&mut self, now: Duration, ran: &mut usize) {
@@ -81,6 +87,11 @@ fn timers(options: &Options) -> Result {
     trial.armed()?;
     match trial.op {
         Op::Cancel => (0..trial.operations).for_each(|timer| timers.cancel(timer)),
+        Op::Anew => {
+            (0..trial.timers).for_each(|timer| timers.cancel(timer));
+            trial.cancelled();
+            (0..trial.timers).for_each(|timer| timers.arm_anew(timer, trial.delay()));
+        }
         Op::Fire => {
             while ran < trial.timers {
                 timers.run_due(start.elapsed(), &mut ran);

@@ -26,7 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
             Contestant::rust("calloop").form("calloop, fewer", calloop),
         ],
     };
-    // The counts of a timer that is cancelled or run include its arming.
+    // The counts include the arming of a timer, and where it is armed anew, that it was cancelled.
     let timers = Counted { option: "--timers", short: 10_000, long: 30_000 };
     let put_offs = Counted { option: "--operations", short: 100_000, long: 300_000 };
     vec![
@@ -36,6 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
             timers,
             &["--timers", "100000", "--operations", "200"],
         ),
+        case("a timer armed anew, of 1 000 000 cancelled", &["timers", "--op", "anew"], timers, &["--timers", "20000"]),
         case("a timer run, of 1 000 000", &["timers", "--op", "fire"], timers, &["--timers", "50000"]),
         case("a timer put off, of 100 000", &["timers", "--op", "put-off"], put_offs, &["--operations", "2000"]),
     ]

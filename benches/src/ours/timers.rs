@@ -23,6 +23,12 @@ pub(crate) fn run(options: &Options) -> Result {
         Op::Cancel => {
             state.timers.iter().take(state.trial.operations).try_for_each(|timer| reactor.cancel(*timer))?;
         }
+        Op::Anew => {
+            state.timers.drain(..).try_for_each(|timer| reactor.cancel(timer))?;
+            state.trial.cancelled();
+            reactor.defer(arm);
+            reactor.turn(&mut state, Some(Duration::ZERO))?;
+        }
         Op::Fire => {
             while state.ran < state.trial.timers {
                 reactor.turn(&mut state, Some(Duration::ZERO))?;

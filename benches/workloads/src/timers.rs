@@ -1,4 +1,4 @@
-//! W4, timers: armed, and cancelled, run, or put off, as are the idle timeouts of connections that keep talking.
+//! W4, timers: armed, and cancelled, armed anew, run, or put off, as are the idle timeouts of connections that keep talking.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub struct Options {
 pub enum Op {
     /// Timers within a minute are cancelled in the order of their arming
     Cancel,
+    /// As many timers within a minute are armed when all have been cancelled, in memory that has been used before
+    Anew,
     /// Timers within 100 ms are due at once
     Fire,
     /// Timers of 30 s are put off at random, 1000 a turn
@@ -65,7 +67,7 @@ impl Trial {
         let timers = options.timers.unwrap_or(if op == Op::PutOff { 100_000 } else { 1_000_000 });
         let operations = match op {
             Op::Cancel => options.operations.map_or(timers, |operations| operations.min(timers)),
-            Op::Fire => timers,
+            Op::Fire | Op::Anew => timers,
             Op::PutOff => options.operations.unwrap_or(10_000_000).next_multiple_of(PUT_OFF_A_TURN),
         };
         let resident = resident_bytes("self")?;
@@ -91,7 +93,7 @@ impl Trial {
     pub fn delay(&mut self) -> Duration {
         let mut within = |ms| Duration::from_millis(1 + random(&mut self.seed) % ms);
         match self.op {
-            Op::Cancel => within(60_000),
+            Op::Cancel | Op::Anew => within(60_000),
             Op::Fire => self.lead + within(100),
             Op::PutOff => PUT_OFF_BY,
         }
@@ -117,6 +119,11 @@ impl Trial {
         }
         self.began = Instant::now();
         Ok(())
+    }
+
+    /// All are cancelled that are to be armed anew; the operation begins when this returns.
+    pub fn cancelled(&mut self) {
+        self.began = Instant::now();
     }
 
     /// All is done: prints the figures.

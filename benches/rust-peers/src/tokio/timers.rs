@@ -23,25 +23,28 @@ pub(crate) fn run(options: &Options) -> Result {
     let runtime = runtime()?;
     runtime.block_on(async {
         let mut trial = Trial::begin(options)?;
+        // They last until all is told: their end is no part of it.
+        let mut timers = Vec::with_capacity(trial.timers);
+        if trial.op != Op::Fire {
+            arm(&mut timers, &mut trial).await;
+            trial.armed()?;
+        }
         match trial.op {
-            Op::Fire => fire(&mut trial).await?,
-            Op::Cancel | Op::PutOff => {
-                let mut timers = arm(&mut trial).await;
-                trial.armed()?;
-                if trial.op == Op::Cancel {
-                    timers.drain(..trial.operations).for_each(drop);
-                } else {
-                    put_off(&mut timers, &mut trial).await;
-                }
+            Op::Cancel => timers.drain(..trial.operations).for_each(drop),
+            Op::Anew => {
+                timers.clear();
+                trial.cancelled();
+                arm(&mut timers, &mut trial).await;
             }
+            Op::Fire => fire(&mut trial).await?,
+            Op::PutOff => put_off(&mut timers, &mut trial).await,
         }
         trial.report();
         Ok(())
     })
 }
 
-async fn arm(trial: &mut Trial) -> Vec<Pin<Box<Sleep>>> {
-    let mut timers = Vec::with_capacity(trial.timers);
+async fn arm(timers: &mut Vec<Pin<Box<Sleep>>>, trial: &mut Trial) {
     let now = Instant::now();
     while timers.len() < trial.timers {
         poll_fn(|cx| {
@@ -55,7 +58,6 @@ async fn arm(trial: &mut Trial) -> Vec<Pin<Box<Sleep>>> {
         .await;
         yield_now().await;
     }
-    timers
 }
 
 async fn put_off(timers: &mut [Pin<Box<Sleep>>], trial: &mut Trial) {

@@ -1,19 +1,35 @@
 // W7, what a loop itself costs: callbacks that defer themselves to the next turn, 1000 a turn, or turns that find
 // nothing and do not wait.
-// Options: --op deferred|empty --operations CALLBACKS OR TURNS. Prints {"ns_per_op": NANOSECONDS}.
+// Options: --op deferred|captured|empty --operations CALLBACKS OR TURNS. Prints {"ns_per_op": NANOSECONDS}.
 #pragma once
 #include "../common.h"
 
 enum { CALLBACKS_A_TURN = 1000 };
 
 static long operations, ran;
-static int is_empty;
+static int is_captured, is_empty;
 
 static int is_done(void) { return ran >= operations; }
 
+// What a callback of --op captured has of its own: what it adds, and up to where.
+typedef struct {
+    long step, goal;
+} Captured;
+
+static Captured captured[CALLBACKS_A_TURN];
+
+// Gives whether that was the last.
+static int add(const Captured *own) {
+    ran += own->step;
+    return ran >= own->goal;
+}
+
 static void read_options(int argc, char **argv) {
-    is_empty = !strcmp(option(argc, argv, "--op", "deferred"), "empty");
+    const char *op = option(argc, argv, "--op", "deferred");
+    is_captured = !strcmp(op, "captured");
+    is_empty = !strcmp(op, "empty");
     operations = number(argc, argv, "--operations", is_empty ? 500000 : 5000000);
+    for (int i = 0; i < CALLBACKS_A_TURN; i++) captured[i] = (Captured){1, operations};
 }
 
 // Each peer's own: a turn that does not wait; callbacks to be run in the next one; the loop, until is_done().

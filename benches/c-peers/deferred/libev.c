@@ -11,12 +11,18 @@ static void again(struct ev_loop *ours, ev_idle *watcher, int revents) {
     if (is_done()) ev_break(ours, EVBREAK_ALL);
 }
 
+static void again_captured(struct ev_loop *ours, ev_idle *watcher, int revents) {
+    (void)revents;
+    if (add(watcher->data)) ev_break(ours, EVBREAK_ALL);
+}
+
 static void turn(void) { ev_run(loop, EVRUN_NOWAIT); }
 
 static void defer_some(void) {
     ev_idle *watchers = malloc(CALLBACKS_A_TURN * sizeof *watchers);
     for (int i = 0; i < CALLBACKS_A_TURN; i++) {
-        ev_idle_init(&watchers[i], again);
+        ev_idle_init(&watchers[i], is_captured ? again_captured : again);
+        watchers[i].data = &captured[i];
         ev_idle_start(loop, &watchers[i]);
     }
 }

@@ -4,24 +4,41 @@
 #include "deferred.h"
 
 static struct event_base *base;
-static struct event *events[CALLBACKS_A_TURN];
+
+typedef struct {
+    struct event *event;
+    Captured captured;
+} Callback;
+
+static Callback callbacks[CALLBACKS_A_TURN];
+
+static void again_unless(int was_last, const Callback *own) {
+    if (was_last)
+        event_base_loopbreak(base);
+    else
+        event_active(own->event, EV_TIMEOUT, 0);
+}
 
 static void again(evutil_socket_t none, short what, void *own) {
     (void)none, (void)what;
     ran++;
-    if (is_done())
-        event_base_loopbreak(base);
-    else
-        event_active(*(struct event **)own, EV_TIMEOUT, 0);
+    again_unless(is_done(), own);
+}
+
+static void again_captured(evutil_socket_t none, short what, void *own) {
+    (void)none, (void)what;
+    again_unless(add(&((Callback *)own)->captured), own);
 }
 
 static void turn(void) { checked(event_base_loop(base, EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY), "event_base_loop"); }
 
 static void defer_some(void) {
     for (int i = 0; i < CALLBACKS_A_TURN; i++) {
-        events[i] = event_new(base, -1, EV_PERSIST, again, &events[i]);
-        if (!events[i]) fail("event_new");
-        event_active(events[i], EV_TIMEOUT, 0);
+        Callback *own = &callbacks[i];
+        own->captured = captured[i];
+        own->event = event_new(base, -1, EV_PERSIST, is_captured ? again_captured : again, own);
+        if (!own->event) fail("event_new");
+        event_active(own->event, EV_TIMEOUT, 0);
     }
 }
 

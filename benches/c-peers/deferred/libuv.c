@@ -14,13 +14,20 @@ static void again(uv_idle_t *idle) {
     uv_stop(&loop);
 }
 
+static void again_captured(uv_idle_t *idle) {
+    if (!add(idle->data)) return;
+    uv_idle_stop(idle);
+    uv_stop(&loop);
+}
+
 static void turn(void) { uv_run(&loop, UV_RUN_NOWAIT); }
 
 static void defer_some(void) {
     for (int i = 0; i < CALLBACKS_A_TURN; i++) {
         uv_idle_t *idle = malloc(sizeof *idle);
         uv_idle_init(&loop, idle);
-        uv_idle_start(idle, again);
+        idle->data = &captured[i];
+        uv_idle_start(idle, is_captured ? again_captured : again);
     }
 }
 

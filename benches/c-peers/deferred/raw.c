@@ -29,13 +29,21 @@ static void again(void *argument) {
     if (!is_done()) defer(again, argument);
 }
 
+static void again_captured(void *own) {
+    if (!add(own)) defer(again_captured, own);
+}
+
 static void turn(void) {
     struct epoll_event ready;
     checked(epoll_wait(epoll, &ready, 1, 0), "epoll_wait");
 }
 
 static void defer_some(void) {
-    for (int i = 0; i < CALLBACKS_A_TURN; i++) defer(again, NULL);
+    for (int i = 0; i < CALLBACKS_A_TURN; i++)
+        if (is_captured)
+            defer(again_captured, &captured[i]);
+        else
+            defer(again, NULL);
 }
 
 static void run(void) {

@@ -275,11 +275,13 @@ fn deferred(options: &deferred::Options) -> Result {
     let mut event_loop = EventLoop::<'static, Callbacks>::try_new()?;
     let goal = options.operations();
     let mut callbacks = Callbacks { handle: event_loop.handle(), ran: 0, goal };
-    if options.op == LoopOp::Deferred {
-        (0..CALLBACKS_A_TURN).for_each(|_| drop(callbacks.handle.insert_idle(again)));
+    match options.op {
+        LoopOp::Deferred => (0..CALLBACKS_A_TURN).for_each(|_| drop(callbacks.handle.insert_idle(again))),
+        LoopOp::Captured => (0..CALLBACKS_A_TURN).for_each(|_| defer_adding(&callbacks.handle, 1, goal)),
+        LoopOp::Empty => {}
     }
     deferred::measure(|| match options.op {
-        LoopOp::Deferred => {
+        LoopOp::Deferred | LoopOp::Captured => {
             while callbacks.ran < goal {
                 event_loop.dispatch(Duration::ZERO, &mut callbacks)?;
             }
@@ -299,4 +301,13 @@ fn again(callbacks: &mut Callbacks) {
     if callbacks.ran < callbacks.goal {
         callbacks.handle.insert_idle(again);
     }
+}
+
+fn defer_adding(handle: &LoopHandle<'static, Callbacks>, step: u64, goal: u64) {
+    handle.insert_idle(move |callbacks| {
+        callbacks.ran += step;
+        if callbacks.ran < goal {
+            defer_adding(&callbacks.handle, step, goal);
+        }
+    });
 }

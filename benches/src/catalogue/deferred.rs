@@ -29,6 +29,12 @@ pub(super) fn cases() -> Vec<Case> {
     let only_empty = [Contestant::rust("mio"), Contestant::rust("polling")];
     vec![
         case("a deferred callback, 1000 a turn", &["deferred", "--op", "deferred"], counted(20_000, 60_000), &[]),
+        case(
+            "a deferred callback with 16 bytes of its own, 1000 a turn",
+            &["deferred", "--op", "captured"],
+            counted(20_000, 60_000),
+            &[],
+        ),
         case("a turn that finds nothing", &["deferred", "--op", "empty"], counted(2000, 6000), &only_empty),
     ]
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reactor::{Context, Reactor};
+use reactor::{Context, Reactor, Registry};
 use workloads::Result;
 use workloads::deferred::{CALLBACKS_A_TURN, Op, Options, measure};
 
@@ -24,6 +24,13 @@ pub(crate) fn run(options: &Options) -> Result {
                 Ok(state.ran)
             })
         }
+        Op::Captured => {
+            (0..CALLBACKS_A_TURN).for_each(|_| defer_adding(&mut reactor, 1, goal));
+            measure(|| {
+                reactor.run(&mut state)?;
+                Ok(state.ran)
+            })
+        }
         Op::Empty => measure(|| {
             for _ in 0..goal {
                 reactor.turn(&mut state, Some(Duration::ZERO))?;
@@ -38,4 +45,13 @@ fn again(cx: &mut Context<'_, State>) {
     if cx.state.ran < cx.state.goal {
         cx.registry.defer(again);
     }
+}
+
+fn defer_adding(registry: &mut Registry<State>, step: u64, goal: u64) {
+    registry.defer(move |cx| {
+        cx.state.ran += step;
+        if cx.state.ran < goal {
+            defer_adding(cx.registry, step, goal);
+        }
+    });
 }

@@ -22,6 +22,8 @@ pub struct Options {
 pub enum Op {
     /// A callback that defers itself again, 1000 a turn
     Deferred,
+    /// The same by a callback that captures 16 bytes: what it adds, and up to where
+    Captured,
     /// A turn that finds nothing and does not wait
     Empty,
 }
@@ -34,7 +36,7 @@ impl Options {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.operations.unwrap_or(match self.op {
-            Op::Deferred => 5_000_000,
+            Op::Deferred | Op::Captured => 5_000_000,
             Op::Empty => 500_000,
         })
     }

@@ -72,7 +72,8 @@ fn deferred(options: &deferred::Options) -> Result {
     let goal = options.operations();
     let runtime = runtime()?;
     match options.op {
-        Op::Deferred => deferred::measure(|| Ok(runtime.block_on(tasks_that_yield(goal)))),
+        // A task has captured what it uses in either case.
+        Op::Deferred | Op::Captured => deferred::measure(|| Ok(runtime.block_on(tasks_that_yield(goal)))),
         // A yield of the only task there is: the runtime polls its driver, and finds nothing.
         Op::Empty => deferred::measure(|| {
             runtime.block_on(async {

@@ -40,7 +40,7 @@ struct Options {
 }
 
 fn run(options: Options) -> io::Result<()> {
-    // Who sends to a loop that sleeps pays for waking it: clients that do little else lose a tenth of their speed by that.
+    // Who sends to a loop that sleeps pays for waking it: clients that do little else lose a sixth of their speed by that.
     let spin = Spin::Adaptive(Duration::from_micros(options.spin));
     let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
     let limit = ConnectionLimit::new(options.max_connections);

@@ -95,16 +95,16 @@ impl Default for ManualClock {
 }
 
 /// No time is so late: some 584 years.
-const NOT_READ: u64 = u64::MAX;
+const NOT_COUNTED: u64 = u64::MAX;
 
 /// Reads the monotonic clock at most once a turn, and only if somebody asks.
 #[derive(Debug)]
 pub(crate) struct Clock {
     manual: Option<ManualClock>,
     started: Instant,
-    /// The time of this turn, once it has been read.
-    now: Cell<Instant>,
-    /// The same in nanoseconds since the start; until it has been read, and outside of turns, [`NOT_READ`].
+    /// The time of this turn, once it has been read; `None` outside of turns.
+    now: Cell<Option<Instant>>,
+    /// The same in nanoseconds since the start, once somebody has asked for that; [`NOT_COUNTED`] until then.
     now_ns: Cell<u64>,
     in_turn: bool,
     reads: Cell<u64>,
@@ -116,8 +116,8 @@ impl Clock {
         Self {
             manual,
             started,
-            now: Cell::new(started),
-            now_ns: Cell::new(NOT_READ),
+            now: Cell::new(None),
+            now_ns: Cell::new(NOT_COUNTED),
             in_turn: false,
             reads: Cell::new(0),
         }
@@ -137,7 +137,8 @@ impl Clock {
     /// Time has passed: in the wait, or in a handler that wants to know.
     #[inline]
     pub(crate) fn forget(&mut self) {
-        self.now_ns.set(NOT_READ);
+        self.now.set(None);
+        self.now_ns.set(NOT_COUNTED);
     }
 
     #[inline]
@@ -149,28 +150,36 @@ impl Clock {
     /// The time of this turn; outside of a turn the time.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        if self.now_ns.get() == NOT_READ { self.look().0 } else { self.now.get() }
+        self.now.get().unwrap_or_else(|| self.look())
     }
 
     /// [`now`](Self::now) in nanoseconds since the start.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         match self.now_ns.get() {
-            NOT_READ => self.look().1,
+            NOT_COUNTED => self.count(),
             now_ns => now_ns,
         }
     }
 
     /// Reads the time, and keeps it for this turn.
     #[inline(never)]
-    fn look(&self) -> (Instant, u64) {
+    fn look(&self) -> Instant {
         let now = self.read();
-        let now_ns = self.nanos_at(now);
         if self.in_turn {
-            self.now.set(now);
+            self.now.set(Some(now));
+        }
+        now
+    }
+
+    /// Counts the nanoseconds of the time, and keeps them for this turn.
+    #[inline(never)]
+    fn count(&self) -> u64 {
+        let now_ns = self.nanos_at(self.now());
+        if self.in_turn {
             self.now_ns.set(now_ns);
         }
-        (now, now_ns)
+        now_ns
     }
 
     /// A time in nanoseconds since the start; 0 if it was before.

@@ -136,6 +136,7 @@ impl AsFd for Poller {
 
 impl Poller {
     /// Waits until a source reports, a signal interrupts or `deadline` comes, which is `left` away.
+    #[inline]
     pub(crate) fn wait_until(&mut self, events: &mut Events, deadline: Instant, left: Duration) -> Result<(), Error> {
         match &mut self.alarm {
             Some(alarm) if !left.is_zero() => {

@@ -156,11 +156,19 @@ impl<S> Reactor<S> {
     }
 
     fn run_timers(&mut self, state: &mut S) -> usize {
-        if self.registry.timers.is_empty() { 0 } else { self.registry.run_timers(&mut self.running, state) }
+        let Registry { timers, clock, .. } = &self.registry;
+        if timers.is_empty() || timers.are_quiet(clock) {
+            0
+        } else {
+            self.registry.run_timers(&mut self.running, state)
+        }
     }
 
     /// Hands over what other threads have sent; gives how many queues had something.
     fn deliver_messages(&mut self, state: &mut S) -> usize {
+        if self.registry.hub.is_none() {
+            return 0;
+        }
         let before = self.registry.metrics.calls;
         self.registry.deliver_messages(&mut self.running, state);
         (self.registry.metrics.calls - before) as usize

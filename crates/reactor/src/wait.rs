@@ -81,28 +81,38 @@ impl<S> Reactor<S> {
         if std::mem::take(&mut self.sleeps_elsewhere) {
             self.registry.wake_up();
         }
-        if timeout != Some(Duration::ZERO) {
-            if !self.spin_for_work(timeout)? {
-                let may_sleep = self.registry.may_sleep();
-                self.registry.metrics.sleeps += u64::from(may_sleep);
-                let timeout = if may_sleep { timeout } else { Some(Duration::ZERO) };
-                let waited = self.wait_for_timers(timeout);
-                self.registry.wake_up();
-                waited?;
-            }
-            if let Some(spin) = &mut self.spin {
-                let posted = self.registry.hub.as_ref().is_some_and(|hub| hub.is_posted());
-                spin.end(posted || !self.events.is_empty());
-            }
-            return Ok(());
+        if self.spin.is_some() && timeout != Some(Duration::ZERO) {
+            return self.spin_and_sleep(timeout);
         }
-        self.wait_for_timers(timeout)
+        self.sleep(timeout)
+    }
+
+    /// Waits, and where that may take time has other threads know that they have to end it.
+    #[inline]
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let may_sleep = timeout != Some(Duration::ZERO) && self.registry.may_sleep();
+        self.registry.metrics.sleeps += u64::from(may_sleep);
+        let waited = self.wait_for_timers(if may_sleep { timeout } else { Some(Duration::ZERO) });
+        self.registry.wake_up();
+        waited
+    }
+
+    /// Looks for work first.
+    #[cold]
+    fn spin_and_sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        if !self.spin_for_work(timeout)? {
+            self.sleep(timeout)?;
+        }
+        if let Some(spin) = &mut self.spin {
+            let posted = self.registry.hub.as_ref().is_some_and(|hub| hub.is_posted());
+            spin.end(posted || !self.events.is_empty());
+        }
+        Ok(())
     }
 
     /// Looks for work for as long as it is worth it: whether there is some, so that the loop need not sleep.
     ///
     /// While it looks the loop counts as awake: nobody writes to its eventfd.
-    #[cold]
     fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
         let Some(spin) = &mut self.spin else { return Ok(false) };
         let Registry { timers, clock, poller, hub, announced, metrics, .. } = &mut self.registry;
@@ -136,17 +146,24 @@ impl<S> Reactor<S> {
     }
 
     /// Waits until the next timer is due, but no longer than `timeout`.
+    #[inline]
     fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.registry.heed_manual_wall();
         let Registry { timers, clock, poller, .. } = &mut self.registry;
-        if timeout == Some(Duration::ZERO) || timers.has_due() {
-            return poller.wait(&mut self.events, Some(Duration::ZERO));
+        if timeout == Some(Duration::ZERO) {
+            return poller.wait(&mut self.events, timeout);
+        }
+        let due = timers.next_deadline();
+        if due.is_none() && timeout.is_none() {
+            return poller.wait(&mut self.events, None);
         }
         // Read anew: what the last turn took must not be slept on top.
         let now = clock.read();
-        let due = timers.next_deadline();
-        let times_out = timeout.and_then(|timeout| now.checked_add(timeout));
-        let Some(end) = due.into_iter().chain(times_out).min() else { return poller.wait(&mut self.events, None) };
+        let end = match (due, timeout.and_then(|timeout| now.checked_add(timeout))) {
+            (Some(due), Some(times_out)) => due.min(times_out),
+            (Some(end), None) | (None, Some(end)) => end,
+            (None, None) => return poller.wait(&mut self.events, None),
+        };
         let left = end.saturating_duration_since(now);
         match (clock.manual(), due) {
             (None, _) => poller.wait_until(&mut self.events, end, left),

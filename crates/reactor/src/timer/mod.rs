@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::wall::WallTimers;
 use self::wheel::{NEVER, Wheel};
-use crate::clock::nanos;
+use crate::clock::{Clock, nanos};
 use crate::context::Context;
 use crate::error::Error;
 use crate::handler::Next;
@@ -133,6 +133,8 @@ pub(crate) struct Timers<S> {
     wheel: Wheel<Payload<S>>,
     /// The wheel's time 0.
     epoch: Instant,
+    /// When the loop has to look again, as long as the wheel has not changed: in most turns nothing is armed or cancelled.
+    next_look: Option<Instant>,
     wall: WallTimers,
     /// How many callbacks there are that keep `run` alive.
     foreground: usize,
@@ -147,6 +149,7 @@ impl<S> Timers<S> {
         Self {
             wheel: Wheel::new(),
             epoch,
+            next_look: None,
             wall: WallTimers::default(),
             foreground: 0,
             slack: HashMap::new(),
@@ -170,10 +173,26 @@ impl<S> Timers<S> {
         self.wheel.has_due()
     }
 
-    /// When the loop has to look again.
+    /// When the loop has to look again: a time that has passed if timers [are due](Self::has_due).
     #[inline]
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
-        self.epoch.checked_add(Duration::from_nanos(self.wheel.next_deadline()?))
+        if self.wheel.changed {
+            self.find_next();
+        }
+        self.next_look
+    }
+
+    #[inline(never)]
+    fn find_next(&mut self) {
+        let next = if self.wheel.has_due() { Some(0) } else { self.wheel.next_deadline() };
+        self.next_look = next.and_then(|next| self.epoch.checked_add(Duration::from_nanos(next)));
+        self.wheel.changed = false;
+    }
+
+    /// Whether it is known, and at no cost, that none is due by now.
+    #[inline]
+    pub(crate) fn are_quiet(&self, clock: &Clock) -> bool {
+        !self.wheel.changed && self.next_look.is_none_or(|next| clock.now() < next)
     }
 
     #[inline]

@@ -67,6 +67,9 @@ pub(crate) struct Wheel<P> {
     levels: Levels,
     /// The latest time told.
     now_ns: u64,
+    /// Whether [`next_deadline`](Self::next_deadline) may be earlier than it was, or need not be so early any more. It stays until
+    /// who has asked says that it is known. To put a timer off is no change.
+    pub(crate) changed: bool,
     /// What is due by this time can be had: that of the last `expire`.
     limit_ns: u64,
     armings: u64,
@@ -87,6 +90,7 @@ impl<P: Blank> Wheel<P> {
             room: 0,
             levels: Levels::new(),
             now_ns: 0,
+            changed: true,
             limit_ns: 0,
             armings: 0,
             near: Near::default(),
@@ -106,6 +110,7 @@ impl<P: Blank> Wheel<P> {
     #[inline]
     pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64) -> Option<(Key, &mut P)> {
         self.tell(now_ns);
+        self.changed = true;
         if self.entries.len() == self.room {
             self.make_room()?;
         }
@@ -150,6 +155,7 @@ impl<P: Blank> Wheel<P> {
         let slot = std::mem::replace(&mut entry.slot, SlotId::NOWHERE);
         self.unfile(slot);
         self.tell(now_ns);
+        self.changed = true;
         if self.is_soon(deadline) {
             self.place_near(key, deadline);
         } else if let Some(entry) = self.entries.filled_mut(key.index()).filter(|_| deadline != NEVER) {
@@ -165,6 +171,7 @@ impl<P: Blank> Wheel<P> {
         let entry = self.entries.free(key)?;
         let (slot, marks) = (std::mem::replace(&mut entry.slot, SlotId::NOWHERE), entry.marks);
         self.unfile(slot);
+        self.changed = true;
         if self.entries.len() == 0 {
             self.forget_records();
         }
@@ -217,6 +224,7 @@ impl<P: Blank> Wheel<P> {
     pub(crate) fn expire(&mut self, now_ns: u64) {
         self.tell(now_ns);
         self.limit_ns = self.now_ns;
+        self.changed = true;
         self.passed.append(&mut self.passing);
     }
 

@@ -363,6 +363,25 @@ fn a_long_callback_may_read_the_clock_again() -> Result {
 }
 
 #[test]
+fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobody_read_it() -> Result {
+    for (delay, readings) in [(ms(3_600_000), 2), (Duration::MAX, 0)] {
+        let (near, mut far) = UnixStream::pair()?;
+        let mut reactor = Reactor::<Log>::new()?;
+        reactor.after(delay, |_| Ok(Then::Done));
+        reactor.add(near, Interest::READABLE, |near, _cx| read_all(near).map(|_bytes| Next::Keep))?;
+        let mut log = Log::new();
+        turn_now(&mut reactor, &mut log); // finds out what it has to wait for
+        let before = reactor.metrics().clock_reads;
+        for turns in 1..4 {
+            far.write_all(b"x")?;
+            assert_eq!(reactor.turn(&mut log, None)?, 1);
+            assert_eq!(reactor.metrics().clock_reads - before, turns * readings);
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_failing_or_panicking_timer_ends_alone() -> Result {
     let mut reactor =
         Reactor::<u32>::builder().clock(ManualClock::new()).on_panic(PanicPolicy::RemoveHandler).build()?;

@@ -119,6 +119,7 @@ fn deadline_after(now: u64, delay: i64) -> u64 {
 fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(), TestCaseError> {
     let (mut wheel, mut model) = (Wheel::<u64>::new(), Model::default());
     let mut keys = Vec::new();
+    let mut known = None; // when something will be due, unless the wheel has changed
     for (name, operation) in (1_u64..).zip(operations) {
         match operation {
             Op::Arm(delay) => {
@@ -169,6 +170,11 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
             let next = wheel.next_deadline();
             prop_assert!(model.first().is_none_or(|first| next.is_some_and(|next| next <= first)), "late");
         }
+        if std::mem::take(&mut wheel.changed) {
+            known = if wheel.has_due() { Some(0) } else { wheel.next_deadline() };
+        }
+        let first = if model.has_due() { Some(0) } else { model.first() };
+        prop_assert!(first.is_none_or(|first| known.is_some_and(|known| known <= first)), "a change that was not told");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! One call of a connection, by the loop or by a visitor: what is done in it, and in which order the handler is called.
 //!
-//! Between most calls of most connections nothing is queued, nobody is paused and no time counts: they are
+//! Between most calls of most connections nothing is queued, nobody is paused and no rate counts: they are
 //! [steady](Core::is_steady). What a message costs them is inlined into [`Call::ready`], in one straight line: a read, the
 //! handler's callback, a write. Everything else is outlined. It is called cold also where it is not rare, a connection with
 //! a timeout: that is how the compiler learns which way the line goes, without which it gives up inlining half way.
@@ -41,7 +41,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     /// Does all that can be done now, and says what is waited for next.
     #[inline(always)]
     pub(super) fn ready(mut self, scratch: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
-        if !self.core.is_steady() {
+        if !self.core.is_steady() || cx.readiness().is_timeout() {
             return self.ready_in_full(scratch, cx);
         }
         let most = scratch.len().min(self.core.settings.bytes_per_turn);
@@ -107,6 +107,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     }
 
     fn time_out(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.core.untimed = true;
         let waits = self.core.waits();
         match self.core.times.as_mut().and_then(|times| times.take_passed(&self.core.settings, waits)) {
             Some(Timeout::Close) => self.core.end(CloseReason::TimedOut(Timeout::Close)),
@@ -137,7 +138,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     fn read_once(&mut self, scratch: &mut [u8], delivers: bool, cx: &mut Context<'_, S>) -> io::Result<Option<usize>> {
         match T::read(self.io, scratch) {
             Ok(bytes) if bytes > 0 => {
-                self.core.note_read(bytes);
+                self.core.note_read(bytes, cx);
                 if delivers {
                     self.deliver(&scratch[..bytes], cx)?;
                 }
@@ -166,6 +167,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
 
     /// The peer has ended its direction.
     fn end(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.begin(cx)?; // no byte has told the time
         if self.core.phase == Phase::Open {
             let rest = take(&mut self.core.unconsumed);
             self.tell(Occasion::End(rest), cx)?;
@@ -258,7 +260,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        if self.core.outbox.is_some() || self.core.times.is_some() {
+        if self.core.outbox.is_some() || self.core.untimed {
             return self.send_gathered();
         }
         match T::write(self.io, &[IoSlice::new(self.gathered.bytes())]) {
@@ -332,9 +334,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
             core.interest = wanted;
         }
         let waits = core.waits();
+        core.untimed = false;
         if let Some(times) = &mut core.times {
             times.begin(cx.now());
             cx.registry.set_timeout(key, times.next(&core.settings, waits))?;
+            core.untimed = times.have_rates();
         }
         Ok(Next::Keep)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reactor::{Interest, Key, Readiness};
+use reactor::{Context, Interest, Key, Readiness};
 
 use super::options::{ConnectionOptions, Settings};
 use super::outbox::Outbox;
@@ -67,6 +67,9 @@ pub(super) struct Core {
     pub(super) read_ended: bool,
     /// What was left may be consumed now: the handler was paused, or full, meanwhile.
     pub(super) redeliver: bool,
+    /// The loop is to be told when its times have it call next: after every call where there are rates. Bytes that come and go
+    /// do not change that: see `times.rs`.
+    pub(super) untimed: bool,
     /// It cannot be read, so that nothing but an error says that its peer has gone.
     write_only: bool,
     /// What comes has nothing to do with what is queued.
@@ -97,6 +100,7 @@ impl Core {
             outbox: None,
             unconsumed: Vec::new(),
             times: Times::of(&options.0),
+            untimed: options.0.watch_time(),
             counters: Counters::default(),
             interest: Interest::NONE,
             phase,
@@ -176,13 +180,12 @@ impl Core {
             self.full as u8,
             self.read_ended as u8,
             self.redeliver as u8,
-            self.write_only as u8,
+            self.untimed as u8,
         ];
         let steady = [Phase::Open as u8, Writing::Open as u8, Finishing::No as u8, 0, 0, 0, 0, 0];
         u64::from_ne_bytes(standing) == u64::from_ne_bytes(steady)
             && self.interest == Interest::READABLE
             && self.outbox.is_none()
-            && self.times.is_none()
     }
 
     /// What the loop is to call for.
@@ -196,11 +199,22 @@ impl Core {
         read | errors | if write { Interest::WRITABLE } else { Interest::NONE }
     }
 
+    /// From now on it is treated as these options say.
+    pub(super) fn set_options(&mut self, options: &ConnectionOptions) {
+        let before = self.times.take().filter(|times| times.has_to_close());
+        self.settings = options.0.clone();
+        self.times = Times::of(&options.0);
+        self.untimed = true;
+        if let Some(before) = before {
+            self.times.get_or_insert_with(Box::default).close_as(&before);
+        }
+    }
+
     #[inline]
-    pub(super) fn note_read(&mut self, bytes: usize) {
+    pub(super) fn note_read<S>(&mut self, bytes: usize, cx: &Context<'_, S>) {
         self.counters.read += bytes as u64;
         if let Some(times) = &mut self.times {
-            times.note_read(bytes);
+            times.note_read(bytes, cx.now());
         }
     }
 

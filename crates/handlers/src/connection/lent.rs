@@ -16,7 +16,6 @@ use super::gathered::{GATHERED_MAX, Gathered};
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::stream::AnyStream;
-use super::times::Times;
 use super::{CloseReason, Flow};
 
 /// A connection in the hands of its handler, or of a visitor.
@@ -218,12 +217,7 @@ impl<S> Connection<'_, S> {
     /// Treats this connection as these options say from now on. Timeouts begin anew, but for that of a close, and so do rates
     /// that are not shared.
     pub fn set_options(&mut self, options: &ConnectionOptions) {
-        let before = self.core.times.take().filter(|times| times.has_to_close());
-        self.core.settings = options.0.clone();
-        self.core.times = Times::of(&options.0);
-        if let Some(before) = before {
-            self.core.times.get_or_insert_with(Box::default).close_as(&before);
-        }
+        self.core.set_options(options);
     }
 
     /// The socket, to ask it or set its options. What is read from it or written to it is missing here.

@@ -1,6 +1,11 @@
 //! Times of a connection: its timeouts and its rates, all by the one timeout that its source has.
 //!
-//! Only connections that need the time have one of these. The time of the turn enters by [`Times::begin`].
+//! Only connections that need the time have one of these. The time of the turn enters by [`Times::begin`], or with the first
+//! bytes of a call that has nothing else to see to.
+//!
+//! Ground rule: bytes put timeouts off and never bring one forward. So the loop is told when to call at the end of a call that
+//! has changed something else, and what comes and goes is only noted down: the loop calls too soon then, finds that nothing has
+//! passed, and is told anew. One such call for each length of the timeout is what a busy connection costs.
 
 use std::time::{Duration, Instant};
 
@@ -94,11 +99,17 @@ impl Times {
         self.last_written = self.now;
     }
 
-    pub(super) fn note_read(&mut self, bytes: usize) {
+    /// Bytes have come, which tells the time to one that has not been told.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_read(&mut self, bytes: usize, now: Instant) {
+        self.now = Some(now);
         (self.last_read, self.last_byte) = (self.now, self.now);
         take_from(&self.read_limits, bytes, self.now);
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn note_written(&mut self, bytes: usize) {
         if bytes > 0 {
             (self.last_written, self.last_byte) = (self.now, self.now);
@@ -122,6 +133,10 @@ impl Times {
 
     pub(super) const fn holds_writing(&self) -> bool {
         self.write_held_until.is_some()
+    }
+
+    pub(super) const fn have_rates(&self) -> bool {
+        !self.read_limits.is_empty() || !self.write_limits.is_empty()
     }
 
     pub(super) const fn limits_writing(&self) -> bool {
@@ -169,8 +184,10 @@ impl Times {
     }
 }
 
+#[inline]
 fn take_from(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
-    if let Some(now) = now {
+    // That most have none is seen before anything is called.
+    if let (Some(now), [_, ..]) = (now, limits) {
         limits.iter().for_each(|limit| limit.take(bytes, now));
     }
 }

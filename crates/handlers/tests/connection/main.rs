@@ -33,6 +33,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 struct World {
     log: Vec<String>,
     received: Vec<u8>,
+    /// Each with the milliseconds it came after.
+    timeouts: Vec<(Timeout, u64)>,
 }
 
 impl World {

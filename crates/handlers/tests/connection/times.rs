@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 
-use handlers::{ConnectionHandler, ConnectionOptions, Flow, RateLimit};
+use handlers::{ConnectionHandler, ConnectionOptions, Flow, RateLimit, Timeout};
+use proptest::prelude::*;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
 
@@ -46,6 +47,26 @@ fn bytes_in_either_direction_put_an_idle_timeout_off() -> Result {
     }
     bench.advance(ms(9999));
     assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
+    Ok(())
+}
+
+#[test]
+fn an_answer_to_the_end_of_a_stream_puts_an_idle_timeout_off() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::End(_) => connection.write(b"half an answer").map(|_flow| 0),
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
+    far.write_all(b"the end")?;
+    bench.settle();
+    bench.advance(secs(9));
+    far.shutdown(std::net::Shutdown::Write)?;
+    bench.settle();
+    bench.advance(ms(9999));
+    assert_eq!(bench.world.log, ["open", "data the end", "end "]);
     bench.advance(ms(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
     Ok(())
@@ -277,4 +298,115 @@ fn new_options_hold_from_then_on() -> Result {
     bench.settle();
     assert_eq!(bench.world.received.len(), 100);
     Ok(())
+}
+
+/// What is done with a connection that echoes.
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    PeerSends,
+    VisitorWrites,
+    Pause,
+    Resume,
+    /// Idle and read timeout, in milliseconds.
+    Options(Option<u64>, Option<u64>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let timeout = || prop::option::of(1..50_u64);
+    prop_oneof![
+        6 => (0..30_u64).prop_map(Step::Wait),
+        1 => (30..200_u64).prop_map(Step::Wait),
+        6 => Just(Step::PeerSends),
+        2 => Just(Step::VisitorWrites),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
+        1 => (timeout(), timeout()).prop_map(|(idle, read)| Step::Options(idle, read)),
+    ]
+}
+
+/// Timeouts as they are described: a look at the watch each millisecond.
+#[derive(Default)]
+struct Watch {
+    now: u64,
+    idle: Option<u64>,
+    read: Option<u64>,
+    last_byte: u64,
+    last_read: u64,
+    paused: bool,
+    unread: bool,
+    told: Vec<(Timeout, u64)>,
+}
+
+impl Watch {
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Wait(time) => (0..time).for_each(|_| self.tick()),
+            Step::PeerSends => self.unread = true,
+            Step::VisitorWrites => self.last_byte = self.now,
+            Step::Pause => self.paused = true,
+            Step::Resume if self.paused => (self.paused, self.last_read) = (false, self.now),
+            Step::Resume => {}
+            Step::Options(idle, read) => {
+                (self.idle, self.read, self.last_byte, self.last_read) = (idle, read, self.now, self.now);
+            }
+        }
+        if self.unread && !self.paused {
+            (self.unread, self.last_byte, self.last_read) = (false, self.now, self.now);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        if !self.paused && self.read.is_some_and(|read| self.last_read + read == self.now) {
+            self.last_read = self.now;
+            self.told.push((Timeout::Read, self.now));
+        }
+        if self.idle.is_some_and(|idle| self.last_byte + idle == self.now) {
+            self.last_byte = self.now;
+            self.told.push((Timeout::Idle, self.now));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn timeouts_pass_when_a_watch_that_is_looked_at_each_millisecond_says(
+        steps in prop::collection::vec(step(), 1..60),
+        (idle, read) in (prop::option::of(1..50_u64), prop::option::of(1..50_u64)),
+    ) {
+        let mut bench = Bench::new().unwrap();
+        let began = bench.reactor.now();
+        let handler = probe(move |event, connection, cx| match event {
+            Event::Data(data) => connection.write(data).map(|_flow| data.len()),
+            Event::Timeout(timeout) => {
+                cx.state.timeouts.push((timeout, (cx.now() - began).as_millis() as u64));
+                Ok(0)
+            }
+            event => Ok(default(&event, connection, cx)),
+        });
+        let options = |idle: Option<u64>, read: Option<u64>| {
+            ConnectionOptions::new().idle_timeout(idle.map(ms)).read_timeout(read.map(ms))
+        };
+        let (key, mut far) = bench.open_unix(&options(idle, read), handler).unwrap();
+        bench.settle();
+        let mut watch = Watch { idle, read, ..Watch::default() };
+        for step in &steps {
+            match *step {
+                Step::Wait(time) => bench.advance(ms(time)),
+                Step::PeerSends => far.write_all(b"x").unwrap(),
+                Step::VisitorWrites => drop(bench.with(key, |connection| connection.write(b"y")).unwrap()),
+                Step::Pause => bench.with(key, |connection| connection.pause_reading()),
+                Step::Resume => bench.with(key, |connection| connection.resume_reading()),
+                Step::Options(idle, read) => {
+                    bench.with(key, move |connection| connection.set_options(&options(idle, read)));
+                }
+            }
+            bench.settle();
+            watch.take(step);
+            prop_assert_eq!(&bench.world.timeouts, &watch.told, "after {:?}", step);
+        }
+    }
 }

@@ -167,7 +167,9 @@ impl Echo {
     /// Sends `bytes`, and keeps what the peer does not take.
     fn send(&mut self, stream: &mut Io<impl Write + AsFd>, bytes: &[u8]) -> io::Result<()> {
         let sent = if self.backlog.is_empty() { written(stream.write(bytes))? } else { 0 };
-        self.backlog.extend(&bytes[sent..]);
+        if sent < bytes.len() {
+            self.backlog.extend(&bytes[sent..]);
+        }
         Ok(())
     }
 

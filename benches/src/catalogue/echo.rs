@@ -25,8 +25,8 @@ pub(super) fn cases() -> Vec<Case> {
     };
     let counted = Some(Counted { option: "--messages", short: 2000, long: 6000 });
     vec![
-        Case { counted, ..case("echo of 64 bytes, 1 connection", 1, 64, all()) },
-        Case { counted, ..case("echo of 64 bytes, 50 connections", 50, 64, all()) },
+        Case { counted, ..case("echo of 64 bytes, 1 connection", 1, 64, all_and_timed()) },
+        Case { counted, ..case("echo of 64 bytes, 50 connections", 50, 64, all_and_timed()) },
         case("echo of 64 bytes, 1000 connections", 1000, 64, all()),
         // As many as there are on either side of one machine with 20 000 open files a process.
         case("echo of 64 bytes, 10 000 connections", 10_000, 64, all()),
@@ -49,6 +49,13 @@ fn all() -> Vec<Contestant> {
         Contestant::rust("tokio").form("tokio, shared buffer", &["--form", "shared"]),
         Contestant::rust("tokio").form("tokio", &["--form", "usual"]),
     ]
+}
+
+/// What a timeout that is put off with every message costs: to be counted.
+fn all_and_timed() -> Vec<Contestant> {
+    let mut all = all();
+    all.insert(3, Contestant::ours(&[]).form("handlers, idle timeout", &["--form", "timed"]));
+    all
 }
 
 fn spinning() -> Vec<Contestant> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use handlers::{ConnectionOptions, ListenOptions, on_data};
 use reactor::{Context, Interest, Io, Next, Reactor};
@@ -16,7 +17,8 @@ type Scratch = Vec<u8>;
 pub(crate) fn run(options: &Options) -> Result {
     match options.form {
         Form::Bare => bare(options.spin),
-        Form::Buffered => buffered(options.spin),
+        Form::Buffered => buffered(options.spin, ConnectionOptions::new()),
+        Form::Timed => buffered(options.spin, ConnectionOptions::new().idle_timeout(Duration::from_secs(60))),
         Form::Shared | Form::Usual => Err("a form for loops with tasks".into()),
     }
 }
@@ -47,10 +49,10 @@ fn accept(listener: &mut Io<TcpListener>, cx: &mut Context<'_, Scratch>) -> io::
     }
 }
 
-fn buffered(spin: u64) -> Result {
+fn buffered(spin: u64, options: ConnectionOptions) -> Result {
     let mut reactor: Reactor<()> = builder(spin).build()?;
     let listener = ListenOptions::new().adopt(listen()?)?;
-    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+    listener.serve(&mut reactor, &options, |_peer, _cx| {
         Ok(on_data(|data, connection, _cx| {
             let _ = connection.write(data)?; // where the queue is full, the connection does not read
             Ok(data.len())

@@ -25,6 +25,8 @@ pub enum Form {
     Bare,
     /// Connections that queue what the socket does not take
     Buffered,
+    /// The same, closed when they have been silent for a minute
+    Timed,
     /// A task for each connection, that reads into a buffer that all share
     Shared,
     /// A task for each connection, with a buffer of its own

@@ -26,8 +26,6 @@ pub struct Reactor<S> {
     pub(crate) events: Events,
     running: Running<S>,
     pub(crate) spin: Option<SpinPolicy>,
-    /// Whether somebody else waits for this loop, or has since its last turn.
-    pub(crate) sleeps_elsewhere: bool,
     calls_per_turn_max: usize,
 }
 
@@ -357,7 +355,6 @@ impl<S> Builder<S> {
             events: Events::with_capacity(self.events_per_turn_max),
             running: None,
             spin,
-            sleeps_elsewhere: false,
             calls_per_turn_max: self.calls_per_turn_max,
         })
     }

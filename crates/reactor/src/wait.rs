@@ -52,7 +52,6 @@ impl<S> Reactor<S> {
         if is_busy || !self.registry.may_sleep() {
             return Some(Duration::ZERO);
         }
-        self.sleeps_elsewhere = true;
         self.registry.metrics.sleeps += 1;
         let due = self.registry.timers.next_deadline()?;
         Some(due.saturating_duration_since(self.registry.clock.read()))
@@ -78,9 +77,6 @@ impl<S> Reactor<S> {
     /// The same where timers, other threads or both may end it too.
     #[inline(never)]
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        if std::mem::take(&mut self.sleeps_elsewhere) {
-            self.registry.wake_up();
-        }
         if self.spin.is_some() && timeout != Some(Duration::ZERO) {
             return self.spin_and_sleep(timeout);
         }

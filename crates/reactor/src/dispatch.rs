@@ -8,7 +8,7 @@
 //! its slot has no entry, and everything may have happened to it.
 
 use std::io::ErrorKind;
-use std::mem::swap;
+use std::mem::{forget, replace};
 
 use crate::context::Context;
 use crate::handler::{Closed, Entry};
@@ -20,8 +20,23 @@ use crate::slots::Key;
 use crate::sources::VAIN_WAKES_MAX;
 use crate::supervise::{Label, Verdict, catch_panic, supervise};
 
-/// The entry whose handler is running. The reactor holds it, so that a panic cannot drop it before its watch has ended.
+/// The entry whose handler a panic has unwound through: left to the reactor, which ends its watch before it drops it.
 pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
+
+/// An entry that is out of its slot while its handler runs. Where that returns this is forgotten: it is for panics, and until
+/// there is one the entry is in registers.
+struct Lent<'a, S> {
+    entry: Option<Box<dyn Entry<S>>>,
+    running: &'a mut Running<S>,
+}
+
+impl<S> Drop for Lent<'_, S> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // As in `return_entry`: what is replaced is `None`.
+        forget(replace(self.running, self.entry.take()));
+    }
+}
 
 impl<S> Registry<S> {
     /// Whether events have to be collected before any is delivered.
@@ -45,12 +60,13 @@ impl<S> Registry<S> {
     fn deliver(&mut self, key: Key, facts: Readiness, running: &mut Running<S>, state: &mut S) {
         let Some(slot) = self.sources.get_mut(key) else { return self.note_stale_event(key) };
         slot.ready |= facts;
-        if slot.queued || !slot.ready.intersects(slot.wanted) {
+        let ready = slot.ready;
+        if slot.queued || !ready.intersects(slot.wanted) {
             return self.set_aside(key);
         }
-        swap(&mut slot.entry, running);
-        let Some(entry) = running else { return };
-        let (ready, armed) = (slot.ready, slot.armed);
+        let mut lent = Lent { entry: slot.entry.take(), running };
+        let Some(entry) = &mut lent.entry else { return };
+        let armed = slot.armed;
         slot.calls += 1;
         self.metrics.calls += 1;
         let mut cx = Context::new(state, self, key, ready);
@@ -59,21 +75,24 @@ impl<S> Registry<S> {
         } else {
             entry.call(armed, &mut cx)
         };
-        self.return_entry(key, running, left);
+        let entry = lent.entry.take();
+        forget(lent);
+        self.return_entry(key, entry, left);
     }
 
     /// Puts the entry that was called or visited back into its slot, with what is left of its readiness.
     #[inline(always)]
-    pub(crate) fn return_entry(&mut self, key: Key, running: &mut Running<S>, left: Readiness) {
+    pub(crate) fn return_entry(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
         match self.sources.get_mut(key) {
             Some(slot) if !left.intersects(Readiness::SELDOM) => {
-                swap(&mut slot.entry, running);
+                // What is replaced is `None`: forgotten, so that nothing asks whether it is to be dropped.
+                forget(replace(&mut slot.entry, entry));
                 slot.ready = left;
                 if left.intersects(slot.wanted) {
                     self.enqueue_if_ready(key);
                 }
             }
-            _ => self.end_call(key, running, left),
+            _ => self.end_call(key, entry, left),
         }
     }
 
@@ -162,8 +181,8 @@ impl<S> Registry<S> {
     /// the kernel is to be asked again what is left.
     #[cold]
     #[inline(never)]
-    fn end_call(&mut self, key: Key, running: &mut Running<S>, left: Readiness) {
-        let Some(entry) = running.take() else { return };
+    fn end_call(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
+        let Some(entry) = entry else { return };
         if !left.intersects(Readiness::ENDED)
             && let Some(slot) = self.sources.get_mut(key)
         {

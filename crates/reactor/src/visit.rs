@@ -91,7 +91,7 @@ impl<S> Context<'_, S> {
         // What was to be announced to its handler still is.
         let announcements = self.registry.sources.get(key).map(|slot| slot.ready.only(Readiness::ANNOUNCEMENTS));
         let left = io.left() | announcements.unwrap_or_default();
-        self.registry.return_entry(key, &mut visited, left);
+        self.registry.return_entry(key, visited, left);
         result.map_err(|panic| resume_unwind(panic))
     }
 }

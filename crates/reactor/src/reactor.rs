@@ -23,7 +23,6 @@ use crate::supervise::{PanicPolicy, Supervision};
 /// Dropping it closes every registered source and drops every handler.
 pub struct Reactor<S> {
     pub(crate) registry: Registry<S>,
-    pub(crate) events: Events,
     running: Running<S>,
     pub(crate) spin: Option<SpinPolicy>,
     calls_per_turn_max: usize,
@@ -142,11 +141,11 @@ impl<S> Reactor<S> {
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.registry.metrics.calls;
         if self.registry.has_priorities() {
-            self.registry.collect_all(&mut self.events);
+            self.registry.collect_all();
         }
         // Divided first: what a delivery leaves ready is next turn's.
         let shares = self.registry.ready.shares(self.calls_per_turn_max);
-        self.registry.deliver_all(&mut self.events, &mut self.running, state);
+        self.registry.deliver_all(&mut self.running, state);
         if let Some(shares) = shares {
             self.registry.run_ready(shares, &mut self.running, state);
         }
@@ -347,16 +346,11 @@ impl<S> Builder<S> {
             poller.add_alarm()?;
         }
         let supervision = Supervision::new(self.on_panic, self.slow_after);
-        let mut registry = Registry::new(poller, Clock::new(self.clock), supervision, self.registrations_max);
+        let events = Events::with_capacity(self.events_per_turn_max);
+        let mut registry = Registry::new(poller, events, Clock::new(self.clock), supervision, self.registrations_max);
         let spin = SpinPolicy::new(self.spin);
         registry.only_sources = spin.is_none() && !self.high_resolution;
-        Ok(Reactor {
-            registry,
-            events: Events::with_capacity(self.events_per_turn_max),
-            running: None,
-            spin,
-            calls_per_turn_max: self.calls_per_turn_max,
-        })
+        Ok(Reactor { registry, running: None, spin, calls_per_turn_max: self.calls_per_turn_max })
     }
 }
 

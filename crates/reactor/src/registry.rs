@@ -17,7 +17,7 @@ use crate::locals::Locals;
 use crate::metrics::Metrics;
 use crate::notify::posts::{Captures, PostBox};
 use crate::notify::queue::LoopHub;
-use crate::poller::Poller;
+use crate::poller::{Events, Poller};
 use crate::ready::ReadyQueue;
 use crate::slots::{Key, Slots};
 use crate::sources::Slot;
@@ -56,6 +56,8 @@ pub struct Registry<S> {
     pub(crate) captures: Captures,
     pub(crate) locals: Locals,
     pub(crate) poller: Poller,
+    /// What the last wait has brought and is not delivered yet.
+    pub(crate) events: Events,
     pub(crate) clock: Clock,
     pub(crate) supervision: Supervision,
     pub(crate) metrics: Metrics,
@@ -71,7 +73,13 @@ pub struct Registry<S> {
 }
 
 impl<S> Registry<S> {
-    pub(crate) fn new(poller: Poller, clock: Clock, supervision: Supervision, registrations_max: usize) -> Self {
+    pub(crate) fn new(
+        poller: Poller,
+        events: Events,
+        clock: Clock,
+        supervision: Supervision,
+        registrations_max: usize,
+    ) -> Self {
         Self {
             timers: Timers::new(clock.started()),
             sources: Slots::new(),
@@ -86,6 +94,7 @@ impl<S> Registry<S> {
             captures: Captures::default(),
             locals: Locals::default(),
             poller,
+            events,
             clock,
             supervision,
             metrics: Metrics::default(),

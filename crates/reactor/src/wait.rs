@@ -48,7 +48,8 @@ impl<S> Reactor<S> {
     /// ```
     pub fn prepare_to_wait(&mut self) -> Option<Duration> {
         self.registry.heed_manual_wall();
-        let is_busy = !self.events.is_empty() || self.registry.has_work_at_hand() || self.registry.timers.has_due();
+        let is_busy =
+            !self.registry.events.is_empty() || self.registry.has_work_at_hand() || self.registry.timers.has_due();
         if is_busy || !self.registry.may_sleep() {
             return Some(Duration::ZERO);
         }
@@ -60,15 +61,15 @@ impl<S> Reactor<S> {
     /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         // Events left over from a turn that a panic cut short come first.
-        if self.events.is_empty() {
+        if self.registry.events.is_empty() {
             let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
             if self.registry.only_sources {
                 self.registry.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
-                self.registry.poller.wait(&mut self.events, timeout)?;
+                self.registry.poller.wait(&mut self.registry.events, timeout)?;
             } else {
                 self.wait_for_all(timeout)?;
             }
-            self.registry.metrics.events += self.events.len() as u64;
+            self.registry.metrics.events += self.registry.events.len() as u64;
         }
         self.registry.clock.forget();
         Ok(())
@@ -101,7 +102,7 @@ impl<S> Reactor<S> {
         }
         if let Some(spin) = &mut self.spin {
             let posted = self.registry.hub.as_ref().is_some_and(|hub| hub.is_posted());
-            spin.end(posted || !self.events.is_empty());
+            spin.end(posted || !self.registry.events.is_empty());
         }
         Ok(())
     }
@@ -111,7 +112,7 @@ impl<S> Reactor<S> {
     /// While it looks the loop counts as awake: nobody writes to its eventfd.
     fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
         let Some(spin) = &mut self.spin else { return Ok(false) };
-        let Registry { timers, clock, poller, hub, announced, metrics, .. } = &mut self.registry;
+        let Registry { timers, clock, poller, events, hub, announced, metrics, .. } = &mut self.registry;
         if clock.manual().is_some() {
             return Ok(false); // it stands still meanwhile
         }
@@ -125,8 +126,8 @@ impl<S> Reactor<S> {
         metrics.spins += 1;
         while now < end {
             // First the kernel, once a turn at least: a stream of messages must not hide what it has.
-            poller.wait(&mut self.events, Some(Duration::ZERO))?;
-            if !self.events.is_empty() {
+            poller.wait(events, Some(Duration::ZERO))?;
+            if !events.is_empty() {
                 return Ok(true);
             }
             for _ in 0..LOOKS_A_CALL {
@@ -145,33 +146,33 @@ impl<S> Reactor<S> {
     #[inline]
     fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.registry.heed_manual_wall();
-        let Registry { timers, clock, poller, .. } = &mut self.registry;
+        let Registry { timers, clock, poller, events, .. } = &mut self.registry;
         if timeout == Some(Duration::ZERO) {
-            return poller.wait(&mut self.events, timeout);
+            return poller.wait(events, timeout);
         }
         let due = timers.next_deadline();
         if due.is_none() && timeout.is_none() {
-            return poller.wait(&mut self.events, None);
+            return poller.wait(events, None);
         }
         // Read anew: what the last turn took must not be slept on top.
         let now = clock.read();
         let end = match (due, timeout.and_then(|timeout| now.checked_add(timeout))) {
             (Some(due), Some(times_out)) => due.min(times_out),
             (Some(end), None) | (None, Some(end)) => end,
-            (None, None) => return poller.wait(&mut self.events, None),
+            (None, None) => return poller.wait(events, None),
         };
         let left = end.saturating_duration_since(now);
         match (clock.manual(), due) {
-            (None, _) => poller.wait_until(&mut self.events, end, left),
+            (None, _) => poller.wait_until(events, end, left),
             // Its time passes by jumps: straight to the deadline if no source has anything.
             (Some(manual), Some(due)) if clock.jumps() || due <= now => {
-                poller.wait(&mut self.events, Some(Duration::ZERO))?;
-                if self.events.is_empty() {
+                poller.wait(events, Some(Duration::ZERO))?;
+                if events.is_empty() {
                     manual.advance(left);
                 }
                 Ok(())
             }
-            _ => poller.wait(&mut self.events, timeout),
+            _ => poller.wait(events, timeout),
         }
     }
 }

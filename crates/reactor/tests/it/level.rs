@@ -53,6 +53,35 @@ fn a_writer_that_stays_writable_is_called_once_a_turn() -> Result {
 }
 
 #[test]
+fn a_source_that_is_queued_in_the_turn_that_has_an_event_for_it_is_called_once_a_turn() -> Result {
+    let mut reactor = Reactor::<u32>::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let writer = reactor.add(near, Interest::WRITABLE, |_, cx| {
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    let mut calls = 0;
+    assert_eq!(turn_now(&mut reactor, &mut calls), 1);
+    reactor.set_interest(writer, Interest::NONE)?; // it stays writable
+    assert_eq!(turn_now(&mut reactor, &mut calls), 0);
+    let (near, mut waker) = UnixStream::pair()?;
+    reactor.add(near, Interest::READABLE, move |near, cx| {
+        near.read(&mut [0; 2])?;
+        cx.registry.set_interest(writer, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Next::Keep)
+    })?;
+    reactor.set_interest(writer, Interest::READABLE)?;
+    waker.write_all(b"x")?;
+    far.write_all(b"x")?;
+    let before = calls;
+    for turn in 1..=3 {
+        turn_now(&mut reactor, &mut calls);
+        assert_eq!(calls, before + turn);
+    }
+    Ok(())
+}
+
+#[test]
 fn read_and_write_that_are_ready_together_come_in_one_call() -> Result {
     let (near, _far) = readable()?;
     let mut reactor = Reactor::<Vec<Readiness>>::new()?;

@@ -97,13 +97,10 @@ impl<S> Registry<S> {
     #[inline(always)]
     pub(crate) fn return_entry(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
         match self.sources.get_mut(key) {
-            Some(slot) if !left.intersects(Readiness::SELDOM) => {
+            Some(slot) if !left.intersects(slot.wanted) => {
                 // What is replaced is `None`: forgotten, so that nothing asks whether it is to be dropped.
                 forget(replace(&mut slot.entry, entry));
                 slot.ready = left;
-                if left.intersects(slot.wanted) {
-                    self.enqueue_if_ready(key);
-                }
             }
             _ => self.end_call(key, entry, left),
         }
@@ -190,8 +187,8 @@ impl<S> Registry<S> {
         Readiness::ENDED
     }
 
-    /// After a call that gave something else than what is left: its registration has ended, in one way or another, or
-    /// the kernel is to be asked again what is left.
+    /// After a call that is not over with its return: something wanted is left, the kernel is to be asked again what is, or
+    /// the registration has ended, in one way or another.
     #[cold]
     #[inline(never)]
     fn end_call(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
@@ -201,7 +198,7 @@ impl<S> Registry<S> {
         {
             slot.entry = Some(entry);
             slot.ready = left.without(Readiness::RECHECK);
-            if !slot.always_ready {
+            if left.intersects(Readiness::RECHECK) && !slot.always_ready {
                 self.metrics.kernel_updates += 1;
                 if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed, slot.armed) {
                     tracing::warn!(%key, %error, "cannot ask the kernel what is left");

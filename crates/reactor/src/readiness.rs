@@ -50,7 +50,7 @@ impl Readiness {
     pub(crate) const MET_WOULD_BLOCK: Self = Self(0x0400);
     /// Not a fact: what was forgotten was not disproved, so the kernel is to be asked again.
     pub(crate) const RECHECK: Self = Self(0x1000);
-    /// What a call seldom gives.
+    /// What a call seldom gives, and the loop has to look at.
     pub(crate) const SELDOM: Self = Self(Self::ENDED.0 | Self::RECHECK.0);
     /// The facts that are delivered once for each report.
     pub(crate) const ANNOUNCEMENTS: Self = Self(Self::PRIORITY.0 | Self::ERROR.0 | Self::TIMEOUT.0);
@@ -237,10 +237,11 @@ impl Interest {
         Readiness(facts)
     }
 
-    /// The facts that its handler is told of: those, and whatever the interest a timeout.
+    /// The facts that its handler is called for: those, and whatever the interest a timeout. And what the loop wants to know of after
+    /// a call: one test says whether the call has left anything to do.
     #[inline]
     pub(crate) const fn wanted(self) -> Readiness {
-        Readiness(self.facts().0 | Readiness::TIMEOUT.0)
+        Readiness(self.facts().0 | Readiness::TIMEOUT.0 | Readiness::SELDOM.0)
     }
 
     /// Of the [`facts`](Self::facts) those that say that an operation can be done now.

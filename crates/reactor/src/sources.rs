@@ -63,7 +63,7 @@ impl<S> Blank for Slot<S> {
             calls: 0,
             timeout: Key::NULL,
             fd: -1,
-            wanted: Readiness::TIMEOUT,
+            wanted: Interest::NONE.wanted(),
             ready: Readiness::EMPTY,
             armed: Interest::NONE,
             vain_wakes: 0,

@@ -197,7 +197,9 @@ impl<S> Registry<S> {
             && let Some(slot) = self.sources.get_mut(key)
         {
             slot.entry = Some(entry);
-            slot.ready = left.without(Readiness::RECHECK);
+            if !left.intersects(Readiness::AS_BEFORE) {
+                slot.ready = left.without(Readiness::RECHECK);
+            }
             if left.intersects(Readiness::RECHECK) && !slot.always_ready {
                 self.metrics.kernel_updates += 1;
                 if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed, slot.armed) {

@@ -173,7 +173,9 @@ impl<S, T, H: Handler<S, T>> Task<S> for Farewell<T, H> {
     }
 }
 
-/// A source and what handles it. Fields drop in this order: first the source is closed.
+/// A source and what handles it. Fields drop in this order: first the source is closed. They also lie in this order, so that
+/// the address of the `Io` is that of the whole, and the way through a call has one pointer less to keep.
+#[repr(C)]
 pub(crate) struct Registered<T, R> {
     pub(crate) io: Io<T>,
     pub(crate) respond: R,
@@ -181,15 +183,13 @@ pub(crate) struct Registered<T, R> {
 
 impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
-        let mut began_with = cx.readiness();
-        self.io.begin(began_with, armed);
-        if began_with.intersects(Readiness::ANNOUNCEMENTS) {
-            began_with = self.io.heed_announcements();
-            cx.set_readiness(began_with);
+        self.io.begin(cx.readiness(), armed);
+        if cx.readiness().intersects(Readiness::ANNOUNCEMENTS) {
+            cx.set_readiness(self.io.heed_announcements());
         }
         match self.respond.ready(&mut self.io, cx) {
             Ok(Next::Keep) => self.io.left(),
-            result => self.io.end(began_with, result).unwrap_or_else(|reason| cx.registry.end_running(reason)),
+            result => self.io.end(result, cx),
         }
     }
 

@@ -19,6 +19,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::context::Context;
 use crate::handler::{Closed, Next};
 use crate::kind::{self, Kind, TypeFacts};
 use crate::readiness::{Interest, Readiness};
@@ -149,19 +150,20 @@ impl<T> Io<T> {
     /// - `WouldBlock`: nothing more for now. Where this `Io` has not met one, the operation went past it, and what the
     ///   handler was called for is over.
     #[cold]
-    pub(crate) fn end(&mut self, began_with: Readiness, result: io::Result<Next>) -> Result<Readiness, Closed> {
+    #[inline(never)]
+    pub(crate) fn end<S>(&mut self, result: io::Result<Next>, cx: &mut Context<'_, S>) -> Readiness {
         match result {
             Ok(Next::Keep) => {}
-            Ok(Next::Remove) => return Err(Closed::ByHandler),
+            Ok(Next::Remove) => return cx.registry.end_running(Closed::ByHandler),
             Err(error) => match error.kind() {
-                ErrorKind::Interrupted => return Ok(began_with),
+                ErrorKind::Interrupted => return Readiness::AS_BEFORE,
                 ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) || self.always_ready => {
                 }
                 ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
-                _ => return Err(Closed::Failed(error)),
+                _ => return cx.registry.end_running(Closed::Failed(error)),
             },
         }
-        Ok(self.left())
+        self.left()
     }
 
     /// What an announcement means for the source, beyond itself; gives all the facts of this call.

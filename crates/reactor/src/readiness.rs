@@ -50,8 +50,10 @@ impl Readiness {
     pub(crate) const MET_WOULD_BLOCK: Self = Self(0x0400);
     /// Not a fact: what was forgotten was not disproved, so the kernel is to be asked again.
     pub(crate) const RECHECK: Self = Self(0x1000);
+    /// Not a fact: all is as it was before this call.
+    pub(crate) const AS_BEFORE: Self = Self(0x0200);
     /// What a call seldom gives, and the loop has to look at.
-    pub(crate) const SELDOM: Self = Self(Self::ENDED.0 | Self::RECHECK.0);
+    pub(crate) const SELDOM: Self = Self(Self::ENDED.0 | Self::RECHECK.0 | Self::AS_BEFORE.0);
     /// The facts that are delivered once for each report.
     pub(crate) const ANNOUNCEMENTS: Self = Self(Self::PRIORITY.0 | Self::ERROR.0 | Self::TIMEOUT.0);
 

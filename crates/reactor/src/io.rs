@@ -35,9 +35,10 @@ pub struct Io<T> {
     readiness: Readiness,
     /// The directions in which the kernel reports changes. In the others nothing is known, so everything is tried.
     armed: Interest,
-    /// A short read or write proves that the kernel's buffer is exhausted.
-    short_is_dry: bool,
-    /// It may do so: that depends on the kind, which nobody has asked for yet.
+    /// The facts beside which a short read or write does not prove that the kernel's buffer is exhausted: all of them where it
+    /// never does.
+    doubts: Readiness,
+    /// It may prove it: that depends on the kind, which nobody has asked for yet.
     asks_kind: bool,
     always_ready: bool,
 }
@@ -48,8 +49,8 @@ impl<T> Io<T> {
         T: 'static,
     {
         let TypeFacts { kind, bare } = TypeFacts::of::<T>();
-        let (short_is_dry, asks_kind) = (bare && kind.has_dry_shorts(), bare && kind == Kind::Unknown);
-        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, short_is_dry, asks_kind, always_ready }
+        let (doubts, asks_kind) = (doubts_if(bare && kind.has_dry_shorts()), bare && kind == Kind::Unknown);
+        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, doubts, asks_kind, always_ready }
     }
 
     /// The source itself.
@@ -177,7 +178,7 @@ impl<T> Io<T> {
             self.readiness |= Readiness::UNREAD;
         }
         if self.readiness.is_priority() {
-            (self.short_is_dry, self.asks_kind) = (false, false);
+            (self.doubts, self.asks_kind) = (doubts_if(false), false);
         }
         self.readiness
     }
@@ -216,8 +217,10 @@ impl<T> Io<T> {
             Ok(moved) => {
                 // 0 is the end of a stream, which stays readable.
                 let short = *moved < wanted && *moved > 0;
-                let end_unread = interest == Interest::READABLE && self.readiness.is_read_closed();
-                if short && self.short_is_dry && !end_unread {
+                // That the peer has ended its direction leaves an end to be read, and says nothing of what is written.
+                let reads = interest == Interest::READABLE;
+                let doubts = if reads { self.doubts } else { self.doubts.without(Readiness::READ_CLOSED) };
+                if short && !self.readiness.intersects(doubts) {
                     self.readiness = self.readiness.without(interest.disproved_by_short());
                 }
             }
@@ -235,7 +238,7 @@ impl<T> Io<T> {
     {
         if self.asks_kind && error.kind() == ErrorKind::WouldBlock {
             self.kind = self.kind();
-            self.short_is_dry = self.kind.has_dry_shorts();
+            self.doubts = doubts_if(self.kind.has_dry_shorts());
             self.asks_kind = false;
         }
         self.after_error(interest, error);
@@ -254,6 +257,11 @@ impl<T> Io<T> {
             }
         }
     }
+}
+
+/// What makes a proof doubtful where short reads and writes are one, and where they are not.
+const fn doubts_if(short_is_dry: bool) -> Readiness {
+    if short_is_dry { Readiness::READ_CLOSED } else { Readiness::ALL }
 }
 
 /// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.

@@ -34,6 +34,8 @@ pub struct Readiness(u16);
 impl Readiness {
     /// No fact at all.
     pub const EMPTY: Self = Self(0);
+    /// Every fact.
+    pub(crate) const ALL: Self = Self(u16::MAX);
     pub(crate) const READABLE: Self = Self::from_kernel(EventFlags::IN);
     pub(crate) const PRIORITY: Self = Self::from_kernel(EventFlags::PRI);
     pub(crate) const WRITABLE: Self = Self::from_kernel(EventFlags::OUT);

@@ -12,6 +12,7 @@ mod report;
 mod rounds;
 mod server;
 mod smoke;
+mod spread;
 
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;

@@ -17,7 +17,8 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, TextStyle, WHITE};
 use workloads::Result;
 
 use crate::machine::Machine;
-use crate::report::{Row, Spread, Table, brief, times, wrap};
+use crate::report::{Row, Table, brief, wrap};
+use crate::spread::Spread;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -25,8 +26,8 @@ const WIDTH: i32 = 900;
 const MARGIN: i32 = 16;
 /// Where names end; where bars begin and end; where their values and ratios end.
 const NAMES: i32 = 212;
-const BARS: (i32, i32) = (220, 740);
-const VALUES: i32 = 812;
+const BARS: (i32, i32) = (220, 690);
+const VALUES: i32 = 762;
 const RATIOS: i32 = WIDTH - MARGIN;
 
 /// Heights: of the title and what is below it, of a row and its bar, of the numbers at the axis, of a line of small text.
@@ -161,8 +162,8 @@ impl<'a> Panel<'a> {
 
         write(area, &brief(spread.median), (VALUES, middle), &text(HPos::Right))?;
         let figure = self.table.case.figures.first().map_or("", |figure| figure.name);
-        if let Some(ratio) = self.table.floor().and_then(|floor| row.ratio(floor, figure)) {
-            write(area, &times(ratio.median), (RATIOS, middle), &text(HPos::Right))?;
+        if let Some(ratio) = self.table.ratio(row, figure) {
+            write(area, &ratio, (RATIOS, middle), &text(HPos::Right))?;
         }
         Ok(())
     }
@@ -235,7 +236,7 @@ mod tests {
 
     fn scale(values: &[f64]) -> Option<Scale> {
         let spreads: Vec<_> =
-            values.iter().map(|&value| Spread { least: value / 1.5, median: value, most: value * 1.5 }).collect();
+            values.iter().filter_map(|&value| Spread::of(vec![value / 1.5, value, value * 1.5])).collect();
         Scale::of(&spreads)
     }
 

@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::plot;
 use crate::program::{Absence, Origin};
 use crate::rounds::Figures;
+use crate::spread::Spread;
 
 /// A case, and what each contestant did.
 #[derive(Debug)]
@@ -26,28 +27,6 @@ pub(crate) struct Table {
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) rounds: Vec<Figures>,
-}
-
-/// Least, middle and greatest.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) least: f64,
-    pub(crate) median: f64,
-    pub(crate) most: f64,
-}
-
-impl Spread {
-    fn of(mut figures: Vec<f64>) -> Option<Self> {
-        figures.sort_by(f64::total_cmp);
-        let (least, most) = (*figures.first()?, *figures.last()?);
-        // Of an odd number both are the one in the middle.
-        let middle = [(figures.len() - 1) / 2, figures.len() / 2];
-        Some(Self { least, median: f64::midpoint(figures[middle[0]], figures[middle[1]]), most })
-    }
-
-    fn json(self) -> Value {
-        json!({ "least": self.least, "median": self.median, "most": self.most })
-    }
 }
 
 impl Row {
@@ -97,22 +76,39 @@ impl Table {
 
     /// The heads of the columns beside that of the names.
     fn heads(&self) -> Vec<&'static str> {
-        let [first, others @ ..] = self.case.figures else { return Vec::new() };
-        [first.title, "least to most", "ratio"].into_iter().chain(others.iter().map(|figure| figure.title)).collect()
+        self.columns(|place, figure| {
+            let ratio = (place == 0 || figure.compared).then_some("ratio");
+            [Some(figure.title), (place == 0).then_some("least to most"), ratio].into_iter().flatten().collect()
+        })
     }
 
     /// What stands in a row beside the name; nothing where the contestant does not tell.
     fn cells(&self, row: &Row) -> Vec<String> {
-        let [first, others @ ..] = self.case.figures else { return Vec::new() };
-        let spread = row.spread(first.name);
-        let ratio = self.floor().and_then(|floor| row.ratio(floor, first.name));
-        let mut cells = vec![
-            spread.map(|spread| brief(spread.median)),
-            spread.map(|spread| format!("{} to {}", brief(spread.least), brief(spread.most))),
-            ratio.map(|ratio| times(ratio.median)),
-        ];
-        cells.extend(others.iter().map(|figure| row.spread(figure.name).map(|spread| brief(spread.median))));
-        cells.into_iter().map(Option::unwrap_or_default).collect()
+        self.columns(|place, figure| {
+            let spread = row.spread(figure.name);
+            let median = spread.map(|spread| brief(spread.median));
+            let ends = spread.map(|spread| format!("{} to {}", brief(spread.least), brief(spread.most)));
+            let ratio = (place == 0 || figure.compared).then(|| self.ratio(row, figure.name));
+            [Some(median), (place == 0).then_some(ends), ratio]
+                .into_iter()
+                .flatten()
+                .map(Option::unwrap_or_default)
+                .collect()
+        })
+    }
+
+    /// The ratio to the first contestant, and how much it may be off by; that of the first itself is no measurement.
+    pub(crate) fn ratio(&self, row: &Row, figure: &str) -> Option<String> {
+        let floor = self.floor()?;
+        let ratio = row.ratio(floor, figure)?;
+        // Two digits say too little where a hundredth can be told apart.
+        let digits = if (0.1..10.0).contains(&ratio.median) { 3 } else { digits(ratio.median) };
+        let median = format!("{:.digits$}", ratio.median);
+        Some(if row.name == floor.name { median } else { format!("{median} ±{:.digits$}", ratio.off_by()) })
+    }
+
+    fn columns<T>(&self, of: impl Fn(usize, &Figure) -> Vec<T>) -> Vec<T> {
+        self.case.figures.iter().enumerate().flat_map(|(place, figure)| of(place, figure)).collect()
     }
 
     fn markdown(&self) -> String {
@@ -133,11 +129,10 @@ impl Table {
     }
 
     fn json(&self) -> Value {
-        let figures = self
-            .case
-            .figures
-            .iter()
-            .map(|Figure { name, title, better }| json!({ "name": name, "title": title, "better": better.word() }));
+        let figures =
+            self.case.figures.iter().map(
+                |Figure { name, title, better, .. }| json!({ "name": name, "title": title, "better": better.word() }),
+            );
         let rows = self.rows.iter().map(|row| {
             let told = self.case.figures.iter().filter_map(|figure| {
                 let mut told = row.spread(figure.name)?.json();
@@ -156,9 +151,8 @@ impl Table {
     }
 }
 
-/// Columns of a terminal: the names of contestants, and where the heads of the others are broken.
-const NAME: usize = 28;
-const HEAD: usize = 13;
+/// Columns of a terminal at which the heads of a table are broken.
+const HEAD: usize = 9;
 
 impl Display for Table {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
@@ -166,15 +160,17 @@ impl Display for Table {
         writeln!(out, "\n{} ({better} is better)", self.case.title)?;
         let heads: Vec<_> = self.heads().into_iter().map(|head| wrap(head, HEAD)).collect();
         let rows: Vec<_> = self.rows.iter().map(|row| (row.name, self.cells(row))).collect();
+        let names = rows.iter().map(|(name, _)| name).chain(self.missing.iter().map(|(name, _)| name));
+        let names = names.map(|name| name.len()).max().unwrap_or(0);
         let widths: Vec<_> = (0..heads.len())
             .map(|column| {
-                let cells = rows.iter().map(|(_, cells)| cells[column].len());
+                let cells = rows.iter().map(|(_, cells)| cells[column].chars().count());
                 cells.chain(heads[column].iter().map(String::len)).max().unwrap_or(0)
             })
             .collect();
         let mut line = |name: &str, cells: &mut dyn Iterator<Item = &str>| {
             let cells = widths.iter().zip(cells).map(|(width, cell)| format!("  {cell:>width$}"));
-            let line = format!("  {name:NAME$}{}", cells.collect::<String>());
+            let line = format!("  {name:names$}{}", cells.collect::<String>());
             writeln!(out, "{}", line.trim_end())
         };
         let height = heads.iter().map(Vec::len).max().unwrap_or(0);
@@ -185,7 +181,7 @@ impl Display for Table {
         for (name, cells) in &rows {
             line(name, &mut cells.iter().map(String::as_str))?;
         }
-        self.missing.iter().try_for_each(|(name, why)| writeln!(out, "  {name:NAME$}  missing: {why}"))
+        self.missing.iter().try_for_each(|(name, why)| writeln!(out, "  {name:names$}  missing: {why}"))
     }
 }
 
@@ -203,14 +199,14 @@ pub(crate) fn wrap(text: &str, letters: usize) -> Vec<String> {
 
 /// A whole number as it is; three digits that matter, and all before the point.
 pub(crate) fn brief(figure: f64) -> String {
-    let magnitude = figure.abs().max(1e-4).log10().floor();
-    let digits = if figure.fract() == 0.0 { 0 } else { (2.0 - magnitude).max(0.0) as usize };
+    let digits = digits(figure);
     format!("{figure:.digits$}")
 }
 
-/// A ratio: with two digits behind the point, unless they would say nothing.
-pub(crate) fn times(ratio: f64) -> String {
-    if (0.1..100.0).contains(&ratio) { format!("{ratio:.2}") } else { brief(ratio) }
+/// Behind the point.
+fn digits(figure: f64) -> usize {
+    let magnitude = figure.abs().max(1e-4).log10().floor();
+    if figure.fract() == 0.0 { 0 } else { (2.0 - magnitude).max(0.0) as usize }
 }
 
 /// Everything, as it was printed, with what it ran on.
@@ -223,6 +219,7 @@ pub(crate) fn json(machine: &Machine, tables: &[Table]) -> Result<String> {
 pub(crate) fn markdown(machine: &Machine, tables: &[Table], pictures: Option<&Path>) -> String {
     let peers = machine.peers(tables.iter().flat_map(Table::origins));
     let mut page = format!("Measured {}.\n{}.\n", machine.place(), machine.versions(peers));
+    page += "\nRatios are to the first of each table; behind ± is how much one may be off by, in 95 of 100 cases.\n";
     for workload in tables.chunk_by(|one, next| one.workload() == next.workload()) {
         let name = workload[0].workload();
         page += &format!("\n## {name}\n");
@@ -239,12 +236,12 @@ pub(crate) fn markdown(machine: &Machine, tables: &[Table], pictures: Option<&Pa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Cores;
+    use crate::catalogue::{self, Cores};
     use crate::program::Contestant;
 
     const FIGURES: &[Figure] = &[
-        Figure { name: "ns_per_op", title: "ns an event", better: Better::Less },
-        Figure { name: "bytes", title: "resident bytes of a source", better: Better::Less },
+        Figure { name: "ns_per_op", title: "ns an event", better: Better::Less, compared: true },
+        Figure { name: "bytes", title: "resident bytes of a source", better: Better::Less, compared: false },
     ];
 
     fn row(name: &'static str, rounds: &[&[(&str, f64)]]) -> Row {
@@ -274,15 +271,6 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_is_of_whatever_order_and_its_middle_lies_between_the_two_of_an_even_number() {
-        let spread = |figures: &[f64]| Spread::of(figures.to_vec()).map(|it| (it.least, it.median, it.most));
-        assert_eq!(spread(&[]), None);
-        assert_eq!(spread(&[5.0]), Some((5.0, 5.0, 5.0)));
-        assert_eq!(spread(&[9.0, 1.0, 4.0]), Some((1.0, 4.0, 9.0)));
-        assert_eq!(spread(&[9.0, 1.0, 4.0, 6.0]), Some((1.0, 5.0, 9.0)));
-    }
-
-    #[test]
     fn a_ratio_is_that_of_the_same_round_and_not_of_the_medians() {
         let table = table();
         let ratio = table.rows[1].ratio(&table.rows[0], "ns_per_op").unwrap();
@@ -306,8 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_has_two_digits_behind_the_point_unless_it_is_far_from_one() {
-        assert_eq!([1.0, 0.946, 20.0, 0.0314, 140.3].map(times), ["1.00", "0.95", "20.00", "0.0314", "140"]);
+    fn a_ratio_is_told_with_how_much_it_may_be_off_by_to_as_many_digits() {
+        let told = |floor: f64, own: &[f64]| {
+            let rounds =
+                |rounds: &[f64]| rounds.iter().map(|&it| Figures::from([("ns_per_op".to_owned(), it)])).collect();
+            let mut table = table();
+            table.rows[0].rounds = rounds(&[floor; 3]);
+            table.rows[1].rounds = rounds(own);
+            table.ratio(&table.rows[1], "ns_per_op").unwrap()
+        };
+        assert_eq!(told(100.0, &[94.6, 94.0, 95.01]), "0.946 ±0.006");
+        assert_eq!(told(100.0, &[100.0, 100.0, 100.0]), "1.000 ±0.000");
+        assert_eq!(told(1.0, &[140.3, 139.0, 142.5]), "140 ±2");
+        assert_eq!(told(100.0, &[3.144, 3.1, 3.144]), "0.0314 ±0.0004");
+        let table = table();
+        assert_eq!(table.ratio(&table.rows[0], "ns_per_op").unwrap(), "1.000");
     }
 
     #[test]
@@ -320,35 +321,29 @@ mod tests {
     #[test]
     fn every_column_of_a_table_ends_where_its_head_does() {
         let text = table().to_string();
-        let end = |word: &str| text.lines().find_map(|line| line.find(word).map(|at| at + word.len())).unwrap();
-        assert_eq!(end("ratio"), end("1.00"));
+        let end =
+            |word: &str| text.lines().find_map(|line| line.split_once(word)).unwrap().0.chars().count() + word.len();
+        assert_eq!(end("ratio"), end("1.000"));
         assert_eq!(end("source"), end("96"));
         assert!(text.lines().all(|line| line == line.trim_end()));
-        assert!(text.contains("libev                         missing: it is not installed"));
+        assert!(text.contains("libev            missing: it is not installed"));
     }
 
     #[test]
-    fn a_full_table_of_long_names_fits_into_120_columns() {
-        const TITLES: [&str; 5] = [
-            "messages a second",
-            "us, median",
-            "us, 99th percentile",
-            "us of the server's processor a message",
-            "bytes",
-        ];
-        const FIGURES: &[Figure] = &[
-            Figure { name: "a", title: TITLES[0], better: Better::More },
-            Figure { name: "b", title: TITLES[1], better: Better::Less },
-            Figure { name: "c", title: TITLES[2], better: Better::Less },
-            Figure { name: "d", title: TITLES[3], better: Better::Less },
-            Figure { name: "e", title: TITLES[4], better: Better::Less },
-        ];
-        let mut table = table();
-        table.case.figures = FIGURES;
-        let round = [("a", 123_456.0), ("b", 12_345.0), ("c", 123_456.0), ("d", 7.123), ("e", 17_127.0)];
-        table.rows = vec![row("libevent, buffered and shut.", &[&round])];
-        let widest = table.to_string().lines().map(str::len).max();
-        assert!(widest <= Some(120), "{widest:?}\n{table}");
+    fn every_table_fits_into_120_columns_however_far_its_figures_lie_apart() {
+        for case in catalogue::all() {
+            let rounds = |to_first: f64| -> Vec<Figures> {
+                let figure =
+                    |round: f64| case.figures.iter().map(move |it| (it.name.to_owned(), 123_456.0 * to_first * round));
+                [1.0, 1.123].map(|round| figure(round).collect()).into()
+            };
+            let names = case.contestants.iter().map(|contestant| contestant.name);
+            let rows =
+                names.enumerate().map(|(place, name)| Row { name, rounds: rounds(1.0 + place as f64 / 8.0) }).collect();
+            let table = Table { case, rows, missing: Vec::new() };
+            let widest = table.to_string().lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(120), "{widest:?}\n{table}");
+        }
     }
 
     #[test]
@@ -357,7 +352,7 @@ mod tests {
         let rows: Vec<_> = page.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 2 + 3);
         assert!(rows.iter().all(|row| row.matches('|').count() == 6), "{page}");
-        assert!(page.contains("| **reactor** | 120 | 100 to 150 | 1.00 | 96 |"), "{page}");
+        assert!(page.contains("| **reactor** | 120 | 100 to 150 | 1.000 ±0.500 | 96 |"), "{page}");
         assert!(page.contains("Missing: libev (it is not installed)."));
     }
 
@@ -370,8 +365,14 @@ mod tests {
         assert_eq!(ours["name"], "reactor");
         assert_eq!(ours["rounds"][2], json!({ "ns_per_op": 120.0, "bytes": 96.0 }));
         assert_eq!(ours["figures"]["ns_per_op"]["median"], 120.0);
-        assert_eq!(ours["figures"]["ns_per_op"]["ratio"], json!({ "least": 0.5, "median": 1.0, "most": 1.5 }));
-        assert_eq!(ours["figures"]["bytes"], json!({ "least": 96.0, "median": 96.0, "most": 96.0 }));
+        assert_eq!(
+            ours["figures"]["ns_per_op"]["ratio"],
+            json!({ "least": 0.5, "from": 0.5, "median": 1.0, "to": 1.5, "most": 1.5 })
+        );
+        assert_eq!(
+            ours["figures"]["bytes"],
+            json!({ "least": 96.0, "from": 96.0, "median": 96.0, "to": 96.0, "most": 96.0 })
+        );
         assert_eq!(case["missing"], json!([{ "name": "libev", "why": "it is not installed" }]));
     }
 }

@@ -7,7 +7,7 @@ const FIGURES: [Figure; 5] = [
     more("messages_per_s", "messages a second"),
     less("us_median", "us, median"),
     less("us_99th", "us, 99th"),
-    less("cpu_us", "us of the server"),
+    less("cpu_us", "us of the server").compared(),
     less("bytes", "bytes a connection"),
 ];
 /// Of a few connections the bytes are those of whole pages.

@@ -50,6 +50,14 @@ pub(crate) struct Figure {
     /// What it is, with its unit.
     pub(crate) title: &'static str,
     pub(crate) better: Better,
+    /// Whether the table has its ratio to that of the first contestant, as it always has of the first figure.
+    pub(crate) compared: bool,
+}
+
+impl Figure {
+    const fn compared(self) -> Self {
+        Self { compared: true, ..self }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +95,11 @@ pub(crate) struct Counted {
 }
 
 const fn less(name: &'static str, title: &'static str) -> Figure {
-    Figure { name, title, better: Better::Less }
+    Figure { name, title, better: Better::Less, compared: false }
 }
 
 const fn more(name: &'static str, title: &'static str) -> Figure {
-    Figure { name, title, better: Better::More }
+    Figure { name, title, better: Better::More, compared: false }
 }
 
 const LIBEV: Library =

@@ -197,7 +197,7 @@ impl Counter {
             let program = self.workshop.command(contestant, &arguments).map_err(|why| why.to_string())?;
             let report = NamedTempFile::new()?;
             let mut command = tool.over(&program, report.path());
-            run_whole(&mut command, case.cores, &[counted.option, &length])
+            run_whole(&mut command, case.cores, &length)
                 .and_then(|()| tool.parse(&std::fs::read_to_string(report.path())?))
                 .map_err(|error| format!("{command:?}: {error}").into())
         };
@@ -207,13 +207,13 @@ impl Counter {
 }
 
 /// Runs a program from its start to its end; a server with a client that is told how many messages to send.
-fn run_whole(command: &mut Command, cores: Cores, messages: &[&str]) -> Result {
+fn run_whole(command: &mut Command, cores: Cores, messages: &str) -> Result {
     match cores {
         Cores::One => on_core(Core::Last, || succeed(command)).map(drop),
         Cores::All => succeed(command).map(drop),
         Cores::Server(load) => {
             let mut server = Server::start(command)?;
-            server.load(load, messages)?;
+            server.exchange(load, messages)?;
             server.stop()
         }
     }

@@ -1,5 +1,6 @@
 //! Ours and the peers side by side: the workloads of this folder's README, interleaved, on this machine.
 
+mod awake;
 mod catalogue;
 mod cold_build;
 mod counts;
@@ -11,6 +12,7 @@ mod program;
 mod report;
 mod rounds;
 mod server;
+mod slices;
 mod smoke;
 mod spread;
 
@@ -38,7 +40,7 @@ struct Comparison {
     /// Which workloads; all of them if none is named
     #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
     workloads: Vec<String>,
-    /// How often each program runs, after a warm-up
+    /// How often each program runs, after a warm-up; a server is loaded for some slices instead of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Only these contestants, in all their forms, beside the first of each table

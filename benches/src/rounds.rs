@@ -1,16 +1,19 @@
 //! Round after round, every contestant in turn, so that a noisy machine is noisy for all of them.
+//!
+//! Programs run one after the other, each anew. Servers are all up meanwhile, and take turns by the slice: see `slices`.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use workloads::Result;
+use workloads::{Result, SEED, random};
 
+use crate::awake::Awake;
 use crate::catalogue::{Case, Cores, Load};
 use crate::program::{Absence, Workshop, succeed_soon};
 use crate::report::{Row, Table};
-use crate::server::Server;
+use crate::slices::Loaded;
 
 /// What one run of a program printed.
 pub(crate) type Figures = BTreeMap<String, f64>;
@@ -33,78 +36,128 @@ pub(crate) fn progress(steps: u64) -> Result<ProgressBar> {
 
 fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &ProgressBar) -> Table {
     let rounds = case.rounds(rounds);
-    let (mut programs, mut missing) = (Vec::new(), Vec::new());
+    let (mut running, mut missing) = (Vec::new(), Vec::new());
     for contestant in &case.contestants {
-        progress.set_message(format!("{}, building {}", case.title, contestant.name));
-        match workshop.command(contestant, case.arguments) {
-            Ok(command) => programs.push((contestant.name, command)),
+        progress.set_message(format!("{}, building and starting {}", case.title, contestant.name));
+        let command = workshop.command(contestant, case.arguments);
+        match command.and_then(|command| Running::start(command, case.cores).map_err(|error| failed(&error))) {
+            Ok(program) => running.push((contestant.name, program)),
             Err(why) => {
                 progress.inc(u64::from(rounds + 1));
                 missing.push((contestant.name, why));
             }
         }
     }
-    let (rows, failed) = in_turn(programs, rounds, |name, command| {
+    let _awake = awake(case.cores);
+    let measure = |name: &str, program: &mut Running| {
         progress.set_message(format!("{}, {name}", case.title));
-        let figures = measure(command, case.cores);
+        let figures = program.measure();
         progress.inc(1);
         figures
-    });
+    };
+    let (rows, failed) = in_turn(running, rounds, measure, Running::end);
     missing.extend(failed);
     Table { case: case.clone(), rows, missing }
+}
+
+/// Keeps the cores from sleeping, if they should not and that can be done.
+fn awake(cores: Cores) -> Option<Awake> {
+    let Cores::Server(Load { sleep: false, .. }) = cores else { return None };
+    let awake = Awake::keep();
+    awake.map_err(|error| eprintln!("the cores sleep between messages, which makes figures vary: {error}")).ok()
+}
+
+/// A contestant that is measured in each round.
+enum Running {
+    /// A program that runs anew in each of them.
+    Anew(Command, Cores),
+    /// A server that is up from the first to the last, and is loaded for a slice in each.
+    Server(Loaded),
+}
+
+impl Running {
+    fn start(mut command: Command, cores: Cores) -> Result<Self> {
+        match cores {
+            Cores::Server(load) => Ok(Self::Server(Loaded::start(&mut command, load)?)),
+            Cores::One | Cores::All => Ok(Self::Anew(command, cores)),
+        }
+    }
+
+    fn measure(&mut self) -> Result<Figures> {
+        match self {
+            Self::Anew(command, cores) => measure(command, *cores),
+            Self::Server(loaded) => loaded.slice(),
+        }
+    }
+
+    fn end(self) -> Result {
+        match self {
+            Self::Anew(..) => Ok(()),
+            Self::Server(loaded) => loaded.stop(),
+        }
+    }
 }
 
 /// Who takes no part, and why.
 type Missing = Vec<(&'static str, Absence)>;
 
-/// Measures all of them in each round. Who fails once is left out as a whole, so that the rounds of the others stay together, and
-/// they lose nothing by it.
+fn failed(error: &impl ToString) -> Absence {
+    Absence::failed("it failed", error)
+}
+
+/// Measures all of them in each round, in an order that is drawn anew for each: what one leaves behind, in caches and in the
+/// kernel, meets each of the others as often. Who fails once is left out as a whole, so that the rounds of the others stay
+/// together, and they lose nothing by it.
 fn in_turn<P>(
     programs: Vec<(&'static str, P)>,
     rounds: u32,
     mut measure: impl FnMut(&str, &mut P) -> Result<Figures>,
+    end: impl Fn(P) -> Result,
 ) -> (Vec<Row>, Missing) {
-    let mut running: Vec<_> =
-        programs.into_iter().map(|(name, program)| (program, Row { name, rounds: Vec::new() })).collect();
-    let mut failed = Vec::new();
+    let row = |(place, (name, program))| (place, program, Row { name, rounds: Vec::new() });
+    let mut running: Vec<(usize, P, Row)> = programs.into_iter().enumerate().map(row).collect();
+    let (mut missing, mut seed) = (Missing::new(), SEED);
     for round in 0..=rounds {
-        running.retain_mut(|(program, row)| match measure(row.name, program) {
+        shuffle(&mut running, &mut seed);
+        running.retain_mut(|(_, program, row)| match measure(row.name, program) {
             Ok(figures) => {
                 // The first is to warm up.
                 row.rounds.extend((round > 0).then_some(figures));
                 true
             }
             Err(error) => {
-                failed.push((row.name, Absence::failed("it failed", &error)));
+                missing.push((row.name, failed(&error)));
                 false
             }
         });
     }
-    (running.into_iter().map(|(_, row)| row).collect(), failed)
+    running.sort_by_key(|&(place, ..)| place);
+    let mut rows = Vec::new();
+    for (_, program, row) in running {
+        match end(program) {
+            Ok(()) => rows.push(row),
+            Err(error) => missing.push((row.name, failed(&error))),
+        }
+    }
+    (rows, missing)
 }
 
-/// Runs a program once, a server with its client.
+/// Every order is as likely (Fisher and Yates, 1938; to a part in 2^60, which is the remainder's).
+fn shuffle<T>(items: &mut [T], seed: &mut u64) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, (random(seed) % (last as u64 + 1)) as usize);
+    }
+}
+
+/// Measures a program once, a server by one slice.
 pub(crate) fn measure(command: &mut Command, cores: Cores) -> Result<Figures> {
     let output = match cores {
         Cores::All => succeed_soon(command),
         Cores::One => on_core(Core::Last, || succeed_soon(command)),
-        Cores::Server(load) => return measure_server(command, load),
+        Cores::Server(load) => return Loaded::start(command, load)?.slice(),
     }?;
     figures(&String::from_utf8(output.stdout)?).map_err(|error| format!("{command:?}: {error}").into())
 }
-
-fn measure_server(command: &mut Command, load: Load) -> Result<Figures> {
-    let mut server = Server::start(command)?;
-    let pid = server.id().to_string();
-    let figures = server
-        .load(load, &["--milliseconds", LOADED_MS, "--pid", &pid])
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    server.stop().map_err(|error| format!("{command:?}: {error}"))?;
-    Ok(figures)
-}
-
-/// How long a server is loaded in a round.
-const LOADED_MS: &str = "1000";
 
 /// The line of JSON that a program prints last.
 ///
@@ -141,6 +194,8 @@ pub(crate) fn on_core<T>(core: Core, action: impl FnOnce() -> Result<T>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]
@@ -154,26 +209,67 @@ mod tests {
     #[test]
     fn all_are_measured_in_each_round_and_the_first_round_does_not_count() {
         let mut order = String::new();
-        let (rows, failed) = in_turn(vec![("a", ()), ("b", ())], 2, |name, ()| {
+        let measure = |name: &str, (): &mut ()| {
             order += name;
             Ok(Figures::from([("place".to_owned(), order.len() as f64)]))
-        });
-        assert_eq!(order, "ababab");
-        let places = |row: &Row| row.rounds.iter().map(|round| round["place"]).collect::<Vec<_>>();
-        assert_eq!(rows.iter().map(places).collect::<Vec<_>>(), [[3.0, 5.0], [4.0, 6.0]]);
+        };
+        let (rows, failed) = in_turn(vec![("a", ()), ("b", ()), ("c", ())], 40, measure, |()| Ok(()));
+        let rounds: Vec<_> = order.as_bytes().chunks(3).map(|round| String::from_utf8_lossy(round)).collect();
+        assert_eq!(rounds.len(), 1 + 40);
+        assert!(rounds.iter().all(|round| ["a", "b", "c"].iter().all(|name| round.contains(name))), "{rounds:?}");
+        assert_eq!(rows.iter().map(|row| row.name).collect::<Vec<_>>(), ["a", "b", "c"], "whatever the last order was");
+        for row in &rows {
+            assert_eq!(row.rounds.len(), 40);
+            for (round, figures) in row.rounds.iter().enumerate() {
+                let place = 3 * (round + 1) + rounds[round + 1].find(row.name).unwrap();
+                assert_eq!(figures["place"], place as f64 + 1.0);
+            }
+        }
         assert_eq!(failed, []);
     }
 
     #[test]
-    fn who_fails_in_the_middle_of_a_run_is_left_out_and_the_others_run_on() {
-        let mut runs = 0;
-        let (rows, failed) = in_turn(vec![("a", ()), ("b", ()), ("c", ())], 2, |name, ()| {
+    fn who_fails_in_the_middle_of_a_run_is_ended_and_left_out_and_the_others_run_on() {
+        let (mut runs, all) = (0, ["a", "b", "c"].map(|name| (name, Rc::new(()))));
+        let held = all.clone().map(|(_, held)| Rc::downgrade(&held));
+        let measure = |name: &str, _: &mut Rc<()>| {
+            assert!(name == "b" || runs < 7 || held[1].upgrade().is_none(), "it disturbs the others");
             runs += 1;
-            if (name, runs) == ("b", 5) { Err("exit status: 1\nno memory\n".into()) } else { Ok(Figures::new()) }
-        });
-        assert_eq!(runs, 3 + 3 + 2);
-        assert_eq!(rows.iter().map(|row| (row.name, row.rounds.len())).collect::<Vec<_>>(), [("a", 2), ("c", 2)]);
+            if name == "b" && runs > 3 { Err("exit status: 1\nno memory\n".into()) } else { Ok(Figures::new()) }
+        };
+        let (rows, failed) = in_turn(all.into(), 3, measure, |_| Ok(()));
+        assert_eq!(runs, 3 + 3 + 2 + 2);
+        assert_eq!(rows.iter().map(|row| (row.name, row.rounds.len())).collect::<Vec<_>>(), [("a", 3), ("c", 3)]);
         assert_eq!(failed, [("b", Absence::Failed("it failed: no memory".to_owned()))]);
+    }
+
+    #[test]
+    fn who_does_not_end_well_is_left_out() {
+        let end = |name| if name == "b" { Err("the server has ended".into()) } else { Ok(()) };
+        let (rows, failed) = in_turn(vec![("a", "a"), ("b", "b")], 1, |_, _| Ok(Figures::new()), end);
+        assert_eq!(rows.iter().map(|row| row.name).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(failed, [("b", Absence::Failed("it failed: the server has ended".to_owned()))]);
+    }
+
+    #[test]
+    fn every_order_of_a_shuffle_comes_as_often_and_is_the_same_in_every_run() {
+        let (mut seed, mut orders) = (SEED, BTreeMap::new());
+        for _ in 0..2400 {
+            let mut items = ['a', 'b', 'c', 'd'];
+            shuffle(&mut items, &mut seed);
+            *orders.entry(items).or_insert(0) += 1;
+        }
+        assert_eq!(orders.len(), 24);
+        // Of 100 expected, ten more or less are one standard deviation.
+        assert!(orders.values().all(|count| (60..140).contains(count)), "{orders:?}");
+        assert_eq!(
+            seed,
+            (0..2400 * 3).fold(SEED, |mut seed, _| {
+                random(&mut seed);
+                seed
+            })
+        );
+        shuffle::<u8>(&mut [], &mut seed);
     }
 
     #[test]

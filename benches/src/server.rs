@@ -1,5 +1,6 @@
 //! An echo server for as long as it is measured, and the client that loads it.
 
+use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -17,12 +18,36 @@ const START: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 /// How long it may take to end, before it is killed.
 const END: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
+/// What a program says, a line at a time.
+pub(crate) struct Lines(BufReader<ChildStdout>);
+
+impl Lines {
+    /// Of a program whose standard output is piped.
+    pub(crate) fn of(child: &mut Child) -> Result<Self> {
+        Ok(Self(BufReader::new(child.stdout.take().ok_or("a piped stdout")?)))
+    }
+
+    /// The figures of the next line, which is waited for, but not longer than that.
+    ///
+    /// # Errors
+    /// That there is none, or that it says something else.
+    pub(crate) fn figures(&mut self, limit: &Timespec) -> Result<Figures> {
+        let mut ready = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        if retry_on_intr(|| poll(&mut ready, Some(limit)))? == 0 {
+            return Err(format!("it has said nothing for {} s", limit.tv_sec).into());
+        }
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        figures(&line)
+    }
+}
+
 /// A server on the first core, which is killed if nobody has stopped it.
 pub(crate) struct Server {
     child: Child,
     port: u16,
     /// It may write more than its first line, and must not fail then.
-    stdout: BufReader<ChildStdout>,
+    stdout: Lines,
 }
 
 impl Server {
@@ -33,21 +58,14 @@ impl Server {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child = on_core(Core::First, || Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
             .map_err(|error| format!("{command:?}: {error}"))?;
-        let stdout = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
-        let mut server = Self { child, port: 0, stdout };
+        let mut server = Self { stdout: Lines::of(&mut child)?, child, port: 0 };
         server.port = server.listening().map_err(|error| format!("{command:?}: {error}"))?;
         Ok(server)
     }
 
     /// What its first line says.
     fn listening(&mut self) -> Result<u16> {
-        let mut line = [PollFd::new(self.stdout.get_ref(), PollFlags::IN)];
-        if retry_on_intr(|| poll(&mut line, Some(&START)))? == 0 {
-            return Err("it does not listen".into());
-        }
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        let told = figures(&line)?;
+        let told = self.stdout.figures(&START)?;
         Ok(*told.get("port").ok_or("it names no port")? as u16)
     }
 
@@ -55,21 +73,29 @@ impl Server {
         self.child.id()
     }
 
-    /// Loads it from the last core, for as long as `length` says, which are options of the client.
-    ///
-    /// # Errors
-    /// Those of the client; and how the server has ended, if it has.
-    pub(crate) fn load(&mut self, load: Load, length: &[&str]) -> Result<Figures> {
+    /// A client for it, which is yet to be told for how long.
+    pub(crate) fn client(&self, load: Load) -> Result<Command> {
         let mut client = Command::new(std::env::current_exe()?);
         client.arg("load").args(["--port", &self.port.to_string()]);
         client.args(["--connections", &load.connections.to_string(), "--message", &load.message.to_string()]);
-        client.args(length);
-        match on_core(Core::Last, || succeed(&mut client)) {
-            Ok(output) => figures(&String::from_utf8(output.stdout)?),
-            Err(error) => match self.child.try_wait()? {
-                Some(status) => Err(format!("the server has ended: {status}; {error}").into()),
-                None => Err(error),
-            },
+        Ok(client)
+    }
+
+    /// Has it send back so many messages.
+    ///
+    /// # Errors
+    /// Those of the client; and how the server has ended, if it has.
+    pub(crate) fn exchange(&mut self, load: Load, messages: &str) -> Result {
+        let mut client = self.client(load)?;
+        client.args(["--messages", messages]);
+        on_core(Core::Last, || succeed(&mut client)).map(drop).map_err(|error| self.blamed(error))
+    }
+
+    /// An error of its client: the server is to blame if it has ended.
+    pub(crate) fn blamed(&mut self, error: Box<dyn Error>) -> Box<dyn Error> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => format!("the server has ended: {status}; {error}").into(),
+            _ => error,
         }
     }
 

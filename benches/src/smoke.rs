@@ -8,7 +8,7 @@ use workloads::Result;
 use crate::catalogue::{self, Case, Cores, Load};
 use crate::program::{Absence, Contestant, Workshop, nobody_failed};
 use crate::rounds::{Figures, measure, progress};
-use crate::server::Server;
+use crate::slices::Loaded;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -20,8 +20,7 @@ pub(crate) struct Options {
     only: Vec<String>,
 }
 
-/// As many messages as a client sends a server, over at most so many connections.
-const MESSAGES: &[&str] = &["--messages", "500"];
+/// A client loads a server by at most so many.
 const CONNECTIONS_MAX: u32 = 20;
 
 pub(crate) fn run(options: &Options) -> Result {
@@ -63,10 +62,10 @@ fn works(workshop: &mut Workshop, case: &Case, contestant: &Contestant) -> std::
 }
 
 fn serve(command: &mut Command, load: Load) -> Result<Figures> {
-    let mut server = Server::start(command)?;
     let load = Load { connections: load.connections.min(CONNECTIONS_MAX), ..load };
-    let figures = server.load(load, MESSAGES)?;
-    server.stop()?;
+    let mut loaded = Loaded::start(command, load)?;
+    let figures = loaded.slice()?;
+    loaded.stop()?;
     Ok(figures)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
         arguments: &["echo"],
         small: &[], // it is the client who is told how much there is to do
         figures: if connections < 1000 { WITHOUT_BYTES } else { &FIGURES },
-        cores: Cores::Server(Load { connections, message }),
+        cores: Cores::Server(load(connections, message)),
         counted: None,
         contestants,
     };
@@ -31,8 +31,18 @@ pub(super) fn cases() -> Vec<Case> {
         // As many as there are on either side of one machine with 20 000 open files a process.
         case("echo of 64 bytes, 10 000 connections", 10_000, 64, all()),
         case("echo of 16 KiB, 50 connections", 50, 16 * 1024, all()),
-        case("echo of 64 bytes, 1 connection, spinning", 1, 64, spinning()),
+        // What spins does so because a core that sleeps takes long to wake.
+        Case {
+            cores: Cores::Server(Load { sleep: true, ..load(1, 64) }),
+            ..case("echo of 64 bytes, 1 connection, spinning", 1, 64, spinning())
+        },
     ]
+}
+
+/// A slice is short, but no shorter than what a message over each connection takes.
+const fn load(connections: u32, message: u32) -> Load {
+    let slices = if connections < 10_000 { 25 } else { 8 };
+    Load { connections, message, slices, sleep: false }
 }
 
 fn all() -> Vec<Contestant> {

@@ -33,10 +33,15 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies little.
+    /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies little; a server is loaded in
+    /// slices, which are short.
     pub(crate) fn rounds(&self, wished: u32) -> u32 {
         let is_long = self.contestants.iter().any(|contestant| matches!(contestant.origin, Origin::ColdBuild(_)));
-        if is_long { wished.min(COLD_BUILDS_MAX) } else { wished }
+        match self.cores {
+            Cores::Server(load) => wished.saturating_mul(load.slices),
+            _ if is_long => wished.min(COLD_BUILDS_MAX),
+            _ => wished,
+        }
     }
 }
 
@@ -83,6 +88,10 @@ pub(crate) struct Load {
     pub(crate) connections: u32,
     /// Bytes of a message.
     pub(crate) message: u32,
+    /// So many slices stand for a round.
+    pub(crate) slices: u32,
+    /// Whether cores sleep that have nothing to do.
+    pub(crate) sleep: bool,
 }
 
 /// Two run lengths, whose difference is free of what start and end cost.

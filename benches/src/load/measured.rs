@@ -1,0 +1,79 @@
+//! What has come back in a time, and the processor time that it took the server.
+
+use std::time::Duration;
+
+use workloads::Result;
+
+/// What has come back from when the server was quiet until it was quiet again.
+pub(super) struct Measured<'a> {
+    pub(super) elapsed: Duration,
+    /// Of the server.
+    pub(super) processor: Duration,
+    /// Nanoseconds that each message took.
+    pub(super) took: &'a mut [u64],
+}
+
+impl Measured<'_> {
+    pub(super) fn figures(self) -> Result<[(&'static str, f64); 4]> {
+        self.took.sort_unstable();
+        let count = self.took.len();
+        let at = |percent: usize| self.took.get(count * percent / 100).map(|&ns| ns as f64 / 1e3);
+        let (median, late) = at(50).zip(at(99)).ok_or("no message has come back")?;
+        Ok([
+            ("messages_per_s", count as f64 / self.elapsed.as_secs_f64()),
+            ("us_median", median),
+            ("us_99th", late),
+            ("cpu_us", self.processor.as_secs_f64() * 1e6 / count as f64),
+        ])
+    }
+}
+
+/// The processor time that a process has used, over all of its threads.
+pub(super) fn processor_time(pid: u32) -> Result<Duration> {
+    let mut ns = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(schedstat) = std::fs::read_to_string(thread?.path().join("schedstat")) else {
+            return processor_ticks(pid);
+        };
+        ns += field(&schedstat, 0)?;
+    }
+    Ok(Duration::from_nanos(ns))
+}
+
+/// The same in the kernel's ticks, for one that is built without statistics of its scheduler.
+fn processor_ticks(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in brackets, may hold anything. Behind it user time is the twelfth, system time the thirteenth.
+    let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
+    let ticks = field(fields, 11)? + field(fields, 12)?;
+    Ok(Duration::from_secs(1) * u32::try_from(ticks)? / u32::try_from(rustix::param::clock_ticks_per_second())?)
+}
+
+/// One of the numbers of a line.
+fn field(line: &str, place: usize) -> Result<u64> {
+    Ok(line.split_whitespace().nth(place).ok_or("a field is missing in /proc")?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_of_all_messages_of_a_slice_in_whatever_order_they_came_back() {
+        let mut took: Vec<_> = (1..=200).rev().map(|us| us * 1000).collect();
+        let (elapsed, processor) = (Duration::from_millis(100), Duration::from_millis(1));
+        let figures = Measured { elapsed, processor, took: &mut took }.figures().unwrap();
+        let expected = [("messages_per_s", 2000.0), ("us_median", 101.0), ("us_99th", 199.0), ("cpu_us", 5.0)];
+        assert_eq!(figures, expected);
+        assert!(Measured { elapsed, processor, took: &mut [] }.figures().is_err());
+    }
+
+    #[test]
+    fn processor_time_of_a_process_is_told_and_of_none_is_an_error() {
+        let own = std::process::id();
+        let before = processor_ticks(own).unwrap();
+        while processor_ticks(own).unwrap() == before {}
+        assert!(processor_time(own).unwrap() >= Duration::from_millis(1));
+        assert!(processor_time(u32::MAX).is_err());
+    }
+}

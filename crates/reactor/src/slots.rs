@@ -145,19 +145,24 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// processor wait until the fields have been written, before it can read them as words.
     #[inline]
     pub(crate) fn occupy(&mut self) -> Option<(Key, &mut V)> {
-        let place = self.free_head;
-        let key = if place == NO_CELL {
-            let key = self.next_key()?;
-            self.cells.extend(iter::repeat_with(|| Cell { key, value: V::blank() }).take(1));
-            key
-        } else {
-            let cell = self.cells.get_mut(place as usize)?;
-            let key = Key::new(place, cell.key.generation());
-            self.free_head = std::mem::replace(&mut cell.key, key).index();
-            key
-        };
+        let place = self.free_head as usize;
+        if place >= self.cells.len() {
+            return self.extend();
+        }
+        let cell = &mut self.cells[place];
+        let key = Key::new(self.free_head, cell.key.generation());
+        self.free_head = std::mem::replace(&mut cell.key, key).index();
         self.len += 1;
-        Some((key, &mut self.cells.get_mut(key.index() as usize)?.value))
+        Some((key, &mut cell.value))
+    }
+
+    /// As [`occupy`](Self::occupy), where no cell is vacant.
+    #[inline]
+    fn extend(&mut self) -> Option<(Key, &mut V)> {
+        let key = self.next_key()?;
+        self.cells.extend(iter::repeat_with(|| Cell { key, value: V::blank() }).take(1));
+        self.len += 1;
+        self.cells.last_mut().map(|cell| (key, &mut cell.value))
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! out of its slot. A source's timeout has no callback and no allocation: its entry names the source, whose own handler
 //! is told.
 
+mod origins;
 mod run;
 mod wall;
 mod wheel;
@@ -13,6 +14,7 @@ use std::io::{self, ErrorKind};
 use std::panic::Location;
 use std::time::{Duration, Instant, SystemTime};
 
+use self::origins::{NO_ORIGIN, Origins};
 use self::wall::WallTimers;
 use self::wheel::{NEVER, Wheel};
 use crate::clock::{Clock, nanos};
@@ -78,17 +80,14 @@ impl Missed {
 
 type TimerFn<S> = dyn FnMut(&mut Context<'_, S>) -> io::Result<Then>;
 
-/// What is due.
+/// What is due. Blank while a callback runs.
 enum Payload<S> {
-    Callback(Callback<S>),
+    Callback(Box<TimerFn<S>>),
     TimeoutOf(Key),
 }
 
-struct Callback<S> {
-    /// `None` while it runs.
-    run: Option<Box<TimerFn<S>>>,
-    origin: &'static Location<'static>,
-}
+// Each timer has one: a word more is a tenth of what it takes to arm many.
+const _: () = assert!(size_of::<Payload<()>>() == 16);
 
 /// The marks that a timer has in the wheel, for what most timers are not: those need not look for it.
 mod mark {
@@ -98,6 +97,8 @@ mod mark {
     pub(super) const WALL: u16 = 2;
     /// It has slack.
     pub(super) const SLACK: u16 = 4;
+    /// Those that have a say when it is armed anew.
+    pub(super) const HEEDED: u16 = WALL | SLACK;
 }
 
 impl<S> Blank for Payload<S> {
@@ -136,6 +137,8 @@ pub(crate) struct Timers<S> {
     /// When the loop has to look again, as long as the wheel has not changed: in most turns nothing is armed or cancelled.
     next_look: Option<Instant>,
     wall: WallTimers,
+    /// Where callbacks were armed: the wheel has the numbers.
+    origins: Origins,
     /// How many callbacks there are that keep `run` alive.
     foreground: usize,
     /// The timers that may be late.
@@ -151,6 +154,7 @@ impl<S> Timers<S> {
             epoch,
             next_look: None,
             wall: WallTimers::default(),
+            origins: Origins::default(),
             foreground: 0,
             slack: HashMap::new(),
             running: None,
@@ -196,22 +200,24 @@ impl<S> Timers<S> {
     }
 
     #[inline]
-    fn arm(&mut self, deadline: u64, now_ns: u64, payload: impl FnOnce() -> Payload<S>) -> Key {
+    fn arm(&mut self, deadline: u64, now_ns: u64, origin: u16, payload: Payload<S>) -> Key {
         // Memory ends before 2^30 timers; one more than that would be a key that is stale from the beginning.
-        let Some((key, place)) = self.wheel.arm(deadline, now_ns) else { return Key::NULL };
-        *place = payload(); // made here, so that it is not moved
+        let Some((key, place)) = self.wheel.arm(deadline, now_ns, origin) else { return Key::NULL };
+        *place = payload;
         key
     }
 
-    /// Gives a timer a new deadline on the monotonic clock: whether it is there.
+    /// Lets a timer be due `delay` after the time `now_ns`: whether it is there.
     #[inline]
-    fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
-        self.wheel.put_off(timer, deadline, now_ns, mark::WALL | mark::SLACK) || self.move_to(timer, deadline, now_ns)
+    fn reset(&mut self, timer: Key, now_ns: u64, delay: u64) -> bool {
+        self.wheel.put_off(timer, now_ns, delay, mark::HEEDED)
+            || self.rearm(timer, now_ns.saturating_add(delay), now_ns)
     }
 
+    /// Gives a timer a new deadline on the monotonic clock: whether it is there.
     #[inline(never)]
-    fn move_to(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
-        let is_marked = self.is_marked(TimerKey(timer), mark::WALL | mark::SLACK);
+    fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
+        let is_marked = self.is_marked(TimerKey(timer), mark::HEEDED);
         let deadline = if is_marked { self.heed_marks(TimerKey(timer), deadline) } else { deadline };
         self.wheel.rearm(timer, deadline, now_ns)
     }
@@ -225,32 +231,24 @@ impl<S> Timers<S> {
         slack.agree()
     }
 
-    fn is_marked(&mut self, timer: TimerKey, mark: u16) -> bool {
-        self.wheel.marks(timer.0).is_some_and(|marks| *marks & mark != 0)
+    fn is_marked(&self, timer: TimerKey, mark: u16) -> bool {
+        self.wheel.marks(timer.0).is_some_and(|marks| marks & mark != 0)
     }
 
     /// Sets a mark, or takes it away. Gives whether it was set.
     fn set_mark(&mut self, timer: TimerKey, mark: u16, is_set: bool) -> Result<bool, Error> {
-        let marks = self.wheel.marks(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        let before = *marks;
-        *marks = if is_set { before | mark } else { before & !mark };
+        let before = self.wheel.marks(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        self.wheel.set_marks(timer.0, if is_set { before | mark } else { before & !mark });
         Ok(before & mark != 0)
-    }
-
-    fn callback(&mut self, timer: TimerKey) -> Result<&mut Callback<S>, Error> {
-        match self.wheel.payload(timer.0) {
-            Some(Payload::Callback(callback)) => Ok(callback),
-            _ => Err(Error::StaleKey(timer.0)),
-        }
     }
 
     /// Sets or moves the timeout of a source, whose entry, if any, is `entry`; gives its entry.
     pub(crate) fn set_timeout(&mut self, source: Key, entry: Key, now_ns: u64, timeout: Duration) -> Key {
-        let deadline = now_ns.saturating_add(nanos(timeout));
-        if self.rearm(entry, deadline, now_ns) {
+        let delay = nanos(timeout);
+        if self.reset(entry, now_ns, delay) {
             entry
         } else {
-            self.arm(deadline, now_ns, || Payload::TimeoutOf(source))
+            self.arm(now_ns.saturating_add(delay), now_ns, NO_ORIGIN, Payload::TimeoutOf(source))
         }
     }
 
@@ -326,8 +324,8 @@ impl<S> Registry<S> {
     ) -> TimerKey {
         self.timers.foreground += 1;
         self.only_sources = false;
-        let payload = || Payload::Callback(Callback { run: Some(callback), origin });
-        TimerKey(self.timers.arm(deadline, now_ns, payload))
+        let origin = self.timers.origins.number(origin);
+        TimerKey(self.timers.arm(deadline, now_ns, origin, Payload::Callback(callback)))
     }
 
     /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
@@ -337,11 +335,7 @@ impl<S> Registry<S> {
     #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
         let now_ns = self.clock.now_ns();
-        if self.timers.rearm(timer.0, now_ns.saturating_add(nanos(delay)), now_ns) {
-            Ok(())
-        } else {
-            Err(Error::StaleKey(timer.0))
-        }
+        if self.timers.reset(timer.0, now_ns, nanos(delay)) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
     }
 
     /// Lets a timer be up to `slack` late, so that it runs with others when the loop is awake anyway: the deadlines of
@@ -403,7 +397,7 @@ impl<S> Registry<S> {
         if marks & mark::BACKGROUND == 0 {
             self.timers.foreground -= 1;
         }
-        if marks & (mark::WALL | mark::SLACK) != 0 {
+        if marks & mark::HEEDED != 0 {
             self.timers.wall.forget(timer);
             self.timers.slack.remove(&timer);
         }
@@ -414,14 +408,13 @@ impl<S> Registry<S> {
     /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
     pub fn timers(&self) -> impl Iterator<Item = Timer> {
         let now_ns = self.clock.now_ns();
-        self.timers.wheel.iter().filter_map(move |(key, deadline, marks, payload)| match payload {
-            Payload::Callback(Callback { origin, .. }) => Some(Timer {
+        self.timers.wheel.iter().filter_map(move |(key, deadline, marks, origin)| {
+            Some(Timer {
                 key: TimerKey(key),
                 remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
                 keeps_alive: marks & mark::BACKGROUND == 0,
-                origin,
-            }),
-            Payload::TimeoutOf(_) => None,
+                origin: self.timers.origins.get(origin)?,
+            })
         })
     }
 

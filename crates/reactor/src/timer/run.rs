@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::dispatch::Running;
 use crate::readiness::Readiness;
 use crate::registry::Registry;
-use crate::slots::Key;
+use crate::slots::{Blank, Key};
 use crate::supervise::{Label, supervise};
 
 /// So many timers may run in one turn; the rest run next turn, which does not wait.
@@ -29,18 +29,11 @@ impl<S> Registry<S> {
         self.timers.wheel.expire(self.clock.now_ns());
         let ran_before = self.metrics.timers + self.metrics.calls;
         for _ in 0..TIMERS_PER_TURN_MAX {
-            let Some((key, payload)) = self.timers.wheel.pop_due() else { break };
-            match payload {
-                Payload::Callback(callback) => {
-                    let label = Label { name: "timer", origin: Some(callback.origin) };
-                    if let Some(callback) = callback.run.take() {
-                        self.run_timer(TimerKey(key), callback, label, state);
-                    }
-                }
-                Payload::TimeoutOf(source) => {
-                    let source = *source;
-                    self.deliver_timeout(source, running, state);
-                }
+            let Some((key, origin, payload)) = self.timers.wheel.pop_due() else { break };
+            if let Payload::TimeoutOf(source) = *payload {
+                self.deliver_timeout(source, running, state);
+            } else if let Payload::Callback(callback) = std::mem::replace(payload, Payload::blank()) {
+                self.run_timer(TimerKey(key), origin, callback, state);
             }
         }
         (self.metrics.timers + self.metrics.calls - ran_before) as usize
@@ -50,7 +43,7 @@ impl<S> Registry<S> {
         self.timers.running
     }
 
-    fn run_timer(&mut self, timer: TimerKey, mut callback: Box<TimerFn<S>>, label: Label<'static>, state: &mut S) {
+    fn run_timer(&mut self, timer: TimerKey, origin: u16, mut callback: Box<TimerFn<S>>, state: &mut S) {
         if self.timers.is_marked(timer, mark::WALL) && self.put_off_until_wall(timer) {
             return self.put_back(timer, callback);
         }
@@ -59,7 +52,7 @@ impl<S> Registry<S> {
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));
-            verdict.report(self, |_| label);
+            verdict.report(self, |registry| registry.timer_label(origin));
             verdict.result.unwrap_or(Ok(Then::Done))
         } else {
             callback(&mut cx)
@@ -69,7 +62,7 @@ impl<S> Registry<S> {
             ErrorKind::Interrupted => Then::After(Duration::ZERO),
             _ => {
                 self.metrics.failures += 1;
-                tracing::warn!(callback = %label, %error, "timer failed and ends");
+                tracing::warn!(callback = %self.timer_label(origin), %error, "timer failed and ends");
                 Then::Done
             }
         });
@@ -82,9 +75,13 @@ impl<S> Registry<S> {
 
     /// Gives a timer its callback back, unless it has been cancelled meanwhile.
     fn put_back(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
-        if let Ok(place) = self.timers.callback(timer) {
-            place.run = Some(callback);
+        if let Some(place) = self.timers.wheel.payload(timer.0) {
+            *place = Payload::Callback(callback);
         }
+    }
+
+    fn timer_label(&self, origin: u16) -> Label<'static> {
+        Label { name: "timer", origin: self.timers.origins.get(origin) }
     }
 
     fn arm_next(&mut self, timer: TimerKey, then: Then) {

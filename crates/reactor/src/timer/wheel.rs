@@ -3,7 +3,7 @@
 //! Eight levels of 64 slots; a slot of level `n` is 64^n ticks wide, a tick is a millisecond. A timer sits on the level of the
 //! highest digit, to base 64, in which its tick differs from the present one: so everything on a level comes before
 //! everything on the next, and the next slot to look at is the first occupied one of the lowest occupied level. Time is a
-//! count of nanoseconds that enters only through [`Wheel::expire`] and [`Wheel::tell`]; the wheel knows no clock and no fd.
+//! count of nanoseconds that callers tell; the wheel knows no clock and no fd.
 //!
 //! Ground rules:
 //! - Ticks say where a timer waits, not when it is due: that is decided by the nanosecond, once its slot has begun.
@@ -24,7 +24,7 @@ mod near;
 use std::collections::VecDeque;
 use std::iter;
 
-use self::levels::{Levels, SlotId, TIMERS_MAX};
+use self::levels::{Filing, Levels, SlotId, TIMERS_MAX};
 use self::near::{Due, Near};
 use crate::slots::{Blank, Key, Slots};
 
@@ -44,14 +44,14 @@ struct Entry {
     /// it: after 2^32 other armings, tens of thousands a second for a day, a timer may come after one that it ties with.
     arming: u32,
     /// Where it is filed, which may be an earlier place than its deadline says.
-    slot: SlotId,
+    filing: Filing,
     /// For who armed it.
-    marks: u16,
+    note: u16,
 }
 
 impl Blank for Entry {
     fn blank() -> Self {
-        Self { deadline: NEVER, arming: 0, slot: SlotId::NOWHERE, marks: 0 }
+        Self { deadline: NEVER, arming: 0, filing: Filing::NONE, note: 0 }
     }
 }
 
@@ -99,44 +99,40 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Tells the time, without asking what is due: so that the wheel knows of a deadline that it has passed.
-    #[inline]
-    pub(crate) fn tell(&mut self, now_ns: u64) {
-        self.now_ns = self.now_ns.max(now_ns);
-    }
-
     /// Arms a new timer at the time `now_ns`, and gives the place of its payload. `None` at 2^30 timers. A deadline that
-    /// has passed is due at the next [`expire`](Self::expire); [`NEVER`] is never due.
+    /// has passed is due at the next [`expire`](Self::expire); [`NEVER`] is never due. `note` is for who armed it.
     #[inline]
-    pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64) -> Option<(Key, &mut P)> {
-        self.tell(now_ns);
-        self.changed = true;
+    pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64, note: u16) -> Option<(Key, &mut P)> {
         if self.entries.len() == self.room {
             self.make_room()?;
         }
-        let is_soon = self.is_soon(deadline);
-        let (key, entry) = self.entries.occupy()?;
+        self.changed = true;
         self.armings += 1;
-        (entry.deadline, entry.arming, entry.marks) = (deadline, self.armings as u32, 0);
-        if is_soon {
-            self.place_near(key, deadline);
+        let (key, entry) = self.entries.occupy()?;
+        *entry = Entry { deadline, arming: self.armings as u32, filing: Filing::NONE, note };
+        if deadline <= now_ns || self.levels.is_now(deadline) {
+            self.place_near(key, deadline, now_ns);
         } else if deadline != NEVER {
-            entry.slot = self.levels.file(key.index(), deadline);
+            entry.filing = self.levels.file(key.index(), deadline).into();
         }
-        let place = key.index() as usize;
-        if place >= self.payloads.len() {
+        if key.index() as usize >= self.payloads.len() {
             self.payloads.extend(iter::repeat_with(P::blank).take(1));
         }
-        Some((key, self.payloads.get_mut(place)?))
+        Some((key, self.payloads.get_mut(key.index() as usize)?))
     }
 
-    /// Gives a timer a later deadline at the time `now_ns`, if that takes no more than to store it: the timer is filed, and
-    /// has none of the marks of `but`.
+    /// Lets a timer be due `delay` after the time `now_ns`, if that takes no more than to store it: it is later than it was
+    /// and the timer is filed, and has none of the marks of `but`.
     #[inline]
-    pub(crate) fn put_off(&mut self, key: Key, deadline: u64, now_ns: u64, but: u16) -> bool {
+    pub(crate) fn put_off(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
+        // Where the delay is a constant, this costs nothing. What passes it is later than now, or beyond the end of time: then it
+        // has wrapped, and is earlier than the deadline that it had.
+        if !(1..=NEVER / 2).contains(&delay) {
+            return false;
+        }
+        let deadline = now_ns.wrapping_add(delay);
         let Some(entry) = self.entries.get_mut(key) else { return false };
-        let later = deadline >= entry.deadline && deadline > now_ns && deadline != NEVER;
-        let stored = later && entry.slot != SlotId::NOWHERE && entry.marks & but == 0;
+        let stored = deadline >= entry.deadline && entry.filing.is_plain(but);
         if stored {
             self.armings += 1;
             (entry.deadline, entry.arming) = (deadline, self.armings as u32);
@@ -146,20 +142,19 @@ impl<P: Blank> Wheel<P> {
 
     /// Gives a timer a new deadline at the time `now_ns`, also one that is due: whether the key is one.
     pub(crate) fn rearm(&mut self, key: Key, deadline: u64, now_ns: u64) -> bool {
-        if self.put_off(key, deadline, now_ns, 0) {
+        if self.put_off(key, now_ns, deadline.saturating_sub(now_ns), 0) {
             return true;
         }
         let Some(entry) = self.entries.get_mut(key) else { return false };
+        self.changed = true;
         self.armings += 1;
         (entry.deadline, entry.arming) = (deadline, self.armings as u32);
-        let slot = std::mem::replace(&mut entry.slot, SlotId::NOWHERE);
+        let slot = entry.filing.leave();
         self.unfile(slot);
-        self.tell(now_ns);
-        self.changed = true;
-        if self.is_soon(deadline) {
-            self.place_near(key, deadline);
+        if deadline <= now_ns || self.levels.is_now(deadline) {
+            self.place_near(key, deadline, now_ns);
         } else if let Some(entry) = self.entries.filled_mut(key.index()).filter(|_| deadline != NEVER) {
-            entry.slot = self.levels.file(key.index(), deadline);
+            entry.filing.enter(self.levels.file(key.index(), deadline));
         }
         true
     }
@@ -169,7 +164,8 @@ impl<P: Blank> Wheel<P> {
     #[inline]
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u16, &mut P)> {
         let entry = self.entries.free(key)?;
-        let (slot, marks) = (std::mem::replace(&mut entry.slot, SlotId::NOWHERE), entry.marks);
+        let marks = entry.filing.marks();
+        let slot = entry.filing.leave();
         self.unfile(slot);
         self.changed = true;
         if self.entries.len() == 0 {
@@ -184,10 +180,15 @@ impl<P: Blank> Wheel<P> {
         self.payloads.get_mut(key.index() as usize)
     }
 
-    /// What whoever armed a timer has noted of it: nothing, in the beginning.
+    /// The marks that whoever armed a timer has given it: none, in the beginning.
     #[inline]
-    pub(crate) fn marks(&mut self, key: Key) -> Option<&mut u16> {
-        self.entries.get_mut(key).map(|entry| &mut entry.marks)
+    pub(crate) fn marks(&self, key: Key) -> Option<u16> {
+        self.entries.get(key).map(|entry| entry.filing.marks())
+    }
+
+    /// Gives a timer other marks, of which there are six: whether the key is one.
+    pub(crate) fn set_marks(&mut self, key: Key, marks: u16) -> bool {
+        self.entries.get_mut(key).map(|entry| entry.filing.set_marks(marks)).is_some()
     }
 
     /// When a timer will be due; [`NEVER`] for one that rests.
@@ -195,10 +196,9 @@ impl<P: Blank> Wheel<P> {
         self.entries.get(key).map(|entry| entry.deadline)
     }
 
-    /// Every timer with its deadline and its marks, in the order of their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, u64, u16, &P)> {
-        let payload = |key: Key| self.payloads.get(key.index() as usize);
-        self.entries.iter().filter_map(move |(key, entry)| Some((key, entry.deadline, entry.marks, payload(key)?)))
+    /// Every timer with its deadline, its marks and its note, in the order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, u64, u16, u16)> {
+        self.entries.iter().map(|(key, entry)| (key, entry.deadline, entry.filing.marks(), entry.note))
     }
 
     /// How many timers there are, resting ones included.
@@ -222,23 +222,23 @@ impl<P: Blank> Wheel<P> {
 
     /// Tells the time: what is due by `now_ns` can be had from [`pop_due`](Self::pop_due).
     pub(crate) fn expire(&mut self, now_ns: u64) {
-        self.tell(now_ns);
+        self.now_ns = self.now_ns.max(now_ns);
         self.limit_ns = self.now_ns;
         self.changed = true;
         self.passed.append(&mut self.passing);
     }
 
-    /// The next timer that is due, by deadline, ties in the order of arming. It stays, resting, until it is armed anew or
-    /// cancelled.
+    /// The next timer that is due, by deadline, ties in the order of arming, with its note. It stays, resting, until it is
+    /// armed anew or cancelled.
     #[inline]
-    pub(crate) fn pop_due(&mut self) -> Option<(Key, &mut P)> {
+    pub(crate) fn pop_due(&mut self) -> Option<(Key, u16, &mut P)> {
         loop {
             let due = self.next_due()?;
             if let Some(entry) = self.entries.get_mut(due.key)
                 && entry.arming == due.arming as u32
             {
                 entry.deadline = NEVER;
-                return Some((due.key, self.payloads.get_mut(due.key.index() as usize)?));
+                return Some((due.key, entry.note, self.payloads.get_mut(due.key.index() as usize)?));
             }
         }
     }
@@ -284,30 +284,26 @@ impl<P: Blank> Wheel<P> {
     fn take_slot(&mut self, slot: SlotId) {
         let mut list = self.levels.take(slot);
         while let Some(place) = self.levels.pop(&mut list) {
-            let Some((key, entry)) = self.entries.at_index_mut(place).filter(|(_, entry)| entry.slot == slot) else {
+            let Some((key, entry)) = self.entries.at_index_mut(place).filter(|(_, entry)| entry.filing.slot() == slot)
+            else {
                 continue; // stale
             };
             if entry.deadline >> TICK_BITS <= self.levels.now_tick() {
                 // Its number again, as one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
-                entry.slot = SlotId::NOWHERE;
+                entry.filing.leave();
                 self.near.push_of_slot(Due { deadline: entry.deadline, arming, key });
             } else {
-                entry.slot = self.levels.file(place, entry.deadline);
+                entry.filing.enter(self.levels.file(place, entry.deadline));
             }
         }
     }
 
-    /// Whether a deadline is within this tick, or has been.
-    #[inline]
-    const fn is_soon(&self, deadline: u64) -> bool {
-        deadline <= self.now_ns || deadline >> TICK_BITS == self.levels.now_tick()
-    }
-
     /// What is due soon is not filed: only a record of it, the latest to be armed, is kept.
     #[inline(never)]
-    fn place_near(&mut self, key: Key, deadline: u64) {
+    fn place_near(&mut self, key: Key, deadline: u64, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
         let due = Due { deadline: deadline.max(self.now_ns), arming: self.armings, key };
         // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled leaves no residue.
         let crowd = 2 * self.entries.len() + 64;
@@ -327,6 +323,7 @@ impl<P: Blank> Wheel<P> {
     }
 
     /// Where no timer is left, nobody asks for what is due any more.
+    #[inline(never)]
     fn forget_records(&mut self) {
         self.near.clear();
         self.passed.clear();
@@ -337,9 +334,16 @@ impl<P: Blank> Wheel<P> {
     #[inline]
     fn unfile(&mut self, slot: SlotId) {
         if self.levels.unfile(slot) {
-            let filed = self.entries.iter().filter(|(_, entry)| entry.slot != SlotId::NOWHERE);
-            self.levels.sweep(filed.map(|(key, entry)| (key.index(), entry.slot)));
+            self.sweep();
         }
+    }
+
+    /// Has the slots forget what is in their lists of timers that are not theirs.
+    #[cold]
+    #[inline(never)]
+    fn sweep(&mut self) {
+        let slots = self.entries.iter().map(|(key, entry)| (key.index(), entry.filing.slot()));
+        self.levels.sweep(slots.filter(|(_, slot)| *slot != SlotId::NOWHERE));
     }
 
     /// Has the arena of entries grow, and what has to grow with it, so that nothing but arming allocates.

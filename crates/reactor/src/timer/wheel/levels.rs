@@ -30,7 +30,7 @@ pub(super) struct SlotId(u16);
 
 impl SlotId {
     /// In none.
-    pub(super) const NOWHERE: Self = Self(u16::MAX);
+    pub(super) const NOWHERE: Self = Self((LEVELS * SLOTS) as u16);
 
     #[inline]
     const fn new(level: u32, slot: u32) -> Self {
@@ -50,6 +50,58 @@ impl SlotId {
     #[inline]
     const fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+/// Where a timer is filed, and the marks of who armed it: in one word, so that one test sees both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filing(u16);
+
+impl Filing {
+    /// Nowhere, and without a mark.
+    pub(super) const NONE: Self = Self(SlotId::NOWHERE.0);
+
+    const SLOT_BITS: u32 = SlotId::NOWHERE.0.ilog2() + 1;
+    const SLOT: u16 = (1 << Self::SLOT_BITS) - 1;
+
+    #[inline]
+    pub(super) const fn slot(self) -> SlotId {
+        SlotId(self.0 & Self::SLOT)
+    }
+
+    #[inline]
+    pub(super) const fn enter(&mut self, slot: SlotId) {
+        self.0 = self.0 & !Self::SLOT | slot.0;
+    }
+
+    /// Gives the slot that it was in.
+    #[inline]
+    pub(super) const fn leave(&mut self) -> SlotId {
+        let slot = self.slot();
+        self.enter(SlotId::NOWHERE);
+        slot
+    }
+
+    #[inline]
+    pub(super) const fn marks(self) -> u16 {
+        self.0 >> Self::SLOT_BITS
+    }
+
+    pub(super) const fn set_marks(&mut self, marks: u16) {
+        self.0 = self.0 & Self::SLOT | marks << Self::SLOT_BITS;
+    }
+
+    /// Whether it is somewhere, and has none of the marks of `but`.
+    #[inline]
+    pub(super) const fn is_plain(self, but: u16) -> bool {
+        self.0 & (SlotId::NOWHERE.0 | but << Self::SLOT_BITS) == 0
+    }
+}
+
+impl From<SlotId> for Filing {
+    #[inline]
+    fn from(slot: SlotId) -> Self {
+        Self(slot.0)
     }
 }
 
@@ -110,6 +162,12 @@ impl Levels {
         self.now_tick
     }
 
+    /// Whether a deadline is within the present tick.
+    #[inline]
+    pub(super) const fn is_now(&self, deadline: u64) -> bool {
+        deadline >> TICK_BITS == self.now_tick
+    }
+
     /// Moves time on, over slots that are empty.
     #[inline]
     pub(super) const fn skip_to(&mut self, tick: u64) {
@@ -122,7 +180,7 @@ impl Levels {
         let tick = deadline >> TICK_BITS;
         let level = (tick ^ self.now_tick | 1).ilog2() / SLOT_BITS;
         let id = SlotId::new(level, (tick >> (level * SLOT_BITS)) as u32 % SLOTS as u32);
-        let slot = &mut self.slots[id.index()];
+        let slot = &mut self.slots[id.index() % (LEVELS * SLOTS)];
         if slot.timers == 0 {
             self.occupied[level as usize] |= 1 << id.slot();
             self.occupied_levels |= 1 << level;

@@ -5,21 +5,22 @@
 //!
 //! Ground rule: only the last chunk of a list has room, so `n` items in `k` lists take at most `n / 15 + k` chunks.
 
-/// Items in a chunk of 64 bytes. [`OFFSET_BITS`] tell them and the end apart.
-const ITEMS: usize = 15;
+/// Words of a chunk, a line of the cache: its items, and last the chunk before it, all full; of a free chunk the next free one.
+/// Not aligned to that line: memory that is aligned cannot grow without being copied.
+const WORDS: usize = 1 << OFFSET_BITS;
+const ITEMS: usize = WORDS - 1;
 const OFFSET_BITS: u32 = 4;
-const _: () = assert!(ITEMS + 1 == 1 << OFFSET_BITS && size_of::<Chunk>() == 64);
 /// Numbers of chunks that an [`End`] tells apart, one of which is no chunk's.
-pub(super) const CHUNKS_MAX: usize = (1 << (u32::BITS - OFFSET_BITS)) - 1;
+pub(super) const CHUNKS_MAX: usize = NO_CHUNK as usize;
 /// Ends a chain of chunks.
-const NO_CHUNK: u32 = u32::MAX;
+const NO_CHUNK: u32 = u32::MAX >> OFFSET_BITS;
 
-/// Where the next item of a list goes: a chunk, and a place in it.
+/// Where the next item of a list goes: a word of the store, and that of the link if its last chunk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End(u32);
 
 impl End {
-    /// After the last item of a full chunk. Without a chunk it is that of an empty list, which has no room either.
+    /// Without a chunk it is that of an empty list, which has no room either.
     const fn of_full(chunk: u32) -> Self {
         Self(chunk << OFFSET_BITS | ITEMS as u32)
     }
@@ -29,13 +30,18 @@ impl End {
     }
 
     #[inline]
-    const fn chunk(self) -> usize {
-        (self.0 >> OFFSET_BITS) as usize
+    const fn chunk(self) -> u32 {
+        self.0 >> OFFSET_BITS
     }
 
     #[inline]
     const fn offset(self) -> usize {
-        self.0 as usize & ITEMS
+        self.0 as usize % WORDS
+    }
+
+    #[inline]
+    const fn word(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -57,29 +63,21 @@ impl List {
     }
 }
 
-/// Not aligned to the line that it would fill: memory that is aligned cannot grow without being copied.
-#[derive(Debug)]
-struct Chunk {
-    items: [u32; ITEMS],
-    /// The chunk before this one, all full; of a free chunk the next free one.
-    before: u32,
-}
-
 /// The store.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    chunks: Vec<Chunk>,
+    words: Vec<u32>,
     free: u32,
 }
 
 impl Chunks {
     pub(super) const fn new() -> Self {
-        Self { chunks: Vec::new(), free: NO_CHUNK }
+        Self { words: Vec::new(), free: NO_CHUNK }
     }
 
     /// Makes room for `items` in all, however they are spread over `lists`.
     pub(super) fn reserve(&mut self, items: usize, lists: usize) {
-        self.chunks.reserve_exact(Self::most(items, lists).saturating_sub(self.chunks.len()));
+        self.words.reserve_exact((Self::most(items, lists) * WORDS).saturating_sub(self.words.len()));
     }
 
     /// The most chunks that so many `items` in so many `lists` take.
@@ -93,7 +91,7 @@ impl Chunks {
         if list.end.offset() == ITEMS {
             self.grow(list);
         }
-        self.chunks[list.end.chunk()].items[list.end.offset()] = item;
+        self.words[list.end.word()] = item;
         list.end.0 += 1;
     }
 
@@ -103,13 +101,12 @@ impl Chunks {
         if list.is_empty() {
             return None;
         }
-        let last = End(list.end.0 - 1);
-        let chunk = &mut self.chunks[last.chunk()];
-        let item = chunk.items[last.offset()];
-        list.end = last;
-        if last.offset() == 0 {
-            list.end = End::of_full(chunk.before);
-            chunk.before = std::mem::replace(&mut self.free, last.chunk() as u32);
+        list.end.0 -= 1;
+        let item = self.words[list.end.word()];
+        if list.end.offset() == 0 {
+            let chunk = list.end.chunk();
+            list.end = End::of_full(self.link(chunk, self.free));
+            self.free = chunk;
         }
         Some(item)
     }
@@ -117,33 +114,43 @@ impl Chunks {
     /// Empties a list, however long it is.
     pub(super) fn clear(&mut self, list: &mut List) {
         let forgotten = std::mem::replace(list, List::EMPTY);
-        if let Some(first) = self.chunks.get_mut(forgotten.first as usize).filter(|_| !forgotten.is_empty()) {
-            first.before = std::mem::replace(&mut self.free, forgotten.end.chunk() as u32);
+        if !forgotten.is_empty() {
+            self.link(forgotten.first, self.free);
+            self.free = forgotten.end.chunk();
         }
+    }
+
+    /// Links a chunk to the one before it. Gives the one that it was linked to.
+    #[inline]
+    fn link(&mut self, chunk: u32, before: u32) -> u32 {
+        std::mem::replace(&mut self.words[End::of_full(chunk).word()], before)
     }
 
     #[inline(never)]
     fn grow(&mut self, list: &mut List) {
-        let before = if list.is_empty() { NO_CHUNK } else { list.end.chunk() as u32 };
-        let chunk = Chunk { items: [0; ITEMS], before };
-        let place = match self.chunks.get_mut(self.free as usize) {
-            Some(free) => std::mem::replace(&mut self.free, std::mem::replace(free, chunk).before),
-            None => {
-                self.chunks.push(chunk);
-                self.chunks.len() as u32 - 1
+        let chunk = match self.free {
+            NO_CHUNK => {
+                self.words.extend_from_slice(&[NO_CHUNK; WORDS]);
+                (self.words.len() / WORDS) as u32 - 1
             }
+            free => free,
         };
-        if before == NO_CHUNK {
-            list.first = place;
+        self.free = self.link(chunk, list.end.chunk());
+        if list.is_empty() {
+            list.first = chunk;
         }
-        list.end = End::of_empty(place);
+        list.end = End::of_empty(chunk);
     }
 }
 
 #[cfg(test)]
 impl Chunks {
     pub(super) const fn room(&self) -> usize {
-        self.chunks.capacity()
+        self.words.capacity()
+    }
+
+    fn before(&self, chunk: u32) -> u32 {
+        self.words[End::of_full(chunk).word()]
     }
 
     /// The items of a list, last first.
@@ -151,10 +158,10 @@ impl Chunks {
         let mut items = Vec::new();
         let mut end = list.end;
         while end != List::EMPTY.end {
-            let chunk = &self.chunks[end.chunk()];
-            items.extend(chunk.items[..end.offset()].iter().rev());
-            assert_eq!(chunk.before == NO_CHUNK, end.chunk() as u32 == list.first, "the begin of the chain");
-            end = End::of_full(chunk.before);
+            let (begin, before) = (End::of_empty(end.chunk()).word(), self.before(end.chunk()));
+            items.extend(self.words[begin..end.word()].iter().rev());
+            assert_eq!(before == NO_CHUNK, end.chunk() == list.first, "the begin of the chain");
+            end = End::of_full(before);
         }
         items
     }
@@ -169,11 +176,11 @@ impl Chunks {
             chunks += items.div_ceil(ITEMS);
         }
         let mut free = self.free;
-        while let Some(chunk) = self.chunks.get(free as usize) {
-            (free, chunks) = (chunk.before, chunks + 1);
-            assert!(chunks <= self.chunks.len(), "a ring of free chunks");
+        while free != NO_CHUNK {
+            (free, chunks) = (self.before(free), chunks + 1);
+            assert!(chunks * WORDS <= self.words.len(), "a ring of free chunks");
         }
-        assert_eq!(chunks, self.chunks.len());
+        assert_eq!(chunks * WORDS, self.words.len());
     }
 }
 
@@ -207,9 +214,9 @@ mod tests {
                 match operation {
                     Op::Push(list) => {
                         chunks.reserve(vectors.iter().map(Vec::len).sum::<usize>() + 1, 3);
-                        let room = chunks.chunks.capacity();
+                        let room = chunks.room();
                         chunks.push(&mut lists[list], item);
-                        prop_assert_eq!(chunks.chunks.capacity(), room, "what was reserved did not do");
+                        prop_assert_eq!(chunks.room(), room, "what was reserved did not do");
                         vectors[list].push(item);
                     }
                     Op::Pop(list) => prop_assert_eq!(chunks.pop(&mut lists[list]), vectors[list].pop()),

@@ -152,7 +152,7 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
             }
             Op::Pop(many) => {
                 for _ in 0..many {
-                    let due = wheel.pop_due().map(|(key, _)| key);
+                    let due = wheel.pop_due().map(|(key, ..)| key);
                     prop_assert_eq!(due, model.pop_due());
                     if due.is_none() {
                         break;
@@ -228,16 +228,16 @@ impl<P: Blank> Wheel<P> {
     /// Checks every invariant.
     #[track_caller]
     fn verify(&self) {
-        let filed = self.entries.iter().filter(|(_, entry)| entry.slot != SlotId::NOWHERE).count();
+        let filed = self.entries.iter().filter(|(_, entry)| entry.filing.slot() != SlotId::NOWHERE).count();
         self.levels.verify(filed, |place| {
             let (_, entry) = self.entries.at_index(place)?;
-            Some((entry.deadline, entry.slot))
+            Some((entry.deadline, entry.filing.slot()))
         });
     }
 }
 
 fn arm(wheel: &mut Wheel<u64>, deadline: u64, now_ns: u64, name: u64) -> Option<Key> {
-    let (key, payload) = wheel.arm(deadline, now_ns)?;
+    let (key, payload) = wheel.arm(deadline, now_ns, 0)?;
     *payload = name;
     Some(key)
 }
@@ -247,7 +247,7 @@ fn cancel(wheel: &mut Wheel<u64>, key: Key) -> Option<u64> {
 }
 
 fn pop_all(wheel: &mut Wheel<u64>) -> Vec<Key> {
-    iter::from_fn(|| wheel.pop_due().map(|(key, _)| key)).collect()
+    iter::from_fn(|| wheel.pop_due().map(|(key, ..)| key)).collect()
 }
 
 fn fired(wheel: &mut Wheel<u64>, now_ns: u64) -> Vec<u64> {
@@ -305,7 +305,7 @@ fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
         arm(&mut wheel, name * MS, 0, name).unwrap();
     }
     wheel.expire(3 * MS);
-    let (first, _) = wheel.pop_due().unwrap();
+    let (first, ..) = wheel.pop_due().unwrap();
     assert_eq!(cancel(&mut wheel, first), Some(1));
     arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // in the middle of it: for the next time
     assert!(wheel.has_due());
@@ -423,6 +423,17 @@ fn a_timer_that_is_never_due_is_not_waited_for() {
     wheel.rearm(key, NEVER, 20 * MS);
     assert_eq!(fired(&mut wheel, 1 << 60), []);
     assert_eq!(wheel.next_deadline(), None);
+}
+
+#[test]
+fn a_timer_is_not_put_off_beyond_the_end_of_time() {
+    let (mut wheel, now) = (Wheel::<u64>::new(), NEVER - 10_000 * MS);
+    wheel.expire(now);
+    assert!(wheel.pop_due().is_none());
+    let key = arm(&mut wheel, now + 1000 * MS, now, 1).unwrap();
+    assert!(wheel.put_off(key, now, 5000 * MS, 0));
+    assert!(!wheel.put_off(key, now, NEVER / 2, 0));
+    assert_eq!(wheel.deadline(key), Some(now + 5000 * MS));
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Origins: where in the source timers were armed, as small numbers.
+//!
+//! Many timers come of few places in the source, so each has the number of its place, of two bytes, and not its address.
+//! Ground rule: [`NO_ORIGIN`] is no place's number.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::ptr;
+
+/// The number of what no callback was armed for.
+pub(super) const NO_ORIGIN: u16 = 0;
+
+/// The places, each of which keeps its number.
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    /// The place of number 1, and so on.
+    places: Vec<&'static Location<'static>>,
+    /// By the address of the place.
+    numbers: HashMap<usize, u16>,
+    /// By a few bits of that address: those that were asked for last.
+    recent: [(usize, u16); 16],
+}
+
+impl Origins {
+    /// The number of a place in the source. All that come after 65 534 others have that of the last.
+    #[inline]
+    pub(super) fn number(&mut self, origin: &'static Location<'static>) -> u16 {
+        let address = ptr::from_ref(origin).addr();
+        // As many lie side by side as there are, of a few words each.
+        let recent = self.recent[address / size_of::<usize>() % self.recent.len()];
+        if recent.0 == address { recent.1 } else { self.find(origin) }
+    }
+
+    #[inline(never)]
+    fn find(&mut self, origin: &'static Location<'static>) -> u16 {
+        let address = ptr::from_ref(origin).addr();
+        let next = u16::try_from(self.places.len() + 1).unwrap_or(u16::MAX);
+        let number = *self.numbers.entry(address).or_insert_with(|| {
+            if next < u16::MAX {
+                self.places.push(origin);
+            }
+            next.min(u16::MAX - 1)
+        });
+        self.recent[address / size_of::<usize>() % self.recent.len()] = (address, number);
+        number
+    }
+
+    /// The place of a number; `None` for [`NO_ORIGIN`].
+    pub(super) fn get(&self, number: u16) -> Option<&'static Location<'static>> {
+        self.places.get(usize::from(number).checked_sub(1)?).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another place each time, as far as addresses tell.
+    #[track_caller]
+    fn place() -> &'static Location<'static> {
+        Box::leak(Box::new(*Location::caller()))
+    }
+
+    #[test]
+    fn a_place_keeps_its_number_however_many_others_there_are() {
+        let mut origins = Origins::default();
+        let places: Vec<_> = (0..1000).map(|_| place()).collect();
+        let numbers: Vec<_> = places.iter().map(|place| origins.number(place)).collect();
+        for (place, number) in places.iter().zip(&numbers) {
+            assert_eq!(origins.number(place), *number);
+            assert!(ptr::eq(origins.get(*number).unwrap(), *place));
+        }
+        assert!(!numbers.contains(&NO_ORIGIN) && origins.get(NO_ORIGIN).is_none());
+    }
+
+    #[test]
+    fn where_numbers_end_the_last_is_for_all_others() {
+        let mut origins = Origins::default();
+        let last = (0..65_534).map(|_| place()).inspect(|place| _ = origins.number(place)).last().unwrap();
+        let numbers = [last, place(), place()].map(|place| origins.number(place));
+        assert_eq!(numbers, [65_534; 3]);
+        assert!(ptr::eq(origins.get(65_534).unwrap(), last));
+    }
+}

@@ -175,8 +175,7 @@ fn timers(options: &timers::Options) -> Result {
         Op::PutOff => {
             for _ in 0..trial.operations / PUT_OFF_A_TURN {
                 let now = Instant::now();
-                for _ in 0..PUT_OFF_A_TURN {
-                    let place = trial.place();
+                for place in trial.places() {
                     dispatchers[place].as_source_mut().set_deadline(now + PUT_OFF_BY);
                     handle.update(&tokens[place])?;
                 }

@@ -100,7 +100,7 @@ fn timers(options: &Options) -> Result {
         Op::PutOff => {
             for _ in 0..trial.operations / PUT_OFF_A_TURN {
                 let now = start.elapsed();
-                (0..PUT_OFF_A_TURN).for_each(|_| timers.put_off(trial.place(), now + PUT_OFF_BY));
+                trial.places().for_each(|place| timers.put_off(place, now + PUT_OFF_BY));
                 timers.run_due(now, &mut ran);
             }
         }

@@ -56,9 +56,8 @@ fn arm(cx: &mut Context<'_, State>) {
 }
 
 fn put_off(cx: &mut Context<'_, State>) {
-    for _ in 0..PUT_OFF_A_TURN {
-        let timer = cx.state.timers[cx.state.trial.place()];
+    for place in cx.state.trial.places() {
         // Each of them is there until the end.
-        let _ = cx.registry.reset(timer, PUT_OFF_BY);
+        let _ = cx.registry.reset(cx.state.timers[place], PUT_OFF_BY);
     }
 }

@@ -1,5 +1,6 @@
 //! W4, timers: armed, and cancelled, armed anew, run, or put off, as are the idle timeouts of connections that keep talking.
 
+use std::iter;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -99,10 +100,12 @@ impl Trial {
         }
     }
 
-    /// Which timer is put off next.
-    #[inline]
-    pub const fn place(&mut self) -> usize {
-        random(&mut self.seed) as usize % self.timers
+    /// Which timers are put off in a turn. Their seed is in no memory that a loop might write to, as it is not in C.
+    pub fn places(&mut self) -> impl Iterator<Item = usize> + use<> {
+        // By an odd number: two turns would have all places but one in common otherwise.
+        let mut seed = random(&mut self.seed).wrapping_mul(SEED | 1);
+        let timers = self.timers;
+        iter::repeat_with(move || random(&mut seed) as usize % timers).take(PUT_OFF_A_TURN)
     }
 
     /// All are armed; the operation begins when this returns.

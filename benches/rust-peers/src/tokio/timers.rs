@@ -63,8 +63,8 @@ async fn arm(timers: &mut Vec<Pin<Box<Sleep>>>, trial: &mut Trial) {
 async fn put_off(timers: &mut [Pin<Box<Sleep>>], trial: &mut Trial) {
     for _ in 0..trial.operations / PUT_OFF_A_TURN {
         let deadline = Instant::now() + PUT_OFF_BY;
-        for _ in 0..PUT_OFF_A_TURN {
-            timers[trial.place()].as_mut().reset(deadline);
+        for place in trial.places() {
+            timers[place].as_mut().reset(deadline);
         }
         yield_now().await;
     }

@@ -1,0 +1,135 @@
+//! The entries of a folder that is watched.
+
+use std::fs;
+use std::time::Duration;
+
+use handlers::files::FolderChange;
+use tempfile::tempdir;
+
+use crate::{Result, folder_with_conf, overflow, removed, set_mode, watch_folder};
+
+fn created(name: &str) -> FolderChange {
+    FolderChange::Created(name.into())
+}
+
+fn written(name: &str) -> FolderChange {
+    FolderChange::Written(name.into())
+}
+
+fn renamed(from: &str, to: &str) -> FolderChange {
+    FolderChange::Renamed { from: from.into(), to: to.into() }
+}
+
+#[test]
+fn the_changes_of_a_folder_are_told_in_their_order_with_both_ends_of_a_rename() -> Result {
+    let folder = tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let mut watcher = watch_folder(folder.path());
+    fs::write(at("a"), "1")?;
+    fs::create_dir(at("below"))?;
+    fs::write(at("below/deep"), "not told")?;
+    fs::rename(at("a"), at("b"))?;
+    fs::write(at("c"), "")?;
+    fs::rename(at("b"), at("c"))?;
+    set_mode(at("c"), 0o600)?;
+    fs::remove_file(at("c"))?;
+    let expected = [
+        created("a"),
+        written("a"),
+        created("below"),
+        renamed("a", "b"),
+        created("c"),
+        written("c"),
+        renamed("b", "c"),
+        removed("c"),
+    ];
+    assert_eq!(watcher.told(), expected);
+    Ok(())
+}
+
+#[test]
+fn what_is_moved_in_or_out_is_created_or_removed() -> Result {
+    let (folder, elsewhere) = (tempdir()?, tempdir()?);
+    let (here, there) = (folder.path().join("file"), elsewhere.path().join("file"));
+    fs::write(&there, "")?;
+    let (mut watcher, mut other) = (watch_folder(folder.path()), watch_folder(elsewhere.path()));
+    fs::rename(&there, &here)?;
+    assert_eq!((watcher.told(), other.told()), (vec![created("file")], vec![removed("file")]));
+    fs::rename(&here, &there)?;
+    fs::write(&here, "another")?;
+    assert_eq!(watcher.told(), [removed("file"), created("file"), written("file")]);
+    assert_eq!(other.told(), [created("file")]);
+    Ok(())
+}
+
+#[test]
+fn what_is_written_again_and_again_is_told_once_a_turn() -> Result {
+    let (folder, conf) = folder_with_conf();
+    let mut watcher = watch_folder(folder.path());
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    for _ in 0..100 {
+        fs::write(&conf, "x")?;
+        fs::write(&one, "x")?;
+        set_mode(&one, 0o600)?;
+    }
+    fs::rename(&one, &other)?;
+    fs::write(&one, "y")?;
+    fs::write(&other, "y")?;
+    let expected = [
+        written("conf"),
+        created("one"),
+        written("one"),
+        renamed("one", "other"),
+        created("one"),
+        written("one"),
+        written("other"),
+    ];
+    assert_eq!(watcher.told(), expected);
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_goes_and_comes_is_told_and_watched_again() -> Result {
+    let folder = tempdir()?;
+    let (spool, away) = (folder.path().join("spool"), folder.path().join("away"));
+    let mut watcher = watch_folder(&spool);
+    fs::write(&spool, "this is no folder")?;
+    assert_eq!(watcher.told(), []);
+    fs::remove_file(&spool)?;
+    fs::create_dir(&spool)?;
+    assert_eq!(watcher.told(), [FolderChange::Appeared]);
+    fs::write(spool.join("job"), "")?;
+    assert_eq!(watcher.told(), [created("job"), written("job")]);
+    fs::rename(&spool, &away)?;
+    fs::write(away.join("other"), "")?;
+    assert_eq!(watcher.told(), [created("other"), written("other"), FolderChange::Gone]);
+    fs::write(away.join("unseen"), "")?;
+    assert_eq!(watcher.told(), []);
+    fs::rename(&away, &spool)?;
+    assert_eq!(watcher.told(), [FolderChange::Appeared]);
+    fs::remove_dir_all(&spool)?;
+    fs::create_dir(&spool)?;
+    let told = watcher.told();
+    assert_eq!((told.len(), told.last()), (4, Some(&FolderChange::Appeared)), "three entries, and another folder");
+    fs::write(spool.join("job"), "")?;
+    assert_eq!(watcher.told(), [created("job"), written("job")]);
+    Ok(())
+}
+
+#[test]
+fn when_the_kernel_s_queue_overflows_a_folder_is_to_be_listed_anew() -> Result {
+    let folder = tempdir()?;
+    let mut watcher = watch_folder(folder.path());
+    overflow(folder.path())?;
+    fs::write(folder.path().join("unseen"), "")?;
+    let mut first = Vec::new();
+    watcher.reactor.turn(&mut first, Some(Duration::ZERO))?;
+    assert!((100..5000).contains(&first.len()), "a turn has a bound: {}", first.len());
+    let rest = watcher.told();
+    assert_eq!(rest.last(), Some(&FolderChange::Overflow));
+    assert_eq!(rest.iter().filter(|change| **change == FolderChange::Overflow).count(), 1);
+    assert!(!rest.contains(&created("unseen")));
+    fs::write(folder.path().join("seen"), "")?;
+    assert_eq!(watcher.told(), [created("seen"), written("seen")]);
+    Ok(())
+}

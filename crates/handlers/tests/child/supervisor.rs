@@ -1,0 +1,178 @@
+//! Children that are started again: when, after which delay, and until when.
+
+use std::io::{self, ErrorKind};
+use std::process::Command;
+use std::time::Duration;
+
+use handlers::child::{self, News, RestartPolicy};
+use reactor::{ManualClock, Reactor};
+
+use crate::{Result, Seen, run, sh, turn_until, waiting};
+
+/// Supervises `command`, and notes the news.
+fn supervise(
+    reactor: &mut Reactor<Seen>,
+    policy: RestartPolicy,
+    mut command: impl FnMut() -> Command + 'static,
+) -> child::SupervisorKey {
+    child::supervise(
+        reactor,
+        policy,
+        move || Ok(command()),
+        |news, cx| {
+            let news = match news {
+                News::Started(child) => {
+                    cx.state.children.push(child);
+                    "started".to_owned()
+                }
+                News::Exited { exit, restart_in } => format!("{}, {restart_in:?}", exit?.status),
+                News::NotStarted { error, restart_in } => format!("{:?}, {restart_in:?}", error.kind()),
+                other => format!("{other:?}"),
+            };
+            cx.state.news.push(news);
+            Ok(())
+        },
+    )
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let policy = RestartPolicy::on_failure().delay_first(SECOND).delay_max(3 * SECOND).restarts_max(3);
+    let key = supervise(&mut reactor, policy, || sh("exit 3"));
+    let mut seen = Seen::default();
+    for (start, delay) in [1, 2, 3].into_iter().enumerate() {
+        turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2 * start + 2)?;
+        reactor.advance(&mut seen, delay * SECOND - Duration::from_nanos(1))?;
+        assert_eq!(seen.news.len(), 2 * start + 2, "not before its time");
+        reactor.advance(&mut seen, Duration::from_nanos(1))?;
+        assert_eq!(seen.children.len(), start + 2);
+    }
+    run(&mut reactor, &mut seen)?; // ends with the supervision
+    let exits: Vec<_> = seen.news.iter().skip(1).step_by(2).collect();
+    let expected = ["Some(1s)", "Some(2s)", "Some(3s)", "None"].map(|delay| format!("exit status: 3, {delay}"));
+    assert_eq!(exits, expected.iter().collect::<Vec<_>>());
+    assert_eq!(key.stop(&mut reactor, SECOND).expect_err("it has ended").kind(), ErrorKind::NotFound);
+    Ok(())
+}
+
+#[test]
+fn a_child_that_ran_long_enough_is_started_again_without_delay_for_its_past() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let policy = RestartPolicy::always().delay_first(SECOND).steady_after(10 * SECOND);
+    supervise(&mut reactor, policy, || waiting("exec cat"));
+    let mut seen = Seen::default();
+    for (start, (ran, delay)) in [(0, 1), (9, 2), (10, 1), (0, 2)].into_iter().enumerate() {
+        turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == start + 1)?;
+        reactor.advance(&mut seen, ran * SECOND)?;
+        drop(seen.children[start].stdin.take());
+        turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2 * start + 2)?;
+        assert_eq!(seen.news[2 * start + 1], format!("exit status: 0, Some({delay}s)"));
+        reactor.advance(&mut seen, delay * SECOND)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
+    let mut seen = Seen::default();
+    supervise(&mut reactor, RestartPolicy::on_failure(), || sh("exit 0"));
+    run(&mut reactor, &mut seen)?;
+    supervise(&mut reactor, RestartPolicy::never(), || sh("exit 1"));
+    run(&mut reactor, &mut seen)?;
+    supervise(&mut reactor, RestartPolicy::always().restarts_max(1), || sh("exit 0"));
+    run(&mut reactor, &mut seen)?;
+    seen.news.retain(|news| news != "started");
+    let expected =
+        ["exit status: 0, None", "exit status: 1, None", "exit status: 0, Some(100ms)", "exit status: 0, None"];
+    assert_eq!(seen.news, expected);
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
+    let policy = RestartPolicy::on_failure().delay_first(SECOND).steady_after(SECOND).restarts_max(2);
+    supervise(&mut reactor, policy, || Command::new("no-such-program"));
+    let mut seen = Seen::default();
+    run(&mut reactor, &mut seen)?;
+    assert_eq!(seen.news, ["NotFound, Some(1s)", "NotFound, Some(2s)", "NotFound, None"]);
+    Ok(())
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut seen = Seen::default();
+    let running = supervise(&mut reactor, RestartPolicy::always(), || waiting("exec cat"));
+    turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == 1)?;
+    assert_eq!(running.child(&mut reactor)?, Some(seen.children[0].key));
+    running.stop(&mut reactor, SECOND)?;
+    run(&mut reactor, &mut seen)?;
+    assert_eq!(seen.news, ["started", "signal: 15 (SIGTERM), None"]);
+
+    let mut seen = Seen::default();
+    let resting = supervise(&mut reactor, RestartPolicy::always().delay_first(SECOND), || sh("exit 0"));
+    turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2)?;
+    resting.stop(&mut reactor, SECOND)?;
+    run(&mut reactor, &mut seen)?; // although the clock stands
+    assert_eq!(seen.news, ["started", "exit status: 0, Some(1s)", "Stopped"]);
+
+    let mut seen = Seen::default();
+    let beginning = supervise(&mut reactor, RestartPolicy::always(), || sh("exit 0"));
+    beginning.stop(&mut reactor, SECOND)?;
+    run(&mut reactor, &mut seen)?;
+    assert_eq!(seen.news, ["Stopped"]);
+    assert!(beginning.child(&mut reactor).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_supervisor_can_be_stopped_from_within_its_callback() -> Result {
+    let mut reactor = Reactor::<Vec<String>>::builder().clock(ManualClock::new()).build()?;
+    let key = std::rc::Rc::new(std::cell::Cell::new(None));
+    let own = std::rc::Rc::clone(&key);
+    let policy = RestartPolicy::always().delay_first(SECOND);
+    let supervisor = child::supervise(
+        &mut reactor,
+        policy,
+        || Ok(sh("exit 0")),
+        move |news, cx| {
+            let own: child::SupervisorKey = own.get().expect("it is set before the loop runs");
+            if let News::Exited { .. } = news {
+                own.stop(cx.registry, SECOND)?;
+            }
+            cx.state.push(format!("{news:?}").split([' ', '(']).next().unwrap_or_default().to_owned());
+            Ok(())
+        },
+    );
+    key.set(Some(supervisor));
+    let mut news = Vec::new();
+    run(&mut reactor, &mut news)?;
+    assert_eq!(news, ["Started", "Exited", "Stopped"]);
+    Ok(())
+}
+
+#[test]
+fn an_error_of_the_callback_ends_the_supervision_and_the_child() -> Result {
+    let mut reactor = Reactor::<u32>::new()?;
+    let supervisor = child::supervise(
+        &mut reactor,
+        RestartPolicy::always(),
+        || Ok(waiting("exec cat")),
+        |news, cx| {
+            *cx.state += 1;
+            // Its pipes are kept open, so that nothing but the signal ends it.
+            std::mem::forget(news);
+            Err(io::Error::other("it is not wanted any more"))
+        },
+    );
+    let mut calls = 0;
+    run(&mut reactor, &mut calls)?;
+    assert_eq!(calls, 1);
+    assert!(supervisor.stop(&mut reactor, SECOND).is_err());
+    Ok(())
+}

@@ -9,25 +9,20 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::builder::PossibleValuesParser;
 use tempfile::NamedTempFile;
 use workloads::Result;
 
 use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
-use crate::catalogue::{self, Case, Cores, Counted, with_option};
+use crate::catalogue::{Case, Choice, Cores, Counted, with_option};
 use crate::program::{Absence, Contestant, Origin, Workshop, nobody_failed, succeed};
 use crate::rounds::{Core, measure, on_core, progress};
 use crate::server::Server;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which workloads; all of them if none is named
-    #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
-    workloads: Vec<String>,
-    /// Only these contestants, in all their forms, beside the first of each table
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(catalogue::contestants()))]
-    only: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
     /// Counts our own programs, and fails if they do not cost what this file says
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
     check: Option<PathBuf>,
@@ -37,12 +32,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    let mut cases = catalogue::cases(&options.workloads, &options.only);
+    let mut cases = options.choice.cases();
     cases.retain(|case| case.counted.is_some());
     if let Some(file) = &options.check {
         let mut written = read(file)?;
         let cases = guarded(cases);
-        if !options.workloads.is_empty() {
+        if !options.choice.workloads.is_empty() {
             written.retain(|title, _| cases.iter().any(|case| case.title == title));
         }
         return check(&written, &book(&cases)?, file);

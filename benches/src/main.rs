@@ -19,10 +19,10 @@ mod spread;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use workloads::{Result, Workload};
 
+use crate::catalogue::Choice;
 use crate::machine::Machine;
 
 /// Runs the workloads by this library and by every peer that is installed, in turn, and prints medians and ratios.
@@ -37,15 +37,11 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Comparison {
-    /// Which workloads; all of them if none is named
-    #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
-    workloads: Vec<String>,
     /// How often each program runs, after a warm-up; a server is loaded for some slices instead of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only these contestants, in all their forms, beside the first of each table
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(catalogue::contestants()))]
-    only: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
     /// Also writes the tables as a page, which shows the pictures if there are some
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -67,7 +63,7 @@ enum Command {
     /// System calls, instructions and allocations of an operation, which are the same on every run
     Counts(counts::Options),
     /// Every program once, with little to do: fails if one that is installed does not work
-    Smoke(smoke::Options),
+    Smoke(Choice),
     /// One cold build of the workload `build`
     #[command(hide = true)]
     ColdBuild(cold_build::Options),
@@ -81,7 +77,7 @@ fn main() -> ExitCode {
     let result = match command {
         Some(Command::Run { workload }) => ours::run(&workload),
         Some(Command::Counts(options)) => counts::run(&options),
-        Some(Command::Smoke(options)) => smoke::run(&options),
+        Some(Command::Smoke(choice)) => smoke::run(&choice),
         Some(Command::Load(options)) => load::run(&options),
         Some(Command::ColdBuild(options)) => cold_build::run(&options),
         None => compare(&comparison),
@@ -96,7 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Comparison) -> Result {
-    let cases = catalogue::cases(&options.workloads, &options.only);
+    let cases = options.choice.cases();
     prepare(options)?;
     let machine = Machine::look(&cases)?;
     print!("{machine}");

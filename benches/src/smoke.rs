@@ -2,29 +2,18 @@
 
 use std::process::Command;
 
-use clap::builder::PossibleValuesParser;
 use workloads::Result;
 
-use crate::catalogue::{self, Case, Cores, Load};
+use crate::catalogue::{self, Case, Choice, Cores, Load};
 use crate::program::{Absence, Contestant, Workshop, nobody_failed};
 use crate::rounds::{Figures, measure, progress};
 use crate::slices::Loaded;
 
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Which workloads; all of them if none is named
-    #[arg(value_parser = PossibleValuesParser::new(catalogue::workloads()))]
-    workloads: Vec<String>,
-    /// Only these contestants, in all their forms, beside the first of each table
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(catalogue::contestants()))]
-    only: Vec<String>,
-}
-
 /// A client loads a server by at most so many.
 const CONNECTIONS_MAX: u32 = 20;
 
-pub(crate) fn run(options: &Options) -> Result {
-    let cases = catalogue::cases(&options.workloads, &options.only);
+pub(crate) fn run(choice: &Choice) -> Result {
+    let cases = choice.cases();
     let progress = progress(cases.iter().map(|case| case.contestants.len() as u64).sum())?;
     let mut workshop = Workshop::open()?;
     let mut tables = Vec::new();

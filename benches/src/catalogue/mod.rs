@@ -2,6 +2,7 @@
 
 mod build;
 mod chain;
+mod choice;
 mod deferred;
 mod echo;
 mod lateness;
@@ -11,8 +12,7 @@ mod spike;
 mod timers;
 mod waits;
 
-use std::collections::BTreeSet;
-
+pub(crate) use self::choice::Choice;
 use crate::program::{Contestant, Library, Origin};
 
 /// One table: a workload of one size.
@@ -133,32 +133,6 @@ pub(crate) fn with_option<'a>(arguments: &[&'a str], option: &'a str, value: &'a
     arguments
 }
 
-/// The names of all workloads, in the order of their cases.
-pub(crate) fn workloads() -> Vec<&'static str> {
-    let mut names: Vec<_> = all().iter().map(|case| case.arguments[0]).collect();
-    names.dedup();
-    names
-}
-
-/// The names by which contestants are chosen, which stand for all of their forms.
-pub(crate) fn contestants() -> BTreeSet<&'static str> {
-    all().iter().flat_map(|case| &case.contestants).map(Contestant::program).collect()
-}
-
-/// The cases of the workloads that are named, of all if none is; with the first contestant and `only` these, if any is named.
-pub(crate) fn cases(workloads: &[String], only: &[String]) -> Vec<Case> {
-    let mut cases = all();
-    cases.retain(|case| workloads.is_empty() || workloads.iter().any(|name| name == case.arguments[0]));
-    for case in &mut cases {
-        let mut place = 0;
-        case.contestants.retain(|contestant| {
-            place += 1;
-            place == 1 || only.is_empty() || only.iter().any(|name| name == contestant.program())
-        });
-    }
-    cases
-}
-
 /// Every case of every workload.
 pub(crate) fn all() -> Vec<Case> {
     [
@@ -178,6 +152,8 @@ pub(crate) fn all() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -186,14 +162,6 @@ mod tests {
         let arguments = ["registration", "--sources", "1000", "--form", "bare"];
         let replaced = ["registration", "--sources", "9", "--form", "bare"];
         assert_eq!(with_option(&arguments, "--sources", "9"), replaced);
-    }
-
-    #[test]
-    fn a_contestant_is_chosen_with_all_its_forms_and_with_the_first_of_its_table() {
-        let chosen = cases(&["echo".to_owned()], &["tokio".to_owned()]);
-        let names = |case: &Case| case.contestants.iter().map(|contestant| contestant.name).collect::<Vec<_>>();
-        assert_eq!(names(&chosen[0]), ["epoll loop in C", "tokio, shared buffer", "tokio"]);
-        assert!(contestants().iter().all(|name| !name.contains(',')), "it would be taken for two");
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! Datagram sockets, on the loopback interface.
+
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+mod receiving;
+mod sending;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::time::{Duration, Instant};
+
+use handlers::udp::{Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
+use reactor::{Closed, Context, Key, Next, Reactor};
+use rustix::io::Errno;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the handlers of a test note.
+#[derive(Default)]
+struct Seen {
+    datagrams: Vec<Vec<u8>>,
+    failures: Vec<(&'static str, Option<SocketAddr>, Option<Errno>)>,
+    sent: Vec<Option<Sent>>,
+    drained: usize,
+    closed: usize,
+    metrics: UdpMetrics,
+}
+
+fn local(v6: bool) -> SocketAddr {
+    if v6 { ([0, 0, 0, 0, 0, 0, 0, 1], 0).into() } else { ([127, 0, 0, 1], 0).into() }
+}
+
+/// A plain socket on the other side.
+fn peer(v6: bool) -> Result<StdSocket> {
+    let socket = StdSocket::bind(local(v6))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+#[track_caller]
+fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, done: impl Fn(&S) -> bool) -> Result {
+    let began = Instant::now();
+    while !done(state) {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
+        reactor.turn(state, Some(Duration::from_millis(100)))?;
+    }
+    Ok(())
+}
+
+fn errno(failure: &Failure) -> Option<Errno> {
+    Errno::from_io_error(&failure.error)
+}
+
+/// Notes everything; on a datagram it does what the test says.
+struct Noting<F>(F);
+
+impl<F> DatagramHandler<Seen> for Noting<F>
+where
+    F: FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next>,
+{
+    fn on_datagram(
+        &mut self,
+        datagram: &Datagram<'_>,
+        socket: &mut Sending<'_>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<Next> {
+        cx.state.datagrams.push(datagram.bytes.to_vec());
+        let result = (self.0)(datagram, socket, cx);
+        cx.state.metrics = socket.metrics();
+        result
+    }
+
+    fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, Seen>) {
+        cx.state.failures.push((failure.call, failure.to, errno(failure)));
+    }
+
+    fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>) -> io::Result<Next> {
+        cx.state.drained += 1;
+        cx.state.metrics = socket.metrics();
+        Ok(Next::Keep)
+    }
+
+    fn on_close(&mut self, _reason: Closed, cx: &mut Context<'_, Seen>) {
+        cx.state.closed += 1;
+    }
+}
+
+/// Registers a socket on the loopback interface.
+fn noting<F>(reactor: &mut Reactor<Seen>, on_datagram: F) -> Result<(Key, SocketAddr)>
+where
+    F: FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next> + 'static,
+{
+    let socket = UdpSocket::bind(local(false))?;
+    let address = socket.local_addr()?;
+    Ok((Udp::new(Noting(on_datagram)).add_to(reactor, socket)?, address))
+}

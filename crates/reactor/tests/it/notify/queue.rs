@@ -1,24 +1,20 @@
-//! Other threads: queues, remotes, wakes.
+//! Queues of typed values, from any thread to a handler of the loop.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
-use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use reactor::{
-    CallError, Capacity, Context, Error, Interest, Kind, LoopGone, Next, PanicPolicy, Priority, Reactor, Remote, Then,
-    notification_queue,
+    Capacity, Context, Error, Interest, Kind, Next, PanicPolicy, Priority, Reactor, Then, notification_queue,
 };
 
+use super::Values;
 use crate::{Result, read_all, turn_now};
-
-type Values = Vec<u32>;
 
 /// Notes each value.
 fn note(value: Option<u32>, cx: &mut Context<'_, Values>) -> std::io::Result<Next> {
@@ -280,203 +276,6 @@ fn fifty_threads_lose_no_value_and_each_keeps_its_order() -> Result {
 }
 
 #[test]
-fn a_remote_posts_calls_and_stops() -> Result {
-    let mut reactor = Reactor::<Values>::new()?;
-    let remote = reactor.remote()?;
-    let _alive = remote.keep_alive();
-    let thread = thread::spawn(move || {
-        remote.post(|cx| cx.state.push(1)).unwrap();
-        let seen = remote.clone().call(|cx| {
-            cx.state.push(2);
-            cx.state.len()
-        });
-        remote.post(|cx| cx.state.push(3)).unwrap();
-        remote.stop().unwrap();
-        seen
-    });
-    let mut values = Values::new();
-    reactor.run(&mut values)?;
-    assert_eq!(thread.join().map_err(|_| "it panicked")?, Ok(2));
-    assert_eq!(values, [1, 2, 3]);
-    Ok(())
-}
-
-#[test]
-fn a_call_from_the_loop_s_own_thread_is_refused_and_one_to_a_loop_that_goes_ends() -> Result {
-    let mut reactor = Reactor::<Values>::new()?;
-    let remote = reactor.remote()?;
-    assert_eq!(remote.call(|_| 1), Err(CallError::OnLoopThread));
-    let called = remote.clone();
-    let waits = Arc::new(Barrier::new(2));
-    let ready = Arc::clone(&waits);
-    let thread = thread::spawn(move || {
-        ready.wait();
-        called.call(|_| 1)
-    });
-    waits.wait();
-    let dropped = Arc::new(());
-    let held = Arc::clone(&dropped);
-    remote.post(move |_| drop(held))?;
-    drop(reactor); // before or after the call was posted
-    assert_eq!(thread.join().map_err(|_| "it panicked")?, Err(CallError::Lost));
-    assert_eq!(Arc::strong_count(&dropped), 1, "what was not run is dropped");
-    assert_eq!((remote.post(|_| ()), remote.stop()), (Err(LoopGone), Err(LoopGone)));
-    remote.wake(); // nobody is there to hear it
-    Ok(())
-}
-
-#[test]
-fn a_posted_closure_that_panics_takes_no_other_with_it() -> Result {
-    for policy in [PanicPolicy::RemoveHandler, PanicPolicy::Propagate] {
-        let mut reactor = Reactor::<Values>::builder().on_panic(policy).build()?;
-        let remote = reactor.remote()?;
-        remote.post(|cx| cx.state.push(1))?;
-        remote.post(|_| panic!("as the test wants"))?;
-        remote.post(|cx| cx.state.push(2))?;
-        let mut values = Values::new();
-        let turned = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut values)));
-        assert_eq!(turned.is_err(), policy == PanicPolicy::Propagate);
-        remote.post(|cx| cx.state.push(3))?;
-        turn_now(&mut reactor, &mut values);
-        assert_eq!(values, [1, 2, 3], "{policy:?}");
-        assert_eq!(reactor.metrics().panics, u64::from(policy == PanicPolicy::RemoveHandler));
-    }
-    Ok(())
-}
-
-#[test]
-fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_are_handed_over_piecemeal() -> Result {
-    let mut reactor = Reactor::<[Values; 4]>::new()?;
-    let remote = reactor.remote()?;
-    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
-    reactor.set_messages_at_a_time(queue, 7)?;
-    let threads = [0, 1, 2, 3].map(|thread| {
-        let (remote, alive) = (remote.clone(), remote.keep_alive());
-        thread::spawn(move || {
-            for n in 0..1000 {
-                let posted = match (n * 7 + thread as u32) % 4 {
-                    0 => remote.post(move |cx| cx.state[thread].push(n)),
-                    1 => remote.post(move |cx| cx.state[thread].extend([n])),
-                    2 => remote.post(Box::new(move |cx: &mut Context<'_, [Values; 4]>| cx.state[thread].push(n))),
-                    _ => {
-                        let much = [n; 2000];
-                        remote.post(move |cx| cx.state[thread].push(much[1999]))
-                    }
-                };
-                assert_eq!(posted, Ok(()));
-            }
-            drop(alive);
-        })
-    });
-    let mut values = [const { Values::new() }; 4];
-    reactor.run(&mut values)?;
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert!(values.iter().all(|of_thread| of_thread.iter().copied().eq(0..1000)));
-    Ok(())
-}
-
-#[test]
-fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_handed_over_still_run() -> Result {
-    let held = Arc::new(());
-    let post = |remote: &Remote<Values>, n| {
-        let (one, other) = (Arc::clone(&held), Arc::clone(&held));
-        remote.post(move |cx| cx.state.extend((Arc::strong_count(&one) > 0).then_some(n)))?;
-        remote.post(move |cx| cx.state.extend((Arc::strong_count(&other) > 0).then_some(n + 1)))
-    };
-    let mut reactor = Reactor::<Values>::new()?;
-    let remote = reactor.remote()?;
-    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
-    reactor.set_messages_at_a_time(queue, 3)?;
-    remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
-    post(&remote, 1)?;
-    post(&remote, 3)?;
-    let mut values = Values::new();
-    turn_now(&mut reactor, &mut values);
-    assert_eq!((values, Arc::strong_count(&held)), (vec![1, 2], 1));
-    assert_eq!(post(&remote, 5), Err(LoopGone));
-    let again = reactor.remote()?;
-    post(&again, 7)?;
-    assert_eq!(Arc::strong_count(&held), 3);
-    drop(reactor);
-    assert_eq!((post(&again, 9), Arc::strong_count(&held)), (Err(LoopGone), 1));
-    Ok(())
-}
-
-#[test]
-fn a_posted_closure_belongs_to_no_source_and_may_do_anything() -> Result {
-    let mut reactor = Reactor::<Values>::new()?;
-    let remote = reactor.remote()?;
-    remote.post(|cx| {
-        assert!(!cx.registry.contains(cx.key()));
-        cx.registry.after(Duration::ZERO, |cx| {
-            cx.state.push(1);
-            Ok(Then::Done)
-        });
-        let again = cx.registry.remote().unwrap();
-        again.post(|cx| cx.state.push(2)).unwrap();
-    })?;
-    let mut values = Values::new();
-    reactor.run(&mut values)?; // in the background, but what was posted runs
-    values.sort_unstable();
-    assert_eq!(values, [1, 2]);
-    assert_eq!(reactor.registrations().count(), 1, "one queue for all remotes");
-    Ok(())
-}
-
-#[test]
-fn a_wake_is_a_turn_also_when_the_loop_is_about_to_sleep() -> Result {
-    let mut reactor = Reactor::<usize>::new()?;
-    let remote = reactor.remote()?;
-    let (rounds, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (changed, looked) = (Arc::clone(&rounds), Arc::clone(&seen));
-    reactor.before_wait(move |cx| {
-        *cx.state = changed.load(Ordering::Acquire);
-        looked.store(*cx.state, Ordering::Release);
-        if *cx.state == 1000 {
-            cx.registry.stop();
-        }
-        Ok(Next::Keep)
-    });
-    let waker = remote.waker();
-    let alive = remote.keep_alive();
-    let thread = thread::spawn(move || {
-        for round in 1..=1000 {
-            rounds.store(round, Ordering::Release);
-            waker.wake();
-            while seen.load(Ordering::Acquire) < round {
-                thread::yield_now();
-            }
-        }
-    });
-    let mut state = 0;
-    reactor.run(&mut state)?;
-    thread.join().map_err(|_| "it panicked")?;
-    drop(alive);
-    assert_eq!(state, 1000);
-    Ok(())
-}
-
-#[test]
-fn run_ends_when_the_last_token_that_keeps_it_alive_is_dropped() -> Result {
-    let mut reactor = Reactor::<Values>::new()?;
-    let remote = reactor.remote()?;
-    let tokens = [remote.keep_alive(), remote.keep_alive()];
-    let ended = Arc::new(AtomicBool::new(false));
-    let ends = Arc::clone(&ended);
-    let thread = thread::spawn(move || {
-        for token in tokens {
-            remote.call(|_| ()).unwrap(); // so it runs
-            assert!(!ends.load(Ordering::Relaxed));
-            drop(token);
-        }
-    });
-    reactor.run(&mut Values::new())?;
-    ended.store(true, Ordering::Relaxed);
-    thread.join().map_err(|_| "it panicked")?;
-    Ok(())
-}
-
-#[test]
 fn what_is_in_a_reactor_that_is_dropped_is_dropped_with_it() -> Result {
     let values: Vec<_> = (0..3).map(|_| Arc::new(())).collect();
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
@@ -486,22 +285,6 @@ fn what_is_in_a_reactor_that_is_dropped_is_dropped_with_it() -> Result {
     drop(reactor);
     assert!(values.iter().all(|value| Arc::strong_count(value) == 1));
     assert!(matches!(sender.try_send(Arc::new(())), Err(TrySendError::Disconnected(_))));
-    Ok(())
-}
-
-#[test]
-fn what_waits_behind_a_panic_is_not_forgotten() -> Result {
-    let mut reactor = Reactor::<Values>::new()?;
-    let (panics, at_panics) = notification_queue::<()>(Capacity::Unbounded);
-    reactor.consume(at_panics, |_, _| panic!("as the test wants"))?;
-    let remote = reactor.remote()?;
-    panics.try_send(())?;
-    remote.post(|cx| cx.state.push(1))?;
-    let mut values = Values::new();
-    let ran = catch_unwind(AssertUnwindSafe(|| reactor.run(&mut values)));
-    assert!(ran.is_err() && values.is_empty());
-    reactor.run(&mut values)?;
-    assert_eq!(values, [1]);
     Ok(())
 }
 

@@ -1,0 +1,6 @@
+//! Other threads: queues, remotes, wakes.
+
+mod queue;
+mod remote;
+
+type Values = Vec<u32>;

@@ -65,6 +65,7 @@
 //! Linux on 64-bit machines. A child made by `fork` without `exec` must not use the reactor of its parent: the two would
 //! share one epoll instance.
 
+mod builder;
 mod clock;
 mod context;
 mod dispatch;
@@ -91,6 +92,7 @@ mod timer;
 mod visit;
 mod wait;
 
+pub use crate::builder::Builder;
 pub use crate::clock::ManualClock;
 pub use crate::context::Context;
 pub use crate::error::{AddError, Error};
@@ -103,7 +105,7 @@ pub use crate::metrics::{Metrics, Registration, Timer};
 pub use crate::notify::eventfd::EventFd;
 pub use crate::notify::queue::{Capacity, Receiver, Sender, notification_queue};
 pub use crate::notify::remote::{CallError, KeepAlive, LoopGone, Remote, Waker};
-pub use crate::reactor::{Builder, Reactor};
+pub use crate::reactor::Reactor;
 pub use crate::readiness::{Interest, Readiness};
 pub use crate::ready::Priority;
 pub use crate::registry::Registry;

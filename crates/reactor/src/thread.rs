@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
+use crate::builder::Builder;
 use crate::context::Context;
 use crate::notify::remote::{KeepAlive, LoopGone, Remote};
-use crate::reactor::{Builder, Reactor};
+use crate::reactor::Reactor;
 use crate::registry::Registry;
 use crate::supervise::panic_message;
 

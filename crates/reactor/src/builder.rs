@@ -1,0 +1,168 @@
+//! What is decided before a loop runs: limits and policies, each with its default.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::clock::{Clock, ManualClock};
+use crate::error::Error;
+use crate::poller::{Events, Poller};
+use crate::reactor::Reactor;
+use crate::ready::Shares;
+use crate::registry::Registry;
+use crate::spin::{Spin, SpinPolicy};
+use crate::supervise::{PanicPolicy, Supervision};
+
+/// Limits and policies of a [`Reactor`].
+///
+/// ```
+/// # use std::time::Duration;
+/// use reactor::{PanicPolicy, Reactor};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::builder()
+///     .registrations_max(10_000)
+///     .on_panic(PanicPolicy::RemoveHandler)
+///     .slow_after(Duration::from_millis(50))
+///     .build()?;
+/// reactor.run(&mut "any state")?; // nothing is registered: it returns at once
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Builder<S> {
+    registrations_max: usize,
+    events_per_turn_max: usize,
+    calls_per_turn_max: usize,
+    on_panic: PanicPolicy,
+    slow_after: Option<Duration>,
+    clock: Option<ManualClock>,
+    high_resolution: bool,
+    spin: Spin,
+    state: PhantomData<fn(S)>,
+}
+
+impl<S> Builder<S> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            registrations_max: usize::MAX,
+            events_per_turn_max: 1024,
+            calls_per_turn_max: 1024,
+            on_panic: PanicPolicy::Propagate,
+            slow_after: None,
+            clock: None,
+            high_resolution: false,
+            spin: Spin::Off,
+            state: PhantomData,
+        }
+    }
+
+    /// How many sources may be registered at once; one more is refused with [`Error::Full`]. By default as many as the
+    /// process may open.
+    #[must_use]
+    pub const fn registrations_max(mut self, sources: usize) -> Self {
+        self.registrations_max = sources;
+        self
+    }
+
+    /// How many events one wait may bring, 1 at least. By default 1024, at 12 bytes each.
+    ///
+    /// What the kernel has beyond that it keeps for the next turn, in fair order.
+    #[must_use]
+    pub const fn events_per_turn_max(mut self, events: usize) -> Self {
+        self.events_per_turn_max = if events == 0 { 1 } else { events };
+        self
+    }
+
+    /// How many sources that were left ready may be called in one turn, 8 at least; by default 1024. The rest keep their
+    /// places for the next turn.
+    ///
+    /// Where priorities are in use this bounds all calls of a turn, and so how many calls of lower priority can come
+    /// between a high-priority event and its handler: see [`Priority`](crate::Priority).
+    #[must_use]
+    pub const fn calls_per_turn_max(mut self, calls: usize) -> Self {
+        self.calls_per_turn_max = if calls < Shares::BUDGET_MIN { Shares::BUDGET_MIN } else { calls };
+        self
+    }
+
+    /// What a panic in a callback does; by default it propagates.
+    #[must_use]
+    pub const fn on_panic(mut self, policy: PanicPolicy) -> Self {
+        self.on_panic = policy;
+        self
+    }
+
+    /// Logs, and counts in [`Metrics::slow_calls`](crate::Metrics::slow_calls), callbacks that take `threshold` or
+    /// longer, by the name and line of their registration. Off by default.
+    ///
+    /// Costs one clock read at the end of each turn, beside the one at its beginning that all callbacks share. Only after a turn that took as long as the threshold, and for 128 turns, each
+    /// callback is timed on its own, at two clock reads each: the first slow call makes the loop look closer, the next
+    /// is reported.
+    #[must_use]
+    pub const fn slow_after(mut self, threshold: Duration) -> Self {
+        self.slow_after = Some(threshold);
+        self
+    }
+
+    /// Lets waits end to the nanosecond, where they are rounded up to whole milliseconds otherwise.
+    ///
+    /// Costs an fd, and a `timerfd_settime` beside the wait in each turn that sleeps until another deadline than the last
+    /// one. Each deadline wakes the loop on its own; see [`Registry::set_timer_slack`].
+    #[must_use]
+    pub const fn high_resolution(mut self) -> Self {
+        self.high_resolution = true;
+        self
+    }
+
+    /// Lets the loop look for work before it sleeps, for a bounded time: by default it sleeps at once.
+    ///
+    /// To wake a thread on another core takes tens of microseconds. A loop that is still looking when the next message
+    /// comes answers in less than one, and costs its sender no system call. What it takes is processor time: use it, with
+    /// [`Spin::Adaptive`] and some 50 to 200 us, where answers are waited for, on cores that nobody else needs. Do not use it
+    /// where cores are shared with other work or billed, on batteries, on a single core, where nobody can bring work
+    /// meanwhile, or for a loop that is rarely idle, which gains nothing. Off with a [`ManualClock`].
+    ///
+    /// Looks at what other threads have sent, and now and then at the sources by a wait that does not block. A turn may
+    /// make several system calls then, but no callback more. Counted in [`Metrics::spins`](crate::Metrics::spins).
+    #[must_use]
+    pub const fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
+    #[must_use]
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Builds the reactor.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
+    pub fn build(self) -> Result<Reactor<S>, Error> {
+        let mut poller = Poller::new()?;
+        if self.high_resolution {
+            poller.add_alarm()?;
+        }
+        let supervision = Supervision::new(self.on_panic, self.slow_after);
+        let events = Events::with_capacity(self.events_per_turn_max);
+        let mut registry = Registry::new(poller, events, Clock::new(self.clock), supervision, self.registrations_max);
+        let spin = SpinPolicy::new(self.spin);
+        registry.only_sources = spin.is_none() && !self.high_resolution;
+        Ok(Reactor::on(registry, spin, self.calls_per_turn_max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_asks_for_high_resolution_gets_it() {
+        let asked = Reactor::<()>::builder().high_resolution().build().unwrap();
+        assert!(asked.registry.poller.has_alarm() && !asked.registry.only_sources);
+        let plain = Reactor::<()>::new().unwrap();
+        assert!(!plain.registry.poller.has_alarm() && plain.registry.only_sources);
+    }
+}

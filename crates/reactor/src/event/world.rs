@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use super::Event;
+use crate::notify::consumer::Address;
 use crate::notify::eventfd::EventFd;
-use crate::notify::queue::{Address, Sender};
+use crate::notify::queue::Sender;
 use crate::slots::{Blank, Key, Slots};
 
 #[derive(Debug)]

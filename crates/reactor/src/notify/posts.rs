@@ -18,8 +18,8 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
+use super::consumer::Address;
 use super::mailbox::{Accept, Batch, Mailbox};
-use super::queue::Address;
 use crate::context::Context;
 use crate::handler::{Next, Task};
 use crate::registry::{Deferred, Registry};

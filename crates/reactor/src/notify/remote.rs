@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use super::consumer::{Inbox, LoopHub};
 use super::mailbox::Mailbox;
 use super::posts::{Post, PostBox, hand_over};
-use super::queue::{Inbox, LoopHub};
 use crate::context::Context;
 use crate::error::Error;
 use crate::registry::Registry;

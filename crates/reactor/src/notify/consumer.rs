@@ -1,0 +1,185 @@
+//! The loop's end of a mailbox, whatever that holds: how it is registered, and what is done in a call of it.
+
+use std::any::Any;
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::eventfd::EventFd;
+use super::hub::Hub;
+use super::mailbox::{Batch, Found, Mailbox};
+use crate::context::Context;
+use crate::error::Error;
+use crate::handler::{Closed, Entry, Next, Task};
+use crate::kind::Kind;
+use crate::readiness::{Interest, Readiness};
+use crate::registry::Registry;
+use crate::slots::Key;
+
+/// What the senders of a loop's queues share with it.
+pub(crate) type LoopHub = Hub<Key, EventFd>;
+
+/// Where the handler of a queue is.
+#[derive(Debug)]
+pub(crate) struct Address {
+    hub: Arc<LoopHub>,
+    key: Key,
+}
+
+impl Address {
+    pub(crate) fn announce(&self) {
+        self.hub.announce(self.key);
+    }
+}
+
+/// The end of a mailbox that values are taken from: without it nothing goes in.
+pub(super) struct Inbox<B: Batch> {
+    pub(super) mailbox: Arc<Mailbox<B, Address>>,
+}
+
+impl<B: Batch> Drop for Inbox<B> {
+    fn drop(&mut self) {
+        drop(self.mailbox.close());
+    }
+}
+
+/// So many values a queue hands over at a time, unless somebody says otherwise.
+const MESSAGES_AT_A_TIME: usize = 1024;
+
+impl<S> Registry<S> {
+    /// Registers what handles the values of a mailbox: the first of a batch, which is empty if no sender is left.
+    pub(super) fn take_in<B, F>(
+        &mut self,
+        inbox: Inbox<B>,
+        handle_next: F,
+        handler_type: &'static str,
+        origin: &'static Location<'static>,
+    ) -> Result<Key, (Inbox<B>, Error)>
+    where
+        B: Batch + 'static,
+        F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        let admitted = self.hub().and_then(|hub| self.admit_queue(origin).map(|key| (hub, key)));
+        let (hub, key) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return Err((inbox, error)),
+        };
+        let has_something = inbox.mailbox.attach(Arc::new(Address { hub, key }));
+        let consumer = Consumer { inbox, batch: B::default(), handle_next, handler_type };
+        self.fill_queue(key, Box::new(consumer), has_something);
+        Ok(key)
+    }
+
+    /// Sets how many values of a queue are handled at a time, 1 at least: once a turn, and once more in a turn that begins with some
+    /// left over. What is left is handled next turn, which does not wait: so a flood of values keeps no source and no
+    /// timer from running.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn set_messages_at_a_time(&mut self, key: Key, messages: usize) -> Result<(), Error> {
+        if !self.contains(key) {
+            return Err(Error::StaleKey(key));
+        }
+        self.queue_limits.insert(key, messages.max(1));
+        Ok(())
+    }
+
+    fn queue_limit(&self, key: Key) -> usize {
+        if self.queue_limits.is_empty() {
+            return MESSAGES_AT_A_TIME;
+        }
+        self.queue_limits.get(&key).copied().unwrap_or(MESSAGES_AT_A_TIME)
+    }
+
+    /// The hub of this loop, made when the first queue needs it.
+    pub(super) fn hub(&mut self) -> Result<Arc<LoopHub>, Error> {
+        if let Some(hub) = &self.hub {
+            return Ok(Arc::clone(hub));
+        }
+        let failed = |source| Error::Loop { call: "eventfd", source };
+        let event = EventFd::counter(0).map_err(failed)?;
+        self.poller.add_signal(&event)?;
+        let hub = Arc::new(LoopHub::new(event));
+        self.hub = Some(Arc::clone(&hub));
+        self.only_sources = false;
+        Ok(hub)
+    }
+}
+
+/// The entry of a queue.
+struct Consumer<B: Batch, F> {
+    inbox: Inbox<B>,
+    /// What has been taken from the mailbox.
+    batch: B,
+    handle_next: F,
+    handler_type: &'static str,
+}
+
+impl<B: Batch, F> Consumer<B, F> {
+    /// Sees to it that there is a value to handle.
+    fn refill(&mut self) -> Found {
+        if self.batch.len() > 0 {
+            return Found::Values;
+        }
+        self.inbox.mailbox.take(&mut self.batch)
+    }
+}
+
+impl<S, B, F> Entry<S> for Consumer<B, F>
+where
+    B: Batch + 'static,
+    F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
+{
+    fn call(&mut self, _armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
+        let key = cx.key();
+        if !cx.readiness().is_readable() {
+            return Readiness::EMPTY; // a timeout
+        }
+        if !cx.registry.wants(key, Interest::READABLE) {
+            return Readiness::READABLE; // a timeout, while it is paused
+        }
+        for _ in 0..cx.registry.queue_limit(key) {
+            let last = match self.refill() {
+                Found::Values => false,
+                Found::Nothing => return Readiness::EMPTY,
+                Found::Busy => return Readiness::READABLE,
+                Found::Ended => true,
+            };
+            let result = (self.handle_next)(&mut self.batch, cx);
+            self.inbox.mailbox.note_taken(self.batch.len());
+            let reason = match result {
+                Ok(Next::Remove) => Closed::ByHandler,
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    Closed::Failed(error)
+                }
+                _ if last => Closed::ByHandler,
+                // It may have removed or paused itself.
+                _ if cx.registry.wants(key, Interest::READABLE) => continue,
+                _ => return Readiness::READABLE,
+            };
+            return cx.registry.end_running(reason);
+        }
+        if self.refill() == Found::Nothing { Readiness::EMPTY } else { Readiness::READABLE }
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn handler_type(&self) -> &'static str {
+        self.handler_type
+    }
+
+    fn fd(&self) -> RawFd {
+        -1
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Queue
+    }
+
+    fn close(self: Box<Self>, _reason: Closed) -> Option<Box<dyn Task<S>>> {
+        None
+    }
+}

@@ -8,7 +8,8 @@ use std::time::Instant;
 use serde_json::Value;
 use workloads::{Result, report};
 
-use crate::program::{cargo, succeed};
+use crate::process::succeed;
+use crate::program::cargo;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

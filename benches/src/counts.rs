@@ -15,7 +15,8 @@ use workloads::Result;
 use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
 use crate::catalogue::{Case, Choice, Cores, Counted, with_option};
-use crate::program::{Absence, Contestant, Origin, Workshop, nobody_failed, succeed};
+use crate::process::succeed;
+use crate::program::{Absence, Contestant, Origin, Workshop, nobody_failed};
 use crate::rounds::{Core, measure, on_core, progress};
 use crate::server::Server;
 

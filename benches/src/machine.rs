@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use workloads::Result;
 
 use crate::catalogue::Case;
-use crate::program::{BENCHES, Library, Origin, succeed};
+use crate::process::succeed;
+use crate::program::{BENCHES, Library, Origin};
 
 /// The machine, and the programs that are measured on it.
 #[derive(Debug)]

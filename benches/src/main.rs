@@ -8,6 +8,7 @@ mod load;
 mod machine;
 mod ours;
 mod plot;
+mod process;
 mod program;
 mod report;
 mod rounds;

@@ -11,7 +11,8 @@ use workloads::{Result, SEED, random};
 
 use crate::awake::Awake;
 use crate::catalogue::{Case, Cores, Load};
-use crate::program::{Absence, Workshop, succeed_soon};
+use crate::process::succeed_soon;
+use crate::program::{Absence, Workshop};
 use crate::report::{Row, Table};
 use crate::slices::Loaded;
 

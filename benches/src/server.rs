@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use workloads::Result;
 
 use crate::catalogue::Load;
-use crate::program::{ends_within, succeed};
+use crate::process::{ends_within, succeed};
 use crate::rounds::{Core, Figures, figures, on_core};
 
 /// How long it may take to listen, which is long under valgrind.

@@ -1,20 +1,20 @@
 //! A worker pool: jobs that block or take long run on threads, what follows them on the loop.
-//!
-//! Ground rule: a worker is woken only while there is one asleep that nobody has woken yet. Each wake is noted under
-//! the lock and forgotten by whoever returns from the wait, so none is lost and none is made twice.
 
-use std::any::Any;
-use std::collections::VecDeque;
+mod queue;
+mod refusal;
+
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use reactor::{Context, KeepAlive, Registry, Remote};
 
+use self::queue::{Shared, Slot, discard};
+pub use self::refusal::{JobPanic, Refusal, Refused};
 use crate::answer::panic_message;
 
 /// Threads for work that would hold up the loop: files, name resolution, hashing. It dereferences to its [`Pool`], which
@@ -72,64 +72,6 @@ pub struct Job {
     shared: Arc<Shared>,
 }
 
-/// What a job panicked with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobPanic {
-    /// Its message.
-    pub message: String,
-}
-
-/// A job that was not accepted, with the reason.
-pub struct Refused<J, D> {
-    /// The job.
-    pub job: J,
-    /// What was to follow it.
-    pub done: D,
-    /// Why.
-    pub reason: Refusal,
-}
-
-/// Why a job was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// As many jobs are queued as [`PoolBuilder::queued_max`] allows.
-    Full,
-    /// The pool has been drained, abandoned or dropped.
-    Closed,
-}
-
-type Work = Box<dyn FnOnce(&Shared) + Send>;
-
-/// A place in the queue. Empty once the job has been taken, by a worker or by who cancels it.
-struct Slot {
-    work: Mutex<Option<Work>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-    queued_max: usize,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    slots: VecDeque<Arc<Slot>>,
-    /// Of these, how many have not been cancelled.
-    queued: usize,
-    running: usize,
-    asleep: usize,
-    /// How many of those asleep have been woken and have not got up yet.
-    woken: usize,
-    closed: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is held but an allocation that fails, which aborts.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<S> PoolBuilder<S> {
     fn new() -> Self {
         let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -162,9 +104,7 @@ impl<S> PoolBuilder<S> {
     /// # Errors
     /// `EAGAIN` if a thread cannot be started, and those that were are ended; what [`Registry::remote`] gives.
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S>> {
-        let shared =
-            Arc::new(Shared { queue: Mutex::new(Queue::default()), wake: Condvar::new(), queued_max: self.queued_max });
-        let pool = Pool { shared, remote: registry.remote()? };
+        let pool = Pool { shared: Arc::new(Shared::new(self.queued_max)), remote: registry.remote()? };
         let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
         for number in 0..self.workers {
             let shared = Arc::clone(&started.pool.shared);
@@ -246,39 +186,27 @@ impl<S> Pool<S> {
         R: Send + 'static,
         D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
     {
-        let mut queue = lock(&self.shared.queue);
-        let idle = queue.asleep - queue.woken; // they take one each, without a wait
-        if queue.closed {
-            return Err(Refused { job, done, reason: Refusal::Closed });
-        }
-        if queue.queued >= self.shared.queued_max.saturating_add(idle) {
-            return Err(Refused { job, done, reason: Refusal::Full });
-        }
-        let (remote, alive) = (self.remote.clone(), self.remote.keep_alive());
-        let work = move |shared: &Shared| {
-            let result = catch_unwind(AssertUnwindSafe(job));
-            lock(&shared.queue).running -= 1;
-            finish(&remote, alive, result, done);
+        let room = match self.shared.room() {
+            Ok(room) => room,
+            Err(reason) => return Err(Refused { job, done, reason }),
         };
-        let slot = Arc::new(Slot { work: Mutex::new(Some(Box::new(work))) });
-        queue.slots.push_back(Arc::clone(&slot));
-        queue.queued += 1;
-        if idle > 0 {
-            queue.woken += 1;
-            drop(queue);
-            self.shared.wake.notify_one();
-        }
+        let (remote, alive) = (self.remote.clone(), self.remote.keep_alive());
+        let slot = room.fill(move |shared| {
+            let result = catch_unwind(AssertUnwindSafe(job));
+            shared.note_done();
+            finish(&remote, alive, result, done);
+        });
         Ok(Job { slot, shared: Arc::clone(&self.shared) })
     }
 
     /// How many jobs wait for a worker.
     pub fn queued(&self) -> usize {
-        lock(&self.shared.queue).queued
+        self.shared.queued()
     }
 
     /// How many jobs are running. A job whose `done` is still to run is over.
     pub fn running(&self) -> usize {
-        lock(&self.shared.queue).running
+        self.shared.running()
     }
 }
 
@@ -311,128 +239,13 @@ impl<S> Clone for Pool<S> {
 
 impl<S> fmt::Debug for Pool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Queue { queued, running, asleep, closed, .. } = &*lock(&self.shared.queue);
-        f.debug_struct("Pool")
-            .field("queued", queued)
-            .field("running", running)
-            .field("asleep", asleep)
-            .field("closed", closed)
-            .finish_non_exhaustive()
+        self.shared.describe(f)
     }
 }
 
 impl Job {
     /// Takes the job back, if no worker has begun it: whether it was so. It and what was to follow are dropped here and now.
     pub fn cancel(&self) -> bool {
-        let work = lock(&self.slot.work).take();
-        if work.is_none() {
-            return false;
-        }
-        let mut queue = lock(&self.shared.queue);
-        queue.queued -= 1;
-        // Empty places go when they are the most, so that a storm of cancelled jobs leaves nothing behind.
-        if queue.slots.len() > 2 * queue.queued + 64 {
-            queue.slots.retain(|slot| lock(&slot.work).is_some());
-        }
-        drop(queue); // before the user's destructors run
-        true
-    }
-}
-
-impl Shared {
-    /// What a worker does all its life.
-    fn work(&self) {
-        while let Some(work) = self.next() {
-            // The job's own panic is caught already; what is left are destructors of what it and `done` have captured.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
-                tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
-                discard(panic);
-            }
-        }
-    }
-
-    /// The next job; `None` when the pool is closed and empty.
-    fn next(&self) -> Option<Work> {
-        let mut queue = lock(&self.queue);
-        loop {
-            while let Some(slot) = queue.slots.pop_front() {
-                if let Some(work) = lock(&slot.work).take() {
-                    queue.queued -= 1;
-                    queue.running += 1;
-                    return Some(work);
-                }
-            }
-            if queue.closed {
-                return None;
-            }
-            queue.asleep += 1;
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            queue.asleep -= 1;
-            queue.woken = queue.woken.saturating_sub(1);
-        }
-    }
-
-    /// Accepts no more jobs; workers end when they find none.
-    fn close(&self) {
-        lock(&self.queue).closed = true;
-        self.wake.notify_all();
-    }
-
-    /// The same, and drops the jobs that are queued.
-    fn clear(&self) {
-        let mut queue = lock(&self.queue);
-        queue.closed = true;
-        let abandoned = std::mem::take(&mut queue.slots);
-        let work: Vec<_> = abandoned.iter().filter_map(|slot| lock(&slot.work).take()).collect();
-        queue.queued -= work.len(); // who cancels at this moment counts their own
-        drop(queue);
-        self.wake.notify_all();
-        drop(work); // the user's destructors run without the lock
-    }
-}
-
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("queued", &lock(&self.work).is_some()).finish()
-    }
-}
-
-impl fmt::Display for JobPanic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the job panicked: {}", self.message)
-    }
-}
-
-impl std::error::Error for JobPanic {}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "as many jobs are queued as the pool allows: submit it later",
-            Self::Closed => "the pool takes no more jobs: it has been drained, abandoned or dropped",
-        })
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-impl<J, D> fmt::Debug for Refused<J, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
-    }
-}
-
-impl<J, D> fmt::Display for Refused<J, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
-    }
-}
-
-impl<J, D> std::error::Error for Refused<J, D> {}
-
-/// Drops what a panic has left, which may panic in turn.
-fn discard(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
+        self.shared.take_back(&self.slot)
     }
 }

@@ -1,0 +1,63 @@
+//! What can become of a job instead of its result: it panics, or is not accepted.
+
+use std::fmt;
+
+/// What a job panicked with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPanic {
+    /// Its message.
+    pub message: String,
+}
+
+/// A job that was not accepted, with the reason.
+pub struct Refused<J, D> {
+    /// The job.
+    pub job: J,
+    /// What was to follow it.
+    pub done: D,
+    /// Why.
+    pub reason: Refusal,
+}
+
+/// Why a job was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// As many jobs are queued as [`PoolBuilder::queued_max`](super::PoolBuilder::queued_max) allows.
+    Full,
+    /// The pool has been drained, abandoned or dropped.
+    Closed,
+}
+
+impl fmt::Display for JobPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the job panicked: {}", self.message)
+    }
+}
+
+impl std::error::Error for JobPanic {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "as many jobs are queued as the pool allows: submit it later",
+            Self::Closed => "the pool takes no more jobs: it has been drained, abandoned or dropped",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl<J, D> fmt::Debug for Refused<J, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+impl<J, D> fmt::Display for Refused<J, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<J, D> std::error::Error for Refused<J, D> {}

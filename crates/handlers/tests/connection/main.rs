@@ -4,7 +4,9 @@
 
 mod closing;
 mod ends;
+mod finishing;
 mod keys;
+mod rates;
 mod reading;
 mod streams;
 mod times;

@@ -1,0 +1,140 @@
+//! Connections that finish: what has come is answered, and then they are closed in order.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use handlers::{ConnectionOptions, Flow, open};
+use reactor::Then;
+
+use crate::{Bench, Event, Result, default, ms, pattern, probe, secs, sink, tcp_pair};
+
+/// More than the buffers of a socket take.
+const MUCH: usize = 1 << 22;
+
+#[test]
+fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if let Event::Data(data) = event {
+            let _ = connection.write(data)?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(b"the last question")?;
+    // Before the loop has heard of it.
+    bench.with(key, |connection| connection.finish(secs(5)));
+    assert_eq!(bench.receive_all(&mut far)?, b"the last question");
+    far.write_all(b"one more")?;
+    far.shutdown(Shutdown::Write)?;
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert!(!bench.world.has("data one more"), "{:?}", bench.world);
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_at_the_deadline() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            let _ = connection.write(b"bye")?;
+            connection.finish(secs(5));
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"quit")?;
+    assert_eq!(bench.receive_all(&mut far)?, b"bye");
+    bench.advance(secs(5) - ms(1));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Close)");
+    Ok(())
+}
+
+#[test]
+fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_once() -> Result {
+    for by_itself in [false, true] {
+        let mut bench = Bench::new()?;
+        let (near, mut far) = tcp_pair()?;
+        far.set_nonblocking(true)?;
+        far.write_all(b"a question that was sent with the connection")?;
+        let handler = probe(move |event, connection, cx| {
+            match event {
+                Event::Open if by_itself => connection.finish(secs(5)),
+                Event::Data(data) => drop(connection.write(data)?),
+                _ => {}
+            }
+            Ok(default(&event, connection, cx))
+        });
+        // A timer: the kernel has been asked this turn, and nobody waited for this stream then.
+        let mut accepted = Some((near, handler));
+        bench.reactor.after(ms(0), move |cx| {
+            let Some((near, handler)) = accepted.take() else { return Ok(Then::Done) };
+            let key = open(cx.registry, near, &ConnectionOptions::new(), handler)?;
+            if !by_itself {
+                key.with(cx, |connection, _cx| connection.finish(secs(5))).map_err(std::io::Error::other)?;
+            }
+            Ok(Then::Done)
+        });
+        assert_eq!(bench.receive_all(&mut far)?, b"a question that was sent with the connection", "{by_itself}");
+        drop(far);
+        assert_eq!(bench.until_closed(), "close Finished");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
+    for [first, second] in [[100, 5], [5, 100]] {
+        for finishes_twice in [false, true] {
+            let mut bench = Bench::new()?;
+            // It is full, so that it does not finish before its deadline.
+            let handler = probe(|event, connection, cx| {
+                if matches!(event, Event::Open) {
+                    assert_eq!(connection.write(&pattern(MUCH))?, Flow::Full);
+                }
+                Ok(default(&event, connection, cx))
+            });
+            let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+            bench.settle();
+            bench.with(key, move |connection| connection.finish(secs(first)));
+            bench.settle();
+            bench.with(key, move |connection| {
+                if finishes_twice {
+                    connection.finish(secs(second))
+                } else {
+                    connection.close_after_flush(secs(second))
+                }
+            });
+            bench.settle();
+            bench.advance(secs(5) - ms(1));
+            assert!(!bench.world.is_closed());
+            bench.advance(ms(1));
+            assert_eq!(bench.until_closed(), "close TimedOut(Close)", "{first} s, {second} s, {finishes_twice}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_visitor_who_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result {
+    for pauses in [false, true] {
+        let mut bench = Bench::new()?;
+        let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+        bench.settle();
+        bench.with(key, move |connection| {
+            connection.finish(secs(5));
+            if pauses {
+                connection.pause_reading();
+            }
+            connection.write(&pattern(MUCH)).map(drop)
+        })?;
+        bench.with(key, |connection| connection.finish(secs(5)));
+        assert!(bench.receive_all(&mut far)? == pattern(MUCH));
+        drop(far);
+        assert_eq!(bench.until_closed(), "close Finished");
+    }
+    Ok(())
+}

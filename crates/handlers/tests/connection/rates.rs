@@ -1,0 +1,72 @@
+//! Rates of reading and writing, by a clock that is driven by hand.
+
+use std::io::Write;
+
+use handlers::{ConnectionOptions, RateLimit};
+
+use crate::{Bench, Event, Result, default, ms, probe, secs, sink};
+
+#[test]
+fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().read_rate(RateLimit::new(1000, 800));
+    let (key, mut far) = bench.open_unix(&options, sink())?;
+    far.write_all(&[0; 10_000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 800);
+    for second in 1..=9 {
+        bench.advance(ms(500));
+        bench.with(key, |connection| connection.pause_reading());
+        bench.with(key, |connection| connection.resume_reading());
+        bench.advance(ms(500));
+        let received = bench.world.received.len();
+        assert!((700 + 1000 * second..=800 + 1000 * second).contains(&received), "{received} in {second} s");
+    }
+    bench.advance(secs(1));
+    assert_eq!(bench.world.received.len(), 10_000);
+    Ok(())
+}
+
+#[test]
+fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().write_rate(RateLimit::new(1000, 800));
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Open) {
+            let _ = connection.write(&[0; 4000])?;
+            let _ = connection.write_bytes(vec![0; 20_000].into())?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, _far) = bench.open_unix(&options, handler)?;
+    bench.settle();
+    for second in 0..=20 {
+        let written = bench.with(key, |connection| connection.counters().written);
+        assert!((700 + 1000 * second..=800 + 1000 * second).contains(&written), "{written} in {second} s");
+        bench.advance(secs(1));
+    }
+    bench.advance(secs(10));
+    assert_eq!(bench.with(key, |connection| connection.counters().written), 24_000);
+    Ok(())
+}
+
+#[test]
+fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
+    let mut bench = Bench::new()?;
+    let shared = RateLimit::new(1000, 1000);
+    let options = ConnectionOptions::new().shared_read_rate(shared).read_rate(RateLimit::new(600, 600));
+    let (_, mut one) = bench.open_unix(&options, sink())?;
+    let (_, mut other) = bench.open_unix(&options, sink())?;
+    one.write_all(&[0; 5000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 600);
+    other.write_all(&[0; 5000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 1000);
+    for second in 1..=8 {
+        bench.advance(secs(1));
+        let received = bench.world.received.len();
+        assert!((800 + 1000 * second..=1000 + 1000 * second).contains(&received), "{received} in {second} s");
+    }
+    Ok(())
+}

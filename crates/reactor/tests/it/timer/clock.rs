@@ -1,0 +1,86 @@
+//! The time of a turn, and clocks that tests drive.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use reactor::{Context, Error, Interest, ManualClock, Missed, Next, Reactor, Then};
+
+use super::{Log, manual, ms, note};
+use crate::{Result, read_all, turn_now};
+
+#[test]
+fn a_jumping_clock_runs_a_day_at_once_and_lets_sources_go_first() -> Result {
+    let clock = ManualClock::jumping();
+    let began = clock.now();
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(b"x")?;
+    let mut reactor = Reactor::builder().clock(clock).build()?;
+    reactor.every(Duration::from_secs(3600), Missed::Skip, move |cx: &mut Context<'_, Log>| {
+        cx.state.push(("hour", cx.now() - began));
+        Ok(if cx.state.len() < 25 { Next::Keep } else { Next::Remove })
+    });
+    reactor.add(near, Interest::READABLE, move |_, cx| {
+        cx.state.push(("source", cx.now() - began));
+        Ok(Next::Remove)
+    })?;
+    let mut log = Log::new();
+    reactor.run(&mut log)?;
+    assert_eq!(log[0], ("source", Duration::ZERO));
+    assert_eq!((log.len(), log[24]), (25, ("hour", Duration::from_secs(24 * 3600))));
+    Ok(())
+}
+
+#[test]
+fn a_standing_clock_stands_while_the_loop_waits() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    reactor.after(ms(1), note("timer", began, Then::Done));
+    let mut log = Log::new();
+    assert_eq!(reactor.turn(&mut log, Some(ms(3)))?, 0); // of the system's milliseconds
+    assert_eq!((log.len(), clock.now()), (0, began));
+    clock.advance(ms(1));
+    assert_eq!(reactor.turn(&mut log, None)?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_long_callback_may_read_the_clock_again() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    reactor.defer(move |cx| {
+        cx.state.push(("before", cx.now() - began));
+        clock.advance(ms(7));
+        cx.state.push(("still", cx.now() - began));
+        assert_eq!(cx.registry.refresh_now() - began, ms(7));
+        cx.state.push(("after", cx.now() - began));
+    });
+    let mut log = Log::new();
+    turn_now(&mut reactor, &mut log);
+    assert_eq!(log, [("before", ms(0)), ("still", ms(0)), ("after", ms(7))]);
+    Ok(())
+}
+
+#[test]
+fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobody_read_it() -> Result {
+    for (delay, readings) in [(ms(3_600_000), 2), (Duration::MAX, 0)] {
+        let (near, mut far) = UnixStream::pair()?;
+        let mut reactor = Reactor::<Log>::new()?;
+        reactor.after(delay, |_| Ok(Then::Done));
+        reactor.add(near, Interest::READABLE, |near, _cx| read_all(near).map(|_bytes| Next::Keep))?;
+        let mut log = Log::new();
+        turn_now(&mut reactor, &mut log); // finds out what it has to wait for
+        let before = reactor.metrics().clock_reads;
+        for turns in 1..4 {
+            far.write_all(b"x")?;
+            assert_eq!(reactor.turn(&mut log, None)?, 1);
+            assert_eq!(reactor.metrics().clock_reads - before, turns * readings);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn time_without_a_manual_clock_cannot_be_advanced() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    assert!(matches!(reactor.advance(&mut (), ms(1)), Err(Error::NoManualClock)));
+    Ok(())
+}

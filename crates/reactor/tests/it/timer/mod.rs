@@ -1,0 +1,38 @@
+//! Timers and timeouts, on a clock that the tests drive.
+
+mod changed;
+mod clock;
+mod due;
+mod periodic;
+mod slack;
+mod timeout;
+mod wall;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use reactor::{Context, ManualClock, Reactor, Then};
+
+use crate::Result;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// What ran, and when after the beginning.
+type Log = Vec<(&'static str, Duration)>;
+
+/// A reactor on a manual clock, and when that began.
+fn manual() -> Result<(Reactor<Log>, ManualClock, Instant)> {
+    let clock = ManualClock::new();
+    let began = clock.now();
+    Ok((Reactor::builder().clock(clock.clone()).build()?, clock, began))
+}
+
+/// A callback that notes its name and its time.
+fn note(name: &'static str, began: Instant, then: Then) -> impl FnMut(&mut Context<'_, Log>) -> io::Result<Then> {
+    move |cx| {
+        cx.state.push((name, cx.now() - began));
+        Ok(then)
+    }
+}

@@ -1,0 +1,64 @@
+//! Timers that run again and again: their ticks, and those that were missed.
+
+use std::io;
+use std::time::Duration;
+
+use reactor::{Missed, Next};
+
+use super::{Log, manual, ms};
+use crate::{Result, turn_now};
+
+/// The ticks of a timer of 10 ms, of which the loop was busy from the first one on for 37 ms.
+fn ticks_after_a_stall(missed: Missed) -> Result<Vec<u128>> {
+    let (mut reactor, clock, began) = manual()?;
+    let mut stall = Some(ms(37));
+    reactor.every(ms(10), missed, move |cx| {
+        cx.state.push(("tick", cx.now() - began));
+        clock.advance(stall.take().unwrap_or_default());
+        Ok(if cx.state.len() < 6 { Next::Keep } else { Next::Remove })
+    });
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(200))?;
+    Ok(log.iter().map(|(_, at)| at.as_millis()).collect())
+}
+
+#[test]
+fn a_periodic_timer_that_missed_ticks_does_what_its_policy_says() -> Result {
+    assert_eq!(ticks_after_a_stall(Missed::Skip)?, [10, 47, 50, 60, 70, 80]);
+    assert_eq!(ticks_after_a_stall(Missed::Burst)?, [10, 47, 47, 47, 50, 60]);
+    assert_eq!(ticks_after_a_stall(Missed::Delay)?, [10, 47, 57, 67, 77, 87]);
+    Ok(())
+}
+
+#[test]
+fn a_period_of_zero_is_every_turn_whatever_was_missed() -> Result {
+    for missed in [Missed::Skip, Missed::Burst, Missed::Delay] {
+        let (mut reactor, clock, _began) = manual()?;
+        reactor.every(Duration::ZERO, missed, |cx| {
+            cx.state.push(("tick", Duration::ZERO));
+            Ok(Next::Keep)
+        });
+        let mut log = Log::new();
+        for turns in 1..=5 {
+            clock.advance(ms(3));
+            assert_eq!(turn_now(&mut reactor, &mut log), 1);
+            assert_eq!(log.len(), turns);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn would_block_waits_for_the_next_tick_and_ends_what_has_none() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let blocked = || io::Error::from(io::ErrorKind::WouldBlock);
+    reactor.every(ms(1), Missed::Skip, move |cx| {
+        cx.state.push(("tick", cx.now() - began));
+        Err(blocked())
+    });
+    reactor.after(ms(1), move |_| Err(blocked()));
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(5))?;
+    assert_eq!((log.len(), reactor.metrics().failures), (5, 1));
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Timeouts of sources, which are told to their handlers.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use reactor::{Context, Error, Interest, ManualClock, Missed, Next, Reactor};
+
+use super::{Log, manual, ms};
+use crate::{Result, read_all, turn_now};
+
+#[test]
+fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_never() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let mut peers = Vec::new();
+    for name in ["talking", "silent"] {
+        let (near, far) = UnixStream::pair()?;
+        peers.push(far);
+        let key = reactor.add(near, Interest::READABLE, move |near, cx: &mut Context<'_, Log>| {
+            if cx.readiness().is_timeout() {
+                cx.state.push((name, cx.now() - began));
+            }
+            read_all(near)?;
+            Ok(Next::Keep)
+        })?;
+        reactor.set_timeout(key, Some(ms(50)))?;
+        if name == "silent" {
+            reactor.set_interest(key, Interest::NONE)?; // a timeout is told whatever the interest
+        } else {
+            reactor.every(ms(40), Missed::Skip, move |cx| {
+                cx.registry.set_timeout(key, Some(ms(50))).map(|()| Next::Keep).map_err(Into::into)
+            });
+        }
+    }
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(1000))?;
+    assert_eq!(log, [("silent", ms(50))]);
+    Ok(())
+}
+
+#[test]
+fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let (near, _far) = UnixStream::pair()?;
+    let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Log>| {
+        cx.state.push(("timeout", cx.now() - began));
+        cx.registry.set_timeout(cx.key(), Some(ms(30)))?;
+        Ok(Next::Keep)
+    })?;
+    let mut log = Log::new();
+    reactor.set_timeout(key, Some(ms(10)))?;
+    reactor.set_timeout(key, None)?;
+    reactor.advance(&mut log, ms(100))?;
+    assert_eq!(log, []);
+    reactor.set_timeout(key, Some(ms(10)))?;
+    reactor.advance(&mut log, ms(40))?;
+    assert_eq!(log, [("timeout", ms(110)), ("timeout", ms(140))]);
+    reactor.remove(key)?;
+    reactor.advance(&mut log, ms(100))?;
+    assert_eq!(log.len(), 2);
+    assert!(matches!(reactor.set_timeout(key, Some(ms(1))), Err(Error::StaleKey(stale)) if stale == key));
+    reactor.run(&mut log)?;
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_comes_with_data_is_one_call_with_both_facts() -> Result {
+    let clock = ManualClock::new();
+    let (near, mut far) = UnixStream::pair()?;
+    let mut reactor = Reactor::<Vec<String>>::builder().clock(clock.clone()).build()?;
+    let key = reactor.add(near, Interest::READABLE, |_, cx| {
+        cx.state.push(cx.readiness().to_string());
+        Ok(Next::Keep) // reads nothing: it stays ready, and queued
+    })?;
+    reactor.set_timeout(key, Some(ms(10)))?;
+    far.write_all(b"x")?;
+    let mut calls = Vec::new();
+    turn_now(&mut reactor, &mut calls);
+    clock.advance(ms(10));
+    turn_now(&mut reactor, &mut calls); // called as ready, told of the timeout while queued for the next turn
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!(calls, ["readable", "readable", "readable+timeout"]);
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_was_set_anew_before_it_was_told_is_not_told() -> Result {
+    for renewed in [None, Some(ms(3_600_000))] {
+        let (near, mut far) = UnixStream::pair()?;
+        let clock = ManualClock::new();
+        let mut reactor = Reactor::<Vec<bool>>::builder().clock(clock.clone()).build()?;
+        let source = reactor.add(near, Interest::READABLE, |_, cx| {
+            let timed_out = cx.readiness().is_timeout();
+            cx.state.push(timed_out);
+            Ok(Next::Keep) // unread, so it is called each turn
+        })?;
+        reactor.set_timeout(source, Some(ms(10)))?;
+        far.write_all(b"x")?;
+        let mut calls = Vec::new();
+        turn_now(&mut reactor, &mut calls);
+        clock.advance(ms(10));
+        assert_eq!(turn_now(&mut reactor, &mut calls), 1, "a timeout that waits for its source's next call is no call");
+        reactor.set_timeout(source, renewed)?;
+        turn_now(&mut reactor, &mut calls);
+        assert_eq!(calls, [false; 3]);
+    }
+    Ok(())
+}

@@ -357,11 +357,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         if is_whole { None } else { Some(error) }
     }
 
-    /// Whether it is to be closed in order, and its handler has been given all that there is.
+    /// Whether it is to be closed in order, and its handler has been given all that there is, and owes no answer.
     fn has_finished(&self) -> bool {
         let core = &*self.core;
         let may_come =
             self.io.readiness().is_readable() && !core.read_ended || !core.unconsumed.is_empty() && core.redeliver;
-        (core.finishing, core.phase) == (Finishing::Due, Phase::Open) && !core.full && (core.paused || !may_come)
+        let is_due = (core.finishing, core.phase) == (Finishing::Due, Phase::Open);
+        is_due && core.answers_owed == 0 && !core.full && (core.paused || !may_come)
     }
 }

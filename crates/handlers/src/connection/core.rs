@@ -42,7 +42,7 @@ pub(super) enum Finishing {
     Asked,
     /// Until the kernel has been asked once more what has come: of a new connection nothing is known yet.
     Awaited,
-    /// It is closed in order once what has come has been given to its handler.
+    /// It is closed in order once what has come has been given to its handler, and no answer is owed.
     Due,
 }
 
@@ -78,6 +78,8 @@ pub(super) struct Core {
     pub(super) calling: bool,
     /// The interest that the loop knows of.
     pub(super) interest: Interest,
+    /// How many answers are made elsewhere, for which a finish waits.
+    pub(super) answers_owed: u32,
     pub(super) reason: Option<CloseReason>,
     pub(super) accepted_by: Key,
     _permit: Option<Permit>,
@@ -112,6 +114,7 @@ impl Core {
             calling: false,
             redeliver: false,
             finishing: Finishing::No,
+            answers_owed: 0,
             reason: None,
             write_only: !reads,
             accepted_by: Key::NULL,

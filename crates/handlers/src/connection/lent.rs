@@ -180,7 +180,9 @@ impl<S> Connection<'_, S> {
 
     /// Closes the connection [in order](Self::close_after_flush) once the handler has been given what has come up to now, all
     /// within `deadline`: for a server that ends, and answers what it has been asked. What a handler that is paused has not
-    /// read is not waited for; a peer that never stops asking is cut at the deadline. Of several deadlines, also of a [close](Self::close_after_flush) meanwhile, the earliest holds.
+    /// read is not waited for, and an answer that is still being made only where it was [announced](Self::answer_later); a
+    /// peer that never stops asking is cut at the deadline. Of several deadlines, also of a
+    /// [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn finish(&mut self, deadline: Duration) {
         if matches!(self.core.phase, Phase::Opening | Phase::Open) {
             if self.core.finishing == Finishing::No {
@@ -190,6 +192,52 @@ impl<S> Connection<'_, S> {
         } else {
             self.close_after_flush(deadline);
         }
+    }
+
+    /// Says that the answer to what has come is made elsewhere, by a worker or by another connection: a
+    /// [`finish`](Self::finish), that of a server which [stops](crate::ServerKey::stop) too, waits for it until its deadline.
+    ///
+    /// For each answer once, and [`answered`](Self::answered) when it has been written. It changes nothing else: the timeouts
+    /// run on, and a handler whose peer may end its direction before it has its answer overrides
+    /// [`on_end`](crate::ConnectionHandler::on_end).
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionHandler, Pool};
+    /// use reactor::Context;
+    ///
+    /// /// Answers every byte by its double, which takes long.
+    /// struct Doubles {
+    ///     pool: Pool<()>,
+    /// }
+    ///
+    /// impl ConnectionHandler<()> for Doubles {
+    ///     fn on_data(&mut self, data: &[u8], connection: &mut Connection<'_, ()>, _cx: &mut Context<'_, ()>) -> io::Result<usize> {
+    ///         let (key, bytes) = (connection.key(), data.to_vec());
+    ///         let job = self.pool.submit(
+    ///             move || bytes.repeat(2),
+    ///             move |answer, cx| {
+    ///                 // The connection may have ended meanwhile.
+    ///                 let _ = key.with(cx, |connection, _cx| {
+    ///                     connection.answered();
+    ///                     connection.write(&answer.unwrap_or_default())
+    ///                 });
+    ///             },
+    ///         );
+    ///         job.map_err(io::Error::other)?;
+    ///         connection.answer_later();
+    ///         Ok(data.len())
+    ///     }
+    /// }
+    /// ```
+    pub const fn answer_later(&mut self) {
+        self.core.answers_owed = self.core.answers_owed.saturating_add(1);
+    }
+
+    /// One that was to be [answered later](Self::answer_later) is answered by what has been written until this callback, or
+    /// visit, returns.
+    pub const fn answered(&mut self) {
+        self.core.answers_owed = self.core.answers_owed.saturating_sub(1);
     }
 
     /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where

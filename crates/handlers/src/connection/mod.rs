@@ -142,7 +142,8 @@ pub trait ConnectionHandler<S>: 'static {
     }
 
     /// The peer has ended its direction; `rest` is what [`on_data`](Self::on_data) has left. Writing is still possible.
-    /// By default ours ends too, once everything has been sent, and with it the connection.
+    /// By default ours ends too, once everything has been sent, and with it the connection: an answer that is made elsewhere
+    /// comes too late then. Who makes such answers ends its direction when the last one is written.
     ///
     /// # Errors
     /// Any ends the connection.

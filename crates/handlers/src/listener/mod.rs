@@ -131,6 +131,10 @@ impl<S> ServerKey<S> {
     /// Accepts no more, and closes each connection that it has accepted, once its handler has been given what has come and
     /// what that has answered [has been sent](crate::Connection::finish), within `grace`. Once they have ended, nothing of it
     /// keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
+    ///
+    /// An answer that is made elsewhere, by a worker or by another connection, is waited for if it was
+    /// [announced](crate::Connection::answer_later). To let connections go on as they like, and only accept no more,
+    /// [remove](Registry::remove) the listener by its [key](Self::key): they can still be stopped by this one.
     pub fn stop(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
         (self.stop)(cx, self.key, grace);

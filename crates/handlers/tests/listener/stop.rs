@@ -213,6 +213,99 @@ fn a_connection_whose_peer_stays_is_closed_when_the_grace_is_over() -> Result {
     Ok(())
 }
 
+/// Owes an answer to each byte that comes, which the test gives.
+struct AnswersLater;
+
+impl ConnectionHandler<Seen> for AnswersLater {
+    fn on_open(&mut self, connection: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+        cx.state.opened.push(connection.key());
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, Seen>,
+        _cx: &mut Context<'_, Seen>,
+    ) -> io::Result<usize> {
+        for _byte in data {
+            connection.answer_later();
+        }
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Seen>) {
+        cx.state.closed.push(reason);
+    }
+}
+
+/// A server of [`AnswersLater`] that is stopped when it has been asked twice by a client.
+fn stopped_with_two_questions(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result<std::net::TcpStream> {
+    let listener = ListenOptions::new().bind(&any_port())?;
+    let address = tcp(&listener)?;
+    let server = listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(AnswersLater))?;
+    let mut client = client(address)?;
+    client.write_all(b"??")?;
+    turn_until(reactor, seen, |seen| seen.opened.len() == 1)?;
+    turn_until_quiet(reactor, seen)?;
+    stop(reactor, server);
+    turn_until_quiet(reactor, seen)?;
+    Ok(client)
+}
+
+#[test]
+fn a_server_that_stops_waits_for_the_answers_that_are_made_elsewhere() -> Result {
+    let mut reactor = Reactor::new()?;
+    let mut seen = Seen::default();
+    let mut client = stopped_with_two_questions(&mut reactor, &mut seen)?;
+    let connection = seen.opened[0];
+    for answer in ["one ", "two"] {
+        reactor.defer(move |cx| {
+            let answered = connection.with(cx, |connection, _cx| {
+                connection.answered();
+                connection.write(answer.as_bytes())
+            });
+            let _ = answered.expect("it waits").expect("it can be written to");
+        });
+        turn_until_quiet(&mut reactor, &mut seen)?;
+    }
+    let mut answers = String::new();
+    client.read_to_string(&mut answers)?;
+    assert_eq!(answers, "one two");
+    drop(client);
+    run_out(&mut reactor, &mut seen)?;
+    assert!(matches!(seen.closed[..], [CloseReason::Finished]), "{:?}", seen.closed);
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_is_not_there_when_the_grace_is_over_is_waited_for_no_more() -> Result {
+    let mut reactor = Reactor::builder().clock(reactor::ManualClock::new()).build()?;
+    let mut seen = Seen::default();
+    let _client = stopped_with_two_questions(&mut reactor, &mut seen)?;
+    reactor.advance(&mut seen, GRACE - Duration::from_millis(1))?;
+    assert!(seen.closed.is_empty());
+    reactor.advance(&mut seen, Duration::from_millis(1))?;
+    assert!(matches!(seen.closed[..], [CloseReason::TimedOut(handlers::Timeout::Close)]), "{:?}", seen.closed);
+    Ok(())
+}
+
+#[test]
+fn connections_of_a_listener_that_was_removed_go_on_until_they_are_stopped() -> Result {
+    let mut reactor = Reactor::new()?;
+    let (address, server) = serve(&mut reactor, ListenOptions::new())?;
+    let mut client = client(address)?;
+    let mut seen = Seen::default();
+    expect_echo(&mut reactor, &mut seen, &mut client)?;
+    reactor.remove(server.key())?;
+    assert!(crate::client(address).is_err());
+    expect_echo(&mut reactor, &mut seen, &mut client)?;
+    stop(&mut reactor, server);
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!(client.read(&mut [0])?, 0);
+    Ok(())
+}
+
 /// Panics in one of its callbacks, which it shares with others of the same sort.
 struct Panics(&'static str);
 

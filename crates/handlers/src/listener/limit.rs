@@ -14,7 +14,7 @@ use reactor::Sender;
 pub struct ConnectionLimit(Arc<Shared>);
 
 struct Shared {
-    max: usize,
+    max: AtomicUsize,
     open: AtomicUsize,
     /// How many listeners pause. Looked at before their list is, which needs the lock.
     waiting: AtomicUsize,
@@ -24,8 +24,15 @@ struct Shared {
 impl ConnectionLimit {
     /// At most `max` at once.
     pub fn new(max: usize) -> Self {
-        let (open, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (max, open, waiting) = (AtomicUsize::new(max), AtomicUsize::new(0), AtomicUsize::new(0));
         Self(Arc::new(Shared { max, open, waiting, listeners: Mutex::default() }))
+    }
+
+    /// At most `max` at once from now on, for all clones: for a configuration that is read again. Where more are open they stay,
+    /// and nobody is let in until enough of them have ended; listeners that pause are told of the room that there is now.
+    pub fn set_max(&self, max: usize) {
+        self.0.max.store(max, Ordering::SeqCst);
+        self.0.tell_listeners();
     }
 
     /// How many are open.
@@ -35,8 +42,9 @@ impl ConnectionLimit {
 
     /// Room for one more, until the permit is dropped.
     pub fn try_acquire(&self) -> Option<Permit> {
-        let more = |open| (open < self.0.max).then_some(open + 1);
-        // SeqCst, as in `wait` and `drop`: either the one who gives back sees the waiter, or the waiter what was given back.
+        // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the one who makes room sees the waiter, or the waiter the
+        // room.
+        let more = |open| (open < self.0.max.load(Ordering::SeqCst)).then_some(open + 1);
         self.0.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         Some(Permit(Arc::clone(&self.0)))
     }
@@ -61,6 +69,22 @@ impl Shared {
     fn listeners(&self) -> MutexGuard<'_, Vec<Sender<()>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells those that pause that there may be room.
+    fn tell_listeners(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            // All of them: one that is told and does not come, since it was removed, must not keep the others waiting.
+            let mut listeners = self.listeners();
+            self.waiting.store(0, Ordering::SeqCst);
+            for listener in listeners.drain(..) {
+                let _ = listener.try_send(()); // one that is gone needs no word
+            }
+        }
+    }
+
+    fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
 }
 
 /// Room for one connection under a [`ConnectionLimit`], given back when it is dropped, on any thread.
@@ -69,26 +93,22 @@ pub struct Permit(Arc<Shared>);
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::SeqCst);
-        if self.0.waiting.load(Ordering::SeqCst) > 0 {
-            // All of them: one that is told and does not come, since it was removed, must not keep the others waiting.
-            let mut listeners = self.0.listeners();
-            self.0.waiting.store(0, Ordering::SeqCst);
-            for listener in listeners.drain(..) {
-                let _ = listener.try_send(()); // one that is gone needs no word
-            }
-        }
+        self.0.tell_listeners();
     }
 }
 
 impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionLimit").field("max", &self.0.max).field("open", &self.open()).finish_non_exhaustive()
+        f.debug_struct("ConnectionLimit")
+            .field("max", &self.0.max())
+            .field("open", &self.open())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("max", &self.0.max).finish_non_exhaustive()
+        f.debug_struct("Permit").field("max", &self.0.max()).finish_non_exhaustive()
     }
 }
 

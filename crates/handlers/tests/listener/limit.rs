@@ -39,6 +39,29 @@ fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
 }
 
 #[test]
+fn a_limit_that_is_changed_holds_for_who_comes_and_for_who_waits_already() -> Result {
+    let limit = ConnectionLimit::new(1);
+    let mut reactor = Reactor::new()?;
+    let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+    let _clients = (0..5).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let mut seen = Seen::default();
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!(limit.open(), 1);
+    limit.set_max(4);
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (4, 4), "three of those who wait are let in");
+    limit.set_max(2);
+    assert_eq!(limit.open(), 4, "nobody is thrown out");
+    for open in [3, 2] {
+        end_first(&mut reactor, &mut seen)?;
+        assert_eq!((seen.opened.len(), limit.open()), (open, open), "nobody is let in");
+    }
+    end_first(&mut reactor, &mut seen)?;
+    assert_eq!((seen.opened.len(), limit.open()), (2, 2), "the last one");
+    Ok(())
+}
+
+#[test]
 fn a_place_that_is_free_again_does_not_end_a_pause_by_the_key() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::new()?;

@@ -138,7 +138,7 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
 
     /// A server that is deaf is none: it ends, and with it the process.
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
-        tracing::error!(?reason, "the listener has ended");
+        tracing::error!(%reason, "the listener has ended");
         cx.registry.stop();
     }
 }
@@ -231,7 +231,7 @@ impl<T: Read + Write + AsFd> Handler<Server, T> for Echo {
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
         cx.state.connections -= 1;
-        tracing::debug!(?reason, connections = cx.state.connections, "closed");
+        tracing::debug!(%reason, connections = cx.state.connections, "closed");
         if let Err(error) = resume_accepting(cx) {
             tracing::error!(%error, "cannot go on accepting");
         }

@@ -80,7 +80,7 @@ impl ConnectionHandler<Server> for Echo {
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Server>) {
         cx.state.connections -= 1;
-        tracing::debug!(?reason, connections = cx.state.connections, "closed");
+        tracing::debug!(%reason, connections = cx.state.connections, "closed");
     }
 }
 

@@ -4,6 +4,7 @@
 //! is moved out of the registry (a pointer) while its handler runs, which therefore can do anything to the registry.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -22,7 +23,7 @@ pub enum Next {
     Remove,
 }
 
-/// Why a registration has ended, told to [`Handler::closed`].
+/// Why a registration has ended, told to [`Handler::closed`]. Displays as “removed by its key”, or “failed: ” with the error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Closed {
@@ -35,6 +36,17 @@ pub enum Closed {
     /// Its handler panicked with this message, and the policy is
     /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
     Panicked(String),
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByHandler => f.write_str("removed by its handler"),
+            Self::ByKey => f.write_str("removed by its key"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+        }
+    }
 }
 
 /// A handler that is an object: for state that outlives one call, and for an owner who wants to be told of the end.

@@ -30,6 +30,7 @@ mod sending;
 mod stream;
 mod times;
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -75,7 +76,19 @@ pub enum Timeout {
     Connect,
 }
 
-/// Why a connection has ended.
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle timeout",
+            Self::Read => "read timeout",
+            Self::Write => "write timeout",
+            Self::Close => "deadline of the close",
+            Self::Connect => "connect timeout",
+        })
+    }
+}
+
+/// Why a connection has ended. Displays as “finished”, “idle timeout has passed”, or “failed: ” with the error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -91,6 +104,19 @@ pub enum CloseReason {
     Failed(io::Error),
     /// The handler panicked with this message.
     Panicked(String),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Closed => f.write_str("closed"),
+            Self::Aborted => f.write_str("aborted"),
+            Self::TimedOut(timeout) => write!(f, "{timeout} has passed"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+        }
+    }
 }
 
 /// What a user does with a connection. Every method runs on the loop's thread.

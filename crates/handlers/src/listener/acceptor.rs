@@ -137,7 +137,7 @@ where
             let _ = cx.registry.remove(admission.room); // it is gone if it was told of room meanwhile
         }
         if !matches!(reason, Closed::ByKey) {
-            tracing::error!(?reason, "a listener has ended");
+            tracing::error!(%reason, "a listener has ended");
         }
     }
 }

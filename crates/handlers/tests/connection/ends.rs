@@ -5,7 +5,9 @@ use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use handlers::{Accepted, Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, open};
+use handlers::{
+    Accepted, Address, CloseReason, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Timeout, open,
+};
 use reactor::PanicPolicy;
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
@@ -394,4 +396,15 @@ fn a_panic_of_a_handler_that_opens_what_was_accepted_is_its_own() -> Result {
         bench.until(|world| world.count("close Panicked(\"on opening\")") == ends);
     }
     Ok(())
+}
+
+#[test]
+fn a_reason_reads_as_the_end_of_a_sentence() {
+    let refused = std::io::Error::new(ErrorKind::ConnectionRefused, "connect to [::1]:7: refused");
+    assert_eq!(CloseReason::Failed(refused).to_string(), "failed: connect to [::1]:7: refused");
+    assert_eq!(CloseReason::TimedOut(Timeout::Idle).to_string(), "idle timeout has passed");
+    assert_eq!(CloseReason::TimedOut(Timeout::Close).to_string(), "deadline of the close has passed");
+    assert_eq!(CloseReason::Panicked("in on_data".into()).to_string(), "panicked: in on_data");
+    assert_eq!(CloseReason::Finished.to_string(), "finished");
+    assert_eq!(reactor::Closed::ByKey.to_string(), "removed by its key");
 }

@@ -100,6 +100,19 @@ fn options() -> ConnectionOptions {
 }
 
 #[test]
+fn an_attempt_is_listed_by_the_line_that_connects_also_where_it_is_not_the_first() -> Result {
+    let mut reactor = still()?;
+    let (_listener, address) = listens("127.0.0.1:0")?;
+    let line = line!() + 1;
+    connect(&mut reactor, [refuses("127.0.0.1:0")?, address], &ConnectionOptions::new(), Greets);
+    let mut told = Told::default();
+    turn_until(&mut reactor, &mut told, |told| told.open.len() == 1)?;
+    let origins: Vec<_> = reactor.registrations().map(|listed| (listed.origin.file(), listed.origin.line())).collect();
+    assert_eq!(origins, [(file!(), line)]);
+    Ok(())
+}
+
+#[test]
 fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
     let (listener, address) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());

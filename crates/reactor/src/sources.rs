@@ -367,6 +367,16 @@ impl<S> Registry<S> {
         Ok(())
     }
 
+    /// Says where a registration was made, for logs and lists: for a library of handlers, which registers now what a line of its
+    /// user's has asked for earlier. In the beginning it is the line that has called [`add`](Self::add), by `#[track_caller]`.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn set_origin(&mut self, key: Key, origin: &'static Location<'static>) -> Result<(), Error> {
+        self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.origin = origin;
+        Ok(())
+    }
+
     /// Whether `key` names a registration.
     #[inline]
     pub fn contains(&self, key: Key) -> bool {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
+use std::panic::Location;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -75,6 +76,7 @@ pub enum News {
 /// # Ok(())
 /// # }
 /// ```
+#[track_caller]
 pub fn supervise<S, C, F>(registry: &mut Registry<S>, policy: RestartPolicy, command: C, on_news: F) -> SupervisorKey
 where
     C: FnMut() -> io::Result<Command> + 'static,
@@ -84,7 +86,8 @@ where
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
     supervisors.courses.insert(key, Course { stage: Stage::Starting, stopping: false });
-    let supervisor = Supervisor { key, backoff: Backoff::new(policy), command, on_news, started: registry.now() };
+    let (backoff, origin) = (Backoff::new(policy), Location::caller());
+    let supervisor = Supervisor { key, backoff, command, on_news, started: registry.now(), origin };
     registry.defer(move |cx| {
         if let Err(error) = supervisor.start(cx) {
             tracing::error!(%error, "the supervision of a child has ended");
@@ -171,6 +174,8 @@ struct Supervisor<C, F> {
     on_news: F,
     /// When the present child was.
     started: Instant,
+    /// The line that has called [`supervise`].
+    origin: &'static Location<'static>,
 }
 
 impl<C, F> Supervisor<C, F>
@@ -196,6 +201,7 @@ where
         };
         self.started = cx.now();
         let key = spawned.key;
+        cx.registry.set_origin(key.key(), self.origin)?;
         self.enter(Stage::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
         cx.visit(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {

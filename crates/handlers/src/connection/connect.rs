@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// # Ok(())
 /// # }
 /// ```
+#[track_caller]
 pub fn connect<S, H>(
     registry: &mut Registry<S>,
     addresses: impl IntoIterator<Item = SocketAddr>,
@@ -70,6 +72,7 @@ where
         timeout: None,
         company: None,
         last_error: None,
+        origin: Location::caller(),
     }));
     let connecting = Connecting { race };
     if let Some(timeout) = options.0.connect_timeout {
@@ -102,6 +105,8 @@ struct Race<H> {
     /// When the latest attempt gets company.
     company: Option<TimerKey>,
     last_error: Option<io::Error>,
+    /// The line that has called [`connect`].
+    origin: &'static Location<'static>,
 }
 
 impl<H: 'static> Connecting<H> {
@@ -199,7 +204,9 @@ impl<H: 'static> Connecting<H> {
     {
         let stream = start_connect(address, options)?;
         let attempt = Attempt { connecting: self.clone(), address };
-        Ok(registry.add_handler(stream, Interest::WRITABLE, Driver::connecting(options, attempt))?)
+        let key = registry.add_handler(stream, Interest::WRITABLE, Driver::connecting(options, attempt))?;
+        registry.set_origin(key, self.race.borrow().origin)?;
+        Ok(key)
     }
 }
 

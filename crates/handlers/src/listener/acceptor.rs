@@ -32,7 +32,10 @@ where
     F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     let own_key = Rc::new(Cell::new(Key::NULL));
-    let admission = options.limit.map(|limit| Admission::new(limit, registry, Rc::clone(&own_key))).transpose()?;
+    let admission = match options.limit {
+        Some(limit) => Some(Admission::new(limit, registry, Rc::clone(&own_key))?),
+        None => None,
+    };
     let room = admission.as_ref().map_or(Key::NULL, |admission| admission.room);
     let acceptor = Acceptor { accepts_per_turn: options.accepts_per_turn, accept, admission, pause: PAUSES.0 };
     let added = match socket {

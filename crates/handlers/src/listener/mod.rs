@@ -14,6 +14,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::panic::Location;
 use std::time::Duration;
 
 use reactor::{Context, Key, Registry};
@@ -89,14 +90,15 @@ impl Listener {
             Socket::Tcp(_) => connection::close_accepted::<S, TcpStream, H>,
             Socket::Unix(..) => connection::close_accepted::<S, UnixStream, H>,
         };
-        let options = options.clone();
+        let (options, origin) = (options.clone(), Location::caller());
         let key = self.accept(registry, move |accepted, cx| {
             let handler = handler(accepted.peer(), cx)?;
             let listener = cx.key();
             if !cx.registry.contains(listener) {
                 return Ok(()); // it was stopped just now, and so is this connection
             }
-            accepted.open_for(listener, cx, &options, handler).map(drop)
+            let connection = accepted.open_for(listener, cx, &options, handler)?;
+            Ok(cx.registry.set_origin(connection.key(), origin)?)
         })?;
         Ok(ServerKey { key, stop })
     }

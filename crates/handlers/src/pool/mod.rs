@@ -103,6 +103,7 @@ impl<S> PoolBuilder<S> {
     ///
     /// # Errors
     /// `EAGAIN` if a thread cannot be started, and those that were are ended; what [`Registry::remote`] gives.
+    #[track_caller]
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S>> {
         let pool = Pool { shared: Arc::new(Shared::new(self.queued_max)), remote: registry.remote()? };
         let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started

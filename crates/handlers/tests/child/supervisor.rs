@@ -104,6 +104,30 @@ fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
 }
 
 #[test]
+fn a_supervised_child_is_listed_by_the_line_that_supervises() -> Result {
+    let mut reactor = Reactor::<Seen>::new()?;
+    let line = line!() + 1;
+    let key = child::supervise(
+        &mut reactor,
+        RestartPolicy::never(),
+        || Ok(waiting("exec cat")),
+        |news, cx| {
+            if let News::Started(child) = news {
+                cx.state.children.push(child);
+            }
+            Ok(())
+        },
+    );
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == 1)?;
+    let watch = seen.children[0].key.key();
+    let origin = reactor.registrations().find(|listed| listed.key == watch).map(|listed| listed.origin);
+    assert_eq!(origin.map(|origin| (origin.file(), origin.line())), Some((file!(), line)));
+    key.stop(&mut reactor, SECOND)?;
+    run(&mut reactor, &mut seen)
+}
+
+#[test]
 fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use handlers::{CloseReason, ConnectionOptions, ListenOptions, Peer, on_data};
+use handlers::{CloseReason, ConnectionLimit, ConnectionOptions, ListenOptions, Peer, on_data};
 use reactor::{LoopPool, Reactor};
 
 use crate::{Echo, PATIENCE, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until, turn_until_quiet};
@@ -20,6 +20,21 @@ fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
         reactor.turn(&mut seen, Some(PATIENCE))?;
         assert_eq!(seen.opened.len(), expected);
     }
+    Ok(())
+}
+
+#[test]
+fn a_listener_and_what_it_accepts_are_listed_by_the_line_that_serves() -> Result {
+    let mut reactor = Reactor::new()?;
+    let listener = ListenOptions::new().limit(ConnectionLimit::new(1)).bind(&any_port())?;
+    let address = tcp(&listener)?;
+    let line = line!() + 1;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    let _client = client(address)?;
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 1)?;
+    let origins: Vec<_> = reactor.registrations().map(|listed| (listed.origin.file(), listed.origin.line())).collect();
+    assert_eq!(origins, [(file!(), line); 3], "the listener, what tells it of room, and the connection");
     Ok(())
 }
 

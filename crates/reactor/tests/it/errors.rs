@@ -90,6 +90,19 @@ fn everything_registered_is_listed_with_its_fd_kind_interest_name_and_line() -> 
 }
 
 #[test]
+fn who_registers_on_behalf_of_another_line_can_say_so() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (near, _far) = readable()?;
+    let asked_for = std::panic::Location::caller();
+    let key = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    reactor.set_origin(key, asked_for)?;
+    assert_eq!(reactor.registrations().next().map(|listed| listed.origin), Some(asked_for));
+    reactor.remove(key)?;
+    assert!(matches!(reactor.set_origin(key, asked_for), Err(Error::StaleKey(_))));
+    Ok(())
+}
+
+#[test]
 fn a_source_is_put_into_non_blocking_mode() -> Result {
     let mut child = Command::new("true").stdout(Stdio::piped()).spawn()?;
     let blocking = mio::unix::pipe::Receiver::from(child.stdout.take().ok_or("a piped stdout")?);

@@ -102,7 +102,8 @@ pub struct SupervisorKey(u64);
 
 impl SupervisorKey {
     /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the last
-    /// that is told; where none runs [`News::Stopped`] is, next turn.
+    /// that is told; where none runs [`News::Stopped`] is, next turn. For its whole group, [`ChildKey::terminate_group`] of the
+    /// [`child`](Self::child) comes first: of the two the group counts.
     ///
     /// # Errors
     /// `NotFound` if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
@@ -113,6 +114,19 @@ impl SupervisorKey {
             Stage::Starting => Ok(()),
             Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
             Stage::Running(child) => child.terminate(registry, grace),
+        }
+    }
+
+    /// Starts the child next turn, where it is waited for to be started again: for an operator who has mended what it failed
+    /// of. Does nothing where it runs; [`ChildKey::terminate`] of the [`child`](Self::child) has that started again, if the
+    /// policy does so. The delays go on where they were. O(1).
+    ///
+    /// # Errors
+    /// `NotFound` if the supervision has ended.
+    pub fn start_now<S>(self, registry: &mut Registry<S>) -> io::Result<()> {
+        match self.course(registry).ok_or_else(|| self.stale())?.stage {
+            Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
+            Stage::Starting | Stage::Running(_) => Ok(()),
         }
     }
 

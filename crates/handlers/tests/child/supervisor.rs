@@ -104,6 +104,24 @@ fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
 }
 
 #[test]
+fn a_child_that_is_waited_for_can_be_started_now() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let policy = RestartPolicy::on_failure().delay_first(SECOND).restarts_max(2);
+    let key = supervise(&mut reactor, policy, || sh("exit 3"));
+    let mut seen = Seen::default();
+    key.start_now(&mut reactor)?; // it begins anyway
+    for start in 1..=2 {
+        turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2 * start)?;
+        key.start_now(&mut reactor)?;
+    }
+    run(&mut reactor, &mut seen)?; // although the clock stands
+    let failed = |delay: &str| format!("exit status: 3, {delay}");
+    assert_eq!(seen.news, ["started", &failed("Some(1s)"), "started", &failed("Some(2s)"), "started", &failed("None")]);
+    assert_eq!(key.start_now(&mut reactor).map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    Ok(())
+}
+
+#[test]
 fn a_supervised_child_is_listed_by_the_line_that_supervises() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let line = line!() + 1;

@@ -69,3 +69,8 @@ pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, Worker
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// As do the recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/recipes.md")]
+struct Recipes;

@@ -194,7 +194,14 @@ impl<S> Registry<S> {
 
     /// Has the kernel tell when the clock is set, unless it does or somebody drives the clock.
     fn watch_wall_clock(&mut self) -> Result<(), Error> {
-        if self.clock.manual().is_some() || self.timers.wall.watch.is_some() {
+        let Self { timers, clock, .. } = self;
+        if let Some(manual) = clock.manual()
+            && timers.wall.times.is_empty()
+        {
+            // That it was set before anybody waited for it is no news.
+            (timers.wall.manual_sets, timers.wall.anchor) = (manual.wall_sets(), None);
+        }
+        if clock.manual().is_some() || timers.wall.watch.is_some() {
             return Ok(());
         }
         let failed = |call| move |errno: Errno| Error::Loop { call, source: errno.into() };

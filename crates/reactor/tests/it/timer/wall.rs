@@ -91,6 +91,18 @@ fn ties_of_the_wall_clock_keep_their_order_when_it_is_set() -> Result {
 }
 
 #[test]
+fn a_wall_clock_that_was_set_before_anybody_waited_for_it_changes_no_order() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    clock.set_wall(clock.wall() - ms(400));
+    reactor.at_wall(clock.wall() + ms(10), note("by the wall", began, Then::Done))?;
+    reactor.after(ms(10), note("armed later", began, Then::Done));
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(10))?;
+    assert_eq!(log, [("by the wall", ms(10)), ("armed later", ms(10))]);
+    Ok(())
+}
+
+#[test]
 fn a_clock_that_is_set_back_in_the_very_turn_of_a_timer_puts_it_off() -> Result {
     let (mut reactor, clock, began) = manual()?;
     reactor.at_wall(clock.wall() + ms(10), note("put off", began, Then::Done))?;

@@ -79,8 +79,8 @@ impl ManualClock {
     /// [`Reactor::advance`](crate::Reactor::advance) runs them each at its own time.
     ///
     /// # Panics
-    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers know the 584 years after the reactor was
-    /// built, and never run after that.
+    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers know the 292 years after the reactor was
+    /// built: what would be due later never is.
     pub fn advance(&self, time: Duration) {
         let (now, wall) = (self.time.now.get() + time, self.time.wall.get() + time);
         self.time.now.set(now);
@@ -94,7 +94,10 @@ impl Default for ManualClock {
     }
 }
 
-/// No time is so late: some 584 years.
+/// The last nanosecond that is counted, after some 292 years: half of what a deadline can be, so that no sum of a time and a
+/// delay of as much goes beyond its end.
+pub(crate) const LAST_NS: u64 = u64::MAX / 2;
+/// No time is so late.
 const NOT_COUNTED: u64 = u64::MAX;
 
 /// Reads the monotonic clock at most once a turn, and only if somebody asks.
@@ -153,7 +156,7 @@ impl Clock {
         self.now.get().unwrap_or_else(|| self.look())
     }
 
-    /// [`now`](Self::now) in nanoseconds since the start.
+    /// [`now`](Self::now) in nanoseconds since the start, at most [`LAST_NS`].
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         match self.now_ns.get() {
@@ -175,7 +178,7 @@ impl Clock {
     /// Counts the nanoseconds of the time, and keeps them for this turn.
     #[inline(never)]
     fn count(&self) -> u64 {
-        let now_ns = self.nanos_at(self.now());
+        let now_ns = self.nanos_at(self.now()).min(LAST_NS);
         if self.in_turn {
             self.now_ns.set(now_ns);
         }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use self::origins::{NO_ORIGIN, Origins};
 use self::wall::WallTimers;
 use self::wheel::{NEVER, Wheel};
-use crate::clock::{Clock, nanos};
+use crate::clock::{Clock, LAST_NS, nanos};
 use crate::context::Context;
 use crate::error::Error;
 use crate::handler::Next;
@@ -189,6 +189,7 @@ impl<S> Timers<S> {
     #[inline(never)]
     fn find_next(&mut self) {
         let next = if self.wheel.has_due() { Some(0) } else { self.wheel.next_deadline() };
+        let next = next.filter(|next| *next <= LAST_NS); // the clock does not come to it
         self.next_look = next.and_then(|next| self.epoch.checked_add(Duration::from_nanos(next)));
         self.wheel.changed = false;
     }

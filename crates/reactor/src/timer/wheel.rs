@@ -3,7 +3,7 @@
 //! Eight levels of 64 slots; a slot of level `n` is 64^n ticks wide, a tick is a millisecond. A timer sits on the level of the
 //! highest digit, to base 64, in which its tick differs from the present one: so everything on a level comes before
 //! everything on the next, and the next slot to look at is the first occupied one of the lowest occupied level. Time is a
-//! count of nanoseconds that callers tell; the wheel knows no clock and no fd.
+//! count of nanoseconds that callers tell, of the lower half of what 64 bits hold; the wheel knows no clock and no fd.
 //!
 //! Ground rules:
 //! - Ticks say where a timer waits, not when it is due: that is decided by the nanosecond, once its slot has begun.
@@ -125,12 +125,11 @@ impl<P: Blank> Wheel<P> {
     /// and the timer is filed, and has none of the marks of `but`.
     #[inline]
     pub(crate) fn put_off(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
-        // Where the delay is a constant, this costs nothing. What passes it is later than now, or beyond the end of time: then it
-        // has wrapped, and is earlier than the deadline that it had.
+        // Where the delay is a constant, this costs nothing.
         if !(1..=NEVER / 2).contains(&delay) {
             return false;
         }
-        let deadline = now_ns.wrapping_add(delay);
+        let deadline = now_ns + delay; // before the end, since the present time is
         let Some(entry) = self.entries.get_mut(key) else { return false };
         let stored = deadline >= entry.deadline && entry.filing.is_plain(but);
         if stored {

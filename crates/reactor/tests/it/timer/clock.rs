@@ -84,3 +84,31 @@ fn time_without_a_manual_clock_cannot_be_advanced() -> Result {
     assert!(matches!(reactor.advance(&mut (), ms(1)), Err(Error::NoManualClock)));
     Ok(())
 }
+
+#[test]
+fn when_the_time_of_timers_is_over_nothing_more_is_due_and_the_loop_is_not_held_up() -> Result {
+    let (mut reactor, clock, began) = manual()?;
+    let years = |years: u64| Duration::from_secs(years * 365 * 24 * 3600);
+    let (near, _far) = UnixStream::pair()?;
+    let source = reactor.add(near, Interest::READABLE, |_, cx| {
+        cx.state.push(("timeout", Duration::ZERO));
+        Ok(Next::Keep)
+    })?;
+    let overdue = reactor.after(ms(10), note("put off", began, Then::Done));
+    reactor.after(years(300), note("later", began, Then::Done));
+    clock.advance(years(400));
+    reactor.reset(overdue, years(200))?;
+    let mut log = Log::new();
+    assert_eq!(turn_now(&mut reactor, &mut log), 0, "{log:?}");
+    reactor.after(ms(1), note("after", began, Then::Done));
+    reactor.after(Duration::MAX, note("never", began, Then::Done));
+    reactor.at_wall(clock.wall() + ms(1), note("by the wall", began, Then::Done))?;
+    reactor.set_timeout(source, Some(ms(1)))?;
+    for time in [ms(2), years(300)] {
+        assert_eq!(reactor.advance(&mut log, time)?, 0, "{log:?}");
+    }
+    reactor.after(Duration::ZERO, note("at once", began, Then::Done));
+    assert_eq!(reactor.advance(&mut log, ms(1))?, 1);
+    assert_eq!(reactor.prepare_to_wait(), None);
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Timers that are put off, cancelled, listed, or set into the background.
 
 use std::os::unix::net::UnixStream;
+use std::panic::Location;
 use std::time::Duration;
 
 use reactor::{Context, Error, Interest, ManualClock, Missed, Next, Reactor, Then, TimerKey};
@@ -159,5 +160,32 @@ fn a_background_timer_can_be_cancelled_also_by_itself() -> Result {
     reactor.advance(&mut log, ms(5))?;
     assert_eq!(reactor.timers().count(), 0);
     reactor.run(&mut log)?; // returns
+    Ok(())
+}
+
+#[test]
+fn a_timer_is_listed_with_its_place_in_the_source_among_many_that_take_turns_and_while_it_runs() -> Result {
+    type Places = Vec<(TimerKey, &'static Location<'static>)>;
+    #[track_caller]
+    fn arm(reactor: &mut Reactor<Places>) -> (TimerKey, &'static Location<'static>) {
+        let timer = reactor.after(ms(1), |cx| {
+            let listed = cx.registry.timers().find(|listed| Some(listed.key) == cx.timer());
+            cx.state.extend(listed.map(|listed| (listed.key, listed.origin)));
+            Ok(Then::Done)
+        });
+        (timer, Location::caller())
+    }
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut armed = Places::new();
+    for _ in 0..3 {
+        let r = &mut reactor;
+        armed.extend([arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r)]);
+        armed.extend([arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r)]);
+    }
+    let listed: Places = reactor.timers().map(|timer| (timer.key, timer.origin)).collect();
+    assert_eq!(listed, armed);
+    let mut ran = Places::new();
+    reactor.advance(&mut ran, ms(1))?;
+    assert_eq!(ran, armed);
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod changed;
 mod clock;
 mod due;
+mod model;
 mod periodic;
 mod slack;
 mod timeout;

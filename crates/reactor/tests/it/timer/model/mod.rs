@@ -1,0 +1,210 @@
+//! Timers and timeouts against a list that is searched from end to end, whatever is done to them and from wherever.
+//!
+//! What is to be done is drawn: between turns, before the timers of a turn, in their callbacks and in those of sources. The list
+//! is told of it beside the registry; each callback asks it whether its time has come, and all that can be asked is compared.
+
+mod act;
+mod draw;
+mod list;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::panic::{Location, resume_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use proptest::prelude::*;
+use reactor::{Key, ManualClock, Missed, PanicPolicy, Reactor, TimerKey};
+
+use self::act::{add_driver, step};
+use self::draw::{callback, steps};
+use crate::Result;
+
+/// Delays in nanoseconds; times too, from the beginning.
+type Nanos = u64;
+const NEVER: Nanos = Nanos::MAX;
+const MS: Nanos = 1_000_000;
+const SOURCES: usize = 3;
+
+const fn duration(nanos: Nanos) -> Duration {
+    if nanos == NEVER { Duration::MAX } else { Duration::from_nanos(nanos) }
+}
+
+/// What is done to timers, of which a `usize` chooses one that there is or was, or to sources.
+#[derive(Clone, Debug)]
+enum Op {
+    /// With something captured that may panic when it is dropped.
+    Arm(How, bool),
+    Reset(usize, Nanos),
+    Cancel(usize),
+    Slack(usize, Nanos),
+    Background(usize, bool),
+    Timeout(usize, Option<Nanos>),
+    /// Adds a source, or removes it.
+    Toggle(usize),
+    SetWall(i64),
+    /// Time passes in a callback, which may look at the clock again.
+    Stall(Nanos, bool),
+}
+
+/// How a timer is armed.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    After(Nanos),
+    /// So long after now, or before.
+    At(i64),
+    AtWall(i64),
+    Every(Nanos, Missed),
+}
+
+/// What is done between turns.
+#[derive(Clone, Debug)]
+enum Step {
+    Do(Op),
+    Turn(Nanos),
+    Advance(Nanos),
+    Run,
+}
+
+/// How a callback ends.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Again(Nanos),
+    AtWall(i64),
+    Done,
+    Fail(ErrorKind),
+    Panic,
+}
+
+/// The payload of panics that are meant: no hook is called for them.
+struct OnPurpose;
+
+struct Bomb(Rc<Cell<bool>>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0.get() && !std::thread::panicking() {
+            resume_unwind(Box::new(OnPurpose));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Who {
+    Timer(TimerKey),
+    TimeoutOf(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slack {
+    most: Nanos,
+    deadline: Nanos,
+}
+
+/// A timer or a timeout, as the list has it.
+struct Listed {
+    who: Who,
+    /// [`NEVER`] for one that rests, also while it runs.
+    deadline: Nanos,
+    /// What it is sorted by: its deadline, or when it was armed if that had passed, and the number of its arming.
+    rank: (Nanos, u64),
+    /// It was armed for what had passed, since timers ran last.
+    waits_for_next: bool,
+    slack: Option<Slack>,
+    /// Of the wall clock, with the number of the request.
+    wall: Option<(i64, u64)>,
+    is_background: bool,
+    bomb: Rc<Cell<bool>>,
+    /// The last tick.
+    tick: Nanos,
+    origin: Option<&'static Location<'static>>,
+}
+
+/// The state of the reactor: the list, and what its callbacks are to do.
+struct World {
+    clock: ManualClock,
+    began: (Instant, SystemTime),
+    /// The time of the turn, while there is one.
+    turn: Option<Nanos>,
+    listed: Vec<Listed>,
+    armings: u64,
+    /// What is due by then may run.
+    limit: Nanos,
+    /// How far the wall clock is thought to be ahead of the other.
+    wall_ahead: Option<i64>,
+    is_wall_set: bool,
+    asked: u64,
+    issued: Vec<TimerKey>,
+    sources: [Option<Key>; SOURCES],
+    peers: Vec<UnixStream>,
+    callbacks: VecDeque<(Vec<Op>, Outcome)>,
+    running: Option<TimerKey>,
+    counts: Counts,
+    /// Within [`Reactor::advance`]: when the loop looked at its timers last.
+    advanced_from: Option<Nanos>,
+    is_to_stop: bool,
+}
+
+#[derive(Default)]
+struct Counts {
+    turns: u64,
+    /// Callbacks of timers.
+    ran: u64,
+    failures: u64,
+    panics: u64,
+    /// That are to come.
+    deferred: u64,
+}
+
+fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPolicy) -> Result {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::<World>::builder().clock(clock.clone()).on_panic(policy).build()?;
+    let mut world = World {
+        began: (clock.now(), clock.wall()),
+        clock,
+        turn: None,
+        listed: Vec::new(),
+        armings: 0,
+        limit: 0,
+        wall_ahead: None,
+        is_wall_set: false,
+        asked: 0,
+        issued: Vec::new(),
+        sources: [None; SOURCES],
+        peers: vec![add_driver(&mut reactor)?],
+        callbacks: callbacks.into(),
+        running: None,
+        counts: Counts::default(),
+        advanced_from: None,
+        is_to_stop: false,
+    };
+    steps.into_iter().for_each(|taken| step(&mut reactor, &mut world, taken));
+    world.callbacks.clear(); // from here on none does anything
+    for listed in &mut world.listed {
+        listed.bomb.set(false);
+        listed.is_background = true;
+        if let Who::Timer(timer) = listed.who {
+            reactor.set_timer_background(timer)?;
+        }
+    }
+    step(&mut reactor, &mut world, Step::Turn(0));
+    step(&mut reactor, &mut world, Step::Run); // returns
+    let metrics = reactor.metrics();
+    let panics = if policy == PanicPolicy::RemoveHandler { world.counts.panics } else { 0 };
+    assert_eq!([metrics.timers, metrics.failures, metrics.panics], [world.counts.ran, world.counts.failures, panics]);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn whatever_is_done_to_timers_each_runs_at_its_time_and_in_its_order(
+        steps in steps(),
+        callbacks in prop::collection::vec(callback(), 0..60),
+        policy in prop_oneof![Just(PanicPolicy::Propagate), Just(PanicPolicy::RemoveHandler)],
+    ) {
+        compare(steps, callbacks, policy).unwrap();
+    }
+}

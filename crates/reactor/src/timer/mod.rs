@@ -58,7 +58,7 @@ pub enum Missed {
     Skip,
     /// They are made up for, one each turn, until the timer has caught up.
     Burst,
-    /// The next tick is a whole period after this turn: the ticks shift.
+    /// The next tick is a whole period after this turn, also where none was missed: the ticks shift by what makes one late.
     Delay,
 }
 
@@ -265,7 +265,7 @@ impl<S> Registry<S> {
     /// Never early. Late by what the callbacks before it take and by what the wait is rounded up, to whole milliseconds
     /// unless [`Builder::high_resolution`](crate::Builder::high_resolution) was asked for. The clock is the monotonic one,
     /// which stands still while the machine is suspended; [`at_wall`](Self::at_wall) has the other.
-    /// [`Duration::ZERO`] is as soon as timers run: later this turn, or next turn if a timer armed it.
+    /// [`Duration::ZERO`] is as soon as timers run: later this turn, or next turn if a timer armed it or what comes after timers.
     /// [`Duration::MAX`] is never. Timers run after the sources of their turn, by deadline, ties in the order of arming, at
     /// most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An error, `WouldBlock` included, or
     /// under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
@@ -280,7 +280,7 @@ impl<S> Registry<S> {
         self.add_timer(now_ns.saturating_add(nanos(delay)), now_ns, Box::new(callback), Location::caller())
     }
 
-    /// Runs `callback` at `deadline`, next turn if that has passed; otherwise like [`after`](Self::after).
+    /// Runs `callback` at `deadline`, as soon as timers run if that has passed; otherwise like [`after`](Self::after).
     #[track_caller]
     pub fn at<F>(&mut self, deadline: Instant, callback: F) -> TimerKey
     where
@@ -292,10 +292,10 @@ impl<S> Registry<S> {
 
     /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
     ///
-    /// The ticks are multiples of the period, however long callbacks take; `missed` says what happens to those that the
-    /// loop was too busy for. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and those after it
-    /// are where they were. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise like
-    /// [`after`](Self::after).
+    /// But for [`Missed::Delay`] the ticks are multiples of the period, however long callbacks take; `missed` says what happens
+    /// to those that the loop was too busy for. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
+    /// those after it are where they were. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
+    /// like [`after`](Self::after).
     #[track_caller]
     pub fn every<F>(&mut self, period: Duration, missed: Missed, mut callback: F) -> TimerKey
     where
@@ -385,7 +385,8 @@ impl<S> Registry<S> {
     }
 
     /// Ends a timer, also one that is due in this turn, and drops its callback, or lets the one that is running end with
-    /// its return. Its place is for the next timer, and the loop is not woken for it.
+    /// its return. Its place is for the next timer. The loop may wake once for its time, in vain, where other timers are due soon
+    /// after it.
     ///
     /// O(1) amortised. Four bytes of it may be left in the list of the timers that would have run at about its time: until
     /// that time comes, or all of those have ended, or as many such leavings are about as there ever were timers at once.

@@ -80,7 +80,7 @@ impl<S> Timers<S> {
 }
 
 impl<S> Registry<S> {
-    /// Runs `callback` when clocks on walls show `time`, next turn if they are past it; otherwise like
+    /// Runs `callback` when clocks on walls show `time`, as soon as timers run if they are past it; otherwise like
     /// [`after`](Self::after).
     ///
     /// Where somebody sets the clock, or the machine was asleep, it runs when the clock says so after that. To run every day at

@@ -64,6 +64,27 @@ fn a_timer_that_is_put_off_for_ever_never_runs() -> Result {
 }
 
 #[test]
+fn timers_that_were_cancelled_or_put_off_wake_the_loop_once_in_vain_and_not_each() -> Result {
+    for is_put_off in [false, true] {
+        let clock = ManualClock::jumping();
+        let began = clock.now();
+        let mut reactor = Reactor::builder().clock(clock).build()?;
+        let others = [70, 75, 80].map(|delay| reactor.after(ms(delay), note("put off", began, Then::Done)));
+        reactor.after(ms(130), note("stays", began, Then::Done));
+        for timer in others {
+            if is_put_off { reactor.reset(timer, ms(300))? } else { reactor.cancel(timer)? }
+        }
+        let mut log = Log::new();
+        reactor.run(&mut log)?;
+        log.dedup();
+        let ran = [("stays", ms(130)), ("put off", ms(300))];
+        assert_eq!(log, ran[..1 + usize::from(is_put_off)]);
+        assert_eq!(reactor.metrics().turns, log.len() as u64 + 1);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_callback_may_cancel_the_next_due_the_last_due_and_itself() -> Result {
     struct State {
         timers: Vec<TimerKey>,

@@ -5,13 +5,13 @@
 //! is told.
 
 mod origins;
+mod registry;
 mod run;
 mod wall;
 mod wheel;
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
-use std::panic::Location;
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::origins::{NO_ORIGIN, Origins};
@@ -20,10 +20,6 @@ use self::wheel::{NEVER, Wheel};
 use crate::clock::{Clock, LAST_NS, nanos};
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::Next;
-use crate::metrics::Timer;
-use crate::readiness::Readiness;
-use crate::registry::Registry;
 use crate::slots::{Blank, Key};
 
 /// The name of a timer, checked at each use like a [`Key`].
@@ -37,7 +33,7 @@ impl From<TimerKey> for Key {
     }
 }
 
-/// What becomes of a timer after its callback has run. It overrules a [`Registry::reset`] by the callback itself.
+/// What becomes of a timer after its callback has run. It overrules a [`Registry::reset`](crate::Registry::reset) by the callback itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// It ends.
@@ -46,7 +42,7 @@ pub enum Then {
     After(Duration),
     /// It runs again at this time; next turn if that has passed.
     At(Instant),
-    /// It runs again when clocks on walls show this time: [`Registry::at_wall`].
+    /// It runs again when clocks on walls show this time: [`Registry::at_wall`](crate::Registry::at_wall).
     AtWall(SystemTime),
 }
 
@@ -256,199 +252,5 @@ impl<S> Timers<S> {
     /// Ends the timeout of a source, if it has one.
     pub(crate) fn end_timeout(&mut self, entry: Key) {
         self.wheel.cancel(entry);
-    }
-}
-
-impl<S> Registry<S> {
-    /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
-    ///
-    /// Never early. Late by what the callbacks before it take and by what the wait is rounded up, to whole milliseconds
-    /// unless [`Builder::high_resolution`](crate::Builder::high_resolution) was asked for. The clock is the monotonic one,
-    /// which stands still while the machine is suspended; [`at_wall`](Self::at_wall) has the other.
-    /// [`Duration::ZERO`] is as soon as timers run: later this turn, or next turn if a timer armed it or what comes after timers.
-    /// [`Duration::MAX`] is never. Timers run after the sources of their turn, by deadline, ties in the order of arming, at
-    /// most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An error, `WouldBlock` included, or
-    /// under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
-    ///
-    /// O(1), no system call, one allocation if the closure captures anything.
-    #[track_caller]
-    pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerKey
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
-    {
-        let now_ns = self.clock.now_ns();
-        self.add_timer(now_ns.saturating_add(nanos(delay)), now_ns, Box::new(callback), Location::caller())
-    }
-
-    /// Runs `callback` at `deadline`, as soon as timers run if that has passed; otherwise like [`after`](Self::after).
-    #[track_caller]
-    pub fn at<F>(&mut self, deadline: Instant, callback: F) -> TimerKey
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
-    {
-        let deadline = self.clock.nanos_at(deadline);
-        self.add_timer(deadline, self.clock.now_ns(), Box::new(callback), Location::caller())
-    }
-
-    /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
-    ///
-    /// But for [`Missed::Delay`] the ticks are multiples of the period, however long callbacks take; `missed` says what happens
-    /// to those that the loop was too busy for. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
-    /// those after it are where they were. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
-    /// like [`after`](Self::after).
-    #[track_caller]
-    pub fn every<F>(&mut self, period: Duration, missed: Missed, mut callback: F) -> TimerKey
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
-    {
-        let mut tick = self.now().checked_add(period);
-        let first = tick.map_or(NEVER, |tick| self.clock.nanos_at(tick));
-        let periodic = move |cx: &mut Context<'_, S>| {
-            match callback(cx) {
-                Ok(Next::Keep) => {}
-                Ok(Next::Remove) => return Ok(Then::Done),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {} // next time perhaps
-                Err(error) => return Err(error),
-            }
-            tick = tick.and_then(|last| missed.next(last, period, cx.now()));
-            Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
-        };
-        self.add_timer(first, self.clock.now_ns(), Box::new(periodic), Location::caller())
-    }
-
-    fn add_timer(
-        &mut self,
-        deadline: u64,
-        now_ns: u64,
-        callback: Box<TimerFn<S>>,
-        origin: &'static Location<'static>,
-    ) -> TimerKey {
-        self.timers.foreground += 1;
-        self.only_sources = false;
-        let origin = self.timers.origins.number(origin);
-        TimerKey(self.timers.arm(deadline, now_ns, origin, Payload::Callback(callback)))
-    }
-
-    /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
-    #[inline]
-    pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
-        let now_ns = self.clock.now_ns();
-        if self.timers.reset(timer.0, now_ns, nanos(delay)) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
-    }
-
-    /// Lets a timer be up to `slack` late, so that it runs with others when the loop is awake anyway: the deadlines of
-    /// timers with slack are moved later, to times that many of them can agree on. [`Duration::ZERO`] in the beginning.
-    ///
-    /// Holds for the present deadline and for each one that the timer is given from then on. O(1).
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
-    ///
-    /// # Source
-    /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing zeros.
-    pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
-        let armed_for = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        let before = self.timers.slack.remove(&timer);
-        let slack = Slack { most: nanos(slack), deadline: before.map_or(armed_for, |slack| slack.deadline) };
-        if slack.most > 0 {
-            self.timers.slack.insert(timer, slack);
-        }
-        self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
-        // One that rests, since its callback is running, is armed when that returns.
-        if armed_for != NEVER && slack.agree() != armed_for {
-            self.timers.wheel.rearm(timer.0, slack.agree(), self.clock.now_ns());
-        }
-        Ok(())
-    }
-
-    /// Lets [`Reactor::run`](crate::Reactor::run) end although this timer is armed.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
-    pub fn set_timer_background(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let was = self.timers.set_mark(timer, mark::BACKGROUND, true)?;
-        self.timers.foreground -= usize::from(!was);
-        Ok(())
-    }
-
-    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this timer is there, as it is in the beginning.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
-    pub fn set_timer_foreground(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let was = self.timers.set_mark(timer, mark::BACKGROUND, false)?;
-        self.timers.foreground += usize::from(was);
-        Ok(())
-    }
-
-    /// Ends a timer, also one that is due in this turn, and drops its callback, or lets the one that is running end with
-    /// its return. Its place is for the next timer. The loop may wake once for its time, in vain, where other timers are due soon
-    /// after it.
-    ///
-    /// O(1) amortised. Four bytes of it may be left in the list of the timers that would have run at about its time: until
-    /// that time comes, or all of those have ended, or as many such leavings are about as there ever were timers at once.
-    /// Then this call files all timers anew, some 10 ms for a million. [`reset`](Self::reset) to an earlier time is alike.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended already.
-    pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let (marks, payload) = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        if marks & mark::BACKGROUND == 0 {
-            self.timers.foreground -= 1;
-        }
-        if marks & mark::HEEDED != 0 {
-            self.timers.wall.forget(timer);
-            self.timers.slack.remove(&timer);
-        }
-        *payload = Payload::blank(); // last: what the callback has captured may panic when it is dropped
-        Ok(())
-    }
-
-    /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
-    pub fn timers(&self) -> impl Iterator<Item = Timer> {
-        let now_ns = self.clock.now_ns();
-        self.timers.wheel.iter().filter_map(move |(key, deadline, marks, origin)| {
-            Some(Timer {
-                key: TimerKey(key),
-                remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
-                keeps_alive: marks & mark::BACKGROUND == 0,
-                origin: self.timers.origins.get(origin)?,
-            })
-        })
-    }
-
-    /// How long until a timer is due, from this turn's time; `None` if never, or while its callback runs.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
-    pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
-        let deadline = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        let left = deadline.saturating_sub(self.clock.now_ns());
-        Ok((deadline != NEVER).then(|| Duration::from_nanos(left)))
-    }
-
-    /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
-    /// [`Readiness::is_timeout`](crate::Readiness::is_timeout), whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
-    ///
-    /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call.
-    /// Never early; as late as [`after`](Self::after).
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`].
-    #[inline]
-    pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
-        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        slot.ready = slot.ready.without(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
-        match timeout {
-            Some(timeout) => {
-                self.only_sources = false;
-                slot.timeout = self.timers.set_timeout(key, slot.timeout, self.clock.now_ns(), timeout);
-            }
-            None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),
-        }
-        Ok(())
     }
 }

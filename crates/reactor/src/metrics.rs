@@ -105,7 +105,7 @@ impl fmt::Display for Registration<'_> {
 pub struct Timer {
     /// Its key.
     pub key: TimerKey,
-    /// How long until it is due; `None` if never, or while its callback runs.
+    /// How long until it is due; `None` if never, or while its callback runs, unless that has reset it.
     pub remaining: Option<Duration>,
     /// Whether it keeps [`Reactor::run`](crate::Reactor::run) alive.
     pub keeps_alive: bool,

@@ -176,7 +176,8 @@ impl<S> Registry<S> {
         })
     }
 
-    /// How long until a timer is due, from this turn's time; `None` if never, or while its callback runs.
+    /// How long until a timer is due, from this turn's time; `None` if never, or while its callback
+    /// runs, unless that has reset it.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.

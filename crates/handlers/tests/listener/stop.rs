@@ -282,8 +282,10 @@ fn a_server_that_stops_waits_for_the_answers_that_are_made_elsewhere() -> Result
 fn an_answer_that_is_not_there_when_the_grace_is_over_is_waited_for_no_more() -> Result {
     let mut reactor = Reactor::builder().clock(reactor::ManualClock::new()).build()?;
     let mut seen = Seen::default();
-    let _client = stopped_with_two_questions(&mut reactor, &mut seen)?;
+    let mut client = stopped_with_two_questions(&mut reactor, &mut seen)?;
+    client.set_nonblocking(true)?;
     reactor.advance(&mut seen, GRACE - Duration::from_millis(1))?;
+    assert!(client.read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock), "ended too early");
     assert!(seen.closed.is_empty());
     reactor.advance(&mut seen, Duration::from_millis(1))?;
     assert!(matches!(seen.closed[..], [CloseReason::TimedOut(handlers::Timeout::Close)]), "{:?}", seen.closed);

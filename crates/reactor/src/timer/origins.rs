@@ -26,7 +26,7 @@ impl Origins {
     #[inline]
     pub(super) fn number(&mut self, origin: &'static Location<'static>) -> u16 {
         let address = ptr::from_ref(origin).addr();
-        // As many lie side by side as there are, of a few words each.
+        // They lie side by side in the program, a few words each, so that neighbours do not share an entry.
         let recent = self.recent[address / size_of::<usize>() % self.recent.len()];
         if recent.0 == address { recent.1 } else { self.find(origin) }
     }

@@ -62,6 +62,14 @@ pub trait Handler<S, T> {
     /// registration, is logged with its name, and is told to [`closed`](Self::closed). No other handler is affected.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
+    /// Called just before the source is closed, whatever ends the registration, the end of the reactor included: for a last
+    /// word to the source itself, such as a socket option that says how it closes. Does nothing by default.
+    ///
+    /// Like a destructor it has no registry in reach, and it must not block.
+    fn closing(&mut self, io: &mut Io<T>) {
+        let _ = io;
+    }
+
     /// Called once after the registration has ended, with the deferred callbacks; its source is closed by then, and
     /// [`Context::key`] is the key it had.
     ///
@@ -118,6 +126,11 @@ pub(crate) trait Respond<S, T>: 'static {
 
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
+    /// [`Handler::closing`], of an object.
+    fn closing(&mut self, io: &mut Io<T>) {
+        let _ = io;
+    }
+
     fn into_farewell(self, reason: Closed) -> Option<Box<dyn Task<S>>>;
 }
 
@@ -162,6 +175,10 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
     #[inline]
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.handler.ready(io, cx)
+    }
+
+    fn closing(&mut self, io: &mut Io<T>) {
+        self.handler.closing(io);
     }
 
     fn into_farewell(self, reason: Closed) -> Option<Box<dyn Task<S>>> {
@@ -222,7 +239,8 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     }
 
     fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>> {
-        let Self { io, respond } = *self;
+        let Self { mut io, mut respond } = *self;
+        respond.closing(&mut io);
         drop(io);
         respond.into_farewell(reason)
     }

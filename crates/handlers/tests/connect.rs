@@ -340,3 +340,38 @@ fn attempts_from_one_local_port_do_not_take_it_from_each_other() -> Result {
     reactor.advance(&mut told, ATTEMPT_DELAY)?;
     turn_until(&mut reactor, &mut told, |told| told.open == [good])
 }
+
+/// Keeps what it reads.
+struct Reads;
+
+impl ConnectionHandler<Told> for Reads {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _connection: &mut Connection<'_, Told>,
+        cx: &mut Context<'_, Told>,
+    ) -> io::Result<usize> {
+        cx.state.received.extend(data);
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Told>) {
+        cx.state.closed.push(reason);
+    }
+}
+
+#[test]
+fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
+    let (listener, address) = listens("127.0.0.1:0")?;
+    let mut reactor = still()?;
+    let mut told = Told::default();
+    connect(&mut reactor, [address], &ConnectionOptions::new(), Reads);
+    let mut server = listener.accept()?.0; // before the loop has looked
+    server.write_all(b"too busy")?;
+    rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO))?;
+    drop(server);
+    turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
+    assert_eq!(told.received, b"too busy");
+    assert!(matches!(&told.closed[..], [CloseReason::Failed(error)] if error.kind() == ErrorKind::ConnectionReset));
+    expect_nothing_left(&mut reactor, &mut told)
+}

@@ -11,12 +11,12 @@ use std::mem::take;
 use reactor::{Context, Io, Next};
 use socket2::SockRef;
 
-use super::core::{Core, Finishing, Phase};
+use super::core::{Core, Pending, Phase, Writing};
 use super::gathered::Gathered;
 use super::key::{ConnectionKey, Visitor};
 use super::lent::Connection;
 use super::stream::Stream;
-use super::{CloseReason, ConnectionHandler, Timeout, finish_later, run_later};
+use super::{CloseReason, ConnectionHandler, Timeout, ask_kernel_first, run_later};
 use crate::answer::is_nothing_done;
 
 pub(super) struct Call<'a, S, T, H> {
@@ -35,6 +35,8 @@ enum Occasion {
     Drain,
     Timeout(Timeout),
     End(Vec<u8>),
+    Finish,
+    Failure(io::Error),
 }
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
@@ -85,7 +87,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         if cx.readiness().is_timeout() {
             self.time_out(cx)?;
         }
-        if self.core.wants_to_write() && self.lend().flush()? {
+        if self.core.wants_to_write() && self.lend().flush() {
             self.tell(Occasion::Drain, cx)?;
         }
         if self.core.owes_what_was_left() {
@@ -152,12 +154,15 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     #[cold]
     fn note_nothing(&mut self, nothing: io::Result<usize>, cx: &mut Context<'_, S>) -> io::Result<Option<usize>> {
         match nothing {
+            // Where the socket has failed, its end is that of what came before, and whole only if the peer had said so.
+            Ok(_) if !self.core.is_end_whole() => self.core.end_failed(),
             Ok(_) => {
                 self.core.read_ended = true;
                 self.end(cx)?;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) if self.core.writing == Writing::Failed => self.core.end_failed(),
             // All that was to be said has been said, and is on its way.
             Err(_) if self.core.phase == Phase::Lingering => self.core.end(CloseReason::Finished),
             Err(error) => return Err(error),
@@ -229,6 +234,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
             Occasion::Drain => handler.on_drain(connection, cx),
             Occasion::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
             Occasion::End(rest) => handler.on_end(rest, connection, cx),
+            Occasion::Finish => handler.on_finish(connection, cx),
+            Occasion::Failure(error) => handler.on_failure(error, connection, cx),
         })
     }
 
@@ -244,21 +251,20 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         let mut connection = Connection { stream: *io, core, gathered, key: *key, is_visit: *is_visit };
         let answer = callback(handler, &mut connection, cx);
         self.core.calling = false;
-        let sent = self.end_callback(); // also the last words of who gives up
+        self.end_callback(); // also the last words of who gives up
         let answer = match answer {
             Err(error) if is_nothing_done(&error) => R::default(),
             answer => answer?,
         };
-        sent?;
         self.heed_removal(cx);
         Ok(answer)
     }
 
     /// What was gathered leaves, or is queued.
     #[inline(always)]
-    fn end_callback(&mut self) -> io::Result<()> {
+    fn end_callback(&mut self) {
         if self.gathered.is_empty() {
-            return Ok(());
+            return;
         }
         if self.core.outbox.is_some() || self.core.untimed {
             return self.send_gathered();
@@ -267,7 +273,6 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
             Ok(sent) if sent == self.gathered.bytes().len() => {
                 self.gathered.clear();
                 self.core.note_written(sent);
-                Ok(())
             }
             tried => self.conclude(tried),
         }
@@ -275,14 +280,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
 
     #[cold]
     #[inline(never)]
-    fn send_gathered(&mut self) -> io::Result<()> {
-        self.lend().send_gathered()
+    fn send_gathered(&mut self) {
+        self.lend().send_gathered();
     }
 
     #[cold]
     #[inline(never)]
-    fn conclude(&mut self, tried: io::Result<usize>) -> io::Result<()> {
-        self.lend().conclude(tried).map(drop)
+    fn conclude(&mut self, tried: io::Result<usize>) {
+        self.lend().conclude(tried);
     }
 
     /// Who has removed the registration from within a callback is called no more.
@@ -302,13 +307,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     fn settle_change(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        self.begin_finish(cx)?;
         if self.has_finished() {
             self.lend().begin_closing();
+        } else if self.core.ends_when_answered && self.core.answers_owed == 0 {
+            self.lend().shutdown();
         }
-        self.lend().advance_end()?;
-        if let Some(error) = self.failure_at_rest() {
-            return Err(error);
-        }
+        self.lend().advance_end();
+        self.settle_failure(cx)?;
         let Self { core, key, .. } = self;
         let key = key.key();
         if core.phase == Phase::Over {
@@ -319,10 +325,6 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
                     Ok(Next::Remove)
                 }
             };
-        }
-        if core.finishing == Finishing::Asked {
-            core.finishing = Finishing::Awaited;
-            finish_later::<S, T, H>(cx.registry, key);
         }
         // What was left while the handler was paused or full is not waited for: the source may never be ready again.
         if core.owes_what_was_left() {
@@ -343,16 +345,87 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         Ok(Next::Keep)
     }
 
-    /// What has ended a connection that reads nothing, and is not asked to: a reset, an end of patience of the kernel's.
+    /// Asks the handler of a connection that is to finish what it still has to send. A visitor does not call it.
+    fn begin_finish(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if (self.core.finishing, self.core.phase) != (Pending::Asked, Phase::Open) {
+            return Ok(());
+        }
+        if self.is_visit {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+            return Ok(());
+        }
+        self.core.finishing = Pending::Awaited;
+        ask_kernel_first::<S, T, H>(cx.registry, self.key.key());
+        self.tell(Occasion::Finish, cx)
+    }
+
+    /// Where the socket takes no more: ends the connection once the handler has been given what has come.
+    fn settle_failure(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if let Some(error) = self.failure_at_rest() {
+            self.core.fail(error);
+        }
+        if self.core.writing != Writing::Failed || self.core.phase == Phase::Over {
+            return Ok(());
+        }
+        if self.core.phase != Phase::Open || self.core.read_ended {
+            self.core.end_failed();
+            return Ok(());
+        }
+        if self.core.paused {
+            self.settle_failure_while_paused(cx)?;
+        }
+        if !self.core.paused && !self.io.readiness().is_readable() {
+            self.end_if_drained(cx);
+        }
+        Ok(())
+    }
+
+    /// The same for a handler that is paused, which would not learn of it by reading: it is told, or where nothing but an end is left
+    /// to read has that now. A visitor does not call it.
+    fn settle_failure_while_paused(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let is_drained = self.core.unconsumed.is_empty() && !T::has_unread(self.io);
+        if self.core.failure_is_told && !is_drained {
+            return Ok(());
+        }
+        if self.is_visit {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+            return Ok(());
+        }
+        if is_drained {
+            if self.core.is_end_whole() && self.io.readiness().is_read_closed() {
+                self.core.read_ended = true;
+                self.end(cx)?;
+            }
+            self.core.end_failed();
+            return Ok(());
+        }
+        self.core.failure_is_told = true;
+        let error = self.core.failure_again();
+        self.tell(Occasion::Failure(error), cx)
+    }
+
+    /// Nothing is known to be left to read: that is the end, if the kernel has been asked since the socket failed.
+    fn end_if_drained(&mut self, cx: &mut Context<'_, S>) {
+        match self.core.failing {
+            Pending::Due => self.core.end_failed(),
+            Pending::No => {
+                self.core.failing = Pending::Awaited;
+                ask_kernel_first::<S, T, H>(cx.registry, self.key.key());
+            }
+            Pending::Asked | Pending::Awaited => {}
+        }
+    }
+
+    /// The error of a connection that reads nothing at the moment: a reset, an end of patience of the kernel's.
     ///
-    /// A peer whose own direction had come to its end before it was gone has sent something whole: that stays until it is read.
+    /// A peer whose own direction had come to its end before it was gone has sent something whole: that is found by reading.
     fn failure_at_rest(&self) -> Option<io::Error> {
         let ready = self.io.readiness();
-        if !self.core.rests() || !ready.is_error() && !ready.is_write_closed() {
+        let may_have_failed = self.core.rests() && self.core.writing != Writing::Failed;
+        if !may_have_failed || !ready.is_error() && !ready.is_write_closed() {
             return None;
         }
         let error = SockRef::from(&*self.io).take_error().ok()??; // what is no socket has none
-        // tcp(7) gives a reset as `EPIPE` to who has been told of the end already, and as another error to all others.
         let is_whole = error.kind() == ErrorKind::BrokenPipe && !self.core.read_ended;
         if is_whole { None } else { Some(error) }
     }
@@ -362,7 +435,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         let core = &*self.core;
         let may_come =
             self.io.readiness().is_readable() && !core.read_ended || !core.unconsumed.is_empty() && core.redeliver;
-        let is_due = (core.finishing, core.phase) == (Finishing::Due, Phase::Open);
+        let is_due = (core.finishing, core.phase) == (Pending::Due, Phase::Open);
         is_due && core.answers_owed == 0 && !core.full && (core.paused || !may_come)
     }
 }

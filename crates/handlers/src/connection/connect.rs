@@ -260,7 +260,8 @@ pub(super) struct Attempt<H> {
 /// What has become of an attempt.
 pub(super) enum Outcome<H> {
     Pending,
-    Won(H),
+    /// With the error of a peer that has spoken and gone by now.
+    Won(H, Option<io::Error>),
     Lost,
 }
 
@@ -273,13 +274,15 @@ impl<H> Attempt<H> {
         let outcome = match socket.take_error() {
             Ok(None) => match socket.peer_addr() {
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
-                other => other.map(drop),
+                other => other.map(|_| None),
             },
+            // A connection was made, and reset before we looked: what it has brought is there to be read.
+            Ok(Some(failed)) if Stream::has_unread(io) => Ok(Some(failed)),
             Ok(Some(failed)) | Err(failed) => Err(failed),
         };
         match outcome {
-            Ok(()) => match self.connecting.finish(cx.registry, cx.key()) {
-                Some(handler) => Outcome::Won(handler),
+            Ok(failed) => match self.connecting.finish(cx.registry, cx.key()) {
+                Some(handler) => Outcome::Won(handler, failed),
                 None => Outcome::Lost,
             },
             Err(error) => {

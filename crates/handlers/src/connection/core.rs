@@ -1,5 +1,7 @@
 //! What a connection is at any time. A [`Core`] knows neither the type of its stream nor that of its handler.
 
+use std::io::{self, ErrorKind};
+use std::mem::take;
 use std::sync::Arc;
 
 use reactor::{Context, Interest, Key, Readiness};
@@ -33,17 +35,29 @@ pub(super) enum Writing {
     /// It ends when everything has been sent.
     Ending,
     Ended,
+    /// The socket takes no more: [`Core::failure`] says why. What has come is still read.
+    Failed,
 }
 
-/// How far a [finish](super::Connection::finish) has come.
+/// How far something has come that waits until the kernel has been asked once more what has come: a
+/// [finish](super::Connection::finish), and the end of a connection that cannot be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finishing {
+pub(super) enum Pending {
     No,
     Asked,
-    /// Until the kernel has been asked once more what has come: of a new connection nothing is known yet.
+    /// Until the kernel has been asked: of a new connection nothing is known yet.
     Awaited,
-    /// It is closed in order once what has come has been given to its handler, and no answer is owed.
+    /// It happens once what has come has been given to the handler.
     Due,
+}
+
+impl Pending {
+    /// The kernel has been asked.
+    fn advance(&mut self) {
+        if *self == Self::Awaited {
+            *self = Self::Due;
+        }
+    }
 }
 
 /// Its fields lie in the order in which they are written down, for the sake of [`Core::is_steady`].
@@ -60,7 +74,7 @@ pub(super) struct Core {
     // The next eight are those of `is_steady`, in its order.
     pub(super) phase: Phase,
     pub(super) writing: Writing,
-    pub(super) finishing: Finishing,
+    pub(super) finishing: Pending,
     pub(super) paused: bool,
     /// The producer has been told that the queue is full, and not yet that it is not.
     pub(super) full: bool,
@@ -80,6 +94,18 @@ pub(super) struct Core {
     pub(super) interest: Interest,
     /// How many answers are made elsewhere, for which a finish waits.
     pub(super) answers_owed: u32,
+    /// Our direction ends once no answer is owed.
+    pub(super) ends_when_answered: bool,
+    /// What it has sent is not whole, and must not look so: it ends by a reset once all of that has left.
+    pub(super) is_cut: bool,
+    /// Its queue is empty, and that of the kernel perhaps not.
+    pub(super) awaits_sent: bool,
+    /// The error of the socket after which nothing can be sent.
+    pub(super) failure: Option<io::Error>,
+    /// The end after that error.
+    pub(super) failing: Pending,
+    /// The handler, which was paused, has been told of that error.
+    pub(super) failure_is_told: bool,
     pub(super) reason: Option<CloseReason>,
     pub(super) accepted_by: Key,
     _permit: Option<Permit>,
@@ -113,8 +139,14 @@ impl Core {
             read_ended: !reads,
             calling: false,
             redeliver: false,
-            finishing: Finishing::No,
+            finishing: Pending::No,
             answers_owed: 0,
+            ends_when_answered: false,
+            is_cut: false,
+            awaits_sent: false,
+            failure: None,
+            failing: Pending::No,
+            failure_is_told: false,
             reason: None,
             write_only: !reads,
             accepted_by: Key::NULL,
@@ -143,15 +175,22 @@ impl Core {
         !self.read_ended && (self.delivers() || matches!(self.phase, Phase::Flushing | Phase::Lingering))
     }
 
-    /// Whether an open connection reads nothing, so that nobody would notice that its peer has gone.
-    pub(super) const fn rests(&self) -> bool {
-        matches!(self.phase, Phase::Open) && !self.wants_to_read()
+    /// Whether an open connection reads nothing at the moment, so that nothing but an error says that its peer has gone.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self.phase, Phase::Open) && (!self.wants_to_read() || self.is_held(Times::holds_reading))
     }
 
-    /// How many of `most` bytes are to be read now.
+    fn is_held(&self, by: fn(&Times) -> bool) -> bool {
+        self.times.as_deref().is_some_and(by)
+    }
+
+    /// How many of `most` bytes are to be read now. No rate holds back the rest of what a peer has sent that is gone.
     pub(super) fn may_read(&mut self, most: usize) -> usize {
         if most == 0 || !self.wants_to_read() {
             return 0;
+        }
+        if self.writing == Writing::Failed {
+            return most;
         }
         self.times.as_mut().map_or(most, |times| times.may_read().min(most))
     }
@@ -166,7 +205,7 @@ impl Core {
             Phase::Connecting => true,
             Phase::Over => false,
             // A producer that was told to pause is told to go on even if everything left at once.
-            _ => self.outbox.is_some() || self.full,
+            _ => self.outbox.is_some() || self.full || self.awaits_sent,
         }
     }
 
@@ -185,7 +224,7 @@ impl Core {
             self.redeliver as u8,
             self.untimed as u8,
         ];
-        let steady = [Phase::Open as u8, Writing::Open as u8, Finishing::No as u8, 0, 0, 0, 0, 0];
+        let steady = [Phase::Open as u8, Writing::Open as u8, Pending::No as u8, 0, 0, 0, 0, 0];
         u64::from_ne_bytes(standing) == u64::from_ne_bytes(steady)
             && self.interest == Interest::READABLE
             && self.outbox.is_none()
@@ -193,10 +232,10 @@ impl Core {
 
     /// What the loop is to call for.
     pub(super) fn wanted(&self) -> Interest {
-        let held = |what: fn(&Times) -> bool| self.times.as_deref().is_some_and(what);
         let read = matches!(self.phase, Phase::Opening) && !self.read_ended || self.wants_to_read();
-        let read = if read && !held(Times::holds_reading) { Interest::READABLE } else { Interest::NONE };
-        let write = self.wants_to_write() && !held(Times::holds_writing);
+        let holds_reading = self.writing != Writing::Failed && self.is_held(Times::holds_reading);
+        let read = if read && !holds_reading { Interest::READABLE } else { Interest::NONE };
+        let write = self.wants_to_write() && !self.is_held(Times::holds_writing);
         // Of all interests the one in urgent data is least likely to be met by anything but an error.
         let errors = if self.write_only || self.rests() { Interest::PRIORITY } else { Interest::NONE };
         read | errors | if write { Interest::WRITABLE } else { Interest::NONE }
@@ -249,6 +288,48 @@ impl Core {
             times.begin_writing();
         }
         self.outbox.get_or_insert_default()
+    }
+
+    /// Notes that the socket takes no more. What is queued is lost; what has come is still to be read.
+    #[cold]
+    pub(super) fn fail(&mut self, error: io::Error) {
+        self.outbox = None;
+        self.redeliver |= take(&mut self.full);
+        self.writing = Writing::Failed;
+        self.failure.get_or_insert(error);
+    }
+
+    /// Another error of the same kind and errno as the one after which nothing can be sent.
+    pub(super) fn failure_again(&self) -> io::Error {
+        match &self.failure {
+            Some(failure) => failure.raw_os_error().map_or(failure.kind().into(), io::Error::from_raw_os_error),
+            None => ErrorKind::BrokenPipe.into(),
+        }
+    }
+
+    /// Whether the peer had ended its direction before it went, so that what it has sent is whole: tcp(7) gives a reset as `EPIPE`
+    /// to a socket that has received the end already, and as another error to all others.
+    pub(super) fn is_end_whole(&self) -> bool {
+        self.failure.as_ref().is_none_or(|failure| failure.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Ends the connection by the error after which nothing can be sent.
+    #[cold]
+    pub(super) fn end_failed(&mut self) {
+        let failure = self.failure.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into());
+        self.end(CloseReason::Failed(failure));
+    }
+
+    /// The kernel has been asked once more what has come.
+    pub(super) fn kernel_was_asked(&mut self) {
+        self.finishing.advance();
+        self.failing.advance();
+    }
+
+    /// Whether something that was to be sent will not be, so that the peer must not take what it has for the whole.
+    pub(super) const fn owes(&self) -> bool {
+        let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
+        may_send && (self.outbox.is_some() || self.answers_owed > 0 || self.is_cut || self.calling)
     }
 
     /// Ends the connection, if it has not ended for another reason.

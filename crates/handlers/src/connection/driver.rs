@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use reactor::{Closed, Context, Handler, Interest, Io, Key, Next};
@@ -11,6 +12,7 @@ use super::connect::{Attempt, Outcome};
 use super::core::{Core, Phase};
 use super::gathered::Gathered;
 use super::key::{ConnectionKey, Visitor};
+use super::lent::reset_on_close;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, run_later};
@@ -80,6 +82,11 @@ impl<H> Driver<H> {
         self.core.interest
     }
 
+    /// Pauses it, if `listener` has accepted it.
+    pub(super) fn read_no_more_for(&mut self, listener: Key) {
+        self.core.paused |= self.core.accepted_by == listener;
+    }
+
     /// Finds out what has become of an attempt to connect: whether it is this one that has made it.
     fn finish_connecting<S>(&mut self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> io::Result<Next>
     where
@@ -92,9 +99,12 @@ impl<H> Driver<H> {
                 self.role = Role::Lost;
                 return Ok(Next::Remove);
             }
-            Outcome::Won(handler) => {
+            Outcome::Won(handler, failed) => {
                 self.role = Role::Handler(handler);
                 self.core.phase = Phase::Opening;
+                if let Some(error) = failed {
+                    self.core.fail(error);
+                }
             }
         }
         Ok(Next::Keep)
@@ -158,6 +168,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Driver<H> {
             return Ok(Next::Remove);
         }
         with_buffers(|scratch, gathered| self.call(io, gathered, cx, false).ready(scratch, cx))
+    }
+
+    fn closing(&mut self, io: &mut Io<T>) {
+        if self.core.owes() {
+            reset_on_close(io.as_fd());
+        }
     }
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {

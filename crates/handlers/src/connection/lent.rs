@@ -11,7 +11,7 @@ use bytes::Bytes;
 use reactor::Key;
 use socket2::SockRef;
 
-use super::core::{Core, Counters, Finishing, Phase, Writing};
+use super::core::{Core, Counters, Pending, Phase, Writing};
 use super::gathered::{GATHERED_MAX, Gathered};
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
@@ -44,7 +44,13 @@ impl<S> Connection<'_, S> {
     /// # Errors
     /// `BrokenPipe` after [`shutdown`](Self::shutdown) or [`close_after_flush`](Self::close_after_flush);
     /// `QuotaExceeded` beyond [`ConnectionOptions::queue_max`]: nothing of `bytes` was queued then, and the
-    /// connection is as it was. What the socket says, `ConnectionReset` for one, after which the connection ends.
+    /// connection is as it was.
+    ///
+    /// A socket that has failed, by `ConnectionReset` for example, takes no more, and what is written is dropped. A handler that
+    /// reads is first given the rest of what has come, and then told the error by
+    /// [`on_close`](super::ConnectionHandler::on_close): until then the answer is [`Flow::Full`], and no
+    /// [`on_drain`](super::ConnectionHandler::on_drain) follows. Where nothing is read, since the handler
+    /// [pauses](Self::pause_reading) or the peer has ended its direction, the error is returned here.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
         if self.gathers(bytes.len()) {
@@ -63,6 +69,9 @@ impl<S> Connection<'_, S> {
     #[cold]
     #[inline(never)]
     fn write_unsteady(&mut self, bytes: &[u8]) -> io::Result<Flow> {
+        if let Some(answer) = self.after_failure() {
+            return answer;
+        }
         self.expect_room(bytes.len())?;
         let is_small = self.gathered.len() + bytes.len() < GATHERED_MAX;
         if self.core.outbox.is_some() || !self.may_try() || is_small && self.is_visit {
@@ -73,7 +82,10 @@ impl<S> Connection<'_, S> {
         } else if is_small {
             self.gathered.push(bytes);
         } else {
-            let sent = self.try_gathered_and(bytes)?;
+            let sent = self.try_gathered_and(bytes);
+            if let Some(answer) = self.after_failure() {
+                return answer;
+            }
             if sent < bytes.len() {
                 self.core.outbox().push(&bytes[sent..]);
             }
@@ -90,9 +102,15 @@ impl<S> Connection<'_, S> {
         if is_small && self.core.outbox.is_none() && !self.is_visit {
             return self.write(&bytes);
         }
+        if let Some(answer) = self.after_failure() {
+            return answer;
+        }
         self.expect_room(bytes.len())?;
         if self.core.outbox.is_none() && !is_small && self.may_try() {
-            let sent = self.try_gathered_and(&bytes)?;
+            let sent = self.try_gathered_and(&bytes);
+            if let Some(answer) = self.after_failure() {
+                return answer;
+            }
             bytes = bytes.split_off(sent);
         } else {
             self.queue_gathered();
@@ -115,9 +133,9 @@ impl<S> Connection<'_, S> {
 
     /// Reads no more, until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is full.
     ///
-    /// A reset ends the connection meanwhile too, and what was not read is dropped with it. A peer that has ended its direction
-    /// loses nothing: what it has sent, and its end, wait until reading is resumed, also where it has closed the connection
-    /// altogether.
+    /// Nothing is lost by it: what the peer has sent, and its end, wait in the kernel until reading is resumed, also where the
+    /// peer has closed the connection or reset it. A reset is reported at once: by
+    /// [`on_failure`](super::ConnectionHandler::on_failure), or where nothing is unread by the end of the connection.
     pub const fn pause_reading(&mut self) {
         self.core.paused = true;
     }
@@ -155,8 +173,15 @@ impl<S> Connection<'_, S> {
         }
     }
 
+    /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every answer that was
+    /// [announced](Self::answer_later) has been given.
+    pub const fn shutdown_when_answered(&mut self) {
+        self.core.ends_when_answered = true;
+    }
+
     /// Closes the connection in order: what is queued is sent, then our direction ends, and what the peer still sends is
-    /// thrown away until it has ended too. All that for at most `deadline`, after which it is closed as it is.
+    /// thrown away until it has ended too. All that for at most `deadline`, after which it is closed as it is: by a reset where
+    /// something is still queued, so that what the peer has does not look whole.
     ///
     /// To close at once after the last write would lose it where the peer has sent something that was not read:
     /// `close(2)` resets the connection then.
@@ -168,6 +193,32 @@ impl<S> Connection<'_, S> {
                 self.core.times.get_or_insert_with(Box::default).close_within(deadline);
             }
             Phase::Flushing | Phase::Lingering | Phase::Over => {}
+        }
+    }
+
+    /// Closes the connection by a reset (RST) once what is queued has been sent, within `deadline`: for a stream that breaks off,
+    /// whose peer is to have what there is of it and must not take it for the whole.
+    ///
+    /// A packet that is lost on its way just before the reset is not sent again. A stream that is no TCP knows no resets, and is
+    /// closed.
+    pub fn abort_after_flush(&mut self, deadline: Duration) {
+        if matches!(self.core.phase, Phase::Opening | Phase::Open | Phase::Flushing) {
+            self.core.is_cut = true;
+        }
+        self.close_after_flush(deadline);
+    }
+
+    /// The same close, by a reset where the stream is `cut`, without a deadline: it ends once the peer has taken no byte for
+    /// `patience`.
+    pub(super) fn close_patiently(&mut self, patience: Duration, cut: bool) {
+        match self.core.phase {
+            Phase::Connecting => self.core.end(CloseReason::Closed),
+            Phase::Opening | Phase::Open => {
+                self.core.is_cut = cut;
+                self.begin_closing();
+                self.core.times.get_or_insert_with(Box::default).close_patiently(patience);
+            }
+            Phase::Flushing | Phase::Lingering | Phase::Over => self.core.is_cut |= cut,
         }
     }
 
@@ -183,10 +234,13 @@ impl<S> Connection<'_, S> {
     /// read is not waited for, and an answer that is still being made only where it was [announced](Self::answer_later); a
     /// peer that never stops asking is cut at the deadline. Of several deadlines, also of a
     /// [close](Self::close_after_flush) meanwhile, the earliest holds.
+    ///
+    /// The handler is asked first, by [`on_finish`](super::ConnectionHandler::on_finish), what it still has to send. To finish
+    /// without reading what has come, [pause](Self::pause_reading) as well.
     pub fn finish(&mut self, deadline: Duration) {
         if matches!(self.core.phase, Phase::Opening | Phase::Open) {
-            if self.core.finishing == Finishing::No {
-                self.core.finishing = Finishing::Asked;
+            if self.core.finishing == Pending::No {
+                self.core.finishing = Pending::Asked;
             }
             self.core.times.get_or_insert_with(Box::default).close_within(deadline);
         } else {
@@ -197,9 +251,9 @@ impl<S> Connection<'_, S> {
     /// Says that the answer to what has come is made elsewhere, by a worker or by another connection: a
     /// [`finish`](Self::finish), that of a server which [stops](crate::ServerKey::stop) too, waits for it until its deadline.
     ///
-    /// For each answer once, and [`answered`](Self::answered) when it has been written. It changes nothing else: the timeouts
-    /// run on, and a handler whose peer may end its direction before it has its answer overrides
-    /// [`on_end`](crate::ConnectionHandler::on_end).
+    /// For each answer once, and [`answered`](Self::answered) when it has been written. A peer that ends its direction before it
+    /// has its answer is waited for likewise, by the default [`on_end`](crate::ConnectionHandler::on_end). A connection that
+    /// ends with an answer owed, by a timeout for example, ends by a reset. It changes nothing else: the timeouts run on.
     ///
     /// ```
     /// use std::io;
@@ -241,11 +295,11 @@ impl<S> Connection<'_, S> {
     }
 
     /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where
-    /// the peer does not take it at once.
+    /// the peer does not take it at once: then, and where an answer is owed, by a reset.
     pub fn close(&mut self) {
         if !matches!(self.core.phase, Phase::Connecting | Phase::Over) {
             self.queue_gathered();
-            let _ = self.flush(); // it is over either way
+            self.flush();
         }
         self.core.end(CloseReason::Closed);
     }
@@ -257,8 +311,7 @@ impl<S> Connection<'_, S> {
             return; // the first word on the end holds
         }
         self.gathered.clear();
-        // A stream that is no TCP knows no resets, and is closed.
-        let _ = SockRef::from(&self.stream.fd()).set_linger(Some(Duration::ZERO));
+        reset_on_close(self.stream.fd());
         self.core.end(CloseReason::Aborted);
     }
 
@@ -286,6 +339,11 @@ impl<S> Connection<'_, S> {
     pub(crate) const fn accepted_by(&self) -> Key {
         self.core.accepted_by
     }
+}
+
+/// Has the end of the socket be a reset. A stream that is no TCP knows no resets, and is closed.
+pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
+    let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
 }
 
 impl<S> fmt::Debug for Connection<'_, S> {

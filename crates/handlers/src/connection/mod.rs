@@ -34,11 +34,10 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use reactor::{AddError, Context, Key, Registry};
+use reactor::{AddError, Context, Io, Key, Registry};
 
 pub use self::connect::{Connecting, connect};
 pub use self::core::Counters;
-use self::core::Finishing;
 use self::driver::Driver;
 pub use self::key::ConnectionKey;
 pub use self::lent::Connection;
@@ -168,14 +167,46 @@ pub trait ConnectionHandler<S>: 'static {
     }
 
     /// The peer has ended its direction; `rest` is what [`on_data`](Self::on_data) has left. Writing is still possible.
-    /// By default ours ends too, once everything has been sent, and with it the connection: an answer that is made elsewhere
-    /// comes too late then. Who makes such answers ends its direction when the last one is written.
+    ///
+    /// By default ours ends too, once everything has been sent and every answer that was
+    /// [announced](Connection::answer_later) has been given, and with it the connection.
     ///
     /// # Errors
     /// Any ends the connection.
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let _ = (rest, cx);
-        connection.shutdown();
+        connection.shutdown_when_answered();
+        Ok(())
+    }
+
+    /// The connection is to [finish](Connection::finish), its server is [stopping](crate::ServerKey::stop) for example. Called
+    /// once, before anything is closed: for a handler that keeps a queue of its own to write what is in it, or to
+    /// [announce](Connection::answer_later) that it will. Does nothing by default.
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_finish(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let _ = (connection, cx);
+        Ok(())
+    }
+
+    /// The socket has failed while the handler [pauses](Connection::pause_reading), by a reset of the peer for example, and
+    /// bytes that had come before are unread. Nothing can be sent any more. The connection stays until the handler resumes
+    /// reading, and then ends with this error after the last byte, or until it closes the connection. Called once. Does
+    /// nothing by default.
+    ///
+    /// Where nothing is unread, the connection ends at once. A handler that reads is given what has come first. Both are told the
+    /// error by [`on_close`](Self::on_close).
+    ///
+    /// # Errors
+    /// Any ends the connection.
+    fn on_failure(
+        &mut self,
+        error: &io::Error,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        let _ = (error, connection, cx);
         Ok(())
     }
 
@@ -276,14 +307,13 @@ fn run_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, 
     registry.defer(move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
 }
 
-/// Lets the connection finish next turn, when the kernel has said what had come by now.
-fn finish_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, key: Key) {
-    let finish = move |cx: &mut Context<'_, S>| {
+/// Lets the connection know next turn, when the kernel has said what had come by now.
+fn ask_kernel_first<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, key: Key) {
+    let ask = move |cx: &mut Context<'_, S>| {
         // One that has ended meanwhile needs no word.
-        let _ =
-            ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| connection.core.finishing = Finishing::Due);
+        let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| connection.core.kernel_was_asked());
     };
-    registry.defer(move |cx| cx.registry.defer(finish)); // the deferred callbacks of this turn may be still to come
+    registry.defer(move |cx| cx.registry.defer(ask)); // the deferred callbacks of this turn may be still to come
 }
 
 /// The same as [`open`] for what a listener has accepted.
@@ -307,25 +337,49 @@ where
     Ok(ConnectionKey::of::<T, H>(key))
 }
 
-/// Finishes all connections that `listener` has accepted, for which each has `grace`; later this turn or next.
-///
-/// By a deferred callback for each: one that has not opened yet does so for this, and a handler that panics then takes
-/// neither who asks with it nor the others.
-pub(crate) fn close_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, grace: Duration)
+/// How connections are asked to finish.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finish {
+    pub(crate) grace: Duration,
+    /// What has come is answered too.
+    pub(crate) reads: bool,
+}
+
+/// Finishes all connections that `listener` has accepted; later this turn or next. Those that are to read nothing more do so from
+/// now on.
+pub(crate) fn finish_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, finish: Finish)
 where
     T: Stream,
     H: ConnectionHandler<S>,
 {
     let keys: Vec<Key> = cx.registry.registrations().map(|registration| registration.key).collect();
     for key in keys {
-        let finish = move |cx: &mut Context<'_, S>| {
-            // What has ended meanwhile, or is of other types, is none of them.
-            let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
-                if connection.accepted_by() == listener {
-                    connection.finish(grace);
-                }
-            });
-        };
-        cx.registry.defer(finish);
+        if !finish.reads {
+            // What is running, or of other types, is left to the deferred callback.
+            let _ = cx.visit(key, |_: &mut Io<T>, driver: &mut Driver<H>, _| driver.read_no_more_for(listener));
+        }
+        finish_one::<S, T, H>(cx.registry, key, listener, finish);
     }
+}
+
+/// Finishes the connection `key`, if `listener` has accepted it; later this turn or next.
+///
+/// By a deferred callback: one that has not opened yet does so for this, and a handler that panics then takes neither who asks with
+/// it nor the others.
+pub(crate) fn finish_one<S, T, H>(registry: &mut Registry<S>, key: Key, listener: Key, finish: Finish)
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    registry.defer(move |cx| {
+        // What has ended meanwhile, or is of other types, is none of them.
+        let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
+            if connection.accepted_by() == listener {
+                if !finish.reads {
+                    connection.pause_reading();
+                }
+                connection.finish(finish.grace);
+            }
+        });
+    });
 }

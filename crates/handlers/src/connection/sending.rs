@@ -2,6 +2,9 @@
 //!
 //! What is written in one callback is gathered, and tried when it returns; what the socket does not take is queued, and
 //! flushed when it is writable again.
+//!
+//! Ground rule: a socket that can no longer be written to may hold bytes of the peer. So a failed write ends nothing: it is
+//! noted ([`Writing::Failed`]), the connection reads on until the kernel has nothing more, and then ends with that error.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -11,6 +14,14 @@ use super::{CloseReason, Flow};
 use crate::answer::is_nothing_done;
 
 impl<S> Connection<'_, S> {
+    /// The answer to a write on a socket that has failed, if it has: an error for a handler that reads nothing. One that reads is
+    /// told when it has been given what has come, and until then what it writes is dropped.
+    pub(super) fn after_failure(&self) -> Option<io::Result<Flow>> {
+        let is_read = self.core.phase == Phase::Open && !self.core.read_ended && !self.core.paused;
+        let answer = || if is_read { Ok(Flow::Full) } else { Err(self.core.failure_again()) };
+        (self.core.writing == Writing::Failed).then(answer)
+    }
+
     pub(super) fn expect_room(&self, more: usize) -> io::Result<()> {
         let ended = self.core.writing != Writing::Open || self.core.phase == Phase::Over;
         if ended {
@@ -36,10 +47,10 @@ impl<S> Connection<'_, S> {
     }
 
     /// Writes what was gathered and `bytes` behind it; gives how much of `bytes` is done with. There is no outbox.
-    pub(super) fn try_gathered_and(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_gathered_and(&mut self, bytes: &[u8]) -> usize {
         let slices = [IoSlice::new(self.gathered.bytes()), IoSlice::new(bytes)];
         let slices = match (self.gathered.is_empty(), bytes.is_empty()) {
-            (true, true) => return Ok(0),
+            (true, true) => return 0,
             (true, false) => &slices[1..],
             (false, true) => &slices[..1],
             (false, false) => &slices,
@@ -50,31 +61,28 @@ impl<S> Connection<'_, S> {
 
     /// After a write of what was gathered, and perhaps of more: queues what was gathered and not sent, and gives how much of
     /// the rest is done with.
-    pub(super) fn conclude(&mut self, tried: io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn conclude(&mut self, tried: io::Result<usize>) -> usize {
         let sent = match tried {
-            Ok(0) => Err(ErrorKind::WriteZero.into()),
-            Err(error) if is_nothing_done(&error) => Ok(0),
-            other => other,
+            Ok(sent @ 1..) => sent,
+            Err(error) if is_nothing_done(&error) => 0,
+            failed => {
+                self.fail(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into()));
+                return 0;
+            }
         };
-        let sent = sent.map_err(|error| self.fail(error))?;
         self.core.note_written(sent);
         let of_gathered = sent.min(self.gathered.len());
         if of_gathered < self.gathered.len() {
             self.core.outbox().push(&self.gathered.bytes()[of_gathered..]);
         }
         self.gathered.clear();
-        Ok(sent - of_gathered)
+        sent - of_gathered
     }
 
-    /// Notes that the socket has failed; gives an error of the same kind for who was writing.
-    fn fail(&mut self, error: io::Error) -> io::Error {
+    /// Notes that the socket takes no more.
+    fn fail(&mut self, error: io::Error) {
         self.gathered.clear();
-        let told = match error.raw_os_error() {
-            Some(errno) => io::Error::from_raw_os_error(errno),
-            None => error.kind().into(),
-        };
-        self.core.end(CloseReason::Failed(error));
-        told
+        self.core.fail(error);
     }
 
     pub(super) fn queue_gathered(&mut self) {
@@ -85,18 +93,17 @@ impl<S> Connection<'_, S> {
     }
 
     /// What was gathered leaves, or is queued.
-    pub(super) fn send_gathered(&mut self) -> io::Result<()> {
+    pub(super) fn send_gathered(&mut self) {
         if self.core.outbox.is_none() && self.may_try() {
-            self.try_gathered_and(&[])?;
+            self.try_gathered_and(&[]);
         } else {
             self.queue_gathered();
         }
-        Ok(())
     }
 
     /// Sends what is queued, as much as a turn has room for. Whether the queue, which was full, has room again, and somebody
     /// may still write.
-    pub(super) fn flush(&mut self) -> io::Result<bool> {
+    pub(super) fn flush(&mut self) -> bool {
         let mut budget = self.core.settings.bytes_per_turn;
         while let Some(outbox) = &mut self.core.outbox
             && budget > 0
@@ -107,8 +114,7 @@ impl<S> Connection<'_, S> {
             }
             let stream = &mut self.stream;
             match outbox.write_to(budget.min(allowed), |slices| stream.write(slices)) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(sent) => {
+                Ok(sent @ 1..) => {
                     budget -= sent;
                     if outbox.len() == 0 {
                         self.core.outbox = None;
@@ -116,7 +122,7 @@ impl<S> Connection<'_, S> {
                     self.core.note_written(sent);
                 }
                 Err(error) if is_nothing_done(&error) => break,
-                Err(error) => return Err(error),
+                failed => self.fail(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into())),
             }
         }
         let drained = self.core.full && self.core.queued() <= self.core.settings.low_watermark;
@@ -127,19 +133,34 @@ impl<S> Connection<'_, S> {
                 times.begin_reading();
             }
         }
-        Ok(drained && self.core.writing == Writing::Open)
+        drained && self.core.writing == Writing::Open
+    }
+
+    /// Resets once the kernel has sent all that it was given, which a reset would drop.
+    fn abort_when_sent(&mut self) {
+        let waits = if self.core.awaits_sent { !self.stream.is_writable() } else { self.stream.await_sent() };
+        self.core.awaits_sent = true;
+        if !waits {
+            self.abort();
+        }
     }
 
     /// Goes as far towards the end as is possible now.
-    pub(super) fn advance_end(&mut self) -> io::Result<()> {
+    pub(super) fn advance_end(&mut self) {
         if self.core.outbox.is_some() {
-            return Ok(());
+            return;
+        }
+        if self.core.phase == Phase::Flushing && self.core.is_cut {
+            return self.abort_when_sent();
         }
         if self.core.writing == Writing::Ending && self.core.phase != Phase::Connecting {
             self.core.writing = Writing::Ended;
             // A socket whose other direction has ended is closed anyway, which says the same.
-            if !self.core.read_ended && !self.stream.shutdown()? {
-                self.core.end(CloseReason::Finished);
+            let ended = if self.core.read_ended { Ok(true) } else { self.stream.shutdown() };
+            match ended {
+                Ok(true) => {}
+                Ok(false) => self.core.end(CloseReason::Finished),
+                Err(error) => return self.fail(error),
             }
         }
         if self.core.phase == Phase::Flushing {
@@ -149,6 +170,5 @@ impl<S> Connection<'_, S> {
         if open && self.core.read_ended && self.core.writing == Writing::Ended {
             self.core.end(CloseReason::Finished);
         }
-        Ok(())
     }
 }

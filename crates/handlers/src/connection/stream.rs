@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use reactor::Io;
+use reactor::{Interest, Io};
 use rustix::io::Errno;
 use socket2::SockRef;
 
@@ -34,6 +34,12 @@ pub trait Stream: AsFd + Sized + 'static {
     /// `WouldBlock` if nothing goes now; any other ends the connection.
     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Returns whether bytes are left to read that have arrived. Asked of a stream whose socket has failed while its handler
+    /// pauses: one that keeps bytes of its own counts those too.
+    fn has_unread(io: &Io<Self>) -> bool {
+        unread(io.as_fd()) > 0
+    }
+
     /// Ends the direction of writing. A stream that cannot do that on its own says so by `false`, and is closed instead.
     ///
     /// # Errors
@@ -45,6 +51,11 @@ pub trait Stream: AsFd + Sized + 'static {
             other => other.map(|()| true),
         }
     }
+}
+
+/// Bytes in the kernel's buffer; 1 where it does not say, so that none are lost.
+fn unread(fd: BorrowedFd<'_>) -> u64 {
+    rustix::io::ioctl_fionread(fd).unwrap_or(1)
 }
 
 fn write_all_slices<T: Write + AsFd>(io: &mut Io<T>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -102,6 +113,10 @@ streams! {
 pub(super) trait AnyStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<bool>;
+    /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before: whether it can
+    /// say so.
+    fn await_sent(&mut self) -> bool;
+    fn is_writable(&self) -> bool;
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
@@ -112,6 +127,21 @@ impl<T: Stream> AnyStream for Io<T> {
 
     fn shutdown(&mut self) -> io::Result<bool> {
         T::shutdown(self)
+    }
+
+    fn await_sent(&mut self) -> bool {
+        // tcp(7), TCP_NOTSENT_LOWAT; what is no TCP does not know it.
+        let is_known = SockRef::from(&*self).set_tcp_notsent_lowat(1).is_ok();
+        if is_known {
+            // What is known of it was true before: the kernel is to say it anew.
+            let anew = |_: &mut T| io::Result::<()>::Err(ErrorKind::WouldBlock.into());
+            let _ = self.try_io(Interest::READABLE | Interest::WRITABLE, anew);
+        }
+        is_known
+    }
+
+    fn is_writable(&self) -> bool {
+        self.readiness().is_writable()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -25,6 +25,8 @@ pub(super) struct Times {
     /// The connection is to be closed within so long, from when the time is told next.
     close_within: Option<Duration>,
     close_by: Option<Instant>,
+    /// The connection is to be closed once the peer has taken no byte for so long.
+    close_patience: Option<Duration>,
     read_limits: Vec<RateLimit>,
     write_limits: Vec<RateLimit>,
     /// A rate is used up until then.
@@ -79,14 +81,21 @@ impl Times {
         self.close_within = self.close_within.into_iter().chain([deadline]).min();
     }
 
+    /// The connection is to be closed once the peer has taken no byte for so long, from when the time is told next.
+    pub(super) const fn close_patiently(&mut self, patience: Duration) {
+        self.close_patience = Some(patience);
+        self.last_written = None;
+    }
+
     /// Whether there is a time by which the connection is to be closed.
     pub(super) const fn has_to_close(&self) -> bool {
-        self.close_within.is_some() || self.close_by.is_some()
+        self.close_within.is_some() || self.close_by.is_some() || self.close_patience.is_some()
     }
 
     /// Takes over by when the connection is to be closed.
     pub(super) const fn close_as(&mut self, other: &Self) {
         (self.close_within, self.close_by) = (other.close_within, other.close_by);
+        self.close_patience = other.close_patience;
     }
 
     /// Waiting for the peer's bytes begins anew.
@@ -144,7 +153,7 @@ impl Times {
     }
 
     /// The timeouts that run, and when they pass.
-    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 4] {
+    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 5] {
         let after = |timeout, runs: bool, since: Option<Instant>, length: Option<Duration>| {
             let (since, length) = (since.filter(|_| runs)?, length?);
             Some((timeout, since.checked_add(length)?))
@@ -152,6 +161,7 @@ impl Times {
         let open = !waits.closing;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
+            after(Timeout::Close, !self.holds_writing(), self.last_written, self.close_patience),
             after(
                 Timeout::Write,
                 open && waits.to_write && !self.holds_writing(),

@@ -2,16 +2,19 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Capacity, Closed, Context, Handler, Interest, Io, Key, Next, Registry, Sender, notification_queue};
 use rustix::io::Errno;
+use socket2::SockRef;
 
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
 use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
+use super::stops;
 
 /// The first pause when there is no room for another connection; doubled up to the second as long as there is none.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -37,7 +40,8 @@ where
         None => None,
     };
     let room = admission.as_ref().map_or(Key::NULL, |admission| admission.room);
-    let acceptor = Acceptor { accepts_per_turn: options.accepts_per_turn, accept, admission, pause: PAUSES.0 };
+    let acceptor =
+        Acceptor { accepts_per_turn: options.accepts_per_turn, accept, admission, pause: PAUSES.0, is_stopping: false };
     let added = match socket {
         Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor).map_err(Into::into),
         Socket::Unix(socket) => registry.add_handler(socket, Interest::READABLE, acceptor).map_err(Into::into),
@@ -87,12 +91,48 @@ struct Acceptor<F> {
     admission: Option<Admission>,
     /// How long the next pause is.
     pause: Duration,
+    /// Its server stops: who has connected by now is accepted, and then it ends.
+    is_stopping: bool,
 }
 
 impl<F> Acceptor<F> {
-    /// Accepts no more until [`end_rest`].
-    fn rest<S>(&self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    /// Accepts no more until [`end_rest`], for at most `pause`. A listener that is to end rests for no longer than it has.
+    fn rest<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         cx.registry.set_interest(cx.key(), RESTING)?;
+        let left = if self.is_stopping { stops::grace_left(cx.registry, cx.key()) } else { None };
+        if let Some(pause) = pause.into_iter().chain(left).min() {
+            cx.registry.set_timeout(cx.key(), Some(pause))?;
+        }
+        Ok(Next::Keep)
+    }
+
+    /// A pause is over, or its server stops: whether it has to end now.
+    fn wake_up<S>(&mut self, listener: &impl AsFd, cx: &mut Context<'_, S>) -> io::Result<bool> {
+        end_rest(cx.key(), cx)?;
+        let Some(grace_left) = stops::grace_left(cx.registry, cx.key()) else { return Ok(false) };
+        if !self.is_stopping {
+            self.is_stopping = true;
+            // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes behind.
+            if let Err(error) = SockRef::from(listener).listen(0) {
+                tracing::debug!(%error, "the queue of a listener that ends stays as long as it was");
+            }
+        }
+        Ok(grace_left.is_zero())
+    }
+
+    /// Whether the listener may go on: who was told of the last connection may have removed or paused it.
+    fn may_accept<S>(&self, cx: &Context<'_, S>) -> bool {
+        match cx.registry.interest(cx.key()) {
+            Ok(interest) => self.is_stopping || interest.contains(Interest::READABLE),
+            Err(_) => false,
+        }
+    }
+
+    /// All that a turn has room for has been accepted.
+    fn end_turn<S>(&self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.is_stopping && cx.registry.contains(cx.key()) {
+            cx.registry.set_timeout(cx.key(), Some(Duration::ZERO))?; // there may be more that no event tells of
+        }
         Ok(Next::Keep)
     }
 }
@@ -102,44 +142,48 @@ where
     F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        if cx.readiness().is_timeout() {
-            end_rest(cx.key(), cx)?;
+        if cx.readiness().is_timeout() && self.wake_up(listener, cx)? {
+            return Ok(Next::Remove);
         }
+        // A listener that ends asks the kernel itself: nobody has said yet who came just before.
+        let direction = if self.is_stopping { Interest::NONE } else { Interest::READABLE };
         for _ in 0..self.accepts_per_turn {
-            if !cx.registry.interest(cx.key()).is_ok_and(|interest| interest.contains(Interest::READABLE)) {
-                break; // who was told of the last one has removed or paused this listener
+            if !self.may_accept(cx) {
+                break;
             }
             let permit = match self.admission.as_ref().map(Admission::acquire) {
-                Some(None) => return self.rest(cx),
+                Some(None) => return self.rest(None, cx),
                 permit => permit.flatten(),
             };
-            match listener.try_io(Interest::READABLE, |listener| Listen::accept(listener)) {
+            match listener.try_io(direction, |listener| Listen::accept(listener)) {
                 Ok(accepted) => {
                     self.pause = PAUSES.0;
                     if let Err(error) = (self.accept)(Accepted::new(accepted, permit), cx) {
                         tracing::warn!(%error, "a connection is dropped");
                     }
                 }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => return Ok(Next::Remove),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if is_out_of_resources(&error) => {
                     tracing::warn!(%error, pause = ?self.pause, "no room for another connection: accepting pauses");
-                    cx.registry.set_timeout(cx.key(), Some(self.pause))?;
-                    self.pause = (self.pause * 2).min(PAUSES.1);
-                    return self.rest(cx);
+                    let pause = self.pause;
+                    self.pause = (pause * 2).min(PAUSES.1);
+                    return self.rest(Some(pause), cx);
                 }
                 Err(error) if listens_no_more(&error) => return Err(error),
                 // accept(2) passes on what went wrong with that one connection: the next one is another matter.
                 Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
             }
         }
-        Ok(Next::Keep)
+        self.end_turn(cx)
     }
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
         if let Some(admission) = &self.admission {
             let _ = cx.registry.remove(admission.room); // it is gone if it was told of room meanwhile
         }
-        if !matches!(reason, Closed::ByKey) {
+        let stops = stops::end(cx.registry, cx.key()).is_some();
+        if !stops && !matches!(reason, Closed::ByKey) {
             tracing::error!(%reason, "a listener has ended");
         }
     }

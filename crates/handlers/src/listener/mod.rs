@@ -9,6 +9,7 @@ mod acceptor;
 mod bind;
 mod limit;
 mod options;
+mod stops;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -24,7 +25,7 @@ pub use self::bind::Address;
 use self::bind::Socket;
 pub use self::limit::{ConnectionLimit, Permit};
 pub use self::options::ListenOptions;
-use crate::connection::{self, ConnectionHandler, ConnectionOptions};
+use crate::connection::{self, ConnectionHandler, ConnectionOptions, Finish};
 
 /// A listening socket, to be put on a loop.
 #[derive(Debug)]
@@ -86,9 +87,11 @@ impl Listener {
     where
         H: ConnectionHandler<S>,
     {
-        let stop = match &self.socket {
-            Socket::Tcp(_) => connection::close_accepted::<S, TcpStream, H>,
-            Socket::Unix(..) => connection::close_accepted::<S, UnixStream, H>,
+        let is_tcp = matches!(self.socket, Socket::Tcp(_));
+        let finish_all = if is_tcp {
+            connection::finish_accepted::<S, TcpStream, H>
+        } else {
+            connection::finish_accepted::<S, UnixStream, H>
         };
         let (options, origin) = (options.clone(), Location::caller());
         let key = self.accept(registry, move |accepted, cx| {
@@ -97,10 +100,18 @@ impl Listener {
             if !cx.registry.contains(listener) {
                 return Ok(()); // it was stopped just now, and so is this connection
             }
-            let connection = accepted.open_for(listener, cx, &options, handler)?;
-            Ok(cx.registry.set_origin(connection.key(), origin)?)
+            let connection = accepted.open_for(listener, cx, &options, handler)?.key();
+            if let Some(grace) = stops::grace_left(cx.registry, listener) {
+                let finish = Finish { grace, reads: true };
+                if is_tcp {
+                    connection::finish_one::<S, TcpStream, H>(cx.registry, connection, listener, finish);
+                } else {
+                    connection::finish_one::<S, UnixStream, H>(cx.registry, connection, listener, finish);
+                }
+            }
+            Ok(cx.registry.set_origin(connection, origin)?)
         })?;
-        Ok(ServerKey { key, stop })
+        Ok(ServerKey { key, finish_all })
     }
 
     /// Accepts connections and hands each to `accept`: to open it, on this loop or [another](Accepted), or to refuse it by
@@ -121,7 +132,7 @@ impl Listener {
 /// The name of a listener that [serves](Listener::serve).
 pub struct ServerKey<S> {
     key: Key,
-    stop: fn(&mut Context<'_, S>, Key, Duration),
+    finish_all: fn(&mut Context<'_, S>, Key, Finish),
 }
 
 impl<S> ServerKey<S> {
@@ -130,16 +141,33 @@ impl<S> ServerKey<S> {
         self.key
     }
 
-    /// Accepts no more, and closes each connection that it has accepted, once its handler has been given what has come and
-    /// what that has answered [has been sent](crate::Connection::finish), within `grace`. Once they have ended, nothing of it
-    /// keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
+    /// Stops the server: answers what it has been asked, within `grace`, and lets nobody else in. Once its connections have ended,
+    /// nothing of it keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
     ///
-    /// An answer that is made elsewhere, by a worker or by another connection, is waited for if it was
-    /// [announced](crate::Connection::answer_later). To let connections go on as they like, and only accept no more,
-    /// [remove](Registry::remove) the listener by its [key](Self::key): they can still be stopped by this one.
+    /// Each connection is closed once its handler has been told, by [`on_finish`](ConnectionHandler::on_finish), has been given
+    /// what has come, and the answers have been [sent](crate::Connection::finish). An answer that is made elsewhere, by a worker or by
+    /// another connection, is waited for if it was [announced](crate::Connection::answer_later).
+    ///
+    /// Clients that wait in the kernel's queue have connected, and may have asked: they are accepted, also where the listener is
+    /// paused, and treated alike. Where a [limit](ListenOptions::limit) or the want of descriptors keeps them out they are let
+    /// in as others end. The listener is closed when that queue is empty, next turn as a rule, or when `grace` is over: whoever is
+    /// still in it is reset, as with a `grace` of zero at once.
+    ///
+    /// To let connections go on as they like, and only accept no more, [remove](Registry::remove) the listener by its
+    /// [key](Self::key): they can still be stopped by this one.
     pub fn stop(self, cx: &mut Context<'_, S>, grace: Duration) {
+        (self.finish_all)(cx, self.key, Finish { grace, reads: true });
+        stops::begin(cx.registry, self.key, grace);
+    }
+
+    /// Stops the server without reading what clients have sent: for one that acknowledges what it takes on, and has enough.
+    ///
+    /// The listener is closed at once. Each connection reads nothing more; its handler is told by
+    /// [`on_finish`](ConnectionHandler::on_finish), and what it has queued then, and what it has
+    /// [announced](crate::Connection::answer_later), is sent within `grace`. O(registrations).
+    pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
-        (self.stop)(cx, self.key, grace);
+        (self.finish_all)(cx, self.key, Finish { grace, reads: false });
     }
 }
 

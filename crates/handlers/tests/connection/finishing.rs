@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use handlers::{ConnectionOptions, Flow, open};
 use reactor::Then;
 
-use crate::{Bench, Event, Result, default, ms, pattern, probe, secs, sink, tcp_pair};
+use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
 
 /// More than the buffers of a socket take.
 const MUCH: usize = 1 << 22;
@@ -136,5 +136,114 @@ fn a_visitor_who_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends
         drop(far);
         assert_eq!(bench.until_closed(), "close Finished");
     }
+    Ok(())
+}
+
+/// A handler with a queue of its own, in front of the connection: it writes a piece each time that there is room.
+fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
+    let mut left = pieces;
+    probe(move |event, connection, cx| {
+        if matches!(event, Event::Finish) {
+            connection.answer_later();
+        }
+        if matches!(event, Event::Finish | Event::Drain) && left > 0 {
+            while left > 0 && connection.write(&pattern(MUCH / 16))? == Flow::Open {
+                left -= 1;
+            }
+            left = left.saturating_sub(1); // the one that filled it
+            if left == 0 {
+                connection.answered();
+            }
+        }
+        Ok(default(&event, connection, cx))
+    })
+}
+
+#[test]
+fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(32))?;
+    bench.settle();
+    bench.with(key, |connection| connection.finish(secs(5)));
+    let heard = bench.receive_all(&mut far)?;
+    assert_eq!(heard.len(), 2 * MUCH);
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!((bench.world.count("finish"), bench.world.log[1].as_str()), (1, "finish"));
+    Ok(())
+}
+
+#[test]
+fn on_finish_is_called_once_and_from_within_no_call_of_a_visitor() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.reactor.defer(move |cx| {
+        let finished = key.with(cx, |connection, _cx| {
+            connection.finish(secs(5));
+            connection.finish(secs(4));
+        });
+        finished.unwrap();
+        assert!(!cx.state.has("finish"), "called from within the call of a visitor");
+    });
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "finish"]);
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.count("finish"), 1);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_finishes_its_own_connection_is_told_so_too() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        match event {
+            Event::Data(_) => connection.finish(secs(5)),
+            Event::Finish => drop(connection.write(b"the rest")?),
+            _ => {}
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"quit")?;
+    assert_eq!(bench.receive_all(&mut far)?, b"the rest");
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.log, ["open", "data quit", "finish", "close Finished"]);
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_close_its_connection_when_it_is_told_to_finish() -> Result {
+    for closes in [true, false] {
+        let mut bench = Bench::new()?;
+        let handler = probe(move |event, connection, cx| {
+            match event {
+                Event::Finish if closes => connection.close(),
+                Event::Finish => return Err(std::io::ErrorKind::InvalidData.into()),
+                _ => {}
+            }
+            Ok(default(&event, connection, cx))
+        });
+        let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+        bench.settle();
+        bench.with(key, |connection| connection.finish(secs(5)));
+        assert_eq!(bench.until_closed(), if closes { "close Closed" } else { "close Failed(InvalidData)" });
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_paused_and_finishes_sends_what_it_has_and_reads_nothing() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(3))?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(b"not read any more")?;
+    bench.with(key, |connection| connection.finish(secs(5)));
+    assert_eq!(bench.receive_all(&mut far)?.len(), 3 * MUCH / 16);
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert!(bench.world.received.is_empty());
     Ok(())
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod closing;
+mod cuts;
 mod ends;
+mod failures;
 mod finishing;
 mod keys;
 mod rates;
@@ -63,6 +65,8 @@ enum Event<'a> {
     Drain,
     End(&'a [u8]),
     Timeout(Timeout),
+    Finish,
+    Failure(ErrorKind),
 }
 
 /// A handler that notes down each call, and does what its closure does.
@@ -88,9 +92,9 @@ fn default(event: &Event<'_>, connection: &mut Connection<'_, World>, cx: &mut C
             cx.state.received.extend_from_slice(data);
             return data.len();
         }
-        Event::End(_) => connection.shutdown(),
+        Event::End(_) => connection.shutdown_when_answered(),
         Event::Timeout(_) => connection.close(),
-        Event::Open | Event::Drain => {}
+        Event::Open | Event::Drain | Event::Finish | Event::Failure(_) => {}
     }
     0
 }
@@ -116,6 +120,8 @@ where
             Event::Drain => "drain".to_owned(),
             Event::End(rest) => format!("end {}", shown(rest)),
             Event::Timeout(timeout) => format!("timeout {timeout:?}"),
+            Event::Finish => "finish".to_owned(),
+            Event::Failure(kind) => format!("failure {kind:?}"),
         });
         (self.0)(event, connection, cx)
     }
@@ -158,6 +164,19 @@ where
         cx: &mut Context<'_, World>,
     ) -> io::Result<()> {
         self.note(Event::Timeout(timeout), connection, cx).map(drop)
+    }
+
+    fn on_finish(&mut self, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> io::Result<()> {
+        self.note(Event::Finish, connection, cx).map(drop)
+    }
+
+    fn on_failure(
+        &mut self,
+        error: &io::Error,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
+        self.note(Event::Failure(error.kind()), connection, cx).map(drop)
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, World>) {

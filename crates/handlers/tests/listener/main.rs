@@ -4,6 +4,7 @@
 
 mod accepting;
 mod address;
+mod backlog;
 mod limit;
 mod process;
 mod stop;
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 struct Seen {
     opened: Vec<ConnectionKey<Self>>,
+    finishing: usize,
     closed: Vec<CloseReason>,
 }
 
@@ -47,6 +49,11 @@ impl ConnectionHandler<Seen> for Echo {
     ) -> io::Result<usize> {
         let _ = connection.write(data)?;
         Ok(data.len())
+    }
+
+    fn on_finish(&mut self, _: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+        cx.state.finishing += 1;
+        Ok(())
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Seen>) {

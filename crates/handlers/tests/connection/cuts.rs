@@ -1,0 +1,235 @@
+//! Streams that are cut: whoever reads one does not take it for the whole.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use handlers::{Connection, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use reactor::{Context, PanicPolicy};
+
+use crate::{Bench, Event, Result, World, default, pattern, probe, secs, sink};
+
+/// More than the buffers of the kernel take.
+const MUCH: usize = 8 << 20;
+
+/// Ends a connection, from outside of its callbacks.
+type Cut = fn(&mut Bench, ConnectionKey<World>) -> Result;
+
+fn visit(bench: &mut Bench, key: ConnectionKey<World>, visitor: fn(&mut Connection<'_, World>)) -> Result {
+    bench.with(key, visitor);
+    Ok(())
+}
+
+/// Every way in which a connection may end before it has sent all.
+const CUTS: [(&str, Cut); 8] = [
+    ("close", |bench, key| visit(bench, key, |connection| connection.close())),
+    ("close after flush", |bench, key| {
+        visit(bench, key, |connection| connection.close_after_flush(secs(5)))?;
+        bench.advance(secs(5));
+        Ok(())
+    }),
+    ("finish", |bench, key| {
+        visit(bench, key, |connection| connection.finish(secs(5)))?;
+        bench.advance(secs(5));
+        Ok(())
+    }),
+    ("finish at once", |bench, key| {
+        visit(bench, key, |connection| connection.finish(Duration::ZERO))?;
+        bench.settle();
+        Ok(())
+    }),
+    ("idle timeout", |bench, _| {
+        bench.advance(secs(60));
+        Ok(())
+    }),
+    ("write timeout", |bench, key| {
+        visit(bench, key, |connection| {
+            connection.set_options(&ConnectionOptions::new().write_timeout(secs(1)));
+        })?;
+        bench.advance(secs(2)); // the first second ends with the last byte that went
+        Ok(())
+    }),
+    ("removal", |bench, key| Ok(bench.reactor.remove(key.key())?)),
+    ("shutdown and idle timeout", |bench, key| {
+        visit(bench, key, |connection| connection.shutdown())?;
+        bench.advance(secs(60));
+        Ok(())
+    }),
+];
+
+/// How what the peer reads ends.
+fn end_of(mut far: TcpStream) -> Result<Option<ErrorKind>> {
+    far.set_nonblocking(false)?;
+    far.set_read_timeout(Some(crate::PATIENCE))?;
+    Ok(io::copy(&mut far, &mut io::sink()).err().map(|error| error.kind()))
+}
+
+fn options() -> ConnectionOptions {
+    ConnectionOptions::new().idle_timeout(secs(60))
+}
+
+#[test]
+fn a_connection_that_ends_with_something_queued_is_reset() -> Result {
+    for (name, cut) in CUTS {
+        let mut bench = Bench::new()?;
+        let (key, far) = bench.open_tcp(&options(), sink())?;
+        bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop))?;
+        bench.settle();
+        cut(&mut bench, key)?;
+        bench.until_closed();
+        assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
+    for (name, cut) in CUTS.into_iter().filter(|(name, _)| !name.contains("write") && !name.contains("flush")) {
+        let mut bench = Bench::new()?;
+        let (key, far) = bench.open_tcp(&options(), sink())?;
+        bench.with(key, |connection| {
+            connection.answer_later();
+            connection.write(b"the beginning of it").map(drop)
+        })?;
+        bench.settle();
+        if name.starts_with("shutdown") {
+            continue; // who has said that this is all owes nothing
+        }
+        cut(&mut bench, key)?;
+        bench.until_closed();
+        assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_owes_nothing_ends_cleanly_in_every_way() -> Result {
+    for (name, cut) in CUTS.into_iter().filter(|(name, _)| !name.contains("write timeout")) {
+        let mut bench = Bench::new()?;
+        let (key, far) = bench.open_tcp(&options(), sink())?;
+        bench.with(key, |connection| {
+            connection.answer_later();
+            connection.answered();
+            connection.write(b"all of it").map(drop)
+        })?;
+        bench.settle();
+        cut(&mut bench, key)?;
+        bench.until(World::is_closed);
+        assert_eq!(end_of(far)?, None, "{name}");
+    }
+    Ok(())
+}
+
+/// Writes much when it opens, and then does `act` when data comes.
+fn writes_and(
+    act: fn(&mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<()>,
+) -> impl ConnectionHandler<World> {
+    probe(move |event, connection, cx| {
+        match event {
+            Event::Open => {
+                connection.read_while_full();
+                let _ = connection.write(&pattern(MUCH))?;
+            }
+            Event::Data(_) => act(connection, cx)?,
+            _ => {}
+        }
+        Ok(default(&event, connection, cx))
+    })
+}
+
+#[test]
+fn a_connection_whose_handler_fails_with_something_queued_is_reset() -> Result {
+    for panics in [false, true] {
+        let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
+        let handler = if panics {
+            writes_and(|_, _| panic!("of the handler"))
+        } else {
+            writes_and(|_, _| Err(ErrorKind::InvalidData.into()))
+        };
+        let (_, mut far) = bench.open_tcp(&options(), handler)?;
+        bench.settle();
+        far.write_all(b"bad")?;
+        bench.until_closed();
+        assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "panics: {panics}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_callback_wrote_before_it_panicked_does_not_look_whole() -> Result {
+    let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
+    let handler = probe(|event, connection, _| {
+        if matches!(event, Event::Data(_)) {
+            let _ = connection.write(b"the first half")?;
+            panic!("before the second");
+        }
+        Ok(0)
+    });
+    let (_, mut far) = bench.open_tcp(&options(), handler)?;
+    bench.settle();
+    far.write_all(b"question")?;
+    bench.until_closed();
+    assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset));
+    Ok(())
+}
+
+#[test]
+fn a_reset_after_the_flush_comes_behind_what_was_queued() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_tcp(&options(), sink())?;
+    far.set_nonblocking(false)?;
+    bench.with(key, |connection| {
+        connection.write(b"what there is").map(drop)?;
+        connection.abort_after_flush(secs(5));
+        io::Result::Ok(())
+    })?;
+    assert_eq!(bench.until_closed(), "close Aborted");
+    let (mut far, mut heard) = (far, vec![0; 13]);
+    far.read_exact(&mut heard)?;
+    assert_eq!(heard, b"what there is");
+    assert_eq!(far.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    Ok(())
+}
+
+#[test]
+fn a_reset_after_the_flush_waits_for_a_reader_until_its_deadline() -> Result {
+    for reads in [true, false] {
+        let mut bench = Bench::new()?;
+        let (key, far) = bench.open_tcp(&options(), sink())?;
+        bench.with(key, |connection| {
+            connection.write(&pattern(MUCH)).map(drop)?;
+            connection.abort_after_flush(secs(5));
+            io::Result::Ok(())
+        })?;
+        bench.settle();
+        assert!(!bench.world.is_closed());
+        if reads {
+            let reader = thread::spawn(move || end_of(far).map_err(|error| error.to_string()));
+            assert_eq!(bench.until_closed(), "close Aborted");
+            assert_eq!(reader.join().unwrap()?, Some(ErrorKind::ConnectionReset));
+        } else {
+            bench.advance(secs(5));
+            assert_eq!(bench.until_closed(), "close TimedOut(Close)");
+            assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_has_sent_all_and_lingers_is_not_reset_at_its_deadline() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_tcp(&options(), sink())?;
+    bench.with(key, |connection| {
+        connection.answer_later(); // which never comes: the close was asked for all the same
+        connection.write(b"all of it").map(drop)?;
+        connection.close_after_flush(secs(5));
+        io::Result::Ok(())
+    })?;
+    bench.settle();
+    bench.advance(secs(5));
+    assert_eq!(bench.until_closed(), "close TimedOut(Close)");
+    assert_eq!(end_of(far)?, None);
+    Ok(())
+}

@@ -1,0 +1,381 @@
+//! Sockets that fail: what had come before is given all the same, and the error is told behind it.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use handlers::{Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, RateLimit, open};
+
+use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
+
+/// More than the buffers of the kernel take.
+const MUCH: usize = 8 << 20;
+/// As much as they take for sure.
+const SOME: usize = 100_000;
+
+/// A peer that goes without taking leave.
+fn reset(far: TcpStream) -> Result {
+    Ok(rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?)
+}
+
+/// Acknowledges each piece by `length` bytes, and counts on: an error of a write is passed on.
+fn acknowledges(length: usize) -> impl ConnectionHandler<World> {
+    probe(move |event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            let consumed = default(&event, connection, cx);
+            let _ = connection.write(&vec![7; length])?;
+            return Ok(consumed);
+        }
+        Ok(default(&event, connection, cx))
+    })
+}
+
+#[test]
+fn an_answer_that_comes_with_a_reset_is_read_while_much_is_queued() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
+    bench.settle();
+    far.write_all(b"413 too large")?;
+    drop(far); // with much unread: a reset right behind the answer
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.log, ["open", "data 413 too large", "close Failed(ConnectionReset)"]);
+    Ok(())
+}
+
+#[test]
+fn an_answer_of_many_turns_that_comes_with_a_reset_is_read_to_its_last_byte() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().bytes_per_turn(1000), sink())?;
+    bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
+    bench.settle();
+    far.write_all(&pattern(SOME))?;
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
+    Ok(())
+}
+
+/// Sends `pattern(SOME)` and goes, before a handler that answers each piece reads the first of them.
+fn sent_and_gone(mut far: impl Write) -> Result {
+    far.write_all(&pattern(SOME))?;
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_sends_and_closes_is_read_to_its_end_whatever_it_is_answered() -> Result {
+    let options = ConnectionOptions::new().bytes_per_turn(1000);
+    for length in [3, 20_000] {
+        let mut bench = Bench::new()?;
+        let (_, far) = bench.open_tcp(&options, acknowledges(length))?;
+        sent_and_gone(far)?;
+        bench.until(World::is_closed);
+        assert!(bench.world.received == pattern(SOME), "TCP: {} bytes", bench.world.received.len());
+        assert!(bench.world.has("end "), "{:?}", bench.world.log.last());
+
+        let mut bench = Bench::new()?;
+        let (_, far) = bench.open_unix(&options, acknowledges(length))?;
+        sent_and_gone(far)?;
+        bench.until(World::is_closed);
+        assert!(bench.world.received == pattern(SOME), "Unix: {} bytes", bench.world.received.len());
+        assert!(bench.world.has("end "), "{:?}", bench.world.log.last());
+        assert!(bench.world.has("close Failed(BrokenPipe)"), "{:?}", bench.world.log.last());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_greeting_to_a_peer_that_has_sent_and_gone_loses_nothing() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, far) = UnixStream::pair()?;
+    sent_and_gone(far)?;
+    let greets = probe(|event, connection, cx| {
+        if matches!(event, Event::Open) {
+            let _ = connection.write(b"who is there")?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    open(&mut bench.reactor, near, &ConnectionOptions::new().bytes_per_turn(1000), greets)?;
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
+    assert!(bench.world.has("end "));
+    Ok(())
+}
+
+#[test]
+fn frames_behind_the_one_whose_answer_fails_are_handled_too() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(&[1; 50])?;
+    drop(far);
+    let handler = probe(|event, connection, cx| {
+        if let Event::Data(data) = event {
+            for frame in data.chunks(5) {
+                cx.state.received.extend_from_slice(frame);
+                let _ = connection.write(&[2; 20_000])?; // tried at once
+            }
+            return Ok(data.len());
+        }
+        Ok(default(&event, connection, cx))
+    });
+    open(&mut bench.reactor, near, &ConnectionOptions::new(), handler)?;
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    assert_eq!(bench.world.received.len(), 50);
+    Ok(())
+}
+
+#[test]
+fn a_producer_that_writes_until_it_is_full_ends_on_a_socket_that_has_failed() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            while connection.write(&[7; 20_000])? == Flow::Open {}
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().bytes_per_turn(1000), handler)?;
+    far.write_all(&pattern(SOME))?;
+    drop(far);
+    bench.until(World::is_closed);
+    assert!(bench.world.received == pattern(SOME) && !bench.world.has("drain"));
+    Ok(())
+}
+
+#[test]
+fn the_end_after_a_reset_is_not_told_as_an_end_of_the_stream() -> Result {
+    for read_first in [false, true] {
+        let mut bench = Bench::new()?;
+        let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+        bench.settle();
+        far.write_all(b"half of a mess")?;
+        if read_first {
+            bench.until(|world| !world.received.is_empty());
+        }
+        reset(far)?;
+        // The write takes the error from the socket, which a read after it takes for its end.
+        bench.reactor.defer(move |cx| {
+            let _ = key.with(cx, |connection, _cx| connection.write(&pattern(20_000)));
+        });
+        assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+        assert_eq!(bench.world.received, b"half of a mess");
+        assert!(!bench.world.has("end "), "{:?}", bench.world.log);
+    }
+    Ok(())
+}
+
+/// A paused connection to which `SOME` bytes have come, and then a reset.
+fn paused_and_reset(bench: &mut Bench) -> Result<ConnectionKey<World>> {
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().idle_timeout(secs(60)), sink())?;
+    bench.with(key, |connection| connection.pause_reading());
+    far.write_all(&pattern(SOME))?;
+    bench.settle();
+    reset(far)?;
+    bench.until(|world| world.has("failure ConnectionReset"));
+    bench.settle();
+    assert_eq!(bench.world.log, ["open", "failure ConnectionReset"]);
+    Ok(key)
+}
+
+#[test]
+fn a_paused_connection_is_told_a_reset_and_keeps_what_had_come() -> Result {
+    let mut bench = Bench::new()?;
+    let key = paused_and_reset(&mut bench)?;
+    let refused = bench.with(key, |connection| connection.write(b"anybody there?").map_err(|error| error.kind()));
+    assert_eq!(refused, Err(ErrorKind::ConnectionReset));
+    let sleeps = bench.reactor.metrics().turns;
+    bench.settle();
+    assert_eq!(bench.reactor.metrics().turns, sleeps + 1, "it rests");
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert!(bench.world.received == pattern(SOME));
+    assert!(!bench.world.has("end "));
+    Ok(())
+}
+
+/// Ends a connection in one of several ways.
+type End = fn(&mut Connection<'_, World>);
+
+#[test]
+fn a_paused_connection_that_was_reset_ends_in_every_way_there_is() -> Result {
+    let ways: [(End, &str); 5] = [
+        (|connection| connection.close(), "close Closed"),
+        (|connection| connection.abort(), "close Aborted"),
+        (|connection| connection.finish(secs(5)), "close Failed(ConnectionReset)"),
+        (|connection| connection.close_after_flush(secs(5)), "close Failed(ConnectionReset)"),
+        (|connection| connection.abort_after_flush(secs(5)), "close Failed(ConnectionReset)"),
+    ];
+    for (end, reason) in ways {
+        let mut bench = Bench::new()?;
+        let key = paused_and_reset(&mut bench)?;
+        bench.with(key, end);
+        assert_eq!(bench.until_closed(), reason);
+    }
+    let mut bench = Bench::new()?;
+    paused_and_reset(&mut bench)?;
+    bench.advance(secs(60));
+    assert_eq!(bench.until_closed(), "close TimedOut(Idle)", "its timeouts run on");
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_resume_or_close_when_it_is_told_of_a_failure() -> Result {
+    for resumes in [true, false] {
+        let mut bench = Bench::new()?;
+        let handler = probe(move |event, connection, cx| {
+            match event {
+                Event::Open => connection.pause_reading(),
+                Event::Failure(_) if resumes => connection.resume_reading(),
+                Event::Failure(_) => connection.close(),
+                _ => {}
+            }
+            Ok(default(&event, connection, cx))
+        });
+        let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+        far.write_all(&pattern(SOME))?;
+        bench.settle();
+        reset(far)?;
+        let end = bench.until_closed();
+        assert_eq!(end, if resumes { "close Failed(ConnectionReset)" } else { "close Closed" });
+        assert_eq!(bench.world.received.len(), if resumes { SOME } else { 0 });
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_paused_handler_had_left_is_given_again_after_a_reset() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) && !cx.state.has("failure ConnectionReset") {
+            connection.pause_reading();
+            return Ok(1);
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"left")?;
+    bench.until(|world| world.has("data left"));
+    reset(far)?;
+    bench.until(|world| world.has("failure ConnectionReset"));
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.received, b"eft");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_was_full_is_given_what_came_before_its_reset() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().bytes_per_turn(1000), sink())?;
+    bench.with(key, |connection| assert_eq!(connection.write(&pattern(MUCH)).unwrap(), Flow::Full));
+    far.write_all(&pattern(SOME))?;
+    bench.settle();
+    assert!(bench.world.received.is_empty(), "it is full, and does not read");
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
+    assert!(!bench.world.has("drain"));
+    Ok(())
+}
+
+#[test]
+fn a_reset_while_a_rate_holds_reading_back_is_told_at_once_and_loses_nothing() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().read_rate(RateLimit::new(1000, 1000));
+    let (_, mut far) = bench.open_tcp(&options, sink())?;
+    far.write_all(&pattern(SOME))?;
+    bench.until(|world| world.received.len() == 1000);
+    bench.settle();
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)"); // the clock stands still
+    assert!(bench.world.received == pattern(SOME));
+    Ok(())
+}
+
+#[test]
+fn a_connection_pauses_in_the_middle_of_what_came_before_a_reset() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) && cx.state.received.is_empty() {
+            connection.pause_reading();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(&pattern(SOME))?; // more than one read
+    reset(far)?;
+    bench.until(|world| world.has("failure ConnectionReset"));
+    bench.settle();
+    assert!(bench.world.received.len() < SOME && !bench.world.is_closed());
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert!(bench.world.received == pattern(SOME));
+    Ok(())
+}
+
+#[test]
+fn what_comes_between_a_failed_write_and_the_next_wait_is_read() -> Result {
+    // The peer does not read any more, and still sends: the kernel refuses our writes, and says nothing else.
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    far.shutdown(Shutdown::Read)?;
+    bench.settle();
+    bench.reactor.defer(move |cx| {
+        let _ = key.with(cx, |connection, _cx| connection.write(&pattern(20_000)));
+    });
+    bench.reactor.defer(move |_| far.write_all(b"what I still had to say").unwrap());
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    assert_eq!(bench.world.received, b"what I still had to say");
+    Ok(())
+}
+
+#[test]
+fn a_half_closed_connection_that_owes_its_answer_ends_at_once_by_a_failure() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::End(_)) {
+            connection.answer_later();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"question")?;
+    drop(far);
+    bench.until(|world| world.has("end "));
+    bench.settle();
+    assert!(!bench.world.is_closed(), "it waits for its answer");
+    bench.with(key, |connection| drop(connection.write(&pattern(20_000))));
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_ends_its_direction_gets_the_answers_that_were_announced() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = tcp_pair()?;
+    far.set_nonblocking(true)?;
+    let handler = probe(|event, connection, cx| {
+        if let Event::Data(data) = event {
+            data.iter().for_each(|_| connection.answer_later());
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let key = open(&mut bench.reactor, near, &ConnectionOptions::new(), handler)?;
+    far.write_all(b"??")?;
+    far.shutdown(Shutdown::Write)?;
+    bench.until(|world| world.has("end "));
+    for answer in [b"one ", b"two "] {
+        bench.settle();
+        bench.advance(ms(100));
+        assert!(!bench.world.is_closed());
+        bench.with(key, move |connection| {
+            connection.answered();
+            connection.write(answer).map(drop)
+        })?;
+    }
+    assert_eq!(bench.receive_all(&mut far)?, b"one two ");
+    assert_eq!(bench.until_closed(), "close Finished");
+    Ok(())
+}

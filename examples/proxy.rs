@@ -14,7 +14,7 @@ use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Relay
 use reactor::{PanicPolicy, Reactor};
 use tracing_subscriber::EnvFilter;
 
-/// How long connections may take to send what is queued when the proxy ends.
+/// How long connections may go on when the proxy ends.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Forwards each connection to another address. SIGINT or SIGTERM ends it in order, a second one at once.
@@ -48,7 +48,7 @@ fn run(options: Options) -> io::Result<()> {
     let server = listener.serve(&mut reactor, &connections.clone(), move |peer, cx| {
         tracing::debug!(%peer, "accepted");
         let (client_side, server_side) = Relay::pair();
-        connect(cx.registry, options.to.iter().copied(), &connections, server_side);
+        client_side.gives_up(connect(cx.registry, options.to.iter().copied(), &connections, server_side));
         Ok(client_side)
     })?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| server.stop(cx, GRACE))?;

@@ -91,11 +91,12 @@ fn a_reset_of_one_side_is_a_reset_of_the_other() -> Result {
 }
 
 #[test]
-fn where_nobody_answers_the_client_is_closed() -> Result {
+fn where_nobody_answers_the_client_is_reset() -> Result {
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let proxy = start_to(&nobody)?;
     for _ in 0..10 {
-        assert_eq!(proxy.connect()?.read(&mut [0])?, 0);
+        let error = proxy.connect()?.read(&mut [0]).expect_err("an end would look like an empty answer");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
     Ok(())
 }
@@ -115,9 +116,47 @@ fn a_signal_ends_it_with_0() -> Result {
     let mut client = proxy.connect()?;
     expect_echo(&mut client, b"hello");
     proxy.signal(Signal::TERM)?;
-    assert_eq!(client.read(&mut [0])?, 0);
+    expect_echo(&mut client, b"still there"); // what has begun goes on, for the time of grace
     drop(client);
     assert_eq!(proxy.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_download_that_is_under_way_at_the_signal_arrives_whole() -> Result {
+    const LENGTH: usize = 50_000_000;
+    let (proxy, mut client, mut server) = pair()?;
+    client.write_all(b"question")?;
+    server.read_exact(&mut [0; 8])?;
+    let answers = std::thread::spawn(move || server.write_all(&vec![7; LENGTH]));
+    client.read_exact(&mut [0; 1_000_000])?;
+    proxy.signal(Signal::TERM)?;
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest)?;
+    assert_eq!(1_000_000 + rest.len(), LENGTH);
+    answers.join().expect("it does not panic")?;
+    drop(client);
+    assert_eq!(proxy.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn an_answer_before_the_question_has_ended_is_heard_by_every_client() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let proxy = start_to(&listener.local_addr()?.to_string())?;
+    for round in 0..20 {
+        let mut client = proxy.connect()?;
+        let mut server = listener.accept()?.0;
+        let answers = std::thread::spawn(move || {
+            server.read_exact(&mut [0; 1000])?;
+            server.write_all(b"413 too large") // and closes, with much unread
+        });
+        while client.write_all(&[7; 65536]).is_ok() {}
+        let mut answer = [0; 13];
+        client.read_exact(&mut answer).map_err(|error| format!("round {round}: {error}"))?;
+        assert_eq!(&answer, b"413 too large");
+        answers.join().expect("it does not panic")?;
+    }
     Ok(())
 }
 

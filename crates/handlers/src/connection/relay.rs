@@ -1,6 +1,10 @@
 //! Relays: two connections whose bytes go from each to the other.
+//!
+//! Ground rule: a stream that has not come to its own end never looks as if it had. Each side owes its peer the rest of the
+//! other side's stream, as an answer that is made elsewhere, until the end of that has been passed on: so a finish waits for it, and
+//! a side that ends before ends by a reset.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -8,19 +12,23 @@ use std::time::Duration;
 
 use reactor::Context;
 
+use super::connect::Connecting;
 use super::key::ConnectionKey;
 use super::lent::Connection;
 use super::{CloseReason, ConnectionHandler, Flow};
 
-/// How long the other side may take to send what it has, once one side is gone.
-const GRACE: Duration = Duration::from_secs(5);
+/// A side whose other side is gone, and whose peer has taken no byte for so long, is closed. Long, since a slow reader may take
+/// minutes to empty a good part of the kernel's buffers, before which the kernel takes no more.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
 /// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
 ///
-/// A side that is closed by us, by a timeout or with the [server](crate::ServerKey::stop) that has accepted it, ends the other in order
-/// after what is queued: what had not come by then is missing there. A failure of one side is a reset of the other, unless all
-/// that it had to send was passed on before: then the other is closed in order.
+/// What has come from a side is passed on whatever becomes of that side: its peer's bytes arrive up to the last one, at the pace
+/// of the other peer. Behind them comes the end of the stream if the peer had sent it, and a reset if it had not: where the
+/// peer reset its connection, and where this side was closed by a timeout, by its key, or at the end of the grace of its
+/// [server](crate::ServerKey::stop), which until then lets both streams go on. A peer that takes no byte for five minutes is waited for
+/// no longer, and reset. A Unix socket knows no reset, so there a stream that breaks off ends like any other.
 ///
 /// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps: nothing is
 /// read until both are open.
@@ -33,19 +41,25 @@ const GRACE: Duration = Duration::from_secs(5);
 /// fn forward(client: TcpStream, to: SocketAddr, cx: &mut Context<'_, ()>) -> std::io::Result<()> {
 ///     let (client_side, server_side) = Relay::pair();
 ///     let options = ConnectionOptions::new();
+///     client_side.gives_up(connect(cx.registry, [to], &options, server_side));
 ///     open(cx.registry, client, &options, client_side)?;
-///     connect(cx.registry, [to], &options, server_side);
 ///     Ok(())
 /// }
 /// ```
 pub struct Relay<S> {
     sides: Rc<[Cell<Side<S>>; 2]>,
     own: usize,
+    /// The attempt to open the other side.
+    attempt: RefCell<Option<Connecting<Self>>>,
+}
+
+struct Side<S> {
+    stage: Stage<S>,
     /// Whether all that comes from this side has been passed on, up to its end.
     is_whole: bool,
 }
 
-enum Side<S> {
+enum Stage<S> {
     NotOpen,
     Open(ConnectionKey<S>),
     Closed,
@@ -59,11 +73,33 @@ impl<S> Clone for Side<S> {
 
 impl<S> Copy for Side<S> {}
 
+impl<S> Clone for Stage<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Stage<S> {}
+
 impl<S> Relay<S> {
     /// The handlers of the two sides.
     pub fn pair() -> (Self, Self) {
-        let sides = Rc::new([Cell::new(Side::NotOpen), Cell::new(Side::NotOpen)]);
-        (Self { sides: Rc::clone(&sides), own: 0, is_whole: false }, Self { sides, own: 1, is_whole: false })
+        let sides = Rc::new([0, 1].map(|_| Cell::new(Side { stage: Stage::NotOpen, is_whole: false })));
+        let side = |own| Self { sides: Rc::clone(&sides), own, attempt: RefCell::default() };
+        (side(0), side(1))
+    }
+
+    /// Has this side give up the attempt to connect the other one, if this side ends before that is open.
+    pub fn gives_up(&self, attempt: Connecting<Self>) {
+        *self.attempt.borrow_mut() = Some(attempt);
+    }
+
+    fn own(&self) -> Side<S> {
+        self.sides[self.own].get()
+    }
+
+    fn set_own(&self, stage: Stage<S>, is_whole: bool) {
+        self.sides[self.own].set(Side { stage, is_whole });
     }
 
     fn other(&self) -> Side<S> {
@@ -72,21 +108,37 @@ impl<S> Relay<S> {
 
     /// Lends the other connection, if it is open.
     fn with_other<R>(&self, cx: &mut Context<'_, S>, visitor: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
-        let Side::Open(other) = self.other() else { return None };
+        let Stage::Open(other) = self.other().stage else { return None };
         other.with(cx, |connection, _cx| visitor(connection)).ok() // one that has just ended will say so
+    }
+}
+
+impl<S: 'static> Relay<S> {
+    /// All that comes from this side has been passed on, and so is that it is all.
+    fn pass_end_on(&self, cx: &mut Context<'_, S>) {
+        self.with_other(cx, |other| {
+            other.answered();
+            other.shutdown();
+        });
     }
 }
 
 impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.sides[self.own].set(Side::Open(connection.key()));
-        self.is_whole = connection.is_read_ended(); // there are streams that are only written to
+        let is_whole = connection.is_read_ended(); // there are streams that are only written to
+        self.set_own(Stage::Open(connection.key()), is_whole);
         connection.read_while_full(); // what is queued comes from the other side, and holds up that one
         match self.other() {
-            Side::NotOpen => connection.pause_reading(),
-            Side::Open(_) => drop(self.with_other(cx, |other| other.resume_reading())),
-            Side::Closed => connection.close(),
+            Side { is_whole: true, .. } => connection.shutdown(),
+            _ => connection.answer_later(), // the other side's stream, up to its end
         }
+        match self.other().stage {
+            Stage::NotOpen => connection.pause_reading(),
+            Stage::Open(_) if is_whole => self.pass_end_on(cx),
+            Stage::Open(_) => {}
+            Stage::Closed => connection.close(),
+        }
+        self.with_other(cx, |other| other.resume_reading());
         Ok(())
     }
 
@@ -104,7 +156,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
                 tracing::warn!(%error, "a relay cannot queue what has come, and resets both sides");
                 connection.abort();
             }
-            // It has failed, or has ended its direction: what comes is for nobody.
+            // It has ended, or can no longer be written to: what comes is for nobody.
             Some(Err(_)) | None => {}
         }
         Ok(data.len())
@@ -116,23 +168,22 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     }
 
     fn on_end(&mut self, _rest: &[u8], _connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.is_whole = true;
-        self.with_other(cx, |other| other.shutdown());
+        self.set_own(self.own().stage, true);
+        self.pass_end_on(cx);
         Ok(())
     }
 
-    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
-        let was_open = matches!(self.sides[self.own].replace(Side::Closed), Side::Open(_));
-        self.with_other(cx, |other| match reason {
-            // Both directions were passed on: what is queued is all that is left, however long that takes.
-            CloseReason::Finished if other.is_read_ended() => {}
-            // A stream that was cut must not look as if it had come to its end. Who does not read any more, which is what a
-            // broken pipe says, may have answered before, and said so by an end.
-            CloseReason::Failed(error) if was_open && !(self.is_whole && error.kind() == ErrorKind::BrokenPipe) => {
-                other.abort();
+    fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
+        let is_whole = self.own().is_whole;
+        self.set_own(Stage::Closed, is_whole);
+        if let (Stage::NotOpen, Some(attempt)) = (self.other().stage, self.attempt.take()) {
+            attempt.cancel(cx.registry);
+        }
+        self.with_other(cx, |other| {
+            // What is to be sent is all that is left, if there are still two who want to hear each other.
+            if !is_whole || !other.is_read_ended() {
+                other.close_patiently(PATIENCE, !is_whole);
             }
-            CloseReason::Aborted => other.abort(),
-            _ => other.close_after_flush(GRACE),
         });
     }
 }

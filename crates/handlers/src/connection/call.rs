@@ -62,13 +62,25 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         self.read_on(0, scratch, cx)
     }
 
+    /// With the deferred callbacks: opens, or does what may be due. What there is to read is the next event's, but for a new
+    /// connection, of which no event may tell.
+    pub(super) fn run_deferred(mut self, scratch: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+        let opens = self.core.phase == Phase::Opening;
+        self.catch_up(cx)?;
+        if opens { self.read_on(0, scratch, cx) } else { self.settle(cx) }
+    }
+
     pub(super) fn visit(mut self, visitor: Visitor<'_, S>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.begin(cx)?;
         if self.core.phase == Phase::Over {
             return self.settle(cx); // it has ended as it opened, and there is nothing to lend
         }
+        let flushed_later = self.core.flushes_later;
         visitor(&mut self.lend(), cx); // what it writes is queued, or has left: in a visit nothing is gathered
         self.heed_removal(cx);
+        if self.core.flushes_later && !flushed_later {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+        }
         self.settle(cx)
     }
 
@@ -87,7 +99,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         if cx.readiness().is_timeout() {
             self.time_out(cx)?;
         }
-        if self.core.wants_to_write() && self.lend().flush() {
+        self.core.flushes_later = false;
+        if self.core.wants_to_write() && self.lend().flush_queue() {
             self.tell(Occasion::Drain, cx)?;
         }
         if self.core.owes_what_was_left() {

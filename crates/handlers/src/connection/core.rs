@@ -90,6 +90,8 @@ pub(super) struct Core {
     pub(super) reads_while_full: bool,
     /// Its handler is running.
     pub(super) calling: bool,
+    /// A visitor has queued something, which is sent with the deferred callbacks.
+    pub(super) flushes_later: bool,
     /// The interest that the loop knows of.
     pub(super) interest: Interest,
     /// How many answers are made elsewhere, for which a finish waits.
@@ -138,6 +140,7 @@ impl Core {
             reads_while_full: false,
             read_ended: !reads,
             calling: false,
+            flushes_later: false,
             redeliver: false,
             finishing: Pending::No,
             answers_owed: 0,
@@ -235,7 +238,7 @@ impl Core {
         let read = matches!(self.phase, Phase::Opening) && !self.read_ended || self.wants_to_read();
         let holds_reading = self.writing != Writing::Failed && self.is_held(Times::holds_reading);
         let read = if read && !holds_reading { Interest::READABLE } else { Interest::NONE };
-        let write = self.wants_to_write() && !self.is_held(Times::holds_writing);
+        let write = self.wants_to_write() && !self.flushes_later && !self.is_held(Times::holds_writing);
         // Of all interests the one in urgent data is least likely to be met by anything but an error.
         let errors = if self.write_only || self.rests() { Interest::PRIORITY } else { Interest::NONE };
         read | errors | if write { Interest::WRITABLE } else { Interest::NONE }

@@ -123,7 +123,7 @@ impl<H> Driver<H> {
         let result = catch_unwind(AssertUnwindSafe(|| match visitor {
             // Nothing is gathered in a visit, and the buffers may be in use by who visits.
             Some(visitor) => self.call(io, &mut Gathered::default(), cx, true).visit(visitor, cx),
-            None => with_buffers(|scratch, gathered| self.call(io, gathered, cx, false).ready_in_full(scratch, cx)),
+            None => with_buffers(|scratch, gathered| self.call(io, gathered, cx, false).run_deferred(scratch, cx)),
         }));
         let result = result.unwrap_or_else(|panic| {
             // The loop takes a panic for that of who visits, and it is, unless our handler was running.

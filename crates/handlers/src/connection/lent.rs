@@ -25,8 +25,8 @@ pub struct Connection<'a, S> {
     /// What was written in this callback, and is still to be tried. Empty while there is an outbox.
     pub(super) gathered: &'a mut Gathered,
     pub(super) key: ConnectionKey<S>,
-    /// Who calls: its handler, whose writes leave at the end of the callback, or a visitor, whose small ones wait for the
-    /// next turn, when all of them leave at once.
+    /// Who calls: its handler, whose writes leave at the end of the callback, or a visitor, whose small ones wait for those of
+    /// other visitors, and leave with the deferred callbacks.
     pub(super) is_visit: bool,
 }
 
@@ -72,13 +72,16 @@ impl<S> Connection<'_, S> {
         if let Some(answer) = self.after_failure() {
             return answer;
         }
+        self.send_if_beyond(self.core.settings.queue_max.saturating_sub(bytes.len()));
         self.expect_room(bytes.len())?;
         let is_small = self.gathered.len() + bytes.len() < GATHERED_MAX;
+        self.flush_later_if(is_small);
         if self.core.outbox.is_some() || !self.may_try() || is_small && self.is_visit {
             self.queue_gathered();
             if !bytes.is_empty() {
                 self.core.outbox().push(bytes);
             }
+            self.send_if_beyond(self.core.settings.high_watermark);
         } else if is_small {
             self.gathered.push(bytes);
         } else {
@@ -105,7 +108,9 @@ impl<S> Connection<'_, S> {
         if let Some(answer) = self.after_failure() {
             return answer;
         }
+        self.send_if_beyond(self.core.settings.queue_max.saturating_sub(bytes.len()));
         self.expect_room(bytes.len())?;
+        self.flush_later_if(is_small);
         if self.core.outbox.is_none() && !is_small && self.may_try() {
             let sent = self.try_gathered_and(&bytes);
             if let Some(answer) = self.after_failure() {
@@ -118,7 +123,31 @@ impl<S> Connection<'_, S> {
         if !bytes.is_empty() {
             self.core.outbox().push_shared(bytes);
         }
+        self.send_if_beyond(self.core.settings.high_watermark);
         Ok(self.flow())
+    }
+
+    /// Has the small piece that a visitor is about to queue leave with the deferred callbacks, if nothing is queued before it.
+    fn flush_later_if(&mut self, is_small: bool) {
+        self.core.flushes_later |= is_small && self.is_visit && self.core.outbox.is_none() && self.may_try();
+    }
+
+    /// What visitors have queued waits for more, but is tried before anybody is told that it is too much: the peer may read.
+    fn send_if_beyond(&mut self, most: usize) {
+        if self.is_visit && self.core.flushes_later && self.core.queued() >= most {
+            self.send_queued();
+        }
+    }
+
+    /// Sends what was written and is queued now, as much as the socket takes: for a visitor that cannot wait for the
+    /// [deferred callbacks](reactor::Registry::defer). A handler needs it in a callback that goes on for long, since what it writes
+    /// leaves by itself when the callback returns. One system call, none if nothing is queued.
+    pub fn flush(&mut self) -> Flow {
+        if self.core.writing != Writing::Failed && self.core.phase != Phase::Connecting {
+            self.send_gathered();
+            self.send_queued();
+        }
+        self.flow()
     }
 
     /// How many bytes are queued, and not yet taken by the socket.
@@ -299,7 +328,7 @@ impl<S> Connection<'_, S> {
     pub fn close(&mut self) {
         if !matches!(self.core.phase, Phase::Connecting | Phase::Over) {
             self.queue_gathered();
-            self.flush();
+            self.send_queued();
         }
         self.core.end(CloseReason::Closed);
     }

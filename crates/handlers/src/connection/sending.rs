@@ -103,7 +103,21 @@ impl<S> Connection<'_, S> {
 
     /// Sends what is queued, as much as a turn has room for. Whether the queue, which was full, has room again, and somebody
     /// may still write.
-    pub(super) fn flush(&mut self) -> bool {
+    pub(super) fn flush_queue(&mut self) -> bool {
+        self.send_queued();
+        let drained = self.core.full && self.core.queued() <= self.core.settings.low_watermark;
+        if drained {
+            self.core.full = false;
+            self.core.redeliver = true;
+            if let Some(times) = &mut self.core.times {
+                times.begin_reading();
+            }
+        }
+        drained && self.core.writing == Writing::Open
+    }
+
+    /// Sends what is queued, as much as a turn has room for.
+    pub(super) fn send_queued(&mut self) {
         let mut budget = self.core.settings.bytes_per_turn;
         while let Some(outbox) = &mut self.core.outbox
             && budget > 0
@@ -125,15 +139,6 @@ impl<S> Connection<'_, S> {
                 failed => self.fail(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into())),
             }
         }
-        let drained = self.core.full && self.core.queued() <= self.core.settings.low_watermark;
-        if drained {
-            self.core.full = false;
-            self.core.redeliver = true;
-            if let Some(times) = &mut self.core.times {
-                times.begin_reading();
-            }
-        }
-        drained && self.core.writing == Writing::Open
     }
 
     /// Resets once the kernel has sent all that it was given, which a reset would drop.

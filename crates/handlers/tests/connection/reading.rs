@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 
-use handlers::ConnectionOptions;
+use handlers::{ConnectionOptions, open};
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -348,5 +348,32 @@ fn the_end_of_the_peer_waits_until_a_paused_handler_has_had_what_came_before() -
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
     assert_eq!(bench.world.log[2..], ["data abcd", "end cd", "close Finished"]);
+    Ok(())
+}
+
+#[test]
+fn a_connection_reads_no_more_in_the_turn_in_which_it_opens() -> Result {
+    for turns_before in [false, true] {
+        let mut bench = Bench::new()?;
+        let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+        far.write_all(&[7; 5000])?;
+        let options = ConnectionOptions::new().bytes_per_turn(1000);
+        if turns_before {
+            let mut opens = Some(near);
+            bench.reactor.defer(move |cx| {
+                let near = opens.take().unwrap();
+                open(cx.registry, near, &options, sink()).unwrap();
+            });
+        } else {
+            open(&mut bench.reactor, near, &options, sink())?;
+        }
+        let mut before = 0;
+        while before < 5000 {
+            bench.turn();
+            let read = bench.world.received.len();
+            assert!(read - before <= 1000, "{} bytes in one turn", read - before);
+            before = read;
+        }
+    }
     Ok(())
 }

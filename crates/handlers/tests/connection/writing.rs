@@ -1,10 +1,13 @@
 //! What a connection sends: in order, gathered, queued within bounds.
 
 use std::io::{ErrorKind, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use handlers::{ConnectionOptions, Flow};
 use proptest::prelude::*;
+use reactor::Then;
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -31,24 +34,92 @@ fn small_writes_of_one_callback_are_one_system_call() -> Result {
 }
 
 #[test]
-fn writes_from_elsewhere_leave_next_turn_by_one_system_call() -> Result {
+fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), sink())?;
     bench.settle();
-    for _ in 0..30 {
-        bench.reactor.defer(move |cx| {
+    let before = bench.reactor.metrics().kernel_updates;
+    // From a timer: the deferred callbacks are still to come.
+    bench.reactor.after(Duration::ZERO, move |cx| {
+        for _ in 0..30 {
             let sent = key.with(cx, |connection, _| {
                 let _ = connection.write(b"some ")?;
                 connection.write_bytes(Bytes::from(vec![b'.'; 2000]))
             });
             assert_eq!(sent.unwrap().unwrap(), Flow::Open);
-        });
-    }
-    bench.turn();
-    assert!(writes.borrow().is_empty());
+        }
+        Ok(Then::Done)
+    });
     bench.turn();
     assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [30 * 2005]);
     assert_eq!(bench.receive(&mut far, 30 * 2005).len(), 30 * 2005);
+    assert_eq!(bench.reactor.metrics().kernel_updates, before, "the kernel need not know");
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().watermarks(1000, 4000).queue_max(6000);
+    let (key, mut far) = bench.open_unix(&options, sink())?;
+    bench.settle();
+    let mut reads = far.try_clone()?;
+    bench.reactor.defer(move |cx| {
+        let mut heard = 0;
+        for _ in 0..1000 {
+            let sent = key.with(cx, |connection, _| connection.write(&[7; 1500]));
+            assert_eq!(sent.unwrap().unwrap(), Flow::Open);
+            while let Ok(more @ 1..) = reads.read(&mut [0; 4096]) {
+                heard += more;
+            }
+        }
+        assert!(heard > 1_400_000);
+    });
+    bench.settle();
+    while far.read(&mut [0; 4096]).is_ok() {}
+    assert!(!bench.world.has("drain"));
+    // One that does not read is.
+    let full = bench.with(key, |connection| {
+        (0..1000).take_while(|_| matches!(connection.write(&[7; 1500]), Ok(Flow::Open))).count()
+    });
+    assert!(full < 1000);
+    Ok(())
+}
+
+#[test]
+fn a_visitor_may_flush() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    let recorded = Rc::clone(&writes);
+    bench.with(key, move |connection| {
+        assert_eq!(connection.flush(), Flow::Open);
+        assert!(recorded.borrow().is_empty(), "there was nothing to flush");
+        connection.write(b"now").map(drop).unwrap();
+        assert_eq!(connection.flush(), Flow::Open);
+        assert_eq!((recorded.borrow().len(), connection.queued()), (1, 0));
+    });
+    bench.settle();
+    assert_eq!((bench.receive(&mut far, 3), writes.borrow().len()), (b"now".to_vec(), 1));
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_flush_in_the_middle_of_a_callback() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            connection.write(b"one").map(drop)?;
+            assert_eq!((connection.flush(), connection.queued()), (Flow::Open, 0));
+            connection.write(b"two").map(drop)?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(b"x")?;
+    assert_eq!(bench.receive(&mut far, 6), b"onetwo");
+    assert_eq!(writes.borrow().len(), 2);
     Ok(())
 }
 
@@ -129,8 +200,8 @@ proptest! {
                 (0..length).map(|_| { next = next.wrapping_mul(1_664_525).wrapping_add(1); (next >> 24) as u8 }).collect()
             }
         };
-        let queue = std::rc::Rc::new(std::cell::RefCell::new(Vec::<(bool, Vec<u8>)>::new()));
-        let todo = std::rc::Rc::clone(&queue);
+        let queue = Rc::new(std::cell::RefCell::new(Vec::<(bool, Vec<u8>)>::new()));
+        let todo = Rc::clone(&queue);
         let handler = probe(move |event, connection, _| {
             if !matches!(event, Event::Timeout(_)) { return Ok(0) }
             for (shared, bytes) in todo.borrow_mut().drain(..) {

@@ -17,7 +17,7 @@ use crate::ready::{Priority, Shares};
 use crate::registry::{Deferred, Registry};
 use crate::slots::Key;
 use crate::sources::VAIN_WAKES_MAX;
-use crate::supervise::{Label, Verdict, catch_panic, supervise};
+use crate::supervise::{Disposal, Label, Verdict, catch_panic, supervise};
 
 /// The entry whose handler a panic has unwound through: left to the reactor, which ends its watch before it drops it.
 pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
@@ -174,6 +174,7 @@ impl<S> Registry<S> {
         let count = self.deferred.len();
         for _ in 0..count {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
+            self.metrics.deferred += 1;
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.supervision.is_active() {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
@@ -183,7 +184,6 @@ impl<S> Registry<S> {
                 task.run(&mut cx);
             }
         }
-        self.metrics.deferred += count as u64;
         count
     }
 
@@ -226,6 +226,13 @@ impl<S> Registry<S> {
                 tracing::warn!(%key, %name, %error, "handler failed and is removed");
             }
             self.metrics.failures += 1;
+        }
+        if matches!(reason, Closed::Failed(_) | Closed::Panicked(_))
+            && self.sources.get(key).is_some_and(|slot| slot.essential)
+        {
+            let label = self.label(key, &*entry);
+            let (name, origin) = (label.name.to_owned(), label.origin);
+            self.note_end_of_essential(&reason, Label { name: &name, origin });
         }
         self.forget(key, Some(&*entry));
         self.close(key, entry, reason);
@@ -277,9 +284,13 @@ impl<S> Registry<S> {
         let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
         if let Some(key) = unwound {
             self.forget(key, running.as_deref());
+            self.lose_calls(key);
         }
         self.hooks.remove_unwound();
         self.cancel_unwound();
+        let mut disposal = Disposal::default();
+        disposal.drop_one(running); // last, when the books are right
+        disposal.resume();
     }
 }
 

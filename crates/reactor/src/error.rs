@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
+use std::panic::Location;
 
 use crate::slots::Key;
 
-/// Why the reactor refused. Nothing has changed when one of these is returned.
+/// Why the reactor refused, or why [`Reactor::run`](crate::Reactor::run) has ended. Nothing has changed when a call of yours is refused.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -42,6 +43,10 @@ pub enum Error {
     /// [`Reactor::advance`](crate::Reactor::advance) needs a reactor that was built with a
     /// [`ManualClock`](crate::ManualClock).
     NoManualClock,
+    /// A callback that is [essential](crate::Registry::set_essential) has failed, or
+    /// [`Registry::stop_with`](crate::Registry::stop_with) was called: [`Reactor::run`](crate::Reactor::run) has ended for it.
+    /// The reactor is whole, and may be run again.
+    Failed(Box<Failure>),
     /// A system call of the loop itself failed: the reactor cannot go on.
     Loop {
         /// The system call.
@@ -49,6 +54,31 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+}
+
+/// Why [`Reactor::run`](crate::Reactor::run) has ended: [`Error::Failed`].
+///
+/// Displays as "listener (src/main.rs:12:9) failed: Invalid argument (os error 22)", or "stopped at src/main.rs:30:5: no
+/// configuration".
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The name of the callback that failed; `None` for [`Registry::stop_with`](crate::Registry::stop_with).
+    pub name: Option<String>,
+    /// Where the callback was registered, or the loop was stopped.
+    pub origin: &'static Location<'static>,
+    /// The error, or "panicked: " with the message of the panic.
+    pub source: io::Error,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, origin, source } = self;
+        match name {
+            Some(name) => write!(f, "{name} ({origin}) failed: {source}"),
+            None => write!(f, "stopped at {origin}: {source}"),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -66,6 +96,7 @@ impl fmt::Display for Error {
             Self::NoManualClock => f.write_str("time cannot be advanced: the reactor was built without a manual clock"),
             Self::Os { call, fd, source } => write!(f, "{call} on fd {fd}: {source}"),
             Self::Loop { call, source } => write!(f, "{call}: {source}"),
+            Self::Failed(failure) => failure.fmt(f),
         }
     }
 }
@@ -74,6 +105,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Os { source, .. } | Self::Loop { source, .. } => Some(source),
+            Self::Failed(failure) => Some(&failure.source),
             _ => None,
         }
     }
@@ -90,6 +122,7 @@ impl From<Error> for io::Error {
             Error::Full { .. } => io::ErrorKind::QuotaExceeded,
             Error::NoManualClock => io::ErrorKind::Unsupported,
             Error::Os { source, .. } | Error::Loop { source, .. } => source.kind(),
+            Error::Failed(failure) => failure.source.kind(),
         };
         Self::new(kind, error)
     }

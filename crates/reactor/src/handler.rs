@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::io::Io;
 use crate::kind::Kind;
 use crate::readiness::{Interest, Readiness};
+use crate::supervise::Disposal;
 
 /// What becomes of a registration after its handler, or hook, has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +98,11 @@ pub(crate) trait Entry<S> {
     /// Itself with its types, for a visitor who knows them.
     fn as_any(&mut self) -> &mut dyn Any;
 
-    /// Closes the source, and gives what tells the handler so, if it is one to be told.
-    fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>>;
+    /// Closes the way in, if other threads have one: nobody waits for what is about to be dropped.
+    fn shut(&self) {}
+
+    /// Closes the source, and gives what tells the handler so, if it is one to be told. What is the user's goes by `disposal`.
+    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
 }
 
 /// Something to do once, later this turn.
@@ -131,7 +135,7 @@ pub(crate) trait Respond<S, T>: 'static {
         let _ = io;
     }
 
-    fn into_farewell(self, reason: Closed) -> Option<Box<dyn Task<S>>>;
+    fn into_farewell(self, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
 }
 
 /// A closure: nobody to be told, its captures are dropped.
@@ -148,7 +152,9 @@ where
         (self.0)(io, cx)
     }
 
-    fn into_farewell(self, _reason: Closed) -> Option<Box<dyn Task<S>>> {
+    fn into_farewell(self, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+        disposal.drop_one(self);
+        disposal.drop_one(reason);
         None
     }
 }
@@ -181,7 +187,7 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
         self.handler.closing(io);
     }
 
-    fn into_farewell(self, reason: Closed) -> Option<Box<dyn Task<S>>> {
+    fn into_farewell(self, reason: Closed, _disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         Some(Box::new(Farewell { object: self, reason }))
     }
 }
@@ -238,10 +244,10 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
         self
     }
 
-    fn close(self: Box<Self>, reason: Closed) -> Option<Box<dyn Task<S>>> {
+    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         let Self { mut io, mut respond } = *self;
-        respond.closing(&mut io);
-        drop(io);
-        respond.into_farewell(reason)
+        disposal.run(|| respond.closing(&mut io));
+        disposal.drop_one(io);
+        respond.into_farewell(reason, disposal)
     }
 }

@@ -5,11 +5,11 @@ use std::panic::Location;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::Next;
+use crate::handler::{Closed, Next};
 use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key, Slots};
-use crate::supervise::{Label, supervise};
+use crate::supervise::{Disposal, Label, OnStack, supervise};
 
 /// The name of a hook, checked at each use like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,11 +42,18 @@ struct Hook<S> {
     callback: Option<Box<HookFn<S>>>,
     type_name: &'static str,
     origin: &'static Location<'static>,
+    essential: bool,
+}
+
+impl<S> Hook<S> {
+    const fn label(&self) -> Label<'static> {
+        Label { name: self.type_name, origin: Some(self.origin) }
+    }
 }
 
 impl<S> Blank for Hook<S> {
     fn blank() -> Self {
-        Self { callback: None, type_name: "", origin: Location::caller() }
+        Self { callback: None, type_name: "", origin: Location::caller(), essential: false }
     }
 }
 
@@ -70,16 +77,16 @@ impl<S> Hooks<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let type_name = std::any::type_name::<F>();
-        let hook = Hook { callback: Some(Box::new(callback)), type_name, origin };
+        let hook = Hook { callback: Some(Box::new(callback)), type_name, origin, essential: false };
         // Memory ends long before 2^32 - 1 hooks; one more than that would be a key that is stale from the beginning.
         let key = HookKey(self.hooks.insert(hook).unwrap_or(Key::NULL));
         self.at(place).push(key);
         key
     }
 
-    /// Ends a hook: whether it was there. While its list is running its place in it stays, empty.
-    pub(crate) fn remove(&mut self, key: HookKey) -> bool {
-        let removed = self.hooks.remove(key.0).is_some();
+    /// Ends a hook, if it is there, and gives it for the caller to drop. While its list is running its place in it stays, empty.
+    fn remove(&mut self, key: HookKey) -> Option<Hook<S>> {
+        let removed = self.hooks.remove(key.0)?;
         for place in [Place::BeforeWait, Place::AfterWait, Place::Idle] {
             if self.running == Some(place) {
                 self.at(place).iter_mut().filter(|listed| **listed == key).for_each(|listed| *listed = HookKey::EMPTY);
@@ -87,7 +94,7 @@ impl<S> Hooks<S> {
                 self.at(place).retain(|listed| *listed != key);
             }
         }
-        removed
+        Some(removed)
     }
 
     #[inline]
@@ -118,7 +125,16 @@ impl<S> Hooks<S> {
         let unwound: Vec<_> = running.map(|(key, _)| HookKey(key)).collect();
         self.end();
         for key in unwound {
-            self.remove(key);
+            self.remove(key); // its callback went with the panic
+        }
+    }
+
+    /// Ends all of them with the loop.
+    pub(crate) fn end_all(&mut self, disposal: &mut Disposal) {
+        let keys: Vec<_> = self.hooks.iter().map(|(key, _)| HookKey(key)).collect();
+        for key in keys {
+            let hook = self.remove(key);
+            disposal.drop_one(hook);
         }
     }
 
@@ -170,7 +186,20 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended already.
     pub fn remove_hook(&mut self, key: HookKey) -> Result<(), Error> {
-        if self.hooks.remove(key) { Ok(()) } else { Err(Error::StaleKey(key.into())) }
+        let hook = self.hooks.remove(key).ok_or(Error::StaleKey(key.into()))?;
+        let label = hook.label();
+        self.dispose(hook, label);
+        Ok(())
+    }
+
+    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this hook fails:
+    /// [`set_essential`](Self::set_essential).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn set_hook_essential(&mut self, hook: HookKey) -> Result<(), Error> {
+        self.hooks.hooks.get_mut(hook.0).ok_or(Error::StaleKey(hook.into()))?.essential = true;
+        Ok(())
     }
 
     /// Runs the hooks of one place, those that were there when it began; gives how many ran.
@@ -188,8 +217,9 @@ impl<S> Registry<S> {
     /// Runs one hook, unless another has removed it meanwhile.
     fn run_hook(&mut self, key: HookKey, state: &mut S) -> bool {
         let Some(hook) = self.hooks.hooks.get_mut(key.0) else { return false };
-        let label = Label { name: hook.type_name, origin: Some(hook.origin) };
-        let Some(mut callback) = hook.callback.take() else { return false };
+        let label = hook.label();
+        let mut lent = OnStack(hook.callback.take());
+        let Some(callback) = &mut lent.0 else { return false };
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));
@@ -198,22 +228,33 @@ impl<S> Registry<S> {
         } else {
             Ok(callback(&mut cx))
         };
-        let stays = match result {
-            Ok(Ok(next)) => next == Next::Keep,
-            Ok(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
+        let callback = lent.0.take();
+        let ended = match result {
+            Ok(Ok(Next::Keep)) => None,
+            Ok(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
+            Ok(Ok(Next::Remove)) => Some(Closed::ByHandler),
             Ok(Err(error)) => {
                 self.metrics.failures += 1;
                 tracing::warn!(callback = %label, %error, "hook failed and is removed");
-                false
+                Some(Closed::Failed(error))
             }
-            Err(_panic) => false,
+            Err(message) => Some(Closed::Panicked(message)),
         };
-        match self.hooks.hooks.get_mut(key.0) {
-            Some(hook) if stays => hook.callback = Some(callback),
-            _ => {
-                self.hooks.remove(key);
-            }
+        match (self.hooks.hooks.get_mut(key.0), ended) {
+            (Some(hook), None) => hook.callback = callback,
+            (_, ended) => self.end_hook(key, (callback, ended), label),
         }
         true
+    }
+
+    /// Ends a hook that has just run, unless another has removed it meanwhile; its callback, and why it ends, go last.
+    fn end_hook(&mut self, key: HookKey, last: (Option<Box<HookFn<S>>>, Option<Closed>), label: Label<'static>) {
+        if let Some(hook) = self.hooks.remove(key)
+            && hook.essential
+            && let Some(reason) = &last.1
+        {
+            self.note_end_of_essential(reason, label);
+        }
+        self.dispose(last, label);
     }
 }

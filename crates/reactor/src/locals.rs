@@ -6,12 +6,21 @@ use std::any::{Any, TypeId};
 use std::fmt;
 
 use crate::registry::Registry;
+use crate::supervise::Disposal;
 
 /// At most one value of each type. A loop has a few of them, and asks with every message: a list that is looked through
 /// takes a fifth of the instructions of a hash map.
 #[derive(Default)]
 pub(crate) struct Locals {
     values: Vec<(TypeId, Box<dyn Any>)>,
+}
+
+impl Locals {
+    /// Drops all of them, with the loop.
+    pub(crate) fn end_all(&mut self, disposal: &mut Disposal) {
+        let mut values = std::mem::take(&mut self.values).into_iter();
+        disposal.drop_each(|| values.next().is_some());
+    }
 }
 
 impl fmt::Debug for Locals {

@@ -16,7 +16,9 @@ use crate::spin::SpinPolicy;
 /// It dereferences to its [`Registry`], so everything that can be registered from within a callback can be registered
 /// before the loop runs, by the same name. `S` is lent to [`run`](Self::run) and may borrow; the handlers may not.
 ///
-/// Dropping it closes every registered source and drops every handler.
+/// Dropping it closes every registered source and drops every handler. First it closes the ways in: senders are refused, and
+/// calls of other threads are answered with [`CallError::Lost`](crate::CallError::Lost), so a destructor may join a thread that sends or
+/// calls.
 pub struct Reactor<S> {
     pub(crate) registry: Registry<S>,
     running: Running<S>,
@@ -50,8 +52,9 @@ impl<S> Reactor<S> {
     /// It can be run again. It cannot be run from within a callback, which has no `Reactor` in its hands.
     ///
     /// # Errors
-    /// [`Error::Loop`] if the wait itself fails, which it does not while the process is sane. What goes wrong in a
-    /// handler ends that handler, not the loop.
+    /// [`Error::Failed`] if what has failed is [essential](Registry::set_essential), or [`Registry::stop_with`] was called:
+    /// everything else that goes wrong in a handler ends that handler, not the loop. [`Error::Loop`] if the wait itself fails,
+    /// which it does not while the process is sane.
     ///
     /// # Panics
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
@@ -60,7 +63,7 @@ impl<S> Reactor<S> {
             self.turn(state, None)?;
         }
         self.registry.stopping = false;
-        Ok(())
+        self.registry.take_failure().map_or(Ok(()), Err)
     }
 
     /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
@@ -199,6 +202,12 @@ impl<S> DerefMut for Reactor<S> {
 impl<S> fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl<S> Drop for Reactor<S> {
+    fn drop(&mut self) {
+        self.registry.end();
     }
 }
 

@@ -11,10 +11,12 @@ use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::handler::{Closed, Task};
 use crate::hooks::{Hooks, Place};
 use crate::locals::Locals;
 use crate::metrics::Metrics;
+use crate::notify::calls::Calls;
 use crate::notify::consumer::LoopHub;
 use crate::notify::posts::{Captures, PostBox};
 use crate::poller::{Events, Poller};
@@ -50,8 +52,8 @@ pub struct Registry<S> {
     /// The queues that have something, on their way from the hub to their handlers.
     pub(crate) announced: VecDeque<Key>,
     pub(crate) queue_limits: HashMap<Key, usize>,
-    /// The queue of the remotes.
-    pub(crate) posts: Option<(Key, PostBox<S>)>,
+    /// The queue of the remotes, and who waits for an answer to what is in it.
+    pub(crate) posts: Option<(Key, PostBox<S>, Arc<Calls>)>,
     /// What the posted closures among the deferred callbacks have captured.
     pub(crate) captures: Captures,
     pub(crate) locals: Locals,
@@ -62,6 +64,8 @@ pub struct Registry<S> {
     pub(crate) supervision: Supervision,
     pub(crate) metrics: Metrics,
     pub(crate) stopping: bool,
+    /// What `run` is to return.
+    pub(crate) failure: Option<Box<Failure>>,
     /// Why the registration whose handler has just run ends, if it does.
     pub(crate) end_of_running: Option<Closed>,
     /// How many sources have another priority than normal.
@@ -99,6 +103,7 @@ impl<S> Registry<S> {
             supervision,
             metrics: Metrics::default(),
             stopping: false,
+            failure: None,
             end_of_running: None,
             prioritised: 0,
             foreground: 0,
@@ -125,8 +130,9 @@ impl<S> Registry<S> {
     ///
     /// The turn is finished first: every event collected in it reaches its handler, and its deferred callbacks run. So
     /// no event is lost, and the reactor can be run again.
-    #[inline]
-    pub const fn stop(&mut self) {
+    #[track_caller]
+    pub fn stop(&mut self) {
+        tracing::debug!(origin = %Location::caller(), "the loop is asked to stop");
         self.stopping = true;
     }
 

@@ -24,7 +24,7 @@ use crate::readiness::{Interest, Readiness};
 use crate::ready::Priority;
 use crate::registry::{Deferred, Registry};
 use crate::slots::{Blank, Key};
-use crate::supervise::Label;
+use crate::supervise::{Disposal, Label};
 
 /// So many events that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
 /// resting handler costs little, large enough that back-pressure that comes and goes costs no `epoll_ctl`.
@@ -52,6 +52,7 @@ pub(crate) struct Slot<S> {
     pub(crate) queued: bool,
     pub(crate) always_ready: bool,
     background: bool,
+    pub(crate) essential: bool,
     kind: Kind,
 }
 
@@ -71,6 +72,7 @@ impl<S> Blank for Slot<S> {
             queued: false,
             always_ready: false,
             background: false,
+            essential: false,
             kind: Kind::Anonymous,
         }
     }
@@ -230,6 +232,27 @@ impl<S> Registry<S> {
         self.sources.get(key).is_some_and(|slot| slot.kind == Kind::Queue && slot.ready.intersects(slot.wanted))
     }
 
+    /// Closes the ways by which other threads reach this loop, and answers those that wait: nobody waits for a loop that ends.
+    pub(crate) fn close_ways_in(&self) {
+        let queues = self.sources.iter().filter(|(_, slot)| slot.kind == Kind::Queue);
+        queues.filter_map(|(_, slot)| slot.entry.as_deref()).for_each(Entry::shut);
+        if let Some((queue, ..)) = &self.posts {
+            self.lose_calls(*queue);
+        }
+    }
+
+    /// Closes all sources and drops their handlers, with the loop. The kernel needs no word: its list of them goes too.
+    pub(crate) fn end_sources(&mut self, disposal: &mut Disposal) {
+        let keys: Vec<_> = self.sources.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let entry = self.sources.remove(key).and_then(|slot| slot.entry);
+            // What would tell the handler of its end is dropped with what is deferred.
+            if let Some(task) = entry.and_then(|entry| entry.close(Closed::ByKey, disposal)) {
+                self.deferred.push_back(Deferred { task, origin: None, key });
+            }
+        }
+    }
+
     /// Whether `key` names a registration that wants to be called for `interest`.
     pub(crate) fn wants(&self, key: Key, interest: Interest) -> bool {
         self.sources.get(key).is_some_and(|slot| slot.wanted.intersects(interest.facts()))
@@ -281,10 +304,19 @@ impl<S> Registry<S> {
     }
 
     /// Closes the source of an entry, and lets its handler know with the deferred callbacks.
+    ///
+    /// # Panics
+    /// As the destructors of source and handler do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); by then all
+    /// has been done.
     pub(crate) fn close(&mut self, key: Key, entry: Box<dyn Entry<S>>, reason: Closed) {
-        if let Some(task) = entry.close(reason) {
+        entry.shut();
+        self.lose_calls(key);
+        let label = Label { name: entry.handler_type(), origin: None };
+        let mut disposal = Disposal::default();
+        if let Some(task) = entry.close(reason, &mut disposal) {
             self.deferred.push_back(Deferred { task, origin: None, key });
         }
+        self.conclude(disposal, label);
     }
 
     /// Changes what the handler is called for.
@@ -355,6 +387,23 @@ impl<S> Registry<S> {
         Ok(())
     }
 
+    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this registration fails: a daemon that cannot do without it
+    /// ends with it, and says why.
+    ///
+    /// Its failure is an error that its handler returns, or a panic that
+    /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) catches. `run` returns
+    /// [`Error::Failed`] then, at the end of the turn, with the name and the line of the registration.
+    /// [`Next::Remove`] and [`remove`](Self::remove) are no failures. For timers see
+    /// [`set_timer_essential`](Self::set_timer_essential), for hooks [`set_hook_essential`](Self::set_hook_essential).
+    /// A deferred or posted closure has no key: it calls [`stop_with`](Self::stop_with) itself.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn set_essential(&mut self, key: Key) -> Result<(), Error> {
+        self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.essential = true;
+        Ok(())
+    }
+
     /// Names a registration, for logs and lists. Without a name it goes by the type of its handler.
     ///
     /// # Errors
@@ -414,7 +463,7 @@ impl<S> Registry<S> {
         })
     }
 
-    fn name_of<'a>(&'a self, key: Key, entry: Option<&dyn Entry<S>>) -> &'a str {
+    pub(crate) fn name_of<'a>(&'a self, key: Key, entry: Option<&dyn Entry<S>>) -> &'a str {
         match self.names.get(&key) {
             Some(name) => name,
             None => entry.map_or("(running)", |entry| entry.handler_type()),

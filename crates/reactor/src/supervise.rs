@@ -6,7 +6,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::thread;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -22,10 +23,14 @@ pub enum PanicPolicy {
     /// The registration is removed, the panic logged with its name, and the loop goes on. The state is left as the
     /// panic left it: a daemon that chooses this keeps its state consistent at every point where it can panic.
     ///
-    /// It is for callbacks. A destructor that panics, of a source or of what a handler captured, unwinds through the loop
-    /// under both policies.
+    /// The same holds for destructors: one that panics, of a source, of what a callback has captured, or of a value that is
+    /// still queued, is logged and counted, and what is left is dropped. Two panics at once abort the process, as
+    /// everywhere in Rust: a destructor that panics while a panic unwinds through the callback that owns the value.
     RemoveHandler,
 }
+
+/// What a panic carries.
+pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// For so many turns after a slow one, each callback is timed.
 const TIMED_TURNS: u32 = 128;
@@ -54,6 +59,12 @@ impl Supervision {
     #[inline]
     pub(crate) const fn is_timing(&self) -> bool {
         self.timed_turns_left > 0
+    }
+
+    /// Whether panics end at the loop.
+    #[inline]
+    pub(crate) const fn catches(&self) -> bool {
+        matches!(self.policy, PanicPolicy::RemoveHandler)
     }
 
     /// Whether turns are timed.
@@ -146,11 +157,151 @@ pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mu
 /// ever changed by whole operations that do not panic.
 #[inline]
 pub(crate) fn catch_panic<R>(callback: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(callback)).map_err(|payload| panic_message(&*payload))
+    catch_unwind(AssertUnwindSafe(callback)).map_err(into_message)
+}
+
+/// Returns the message of a panic, and drops its payload.
+#[cold]
+pub(crate) fn into_message(payload: Payload) -> String {
+    let message = panic_message(&*payload);
+    discard(payload);
+    message
+}
+
+/// Drops the payload of a panic. Its destructor may panic in turn: the payload of that panic is leaked.
+#[cold]
+fn discard(payload: Payload) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
 }
 
 /// What a panic says.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic whose payload is no text").to_owned()
+}
+
+/// Drops values of the user's, each on its own: all of them go, however many of their destructors panic. Hand it to
+/// [`Registry::conclude`] once the books are right.
+#[derive(Default)]
+pub(crate) struct Disposal {
+    first: Option<Payload>,
+    panics: u64,
+}
+
+impl Disposal {
+    /// Drops one value.
+    #[inline]
+    pub(crate) fn drop_one<V>(&mut self, value: V) {
+        self.run(|| drop(value));
+    }
+
+    /// Runs what drops values of the user's.
+    #[inline]
+    pub(crate) fn run(&mut self, dropping: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(dropping)) {
+            self.note(payload);
+        }
+    }
+
+    /// Drops values one by one, as long as `drop_next` says that there was one.
+    pub(crate) fn drop_each(&mut self, mut drop_next: impl FnMut() -> bool) {
+        let mut more = true;
+        while more {
+            self.run(|| more = drop_next());
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, payload: Payload) {
+        self.panics += 1;
+        match &self.first {
+            None => self.first = Some(payload),
+            Some(_) => {
+                let message = into_message(payload); // whether or not anything listens to the log
+                tracing::error!(message, "another destructor panicked");
+            }
+        }
+    }
+
+    /// Lets the first panic go on, unless one is on its way already: that would abort the process.
+    pub(crate) fn resume(self) {
+        let Some(payload) = self.first else { return };
+        if thread::panicking() {
+            let message = into_message(payload);
+            tracing::error!(message, "a destructor panicked while a panic unwound");
+        } else {
+            resume_unwind(payload);
+        }
+    }
+}
+
+/// A callback that is out of its place while it runs. Where a panic unwinds through it, its own destructor adds none.
+pub(crate) struct OnStack<F>(pub(crate) Option<F>);
+
+impl<F> Drop for OnStack<F> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(callback) = self.0.take() {
+            drop_unwound(callback);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_unwound<V>(value: V) {
+    let mut disposal = Disposal::default();
+    disposal.drop_one(value);
+    disposal.resume();
+}
+
+impl<S> Registry<S> {
+    /// Drops a value of the user's once the books are right.
+    ///
+    /// # Panics
+    /// As its destructor does, under [`PanicPolicy::Propagate`].
+    #[inline]
+    pub(crate) fn dispose<V>(&mut self, value: V, label: Label<'_>) {
+        if self.supervision.catches() {
+            self.dispose_caught(value, label);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn dispose_caught<V>(&mut self, value: V, label: Label<'_>) {
+        let mut disposal = Disposal::default();
+        disposal.drop_one(value);
+        self.conclude(disposal, label);
+    }
+
+    /// Does with the panics of destructors what the policy says.
+    ///
+    /// # Panics
+    /// As the first of them did, under [`PanicPolicy::Propagate`].
+    #[inline]
+    pub(crate) fn conclude(&mut self, disposal: Disposal, label: Label<'_>) {
+        if disposal.first.is_some() {
+            self.conclude_panicked(disposal, label);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn conclude_panicked(&mut self, disposal: Disposal, label: Label<'_>) {
+        match disposal.first {
+            Some(payload) if self.supervision.catches() => {
+                self.metrics.panics += disposal.panics;
+                log_drop_panic(label, &into_message(payload));
+            }
+            first => Disposal { first, ..disposal }.resume(),
+        }
+    }
+}
+
+#[cold]
+fn log_drop_panic(callback: Label<'_>, message: &str) {
+    tracing::error!(%callback, message, "a destructor of what a callback has captured panicked");
 }

@@ -1,6 +1,5 @@
 //! A loop on a thread of its own, and a pool of such loops.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +11,7 @@ use crate::context::Context;
 use crate::notify::remote::{KeepAlive, LoopGone, Remote};
 use crate::reactor::Reactor;
 use crate::registry::Registry;
-use crate::supervise::panic_message;
+use crate::supervise::{Payload, into_message};
 
 /// A loop that runs on a thread of its own, until it is stopped or [`join`](Self::join)ed with nothing left to wait for.
 ///
@@ -66,16 +65,15 @@ impl<S: Send + 'static> LoopThread<S> {
     {
         let (started, starts) = sync_channel(1);
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
-            let begin = || -> io::Result<_> {
-                let mut reactor = builder().build()?;
-                let state = set_up(&mut reactor)?;
-                let remote = reactor.remote()?;
-                let alive = remote.keep_alive();
-                Ok((reactor, state, remote, alive))
-            };
-            let (mut reactor, mut state, remote, alive) = begin()?;
+            // Dropped after the reactor, whatever happens: a state may join threads that wait for an answer of this loop.
+            let mut state;
+            let mut reactor = builder().build()?;
+            state = set_up(&mut reactor)?;
+            let remote = reactor.remote()?;
+            let alive = remote.keep_alive();
             let _ = started.send((remote, alive));
             reactor.run(&mut state)?;
+            drop(reactor);
             Ok(state)
         })?;
         match starts.recv() {
@@ -93,7 +91,7 @@ impl<S: Send + 'static> LoopThread<S> {
     /// Lets the loop end once nothing is left that it waits for, waits for that, and gives its state.
     ///
     /// # Errors
-    /// What [`Reactor::run`] gives; the message of a panic of the loop, as an error; [`io::ErrorKind::Deadlock`] on the very thread of
+    /// What [`Reactor::run`] gives, that of a [failure](Registry::set_essential) included; the message of a panic of the loop, as an error; [`io::ErrorKind::Deadlock`] on the very thread of
     /// the loop, which is not waited for then.
     pub fn join(mut self) -> io::Result<S> {
         self.alive = None;
@@ -107,6 +105,7 @@ impl<S: Send + 'static> LoopThread<S> {
     ///
     /// # Errors
     /// As [`join`](Self::join).
+    #[track_caller]
     pub fn stop(self) -> io::Result<S> {
         let _ = self.remote.stop(); // one that is gone has stopped
         self.join()
@@ -125,7 +124,10 @@ impl<S: 'static> Drop for LoopThread<S> {
         match thread.join() {
             Ok(Ok(_state)) => {}
             Ok(Err(error)) => tracing::error!(name, %error, "a loop ended with an error"),
-            Err(panic) => tracing::error!(name, message = panic_message(&*panic), "a loop panicked"),
+            Err(panic) => {
+                let message = into_message(panic); // whether or not anything listens to the log
+                tracing::error!(name, message, "a loop panicked");
+            }
         }
     }
 }
@@ -136,9 +138,8 @@ fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
         return Err(io::Error::new(io::ErrorKind::Deadlock, "the loop cannot wait for its own thread"));
     }
     let name = thread.thread().name().unwrap_or_default().to_owned();
-    let panicked = |panic: Box<dyn Any + Send>| {
-        io::Error::other(format!("the loop of thread {name:?} panicked: {}", panic_message(&*panic)))
-    };
+    let panicked =
+        |panic: Payload| io::Error::other(format!("the loop of thread {name:?} panicked: {}", into_message(panic)));
     thread.join().map_err(panicked)?
 }
 
@@ -249,6 +250,7 @@ impl<S: Send + 'static> LoopPool<S> {
     ///
     /// # Errors
     /// As [`join`](Self::join).
+    #[track_caller]
     pub fn stop(self) -> io::Result<Vec<S>> {
         self.stop_all();
         self.join()
@@ -256,6 +258,7 @@ impl<S: Send + 'static> LoopPool<S> {
 }
 
 impl<S: 'static> LoopPool<S> {
+    #[track_caller]
     fn stop_all(&self) {
         for thread in &self.threads {
             let _ = thread.remote.stop(); // one that is gone has stopped

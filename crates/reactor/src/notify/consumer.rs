@@ -16,6 +16,7 @@ use crate::kind::Kind;
 use crate::readiness::{Interest, Readiness};
 use crate::registry::Registry;
 use crate::slots::Key;
+use crate::supervise::Disposal;
 
 /// What the senders of a loop's queues share with it.
 pub(crate) type LoopHub = Hub<Key, EventFd>;
@@ -40,7 +41,19 @@ pub(super) struct Inbox<B: Batch> {
 
 impl<B: Batch> Drop for Inbox<B> {
     fn drop(&mut self) {
-        drop(self.mailbox.close());
+        drop(Undelivered(self.mailbox.close()));
+    }
+}
+
+/// Values that nobody has handled yet: each is dropped, however many of their destructors panic.
+#[derive(Default)]
+struct Undelivered<B: Batch>(B);
+
+impl<B: Batch> Drop for Undelivered<B> {
+    fn drop(&mut self) {
+        let mut disposal = Disposal::default();
+        disposal.drop_each(|| self.0.drop_next());
+        disposal.resume();
     }
 }
 
@@ -66,7 +79,7 @@ impl<S> Registry<S> {
             Err(error) => return Err((inbox, error)),
         };
         let has_something = inbox.mailbox.attach(Arc::new(Address { hub, key }));
-        let consumer = Consumer { inbox, batch: B::default(), handle_next, handler_type };
+        let consumer = Consumer { inbox, batch: Undelivered::default(), handle_next, handler_type };
         self.fill_queue(key, Box::new(consumer), has_something);
         Ok(key)
     }
@@ -111,7 +124,7 @@ impl<S> Registry<S> {
 struct Consumer<B: Batch, F> {
     inbox: Inbox<B>,
     /// What has been taken from the mailbox.
-    batch: B,
+    batch: Undelivered<B>,
     handle_next: F,
     handler_type: &'static str,
 }
@@ -119,10 +132,10 @@ struct Consumer<B: Batch, F> {
 impl<B: Batch, F> Consumer<B, F> {
     /// Sees to it that there is a value to handle.
     fn refill(&mut self) -> Found {
-        if self.batch.len() > 0 {
+        if self.batch.0.len() > 0 {
             return Found::Values;
         }
-        self.inbox.mailbox.take(&mut self.batch)
+        self.inbox.mailbox.take(&mut self.batch.0)
     }
 }
 
@@ -146,8 +159,8 @@ where
                 Found::Busy => return Readiness::READABLE,
                 Found::Ended => true,
             };
-            let result = (self.handle_next)(&mut self.batch, cx);
-            self.inbox.mailbox.note_taken(self.batch.len());
+            let result = (self.handle_next)(&mut self.batch.0, cx);
+            self.inbox.mailbox.note_taken(self.batch.0.len());
             let reason = match result {
                 Ok(Next::Remove) => Closed::ByHandler,
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -179,7 +192,17 @@ where
         Kind::Queue
     }
 
-    fn close(self: Box<Self>, _reason: Closed) -> Option<Box<dyn Task<S>>> {
+    fn shut(&self) {
+        self.inbox.mailbox.shut();
+    }
+
+    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+        let Self { inbox, batch, handle_next, .. } = *self;
+        inbox.mailbox.shut(); // the way in first
+        disposal.drop_one(batch);
+        disposal.drop_one(inbox);
+        disposal.drop_one(handle_next);
+        disposal.drop_one(reason);
         None
     }
 }

@@ -18,6 +18,8 @@ const KEPT_CAPACITY: usize = 4096;
 pub(crate) trait Batch: Default {
     fn len(&self) -> usize;
     fn capacity(&self) -> usize;
+    /// Drops the first value: whether there was one.
+    fn drop_next(&mut self) -> bool;
 }
 
 /// A [`Batch`] that takes values of type `T`.
@@ -32,6 +34,10 @@ impl<T> Batch for VecDeque<T> {
 
     fn capacity(&self) -> usize {
         self.capacity()
+    }
+
+    fn drop_next(&mut self) -> bool {
+        self.pop_front().is_some()
     }
 }
 
@@ -168,13 +174,20 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.taken.store(left, Ordering::Relaxed);
     }
 
-    /// By the consumer, at its end: what is left, and nothing more goes in.
-    pub(crate) fn close(&self) -> B {
+    /// By the consumer, at its end: nothing more goes in.
+    pub(crate) fn shut(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.address = None;
+        let address = inner.address.take();
+        drop(inner);
+        drop(address); // it may be the last to hold the hub
+    }
+
+    /// By the consumer, at its end: what is left, and nothing more goes in.
+    pub(crate) fn close(&self) -> B {
+        self.shut();
         self.note_taken(0);
-        std::mem::take(&mut inner.values)
+        std::mem::take(&mut self.lock().values)
     }
 }
 

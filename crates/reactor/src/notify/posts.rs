@@ -34,13 +34,26 @@ const KEPT_BYTES: usize = 1 << 16;
 /// Closures by their type.
 #[derive(Default)]
 pub(crate) struct Captures {
-    lanes: BTreeMap<TypeId, Box<dyn Any + Send>>,
+    lanes: BTreeMap<TypeId, Box<dyn Lane>>,
+}
+
+/// The closures of one type.
+trait Lane: Any + Send {
+    /// Drops the first: whether there was one.
+    fn drop_next(&mut self) -> bool;
+}
+
+impl<F: Send + 'static> Lane for VecDeque<F> {
+    fn drop_next(&mut self) -> bool {
+        self.pop_front().is_some()
+    }
 }
 
 impl Captures {
     #[inline]
     fn put<F: Send + 'static>(&mut self, callback: F) {
         let lane = self.lanes.entry(TypeId::of::<F>()).or_insert_with(|| Box::new(VecDeque::<F>::new()));
+        let lane: &mut dyn Any = &mut **lane;
         if let Some(lane) = lane.downcast_mut::<VecDeque<F>>() {
             lane.push_back(callback);
         }
@@ -48,12 +61,18 @@ impl Captures {
 
     #[inline]
     fn take<F: 'static>(&mut self) -> Option<F> {
-        let lane = self.lanes.get_mut(&TypeId::of::<F>())?.downcast_mut::<VecDeque<F>>()?;
+        let lane: &mut dyn Any = &mut **self.lanes.get_mut(&TypeId::of::<F>())?;
+        let lane = lane.downcast_mut::<VecDeque<F>>()?;
         let callback = lane.pop_front();
         if lane.is_empty() && lane.capacity() * size_of::<F>() > KEPT_BYTES {
             *lane = VecDeque::new();
         }
         callback
+    }
+
+    /// Drops one of the closures, which may panic: whether there was one.
+    pub(crate) fn drop_next(&mut self) -> bool {
+        self.lanes.values_mut().any(|lane| lane.drop_next())
     }
 }
 
@@ -82,6 +101,11 @@ impl<S> Batch for Posts<S> {
 
     fn capacity(&self) -> usize {
         self.tickets.capacity()
+    }
+
+    fn drop_next(&mut self) -> bool {
+        self.tickets.clear(); // boxes of nothing
+        self.captures.drop_next()
     }
 }
 

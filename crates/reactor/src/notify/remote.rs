@@ -4,15 +4,16 @@ use std::any::type_name;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use super::calls::Calls;
 use super::consumer::{Inbox, LoopHub};
 use super::mailbox::Mailbox;
 use super::posts::{Post, PostBox, hand_over};
 use crate::context::Context;
 use crate::error::Error;
 use crate::registry::Registry;
+use crate::slots::Key;
 
 /// A handle to a loop for other threads: posts closures to it, calls into it, wakes and stops it.
 ///
@@ -22,6 +23,7 @@ use crate::registry::Registry;
 /// [`keep_alive`](Self::keep_alive).
 pub struct Remote<S> {
     posts: PostBox<S>,
+    calls: Arc<Calls>,
     hub: Arc<LoopHub>,
 }
 
@@ -62,8 +64,9 @@ impl<S: 'static> Remote<S> {
 
     /// Runs `callback` on the loop, waits for it, and gives what it gives.
     ///
-    /// Waits as long as the loop is busy, and for ever if nobody runs it: whoever joins a thread that may be calling drops the
-    /// reactor first.
+    /// Waits as long as the loop is busy, and for ever if nobody runs it. A loop that is dropped, or loses its registration
+    /// "remote", answers with [`CallError::Lost`] before it drops anything else, so a handler or a state may own the calling thread
+    /// and join it when it is dropped.
     ///
     /// # Errors
     /// [`CallError`].
@@ -76,16 +79,15 @@ impl<S: 'static> Remote<S> {
         if thread::current().id() == self.hub.loop_thread() {
             return Err(CallError::OnLoopThread);
         }
-        let (answer, answered) = sync_channel(1);
-        let (begin, begun) = sync_channel(1);
-        self.post(move |cx| {
-            // Whoever asked waits, or has died: then nobody wants to know.
-            let _ = begin.send(());
-            let _ = answer.send(callback(cx));
-        })
-        .map_err(|_| CallError::Lost)?;
-        let lost = |_| if begun.try_recv().is_ok() { CallError::Panicked } else { CallError::Lost };
-        answered.recv().map_err(lost)
+        let (asked, answering) = self.calls.begin();
+        // A closure that is refused answers as it is dropped.
+        let _ = self.post(move |cx| {
+            if answering.begin() {
+                let result = callback(cx);
+                answering.answer(result);
+            }
+        });
+        asked.wait()
     }
 
     /// Lets [`Reactor::run`](crate::Reactor::run) return at the end of the turn that this arrives in. It arrives after what the
@@ -93,7 +95,9 @@ impl<S: 'static> Remote<S> {
     ///
     /// # Errors
     /// [`LoopGone`].
+    #[track_caller]
     pub fn stop(&self) -> Result<(), LoopGone> {
+        tracing::debug!(origin = %Location::caller(), "another thread asks the loop to stop");
         let posted = self.post(|cx| cx.registry.stop());
         if posted.is_err() {
             self.hub.stop(); // its queue may be gone, and the loop not
@@ -133,7 +137,7 @@ impl<S> Remote<S> {
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Self { posts: Arc::clone(&self.posts), hub: Arc::clone(&self.hub) }
+        Self { posts: Arc::clone(&self.posts), calls: Arc::clone(&self.calls), hub: Arc::clone(&self.hub) }
     }
 }
 
@@ -200,10 +204,10 @@ impl<S: 'static> Registry<S> {
     #[track_caller]
     pub fn remote(&mut self) -> Result<Remote<S>, Error> {
         let hub = self.hub()?;
-        if let Some((key, posts)) = &self.posts
+        if let Some((key, posts, calls)) = &self.posts
             && self.contains(*key)
         {
-            return Ok(Remote { posts: Arc::clone(posts), hub });
+            return Ok(Remote { posts: Arc::clone(posts), calls: Arc::clone(calls), hub });
         }
         let posts = Arc::new(Mailbox::new(usize::MAX));
         let inbox = Inbox { mailbox: Arc::clone(&posts) };
@@ -211,7 +215,19 @@ impl<S: 'static> Registry<S> {
             self.take_in(inbox, hand_over, type_name::<Remote<S>>(), Location::caller()).map_err(|(_, error)| error)?;
         self.set_background(key)?;
         self.set_name(key, "remote")?;
-        self.posts = Some((key, Arc::clone(&posts)));
-        Ok(Remote { posts, hub })
+        let calls = Arc::<Calls>::default();
+        self.posts = Some((key, Arc::clone(&posts), Arc::clone(&calls)));
+        Ok(Remote { posts, calls, hub })
+    }
+}
+
+impl<S> Registry<S> {
+    /// Answers the calls that wait for a closure, if `queue` is where they come in.
+    pub(crate) fn lose_calls(&self, queue: Key) {
+        if let Some((key, _, calls)) = &self.posts
+            && *key == queue
+        {
+            calls.lose();
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::clock::{Clock, LAST_NS, nanos};
 use crate::context::Context;
 use crate::error::Error;
 use crate::slots::{Blank, Key};
+use crate::supervise::Disposal;
 
 /// The name of a timer, checked at each use like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +94,8 @@ mod mark {
     pub(super) const WALL: u16 = 2;
     /// It has slack.
     pub(super) const SLACK: u16 = 4;
+    /// Its failure ends `run`.
+    pub(super) const ESSENTIAL: u16 = 8;
     /// Those that have a say when it is armed anew.
     pub(super) const HEEDED: u16 = WALL | SLACK;
 }
@@ -247,6 +250,12 @@ impl<S> Timers<S> {
         } else {
             self.arm(now_ns.saturating_add(delay), now_ns, NO_ORIGIN, Payload::TimeoutOf(source))
         }
+    }
+
+    /// Drops all callbacks, with the loop.
+    pub(crate) fn end_all(&mut self, disposal: &mut Disposal) {
+        let mut payloads = self.wheel.take_payloads().into_iter();
+        disposal.drop_each(|| payloads.next().is_some());
     }
 
     /// Ends the timeout of a source, if it has one.

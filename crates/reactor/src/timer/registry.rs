@@ -14,6 +14,7 @@ use crate::metrics::Timer;
 use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
+use crate::supervise::Label;
 
 impl<S> Registry<S> {
     /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
@@ -159,8 +160,23 @@ impl<S> Registry<S> {
             self.timers.wall.forget(timer);
             self.timers.slack.remove(&timer);
         }
-        *payload = Payload::blank(); // last: what the callback has captured may panic when it is dropped
+        // Last: what the callback has captured may panic when it is dropped. Where it lies, unless that is to be caught.
+        if self.supervision.catches() {
+            let callback = std::mem::replace(payload, Payload::blank());
+            self.dispose(callback, Label { name: "timer", origin: None });
+        } else {
+            *payload = Payload::blank();
+        }
         Ok(())
+    }
+
+    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this timer fails:
+    /// [`set_essential`](Self::set_essential).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn set_timer_essential(&mut self, timer: TimerKey) -> Result<(), Error> {
+        self.timers.set_mark(timer, mark::ESSENTIAL, true).map(drop)
     }
 
     /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).

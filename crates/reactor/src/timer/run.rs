@@ -7,10 +7,11 @@ use super::{Payload, Then, TimerFn, TimerKey, mark};
 use crate::clock::nanos;
 use crate::context::Context;
 use crate::dispatch::Running;
+use crate::handler::Closed;
 use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
-use crate::supervise::{Label, supervise};
+use crate::supervise::{Label, OnStack, supervise};
 
 /// So many timers may run in one turn; the rest run next turn, which does not wait.
 const TIMERS_PER_TURN_MAX: usize = 1024;
@@ -43,40 +44,56 @@ impl<S> Registry<S> {
         self.timers.running
     }
 
-    fn run_timer(&mut self, timer: TimerKey, origin: u16, mut callback: Box<TimerFn<S>>, state: &mut S) {
+    fn run_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, state: &mut S) {
         if self.timers.is_marked(timer, mark::WALL) && self.put_off_until_wall(timer) {
             return self.put_back(timer, callback);
         }
         self.metrics.timers += 1;
         self.timers.running = Some(timer);
+        let mut lent = OnStack(Some(callback));
+        let Some(callback) = &mut lent.0 else { return };
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));
             verdict.report(self, |registry| registry.timer_label(origin));
-            verdict.result.unwrap_or(Ok(Then::Done))
+            verdict.result.map_err(Closed::Panicked)
         } else {
-            callback(&mut cx)
+            Ok(callback(&mut cx))
         };
+        let Some(callback) = lent.0.take() else { return };
         self.timers.running = None;
-        let then = result.unwrap_or_else(|error| match error.kind() {
-            ErrorKind::Interrupted => Then::After(Duration::ZERO),
-            _ => {
-                self.metrics.failures += 1;
-                tracing::warn!(callback = %self.timer_label(origin), %error, "timer failed and ends");
-                Then::Done
-            }
-        });
-        if then == Then::Done {
-            return drop(self.cancel(timer));
-        }
+        let then = match result {
+            Ok(Ok(Then::Done)) => return self.end_timer(timer, origin, callback, Closed::ByHandler),
+            Ok(Ok(then)) => then,
+            Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => Then::After(Duration::ZERO),
+            Ok(Err(error)) => return self.end_timer(timer, origin, callback, Closed::Failed(error)),
+            Err(panicked) => return self.end_timer(timer, origin, callback, panicked),
+        };
         self.put_back(timer, callback);
         self.arm_next(timer, then);
     }
 
+    /// Ends a timer that has just run, unless it has been cancelled meanwhile; its callback, and why it ends, go last.
+    #[inline(never)]
+    fn end_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, reason: Closed) {
+        let is_essential = self.timers.is_marked(timer, mark::ESSENTIAL);
+        let _ = self.cancel(timer); // its place is blank
+        let label = self.timer_label(origin);
+        if let Closed::Failed(error) = &reason {
+            self.metrics.failures += 1;
+            tracing::warn!(callback = %label, %error, "timer failed and ends");
+        }
+        if is_essential {
+            self.note_end_of_essential(&reason, label);
+        }
+        self.dispose((callback, reason), label);
+    }
+
     /// Gives a timer its callback back, unless it has been cancelled meanwhile.
     fn put_back(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
-        if let Some(place) = self.timers.wheel.payload(timer.0) {
-            *place = Payload::Callback(callback);
+        match self.timers.wheel.payload(timer.0) {
+            Some(place) => *place = Payload::Callback(callback),
+            None => self.dispose(callback, Label { name: "timer", origin: None }),
         }
     }
 

@@ -173,6 +173,11 @@ impl<P: Blank> Wheel<P> {
         Some((marks, self.payloads.get_mut(key.index() as usize)?))
     }
 
+    /// Gives all payloads, at the end of a wheel that is not used any more.
+    pub(crate) fn take_payloads(&mut self) -> Vec<P> {
+        std::mem::take(&mut self.payloads)
+    }
+
     #[inline]
     pub(crate) fn payload(&mut self, key: Key) -> Option<&mut P> {
         self.entries.get(key)?;

@@ -2,7 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+mod destructors;
+mod ends;
 mod errors;
+mod essential;
 mod event;
 mod eventfd;
 mod interest;

@@ -327,3 +327,31 @@ fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
     assert_eq!(ran.load(Ordering::Relaxed) + cancelled.load(Ordering::Relaxed), JOBS);
     Ok(())
 }
+
+#[test]
+fn jobs_that_are_abandoned_all_go_though_their_captures_panic_when_they_are_dropped() -> Result {
+    struct Bomb(Arc<AtomicUsize>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("as the test wants");
+        }
+    }
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let end = occupy(&pool)?;
+    let dropped = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        let bomb = Bomb(Arc::clone(&dropped));
+        assert!(pool.submit(move || drop(bomb), |_, _| ()).is_ok());
+    }
+    let cancelled = Bomb(Arc::clone(&dropped));
+    let job = pool.submit(move || drop(cancelled), |_, _| ()).map_err(|_| "there is room")?;
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.cancel())).is_err());
+    assert_eq!(pool.queued(), 3);
+    drop(end);
+    pool.abandon();
+    assert_eq!(dropped.load(Ordering::SeqCst), 4);
+    reactor.run(&mut Vec::new())?; // nothing keeps it alive
+    Ok(())
+}

@@ -86,19 +86,28 @@ impl Outbox {
     }
 
     /// Removes what has been sent.
-    fn remove(&mut self, mut sent: usize) {
+    fn remove(&mut self, sent: usize) {
         self.len -= sent;
-        while let Some(chunk) = self.chunks.front_mut() {
-            if sent < chunk.len() {
-                return chunk.advance(sent);
+        self.advance(sent);
+    }
+
+    /// A chunk that has been sent goes when the rest is right: the destructor of its owner is the user's, and may panic.
+    fn advance(&mut self, sent: usize) {
+        match self.chunks.front_mut() {
+            Some(chunk) if sent < chunk.len() => chunk.advance(sent),
+            Some(chunk) => {
+                let left = sent - chunk.len();
+                let gone = self.chunks.pop_front();
+                self.advance(left);
+                drop(gone);
             }
-            sent -= chunk.len();
-            self.chunks.pop_front();
-        }
-        self.open_sent += sent;
-        if self.open_sent == self.open.len() {
-            self.open.clear();
-            self.open_sent = 0;
+            None => {
+                self.open_sent += sent;
+                if self.open_sent == self.open.len() {
+                    self.open.clear();
+                    self.open_sent = 0;
+                }
+            }
         }
     }
 }
@@ -175,6 +184,31 @@ mod tests {
             Ok(slices.len())
         });
         assert_eq!(count.unwrap(), 2);
+    }
+
+    #[test]
+    fn what_was_sent_is_gone_though_the_owner_of_a_piece_panics_when_it_is_dropped() {
+        struct Owner([u8; 4096]);
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                panic!("as the test wants");
+            }
+        }
+        let mut outbox = Outbox::default();
+        outbox.push_shared(Bytes::from_owner(Owner([1; 4096])));
+        outbox.push(b"abcd");
+        let write = std::panic::AssertUnwindSafe(|| outbox.write_to(usize::MAX, |_| Ok(4098)));
+        assert!(std::panic::catch_unwind(write).is_err());
+        let mut left = Vec::new();
+        outbox
+            .write_to(usize::MAX, |slices| Ok(slices.iter().map(|slice| left.extend_from_slice(slice)).count()))
+            .unwrap();
+        assert_eq!((left.as_slice(), outbox.len()), (&b"cd"[..], 1));
     }
 
     #[test]

@@ -167,7 +167,13 @@ impl Shared {
         queue.queued -= work.len(); // who cancels at this moment counts their own
         drop(queue);
         self.wake.notify_all();
-        drop(work); // the user's destructors run without the lock
+        // The user's destructors run without the lock, each on its own: all go, however many panic.
+        for job in work {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(job))) {
+                tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
+                discard(panic);
+            }
+        }
     }
 
     /// Its counts, in the form of a `Pool`.

@@ -137,6 +137,7 @@ impl<H> Driver<H> {
         });
         if !matches!(result, Ok(Next::Keep)) {
             if let Err(error) = result {
+                let _ = cx.registry.note_failure(key, &error); // it is there, as below
                 self.core.end(CloseReason::Failed(error));
             }
             let _ = cx.registry.remove(key); // it is there: it is being visited

@@ -129,3 +129,26 @@ fn a_connection_is_reached_from_the_callback_of_another() -> Result {
     assert_eq!(bench.until_closed(), "close Closed");
     Ok(())
 }
+
+#[test]
+fn an_essential_connection_ends_the_run_also_where_it_fails_while_it_is_lent() -> Result {
+    for visits in [true, false] {
+        let mut reactor = reactor::Reactor::<()>::new()?;
+        let (near, far) = std::os::unix::net::UnixStream::pair()?;
+        far.shutdown(std::net::Shutdown::Read)?; // what is written fails
+        let handler = handlers::on_data(|_data, _connection, _cx| Err(std::io::Error::from_raw_os_error(24)));
+        let key = handlers::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
+        reactor.set_name(key.key(), "upstream")?;
+        reactor.set_essential(key.key())?;
+        if visits {
+            reactor.defer(move |cx| drop(key.with(cx, |connection, _| connection.write(&[0; 32_768]).map(drop))));
+        } else {
+            std::io::Write::write_all(&mut &far, b"x")?;
+        }
+        let failed = reactor.run(&mut ()).expect_err("it has failed");
+        let Error::Failed(failure) = failed else { return Err(failed.into()) };
+        let errno = if visits { rustix::io::Errno::PIPE.raw_os_error() } else { 24 };
+        assert_eq!((failure.name.as_deref(), failure.source.raw_os_error()), (Some("upstream"), Some(errno)));
+    }
+    Ok(())
+}

@@ -288,8 +288,10 @@ impl<S> Registry<S> {
         }
         self.hooks.remove_unwound();
         self.cancel_unwound();
+        // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
         let mut disposal = Disposal::default();
-        disposal.drop_one(running); // last, when the books are right
+        let news = running.and_then(|entry| entry.close(Closed::Panicked(String::new()), &mut disposal));
+        disposal.drop_one(news);
         disposal.resume();
     }
 }

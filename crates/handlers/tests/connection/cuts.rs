@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
@@ -231,5 +232,23 @@ fn a_connection_that_has_sent_all_and_lingers_is_not_reset_at_its_deadline() -> 
     bench.advance(secs(5));
     assert_eq!(bench.until_closed(), "close TimedOut(Close)");
     assert_eq!(end_of(far)?, None);
+    Ok(())
+}
+
+#[test]
+fn a_connection_whose_panic_or_loop_ends_with_something_queued_is_reset() -> Result {
+    for panics in [true, false] {
+        let mut bench = Bench::new()?;
+        let (_, mut far) = bench.open_tcp(&options(), writes_and(|_, _| panic!("through the loop")))?;
+        bench.settle();
+        far.write_all(b"x")?;
+        if panics {
+            let turn = || while bench.turn() > 0 {};
+            assert!(catch_unwind(AssertUnwindSafe(turn)).is_err());
+        } else {
+            drop(bench);
+        }
+        assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "panics: {panics}");
+    }
     Ok(())
 }

@@ -7,10 +7,11 @@
 //! Ground rule: a key is looked up again, generation and all, just before its call and just after it. Between those two
 //! its slot has no entry, and everything may have happened to it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::mem::{forget, replace};
 
 use crate::context::Context;
+use crate::error::Error;
 use crate::handler::{Closed, Entry};
 use crate::readiness::{Interest, Readiness};
 use crate::ready::{Priority, Shares};
@@ -218,10 +219,8 @@ impl<S> Registry<S> {
         let reason = self.end_of_running.take().unwrap_or(Closed::ByKey);
         if let Closed::Failed(error) = &reason {
             let name = self.label(key, &*entry);
-            // A peer that vanishes is daily life for a daemon; anything else somebody should look at.
-            if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
-            {
-                tracing::debug!(%key, %name, %error, "peer gone, handler removed");
+            if is_of_a_peer(error) {
+                tracing::debug!(%key, %name, %error, "a peer failed, its handler is removed");
             } else {
                 tracing::warn!(%key, %name, %error, "handler failed and is removed");
             }
@@ -296,6 +295,21 @@ impl<S> Registry<S> {
     }
 }
 
+/// Whether an error is what peers do every day: they vanish, cannot be reached, break off, or send what nobody understands. A
+/// warning for each would let any of them fill the log. An error of the loop itself is none of them.
+fn is_of_a_peer(error: &io::Error) -> bool {
+    let vanishes = matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected
+    );
+    let is_out_of_reach =
+        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable);
+    let makes_no_sense =
+        matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::QuotaExceeded);
+    let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Error>());
+    (vanishes || is_out_of_reach || makes_no_sense) && !is_ours
+}
+
 /// Outlined, but not cold: daemons do not let a panic end them.
 #[inline(never)]
 fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
@@ -310,4 +324,22 @@ fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Contex
     };
     verdict.report(cx.registry, |registry| registry.label(key, entry));
     verdict.result.unwrap_or_else(|message| cx.registry.end_running(Closed::Panicked(message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_peers_do_every_day_is_told_from_what_is_ours() {
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::InvalidData, ErrorKind::QuotaExceeded, ErrorKind::TimedOut]
+        {
+            assert!(is_of_a_peer(&kind.into()) && is_of_a_peer(&io::Error::new(kind, "with a text")), "{kind}");
+        }
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::Other, ErrorKind::AddrInUse, ErrorKind::OutOfMemory] {
+            assert!(!is_of_a_peer(&kind.into()), "{kind}");
+        }
+        let full = io::Error::from(Error::Full { fd: 7, registrations_max: 1 });
+        assert!(full.kind() == ErrorKind::QuotaExceeded && !is_of_a_peer(&full));
+    }
 }

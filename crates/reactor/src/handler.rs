@@ -61,6 +61,10 @@ pub trait Handler<S, T> {
     /// # Errors
     /// What `?` gives: `WouldBlock` waits for more, `Interrupted` calls again next turn, any other error ends this
     /// registration, is logged with its name, and is told to [`closed`](Self::closed). No other handler is affected.
+    ///
+    /// The level of the log is WARN, or DEBUG for the kinds of error that any peer can cause: `ConnectionReset`,
+    /// `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `InvalidData`,
+    /// `UnexpectedEof`, and `QuotaExceeded` unless it is an [`Error`](crate::Error) of the loop.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
     /// Called just before the source is closed, whatever ends the registration, the end of the reactor included: for a last

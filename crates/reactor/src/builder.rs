@@ -119,7 +119,8 @@ impl<S> Builder<S> {
     /// comes answers in less than one, and costs its sender no system call. What it takes is processor time: use it, with
     /// [`Spin::Adaptive`] and some 50 to 200 us, where answers are waited for, on cores that nobody else needs. Do not use it
     /// where cores are shared with other work or billed, on batteries, on a single core, where nobody can bring work
-    /// meanwhile, or for a loop that is rarely idle, which gains nothing. Off with a [`ManualClock`].
+    /// meanwhile, or for a loop that is rarely idle, which gains nothing. Off with a [`ManualClock`]. The time of a spin is a part of
+    /// the wait: a turn with a timeout is not longer for it.
     ///
     /// Looks at what other threads have sent, and now and then at the sources by a wait that does not block. A turn may
     /// make several system calls then, but no callback more. Counted in [`Metrics::spins`](crate::Metrics::spins).

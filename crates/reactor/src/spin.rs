@@ -13,9 +13,9 @@ pub enum Spin {
     /// It sleeps at once.
     #[default]
     Off,
-    /// So long each time, up to an hour.
+    /// So long each time, at most an hour: longer times are an hour. Zero is [`Off`](Self::Off).
     Fixed(Duration),
-    /// Up to so long, while it pays: the time doubles each time that the loop was idle for less than that, and halves down to
+    /// Up to so long, at most an hour, while it pays: the time doubles each time that the loop was idle for less than that, and halves down to
     /// nothing each time it was idle for longer.
     Adaptive(Duration),
 }
@@ -44,8 +44,8 @@ impl SpinPolicy {
             Spin::Adaptive(time) => (time, true),
             Spin::Off => return None,
         };
-        let budget = if adaptive { Duration::ZERO } else { longest };
         let longest = longest.min(LONGEST);
+        let budget = if adaptive { Duration::ZERO } else { longest };
         (!longest.is_zero()).then_some(Self { longest, budget, adaptive, idle_since: None })
     }
 

@@ -11,6 +11,15 @@ use crate::registry::Registry;
 /// system call.
 const LOOKS_A_CALL: u32 = 32;
 
+/// What a look for work has come to.
+enum Spun {
+    Found,
+    /// There is none, and the loop may wait so long for it from now on.
+    Nothing {
+        left: Option<Duration>,
+    },
+}
+
 impl<S> Reactor<S> {
     /// Gets ready for a wait that somebody else makes, and gives how long that may last: `None` for as long as it likes.
     ///
@@ -96,9 +105,11 @@ impl<S> Reactor<S> {
 
     /// Looks for work first.
     #[cold]
+    #[inline(never)]
     fn spin_and_sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        if !self.spin_for_work(timeout)? {
-            self.sleep(timeout)?;
+        match self.spin_for_work(timeout)? {
+            Spun::Found => {}
+            Spun::Nothing { left } => self.sleep(left)?,
         }
         if let Some(spin) = &mut self.spin {
             let posted = self.registry.hub.as_ref().is_some_and(|hub| hub.is_posted());
@@ -107,39 +118,44 @@ impl<S> Reactor<S> {
         Ok(())
     }
 
-    /// Looks for work for as long as it is worth it: whether there is some, so that the loop need not sleep.
+    /// Looks for work for as long as it is worth it.
     ///
     /// While it looks the loop counts as awake: nobody writes to its eventfd.
-    fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
-        let Some(spin) = &mut self.spin else { return Ok(false) };
+    fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<Spun, Error> {
+        let not_spun = Ok(Spun::Nothing { left: timeout });
+        let Some(spin) = &mut self.spin else { return not_spun };
         let Registry { timers, clock, poller, events, hub, announced, metrics, .. } = &mut self.registry;
         if clock.manual().is_some() {
-            return Ok(false); // it stands still meanwhile
+            return not_spun; // it stands still meanwhile
         }
-        let mut now = Instant::now();
-        let budget_ends = spin.begin(now);
-        let last = [timeout.and_then(|timeout| now.checked_add(timeout)), timers.next_deadline()];
+        let began = Instant::now();
+        let mut now = began;
+        let budget_ends = spin.begin(began);
+        let due = timers.next_deadline();
+        let last = [timeout.and_then(|timeout| began.checked_add(timeout)), due];
         let end = last.into_iter().flatten().fold(budget_ends, Instant::min);
         if end <= now || !announced.is_empty() || timers.has_due() {
-            return Ok(false);
+            return not_spun;
         }
         metrics.spins += 1;
         while now < end {
             // First the kernel, once a turn at least: a stream of messages must not hide what it has.
             poller.wait(events, Some(Duration::ZERO))?;
             if !events.is_empty() {
-                return Ok(true);
+                return Ok(Spun::Found);
             }
             for _ in 0..LOOKS_A_CALL {
                 if hub.as_ref().is_some_and(|hub| hub.is_posted()) {
-                    return Ok(true);
+                    return Ok(Spun::Found);
                 }
                 std::hint::spin_loop();
             }
             now = Instant::now();
         }
         metrics.spins_in_vain += 1;
-        Ok(false)
+        let is_due = due.is_some_and(|due| due <= now);
+        let left = timeout.map(|timeout| timeout.saturating_sub(now - began));
+        Ok(Spun::Nothing { left: if is_due { Some(Duration::ZERO) } else { left } })
     }
 
     /// Waits until the next timer is due, but no longer than `timeout`.
@@ -181,5 +197,26 @@ impl<S> Reactor<S> {
 impl<S> AsFd for Reactor<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.registry.poller.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spin::Spin;
+
+    #[test]
+    fn what_is_left_of_a_timeout_after_a_spin_is_what_was_not_spun() {
+        let ms = Duration::from_millis;
+        let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(ms(2))).build().unwrap();
+        for (timeout, most) in [(ms(3600), ms(3598)), (ms(2), Duration::ZERO), (ms(1), Duration::ZERO)] {
+            let Spun::Nothing { left: Some(left) } = reactor.spin_for_work(Some(timeout)).unwrap() else {
+                unreachable!("nobody brings work")
+            };
+            assert!(left <= most, "{left:?} of {timeout:?}");
+        }
+        let Spun::Nothing { left: None } = reactor.spin_for_work(None).unwrap() else {
+            unreachable!("nobody has set a limit")
+        };
     }
 }

@@ -103,3 +103,41 @@ fn a_turn_s_own_timeout_bounds_its_spin_and_a_manual_clock_forbids_it() -> Resul
     assert_eq!(manual.metrics().spins, 0);
     Ok(())
 }
+
+#[test]
+fn a_spin_of_any_length_is_a_spin() -> Result {
+    for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(3600), Duration::MAX] {
+        for spin in [Spin::Fixed(time), Spin::Adaptive(time)] {
+            let mut reactor = Reactor::<u32>::builder().spin(spin).build()?;
+            for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)] {
+                reactor.turn(&mut 0, Some(timeout))?;
+            }
+            for timeout in [None, Some(Duration::MAX)] {
+                reactor.after(Duration::from_nanos(1), |cx| {
+                    *cx.state += 1;
+                    Ok(Then::Done)
+                });
+                let mut ran = 0;
+                while ran == 0 {
+                    reactor.turn(&mut ran, timeout)?;
+                }
+            }
+            let may_spin = !time.is_zero() && matches!(spin, Spin::Fixed(_));
+            assert_eq!(reactor.metrics().spins > 0, may_spin, "{spin:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_spun_of_a_timeout_or_to_a_deadline_is_not_slept_again() -> Result {
+    let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(Duration::MAX)).build()?;
+    for _ in 0..2 {
+        reactor.turn(&mut (), Some(Duration::from_millis(2)))?;
+    }
+    reactor.after(Duration::from_millis(2), |_| Ok(Then::Done));
+    assert_eq!(reactor.turn(&mut (), Some(Duration::from_secs(3600)))?, 1);
+    let metrics = reactor.metrics();
+    assert_eq!((metrics.turns, metrics.sleeps, metrics.spins, metrics.spins_in_vain), (3, 0, 3, 3));
+    Ok(())
+}

@@ -181,6 +181,7 @@ impl<S> Registry<S> {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
                 let name = task.type_name();
                 supervise(&mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
+                self.handed_over.end_run(); // one that has panicked
             } else {
                 task.run(&mut cx);
             }
@@ -287,6 +288,7 @@ impl<S> Registry<S> {
         }
         self.hooks.remove_unwound();
         self.cancel_unwound();
+        self.handed_over.end_run();
         // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
         let mut disposal = Disposal::default();
         let news = running.and_then(|entry| entry.close(Closed::Panicked(String::new()), &mut disposal));

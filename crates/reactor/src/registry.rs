@@ -18,7 +18,7 @@ use crate::locals::Locals;
 use crate::metrics::Metrics;
 use crate::notify::calls::Calls;
 use crate::notify::consumer::LoopHub;
-use crate::notify::posts::{Captures, PostBox};
+use crate::notify::posts::{Captures, HandedOver, PostBox};
 use crate::poller::{Events, Poller};
 use crate::ready::ReadyQueue;
 use crate::slots::{Key, Slots};
@@ -56,6 +56,7 @@ pub struct Registry<S> {
     pub(crate) posts: Option<(Key, PostBox<S>, Arc<Calls>)>,
     /// What the posted closures among the deferred callbacks have captured.
     pub(crate) captures: Captures,
+    pub(crate) handed_over: HandedOver,
     pub(crate) locals: Locals,
     pub(crate) poller: Poller,
     /// What the last wait has brought and is not delivered yet.
@@ -96,6 +97,7 @@ impl<S> Registry<S> {
             queue_limits: HashMap::new(),
             posts: None,
             captures: Captures::default(),
+            handed_over: HandedOver::default(),
             locals: Locals::default(),
             poller,
             events,

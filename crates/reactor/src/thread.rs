@@ -212,8 +212,8 @@ impl<S: Send + 'static> LoopPool<S> {
         self.get(number)
     }
 
-    /// The one with the fewest posted closures that have not run, the first of several, of those that have not ended. O(n),
-    /// two locks each.
+    /// Returns the loop with the fewest [pending](Remote::pending) closures, the one that is running included, of the loops
+    /// that have not ended: the first of several. O(n), two locks each.
     pub fn least_loaded(&self) -> Option<&Remote<S>> {
         let alive = self.threads.iter().map(LoopThread::remote).filter(|remote| !remote.is_gone());
         alive.min_by_key(|remote| remote.pending())

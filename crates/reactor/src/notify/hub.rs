@@ -21,6 +21,8 @@ pub(crate) struct Hub<K, W> {
     signal: W,
     signals: AtomicU64,
     keep_alives: AtomicUsize,
+    /// How many posted closures are among the deferred callbacks of the loop, which alone changes it.
+    handed_over: AtomicUsize,
     /// Whether somebody wants the loop to stop who could not say so by a message.
     stop: AtomicBool,
     loop_thread: ThreadId,
@@ -36,6 +38,7 @@ impl<K, W: Signal> Hub<K, W> {
             signal,
             signals: AtomicU64::new(0),
             keep_alives: AtomicUsize::new(0),
+            handed_over: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             loop_thread: std::thread::current().id(),
         }
@@ -117,6 +120,17 @@ impl<K, W: Signal> Hub<K, W> {
     /// Whether the loop is to stop; once.
     pub(crate) fn is_to_stop(&self) -> bool {
         self.stop.swap(false, Ordering::Acquire)
+    }
+
+    /// How many posted closures the loop has taken from their queue that have not run yet.
+    #[inline]
+    pub(crate) fn handed_over(&self) -> usize {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn note_handed_over(&self, closures: usize) {
+        self.handed_over.store(closures, Ordering::Relaxed);
     }
 
     /// How often the loop has been woken by its eventfd.

@@ -116,7 +116,7 @@ impl<B: Batch, A> Mailbox<B, A> {
 
     /// How many values have not been handled yet.
     pub(crate) fn len(&self) -> usize {
-        self.lock().values.len() + self.taken.load(Ordering::Relaxed)
+        self.lock().values.len() + self.taken.load(Ordering::Acquire)
     }
 
     /// Whether the consumer has ended.
@@ -168,10 +168,11 @@ impl<B: Batch, A> Mailbox<B, A> {
         Found::Values
     }
 
-    /// By the consumer: how many of the values that it has taken are left to be handled.
+    /// By the consumer: how many of the values that it has taken are left to be handled. What it has done with the others
+    /// is seen by those who see this.
     #[inline]
     pub(crate) fn note_taken(&self, left: usize) {
-        self.taken.store(left, Ordering::Relaxed);
+        self.taken.store(left, Ordering::Release);
     }
 
     /// By the consumer, at its end: nothing more goes in.

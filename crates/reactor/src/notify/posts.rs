@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::consumer::Address;
+use super::consumer::{Address, LoopHub};
 use super::mailbox::{Accept, Batch, Mailbox};
 use crate::context::Context;
 use crate::handler::{Next, Task};
@@ -76,6 +76,52 @@ impl Captures {
     }
 }
 
+/// How many posted closures are among the deferred callbacks, counted at the hub for the remotes to see.
+#[derive(Default)]
+pub(crate) struct HandedOver {
+    hub: Option<Arc<LoopHub>>,
+    /// Whether one of them is running, or was when a panic came.
+    is_running: bool,
+}
+
+impl HandedOver {
+    /// Counts at `hub` from now on.
+    pub(super) fn count_at(&mut self, hub: &Arc<LoopHub>) {
+        self.hub.get_or_insert_with(|| Arc::clone(hub));
+    }
+
+    /// Whether it holds the hub.
+    pub(crate) const fn is_counted(&self) -> bool {
+        self.hub.is_some()
+    }
+
+    #[inline]
+    fn note_one(&self) {
+        if let Some(hub) = &self.hub {
+            hub.note_handed_over(hub.handed_over() + 1);
+        }
+    }
+
+    /// One of the closures has run, if one was running.
+    #[inline]
+    pub(crate) fn end_run(&mut self) {
+        if std::mem::take(&mut self.is_running)
+            && let Some(hub) = &self.hub
+        {
+            hub.note_handed_over(hub.handed_over() - 1);
+        }
+    }
+}
+
+/// Closures that are dropped with their loop are not waited for.
+impl Drop for HandedOver {
+    fn drop(&mut self) {
+        if let Some(hub) = &self.hub {
+            hub.note_handed_over(0);
+        }
+    }
+}
+
 /// A closure, and where it was posted.
 pub(super) struct Post<F> {
     pub(super) callback: F,
@@ -130,6 +176,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
     fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
         if let Some(callback) = captures.take::<F>() {
             registry.captures.put(callback);
+            registry.handed_over.note_one();
             let task = Box::new(Self(PhantomData));
             registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
         }
@@ -139,7 +186,9 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
 impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for Of<F> {
     fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
         if let Some(callback) = cx.registry.captures.take::<F>() {
+            cx.registry.handed_over.is_running = true;
             callback(cx);
+            cx.registry.handed_over.end_run();
         }
     }
 

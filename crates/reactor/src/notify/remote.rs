@@ -117,9 +117,14 @@ impl<S> Remote<S> {
         self.posts.is_closed()
     }
 
-    /// How many posted closures have not run yet: by the time it is looked at, they may be more or fewer.
+    /// Returns how many closures the loop has accepted that have not run to their end: those on their way, those that wait in
+    /// the loop, and the one that is running. By the time it is looked at, they may be more or fewer.
+    ///
+    /// Zero says that all that was posted before has run, or was dropped with the loop. Counts the closures of all
+    /// remotes of the loop. After [`call`](Self::call) has returned, its closure may count for a moment more. O(1), a lock.
     pub fn pending(&self) -> usize {
-        self.posts.len()
+        // In this order: a closure that is just handed over may be seen twice, and never not at all.
+        self.posts.len() + self.hub.handed_over()
     }
 
     /// Keeps [`Reactor::run`](crate::Reactor::run) from ending for want of registrations, until the token is dropped.
@@ -143,7 +148,7 @@ impl<S> Clone for Remote<S> {
 
 impl<S> fmt::Debug for Remote<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("posted", &self.posts.len()).finish_non_exhaustive()
+        f.debug_struct("Remote").field("pending", &self.pending()).finish_non_exhaustive()
     }
 }
 
@@ -209,6 +214,7 @@ impl<S: 'static> Registry<S> {
         {
             return Ok(Remote { posts: Arc::clone(posts), calls: Arc::clone(calls), hub });
         }
+        self.handed_over.count_at(&hub);
         let posts = Arc::new(Mailbox::new(usize::MAX));
         let inbox = Inbox { mailbox: Arc::clone(&posts) };
         let key =

@@ -108,6 +108,39 @@ fn the_least_loaded_loop_of_a_pool_is_the_one_with_the_shortest_queue() -> Resul
 }
 
 #[test]
+fn a_loop_that_is_at_what_it_has_been_given_is_not_the_least_loaded() -> Result {
+    let pool = LoopPool::spawn(2, "loop-", |number, _| Ok(number))?;
+    let first = pool.get(0).ok_or("no loop")?;
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    for closures in [1, 50] {
+        let waits = Arc::clone(&gate);
+        // The first lets the rest be posted before any is handed over, the second holds them up behind itself.
+        first.post({
+            let waits = Arc::clone(&gate);
+            move |_| {
+                waits.wait();
+            }
+        })?;
+        first.post(move |_| {
+            waits.wait();
+            waits.wait();
+        })?;
+        (1..closures).try_for_each(|_| first.post(|_| ()))?;
+        gate.wait();
+        gate.wait();
+        let pending = first.pending(); // the second is running
+        pool.least_loaded().ok_or("none")?.post(|cx| *cx.state += 100)?;
+        gate.wait();
+        assert_eq!(pending, closures);
+        while first.pending() > 0 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(pool.stop()?, [0, 201]);
+    Ok(())
+}
+
+#[test]
 fn a_loop_whose_registrations_were_all_removed_can_still_be_stopped() -> Result {
     let thread = LoopThread::spawn("bare", |registry| {
         registry.after(Duration::from_secs(3600), |_| Ok(Then::Done));

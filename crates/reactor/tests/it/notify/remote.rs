@@ -223,3 +223,76 @@ fn what_waits_behind_a_panic_is_not_forgotten() -> Result {
     assert_eq!(values, [1]);
     Ok(())
 }
+
+/// Notes down how many closures are pending while it runs.
+fn note_pending(remote: &Remote<Values>) -> std::result::Result<(), LoopGone> {
+    let asks = remote.clone();
+    remote.post(move |cx| cx.state.push(asks.pending() as u32))
+}
+
+#[test]
+fn what_was_posted_is_pending_until_it_has_run() -> Result {
+    for at_a_time in [1024, 3, 1] {
+        let mut reactor = Reactor::<Values>::new()?;
+        let remote = reactor.remote()?;
+        let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+        reactor.set_messages_at_a_time(queue, at_a_time)?;
+        assert_eq!(remote.pending(), 0);
+        for posted in 1..=10 {
+            note_pending(&remote)?;
+            assert_eq!(remote.pending(), posted);
+        }
+        assert_eq!(format!("{remote:?}"), "Remote { pending: 10, .. }");
+        let mut values = Values::new();
+        while remote.pending() > 0 {
+            turn_now(&mut reactor, &mut values);
+            assert_eq!(remote.pending(), 10 - values.len());
+        }
+        assert_eq!(values, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1], "the one that runs is one of them");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_closure_that_has_panicked_is_not_pending() -> Result {
+    for policy in [PanicPolicy::RemoveHandler, PanicPolicy::Propagate] {
+        let mut reactor = Reactor::<Values>::builder().on_panic(policy).build()?;
+        let remote = reactor.remote()?;
+        remote.post(|_| panic!("as the test wants"))?;
+        note_pending(&remote)?;
+        remote.post(|_| panic!("as the test wants"))?;
+        let mut values = Values::new();
+        for _ in 0..3 {
+            let _ = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut values)));
+        }
+        assert_eq!((values, remote.pending()), (vec![2], 0), "{policy:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn closures_dropped_with_their_queue_or_their_loop_are_not_pending() -> Result {
+    let mut reactor = Reactor::<Values>::new()?;
+    let remote = reactor.remote()?;
+    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    reactor.set_messages_at_a_time(queue, 3)?;
+    remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
+    for _ in 0..5 {
+        note_pending(&remote)?;
+    }
+    let mut values = Values::new();
+    turn_now(&mut reactor, &mut values);
+    assert_eq!((values, remote.pending()), (vec![2, 1], 0), "three were handed over");
+
+    let again = reactor.remote()?;
+    again.post(|_| panic!("as the test wants"))?;
+    note_pending(&again)?;
+    note_pending(&again)?;
+    let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Values::new())));
+    assert_eq!((unwound.is_err(), again.pending()), (true, 2), "they are handed over");
+    note_pending(&again)?;
+    assert_eq!(again.pending(), 3);
+    drop(reactor);
+    assert_eq!((again.pending(), remote.pending()), (0, 0));
+    Ok(())
+}

@@ -122,7 +122,7 @@ impl<S> Registry<S> {
     #[inline(never)]
     pub(crate) fn deliver_messages(&mut self, running: &mut Running<S>, state: &mut S) {
         let Some(hub) = &self.hub else { return };
-        if hub.is_posted() {
+        if hub.has_news() {
             hub.collect(&mut self.announced);
             self.stopping |= hub.is_to_stop();
         }

@@ -148,8 +148,10 @@ impl<S> Hooks<S> {
 }
 
 impl<S> Registry<S> {
-    /// Runs `hook` every turn just before the wait. It may make the wait short by what it does, `defer` for one.
+    /// Runs `hook` every turn just before the wait. It may make the wait short by what it does, `defer` for one, and end
+    /// [`Reactor::run`](crate::Reactor::run) by taking away what that waits for.
     ///
+    /// For state that other threads change see [`Waker::wake`](crate::Waker::wake).
     /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error other than `WouldBlock`
     /// or `Interrupted` is removed and logged.
     #[track_caller]

@@ -48,7 +48,8 @@ impl<S> Reactor<S> {
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for.
     ///
     /// Left to wait for are registrations and timers that are not in the background, deferred callbacks, idle callbacks, what
-    /// other threads have sent, and their [`KeepAlive`](crate::KeepAlive)s.
+    /// other threads have sent, and their [`KeepAlive`](crate::KeepAlive)s. It looks before each wait, after the hooks before it: if
+    /// those have taken the last of these away, the loop does not sleep, and `run` returns after that turn.
     /// It can be run again. It cannot be run from within a callback, which has no `Reactor` in its hands.
     ///
     /// # Errors
@@ -60,7 +61,7 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
     pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
         while !self.registry.stopping && self.registry.has_work() {
-            self.turn(state, None)?;
+            self.whole_turn(state, None, Registry::has_work)?;
         }
         self.registry.stopping = false;
         self.registry.take_failure().map_or(Ok(()), Err)
@@ -69,9 +70,17 @@ impl<S> Reactor<S> {
     /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
     /// Gives the number of callbacks that ran, hooks before and after the wait not counted.
     ///
-    /// It does not wait at all while something is ready, deferred or idle, or after a [`Registry::stop`]: who calls this
-    /// in a loop of their own asks [`Registry::is_stopping`]. It may run
-    /// nothing before the timeout has passed: when a signal interrupts the wait, or an event is not wanted.
+    /// A callback is one call of a closure or a method of yours: of a source's handler, also for a timeout; of a queue's handler,
+    /// for each value; of an event's handler; of a timer, a deferred or an idle callback, a posted closure, and
+    /// [`Handler::closed`](crate::Handler::closed). One that panics or fails has run. Hooks before and after the wait do not count,
+    /// nor do visitors. [`Metrics`](crate::Metrics) count the same: `calls`, `timers`, `deferred` and `idle` add up to all that was
+    /// returned.
+    ///
+    /// It does not wait at all while something is ready, deferred or idle, after a [`wake`](crate::Waker::wake), or after a
+    /// [`Registry::stop`]: a loop of your own asks [`Registry::is_stopping`]. Without a timeout it does not wait either where
+    /// nothing can end the wait: no source (also in the background), no timer, and no [`Remote`](crate::Remote),
+    /// [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive) of another thread. It may run nothing before the timeout has
+    /// passed: when a signal interrupts the wait, or an event is not wanted.
     /// `timeout` is rounded up to whole milliseconds, but for [`Builder::high_resolution`]; beyond 24.8 days it is 24.8 days.
     ///
     /// # Errors
@@ -81,8 +90,26 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events that were not delivered by
     /// then are delivered by the next turn.
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
+        let timeout = match timeout {
+            None if self.registry.hooks.is_empty(Place::BeforeWait) && !self.registry.can_be_woken() => {
+                Some(Duration::ZERO)
+            }
+            timeout => timeout,
+        };
+        self.whole_turn(state, timeout, Registry::can_be_woken)
+    }
+
+    /// A turn, also where a panic cuts it short. Without a timeout it waits only if `is_left` says that there is something to
+    /// wait for: the hooks before the wait may have taken that away.
+    #[inline]
+    fn whole_turn(
+        &mut self,
+        state: &mut S,
+        timeout: Option<Duration>,
+        is_left: fn(&Registry<S>) -> bool,
+    ) -> Result<usize, Error> {
         let guard = Unwound { reactor: self };
-        let ran = guard.reactor.take_turn(state, timeout);
+        let ran = guard.reactor.take_turn(state, timeout, is_left);
         guard.reactor.registry.clock.end_turn();
         std::mem::forget(guard);
         ran
@@ -117,11 +144,19 @@ impl<S> Reactor<S> {
     }
 
     /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.
-    fn take_turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
+    fn take_turn(
+        &mut self,
+        state: &mut S,
+        timeout: Option<Duration>,
+        is_left: fn(&Registry<S>) -> bool,
+    ) -> Result<usize, Error> {
         self.registry.metrics.turns += 1;
         self.registry.clock.begin_turn();
-        self.run_hooks(Place::BeforeWait, state);
-        self.wait(timeout)?;
+        if self.registry.hooks.is_empty(Place::BeforeWait) {
+            self.wait(timeout)?;
+        } else {
+            self.wait_behind_hooks(state, timeout, is_left)?;
+        }
         self.run_hooks(Place::AfterWait, state);
         let began = self.registry.supervision.times_turns().then(|| self.registry.now());
 
@@ -140,6 +175,21 @@ impl<S> Reactor<S> {
             self.registry.supervision.note_turn(took);
         }
         Ok(ran)
+    }
+
+    /// Runs the hooks before the wait, and waits: not if a wake has come before them, and they are what it is for.
+    #[cold]
+    #[inline(never)]
+    fn wait_behind_hooks(
+        &mut self,
+        state: &mut S,
+        timeout: Option<Duration>,
+        is_left: fn(&Registry<S>) -> bool,
+    ) -> Result<(), Error> {
+        let is_woken = self.registry.take_wake();
+        self.registry.run_hooks(Place::BeforeWait, state);
+        let is_endless = timeout.is_none() && !is_left(&self.registry);
+        self.wait(if is_woken || is_endless { Some(Duration::ZERO) } else { timeout })
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.
@@ -220,5 +270,6 @@ impl<S> Drop for Unwound<'_, S> {
     fn drop(&mut self) {
         self.reactor.registry.clock.end_turn();
         self.reactor.registry.remove_unwound(self.reactor.running.take());
+        self.reactor.registry.put_wake_back();
     }
 }

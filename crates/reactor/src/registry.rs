@@ -175,6 +175,16 @@ impl<S> Registry<S> {
             || !self.hooks.is_empty(Place::Idle)
     }
 
+    /// Whether anything can end a wait without a timeout: a source, also one in the background, a timer, or another thread.
+    pub(crate) fn can_be_woken(&self) -> bool {
+        // The queue of the remotes stays when the last of them has gone.
+        let remotes = usize::from(self.posts.as_ref().is_some_and(|posts| self.contains(posts.0)));
+        let own = 1 + remotes + usize::from(self.handed_over.is_counted());
+        self.sources.len() > remotes
+            || !self.timers.is_empty()
+            || self.hub.as_ref().is_some_and(|hub| Arc::strong_count(hub) > own || hub.is_posted())
+    }
+
     /// Whether a queue, be it in the background, has something that was sent and not handled yet.
     fn has_messages(&self) -> bool {
         self.ready.iter().any(|key| self.is_ready_queue(key))
@@ -197,6 +207,31 @@ impl<S> Registry<S> {
     pub(crate) fn wake_up(&self) {
         if let Some(hub) = &self.hub {
             hub.wake_up();
+        }
+    }
+
+    /// Answers a wake by this turn, which does not sleep, unless hooks have run before its wait: they began before the wake,
+    /// or have taken it.
+    #[inline]
+    pub(crate) fn answer_wake(&self) {
+        if let Some(hub) = &self.hub
+            && self.hooks.is_empty(Place::BeforeWait)
+        {
+            hub.take_wake();
+        }
+    }
+
+    /// Takes a wake that has come before the hooks of this turn begin. Returns whether there was one.
+    pub(crate) fn take_wake(&self) -> bool {
+        self.hub.as_ref().is_some_and(|hub| hub.take_wake())
+    }
+
+    /// After a turn that was cut short: its hooks may not have seen what was changed before a wake.
+    pub(crate) fn put_wake_back(&self) {
+        if let Some(hub) = &self.hub
+            && !(self.hooks.is_empty(Place::BeforeWait) && self.hooks.is_empty(Place::AfterWait))
+        {
+            hub.put_wake_back();
         }
     }
 }

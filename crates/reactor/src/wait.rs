@@ -68,6 +68,7 @@ impl<S> Reactor<S> {
     }
 
     /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
+    #[inline(always)]
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         // Events left over from a turn that a panic cut short come first.
         if self.registry.events.is_empty() {
@@ -98,6 +99,9 @@ impl<S> Reactor<S> {
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         let may_sleep = timeout != Some(Duration::ZERO) && self.registry.may_sleep();
         self.registry.metrics.sleeps += u64::from(may_sleep);
+        if !may_sleep {
+            self.registry.answer_wake();
+        }
         let waited = self.wait_for_timers(if may_sleep { timeout } else { Some(Duration::ZERO) });
         self.registry.wake_up();
         waited
@@ -108,7 +112,7 @@ impl<S> Reactor<S> {
     #[inline(never)]
     fn spin_and_sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         match self.spin_for_work(timeout)? {
-            Spun::Found => {}
+            Spun::Found => self.registry.answer_wake(),
             Spun::Nothing { left } => self.sleep(left)?,
         }
         if let Some(spin) = &mut self.spin {

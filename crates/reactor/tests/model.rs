@@ -64,10 +64,18 @@ impl Loop {
         Self { hub: Arc::new(Hub::new(Arc::clone(&bell))), bell, heard: 0, lay_down: 0 }
     }
 
-    /// What `Reactor::wait` does.
+    /// What `Reactor::wait` does where no hook runs before it: a turn that a wake keeps from sleeping answers it.
     fn sleep(&mut self) {
+        if !self.sleep_behind_hooks() {
+            self.hub.take_wake();
+        }
+    }
+
+    /// The same where hooks have run before it: a wake that came after they began is the next turn's. Returns whether it slept.
+    fn sleep_behind_hooks(&mut self) -> bool {
         self.lay_down += 1;
-        if self.hub.fall_asleep() {
+        let may_sleep = self.hub.fall_asleep();
+        if may_sleep {
             let mut rung = self.bell.rung.lock().unwrap();
             while *rung == self.heard {
                 rung = self.bell.ringing.wait(rung).unwrap();
@@ -76,6 +84,7 @@ impl Loop {
         }
         self.hub.wake_up();
         assert!(self.hub.signals() <= self.lay_down, "more than one write a sleep");
+        may_sleep
     }
 
     fn collect(&self) -> VecDeque<u32> {
@@ -233,6 +242,47 @@ fn a_wake_makes_the_loop_look_at_what_was_changed_before_it() {
     });
 }
 
+/// A loop whose hook looks for what a thread changes before it wakes the loop, which looks nowhere else: whether it may sleep
+/// each turn.
+fn look_in_hooks(turn: impl Fn(&mut Loop, &AtomicBool) -> bool + Send + Sync + 'static) {
+    model(move || {
+        let mut reactor = Loop::new();
+        let flag = Arc::new(AtomicBool::new(false));
+        let waker = thread::spawn({
+            let (flag, hub) = (Arc::clone(&flag), Arc::clone(&reactor.hub));
+            move || {
+                flag.store(true, Ordering::Relaxed);
+                hub.wake();
+            }
+        });
+        while !turn(&mut reactor, &flag) {}
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_wake_after_the_hook_behind_the_wait_ends_the_next_sleep() {
+    look_in_hooks(|reactor, flag| {
+        reactor.sleep();
+        let seen = flag.load(Ordering::Relaxed);
+        reactor.collect();
+        seen
+    });
+}
+
+#[test]
+fn a_wake_after_the_hook_before_the_wait_is_seen_by_it_next_turn() {
+    look_in_hooks(|reactor, flag| {
+        let is_woken = reactor.hub.take_wake();
+        let seen = flag.load(Ordering::Relaxed);
+        if !is_woken {
+            reactor.sleep_behind_hooks();
+        }
+        reactor.collect();
+        seen
+    });
+}
+
 #[test]
 fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
     model(|| {
@@ -249,6 +299,7 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
         });
         let mut collected = VecDeque::new();
         while reactor.hub.is_expected() {
+            reactor.hub.take_wake();
             collected.extend(reactor.collect());
             thread::yield_now();
         }

@@ -1,10 +1,18 @@
 //! The hub: where the senders of all queues of a loop meet it.
+//!
+//! Two things are posted, each until the loop takes it, and neither lets it sleep: news, which a turn collects after its
+//! sources, and a wake, which it takes before its hooks begin. A wake that comes later in a turn is the next turn's.
 
 use std::collections::VecDeque;
 use std::thread::ThreadId;
 
 use super::gate::Gate;
-use super::primitives::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError};
+use super::primitives::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError};
+
+/// Something is on the list of queues, or the loop is to stop: [`Hub::collect`].
+const NEWS: u8 = 1;
+/// A turn is wanted whose hooks have not begun yet: [`Hub::take_wake`].
+const WAKE: u8 = 2;
 
 /// What ends the wait of a loop.
 pub(crate) trait Signal {
@@ -15,8 +23,8 @@ pub(crate) trait Signal {
 #[derive(Debug)]
 pub(crate) struct Hub<K, W> {
     gate: Gate,
-    /// Whether the loop has to look: something is on the list, or somebody wants a turn.
-    posted: AtomicBool,
+    /// [`NEWS`], [`WAKE`], both or neither: whether the loop may not sleep.
+    posted: AtomicU8,
     announced: Mutex<Vec<K>>,
     signal: W,
     signals: AtomicU64,
@@ -33,7 +41,7 @@ impl<K, W: Signal> Hub<K, W> {
     pub(crate) fn new(signal: W) -> Self {
         Self {
             gate: Gate::new(),
-            posted: AtomicBool::new(false),
+            posted: AtomicU8::new(0),
             announced: Mutex::new(Vec::new()),
             signal,
             signals: AtomicU64::new(0),
@@ -48,7 +56,7 @@ impl<K, W: Signal> Hub<K, W> {
     pub(crate) fn announce(&self, queue: K) {
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
         announced.push(queue);
-        self.post();
+        self.post(NEWS);
         drop(announced);
         self.ring();
     }
@@ -56,15 +64,15 @@ impl<K, W: Signal> Hub<K, W> {
     /// By any thread: the loop is to take a turn. No lock and no allocation: atomics, and a write if the loop sleeps.
     #[inline]
     pub(crate) fn wake(&self) {
-        self.post();
+        self.post(WAKE);
         self.ring();
     }
 
-    /// The loop has to look. An exchange and not a store: where several post before the loop collects, it passes on what each of
-    /// them has done before.
+    /// Keeps the loop from sleeping until it has taken `what`. A read-modify-write and not a store: where several post before the
+    /// loop takes it, it passes on what each of them has done before.
     #[inline]
-    fn post(&self) {
-        self.posted.swap(true, Ordering::AcqRel);
+    fn post(&self, what: u8) {
+        self.posted.fetch_or(what, Ordering::AcqRel);
     }
 
     #[inline]
@@ -75,13 +83,35 @@ impl<K, W: Signal> Hub<K, W> {
         }
     }
 
-    /// Whether the loop has to look.
+    /// Whether the loop may not sleep.
     #[inline]
     pub(crate) fn is_posted(&self) -> bool {
-        self.posted.load(Ordering::Relaxed)
+        self.posted.load(Ordering::Relaxed) != 0
     }
 
-    /// By the loop, before it waits: whether it may. If not, there is something to collect.
+    /// Whether there is something to collect.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.posted.load(Ordering::Relaxed) & NEWS != 0
+    }
+
+    /// Whether a wake has not been taken yet.
+    #[inline]
+    pub(crate) fn has_wake(&self) -> bool {
+        self.posted.load(Ordering::Relaxed) & WAKE != 0
+    }
+
+    /// By the loop, before hooks that are to see what was changed before a wake. Returns whether there was one.
+    pub(crate) fn take_wake(&self) -> bool {
+        self.has_wake() && self.posted.fetch_and(!WAKE, Ordering::Acquire) & WAKE != 0
+    }
+
+    /// By the loop, where a turn was cut short: the hooks that did not run are to run next turn.
+    pub(crate) fn put_wake_back(&self) {
+        self.post(WAKE);
+    }
+
+    /// By the loop, before it waits: whether it may. If not, something is posted.
     #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
         self.gate.close();
@@ -99,22 +129,28 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     /// By the loop: moves the queues that have something to `into`. Where a sender is at the list this very moment, or was
-    /// put aside by the scheduler there, the loop does not wait for it, and looks again next turn.
+    /// put aside by the scheduler there, the loop does not wait for it, and looks again next turn. A wake stays: the hooks
+    /// of this turn have begun.
     pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
-        if !self.posted.swap(false, Ordering::Acquire) {
+        let posted = self.posted.swap(0, Ordering::Acquire);
+        if posted & WAKE != 0 {
+            self.post(WAKE);
+        }
+        if posted & NEWS == 0 {
             return;
         }
         match self.announced.try_lock() {
             Ok(mut announced) => into.extend(announced.drain(..)),
             Err(TryLockError::Poisoned(poisoned)) => into.extend(poisoned.into_inner().drain(..)),
-            Err(TryLockError::WouldBlock) => self.post(),
+            Err(TryLockError::WouldBlock) => self.post(NEWS),
         }
     }
 
     /// By any thread: the loop is to stop, whatever has become of its queues.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.wake();
+        self.post(NEWS);
+        self.ring();
     }
 
     /// Whether the loop is to stop; once.

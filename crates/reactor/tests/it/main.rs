@@ -16,6 +16,7 @@ mod outcome;
 mod panic;
 mod priority;
 mod removal;
+mod sleeps;
 mod spin;
 mod threads;
 mod timer;

@@ -2,5 +2,6 @@
 
 mod queue;
 mod remote;
+mod wake;
 
 type Values = Vec<u32>;

@@ -175,7 +175,7 @@ impl<S> Registry<S> {
         let count = self.deferred.len();
         for _ in 0..count {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
-            self.metrics.deferred += 1;
+            self.metrics.deferred += 1; // now, and not of all at the end: one may panic
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.supervision.is_active() {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.

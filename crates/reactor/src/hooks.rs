@@ -171,7 +171,8 @@ impl<S> Registry<S> {
         self.hooks.add(Place::AfterWait, Location::caller(), hook)
     }
 
-    /// Runs `callback` in every turn that found nothing else to do, until it returns [`Next::Remove`].
+    /// Runs `callback` in every turn that found nothing else to do, until it returns [`Next::Remove`]. Anything that
+    /// [`Reactor::turn`](crate::Reactor::turn) counts is something else.
     ///
     /// While it is there the loop never sleeps, and [`Reactor::run`](crate::Reactor::run) does not end: it is for work
     /// that can be cut into short pieces, not for waiting.
@@ -210,18 +211,19 @@ impl<S> Registry<S> {
         let mut ran = 0;
         for index in 0..self.hooks.begin(place) {
             let key = self.hooks.at(place).get(index).copied().unwrap_or(HookKey::EMPTY);
-            ran += usize::from(self.run_hook(key, state));
+            ran += usize::from(self.run_hook(place, key, state));
         }
         self.hooks.end();
         ran
     }
 
     /// Runs one hook, unless another has removed it meanwhile.
-    fn run_hook(&mut self, key: HookKey, state: &mut S) -> bool {
+    fn run_hook(&mut self, place: Place, key: HookKey, state: &mut S) -> bool {
         let Some(hook) = self.hooks.hooks.get_mut(key.0) else { return false };
         let label = hook.label();
         let mut lent = OnStack(hook.callback.take());
         let Some(callback) = &mut lent.0 else { return false };
+        self.metrics.idle += u64::from(place == Place::Idle);
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));

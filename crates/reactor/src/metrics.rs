@@ -25,12 +25,16 @@ pub struct Metrics {
     pub stale_events: u64,
     /// Of these, events that the handler did not want just then.
     pub unwanted_events: u64,
-    /// Calls of source handlers.
+    /// Calls of source handlers, told of a timeout or not, and of queue handlers: one for each value or event.
     pub calls: u64,
     /// Callbacks of timers that have run; timeouts of sources are calls of their handlers.
     pub timers: u64,
-    /// Deferred callbacks that have run, among them the news of ended registrations to their handlers.
+    /// Deferred callbacks that have run: those of [`Registry::defer`](crate::Registry::defer), posted closures, and calls of
+    /// [`Handler::closed`](crate::Handler::closed).
     pub deferred: u64,
+    /// Idle callbacks that have run. With the calls, the timers and the deferred callbacks these are all that
+    /// [`Reactor::turn`](crate::Reactor::turn) counts.
+    pub idle: u64,
     /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first time, and the
     /// withdrawal of one that woke the loop in vain.
     pub kernel_updates: u64,
@@ -78,7 +82,8 @@ pub struct Registration<'a> {
     pub name: &'a str,
     /// Where it was registered.
     pub origin: &'static Location<'static>,
-    /// How often its handler has been called.
+    /// How often its handler has been called: that of a queue once for each value, that of an event once for each time that
+    /// it was set. The queue named "remote" counts the closures that were posted.
     pub calls: u64,
 }
 

@@ -68,7 +68,7 @@ impl<S> Reactor<S> {
     }
 
     /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
-    /// Gives the number of callbacks that ran, hooks before and after the wait not counted.
+    /// Returns the number of callbacks that ran.
     ///
     /// A callback is one call of a closure or a method of yours: of a source's handler, also for a timeout; of a queue's handler,
     /// for each value; of an event's handler; of a timer, a deferred or an idle callback, a posted closure, and
@@ -117,7 +117,7 @@ impl<S> Reactor<S> {
 
     /// Lets `time` pass on the [`ManualClock`](crate::ManualClock) of this reactor, from deadline to deadline, and takes
     /// turns that do not wait: every timer that becomes due runs at its own time, in order, and sees that time. Gives the
-    /// number of callbacks that ran. A timer that runs again after no time never lets any pass. [`Registry::stop`] does not end it.
+    /// number of callbacks that ran, as [`turn`](Self::turn) counts them. A timer that runs again after no time never lets any pass. [`Registry::stop`] does not end it.
     ///
     /// # Errors
     /// [`Error::NoManualClock`] if the reactor was built without one; [`Error::Loop`], as [`run`](Self::run).
@@ -163,7 +163,7 @@ impl<S> Reactor<S> {
         let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
         if !self.registry.only_sources {
             ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
-            ran += self.deliver_messages(state); // each queue up to its limit; the rest next turn
+            ran += self.deliver_messages(state); // each queue what is left of its limit; the rest next turn
         }
         ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
         if ran == 0 {
@@ -216,7 +216,7 @@ impl<S> Reactor<S> {
         }
     }
 
-    /// Hands over what other threads have sent; gives how many queues had something.
+    /// Hands over what other threads have sent; gives how many values were handled.
     fn deliver_messages(&mut self, state: &mut S) -> usize {
         if self.registry.hub.is_none() {
             return 0;

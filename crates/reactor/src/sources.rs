@@ -253,11 +253,6 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Whether `key` names a registration that wants to be called for `interest`.
-    pub(crate) fn wants(&self, key: Key, interest: Interest) -> bool {
-        self.sources.get(key).is_some_and(|slot| slot.wanted.intersects(interest.facts()))
-    }
-
     /// Ends a registration: the kernel's watch first, then the source is closed, then the handler dropped.
     ///
     /// All of that happens within this call, so that an address or a file is free again after it, unless `key` is the

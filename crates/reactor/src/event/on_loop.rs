@@ -54,7 +54,8 @@ impl<S> Registry<S> {
     /// Calls `handler` each time that `event` is set, on this loop, and passes through it.
     ///
     /// As with [`consume`](Self::consume), whose errors and keys these are: it ends with [`Next::Remove`] or an error. It is called
-    /// once a turn; a manual-reset event that stays set calls it each turn.
+    /// at most once a turn, also where a callback of the turn sets the event again; a manual-reset event that stays set calls
+    /// it each turn.
     ///
     /// It passes through when the event is set, or when the last call has returned if it is set then, and not when the handler
     /// runs: a loop that does not turn, or a registration that is paused, holds one set until it goes on or is removed, which sets

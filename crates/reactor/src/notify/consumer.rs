@@ -57,7 +57,7 @@ impl<B: Batch> Drop for Undelivered<B> {
     }
 }
 
-/// So many values a queue hands over at a time, unless somebody says otherwise.
+/// So many values a queue hands over in a turn, unless somebody says otherwise.
 const MESSAGES_AT_A_TIME: usize = 1024;
 
 impl<S> Registry<S> {
@@ -79,14 +79,15 @@ impl<S> Registry<S> {
             Err(error) => return Err((inbox, error)),
         };
         let has_something = inbox.mailbox.attach(Arc::new(Address { hub, key }));
-        let consumer = Consumer { inbox, batch: Undelivered::default(), handle_next, handler_type };
+        let batch = Undelivered::default();
+        let consumer = Consumer { inbox, batch, turn: 0, handled: 0, handle_next, handler_type };
         self.fill_queue(key, Box::new(consumer), has_something);
         Ok(key)
     }
 
-    /// Sets how many values of a queue are handled at a time, 1 at least: once a turn, and once more in a turn that begins with some
-    /// left over. What is left is handled next turn, which does not wait: so a flood of values keeps no source and no
-    /// timer from running.
+    /// Sets how many values of a queue are handled in one turn, 1 at least. Values that are left, or sent after the queue has had
+    /// its part of the turn, are handled next turn, which does not wait: so a flood of values keeps no source and no timer
+    /// from running. Default: 1024.
     ///
     /// # Errors
     /// [`Error::StaleKey`].
@@ -96,6 +97,28 @@ impl<S> Registry<S> {
         }
         self.queue_limits.insert(key, messages.max(1));
         Ok(())
+    }
+
+    /// Counts the value of a queue that is handled next, unless the queue has been paused or removed. Returns whether it is
+    /// to be handled.
+    #[inline]
+    fn begin_value<B: Batch>(&mut self, queue: Key) -> bool {
+        match self.sources.get_mut(queue) {
+            Some(slot) if slot.wanted.intersects(Readiness::READABLE) => {
+                slot.calls += 1;
+                self.metrics.calls += u64::from(!B::RUN_LATER);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes back that the entry of a queue counts as a call: its values do.
+    fn uncount_call(&mut self, queue: Key) {
+        self.metrics.calls -= 1;
+        if let Some(slot) = self.sources.get_mut(queue) {
+            slot.calls -= 1;
+        }
     }
 
     fn queue_limit(&self, key: Key) -> usize {
@@ -125,6 +148,10 @@ struct Consumer<B: Batch, F> {
     inbox: Inbox<B>,
     /// What has been taken from the mailbox.
     batch: Undelivered<B>,
+    /// The turn in which it was called last, by [`Metrics::turns`](crate::Metrics::turns), and how many values were handled in
+    /// it: what a timer sends comes second in a turn that began with some left over.
+    turn: u64,
+    handled: usize,
     handle_next: F,
     handler_type: &'static str,
 }
@@ -146,19 +173,25 @@ where
 {
     fn call(&mut self, _armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         let key = cx.key();
+        cx.registry.uncount_call(key);
         if !cx.readiness().is_readable() {
             return Readiness::EMPTY; // a timeout
         }
-        if !cx.registry.wants(key, Interest::READABLE) {
-            return Readiness::READABLE; // a timeout, while it is paused
+        if self.turn != cx.registry.metrics.turns {
+            (self.turn, self.handled) = (cx.registry.metrics.turns, 0);
         }
-        for _ in 0..cx.registry.queue_limit(key) {
+        for _ in self.handled..cx.registry.queue_limit(key) {
             let last = match self.refill() {
                 Found::Values => false,
                 Found::Nothing => return Readiness::EMPTY,
                 Found::Busy => return Readiness::READABLE,
                 Found::Ended => true,
             };
+            // It may have been removed or paused by its handler, or be told of a timeout while it is paused.
+            if !cx.registry.begin_value::<B>(key) {
+                return Readiness::READABLE;
+            }
+            self.handled += 1;
             let result = (self.handle_next)(&mut self.batch.0, cx);
             self.inbox.mailbox.note_taken(self.batch.0.len());
             let reason = match result {
@@ -167,9 +200,7 @@ where
                     Closed::Failed(error)
                 }
                 _ if last => Closed::ByHandler,
-                // It may have removed or paused itself.
-                _ if cx.registry.wants(key, Interest::READABLE) => continue,
-                _ => return Readiness::READABLE,
+                _ => continue,
             };
             return cx.registry.end_running(reason);
         }

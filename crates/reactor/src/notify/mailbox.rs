@@ -16,6 +16,9 @@ const KEPT_CAPACITY: usize = 4096;
 
 /// What the values of a mailbox lie in.
 pub(crate) trait Batch: Default {
+    /// Whether the consumer only hands its values on: they run later, and are counted when they do.
+    const RUN_LATER: bool = false;
+
     fn len(&self) -> usize;
     fn capacity(&self) -> usize;
     /// Drops the first value: whether there was one.

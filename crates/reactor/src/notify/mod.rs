@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A registered queue is a source like any other, only that the kernel knows nothing of it: it has a key, a priority, an
-//! interest that pauses it, and it is called once a turn with what has come, and before that with what was left over.
+//! interest that pauses it, and it is called with what was left over and with what has come, up to its limit a turn.
 //!
 //! Source: folly's NotificationQueue writes its eventfd only when the consumer sleeps. Unlike it, all queues of a loop
 //! share one eventfd, which is never read: edge-triggered, each write is an event of its own.

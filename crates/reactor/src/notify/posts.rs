@@ -141,6 +141,8 @@ impl<S> Default for Posts<S> {
 }
 
 impl<S> Batch for Posts<S> {
+    const RUN_LATER: bool = true;
+
     fn len(&self) -> usize {
         self.tickets.len()
     }

@@ -107,7 +107,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// How many values have been sent and not handled: by the time it is looked at, they may be more or fewer.
+    /// Returns how many values have been sent and not handled, the one that is being handled included. By the time it is
+    /// looked at, they may be more or fewer.
     pub fn len(&self) -> usize {
         self.mailbox.len()
     }
@@ -159,7 +160,7 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 impl<S> Registry<S> {
-    /// Registers a handler for the values of a queue, called once for each, up to 1024 at a time:
+    /// Registers a handler for the values of a queue, called once for each, up to 1024 in a turn:
     /// [`set_messages_at_a_time`](Self::set_messages_at_a_time).
     ///
     /// `None` comes last, once every sender is gone; the registration ends then. It is a registration like any other: its

@@ -269,7 +269,7 @@ struct Unwound<'a, S> {
 impl<S> Drop for Unwound<'_, S> {
     fn drop(&mut self) {
         self.reactor.registry.clock.end_turn();
-        self.reactor.registry.remove_unwound(self.reactor.running.take());
         self.reactor.registry.put_wake_back();
+        self.reactor.registry.remove_unwound(self.reactor.running.take());
     }
 }

@@ -210,7 +210,7 @@ impl<S> Registry<S> {
             }
             if left.intersects(Readiness::RECHECK) && !slot.always_ready {
                 self.metrics.kernel_updates += 1;
-                if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed, slot.armed) {
+                if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed) {
                     tracing::warn!(%key, %error, "cannot ask the kernel what is left");
                 }
             }
@@ -234,7 +234,7 @@ impl<S> Registry<S> {
             let (name, origin) = (label.name.to_owned(), label.origin);
             self.note_end_of_essential(&reason, Label { name: &name, origin });
         }
-        self.forget(key, Some(&*entry));
+        self.forget(key);
         self.close(key, entry, reason);
     }
 
@@ -250,11 +250,11 @@ impl<S> Registry<S> {
         slot.vain_wakes = slot.vain_wakes.saturating_add(1);
         if slot.vain_wakes >= VAIN_WAKES_MAX {
             slot.vain_wakes = 0;
-            let interest = Interest::of_facts(slot.wanted);
+            let interest = Interest::of_facts(slot.wanted).or_least();
             if interest == slot.armed {
                 return; // What woke us cannot be switched off: EPOLLERR and EPOLLHUP.
             }
-            match self.poller.rearm(slot.fd, key, slot.armed, interest) {
+            match self.poller.rearm(slot.fd, key, interest) {
                 Ok(()) => {
                     tracing::debug!(%key, from = %slot.armed, to = %interest, "narrowed the kernel's watch");
                     slot.armed = interest;
@@ -283,7 +283,7 @@ impl<S> Registry<S> {
     pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
         let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
         if let Some(key) = unwound {
-            self.forget(key, running.as_deref());
+            self.forget(key);
             self.lose_calls(key);
         }
         self.hooks.remove_unwound();

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::AsFd;
 
 use crate::context::Context;
 use crate::io::Io;
@@ -92,9 +92,6 @@ pub(crate) trait Entry<S> {
 
     /// The type of the handler, which for a closure names the function it is written in.
     fn handler_type(&self) -> &'static str;
-
-    /// The fd of the source as it is now.
-    fn fd(&self) -> RawFd;
 
     /// What sort of thing the source is.
     fn kind(&self) -> Kind;
@@ -234,10 +231,6 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
 
     fn handler_type(&self) -> &'static str {
         R::TYPE_NAME()
-    }
-
-    fn fd(&self) -> RawFd {
-        self.io.as_fd().as_raw_fd()
     }
 
     fn kind(&self) -> Kind {

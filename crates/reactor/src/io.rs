@@ -66,7 +66,8 @@ impl<T> Io<T> {
     /// The source itself, mutably.
     ///
     /// To replace it by another is a mistake: the watch ends with the fd that was registered, and the new one is not
-    /// watched. Remove the registration and add the new source instead.
+    /// watched. Remove the registration and add the new source instead. A neighbour that gets the number of the old fd is not harmed; a
+    /// `dup2` onto the number itself cannot be seen, and puts the new file into the place of the old.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source

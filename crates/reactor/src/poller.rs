@@ -4,7 +4,7 @@
 //! which hands out the event bits as the kernel gives them: mio's accessors fold priority into readable, and take six
 //! tests where none is needed (docs/decisions/0001).
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,39 @@ const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 pub(crate) struct Poller {
     poll: Poll,
     alarm: Option<Alarm>,
+    owners: Owners,
+}
+
+/// Numbers of descriptors from here on are taken for what they were: the table would be larger than what it is for.
+const NUMBERED_MAX: usize = 1 << 20;
+
+/// Which slot watches a descriptor, by its number. A source that was replaced behind our back leaves a number that may be
+/// another's by now: of that the kernel is told nothing in its name.
+///
+/// INVARIANT (owners): the slot of the last `add` of a number that the kernel took stands here until its `remove`. Kept by those two;
+/// relied on by every other word to the kernel.
+#[derive(Debug, Default)]
+struct Owners {
+    slots: Vec<u32>,
+}
+
+impl Owners {
+    /// No slot's index.
+    const NOBODY: u32 = Key::NULL.index();
+
+    fn set(&mut self, fd: RawFd, slot: u32) {
+        let Some(number) = usize::try_from(fd).ok().filter(|number| *number < NUMBERED_MAX) else { return };
+        if number >= self.slots.len() {
+            self.slots.resize(number + 1, Self::NOBODY);
+        }
+        self.slots[number] = slot;
+    }
+
+    /// Whether `fd` is watched for `key`, as far as is known.
+    fn is_of(&self, fd: RawFd, key: Key) -> bool {
+        let slot = usize::try_from(fd).ok().and_then(|number| self.slots.get(number));
+        slot.map_or(usize::try_from(fd).is_ok_and(|number| number >= NUMBERED_MAX), |slot| *slot == key.index())
+    }
 }
 
 /// A timerfd, for waits that are to end to the nanosecond (docs/decisions/0005). It is never read: edge-triggered, it
@@ -52,7 +85,7 @@ pub(crate) enum Watch {
 impl Poller {
     pub(crate) fn new() -> Result<Self, Error> {
         match Poll::new() {
-            Ok(poll) => Ok(Self { poll, alarm: None }),
+            Ok(poll) => Ok(Self { poll, alarm: None, owners: Owners::default() }),
             Err(source) => Err(Error::Loop { call: "epoll_create1", source }),
         }
     }
@@ -67,13 +100,13 @@ impl Poller {
     }
 
     /// Watches what other threads end the wait by. Like the alarm it is never read, and belongs to no registration.
-    pub(crate) fn add_signal(&self, signal: &impl AsRawFd) -> Result<(), Error> {
+    pub(crate) fn add_signal(&mut self, signal: &impl AsRawFd) -> Result<(), Error> {
         self.add(signal.as_raw_fd(), Key::NULL, Interest::READABLE).map(drop)
     }
 
     /// Watches what tells that the wall clock has been set; its events have the key [`Key::WALL_CLOCK`]. Not read either:
     /// each time the clock is set is an event.
-    pub(crate) fn add_wall_clock(&self, timer: &impl AsRawFd) -> Result<(), Error> {
+    pub(crate) fn add_wall_clock(&mut self, timer: &impl AsRawFd) -> Result<(), Error> {
         self.add(timer.as_raw_fd(), Key::WALL_CLOCK, Interest::READABLE).map(drop)
     }
 
@@ -83,36 +116,37 @@ impl Poller {
     }
 
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
-    pub(crate) fn add(&self, fd: RawFd, key: Key, interest: Interest) -> Result<Watch, Error> {
-        let Some(interest) = to_mio(interest) else { return Ok(Watch::Armed) };
-        match self.poll.registry().register(&mut SourceFd(&fd), to_mio_token(key), interest) {
-            Ok(()) => Ok(Watch::Armed),
+    pub(crate) fn add(&mut self, fd: RawFd, key: Key, interest: Interest) -> Result<Watch, Error> {
+        match self.poll.registry().register(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest)) {
+            Ok(()) => {
+                self.owners.set(fd, key.index());
+                Ok(Watch::Armed)
+            }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Watch::Refused),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Error::AlreadyRegistered { fd }),
             Err(source) => Err(Error::Os { call: "epoll_ctl(ADD)", fd, source }),
         }
     }
 
-    /// Changes what is watched of `fd`, from `armed` to `interest`. The kernel reports anew what is ready.
-    pub(crate) fn rearm(&self, fd: RawFd, key: Key, armed: Interest, interest: Interest) -> Result<(), Error> {
-        if armed.is_none() {
-            return self.add(fd, key, interest).map(drop);
-        }
-        let Some(interest) = to_mio(interest) else { return self.remove(fd) };
-        self.poll.registry().reregister(&mut SourceFd(&fd), to_mio_token(key), interest).map_err(|source| Error::Os {
-            call: "epoll_ctl(MOD)",
-            fd,
-            source,
-        })
+    /// Changes what is watched of `fd`, which `key` watches. The kernel reports anew what is ready.
+    pub(crate) fn rearm(&self, fd: RawFd, key: Key, interest: Interest) -> Result<(), Error> {
+        self.expect_own(fd, key)
+            .and_then(|()| self.poll.registry().reregister(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest)))
+            .map_err(|source| Error::Os { call: "epoll_ctl(MOD)", fd, source })
     }
 
-    /// Ends the watch of `fd`, which must still be open: a duplicate of it would go on reporting otherwise.
-    pub(crate) fn remove(&self, fd: RawFd) -> Result<(), Error> {
-        self.poll.registry().deregister(&mut SourceFd(&fd)).map_err(|source| Error::Os {
-            call: "epoll_ctl(DEL)",
-            fd,
-            source,
-        })
+    /// Ends the watch of `fd` for `key`. It must still be open: a duplicate of it would go on reporting otherwise.
+    pub(crate) fn remove(&mut self, fd: RawFd, key: Key) -> Result<(), Error> {
+        let removed = self.expect_own(fd, key).and_then(|()| {
+            self.owners.set(fd, Owners::NOBODY);
+            self.poll.registry().deregister(&mut SourceFd(&fd))
+        });
+        removed.map_err(|source| Error::Os { call: "epoll_ctl(DEL)", fd, source })
+    }
+
+    /// What the kernel says of a descriptor that is not watched, where another watches that number now.
+    fn expect_own(&self, fd: RawFd, key: Key) -> io::Result<()> {
+        if self.owners.is_of(fd, key) { Ok(()) } else { Err(Errno::NOENT.into()) }
     }
 
     /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
@@ -221,8 +255,9 @@ fn to_mio_token(key: Key) -> Token {
     Token(key.to_token() as usize)
 }
 
-/// mio has no empty interest: `None` is not watched at all.
-fn to_mio(interest: Interest) -> Option<mio::Interest> {
+/// mio has no empty interest. What is registered stays in the kernel's list also where nothing is wanted, so that it cannot be
+/// registered a second time.
+fn to_mio(interest: Interest) -> mio::Interest {
     [
         (Interest::READABLE, mio::Interest::READABLE),
         (Interest::WRITABLE, mio::Interest::WRITABLE),
@@ -232,6 +267,7 @@ fn to_mio(interest: Interest) -> Option<mio::Interest> {
     .filter(|(ours, _)| interest.watched().contains(*ours))
     .map(|(_, theirs)| theirs)
     .reduce(|all, more| all | more)
+    .unwrap_or(mio::Interest::PRIORITY)
 }
 
 #[cfg(test)]
@@ -248,17 +284,17 @@ mod tests {
             let alarm = poller.alarm.as_ref().unwrap();
             Duration::from_secs(rustix::time::timerfd_gettime(&alarm.timer).unwrap().it_value.tv_sec as u64)
         };
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
         drop(_writer);
-        let readable = || poller.add(reader.as_raw_fd(), Key::from_token(1), Interest::READABLE);
-        assert_eq!(readable().unwrap(), Watch::Armed); // so that the wait ends at once
+        let (fd, key) = (reader.as_raw_fd(), Key::from_token(1));
+        assert_eq!(poller.add(fd, key, Interest::READABLE).unwrap(), Watch::Armed); // so that the wait ends at once
         poller.wait_until(&mut events, deadline, Duration::from_secs(1000)).unwrap();
         assert!(remaining(&poller).abs_diff(Duration::from_secs(1000)) <= Duration::from_secs(60));
-        poller.remove(reader.as_raw_fd()).unwrap();
-        poller.add(reader.as_raw_fd(), Key::from_token(1), Interest::READABLE).unwrap();
+        poller.remove(fd, key).unwrap();
+        poller.add(fd, key, Interest::READABLE).unwrap();
         poller.wait_until(&mut events, deadline, Duration::from_secs(5000)).unwrap();
         assert!(remaining(&poller) <= Duration::from_secs(1000), "set again for the same deadline");
-        poller.remove(reader.as_raw_fd()).unwrap();
+        poller.remove(fd, key).unwrap();
         poller.wait_until(&mut events, Instant::now(), Duration::from_nanos(1)).unwrap();
         assert_eq!(events.pop().map(|(key, _)| key), Some(Key::NULL));
         assert!(events.is_empty());
@@ -266,9 +302,9 @@ mod tests {
 
     #[test]
     fn a_wait_without_an_end_takes_any_duration() {
-        let poller = Poller::new().unwrap();
+        let mut poller = Poller::new().unwrap();
         let mut events = Events::with_capacity(8);
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
         let fd = reader.as_raw_fd();
         assert_eq!(poller.add(fd, Key::from_token(7), Interest::READABLE).unwrap(), Watch::Armed);
         drop(writer);
@@ -277,5 +313,21 @@ mod tests {
         assert_eq!(key, Key::from_token(7));
         assert!(readiness.is_read_closed());
         assert!(events.is_empty());
+    }
+    #[test]
+    fn of_a_number_that_another_key_watches_the_kernel_is_told_nothing() {
+        let mut poller = Poller::new().unwrap();
+        let (first, second) = (Key::from_token(1), Key::from_token(2));
+        let (mut reader, _writer) = io::pipe().map(|(reader, writer)| (OwnedFd::from(reader), writer)).unwrap();
+        let fd = reader.as_raw_fd();
+        poller.add(fd, first, Interest::READABLE).unwrap();
+        let (other, _other_writer) = io::pipe().unwrap();
+        rustix::io::dup2(&other, &mut reader).unwrap(); // ends its watch without a word to us
+        assert!(poller.rearm(fd, first, Interest::READABLE).is_err(), "the kernel does not know it");
+        poller.add(fd, second, Interest::READABLE).unwrap();
+        assert!(poller.rearm(fd, first, Interest::READABLE).is_err());
+        assert!(poller.remove(fd, first).is_err());
+        poller.rearm(fd, second, Interest::READABLE).unwrap();
+        poller.remove(fd, second).unwrap();
     }
 }

@@ -272,6 +272,12 @@ impl Interest {
         if self.contains(Self::READABLE) { Self(self.0 | Self::PRIORITY.0) } else { self }
     }
 
+    /// The same, or where nothing is wanted the least that can be watched: urgent data, which hardly ever comes.
+    #[inline]
+    pub(crate) const fn or_least(self) -> Self {
+        if self.is_none() { Self::PRIORITY } else { self }
+    }
+
     /// Whether these are several directions, of which one that would block says nothing about the others.
     #[inline]
     pub(crate) const fn is_several(self) -> bool {

@@ -263,23 +263,20 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn remove(&mut self, key: Key) -> Result<(), Error> {
-        let entry = self.forget(key, None).ok_or(Error::StaleKey(key))?;
+        let entry = self.forget(key).ok_or(Error::StaleKey(key))?;
         if let Some(entry) = entry {
             self.close(key, entry, Closed::ByKey);
         }
         Ok(())
     }
 
-    /// Frees the slot of `key` and ends the kernel's watch. The entry is left to the caller; while it is `running` the
-    /// caller has it already.
-    pub(crate) fn forget(&mut self, key: Key, running: Option<&dyn Entry<S>>) -> Option<Option<Box<dyn Entry<S>>>> {
+    /// Frees the slot of `key` and ends the kernel's watch. The entry is left to the caller, who has it already while it runs.
+    pub(crate) fn forget(&mut self, key: Key) -> Option<Option<Box<dyn Entry<S>>>> {
         let slot = self.sources.remove(key)?;
-        // Where the source has been replaced, its watch ended with its fd, whose number may be another's by now.
-        let replaced = slot.entry.as_deref().or(running).is_some_and(|entry| entry.fd() != slot.fd);
-        if !slot.armed.is_none() && !replaced {
+        if !slot.armed.is_none() {
             self.metrics.kernel_updates += 1;
             // That fd is gone already where somebody closed it behind our back: its watch with it.
-            if let Err(error) = self.poller.remove(slot.fd) {
+            if let Err(error) = self.poller.remove(slot.fd, key) {
                 tracing::debug!(%key, %error, "the end of a watch");
             }
         }
@@ -326,7 +323,7 @@ impl<S> Registry<S> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         if !slot.armed.watched().contains(interest) && !slot.always_ready {
             let armed = slot.armed | interest;
-            self.poller.rearm(slot.fd, key, slot.armed, armed)?;
+            self.poller.rearm(slot.fd, key, armed)?;
             self.metrics.kernel_updates += 1;
             slot.armed = armed;
         }

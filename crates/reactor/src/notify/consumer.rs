@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
-use std::os::fd::RawFd;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -213,10 +212,6 @@ where
 
     fn handler_type(&self) -> &'static str {
         self.handler_type
-    }
-
-    fn fd(&self) -> RawFd {
-        -1
     }
 
     fn kind(&self) -> Kind {

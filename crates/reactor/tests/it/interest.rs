@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use reactor::{Interest, Next, Reactor};
+use reactor::{AddError, Error, Interest, Next, Reactor};
 
 use crate::{Result, add_counting_reader, read_all, tcp_pair, turn_now, turn_until};
 
@@ -169,5 +169,29 @@ fn a_handler_may_change_the_interest_of_another() -> Result {
     })?;
     waker.write_all(b"x")?;
     turn_until(&mut reactor, &mut calls, |calls| calls[0] == 1);
+    Ok(())
+}
+
+#[test]
+fn a_source_that_was_silenced_cannot_be_registered_again_and_hears_again() -> Result {
+    let (near, mut far) = UnixStream::pair()?;
+    let shared = std::sync::Arc::new(near);
+    let mut reactor = Reactor::<u32>::new()?;
+    let first = reactor.add(std::sync::Arc::clone(&shared), Interest::READABLE, |_, cx| {
+        *cx.state += 1;
+        Ok(Next::Keep)
+    })?;
+    reactor.set_interest(first, Interest::NONE)?;
+    let mut calls = 0;
+    for _ in 0..20 {
+        far.write_all(b"x")?;
+        turn_now(&mut reactor, &mut calls);
+    }
+    assert_eq!((calls, reactor.metrics().unwanted_events), (0, 8), "it was silenced");
+    let second = reactor.add(shared, Interest::READABLE, |_, _| Ok(Next::Keep));
+    assert!(matches!(second, Err(AddError { error: Error::AlreadyRegistered { .. }, .. })));
+    reactor.set_interest(first, Interest::READABLE)?;
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!(calls, 1);
     Ok(())
 }

@@ -387,3 +387,59 @@ fn a_churn_of_adds_and_removes_while_events_come_reaches_only_the_living() -> Re
     assert_eq!(reactor.len(), 40);
     Ok(())
 }
+
+/// What a source that has lost its fd does next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Blunder {
+    WouldBlock,
+    Interest,
+    RemovesItself,
+    Fails,
+    IsRemoved,
+    IsWanted,
+}
+
+#[test]
+fn whatever_a_source_does_that_was_replaced_its_neighbour_is_not_touched() -> Result {
+    use Blunder::{Fails, Interest as Wants, IsRemoved, IsWanted, RemovesItself, WouldBlock};
+    for blunder in [WouldBlock, Wants, RemovesItself, Fails, IsRemoved, IsWanted] {
+        let (near, _far) = readable()?;
+        let number = near.as_raw_fd();
+        let mut reactor = Reactor::<u32>::new()?;
+        let mut is_replaced = false;
+        let replaced = reactor.add(near, Interest::READABLE, move |near, cx| {
+            if !std::mem::replace(&mut is_replaced, true) {
+                *near.get_mut() = UnixStream::pair()?.0; // closes the fd that is watched
+                return Ok(Next::Keep); // still readable, as far as anybody knows
+            }
+            match blunder {
+                WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
+                Wants => drop(cx.registry.set_interest(cx.key(), Interest::WRITABLE)),
+                RemovesItself => cx.registry.remove(cx.key())?,
+                Fails => return Err(io::Error::other("as the test wants")),
+                IsRemoved | IsWanted => {}
+            }
+            Ok(Next::Keep)
+        })?;
+        let mut calls = 0;
+        turn_now(&mut reactor, &mut calls);
+        let Some((near, mut far)) = silent_with_fd(number)? else { continue };
+        reactor.add(near, Interest::READABLE, |near, cx| {
+            *cx.state += 1;
+            assert!(!cx.readiness().is_writable(), "nobody has asked for that");
+            read_all(near).map(|_| Next::Keep)
+        })?;
+        turn_now(&mut reactor, &mut calls);
+        match blunder {
+            IsRemoved => reactor.remove(replaced)?,
+            IsWanted => assert!(reactor.set_interest(replaced, Interest::WRITABLE).is_err()),
+            _ => {}
+        }
+        for expected in 1..=2 {
+            far.write_all(b"x")?;
+            turn_now(&mut reactor, &mut calls);
+            assert_eq!((calls, reactor.metrics().stale_events), (expected, 0), "{blunder:?}");
+        }
+    }
+    Ok(())
+}

@@ -3,6 +3,9 @@
 use std::any::Any;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use socket2::{Domain, SockRef, Type};
 
 /// Errors that only say that nothing was done, and end nothing: so `?` may be used on what would block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
@@ -13,6 +16,24 @@ pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
 /// error 2)".
 pub(crate) fn named(call: impl Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{call}: {error}"))
+}
+
+/// The refusal of a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not a datagram socket".
+pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
+    let socket = SockRef::from(&fd);
+    let is = match socket.r#type() {
+        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => "a listening stream socket",
+        Ok(Type::STREAM) => "a stream socket",
+        Ok(Type::DGRAM) => "a datagram socket",
+        Ok(_) => "a socket of another type",
+        Err(_) => "not a socket",
+    };
+    let of = match socket.domain() {
+        Ok(Domain::IPV4 | Domain::IPV6) | Err(_) => "",
+        Ok(Domain::UNIX) => " of the Unix family",
+        Ok(_) => " of another family",
+    };
+    io::Error::new(ErrorKind::InvalidInput, format!("fd {} is {is}{of}, not {wanted}", fd.as_raw_fd()))
 }
 
 /// What becomes of a registration after its callback has answered.

@@ -32,9 +32,11 @@ mod times;
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use reactor::{AddError, Context, Io, Key, Registry};
+use socket2::{SockRef, Type};
 
 pub use self::connect::{Connecting, connect};
 pub use self::core::Counters;
@@ -45,6 +47,7 @@ pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::relay::Relay;
 pub use self::stream::Stream;
+use crate::answer::not_a;
 use crate::listener::Permit;
 
 /// Whether a producer may go on.
@@ -261,10 +264,11 @@ where
 
 /// Takes a stream that is connected onto the loop. `on_open` is called later this turn.
 ///
-/// One `epoll_ctl`, one `ioctl`, two allocations.
+/// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
 ///
 /// # Errors
-/// As [`Registry::add`]: the stream is given back.
+/// As [`Registry::add`]: the stream is given back. `InvalidInput`, with the fd and what it is, for a socket that listens or is not of
+/// the stream type.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -298,7 +302,22 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
+    if let Err(source) = expect_bytes(stream.as_fd()) {
+        let error = reactor::Error::Os { call: "open", fd: stream.as_fd().as_raw_fd(), source };
+        return Err(AddError { source: stream, error });
+    }
     admit(registry, stream, options, handler, Key::NULL, None)
+}
+
+/// Refuses a socket that is not one for a stream of bytes. What is no socket may be anything that is read and written.
+fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let socket = SockRef::from(&fd);
+    let is_other = match socket.r#type() {
+        Ok(Type::STREAM) => socket.is_listener().is_ok_and(|listens| listens),
+        Ok(_) => true,
+        Err(_) => false,
+    };
+    if is_other { Err(not_a("a stream of bytes", fd)) } else { Ok(()) }
 }
 
 /// Has the connection do what it can do, with the deferred callbacks. (What is deferred names the types, since a key with the

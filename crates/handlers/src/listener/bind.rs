@@ -13,6 +13,8 @@ use std::str::FromStr;
 
 use socket2::{Domain, SockAddr, SockRef, Type};
 
+use crate::answer::not_a;
+
 /// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
 /// Linux, which is no file. Port 0 is any that is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,17 +173,15 @@ pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
     path.or_else(|| address.as_abstract_name().map(|name| Address::Abstract(name.to_owned())))
 }
 
-/// A socket that listens already, of whichever family; `None` if it is not one for streams of bytes.
-pub(super) fn adopt(fd: OwnedFd) -> io::Result<Option<Socket>> {
+/// A socket for streams of bytes that listens already, of whichever family.
+pub(super) fn adopt(fd: OwnedFd) -> io::Result<Socket> {
     let socket = SockRef::from(&fd);
-    if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
-        return Ok(None);
+    let listens = socket.is_listener().is_ok_and(|listens| listens) && matches!(socket.r#type(), Ok(Type::STREAM));
+    match socket.domain() {
+        Ok(Domain::IPV4 | Domain::IPV6) if listens => Ok(Socket::Tcp(fd.into())),
+        Ok(Domain::UNIX) if listens => Ok(Socket::Unix(UnixListener::from(fd).into())),
+        _ => Err(not_a("a listening stream socket", fd.as_fd())),
     }
-    Ok(match socket.domain()? {
-        Domain::IPV4 | Domain::IPV6 => Some(Socket::Tcp(fd.into())),
-        Domain::UNIX => Some(Socket::Unix(UnixListener::from(fd).into())),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How to listen: from options to a listening socket.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
 use super::Listener;
 use super::bind::{self, Address, BindOptions, Socket};
@@ -86,12 +86,10 @@ impl ListenOptions {
     /// Takes a socket that listens already, of either family: inherited, for example.
     ///
     /// # Errors
-    /// `InvalidInput` for what is no listening stream socket; those of `getsockopt(2)`.
+    /// `InvalidInput`, with the fd and what it is, for anything but a listening stream socket; those of `getsockopt(2)`.
     pub fn adopt(self, socket: impl Into<OwnedFd>) -> io::Result<Listener> {
         let fd = socket.into();
-        let number = fd.as_raw_fd();
-        let none = || io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is no listening stream socket"));
-        let socket = bind::adopt(fd)?.ok_or_else(none)?;
+        let socket = bind::adopt(fd)?;
         Ok(Listener { socket, options: self })
     }
 

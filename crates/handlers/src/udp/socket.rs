@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use socket2::{Domain, SockRef, Type};
 
 use super::outbox::Run;
-use crate::answer::named;
+use crate::answer::{named, not_a};
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///
@@ -56,8 +57,13 @@ impl UdpSocket {
     /// A socket that was made and bound elsewhere, connected or not: with `SO_REUSEPORT`, or passed in by a service manager.
     ///
     /// # Errors
-    /// What `setsockopt(2)` gives; `ENOTSOCK`.
+    /// `InvalidInput`, with the fd and what it is, for anything but a datagram socket of IPv4 or IPv6; what `setsockopt(2)` gives.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let given = SockRef::from(&socket);
+        let is_internet = matches!(given.domain(), Ok(Domain::IPV4 | Domain::IPV6));
+        if !is_internet || !matches!(given.r#type(), Ok(Type::DGRAM)) {
+            return Err(not_a("a datagram socket of IPv4 or IPv6", socket.as_fd()));
+        }
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let peer = socket.peer_addr().ok();
         Ok(Self { socket, state, peer })

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::Path;
@@ -209,5 +209,46 @@ fn what_is_no_listening_stream_socket_is_not_adopted() -> Result {
         assert_eq!(error, Err(ErrorKind::InvalidInput));
     }
     assert!(ListenOptions::new().adopt(fs::File::open("/dev/null")?).is_err());
+    Ok(())
+}
+
+#[test]
+fn what_is_adopted_is_what_it_should_be_or_named_with_its_fd() -> Result {
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixDatagram;
+    let folder = Folder::new("adopted")?;
+    let tcp = || TcpListener::bind("127.0.0.1:0");
+    let stream = || TcpStream::connect(tcp()?.local_addr()?);
+    let udp = || std::net::UdpSocket::bind("127.0.0.1:0");
+    let all: [(OwnedFd, &str); 6] = [
+        (tcp()?.into(), "a listening stream socket"),
+        (UnixListener::bind(folder.join("adopted"))?.into(), "a listening stream socket of the Unix family"),
+        (stream()?.into(), "a stream socket"),
+        (udp()?.into(), "a datagram socket"),
+        (UnixDatagram::unbound()?.into(), "a datagram socket of the Unix family"),
+        (std::io::pipe()?.0.into(), "not a socket"),
+    ];
+    let mut reactor = Reactor::<()>::new()?;
+    for (fd, is) in all {
+        let number = fd.as_raw_fd();
+        let told = |wanted: &str| format!("fd {number} is {is}, not {wanted}");
+        let as_listener = ListenOptions::new().adopt(fd.try_clone()?).map(drop).map_err(|error| error.to_string());
+        let listens = is.starts_with("a listening");
+        // A duplicate has another number.
+        assert_eq!(as_listener.is_ok(), listens, "{is}: {as_listener:?}");
+        let as_datagrams = handlers::udp::UdpSocket::from_std(fd.try_clone()?.into()).map(drop);
+        assert_eq!(as_datagrams.is_ok(), is == "a datagram socket", "{is}: {as_datagrams:?}");
+        let handler = handlers::on_data(|data, _, _| Ok(data.len()));
+        let as_stream = UnixStream::from(fd);
+        match handlers::open(&mut reactor, as_stream, &ConnectionOptions::new(), handler) {
+            Ok(_) => assert!(["a stream socket", "not a socket"].contains(&is)),
+            Err(refused) => {
+                assert!(!["a stream socket", "not a socket"].contains(&is));
+                assert_eq!(refused.error.to_string(), format!("open on fd {number}: {}", told("a stream of bytes")));
+                let again = ListenOptions::new().adopt(refused.source).map(drop).map_err(|error| error.to_string());
+                assert_eq!(again, if listens { Ok(()) } else { Err(told("a listening stream socket")) });
+            }
+        }
+    }
     Ok(())
 }

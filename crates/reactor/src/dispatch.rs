@@ -204,17 +204,10 @@ impl<S> Registry<S> {
         if !left.intersects(Readiness::ENDED)
             && let Some(slot) = self.sources.get_mut(key)
         {
-            slot.entry = Some(entry);
             if !left.intersects(Readiness::AS_BEFORE) {
                 slot.ready = left.without(Readiness::RECHECK);
             }
-            if left.intersects(Readiness::RECHECK) && !slot.always_ready {
-                self.metrics.kernel_updates += 1;
-                if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed) {
-                    tracing::warn!(%key, %error, "cannot ask the kernel what is left");
-                }
-            }
-            return self.enqueue_if_ready(key);
+            return self.go_on(key, entry, left);
         }
         // Without a reason it has removed itself by its key: the slot is free already.
         let reason = self.end_of_running.take().unwrap_or(Closed::ByKey);
@@ -236,6 +229,28 @@ impl<S> Registry<S> {
         }
         self.forget(key);
         self.close(key, entry, reason);
+    }
+
+    /// After a call with something left, or to be asked for.
+    fn go_on(&mut self, key: Key, entry: Box<dyn Entry<S>>, left: Readiness) {
+        let rests = left.intersects(Readiness::RECHECK) && self.rests(key, &*entry);
+        let Some(slot) = self.sources.get_mut(key) else { return };
+        slot.entry = Some(entry);
+        if slot.always_ready && rests {
+            slot.ready = Readiness::EMPTY;
+        } else if left.intersects(Readiness::RECHECK) && !rests {
+            self.ask_again(key);
+        }
+        self.enqueue_if_ready(key);
+    }
+
+    /// Has the kernel report anew what is ready.
+    pub(crate) fn ask_again(&mut self, key: Key) {
+        let Some(slot) = self.sources.get(key).filter(|slot| !slot.always_ready) else { return };
+        self.metrics.kernel_updates += 1;
+        if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed) {
+            tracing::warn!(%key, %error, "cannot ask the kernel what is left");
+        }
     }
 
     /// An event whose facts are not wanted, or whose source is to be called later this turn anyway.

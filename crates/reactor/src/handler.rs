@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::context::Context;
 use crate::io::Io;
@@ -59,7 +59,8 @@ pub trait Handler<S, T> {
     /// loop's thread.
     ///
     /// # Errors
-    /// What `?` gives: `WouldBlock` waits for more, `Interrupted` calls again next turn, any other error ends this
+    /// What `?` gives: `WouldBlock` waits for more (a source that is ready all the same, a file at its end or a FIFO between two writers,
+    /// rests after 8 calls, from a millisecond up to a second, and is logged once), `Interrupted` calls again next turn, any other error ends this
     /// registration, is logged with its name, and is told to [`closed`](Self::closed). No other handler is affected.
     ///
     /// The level of the log is WARN, or DEBUG for the kinds of error that any peer can cause: `ConnectionReset`,
@@ -92,6 +93,9 @@ pub(crate) trait Entry<S> {
 
     /// The type of the handler, which for a closure names the function it is written in.
     fn handler_type(&self) -> &'static str;
+
+    /// The source, unless it is a queue.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// What sort of thing the source is.
     fn kind(&self) -> Kind;
@@ -220,8 +224,11 @@ pub(crate) struct Registered<T, R> {
 impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         self.io.begin(cx.readiness(), armed);
-        if cx.readiness().intersects(Readiness::ANNOUNCEMENTS) {
-            cx.set_readiness(self.io.heed_announcements());
+        if cx.readiness().intersects(Readiness::HEEDED) {
+            cx.set_readiness(self.io.heed());
+            if self.io.is_unconnected() {
+                return self.io.left();
+            }
         }
         match self.respond.ready(&mut self.io, cx) {
             Ok(Next::Keep) => self.io.left(),
@@ -231,6 +238,10 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
 
     fn handler_type(&self) -> &'static str {
         R::TYPE_NAME()
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.io.as_fd())
     }
 
     fn kind(&self) -> Kind {

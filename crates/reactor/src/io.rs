@@ -19,6 +19,8 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::context::Context;
 use crate::handler::{Closed, Next};
 use crate::kind::{self, Kind, TypeFacts};
@@ -92,7 +94,8 @@ impl<T> Io<T> {
     }
 
     /// Whether the kernel refuses to report readiness of this source (`EPERM` of `epoll_ctl(2)`: regular files, folders,
-    /// `/dev/null`), because it is always ready: reads and writes of it never give `WouldBlock`.
+    /// `/dev/null`), because it is always ready: reads and writes of it never give `WouldBlock`. A handler that returns `WouldBlock` for
+    /// one is called again later and later, up to a second: nothing tells the loop of more.
     #[inline]
     pub const fn is_always_ready(&self) -> bool {
         self.always_ready
@@ -159,13 +162,26 @@ impl<T> Io<T> {
             Ok(Next::Remove) => return cx.registry.end_running(Closed::ByHandler),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => return Readiness::AS_BEFORE,
-                ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) || self.always_ready => {
-                }
+                // Nothing tells of more: it is asked again, and rests if it goes on so.
+                ErrorKind::WouldBlock if self.always_ready => self.readiness |= Readiness::RECHECK,
+                ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
                 ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
                 _ => return cx.registry.end_running(Closed::Failed(error)),
             },
         }
         self.left()
+    }
+
+    /// What is to be looked at before a call: whether the source is hung up, and what was announced. Gives all the facts of this call.
+    #[cold]
+    pub(crate) fn heed(&mut self) -> Readiness
+    where
+        T: AsFd + 'static,
+    {
+        if self.readiness.is_bare_hang_up() {
+            self.doubt_hang_up();
+        }
+        self.heed_announcements()
     }
 
     /// What an announcement means for the source, beyond itself; gives all the facts of this call.
@@ -182,6 +198,38 @@ impl<T> Io<T> {
             (self.doubts, self.asks_kind) = (doubts_if(false), false);
         }
         self.readiness
+    }
+
+    /// A stream socket that is not connected is hung up and writable, says the kernel, and neither is so once it is connected.
+    ///
+    /// tcp_poll and unix_poll of the kernel: what was connected and has ended is shut down for reading too.
+    fn doubt_hang_up(&mut self)
+    where
+        T: AsFd + 'static,
+    {
+        self.kind = self.kind();
+        if self.kind != Kind::Stream {
+            return;
+        }
+        let mut polled = [PollFd::new(&self.source, PollFlags::IN | PollFlags::RDHUP)];
+        let is = match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => polled[0].revents(),
+            Err(_) => return,
+        };
+        let hung_up = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
+        if is.contains(PollFlags::RDHUP) {
+            self.readiness |= Readiness::READ_CLOSED; // not to be asked again
+        } else if !is.contains(PollFlags::HUP) {
+            self.readiness = self.readiness.without(hung_up);
+        } else if TypeFacts::of::<T>().kind == Kind::Stream || kind::was_never_named(self.source.as_fd()) {
+            // Of another type it may be a listener that was shut down, which has a name.
+            self.readiness = self.readiness.without(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
+        }
+    }
+
+    /// Whether the kernel has reported nothing but that the source is not connected yet.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        self.readiness.intersects(Readiness::RECHECK) && self.readiness.is_empty()
     }
 
     /// `WouldBlock`, without a system call, where `interest` is watched and none of its facts is known to hold.

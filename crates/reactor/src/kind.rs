@@ -143,6 +143,14 @@ fn ask_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
     }
 }
 
+/// Whether a socket has no address of its own, as before it connects. A listener that was shut down keeps its own.
+pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
+    SockRef::from(&socket).local_addr().is_ok_and(|own| match own.as_socket() {
+        Some(own) => own.port() == 0,
+        None => own.is_unnamed(),
+    })
+}
+
 fn of_file(found: &Metadata) -> Kind {
     let file_type = found.file_type();
     match file_type {

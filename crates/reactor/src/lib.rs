@@ -84,6 +84,7 @@ mod reactor;
 mod readiness;
 mod ready;
 mod registry;
+mod rest;
 mod slots;
 mod sources;
 mod spin;

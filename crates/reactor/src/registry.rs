@@ -21,6 +21,7 @@ use crate::notify::consumer::LoopHub;
 use crate::notify::posts::{Captures, HandedOver, PostBox};
 use crate::poller::{Events, Poller};
 use crate::ready::ReadyQueue;
+use crate::rest::Rest;
 use crate::slots::{Key, Slots};
 use crate::sources::Slot;
 use crate::supervise::Supervision;
@@ -74,6 +75,8 @@ pub struct Registry<S> {
     /// How many sources keep `run` alive.
     pub(crate) foreground: usize,
     pub(crate) names: HashMap<Key, Cow<'static, str>>,
+    /// The sources whose handlers were called in vain.
+    pub(crate) rests: HashMap<Key, Rest>,
     pub(crate) registrations_max: usize,
 }
 
@@ -110,6 +113,7 @@ impl<S> Registry<S> {
             prioritised: 0,
             foreground: 0,
             names: HashMap::new(),
+            rests: HashMap::new(),
             registrations_max,
         }
     }

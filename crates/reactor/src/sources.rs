@@ -288,6 +288,9 @@ impl<S> Registry<S> {
         if !self.names.is_empty() {
             self.names.remove(&key);
         }
+        if !self.rests.is_empty() {
+            self.rests.remove(&key);
+        }
         if !self.queue_limits.is_empty() {
             self.queue_limits.remove(&key);
         }

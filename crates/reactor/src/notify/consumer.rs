@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -212,6 +213,10 @@ where
 
     fn handler_type(&self) -> &'static str {
         self.handler_type
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn kind(&self) -> Kind {

@@ -73,7 +73,7 @@ impl<S> Registry<S> {
         self.add_timer(first, self.clock.now_ns(), Box::new(periodic), Location::caller())
     }
 
-    pub(super) fn add_timer(
+    pub(crate) fn add_timer(
         &mut self,
         deadline: u64,
         now_ns: u64,

@@ -19,6 +19,7 @@ mod priority;
 mod removal;
 mod sleeps;
 mod spin;
+mod spinning;
 mod threads;
 mod timer;
 mod turn;

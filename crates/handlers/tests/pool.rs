@@ -329,7 +329,7 @@ fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
 }
 
 #[test]
-fn jobs_that_are_abandoned_all_go_though_their_captures_panic_when_they_are_dropped() -> Result {
+fn abandoned_jobs_all_go_though_dropping_their_captures_panics() -> Result {
     struct Bomb(Arc<AtomicUsize>);
     impl Drop for Bomb {
         fn drop(&mut self) {

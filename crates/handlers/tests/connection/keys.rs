@@ -131,7 +131,7 @@ fn a_connection_is_reached_from_the_callback_of_another() -> Result {
 }
 
 #[test]
-fn an_essential_connection_ends_the_run_also_where_it_fails_while_it_is_lent() -> Result {
+fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result {
     for visits in [true, false] {
         let mut reactor = reactor::Reactor::<()>::new()?;
         let (near, far) = std::os::unix::net::UnixStream::pair()?;

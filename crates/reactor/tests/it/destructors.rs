@@ -320,7 +320,7 @@ fn deferred_callbacks_that_ran_before_one_that_panicked_are_counted() -> Result 
 }
 
 #[test]
-fn an_object_is_told_of_its_end_though_its_source_panics_when_it_is_closed() -> Result {
+fn an_object_is_told_of_its_end_though_closing_its_source_panics() -> Result {
     struct Told(Rc<std::cell::Cell<bool>>);
     impl Handler<(), Armed> for Told {
         fn ready(&mut self, _: &mut Io<Armed>, _: &mut Context<'_, ()>) -> io::Result<Next> {

@@ -99,7 +99,7 @@ const KINDS: [(&str, Register); 5] = [
 ];
 
 #[test]
-fn what_is_essential_ends_the_run_with_its_error_when_it_fails_and_not_otherwise() -> Result {
+fn what_is_essential_ends_the_run_when_it_fails_and_not_otherwise() -> Result {
     for (name, register) in KINDS {
         for end in [End::Error, End::Panic, End::Removed, End::ByKey] {
             let what = format!("{name} {end:?}");

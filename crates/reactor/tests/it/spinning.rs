@@ -36,7 +36,7 @@ fn pass(seconds: u32, reactor: &mut Reactor<u32>, calls: &mut u32) -> Result {
 }
 
 #[test]
-fn a_file_at_its_end_whose_handler_waits_for_more_rests_and_is_asked_again() -> Result {
+fn a_file_at_its_end_whose_handler_waits_rests_and_is_asked_again() -> Result {
     let path = std::env::temp_dir().join(format!("reactor-rest-{}", std::process::id()));
     let mut writer = File::create(&path)?;
     let reader = File::open(&path)?;
@@ -179,7 +179,7 @@ fn told_of<T: AsFd + 'static>(
 }
 
 #[test]
-fn a_socket_that_is_registered_before_it_connects_is_told_of_no_hang_up_and_does_not_spin() -> Result {
+fn an_unconnected_socket_neither_spins_nor_is_told_of_a_hang_up() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let path = std::env::temp_dir().join(format!("reactor-connects-{}", std::process::id()));
@@ -215,7 +215,7 @@ fn a_socket_that_is_registered_before_it_connects_is_told_of_no_hang_up_and_does
 }
 
 #[test]
-fn a_stream_that_was_connected_and_is_reset_is_hung_up_whatever_is_watched() -> Result {
+fn a_stream_that_was_reset_is_hung_up_whatever_is_watched() -> Result {
     for interest in [Interest::READABLE, Interest::WRITABLE] {
         let (near, far) = crate::tcp_pair()?;
         socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;

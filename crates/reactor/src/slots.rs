@@ -228,6 +228,14 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     }
 }
 
+impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
+    /// [`iter`](Self::iter), to change the values.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut V)> {
+        let cells = self.cells.iter_mut().zip(0..).filter(|(cell, place)| cell.key.index() == *place);
+        cells.map(|(cell, _)| (cell.key, &mut cell.value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ use crate::poller::Watch;
 use crate::readiness::{Interest, Readiness};
 use crate::ready::Priority;
 use crate::registry::{Deferred, Registry};
-use crate::slots::{Blank, Key};
+use crate::slots::{Blank, Key, Slots};
 use crate::supervise::{Disposal, Label};
 
 /// So many events that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
@@ -176,10 +176,11 @@ impl<S> Registry<S> {
         origin: &'static Location<'static>,
     ) -> Result<(Key, &mut Slot<S>), Error> {
         let raw_fd = fd.as_raw_fd();
-        let full = Error::Full { fd: raw_fd, registrations_max: self.registrations_max };
+        let registrations_max = self.registrations_max;
+        let full = || Error::Full { fd: raw_fd, registrations_max };
         let key = match self.sources.next_key() {
-            Some(key) if self.sources.len() < self.registrations_max => key,
-            _ => return Err(full),
+            Some(key) if self.sources.len() < registrations_max => key,
+            _ => return Err(full()),
         };
         let os_error = |call| move |error: io::Error| Error::Os { call, fd: raw_fd, source: error };
         rustix::io::ioctl_fionbio(fd, true).map_err(|errno| os_error("ioctl(FIONBIO)")(errno.into()))?;
@@ -197,7 +198,7 @@ impl<S> Registry<S> {
             kind,
             ..Slot::blank()
         };
-        let slot = self.sources.insert(slot).and_then(|key| self.sources.get_mut(key)).ok_or(full)?;
+        let slot = self.sources.insert(slot).and_then(|key| self.sources.get_mut(key)).ok_or_else(full)?;
         self.foreground += 1;
         tracing::debug!(%key, fd = raw_fd, %kind, %interest, always_ready, %origin, "registered");
         Ok((key, slot))
@@ -243,9 +244,9 @@ impl<S> Registry<S> {
 
     /// Closes all sources and drops their handlers, with the loop. The kernel needs no word: its list of them goes too.
     pub(crate) fn end_sources(&mut self, disposal: &mut Disposal) {
-        let keys: Vec<_> = self.sources.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let entry = self.sources.remove(key).and_then(|slot| slot.entry);
+        let mut sources = std::mem::replace(&mut self.sources, Slots::new());
+        for (key, slot) in sources.iter_mut() {
+            let entry = slot.entry.take();
             // What would tell the handler of its end is dropped with what is deferred.
             if let Some(task) = entry.and_then(|entry| entry.close(Closed::ByKey, disposal)) {
                 self.deferred.push_back(Deferred { task, origin: None, key });

@@ -152,7 +152,13 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended already.
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
-        let (marks, payload) = self.timers.wheel.cancel(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        if self.end_entry(timer) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+    }
+
+    /// Ends a timer and drops its callback, if that is in its place: whether there was one.
+    #[inline]
+    pub(super) fn end_entry(&mut self, timer: TimerKey) -> bool {
+        let Some((marks, payload)) = self.timers.wheel.cancel(timer.0) else { return false };
         if marks & mark::BACKGROUND == 0 {
             self.timers.foreground -= 1;
         }
@@ -167,7 +173,7 @@ impl<S> Registry<S> {
         } else {
             *payload = Payload::blank();
         }
-        Ok(())
+        true
     }
 
     /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this timer fails:

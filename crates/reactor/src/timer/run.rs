@@ -20,7 +20,7 @@ impl<S> Registry<S> {
     /// Ends the timer that was running when a panic unwound, unless it has ended itself before.
     pub(crate) fn cancel_unwound(&mut self) {
         if let Some(timer) = self.timers.running.take() {
-            let _ = self.cancel(timer);
+            self.end_entry(timer);
         }
     }
 
@@ -63,21 +63,28 @@ impl<S> Registry<S> {
         let Some(callback) = lent.0.take() else { return };
         self.timers.running = None;
         let then = match result {
-            Ok(Ok(Then::Done)) => return self.end_timer(timer, origin, callback, Closed::ByHandler),
+            Ok(Ok(Then::Done)) => return self.end_timer(timer, callback),
             Ok(Ok(then)) => then,
             Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => Then::After(Duration::ZERO),
-            Ok(Err(error)) => return self.end_timer(timer, origin, callback, Closed::Failed(error)),
-            Err(panicked) => return self.end_timer(timer, origin, callback, panicked),
+            Ok(Err(error)) => return self.end_failed_timer(timer, origin, callback, Closed::Failed(error)),
+            Err(panicked) => return self.end_failed_timer(timer, origin, callback, panicked),
         };
         self.put_back(timer, callback);
         self.arm_next(timer, then);
     }
 
-    /// Ends a timer that has just run, unless it has been cancelled meanwhile; its callback, and why it ends, go last.
+    /// Ends a timer that has just run, unless it has been cancelled meanwhile; its callback goes last.
+    fn end_timer(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
+        self.end_entry(timer); // its place is blank
+        self.dispose(callback, Label { name: "timer", origin: None });
+    }
+
+    /// The same for one that has failed, and why, which goes last too.
+    #[cold]
     #[inline(never)]
-    fn end_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, reason: Closed) {
+    fn end_failed_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, reason: Closed) {
         let is_essential = self.timers.is_marked(timer, mark::ESSENTIAL);
-        let _ = self.cancel(timer); // its place is blank
+        self.end_entry(timer);
         let label = self.timer_label(origin);
         if let Closed::Failed(error) = &reason {
             self.metrics.failures += 1;

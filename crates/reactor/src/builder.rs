@@ -148,9 +148,10 @@ impl<S> Builder<S> {
         }
         let supervision = Supervision::new(self.on_panic, self.slow_after);
         let events = Events::with_capacity(self.events_per_turn_max);
+        let by_system_clock = self.clock.is_none();
         let mut registry = Registry::new(poller, events, Clock::new(self.clock), supervision, self.registrations_max);
         let spin = SpinPolicy::new(self.spin);
-        registry.only_sources = spin.is_none() && !self.high_resolution;
+        registry.only_sources = spin.is_none() && !self.high_resolution && by_system_clock;
         Ok(Reactor::on(registry, spin, self.calls_per_turn_max))
     }
 }

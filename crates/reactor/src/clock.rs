@@ -40,7 +40,8 @@ struct ManualTime {
 impl ManualClock {
     /// A clock that stands still until [`advance`](Self::advance).
     ///
-    /// A reactor with it waits for its sources as ever, but no timer ends the wait.
+    /// A reactor with it waits for its sources as ever, but no timer ends the wait. The timeout of a
+    /// [`turn`](crate::Reactor::turn) is time of the system: the turn waits that long for its sources, and the clock does not move.
     pub fn new() -> Self {
         let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
         Self { time: Rc::new(ManualTime { now, wall, wall_sets: Cell::new(0) }), jumps: false }
@@ -48,6 +49,12 @@ impl ManualClock {
 
     /// A clock that jumps to the next deadline whenever the loop would sleep until it: the program runs as fast as it
     /// can, and every timer at its exact time. While there is an idle callback the loop never sleeps, so it never jumps.
+    ///
+    /// The timeout of a [`turn`](crate::Reactor::turn) is such a deadline too: the turn lets the clock jump by it instead of waiting.
+    ///
+    /// The clock stands while other threads are at work for the loop: while something they have sent waits to be handled, and while
+    /// a [`KeepAlive`](crate::KeepAlive) is held, as by each job of a pool and by a [`LoopThread`](crate::LoopThread) until it is
+    /// joined. The loop waits for them in the time of the system.
     pub fn jumping() -> Self {
         Self { jumps: true, ..Self::new() }
     }
@@ -173,6 +180,19 @@ impl Clock {
             self.now.set(Some(now));
         }
         now
+    }
+
+    /// The time of this turn, if it has been read.
+    #[inline]
+    pub(crate) const fn known(&self) -> Option<Instant> {
+        self.now.get()
+    }
+
+    /// Makes a reading the time of this turn.
+    #[inline]
+    pub(crate) fn keep(&mut self, now: Instant) {
+        self.now.set(Some(now));
+        self.now_ns.set(NOT_COUNTED);
     }
 
     /// Counts the nanoseconds of the time, and keeps them for this turn.

@@ -283,7 +283,7 @@ impl<S> Registry<S> {
     #[cold]
     #[inline(never)]
     fn note_stale_event(&mut self, key: Key) {
-        if key == Key::NULL {
+        if key == Key::NULL || key == Key::ALARM {
             return; // what ended the wait, an alarm or a signal: its work is done
         }
         if key == Key::WALL_CLOCK {

@@ -56,7 +56,7 @@ impl fmt::Display for Closed {
 /// [`Registry::add`](crate::Registry::add).
 pub trait Handler<S, T> {
     /// Called while the source is ready and wanted, at most once a turn, and once more when its timeout has passed; on the
-    /// loop's thread.
+    /// loop's thread. A call for a timeout comes after a call for what the source was ready for at the deadline.
     ///
     /// # Errors
     /// What `?` gives: `WouldBlock` waits for more (a source that is ready all the same, a file at its end or a FIFO between two writers,

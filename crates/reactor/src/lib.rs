@@ -65,6 +65,7 @@
 //! Linux on 64-bit machines. A child made by `fork` without `exec` must not use the reactor of its parent: the two would
 //! share one epoll instance.
 
+mod asked;
 mod builder;
 mod clock;
 mod context;

@@ -23,7 +23,7 @@ use crate::slots::Key;
 const _: () = assert!(usize::BITS == 64, "the reactor packs a key into a 64-bit token");
 
 /// The longest single wait, 24.8 days: `epoll_wait(2)` counts milliseconds, rounded up, in a C `int`.
-const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// The epoll instance.
 #[derive(Debug)]
@@ -73,6 +73,15 @@ struct Alarm {
     set_for: Option<Instant>,
 }
 
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Sources have reported, or the time is over and none has.
+    Through,
+    /// A signal came first. The kernel has said nothing of the sources.
+    Interrupted,
+}
+
 /// How the kernel took a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watch {
@@ -94,7 +103,7 @@ impl Poller {
     pub(crate) fn add_alarm(&mut self) -> Result<(), Error> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
             .map_err(|errno| Error::Loop { call: "timerfd_create", source: errno.into() })?;
-        self.add(timer.as_raw_fd(), Key::NULL, Interest::READABLE)?;
+        self.add(timer.as_raw_fd(), Key::ALARM, Interest::READABLE)?;
         self.alarm = Some(Alarm { timer, set_for: None });
         Ok(())
     }
@@ -110,7 +119,6 @@ impl Poller {
         self.add(timer.as_raw_fd(), Key::WALL_CLOCK, Interest::READABLE).map(drop)
     }
 
-    #[cfg(test)]
     pub(crate) const fn has_alarm(&self) -> bool {
         self.alarm.is_some()
     }
@@ -151,11 +159,12 @@ impl Poller {
 
     /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
     #[inline]
-    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Error> {
+    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<Waited, Error> {
         events.clear();
         let timeout = timeout.map(|timeout| timespec(timeout.min(WAIT_MAX)));
         match epoll::wait(self.poll.registry(), spare_capacity(&mut events.list), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => Ok(Waited::Through),
+            Err(Errno::INTR) => Ok(Waited::Interrupted),
             Err(errno) => Err(wait_failed(errno)),
         }
     }
@@ -171,7 +180,12 @@ impl AsFd for Poller {
 impl Poller {
     /// Waits until a source reports, a signal interrupts or `deadline` comes, which is `left` away.
     #[inline]
-    pub(crate) fn wait_until(&mut self, events: &mut Events, deadline: Instant, left: Duration) -> Result<(), Error> {
+    pub(crate) fn wait_until(
+        &mut self,
+        events: &mut Events,
+        deadline: Instant,
+        left: Duration,
+    ) -> Result<Waited, Error> {
         match &mut self.alarm {
             Some(alarm) if !left.is_zero() => {
                 alarm.set(deadline, left)?;
@@ -245,6 +259,18 @@ impl Events {
         self.list.len()
     }
 
+    /// Whether the kernel brought as many as there is room for, so that it may have more.
+    #[inline]
+    pub(crate) const fn is_full(&self) -> bool {
+        self.list.len() == self.list.capacity()
+    }
+
+    /// Whether no source has reported: nothing has, or only the alarm.
+    #[inline]
+    pub(crate) fn is_silence(&self) -> bool {
+        self.list.iter().all(|event| event.data.u64() == Key::ALARM.to_token())
+    }
+
     fn clear(&mut self) {
         self.list.clear();
         self.next = 0;
@@ -296,7 +322,7 @@ mod tests {
         assert!(remaining(&poller) <= Duration::from_secs(1000), "set again for the same deadline");
         poller.remove(fd, key).unwrap();
         poller.wait_until(&mut events, Instant::now(), Duration::from_nanos(1)).unwrap();
-        assert_eq!(events.pop().map(|(key, _)| key), Some(Key::NULL));
+        assert_eq!(events.pop().map(|(key, _)| key), Some(Key::ALARM));
         assert!(events.is_empty());
     }
 

@@ -80,7 +80,9 @@ impl<S> Reactor<S> {
     /// [`Registry::stop`]: a loop of your own asks [`Registry::is_stopping`]. Without a timeout it does not wait either where
     /// nothing can end the wait: no source (also in the background), no timer, and no [`Remote`](crate::Remote),
     /// [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive) of another thread. It may run nothing before the timeout has
-    /// passed: when a signal interrupts the wait, or an event is not wanted.
+    /// passed: when a signal interrupts the wait, an event is not wanted, or the timeout of a source is due and the kernel is to be
+    /// asked first. With a [`ManualClock`](crate::ManualClock), see there.
+    ///
     /// `timeout` is rounded up to whole milliseconds, but for [`Builder::high_resolution`]; beyond 24.8 days it is 24.8 days.
     ///
     /// # Errors
@@ -90,6 +92,7 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events that were not delivered by
     /// then are delivered by the next turn.
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
+        self.registry.timers.pauses.forget_open(); // what was done between the turns is no part of them
         let timeout = match timeout {
             None if self.registry.hooks.is_empty(Place::BeforeWait) && !self.registry.can_be_woken() => {
                 Some(Duration::ZERO)
@@ -161,11 +164,14 @@ impl<S> Reactor<S> {
         let began = self.registry.supervision.times_turns().then(|| self.registry.now());
 
         let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
-        if !self.registry.only_sources {
+        if self.registry.only_sources {
+            ran += self.run_deferred(state);
+        } else {
             ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
             ran += self.deliver_messages(state); // each queue what is left of its limit; the rest next turn
+            ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
+            self.registry.timers.end_turn(&self.registry.clock);
         }
-        ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
         if ran == 0 {
             ran = self.run_hooks(Place::Idle, state);
         }

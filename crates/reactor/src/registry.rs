@@ -9,6 +9,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::asked::Asked;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::error::Failure;
@@ -63,6 +64,8 @@ pub struct Registry<S> {
     /// What the last wait has brought and is not delivered yet.
     pub(crate) events: Events,
     pub(crate) clock: Clock,
+    /// What the timeouts of sources wait for.
+    pub(crate) asked: Asked,
     pub(crate) supervision: Supervision,
     pub(crate) metrics: Metrics,
     pub(crate) stopping: bool,
@@ -90,6 +93,7 @@ impl<S> Registry<S> {
     ) -> Self {
         Self {
             timers: Timers::new(clock.started()),
+            asked: Asked::new(clock.started()),
             sources: Slots::new(),
             ready: ReadyQueue::default(),
             deferred: VecDeque::new(),
@@ -159,8 +163,18 @@ impl<S> Registry<S> {
     /// Reads the clock again: for a callback that has taken long and goes on, whose timers are to count from now. The
     /// callbacks after it see the new time.
     pub fn refresh_now(&mut self) -> Instant {
+        let before = self.clock.known();
         self.clock.forget();
-        self.clock.now()
+        let now = self.clock.now();
+        let armings = self.timers.armings();
+        self.timers.pauses.split(before, now, armings);
+        now
+    }
+
+    /// Returns the number of this turn; between turns that of the last one. The first is 1.
+    #[inline]
+    pub const fn turn_number(&self) -> u64 {
+        self.metrics.turns
     }
 
     /// What the loop has done so far.

@@ -29,6 +29,9 @@ impl Key {
     /// What the events of the wall clock have for a key. No registration has it: generations begin at 1.
     pub(crate) const WALL_CLOCK: Self = Self(0);
 
+    /// The key of the events of the alarm, which no registration has either.
+    pub(crate) const ALARM: Self = Self(1);
+
     const fn new(index: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | index as u64)
     }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::poller::{WAIT_MAX, Waited};
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 
@@ -70,6 +71,7 @@ impl<S> Reactor<S> {
     /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
     #[inline(always)]
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.registry.clock.forget(); // hooks see the time before the wait
         // Events left over from a turn that a panic cut short come first.
         if self.registry.events.is_empty() {
             let timeout = if self.registry.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
@@ -81,13 +83,13 @@ impl<S> Reactor<S> {
             }
             self.registry.metrics.events += self.registry.events.len() as u64;
         }
-        self.registry.clock.forget();
         Ok(())
     }
 
     /// The same where timers, other threads or both may end it too.
     #[inline(never)]
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.registry.timers.begin_turn(self.registry.metrics.turns);
         if self.spin.is_some() && timeout != Some(Duration::ZERO) {
             return self.spin_and_sleep(timeout);
         }
@@ -133,6 +135,7 @@ impl<S> Reactor<S> {
             return not_spun; // it stands still meanwhile
         }
         let began = Instant::now();
+        timers.pauses.close(began);
         let mut now = began;
         let budget_ends = spin.begin(began);
         let due = timers.next_deadline();
@@ -146,6 +149,7 @@ impl<S> Reactor<S> {
             // First the kernel, once a turn at least: a stream of messages must not hide what it has.
             poller.wait(events, Some(Duration::ZERO))?;
             if !events.is_empty() {
+                self.registry.note_asked(now);
                 return Ok(Spun::Found);
             }
             for _ in 0..LOOKS_A_CALL {
@@ -166,34 +170,105 @@ impl<S> Reactor<S> {
     #[inline]
     fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.registry.heed_manual_wall();
-        let Registry { timers, clock, poller, events, .. } = &mut self.registry;
         if timeout == Some(Duration::ZERO) {
-            return poller.wait(events, timeout);
+            return self.ask();
         }
+        let Registry { timers, clock, poller, events, .. } = &mut self.registry;
         let due = timers.next_deadline();
         if due.is_none() && timeout.is_none() {
-            return poller.wait(events, None);
+            timers.pauses.forget_open();
+            return poller.wait(events, None).map(drop);
         }
         // Read anew: what the last turn took must not be slept on top.
         let now = clock.read();
+        timers.pauses.close(now);
         let end = match (due, timeout.and_then(|timeout| now.checked_add(timeout))) {
             (Some(due), Some(times_out)) => due.min(times_out),
             (Some(end), None) | (None, Some(end)) => end,
-            (None, None) => return poller.wait(events, None),
+            (None, None) => return poller.wait(events, None).map(drop),
         };
-        let left = end.saturating_duration_since(now);
-        match (clock.manual(), due) {
-            (None, _) => poller.wait_until(events, end, left),
-            // Its time passes by jumps: straight to the deadline if no source has anything.
-            (Some(manual), Some(due)) if clock.jumps() || due <= now => {
-                poller.wait(events, Some(Duration::ZERO))?;
-                if events.is_empty() {
-                    manual.advance(left);
-                }
-                Ok(())
-            }
-            _ => poller.wait(events, timeout),
+        if end <= now {
+            return self.ask_at(now);
         }
+        if clock.manual().is_some() {
+            return self.wait_by_manual_clock(now, end, timeout);
+        }
+        match poller.wait_until(events, end, end - now)? {
+            Waited::Through if events.is_silence() && !events.is_full() => {
+                self.registry.asked.note_all(end.min(now + WAIT_MAX))
+            }
+            Waited::Through => self.registry.note_asked(now),
+            // The process may have been stopped meanwhile, past any deadline.
+            Waited::Interrupted => self.ask()?,
+        }
+        Ok(())
+    }
+
+    /// Collects what the kernel has now. Where a timer may be due the time of this turn is read before: what is due at that
+    /// time need not wait for another turn.
+    #[inline]
+    fn ask(&mut self) -> Result<(), Error> {
+        let Registry { timers, clock, poller, events, .. } = &mut self.registry;
+        if let Some(manual) = clock.manual() {
+            let now = manual.now(); // which stands: the time of this turn is read when a callback asks
+            return self.ask_at(now);
+        }
+        if timers.is_empty() || timers.are_at_rest() {
+            timers.pauses.forget_open();
+            return poller.wait(events, Some(Duration::ZERO)).map(drop);
+        }
+        let now = clock.read();
+        timers.pauses.close(now);
+        self.ask_at(now)
+    }
+
+    /// The same where the time is `now`.
+    #[inline]
+    fn ask_at(&mut self, now: Instant) -> Result<(), Error> {
+        let Registry { clock, poller, events, .. } = &mut self.registry;
+        if clock.manual().is_none() {
+            clock.keep(now);
+        }
+        poller.wait(events, Some(Duration::ZERO))?;
+        self.registry.note_asked(now);
+        Ok(())
+    }
+
+    /// Waits where the clock is driven by hand: it stands meanwhile, or jumps to the `end` if there is nothing to wait
+    /// for.
+    #[cold]
+    fn wait_by_manual_clock(&mut self, now: Instant, end: Instant, timeout: Option<Duration>) -> Result<(), Error> {
+        let Registry { clock, poller, events, hub, asked, .. } = &mut self.registry;
+        if let Some(manual) = clock.manual().filter(|_| clock.jumps()) {
+            poller.wait(events, Some(Duration::ZERO))?;
+            if !events.is_empty() {
+                self.registry.note_asked(now);
+                return Ok(());
+            }
+            // Other threads work in the time of the system, which they are given.
+            if !hub.as_ref().is_some_and(|hub| hub.is_expected()) {
+                manual.advance(end - now);
+                asked.note_all(end);
+                return Ok(());
+            }
+        }
+        poller.wait(events, timeout)?;
+        self.registry.note_asked(now);
+        Ok(())
+    }
+}
+
+impl<S> Registry<S> {
+    /// Notes a wait that has begun at the time `began`, and what it has brought.
+    #[inline]
+    fn note_asked(&mut self, began: Instant) {
+        if self.events.is_full() { self.asked.note_some(self.events.len()) } else { self.asked.note_all(began) }
+    }
+
+    /// How many fds the kernel may have to report at most.
+    pub(crate) fn watched(&self) -> usize {
+        let own = [self.hub.is_some(), self.poller.has_alarm(), self.timers.watch_wall_clock()];
+        self.sources.len() + own.into_iter().filter(|is_watched| *is_watched).count()
     }
 }
 

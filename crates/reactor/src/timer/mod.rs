@@ -4,7 +4,9 @@
 //! out of its slot. A source's timeout has no callback and no allocation: its entry names the source, whose own handler
 //! is told.
 
+mod held;
 mod origins;
+mod pauses;
 mod registry;
 mod run;
 mod wall;
@@ -14,7 +16,9 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
+use self::held::HeldTimeouts;
 use self::origins::{NO_ORIGIN, Origins};
+use self::pauses::Pauses;
 use self::wall::WallTimers;
 use self::wheel::{NEVER, Wheel};
 use crate::clock::{Clock, LAST_NS, nanos};
@@ -136,6 +140,9 @@ pub(crate) struct Timers<S> {
     /// When the loop has to look again, as long as the wheel has not changed: in most turns nothing is armed or cancelled.
     next_look: Option<Instant>,
     wall: WallTimers,
+    /// Timeouts of sources that are due and cannot be told yet.
+    held: HeldTimeouts,
+    pub(crate) pauses: Pauses,
     /// Where callbacks were armed: the wheel has the numbers.
     origins: Origins,
     /// How many callbacks there are that keep `run` alive.
@@ -153,6 +160,8 @@ impl<S> Timers<S> {
             epoch,
             next_look: None,
             wall: WallTimers::default(),
+            held: HeldTimeouts::default(),
+            pauses: Pauses::default(),
             origins: Origins::default(),
             foreground: 0,
             slack: HashMap::new(),
@@ -165,15 +174,43 @@ impl<S> Timers<S> {
         self.wheel.len() == 0
     }
 
+    /// A turn begins: what is armed from now on is armed by its time.
+    #[inline]
+    pub(crate) const fn begin_turn(&mut self, turn: u64) {
+        self.pauses.begin(turn, self.wheel.armings());
+    }
+
+    /// A turn is over whose time was `began`.
+    #[inline]
+    pub(crate) fn end_turn(&mut self, clock: &Clock) {
+        let Some(began) = clock.known() else { return self.pauses.forget_open() };
+        match clock.manual() {
+            Some(manual) => self.pauses.end(began, manual.now(), self.wheel.armings()),
+            None => self.pauses.leave_open(began, self.wheel.armings()),
+        }
+    }
+
+    /// How often any timer or timeout has been armed.
+    #[inline]
+    pub(crate) const fn armings(&self) -> u64 {
+        self.wheel.armings()
+    }
+
     #[inline]
     pub(crate) const fn keep_alive(&self) -> bool {
         self.foreground > 0
     }
 
-    /// Whether timers are due that there was no room for in the last turn.
+    /// Whether timers are due that there was no room for in the last turn, or that were held back.
     #[inline]
     pub(crate) fn has_due(&mut self) -> bool {
-        self.wheel.has_due()
+        self.has_held() || self.wheel.has_due()
+    }
+
+    /// Whether timeouts are held back. Without a timer all of those have ended.
+    #[inline]
+    fn has_held(&self) -> bool {
+        !self.held.is_empty() && !self.is_empty()
     }
 
     /// When the loop has to look again: a time that has passed if timers [are due](Self::has_due).
@@ -187,7 +224,7 @@ impl<S> Timers<S> {
 
     #[inline(never)]
     fn find_next(&mut self) {
-        let next = if self.wheel.has_due() { Some(0) } else { self.wheel.next_deadline() };
+        let next = if self.has_due() { Some(0) } else { self.wheel.next_deadline() };
         let next = next.filter(|next| *next <= LAST_NS); // the clock does not come to it
         self.next_look = next.and_then(|next| self.epoch.checked_add(Duration::from_nanos(next)));
         self.wheel.changed = false;
@@ -197,6 +234,12 @@ impl<S> Timers<S> {
     #[inline]
     pub(crate) fn are_quiet(&self, clock: &Clock) -> bool {
         !self.wheel.changed && self.next_look.is_none_or(|next| clock.now() < next)
+    }
+
+    /// Whether it is known that none is ever due, whatever the time.
+    #[inline]
+    pub(crate) const fn are_at_rest(&self) -> bool {
+        !self.wheel.changed && self.next_look.is_none()
     }
 
     #[inline]
@@ -256,6 +299,14 @@ impl<S> Timers<S> {
     pub(crate) fn end_all(&mut self, disposal: &mut Disposal) {
         let mut payloads = self.wheel.take_payloads().into_iter();
         disposal.drop_each(|| payloads.next().is_some());
+    }
+
+    /// The source whose timeout an entry is.
+    fn timeout_of(&mut self, entry: Key) -> Option<Key> {
+        match self.wheel.payload(entry)? {
+            Payload::TimeoutOf(source) => Some(*source),
+            Payload::Callback(_) => None,
+        }
     }
 
     /// Ends the timeout of a source, if it has one.

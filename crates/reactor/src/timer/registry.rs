@@ -209,11 +209,31 @@ impl<S> Registry<S> {
         Ok((deadline != NEVER).then(|| Duration::from_nanos(left)))
     }
 
+    /// Returns when the turn with this [number](Self::turn_number) was over, if it took 50 ms or longer.
+    ///
+    /// For a handler that notes in which turn its peer was last heard, and compares only when its timeout is told: the turn's
+    /// [`now`](Self::now) is older than the peer's bytes where the process was stopped in the middle of the turn, or a callback
+    /// was slow. Of such turns 64 are remembered. The end of a turn is known in [`Reactor::run`](crate::Reactor::run); of
+    /// other turns only the part before a [`refresh_now`](Self::refresh_now). No system call.
+    pub fn end_of_turn(&self, turn: u64) -> Option<Instant> {
+        self.timers.pauses.end_of(turn)
+    }
+
     /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
     /// [`Readiness::is_timeout`](crate::Readiness::is_timeout), whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
     ///
-    /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call.
-    /// Never early; as late as [`after`](Self::after).
+    /// A timeout judges a source by its silence. It is told only after the kernel has been asked at the deadline or later, and after the
+    /// handler has been called for what the kernel had reported by then: also after a pause, when the process was stopped or a
+    /// callback took long. At most one sweep of what the kernel reports is waited for. A source that stays ready is told after one
+    /// call without the timeout. Until then the timeout can be set anew or ended.
+    ///
+    /// In a turn that takes 50 ms or longer the timeout counts from the end of the turn, where that is known: see
+    /// [`end_of_turn`](Self::end_of_turn).
+    ///
+    /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call. A
+    /// handler that instead notes when it was last called for bytes compares with the deadline that it has set, not with the
+    /// time of the call: the kernel has not been asked for the time between the two.
+    /// Never early; as late as [`after`](Self::after), and a turn later where the kernel is to be asked first.
     ///
     /// # Errors
     /// [`Error::StaleKey`].

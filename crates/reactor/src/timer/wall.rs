@@ -72,6 +72,11 @@ impl<S> Timers<S> {
         }
     }
 
+    /// Whether the kernel tells when the wall clock is set.
+    pub(crate) const fn watch_wall_clock(&self) -> bool {
+        self.wall.watch.is_some()
+    }
+
     /// From now on it is a timer by the monotonic clock.
     pub(super) fn forget_wall(&mut self, timer: TimerKey) -> Option<WallTime> {
         self.set_mark(timer, mark::WALL, false).ok()?;
@@ -166,6 +171,7 @@ impl<S> Registry<S> {
         {
             self.timers.wall.manual_sets = manual.wall_sets();
             self.rearm_wall_timers();
+            self.clock.forget(); // before the wait: the turn has another time
         }
     }
 

@@ -25,7 +25,8 @@ use std::collections::VecDeque;
 use std::iter;
 
 use self::levels::{Filing, Levels, SlotId, TIMERS_MAX};
-use self::near::{Due, Near};
+pub(crate) use self::near::Due;
+use self::near::Near;
 use crate::slots::{Blank, Key, Slots};
 
 /// A tick is 2^20 ns. Short, since what is due within the present tick is kept sorted; long enough that a delay of up to 67 ms
@@ -210,6 +211,12 @@ impl<P: Blank> Wheel<P> {
         self.entries.len()
     }
 
+    /// How often any of them has been armed: the number of the last arming.
+    #[inline]
+    pub(crate) const fn armings(&self) -> u64 {
+        self.armings
+    }
+
     /// Whether something is due, or was, that has not been asked for.
     #[inline]
     pub(crate) fn has_due(&mut self) -> bool {
@@ -232,19 +239,24 @@ impl<P: Blank> Wheel<P> {
         self.passed.append(&mut self.passing);
     }
 
-    /// The next timer that is due, by deadline, ties in the order of arming, with its note. It stays, resting, until it is
-    /// armed anew or cancelled.
+    /// The record of the next timer that is due, by deadline, ties in the order of arming, with its note. The timer stays, resting,
+    /// until it is armed anew or cancelled.
     #[inline]
-    pub(crate) fn pop_due(&mut self) -> Option<(Key, u16, &mut P)> {
+    pub(crate) fn pop_due(&mut self) -> Option<(Due, u16, &mut P)> {
         loop {
             let due = self.next_due()?;
             if let Some(entry) = self.entries.get_mut(due.key)
                 && entry.arming == due.arming as u32
             {
                 entry.deadline = NEVER;
-                return Some((due.key, entry.note, self.payloads.get_mut(due.key.index() as usize)?));
+                return Some((due, entry.note, self.payloads.get_mut(due.key.index() as usize)?));
             }
         }
+    }
+
+    /// Whether the timer of a record is there, and has not been armed anew since.
+    pub(crate) fn is_current(&self, due: Due) -> bool {
+        self.entries.get(due.key).is_some_and(|entry| entry.arming == due.arming as u32)
     }
 
     /// The next record of a timer that is due.

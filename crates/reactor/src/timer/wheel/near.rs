@@ -7,11 +7,11 @@ use crate::slots::Key;
 
 /// The record of a timer that is due soon, unless it has been armed anew or cancelled since. In order of rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Due {
-    pub(super) deadline: u64,
+pub(crate) struct Due {
+    pub(crate) deadline: u64,
     /// Of all armings so far which it was.
-    pub(super) arming: u64,
-    pub(super) key: Key,
+    pub(crate) arming: u64,
+    pub(crate) key: Key,
 }
 
 impl Due {

@@ -36,7 +36,7 @@ fn cancel(wheel: &mut Wheel<u64>, key: Key) -> Option<u64> {
 }
 
 fn pop_all(wheel: &mut Wheel<u64>) -> Vec<Key> {
-    iter::from_fn(|| wheel.pop_due().map(|(key, ..)| key)).collect()
+    iter::from_fn(|| wheel.pop_due().map(|(due, ..)| due.key)).collect()
 }
 
 fn fired(wheel: &mut Wheel<u64>, now_ns: u64) -> Vec<u64> {
@@ -94,7 +94,7 @@ fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
         arm(&mut wheel, name * MS, 0, name).unwrap();
     }
     wheel.expire(3 * MS);
-    let (first, ..) = wheel.pop_due().unwrap();
+    let first = wheel.pop_due().unwrap().0.key;
     assert_eq!(cancel(&mut wheel, first), Some(1));
     arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // in the middle of it: for the next time
     assert!(wheel.has_due());
@@ -178,10 +178,10 @@ fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
     let mut wheel = Wheel::<u64>::new();
     let keys: Vec<Key> = (1..=4).map(|name| arm(&mut wheel, MS, 0, name).unwrap()).collect();
     wheel.expire(MS);
-    assert_eq!(wheel.pop_due().unwrap().0, keys[0]);
+    assert_eq!(wheel.pop_due().unwrap().0.key, keys[0]);
     wheel.cancel(keys[1]);
     wheel.rearm(keys[2], 3 * MS, MS);
-    assert_eq!(wheel.pop_due().unwrap().0, keys[3]);
+    assert_eq!(wheel.pop_due().unwrap().0.key, keys[3]);
     assert!(wheel.pop_due().is_none());
     assert_eq!(fired(&mut wheel, 3 * MS), [3]);
 }

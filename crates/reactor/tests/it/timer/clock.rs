@@ -112,3 +112,90 @@ fn when_the_time_of_timers_is_over_nothing_more_is_due_and_the_loop_is_not_held_
     assert_eq!(reactor.prepare_to_wait(), None);
     Ok(())
 }
+
+#[test]
+fn a_turn_with_a_timeout_lets_a_jumping_clock_jump_by_that_and_no_further() -> Result {
+    let hour = Duration::from_secs(3600);
+    for (timer, timeout, passes, ran) in [
+        (None, ms(300), ms(300), 0),
+        (None, hour, hour, 0),
+        (Some(hour), ms(300), ms(300), 0),
+        (Some(ms(300)), hour, ms(300), 1),
+        (Some(hour), hour, hour, 1),
+        (Some(hour), Duration::ZERO, ms(0), 0),
+        (Some(Duration::MAX), ms(1), ms(1), 0),
+        (Some(hour), Duration::MAX, hour, 1),
+    ] {
+        let clock = ManualClock::jumping();
+        let began = clock.now();
+        let mut reactor = Reactor::<Log>::builder().clock(clock.clone()).build()?;
+        if let Some(delay) = timer {
+            reactor.after(delay, note("timer", began, Then::Done));
+        }
+        let mut log = Log::new();
+        assert_eq!(reactor.turn(&mut log, Some(timeout))?, ran, "{timer:?} {timeout:?}");
+        assert_eq!(clock.now() - began, passes, "{timer:?} {timeout:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_jumping_clock_stands_while_other_threads_are_at_work_for_the_loop() -> Result {
+    let clock = ManualClock::jumping();
+    let began = clock.now();
+    let mut reactor = Reactor::<Log>::builder().clock(clock.clone()).build()?;
+    let remote = reactor.remote()?;
+    reactor.after(Duration::from_secs(3600), note("an hour later", began, Then::Done));
+    let mut log = Log::new();
+    let alive = remote.keep_alive();
+    for timeout in [Duration::ZERO, ms(1)] {
+        assert_eq!(reactor.turn(&mut log, Some(timeout))?, 0);
+        assert_eq!(clock.now(), began, "somebody keeps the loop alive");
+    }
+    let (job, posts) = (remote.clone(), remote.keep_alive());
+    drop(alive);
+    let worker = std::thread::spawn(move || {
+        job.post(move |cx| {
+            cx.state.push(("the job is done", cx.now() - began));
+            drop(posts);
+        })
+    });
+    reactor.run(&mut log)?;
+    worker.join().unwrap()?;
+    assert_eq!(log, [("the job is done", ms(0)), ("an hour later", Duration::from_secs(3600))]);
+    Ok(())
+}
+
+#[test]
+fn a_jumping_clock_does_not_pass_over_what_was_posted_before() -> Result {
+    let clock = ManualClock::jumping();
+    let began = clock.now();
+    let mut reactor = Reactor::<Log>::builder().clock(clock).build()?;
+    let remote = reactor.remote()?;
+    reactor.after(ms(1), note("timer", began, Then::Done));
+    remote.post(move |cx| cx.state.push(("posted", cx.now() - began)))?;
+    let mut log = Log::new();
+    reactor.run(&mut log)?;
+    assert_eq!(log, [("posted", ms(0)), ("timer", ms(1))]);
+    Ok(())
+}
+
+#[test]
+fn a_jumping_clock_jumps_to_a_timeout_after_the_bytes_of_the_source() -> Result {
+    let clock = ManualClock::jumping();
+    let began = clock.now();
+    let mut reactor = Reactor::<Log>::builder().clock(clock).build()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let key = reactor.add(near, Interest::READABLE, move |near, cx| {
+        let what = if cx.readiness().is_timeout() { "timeout" } else { "data" };
+        cx.state.push((what, cx.now() - began));
+        read_all(near)?;
+        Ok(if what == "data" { Next::Keep } else { Next::Remove })
+    })?;
+    reactor.set_timeout(key, Some(ms(50)))?;
+    far.write_all(b"x")?;
+    let mut log = Log::new();
+    reactor.run(&mut log)?;
+    assert_eq!(log, [("data", ms(0)), ("timeout", ms(50))]);
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Timers and timeouts, on a clock that the tests drive.
 
+mod asked;
 mod changed;
 mod clock;
 mod due;

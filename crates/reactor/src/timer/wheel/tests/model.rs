@@ -145,7 +145,7 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
             }
             Op::Pop(many) => {
                 for _ in 0..many {
-                    let due = wheel.pop_due().map(|(key, ..)| key);
+                    let due = wheel.pop_due().map(|(due, ..)| due.key);
                     prop_assert_eq!(due, model.pop_due());
                     if due.is_none() {
                         break;

@@ -197,6 +197,7 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
             world.clock.advance(duration(time));
             if looks_again {
                 registry.refresh_now();
+                world.end_part();
                 world.turn = world.turn.map(|_| world.live());
             }
         }
@@ -256,6 +257,7 @@ pub(super) fn add_driver(reactor: &mut Reactor<World>) -> Result<UnixStream> {
         cx.registry.defer(|cx| {
             cx.state.counts.deferred -= 1;
             assert_eq!(cx.state.next_due(), None, "it did not run");
+            cx.state.end_part();
             cx.state.advanced_from = cx.state.advanced_from.map(|_| cx.state.live());
         });
         Ok(Next::Keep)

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use reactor::{Missed, Registry, TimerKey};
 
-use super::{Listed, NEVER, Nanos, Outcome, Slack, Who, World, duration};
+use super::{LONG, Listed, NEVER, Nanos, Outcome, Slack, Who, World, duration};
 
 impl Slack {
     /// The roundest time from the deadline to the latest that it may be.
@@ -59,6 +59,7 @@ impl World {
             deadline,
             rank,
             waits_for_next,
+            is_held: false,
             slack,
             wall,
             is_background,
@@ -80,6 +81,7 @@ impl World {
         listed.deadline = deadline;
         listed.rank = (deadline.max(now), self.armings);
         listed.waits_for_next = deadline <= now;
+        listed.is_held = false;
     }
 
     /// By the monotonic clock.
@@ -127,12 +129,27 @@ impl World {
     /// What runs next in this turn.
     pub(super) fn next_due(&mut self) -> Option<Who> {
         loop {
-            let limit = self.limit;
-            let is_due =
-                |listed: &&mut Listed| listed.deadline != NEVER && !listed.waits_for_next && listed.rank.0 <= limit;
-            let due = self.listed.iter_mut().filter(is_due).min_by_key(|listed| listed.rank)?;
-            due.deadline = NEVER;
-            let who = due.who;
+            let (limit, asked, now) = (self.limit, self.kernel_asked, self.now());
+            let is_asked = |listed: &Listed| listed.rank.0 <= asked;
+            let is_due = |listed: &Listed| listed.deadline != NEVER && !listed.waits_for_next && listed.rank.0 <= limit;
+            let is_next = |listed: &&mut Listed| is_due(listed) && (!listed.is_held || is_asked(listed));
+            let due = self.listed.iter_mut().filter(is_next).min_by_key(|listed| (!listed.is_held, listed.rank))?;
+            let (who, (deadline, arming)) = (due.who, due.rank);
+            if let Who::TimeoutOf(_) = who
+                && !due.is_held
+            {
+                let lag = self.pauses.iter().find(|(_, armings)| armings.contains(&arming)).map_or(0, |(lag, _)| *lag);
+                if lag > 0 && deadline + lag > now {
+                    let at = self.find(who)?;
+                    self.put(at, deadline + lag);
+                    continue;
+                }
+                if !is_asked(due) {
+                    due.is_held = true;
+                    continue;
+                }
+            }
+            (due.deadline, due.is_held) = (NEVER, false);
             match due.wall.take() {
                 Some((wall, _)) if self.wall() < wall => {
                     self.wall_ahead = None;
@@ -143,8 +160,18 @@ impl World {
         }
     }
 
+    /// The turn, or the part of it before the clock was read again, is over.
+    pub(super) fn end_part(&mut self) {
+        let Some(began) = self.turn else { return };
+        let took = self.live() - began;
+        if took >= LONG {
+            self.pauses.push((took, self.armings_before + 1..=self.armings));
+        }
+        self.armings_before = self.armings;
+    }
+
     pub(super) fn begin_turn(&mut self, now: Nanos) {
-        self.turn = Some(now);
+        (self.turn, self.kernel_asked) = (Some(now), now);
         self.counts.turns += 1;
         if std::mem::take(&mut self.is_wall_set) {
             self.wall_ahead = None;
@@ -157,6 +184,7 @@ impl World {
             let waiting = self.listed.iter().filter(|listed| listed.deadline != NEVER).map(|listed| listed.rank.0);
             assert!(waiting.min().is_none_or(|first| first <= from || first >= now), "a deadline was passed over");
         }
+        self.armings_before = self.armings;
     }
 
     /// Compares what can be asked.

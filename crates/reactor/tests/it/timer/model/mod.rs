@@ -10,6 +10,7 @@ mod list;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::os::unix::net::UnixStream;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
@@ -26,6 +27,8 @@ use crate::Result;
 type Nanos = u64;
 const NEVER: Nanos = Nanos::MAX;
 const MS: Nanos = 1_000_000;
+/// A turn that takes so long counts for the timeouts that were set in it.
+const LONG: Nanos = 50 * MS;
 const SOURCES: usize = 3;
 
 const fn duration(nanos: Nanos) -> Duration {
@@ -117,6 +120,8 @@ struct Listed {
     rank: (Nanos, u64),
     /// It was armed for what had passed, since timers ran last.
     waits_for_next: bool,
+    /// It was due, and its turn was older than its deadline: the kernel is to be asked first.
+    is_held: bool,
     slack: Option<Slack>,
     /// Of the wall clock, with the number of the request.
     wall: Option<(i64, u64)>,
@@ -137,6 +142,11 @@ struct World {
     armings: u64,
     /// What is due by then may run.
     limit: Nanos,
+    /// The time before the wait: timeouts that are due later are told next turn.
+    kernel_asked: Nanos,
+    /// What long turns took, and the numbers of the armings in them.
+    pauses: Vec<(Nanos, RangeInclusive<u64>)>,
+    armings_before: u64,
     /// How far the wall clock is thought to be ahead of the other.
     wall_ahead: Option<i64>,
     is_wall_set: bool,
@@ -176,6 +186,9 @@ fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPo
         listed: Vec::new(),
         armings: 0,
         limit: 0,
+        kernel_asked: 0,
+        pauses: Vec::new(),
+        armings_before: 0,
         wall_ahead: None,
         is_wall_set: false,
         asked: 0,

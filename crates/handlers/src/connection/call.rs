@@ -112,7 +112,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     /// Tells a connection the time, and a new one to its handler.
     fn begin(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         if let Some(times) = &mut self.core.times {
-            times.begin(cx.now());
+            times.begin(cx.now(), cx.registry.turn_number());
         }
         if self.core.phase == Phase::Opening {
             self.core.phase = Phase::Open;
@@ -124,7 +124,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     fn time_out(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.core.untimed = true;
         let waits = self.core.waits();
-        match self.core.times.as_mut().and_then(|times| times.take_passed(&self.core.settings, waits)) {
+        let end_of_turn = |turn| cx.registry.end_of_turn(turn);
+        match self.core.times.as_mut().and_then(|times| times.take_passed(&self.core.settings, waits, end_of_turn)) {
             Some(Timeout::Close) => self.core.end(CloseReason::TimedOut(Timeout::Close)),
             Some(timeout) => {
                 self.tell(Occasion::Timeout(timeout), cx)?;
@@ -351,7 +352,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         let waits = core.waits();
         core.untimed = false;
         if let Some(times) = &mut core.times {
-            times.begin(cx.now());
+            times.begin(cx.now(), cx.registry.turn_number());
             cx.registry.set_timeout(key, times.next(&core.settings, waits))?;
             core.untimed = times.have_rates();
         }

@@ -259,7 +259,7 @@ impl Core {
     pub(super) fn note_read<S>(&mut self, bytes: usize, cx: &Context<'_, S>) {
         self.counters.read += bytes as u64;
         if let Some(times) = &mut self.times {
-            times.note_read(bytes, cx.now());
+            times.note_read(bytes, cx.now(), cx.registry.turn_number());
         }
     }
 

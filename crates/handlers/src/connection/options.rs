@@ -111,6 +111,9 @@ impl ConnectionOptions {
     }
 
     /// After so long without a byte in either direction, [`on_timeout`](super::ConnectionHandler::on_timeout). None.
+    ///
+    /// For each timeout of a connection: bytes that had come, or room that the peer had made, by the time it passes are served first, also
+    /// where the process was stopped until long after that, or a callback was slow.
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.idle_timeout = timeout.into())
     }
@@ -127,7 +130,8 @@ impl ConnectionOptions {
         self.with(|settings| settings.write_timeout = timeout.into())
     }
 
-    /// How long all attempts to connect may take together. 30 s.
+    /// How long all attempts to connect may take together. 30 s. An attempt that the kernel has brought to its end by then is a
+    /// connection, also where the loop learns of it later.
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
     }

@@ -16,6 +16,14 @@ use super::rate::RateLimit;
 #[derive(Debug, Default)]
 pub(super) struct Times {
     now: Option<Instant>,
+    /// The number of the turn of that time.
+    turn: u64,
+    /// The turns of the last bytes in each direction: what was late in a turn that took long is not older than its end.
+    read_in: u64,
+    written_in: u64,
+    /// When the loop was asked to call. It calls when the kernel has been asked at that time or later, and says nothing of the time
+    /// since: a timeout that passes later has not passed.
+    calls_at: Option<Instant>,
     /// The last bytes in either direction, or the last time that there had been none for too long.
     last_byte: Option<Instant>,
     /// The last bytes from the peer, or the begin of waiting for some.
@@ -59,8 +67,11 @@ impl Times {
     }
 
     /// Tells the time.
-    pub(super) fn begin(&mut self, now: Instant) {
-        self.now = Some(now);
+    pub(super) fn begin(&mut self, now: Instant, turn: u64) {
+        (self.now, self.turn) = (Some(now), turn);
+        if self.last_byte.is_none() {
+            (self.read_in, self.written_in) = (turn, turn);
+        }
         for since in [&mut self.last_byte, &mut self.last_read, &mut self.last_written] {
             since.get_or_insert(now);
         }
@@ -111,8 +122,8 @@ impl Times {
     /// Bytes have come, which tells the time to one that has not been told.
     #[cold]
     #[inline(never)]
-    pub(super) fn note_read(&mut self, bytes: usize, now: Instant) {
-        self.now = Some(now);
+    pub(super) fn note_read(&mut self, bytes: usize, now: Instant, turn: u64) {
+        (self.now, self.turn, self.read_in) = (Some(now), turn, turn);
         (self.last_read, self.last_byte) = (self.now, self.now);
         take_from(&self.read_limits, bytes, self.now);
     }
@@ -121,7 +132,7 @@ impl Times {
     #[inline(never)]
     pub(super) fn note_written(&mut self, bytes: usize) {
         if bytes > 0 {
-            (self.last_written, self.last_byte) = (self.now, self.now);
+            (self.last_written, self.last_byte, self.written_in) = (self.now, self.now, self.turn);
             take_from(&self.write_limits, bytes, self.now);
         }
     }
@@ -173,11 +184,20 @@ impl Times {
         ]
     }
 
-    /// The first timeout that has passed. It begins anew, and no other does.
-    pub(super) fn take_passed(&mut self, settings: &Settings, waits: Waits) -> Option<Timeout> {
-        let now = self.now?;
+    /// Returns the first timeout that has passed in a call that was asked for. It begins anew, and no other does.
+    pub(super) fn take_passed(
+        &mut self,
+        settings: &Settings,
+        waits: Waits,
+        end_of_turn: impl Fn(u64) -> Option<Instant>,
+    ) -> Option<Timeout> {
+        let called_at = self.calls_at?;
+        let (read, written) = (end_of_turn(self.read_in), end_of_turn(self.written_in));
+        self.last_read = self.last_read.max(read);
+        self.last_written = self.last_written.max(written);
+        self.last_byte = self.last_byte.max(read).max(written);
         let mut deadlines = self.deadlines(settings, waits).into_iter().flatten();
-        let (timeout, _) = deadlines.find(|(_, passes)| *passes <= now)?;
+        let (timeout, _) = deadlines.find(|(_, passes)| *passes <= called_at)?;
         match timeout {
             Timeout::Write => self.last_written = self.now,
             Timeout::Read => self.last_read = self.now,
@@ -187,10 +207,12 @@ impl Times {
     }
 
     /// From now until something is to be looked at.
-    pub(super) fn next(&self, settings: &Settings, waits: Waits) -> Option<Duration> {
+    pub(super) fn next(&mut self, settings: &Settings, waits: Waits) -> Option<Duration> {
+        let now = self.now?;
         let passes = self.deadlines(settings, waits).into_iter().flatten().map(|(_, passes)| passes);
-        let first = passes.chain(self.read_held_until).chain(self.write_held_until).min()?;
-        Some(first.saturating_duration_since(self.now?))
+        let first = passes.chain(self.read_held_until).chain(self.write_held_until).min();
+        self.calls_at = first.map(|first| first.max(now));
+        Some(self.calls_at?.saturating_duration_since(now))
     }
 }
 

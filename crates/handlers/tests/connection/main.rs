@@ -8,6 +8,7 @@ mod ends;
 mod failures;
 mod finishing;
 mod keys;
+mod pauses;
 mod rates;
 mod reading;
 mod streams;

@@ -1,0 +1,120 @@
+//! Timeouts after a pause: what the kernel has by then counts first.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use handlers::{ConnectionOptions, open};
+use reactor::{Interest, ManualClock, Next, Reactor};
+
+use crate::{Bench, Result, World, ms, pattern, secs, sink};
+
+const PAUSE: Duration = secs(100);
+
+/// A loop that is told of few events at a time, and whose first handler takes long.
+fn slow(events_per_turn_max: usize, refreshes: bool) -> Result<(Bench, UnixStream)> {
+    let clock = ManualClock::new();
+    let builder = Reactor::<World>::builder().clock(clock.clone()).events_per_turn_max(events_per_turn_max);
+    let mut reactor = builder.build()?;
+    let (near, far) = UnixStream::pair()?;
+    reactor.add(near, Interest::READABLE, move |_, cx| {
+        cx.now(); // this is the time of its turn
+        clock.advance(PAUSE);
+        if refreshes {
+            cx.registry.refresh_now();
+        }
+        Ok(Next::Remove)
+    })?;
+    Ok((Bench { reactor, world: World::default() }, far))
+}
+
+#[test]
+fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> Result {
+    for options in [ConnectionOptions::new().idle_timeout(secs(10)), ConnectionOptions::new().read_timeout(secs(10))] {
+        for (batch, refreshes) in [(1, true), (3, true), (11, true), (1, false), (3, false), (11, false)] {
+            let (mut bench, mut slow) = slow(batch, refreshes)?;
+            let mut peers = Vec::new();
+            for _ in 0..10 {
+                let (_, far) = bench.open_unix(&options, sink())?;
+                peers.push(far);
+            }
+            bench.settle();
+            slow.write_all(b"x")?;
+            for peer in &mut peers[1..] {
+                peer.write_all(b"in time")?;
+            }
+            bench.settle();
+            assert_eq!(bench.world.count("data in time"), 9);
+            let closed: Vec<_> = bench.world.log.iter().filter(|entry| entry.starts_with("close")).collect();
+            assert_eq!(closed.len(), 1, "the silent one, by batches of {batch}: {closed:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn after_a_pause_a_peer_that_has_taken_what_was_queued_is_not_slow() -> Result {
+    let (mut bench, mut slow) = slow(1, true)?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
+    bench.settle();
+    let _ = bench.with(key, |connection| connection.write(&pattern(1 << 20)))?;
+    bench.settle();
+    slow.write_all(b"x")?;
+    let mut taken = vec![0; 1 << 20];
+    let room = std::io::Read::read(&mut far, &mut taken)?;
+    assert!(room > 0);
+    bench.turn();
+    bench.settle();
+    assert!(!bench.world.has("timeout Write"), "{:?}", bench.world.log);
+    Ok(())
+}
+
+#[test]
+fn bytes_that_come_while_a_timeout_is_on_its_way_put_it_off() -> Result {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::<World>::builder().clock(clock.clone()).build()?;
+    let (near, mut far) = UnixStream::pair()?;
+    open(&mut reactor, near, &ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    let mut world = World::default();
+    let mut turn = |reactor: &mut Reactor<World>| reactor.turn(&mut world, Some(Duration::ZERO));
+    turn(&mut reactor)?;
+    clock.advance(secs(5));
+    far.write_all(b"early")?;
+    turn(&mut reactor)?;
+    clock.advance(secs(5)); // when the loop looks again, which finds that 5 s are left
+    let (time, mut peer) = (clock.clone(), far.try_clone()?);
+    reactor.after_wait(move |cx| {
+        time.advance(secs(20));
+        peer.write_all(b"in time")?;
+        cx.registry.refresh_now();
+        Ok(Next::Remove)
+    });
+    for _ in 0..3 {
+        turn(&mut reactor)?;
+    }
+    assert_eq!(world.log, ["open", "data early", "data in time"]);
+    Ok(())
+}
+
+#[test]
+fn a_silent_connection_is_told_on_time_beside_one_that_is_always_busy() -> Result {
+    let (mut bench, _slow) = slow(1, true)?;
+    let (_, _silent) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(b"x")?;
+    bench.reactor.add(near, Interest::READABLE, move |near, _| {
+        std::io::Read::read(near, &mut [0; 8])?;
+        far.write_all(b"again").map(|()| Next::Keep)
+    })?;
+    for _ in 0..4 {
+        bench.turn();
+    }
+    bench.advance(secs(10) - ms(1));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    for _ in 0..4 {
+        bench.turn();
+    }
+    assert!(bench.world.has("close TimedOut(Idle)"), "{:?}", bench.world.log);
+    Ok(())
+}

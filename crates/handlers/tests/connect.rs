@@ -375,3 +375,23 @@ fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
     assert!(matches!(&told.closed[..], [CloseReason::Failed(error)] if error.kind() == ErrorKind::ConnectionReset));
     expect_nothing_left(&mut reactor, &mut told)
 }
+
+#[test]
+fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
+    let (_listener, address) = listens("127.0.0.1:0")?;
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::builder().clock(clock.clone()).events_per_turn_max(1).build()?;
+    // What the kernel reports first keeps the loop from hearing of the connection in the same turn.
+    let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+    far.write_all(b"x")?;
+    reactor.add(near, reactor::Interest::READABLE, |_, _| Ok(reactor::Next::Remove))?;
+    let second = Duration::from_secs(1);
+    connect(&mut reactor, [address], &options().connect_timeout(second), Greets);
+    clock.advance(60 * second);
+    let mut told = Told::default();
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert!(told.closed.is_empty() && reactor.len() == 1, "{told:?}");
+    reactor.advance(&mut told, 60 * second)?;
+    assert!(told.closed.is_empty(), "the time to connect is over: {told:?}");
+    Ok(())
+}

@@ -15,7 +15,7 @@ use std::mem::take;
 use std::net::{SocketAddr, TcpStream};
 use std::panic::Location;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reactor::{Context, Interest, Io, Key, Registry, Then, TimerKey};
 use rustix::io::Errno;
@@ -69,20 +69,12 @@ where
         addresses: alternate(addresses.into_iter().collect()),
         options: options.clone(),
         attempts: Vec::new(),
-        timeout: None,
+        gives_up_at: options.0.connect_timeout.and_then(|timeout| registry.now().checked_add(timeout)),
         company: None,
         last_error: None,
         origin: Location::caller(),
     }));
     let connecting = Connecting { race };
-    if let Some(timeout) = options.0.connect_timeout {
-        let runner = connecting.clone();
-        let timer = registry.after(timeout, move |cx| {
-            runner.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
-            Ok(Then::Done)
-        });
-        connecting.race.borrow_mut().timeout = Some(timer);
-    }
     connecting.next(registry);
     connecting
 }
@@ -101,7 +93,9 @@ struct Race<H> {
     options: ConnectionOptions,
     /// Under way.
     attempts: Vec<Key>,
-    timeout: Option<TimerKey>,
+    /// When the attempts that are under way fail. It is the timeout of each of them and no timer: one that has succeeded meanwhile, in
+    /// the kernel, is told of that first.
+    gives_up_at: Option<Instant>,
     /// When the latest attempt gets company.
     company: Option<TimerKey>,
     last_error: Option<io::Error>,
@@ -135,14 +129,14 @@ impl<H: 'static> Connecting<H> {
 
     /// Ends all attempts but the winner, and gives the handler, if nobody has it yet.
     fn finish<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
-        let (handler, attempts, timers) = {
+        let (handler, attempts, company) = {
             let mut race = self.race.borrow_mut();
             race.addresses.clear();
-            (race.handler.take(), take(&mut race.attempts), [race.timeout.take(), race.company.take()])
+            (race.handler.take(), take(&mut race.attempts), race.company.take())
         };
         // What has ended meanwhile needs no end.
         attempts.into_iter().filter(|attempt| *attempt != winner).for_each(|attempt| drop(registry.remove(attempt)));
-        timers.into_iter().flatten().for_each(|timer| drop(registry.cancel(timer)));
+        company.map(|timer| registry.cancel(timer));
         handler
     }
 
@@ -205,7 +199,10 @@ impl<H: 'static> Connecting<H> {
         let stream = start_connect(address, options)?;
         let attempt = Attempt { connecting: self.clone(), address };
         let key = registry.add_handler(stream, Interest::WRITABLE, Driver::connecting(options, attempt))?;
-        registry.set_origin(key, self.race.borrow().origin)?;
+        let race = self.race.borrow();
+        registry.set_origin(key, race.origin)?;
+        let left = race.gives_up_at.map(|at| at.saturating_duration_since(registry.now()));
+        registry.set_timeout(key, left)?;
         Ok(key)
     }
 }
@@ -289,6 +286,22 @@ impl<H> Attempt<H> {
                 self.failed(error, cx);
                 Outcome::Lost
             }
+        }
+    }
+
+    /// It is still pending when the time for all attempts is over.
+    pub(super) fn timed_out<S>(&self, cx: &mut Context<'_, S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        let is_last = {
+            let mut race = self.connecting.race.borrow_mut();
+            race.addresses.clear();
+            race.attempts.retain(|attempt| *attempt != cx.key());
+            race.attempts.is_empty()
+        };
+        if is_last {
+            self.connecting.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
         }
     }
 

@@ -94,7 +94,12 @@ impl<H> Driver<H> {
     {
         let Role::Attempt(attempt) = &self.role else { return Ok(Next::Keep) };
         match attempt.outcome(io, cx) {
-            Outcome::Pending => return Err(ErrorKind::WouldBlock.into()),
+            Outcome::Pending if !cx.readiness().is_timeout() => return Err(ErrorKind::WouldBlock.into()),
+            Outcome::Pending => {
+                attempt.timed_out(cx);
+                self.role = Role::Lost;
+                return Ok(Next::Remove);
+            }
             Outcome::Lost => {
                 self.role = Role::Lost;
                 return Ok(Next::Remove);
@@ -102,6 +107,7 @@ impl<H> Driver<H> {
             Outcome::Won(handler, failed) => {
                 self.role = Role::Handler(handler);
                 self.core.phase = Phase::Opening;
+                cx.registry.set_timeout(cx.key(), None)?; // that of the attempt
                 if let Some(error) = failed {
                     self.core.fail(error);
                 }

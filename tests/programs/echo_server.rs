@@ -217,3 +217,27 @@ fn idle_connections_take_at_most_400_bytes_each_and_give_them_back() -> Result {
     assert!(after[2] <= after[0] + 100_000, "{after:?}");
     Ok(())
 }
+
+#[test]
+fn clients_that_speak_in_time_outlive_a_stop_longer_than_the_idle_timeout() -> Result {
+    const IDLE_SECONDS: u64 = 4;
+    let connections = raise_open_files_limit()?.saturating_sub(100).min(1200); // more than one wait brings
+    let server = start(&["--idle-timeout", &IDLE_SECONDS.to_string()])?;
+    let mut clients = (0..connections).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        expect_echo(client, b"alive");
+    }
+    server.signal(Signal::STOP)?;
+    for client in &mut clients {
+        client.write_all(b"in time")?;
+    }
+    // The time of a program is the system's.
+    std::thread::sleep(std::time::Duration::from_secs(IDLE_SECONDS + 1));
+    server.signal(Signal::CONT)?;
+    for client in &mut clients {
+        let mut echoed = [0; 7];
+        client.read_exact(&mut echoed)?;
+        assert_eq!(&echoed, b"in time");
+    }
+    Ok(())
+}

@@ -89,11 +89,14 @@ impl<S> Reactor<S> {
     /// The same where timers, other threads or both may end it too.
     #[inline(never)]
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let waited = if self.spin.is_some() && timeout != Some(Duration::ZERO) {
+            self.spin_and_sleep(timeout)
+        } else {
+            self.sleep(timeout)
+        };
+        // Behind the wait, which has told when the last turn was over.
         self.registry.timers.begin_turn(self.registry.metrics.turns);
-        if self.spin.is_some() && timeout != Some(Duration::ZERO) {
-            return self.spin_and_sleep(timeout);
-        }
-        self.sleep(timeout)
+        waited
     }
 
     /// Waits, and where that may take time has other threads know that they have to end it.

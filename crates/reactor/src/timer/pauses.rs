@@ -38,8 +38,9 @@ pub(crate) struct Pauses {
     turn: u64,
     /// How many armings there had been when it began, or the clock was read again in it.
     armings_before: u64,
-    /// The last turn, while it is not known when it ended.
-    open: Option<Part>,
+    /// When the last turn began, while it is not known when it ended, and how many armings there were then.
+    open: Option<Instant>,
+    armings_after: u64,
 }
 
 impl Pauses {
@@ -60,14 +61,16 @@ impl Pauses {
     /// The turn that began at `began` is over at `ended`.
     #[inline]
     pub(super) fn end(&mut self, began: Instant, ended: Instant, armings: u64) {
-        let part = self.part(began, armings);
-        self.note(part, ended);
+        // A sum costs half of a difference.
+        if began.checked_add(LONG).is_some_and(|long| ended >= long) {
+            self.remember(began, ended, armings);
+        }
     }
 
     /// The turn that began at `began` is over. When that was is told next.
     #[inline]
     pub(super) const fn leave_open(&mut self, began: Instant, armings: u64) {
-        self.open = Some(self.part(began, armings));
+        (self.open, self.armings_after) = (Some(began), armings);
     }
 
     /// Nobody will tell when the last turn was over.
@@ -79,27 +82,17 @@ impl Pauses {
     /// The turn that was left open was over at `ended`.
     #[inline]
     pub(crate) fn close(&mut self, ended: Instant) {
-        if let Some(part) = self.open.take() {
-            self.note(part, ended);
-        }
-    }
-
-    const fn part(&self, began: Instant, armings: u64) -> Part {
-        Part { turn: self.turn, began, armings: (self.armings_before, armings) }
-    }
-
-    #[inline]
-    fn note(&mut self, part: Part, ended: Instant) {
-        if ended.saturating_duration_since(part.began) >= LONG {
-            self.remember(part, ended);
+        if let Some(began) = self.open.take() {
+            self.end(began, ended, self.armings_after);
         }
     }
 
     #[cold]
-    fn remember(&mut self, part: Part, ended: Instant) {
+    fn remember(&mut self, began: Instant, ended: Instant, armings: u64) {
         if self.latest.len() == PAUSES_MAX {
             self.latest.pop_front();
         }
+        let part = Part { turn: self.turn, began, armings: (self.armings_before, armings) };
         self.latest.push_back((part, ended));
     }
 

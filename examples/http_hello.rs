@@ -1,5 +1,6 @@
 //! HTTP/1 server that says hello. Shows: a protocol on a buffered connection, keep-alive, pipelining, limits on what a client
-//! may send, an answer to what is wrong. Leaves out: bodies (they are skipped), chunked ones (refused), TLS.
+//! may send and on the time it may take, an answer to what is wrong. Leaves out: bodies (they are skipped), chunked ones
+//! (refused), TLS.
 //!
 //! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080     Try: curl -v http://127.0.0.1:8080/
 
@@ -9,9 +10,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions};
+use handlers::{
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions,
+    ListenOptions,
+};
 use httparse::{EMPTY_HEADER, Request, Status};
-use reactor::{Context, PanicPolicy, Reactor};
+use reactor::{Context, PanicPolicy, Reactor, Then, TimerKey};
 use tracing_subscriber::EnvFilter;
 
 /// Time for connections to end: to send what is queued, and to read it.
@@ -34,20 +38,45 @@ struct Options {
     /// Close connections that have been silent for so long
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: u64,
+    /// Close connections whose request, its body included, has not come as a whole for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    request_timeout: u64,
 }
 
 /// One connection.
-#[derive(Default)]
 struct Http {
     /// What is still to come of the body of a request that has been answered.
     body_left: u64,
+    request_timeout: Duration,
+    /// The deadline of a request that has begun to come. A request that comes as a whole needs none.
+    deadline: Option<TimerKey>,
+}
+
+/// Whether a connection goes on after an answer, and which header says so.
+#[derive(Clone, Copy, PartialEq)]
+enum Persistence {
+    /// As HTTP/1.1 does by default: nothing needs to be said.
+    Default,
+    /// A client of HTTP/1.0 has asked for it, and waits for the end of the connection unless it is confirmed.
+    Confirmed,
+    Close,
+}
+
+impl Persistence {
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Confirmed => "Connection: keep-alive\r\n",
+            Self::Close => "Connection: close\r\n",
+        }
+    }
 }
 
 /// What there is to know of a request.
 struct Head {
     length: usize,
     body: u64,
-    keep_alive: bool,
+    persistence: Persistence,
     status: &'static str,
     /// Whether only the head of the answer is asked for.
     head_only: bool,
@@ -64,7 +93,7 @@ impl Head {
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
             Err(_) => return Err("400 Bad Request"),
         };
-        let (mut body, mut keep_alive) = (None, request.version == Some(1));
+        let (mut body, mut says_close, mut says_keep_alive) = (None, false, false);
         for header in request.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
                 let text =
@@ -82,67 +111,122 @@ impl Head {
                         .split(|byte| *byte == b',')
                         .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
                 };
-                keep_alive = if says("close") { false } else { keep_alive || says("keep-alive") };
+                says_close |= says("close");
+                says_keep_alive |= says("keep-alive");
             }
         }
+        let persistence = match request.version {
+            _ if says_close => Persistence::Close,
+            Some(1) => Persistence::Default,
+            _ if says_keep_alive => Persistence::Confirmed,
+            _ => Persistence::Close,
+        };
         let is_known = matches!(request.method, Some("GET" | "HEAD"));
         let status = if is_known { "200 OK" } else { "405 Method Not Allowed" };
         let head_only = request.method == Some("HEAD");
-        Ok(Some(Self { length, body: body.unwrap_or(0), keep_alive, status, head_only }))
+        Ok(Some(Self { length, body: body.unwrap_or(0), persistence, status, head_only }))
     }
 }
 
-fn answer<S>(connection: &mut Connection<'_, S>, status: &str, keep_alive: bool, head_only: bool) -> io::Result<()> {
+fn answer<S>(
+    connection: &mut Connection<'_, S>,
+    status: &str,
+    persistence: Persistence,
+    head_only: bool,
+) -> io::Result<()> {
     let body = if status.starts_with("200") { HELLO } else { status };
-    let (allow, ending) = (
-        if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" },
-        if keep_alive { "" } else { "Connection: close\r\n" },
-    );
+    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     let mut text = Vec::with_capacity(160); // gathered with the other answers of this call
     write!(
         text,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{allow}{ending}\r\n",
-        body.len()
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{allow}{}\r\n",
+        body.len(),
+        persistence.header()
     )?;
     if !head_only {
         text.extend_from_slice(body.as_bytes());
     }
     let _ = connection.write(&text)?; // where the queue is full, the connection does not read
-    if !keep_alive {
+    if persistence == Persistence::Close {
         connection.close_after_flush(GRACE);
     }
     Ok(())
 }
 
-impl<S> ConnectionHandler<S> for Http {
-    fn on_data(
-        &mut self,
-        data: &[u8],
-        connection: &mut Connection<'_, S>,
-        _cx: &mut Context<'_, S>,
-    ) -> io::Result<usize> {
-        let mut rest = data;
+impl Http {
+    const fn new(request_timeout: Duration) -> Self {
+        Self { body_left: 0, request_timeout, deadline: None }
+    }
+
+    /// Answers the requests at the beginning of `data`. Returns what is left of it, and how many requests have ended.
+    fn serve<'a, S>(&mut self, data: &'a [u8], connection: &mut Connection<'_, S>) -> io::Result<(&'a [u8], usize)> {
+        let (mut rest, mut ended) = (data, 0);
         while !rest.is_empty() {
             let skipped = rest.len().min(usize::try_from(self.body_left).unwrap_or(usize::MAX));
             self.body_left -= skipped as u64;
             rest = &rest[skipped..];
+            ended += usize::from(skipped > 0 && self.body_left == 0);
             match Head::parse(rest) {
                 Ok(Some(head)) => {
                     rest = &rest[head.length..];
                     self.body_left = head.body;
-                    answer(connection, head.status, head.keep_alive, head.head_only)?;
-                    if !head.keep_alive {
+                    ended += usize::from(head.body == 0);
+                    answer(connection, head.status, head.persistence, head.head_only)?;
+                    if head.persistence == Persistence::Close {
                         break;
                     }
                 }
                 Ok(None) => break,
                 Err(status) => {
-                    answer(connection, status, false, false)?;
+                    answer(connection, status, Persistence::Close, false)?;
                     break;
                 }
             }
         }
+        Ok((rest, ended))
+    }
+
+    /// Sees to it that a request that has begun comes to its end in time, however slowly its bytes come.
+    fn watch<S: 'static>(&mut self, ended: usize, is_partial: bool, key: ConnectionKey<S>, cx: &mut Context<'_, S>) {
+        if let Some(deadline) = self.deadline.take_if(|_| ended > 0 || !is_partial) {
+            let _ = cx.registry.cancel(deadline); // one that has just run has ended
+        }
+        if is_partial && self.deadline.is_none() {
+            let is_answered = self.body_left > 0;
+            self.deadline = Some(cx.registry.after(self.request_timeout, move |cx| {
+                let _ = key.with(cx, |connection, _cx| give_up(connection, is_answered)); // or it has ended
+                Ok(Then::Done)
+            }));
+        }
+    }
+}
+
+/// Ends a connection whose request takes too long. One whose body is still to come has its answer already.
+fn give_up<S>(connection: &mut Connection<'_, S>, is_answered: bool) {
+    if is_answered || answer(connection, "408 Request Timeout", Persistence::Close, false).is_err() {
+        connection.close_after_flush(GRACE);
+    }
+}
+
+impl<S: 'static> ConnectionHandler<S> for Http {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize> {
+        let (rest, ended) = self.serve(data, connection)?;
+        let is_partial = self.body_left > 0 || !rest.is_empty();
+        if is_partial || self.deadline.is_some() {
+            self.watch(ended, is_partial, connection.key(), cx);
+        }
         Ok(data.len() - rest.len())
+    }
+
+    fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
+        if let Some(deadline) = self.deadline.take() {
+            let _ = cx.registry.cancel(deadline); // one that has run has ended
+        }
     }
 }
 
@@ -152,7 +236,8 @@ fn run(options: &Options) -> io::Result<()> {
         ListenOptions::new().limit(options.max_connections.map(ConnectionLimit::new)).bind(&options.listen)?;
     let address = listener.local_address()?;
     let connections = ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
-    let server = listener.serve(&mut reactor, &connections, |_peer, _cx| Ok(Http::default()))?;
+    let request_timeout = Duration::from_secs(options.request_timeout);
+    let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| Ok(Http::new(request_timeout)))?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| server.stop(cx, GRACE))?;
 
     let mut stdout = io::stdout().lock();

@@ -1,11 +1,13 @@
 //! `http_hello`: requests however they are cut, one after the other, and an answer to what is none.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::Result;
-use crate::server::{Server, run};
+use crate::server::{PATIENCE, Server, run};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nHello, world!\n";
 const LAST_HELLO: &str =
@@ -26,6 +28,76 @@ fn a_connection_is_kept_for_as_long_as_the_client_wants() -> Result {
         assert_eq!(String::from_utf8(answer)?, HELLO);
     }
     assert_eq!(server.ask(b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\n")?, LAST_HELLO);
+    assert_eq!(server.ask(b"GET / HTTP/1.0\r\n\r\n")?, LAST_HELLO);
+    Ok(())
+}
+
+#[test]
+fn a_client_of_http_1_0_that_asks_for_it_is_told_that_it_is_kept() -> Result {
+    let server = start()?;
+    let kept = HELLO.replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
+    let mut client = server.connect()?;
+    for request in
+        ["GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "GET / HTTP/1.0\r\nconnection: x, keep-alive\r\n\r\n"]
+    {
+        client.write_all(request.as_bytes())?;
+        let mut answer = vec![0; kept.len()];
+        client.read_exact(&mut answer)?;
+        assert_eq!(String::from_utf8(answer)?, kept);
+    }
+    for closes in ["Connection: keep-alive, close", "Connection: close\r\nConnection: keep-alive"] {
+        for version in ["1.0", "1.1"] {
+            let request = format!("GET / HTTP/{version}\r\n{closes}\r\n\r\n");
+            assert_eq!(server.ask(request.as_bytes())?, LAST_HELLO, "{request}");
+        }
+    }
+    Ok(())
+}
+
+/// Sends `request` byte by byte, with pauses, for as long as the server takes it. Returns what it has answered.
+fn drip(mut client: TcpStream, request: &[u8]) -> Result<String> {
+    let began = Instant::now();
+    client.set_read_timeout(Some(Duration::from_millis(100)))?; // the pause
+    let mut answer = Vec::new();
+    for byte in request.iter().cycle() {
+        let is_gone = client.write_all(&[*byte]).is_err();
+        match client.read_to_end(&mut answer) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !is_gone => {}
+            _ => break,
+        }
+        assert!(began.elapsed() < PATIENCE, "it waits for ever");
+    }
+    Ok(String::from_utf8(answer)?)
+}
+
+#[test]
+fn a_request_that_drips_ends_at_the_deadline_however_often_a_byte_comes() -> Result {
+    let server = Server::start("http_hello", &["--listen", "127.0.0.1:0", "--request-timeout", "1"])?;
+    let answer = drip(server.connect()?, b"X")?; // a name that never ends
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("Connection: close\r\n"), "{answer}");
+    let mut client = server.connect()?;
+    client.write_all(b"GET / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")?;
+    assert_eq!(drip(client, b"x")?, HELLO, "its body never ends");
+    let mut client = server.connect()?;
+    client.write_all(b"GET / HTTP/1.1\r\n\r\nGET ")?; // the second is another request
+    assert!(drip(client, b"x")?.starts_with(&format!("{HELLO}HTTP/1.1 408 ")));
+    Ok(())
+}
+
+#[test]
+fn requests_that_end_in_time_are_answered_for_longer_than_the_deadline() -> Result {
+    let server = Server::start("http_hello", &["--listen", "127.0.0.1:0", "--request-timeout", "1"])?;
+    let (mut client, began) = (server.connect()?, Instant::now());
+    while began.elapsed() < Duration::from_millis(1500) {
+        client.write_all(b"GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nx")?;
+        let mut answer = vec![0; HELLO.len()];
+        client.read_exact(&mut answer)?;
+        assert_eq!(String::from_utf8(answer)?, HELLO);
+        client.write_all(b"xxGET / HTTP/1.1")?; // the end of one and the beginning of the next
+        client.write_all(b"\r\n\r\n")?;
+        let mut answer = vec![0; HELLO.len()];
+        client.read_exact(&mut answer)?;
+    }
     assert_eq!(server.ask(b"GET / HTTP/1.0\r\n\r\n")?, LAST_HELLO);
     Ok(())
 }

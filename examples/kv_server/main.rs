@@ -1,8 +1,9 @@
-//! Cache server that speaks enough RESP2 for `redis-cli` and `redis-benchmark`. Shows: a protocol of one's own, pipelining,
+//! Cache server that speaks enough RESP2 and RESP3 for the clients of Redis, `redis-cli` and `redis-benchmark`. Shows: a protocol of one's own, pipelining,
 //! a timer for each key that expires, messages from one client to others. Leaves out: persistence, eviction.
 //!
 //! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400     Try: redis-cli -p 6400
 
+mod handshake;
 mod protocol;
 mod server;
 mod store;
@@ -47,7 +48,7 @@ fn run(options: Options) -> io::Result<()> {
     let listener = ListenOptions::new().limit(limit.clone()).bind(&options.listen)?;
     let address = listener.local_address()?;
     let connections = ConnectionOptions::new().unconsumed_max(COMMAND_MAX).queue_max(2 * REPLY_MAX);
-    let server = listener.serve(&mut reactor, &connections, |_peer, _cx| Ok(Client::default()))?;
+    let server = listener.serve(&mut reactor, &connections, |_peer, cx| Ok(Client::new(cx.state)))?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
         server.stop(cx, GRACE);
     })?;

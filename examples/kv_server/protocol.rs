@@ -1,4 +1,4 @@
-//! RESP2, the protocol of Redis: commands in, replies out.
+//! RESP2 and RESP3, the protocol of Redis: commands in, replies out.
 //!
 //! Ground rule: a command is read where it lies. Its words are parts of what came, so they cost no copy; and what was
 //! understood of a command that is not complete is not looked at again. What is answered does not depend on how the bytes
@@ -154,14 +154,37 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     })
 }
 
+/// `text` in small letters; empty if there is too little room.
+pub(crate) fn lowercase<'a>(text: &[u8], room: &'a mut [u8]) -> &'a [u8] {
+    let Some(small) = room.get_mut(..text.len()) else { return &[] };
+    small.copy_from_slice(text);
+    small.make_ascii_lowercase();
+    small
+}
+
+/// The version of the protocol that a client is answered in. Commands are the same in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Resp {
+    /// What a client speaks that has not asked for anything else.
+    #[default]
+    V2,
+    /// By `HELLO 3`: one null for all types, maps, and messages that cannot be taken for replies.
+    V3,
+}
+
 /// Replies, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Replies(pub(crate) Vec<u8>);
+pub(crate) struct Replies {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) resp: Resp,
+}
 
 impl Replies {
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-        self.0.shrink_to(REPLY_KEPT);
+    /// Begins the replies to a client that speaks `resp`.
+    pub(crate) fn begin(&mut self, resp: Resp) {
+        self.bytes.clear();
+        self.bytes.shrink_to(REPLY_KEPT);
+        self.resp = resp;
     }
 
     pub(crate) fn simple(&mut self, text: &str) {
@@ -170,8 +193,13 @@ impl Replies {
 
     /// Takes the place of what has been said so far. What would end the line becomes a space.
     pub(crate) fn error(&mut self, text: &str) {
-        self.0.clear();
-        self.line(b'-', format!("ERR {text}").replace(['\r', '\n'], " ").as_bytes());
+        self.error_of("ERR", text);
+    }
+
+    /// Does what [`error`](Self::error) does, for an error that programs tell from others by its `code`.
+    pub(crate) fn error_of(&mut self, code: &str, text: &str) {
+        self.bytes.clear();
+        self.line(b'-', format!("{code} {text}").replace(['\r', '\n'], " ").as_bytes());
     }
 
     pub(crate) fn integer(&mut self, number: impl itoa::Integer) {
@@ -180,10 +208,19 @@ impl Replies {
 
     /// A string of bytes, or that there is none.
     pub(crate) fn bulk(&mut self, bytes: Option<&[u8]>) {
-        let Some(bytes) = bytes else { return self.line(b'$', b"-1") };
-        self.line(b'$', itoa::Buffer::new().format(bytes.len()).as_bytes());
-        self.0.extend_from_slice(bytes);
-        self.0.extend_from_slice(b"\r\n");
+        match (bytes, self.resp) {
+            (Some(bytes), _) => self.sized(b'$', bytes),
+            (None, Resp::V2) => self.line(b'$', b"-1"),
+            (None, Resp::V3) => self.line(b'_', b""),
+        }
+    }
+
+    /// A text for people to read.
+    pub(crate) fn text(&mut self, text: &str) {
+        match self.resp {
+            Resp::V2 => self.sized(b'$', text.as_bytes()),
+            Resp::V3 => self.sized(b'=', format!("txt:{text}").as_bytes()),
+        }
     }
 
     /// As many replies have to follow.
@@ -191,14 +228,41 @@ impl Replies {
         self.line(b'*', itoa::Buffer::new().format(length).as_bytes());
     }
 
+    /// As many pairs of replies have to follow.
+    pub(crate) fn map(&mut self, pairs: usize) {
+        match self.resp {
+            Resp::V2 => self.array(2 * pairs),
+            Resp::V3 => self.line(b'%', itoa::Buffer::new().format(pairs).as_bytes()),
+        }
+    }
+
+    /// A map of one pair.
+    pub(crate) fn pair(&mut self, key: &[u8], value: &[u8]) {
+        self.map(1);
+        self.bulk(Some(key));
+        self.bulk(Some(value));
+    }
+
+    /// As many replies have to follow, which answer nothing: a message.
+    pub(crate) fn push(&mut self, length: usize) {
+        let kind = if self.resp == Resp::V2 { b'*' } else { b'>' };
+        self.line(kind, itoa::Buffer::new().format(length).as_bytes());
+    }
+
     pub(crate) fn strings(&mut self, strings: &[&[u8]]) {
         self.array(strings.len());
         strings.iter().for_each(|string| self.bulk(Some(string)));
     }
 
+    fn sized(&mut self, kind: u8, bytes: &[u8]) {
+        self.line(kind, itoa::Buffer::new().format(bytes.len()).as_bytes());
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
     fn line(&mut self, kind: u8, text: &[u8]) {
-        self.0.push(kind);
-        self.0.extend_from_slice(text);
-        self.0.extend_from_slice(b"\r\n");
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(text);
+        self.bytes.extend_from_slice(b"\r\n");
     }
 }

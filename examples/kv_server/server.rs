@@ -13,7 +13,8 @@ use bytes::Bytes;
 use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, Flow};
 use reactor::Context;
 
-use super::protocol::{Limits, NOT_AN_INTEGER, Parser, Refusal, Replies, integer};
+use super::handshake::Session;
+use super::protocol::{Limits, NOT_AN_INTEGER, Parser, Refusal, Replies, Resp, integer, lowercase};
 use super::store::{Store, Timers};
 
 /// A client that is to go gets so long to read its last reply.
@@ -26,6 +27,8 @@ const SYNTAX: &str = "syntax error";
 
 type Cx<'a> = Context<'a, Server>;
 type Key = ConnectionKey<Server>;
+/// With the protocol that each speaks.
+type Subscribers = HashMap<reactor::Key, (Key, Resp)>;
 
 /// What all clients share: the state of the loop.
 #[derive(Debug)]
@@ -33,17 +36,19 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     limits: Limits,
     clients: ConnectionLimit,
-    /// Who has subscribed to what.
-    channels: HashMap<Rc<[u8]>, HashMap<reactor::Key, Key>>,
+    channels: HashMap<Rc<[u8]>, Subscribers>,
+    /// Clients that there have been.
+    sessions: u64,
     commands: u64,
     /// To the client whose turn it is.
     replies: Replies,
 }
 
 /// One client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Client {
     parser: Parser,
+    session: Session,
     /// What it has subscribed to.
     channels: HashSet<Rc<[u8]>>,
 }
@@ -52,7 +57,7 @@ impl ConnectionHandler<Server> for Client {
     fn on_data(&mut self, data: &[u8], client: &mut Connection<'_, Server>, cx: &mut Cx<'_>) -> io::Result<usize> {
         let (mut words, mut rest, mut flow) = (Vec::with_capacity(8), data, Flow::Open);
         while flow == Flow::Open {
-            cx.state.replies.clear();
+            cx.state.replies.begin(self.session.resp);
             let next = match self.parser.parse(rest, &cx.state.limits, &mut words) {
                 Ok(None) => break,
                 Ok(Some(length)) => {
@@ -67,7 +72,7 @@ impl ConnectionHandler<Server> for Client {
                     Break(())
                 }
             };
-            flow = client.write(&cx.state.replies.0)?;
+            flow = client.write(&cx.state.replies.bytes)?;
             if next == Break(()) {
                 client.close_after_flush(GRACE);
                 return Ok(data.len());
@@ -82,12 +87,18 @@ impl ConnectionHandler<Server> for Client {
 }
 
 impl Client {
+    pub(crate) fn new(server: &mut Server) -> Self {
+        server.sessions += 1;
+        Self { parser: Parser::default(), session: Session::new(server.sessions), channels: HashSet::new() }
+    }
+
     /// Replies to a command, unless it refuses; whether another may follow.
     fn execute(&mut self, words: &[&[u8]], key: Key, cx: &mut Cx<'_>) -> Result<ControlFlow<()>, Refusal> {
         let [name, arguments @ ..] = words else { return Ok(Continue(())) };
         let mut room = [0; 32];
         let name = lowercase(name, &mut room);
-        let is_subscriber = !self.channels.is_empty();
+        // In RESP3 a message cannot be taken for a reply, so a subscriber may do what others do.
+        let is_subscriber = !self.channels.is_empty() && self.session.resp == Resp::V2;
         cx.state.commands += 1;
         match (name, arguments) {
             (b"quit", _) => {
@@ -100,10 +111,25 @@ impl Client {
             (b"ping", []) if is_subscriber => cx.state.replies.strings(&[b"pong", b""]),
             (b"ping", [text]) if is_subscriber => cx.state.replies.strings(&[b"pong", text]),
             _ if is_subscriber => return Err("only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers".into()),
-            (b"publish", [channel, message]) => publish(channel, message, cx),
+            (b"publish", [channel, message]) => publish(channel, message, key, cx),
+            (b"hello", _) => self.hello(arguments, key, cx.state)?,
+            (b"auth", [_] | [_, _]) => Session::auth(arguments, &mut cx.state.replies)?,
+            (b"client", _) => self.session.client(arguments, &cx.state.limits, &mut cx.state.replies)?,
             _ => cx.state.execute(name, arguments, cx.registry)?,
         }
         Ok(Continue(()))
+    }
+
+    /// What it has subscribed to comes in the protocol that it speaks from now on.
+    fn hello(&mut self, arguments: &[&[u8]], key: Key, server: &mut Server) -> Result<(), Refusal> {
+        self.session.hello(arguments, &server.limits, &mut server.replies)?;
+        for channel in &self.channels {
+            let subscribers = server.channels.get_mut(channel);
+            if let Some((_, resp)) = subscribers.and_then(|subscribers| subscribers.get_mut(&key.key())) {
+                *resp = self.session.resp;
+            }
+        }
+        Ok(())
     }
 
     fn subscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) -> Result<(), Refusal> {
@@ -111,7 +137,7 @@ impl Client {
         for channel in channels {
             let entry = server.channels.entry(Rc::from(*channel));
             self.channels.insert(Rc::clone(entry.key()));
-            entry.or_default().insert(key.key(), key);
+            entry.or_default().insert(key.key(), (key, self.session.resp));
             self.confirm("subscribe", Some(channel), server);
         }
         Ok(())
@@ -131,33 +157,47 @@ impl Client {
     }
 
     fn confirm(&self, what: &str, channel: Option<&[u8]>, server: &mut Server) {
-        server.replies.array(3);
+        server.replies.push(3);
         server.replies.bulk(Some(what.as_bytes()));
         server.replies.bulk(channel);
         server.replies.integer(self.channels.len());
     }
 }
 
-/// Hands a message to all who have subscribed, and replies how many those are. A subscriber that does not read, and for which
-/// too much is queued, is closed.
-fn publish(channel: &[u8], message: &[u8], cx: &mut Cx<'_>) {
+/// Hands a message to all who have subscribed, the publisher included, and replies how many those are. A subscriber that does
+/// not read, and for which too much is queued, is closed.
+fn publish(channel: &[u8], message: &[u8], publisher: Key, cx: &mut Cx<'_>) {
     let Some(subscribers) = cx.state.channels.get(channel) else { return cx.state.replies.integer(0) };
-    let subscribers: Vec<Key> = subscribers.values().copied().collect();
-    let mut told = Replies::default();
-    told.strings(&[b"message", channel, message]);
-    let told = Bytes::from(told.0); // which the queues share
-    let reached = subscribers.iter().filter(|key| {
+    let subscribers: Vec<(Key, Resp)> = subscribers.values().copied().collect();
+    let (mut in_v2, mut in_v3) = (None, None); // which the queues share
+    let mut reached = 0;
+    for (key, resp) in subscribers {
+        if key == publisher {
+            put_message(channel, message, &mut cx.state.replies);
+            reached += 1;
+            continue;
+        }
+        let told = if resp == Resp::V2 { &mut in_v2 } else { &mut in_v3 };
+        let told = told.get_or_insert_with(|| {
+            let mut replies = Replies { resp, ..Replies::default() };
+            put_message(channel, message, &mut replies);
+            Bytes::from(replies.bytes)
+        });
         let sent = key.with(cx, |client, _cx| client.write_bytes(told.clone()).map_err(|_| client.abort()));
-        matches!(sent, Ok(Ok(_)))
-    });
-    let count = reached.count();
-    cx.state.replies.integer(count);
+        reached += usize::from(matches!(sent, Ok(Ok(_))));
+    }
+    cx.state.replies.integer(reached);
+}
+
+fn put_message(channel: &[u8], message: &[u8], replies: &mut Replies) {
+    replies.push(3);
+    [b"message", channel, message].iter().for_each(|part| replies.bulk(Some(part)));
 }
 
 impl Server {
     pub(crate) fn new(limits: Limits, clients: ConnectionLimit) -> Self {
         let (store, channels, replies) = Default::default();
-        Self { store, limits, clients, channels, commands: 0, replies }
+        Self { store, limits, clients, channels, sessions: 0, commands: 0, replies }
     }
 
     fn unsubscribe(&mut self, channel: &[u8], client: reactor::Key) {
@@ -178,11 +218,17 @@ impl Server {
                 limits.check(key, b"")?;
                 replies.integer(store.add(key, if name == b"incr" { 1 } else { -1 }, timers)?);
             }
+            (b"incrby" | b"decrby", [key, number]) => {
+                limits.check(key, b"")?;
+                let number = integer(number).ok_or(NOT_AN_INTEGER)?;
+                let sum = if name == b"incrby" { Some(number) } else { number.checked_neg() };
+                replies.integer(store.add(key, sum.ok_or("decrement would overflow")?, timers)?);
+            }
             (b"mget", [_, ..]) => {
                 replies.array(arguments.len());
                 for key in arguments {
                     replies.bulk(store.get(key, timers));
-                    if replies.0.len() > REPLY_MAX {
+                    if replies.bytes.len() > REPLY_MAX {
                         return Err("reply exceeds maximum allowed size".into());
                     }
                 }
@@ -220,11 +266,14 @@ impl Server {
             (b"select", [b"0"]) => replies.simple("OK"),
             (b"select", [_]) => return Err("DB index is out of range".into()),
             (b"info", _) => self.info(),
-            (b"command", _) => replies.array(0), // there are no help texts
+            (b"command", [b"DOCS" | b"docs", ..]) => replies.map(0), // there are no help texts
+            (b"command", _) => replies.array(0),
             // What `redis-benchmark` asks for, and only that.
-            (b"config", [b"GET" | b"get", b"save"]) => replies.strings(&[b"save", b""]),
-            (b"config", [b"GET" | b"get", b"appendonly"]) => replies.strings(&[b"appendonly", b"no"]),
-            (b"config", [b"GET" | b"get", _]) => replies.array(0),
+            (b"config", [b"GET" | b"get", option]) => match *option {
+                b"save" => replies.pair(option, b""),
+                b"appendonly" => replies.pair(option, b"no"),
+                _ => replies.map(0),
+            },
             _ => return Err(format!("unknown command '{}', or not with so many arguments", name.escape_ascii()).into()),
         }
         Ok(())
@@ -263,16 +312,8 @@ impl Server {
             self.channels.len(),
             self.store.len(),
         );
-        self.replies.bulk(Some(text.as_bytes()));
+        self.replies.text(&text);
     }
-}
-
-/// `text` in small letters; empty if there is too little room.
-fn lowercase<'a>(text: &[u8], room: &'a mut [u8]) -> &'a [u8] {
-    let Some(small) = room.get_mut(..text.len()) else { return &[] };
-    small.copy_from_slice(text);
-    small.make_ascii_lowercase();
-    small
 }
 
 /// A time to live, as a client says it.

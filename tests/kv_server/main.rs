@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "../../examples/kv_server/handshake.rs"]
+mod handshake;
 #[path = "../../examples/kv_server/protocol.rs"]
 mod protocol;
 #[path = "../../examples/kv_server/server.rs"]

@@ -39,7 +39,7 @@ fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 fn encode(command: &[Vec<u8>]) -> Vec<u8> {
     let mut encoded = Replies::default();
     encoded.strings(&command.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    encoded.0
+    encoded.bytes
 }
 
 fn error(bytes: &[u8]) -> String {

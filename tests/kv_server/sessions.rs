@@ -26,14 +26,15 @@ impl Setup {
     fn new() -> Self {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build().unwrap();
         let options = ConnectionOptions::new().queue_max(2 * REPLY_MAX);
+        let mut server = server();
         let mut connect = |_| {
             let (near, far) = UnixStream::pair().unwrap();
             far.set_nonblocking(true).unwrap();
-            open(&mut reactor, near, &options, Client::default()).unwrap();
+            open(&mut reactor, near, &options, Client::new(&mut server)).unwrap();
             far
         };
         let clients = (0..3).map(&mut connect).collect();
-        Self { reactor, server: server(), clients }
+        Self { reactor, server, clients }
     }
 
     fn turn(&mut self) {
@@ -94,6 +95,9 @@ fn commands_reply_as_redis_does() {
         ("exists k", ":0"),
         ("incr n", ":1"),
         ("decr n", ":0"),
+        ("incrby n 5", ":5"),
+        ("decrby n -2", ":7"),
+        ("decrby n 7", ":0"),
         ("mset a 1 b 2", "+OK"),
         ("mget a none b", "*3\r\n$1\r\n1\r\n$-1\r\n$1\r\n2"),
         ("exists a a none", ":2"),
@@ -111,7 +115,7 @@ fn commands_reply_as_redis_does() {
         setup.expect(line, reply);
     }
     let (info, _) = setup.send(0, b"info\r\n");
-    assert!(info.contains("\r\ntotal_commands_processed:35\r\n") && info.contains("db0:keys=0"), "{info}");
+    assert!(info.contains("\r\ntotal_commands_processed:38\r\n") && info.contains("db0:keys=0"), "{info}");
 }
 
 #[test]
@@ -134,6 +138,8 @@ fn a_command_is_refused_in_the_words_of_redis_and_changes_nothing() {
         ("expire k -9223372036854775808", "invalid expire time in 'expire' command"),
         ("expire k one", not_an_integer),
         ("incr k", not_an_integer),
+        ("incrby n one", not_an_integer),
+        ("decrby n -9223372036854775808", "decrement would overflow"),
         ("select 1", "DB index is out of range"),
         ("config get", "unknown command 'config', or not with so many arguments"),
     ] {
@@ -202,6 +208,106 @@ fn a_message_goes_to_those_who_subscribe_and_are_still_there() {
     setup.expect("publish c hello", ":0");
     let (info, _) = setup.send(0, b"info\r\n");
     assert!(info.contains("pubsub_channels:0\r\n"), "{info}");
+}
+
+const HELLO: &str = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:PROTO\r\n\
+    $2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0";
+
+#[test]
+fn a_client_is_answered_in_the_protocol_that_it_says_hello_in() {
+    let mut setup = Setup::new();
+    let (v2, v3) =
+        (format!("*14\r\n{}", HELLO.replace("PROTO", "2")), format!("%7\r\n{}", HELLO.replace("PROTO", "3")));
+    for (line, reply) in [
+        ("hello", &*v2),
+        ("get none", "$-1"),
+        ("HELLO 3", &*v3),
+        ("hello", &*v3),
+        ("get none", "_"),
+        ("mget none", "*1\r\n_"),
+        ("set none v xx", "_"),
+        ("set k v", "+OK"),
+        ("get k", "$1\r\nv"),
+        ("ttl k", ":-1"),
+        ("config get save", "%1\r\n$4\r\nsave\r\n$0\r\n"),
+        ("config get nosuch", "%0"),
+        ("command docs", "%0"),
+        ("command", "*0"),
+        ("client getname", "_"),
+        ("unsubscribe", ">3\r\n$11\r\nunsubscribe\r\n_\r\n:0"),
+        ("hello 4", "-NOPROTO unsupported protocol version"),
+        ("get none", "_"),
+        ("hello 2", &*v2),
+        ("get none", "$-1"),
+    ] {
+        setup.expect(line, reply);
+    }
+    let (info, _) = setup.send(0, b"hello 3\r\ninfo\r\n");
+    let (_, info) = info.split_once("*0\r\n=").unwrap();
+    let (length, text) = info.split_once("\r\n").unwrap();
+    assert!(text.starts_with("txt:connected_clients:") && text.len() == length.parse::<usize>().unwrap() + 2, "{info}");
+    assert_eq!(setup.send(1, b"get none\r\n").0, "$-1\r\n", "the others are not meant");
+}
+
+#[test]
+fn what_clients_say_of_themselves_is_answered_as_redis_does() {
+    let mut setup = Setup::new();
+    let v2 = format!("*14\r\n{}", HELLO.replace("PROTO", "2"));
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+    let special = "-ERR Client names cannot contain spaces, newlines or special characters.";
+    for (line, reply) in [
+        ("client setinfo LIB-NAME redis-py", "+OK"),
+        ("client setinfo lib-ver 8.1.0", "+OK"),
+        ("client setinfo lib-age 8", "-ERR Unrecognized option 'lib-age'"),
+        ("client id", ":1"),
+        ("client getname", "$-1"),
+        ("client setname tom", "+OK"),
+        ("client getname", "$3\r\ntom"),
+        ("client setname 'tom cat'", special),
+        ("client maint_notifications on", "-ERR unknown subcommand 'maint_notifications'. Try CLIENT HELP."),
+        ("client", "-ERR wrong number of arguments for 'client' command"),
+        ("hello 2 setname jerry auth default any", &*v2),
+        ("client getname", "$5\r\njerry"),
+        ("hello 3 auth nobody any setname x", wrong),
+        ("hello 3 setname 'a b'", special),
+        ("hello 3 auth default", "-ERR Syntax error in HELLO option 'auth'"),
+        ("hello 3 x", "-ERR Syntax error in HELLO option 'x'"),
+        ("hello three", "-ERR Protocol version is not an integer or out of range"),
+        ("hello 9223372036854775808", "-ERR Protocol version is not an integer or out of range"),
+        ("hello 0", "-NOPROTO unsupported protocol version"),
+        ("client getname", "$5\r\njerry"),
+        ("get none", "$-1"),
+        ("auth default any", "+OK"),
+        ("auth nobody any", wrong),
+        ("auth", "-ERR unknown command 'auth', or not with so many arguments"),
+    ] {
+        setup.expect(line, reply);
+    }
+    assert!(setup.send(0, b"auth any\r\n").0.starts_with("-ERR AUTH <password> called without any password"));
+    assert_eq!(setup.send(1, b"client id\r\n").0, ":2\r\n");
+    let name = "k".repeat(101);
+    setup.expect(&format!("client setname {name}"), "-ERR string exceeds maximum allowed size");
+}
+
+#[test]
+fn a_subscriber_of_resp3_gets_pushes_and_may_do_what_others_do() {
+    let mut setup = Setup::new();
+    setup.send(0, b"hello 3\r\n");
+    setup.expect("subscribe c", ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1");
+    setup.send(1, b"subscribe c\r\n");
+    let message = "3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n";
+    assert_eq!(setup.send(2, b"publish c hi\r\n").0, ":2\r\n");
+    assert_eq!((setup.told(0).0, setup.told(1).0), (format!(">{message}"), format!("*{message}")));
+    setup.expect("ping", "+PONG");
+    setup.expect("get none", "_");
+    setup.expect("publish c hi", &format!(">{message}:2"));
+    assert_eq!(setup.told(1).0, format!("*{message}"), "the publisher is one of two subscribers");
+    setup.send(0, b"hello 2\r\n");
+    setup.expect("ping", "*2\r\n$4\r\npong\r\n$0\r\n");
+    setup.send(2, b"publish c hi\r\n");
+    assert_eq!(setup.told(0).0, format!("*{message}"));
+    setup.expect("hello 3", "-ERR only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers");
+    setup.expect("unsubscribe", "*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use handlers::{JobPanic, Refusal, WorkerPool};
-use reactor::{PanicPolicy, Reactor, Then};
+use reactor::{PanicPolicy, Reactor, ReasonToRun, Then};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -353,5 +353,102 @@ fn abandoned_jobs_all_go_though_dropping_their_captures_panics() -> Result {
     pool.abandon();
     assert_eq!(dropped.load(Ordering::SeqCst), 4);
     reactor.run(&mut Vec::new())?; // nothing keeps it alive
+    Ok(())
+}
+
+#[test]
+fn a_job_in_the_background_lets_the_loop_end_and_is_told_if_it_runs() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let (end, ended) = channel::<usize>();
+    let job =
+        pool.submit(move || ended.recv(), |number, cx| cx.state.extend(number.ok().and_then(|sent| sent.ok())))?;
+    let held = |reactor: &Reactor<_>| {
+        reactor.reasons_to_run().filter(|reason| matches!(reason, ReasonToRun::KeepAlive { .. })).count()
+    };
+    assert_eq!(held(&reactor), 1);
+    job.set_background();
+    job.set_background();
+    assert_eq!(held(&reactor), 0);
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, [], "it has not been waited for");
+    end.send(7)?;
+    pool.drain();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, [7], "the loop ran when it was done");
+    Ok(())
+}
+
+#[test]
+fn a_job_that_hangs_is_given_up_and_what_follows_is_dropped_at_once() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let (end, ended) = channel::<()>();
+    let (begin, begun) = channel();
+    let captured = Arc::new(());
+    let follows = Arc::clone(&captured);
+    let hangs = pool.submit(
+        move || {
+            let _ = begin.send(());
+            let _ = ended.recv();
+        },
+        move |_, cx| {
+            cx.state.push(Arc::strong_count(&follows));
+        },
+    )?;
+    let queued = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
+    begun.recv()?;
+    assert!(queued.abandon() && hangs.abandon());
+    assert_eq!(Arc::strong_count(&captured), 1, "dropped here and now, while its job runs");
+    assert!(!queued.abandon() && !hangs.abandon() && !queued.cancel());
+    assert_eq!((pool.queued(), pool.running()), (0, 1));
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?; // ends at once: a graceful stop does not wait for it
+    drop(end);
+    pool.drain();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, []);
+    Ok(())
+}
+
+#[test]
+fn a_job_that_is_done_can_be_given_up_until_what_follows_has_begun() -> Result {
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let given_up = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
+    let told = pool.submit(|| 2, |number, cx| cx.state.extend(number))?;
+    pool.drain(); // both have been posted
+    assert!(given_up.abandon());
+    let mut numbers = Vec::new();
+    reactor.run(&mut numbers)?;
+    assert_eq!(numbers, [2]);
+    assert!(!told.abandon(), "it has run");
+    Ok(())
+}
+
+#[test]
+fn whoever_keeps_the_name_of_a_job_keeps_nothing_of_it() -> Result {
+    let captured = Arc::new(());
+    let mut reactor = Reactor::<Vec<usize>>::new()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let end = occupy(&pool)?;
+    let submit = |pool: &WorkerPool<Vec<usize>>| {
+        let follows = Arc::clone(&captured);
+        pool.submit(|| (), move |_, _| drop(follows))
+    };
+    let cancelled = submit(&pool)?;
+    assert!(cancelled.cancel());
+    assert_eq!(Arc::strong_count(&captured), 1, "cancelled");
+    let _posted = submit(&pool)?;
+    drop(end);
+    pool.drain();
+    let other = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let _end = occupy(&other)?;
+    let _queued = submit(&other)?;
+    drop(other);
+    assert_eq!(Arc::strong_count(&captured), 2, "its pool is gone");
+    drop(reactor);
+    assert_eq!(Arc::strong_count(&captured), 1, "its loop is gone");
     Ok(())
 }

@@ -106,6 +106,11 @@ impl<S> Hooks<S> {
         }
     }
 
+    /// The idle callbacks: their keys, names and lines.
+    pub(crate) fn idle(&self) -> impl Iterator<Item = (HookKey, &'static str, &'static Location<'static>)> {
+        self.idle.iter().filter_map(|key| self.hooks.get(key.0).map(|hook| (*key, hook.type_name, hook.origin)))
+    }
+
     /// Begins to run a list: how long it is now.
     fn begin(&mut self, place: Place) -> usize {
         self.running = Some(place);

@@ -61,6 +61,7 @@
 //! | keep state in a handler, and be told of its end | [`Handler`] |
 //! | reach another registration's source and handler | [`Context::visit`] |
 //! | see what the loop does | [`Metrics`], [`Registration`] |
+//! | see why [`Reactor::run`] does not end | [`Registry::reasons_to_run`] |
 //!
 //! Linux on 64-bit machines. A child made by `fork` without `exec` must not use the reactor of its parent: the two would
 //! share one epoll instance.
@@ -84,6 +85,7 @@ mod poller;
 mod reactor;
 mod readiness;
 mod ready;
+mod reasons;
 mod registry;
 mod rest;
 mod slots;
@@ -111,6 +113,7 @@ pub use crate::notify::remote::{CallError, KeepAlive, LoopGone, Remote, Waker};
 pub use crate::reactor::Reactor;
 pub use crate::readiness::{Interest, Readiness};
 pub use crate::ready::Priority;
+pub use crate::reasons::ReasonToRun;
 pub use crate::registry::Registry;
 pub use crate::slots::Key;
 pub use crate::spin::Spin;

@@ -105,6 +105,8 @@ impl fmt::Display for Registration<'_> {
 }
 
 /// One line of the list of timers: [`Registry::timers`](crate::Registry::timers).
+///
+/// Displays as `3v1 in 1.5s examples/echo.rs:31:18`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Timer {
@@ -116,4 +118,16 @@ pub struct Timer {
     pub keeps_alive: bool,
     /// Where it was armed.
     pub origin: &'static Location<'static>,
+}
+
+impl fmt::Display for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, remaining, keeps_alive, origin } = self;
+        write!(f, "{} ", Key::from(*key))?;
+        match remaining {
+            Some(remaining) => write!(f, "in {remaining:?} {origin}")?,
+            None => write!(f, "not due {origin}")?,
+        }
+        f.write_str(if *keeps_alive { "" } else { ", background" })
+    }
 }

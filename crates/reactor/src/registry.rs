@@ -128,11 +128,19 @@ impl<S> Registry<S> {
     /// panic policy holds for it. O(1); one allocation if the closure captures anything, none if not.
     #[track_caller]
     pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) {
-        self.deferred.push_back(Deferred {
-            task: Box::new(callback),
-            origin: Some(Location::caller()),
-            key: Key::NULL,
-        });
+        self.defer_from(Location::caller(), callback);
+    }
+
+    /// Defers `callback` as [`defer`](Self::defer) does, and shows `origin` as its place in the source, in logs and lists.
+    ///
+    /// It is for a library of handlers, which defers now a callback that a line of its user's has asked for earlier.
+    #[inline]
+    pub fn defer_from(
+        &mut self,
+        origin: &'static Location<'static>,
+        callback: impl FnOnce(&mut Context<'_, S>) + 'static,
+    ) {
+        self.deferred.push_back(Deferred { task: Box::new(callback), origin: Some(origin), key: Key::NULL });
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn; if it is not running, as soon as it

@@ -422,6 +422,14 @@ impl<S> Registry<S> {
         Ok(())
     }
 
+    /// Returns where a registration was made: the line that [`Registration::origin`] shows. O(1).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn origin(&self, key: Key) -> Result<&'static Location<'static>, Error> {
+        self.sources.get(key).map(|slot| slot.origin).ok_or(Error::StaleKey(key))
+    }
+
     /// Whether `key` names a registration.
     #[inline]
     pub fn contains(&self, key: Key) -> bool {

@@ -16,6 +16,8 @@ use mailbox::{Found, Mailbox};
 
 #[path = "../src/notify/gate.rs"]
 mod gate;
+#[path = "../src/notify/holders.rs"]
+mod holders;
 #[path = "../src/notify/hub.rs"]
 mod hub;
 #[path = "../src/notify/mailbox.rs"]

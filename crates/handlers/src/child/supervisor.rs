@@ -219,6 +219,7 @@ where
         self.enter(Stage::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
         cx.visit(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
+            watch.origin = self.origin;
             let supervisor = watch.on_exit.insert(self);
             let told = (supervisor.on_news)(News::Started(spawned), cx);
             if told.is_err() {
@@ -253,7 +254,7 @@ where
         }
         // Where it was stopped by that callback, it says so next turn.
         let delay = if self.is_stopping(cx.registry) { Duration::ZERO } else { delay };
-        let key = self.key;
+        let (key, origin) = (self.key, self.origin);
         let mut waiting = Some(self);
         let timer = cx.registry.after(delay, move |cx| {
             if let Some(supervisor) = waiting.take() {
@@ -261,6 +262,7 @@ where
             }
             Ok(Then::Done)
         });
+        let _ = cx.registry.set_timer_origin(timer, origin); // it is there
         if let Some(course) = cx.registry.local::<Supervisors>().courses.get_mut(&key) {
             course.stage = Stage::Waiting(timer);
         }

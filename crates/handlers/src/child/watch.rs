@@ -1,6 +1,7 @@
 //! The watch of a child: from its start to its reaping, in the foreground or not.
 
 use std::io;
+use std::panic::Location;
 use std::process::{Child, Command};
 use std::rc::Rc;
 
@@ -72,7 +73,7 @@ pub(super) fn admit<S, H: OnExit<S>>(
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
     for orphan in orphans::take() {
-        reap_in_background(registry, Rc::new(orphan));
+        reap_in_background(registry, Rc::new(orphan), Location::caller());
     }
     let process = match Process::open(&child, program) {
         Ok(process) => Rc::new(process),
@@ -97,7 +98,7 @@ pub(super) fn admit<S, H: OnExit<S>>(
 
 #[track_caller]
 fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, on_exit: Option<H>) -> io::Result<Key> {
-    let watch = Watch { process: Rc::clone(process), on_exit };
+    let watch = Watch { process: Rc::clone(process), origin: Location::caller(), on_exit };
     let key = registry.add_handler(Rc::clone(process), Interest::READABLE, watch)?;
     registry.set_name(key, process.label().to_owned())?;
     registry.local::<Children>().0.insert(key, Rc::clone(process));
@@ -106,8 +107,9 @@ fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, 
 
 /// Sees to it that a child that nobody watches any more is reaped, and killed if that is under way, when `run` waits
 /// for it too.
-fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>) {
+fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>, origin: &'static Location<'static>) {
     let watched = register(registry, &process, Some(Nobody)).and_then(|key| {
+        registry.set_origin(key, origin)?;
         match process.kill.get() {
             Some(kill) => {
                 let left = kill.at.saturating_duration_since(registry.now());
@@ -125,6 +127,8 @@ fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>) {
 /// What the loop calls for a child.
 pub(super) struct Watch<H> {
     process: Rc<Process>,
+    /// The line of the user that it is shown by, also when it is only reaped.
+    pub(super) origin: &'static Location<'static>,
     /// `None` once it has been told, or where nobody wants to be.
     pub(super) on_exit: Option<H>,
 }
@@ -153,7 +157,7 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         cx.registry.local::<Children>().0.remove(&key);
         self.on_exit = None; // what it has captured goes now, not when the child ends
         if !self.process.is_settled() {
-            reap_in_background(cx.registry, Rc::clone(&self.process));
+            reap_in_background(cx.registry, Rc::clone(&self.process), self.origin);
         }
     }
 }

@@ -123,7 +123,7 @@ impl<H: 'static> Connecting<H> {
         H: ConnectionHandler<S>,
     {
         if let Some(mut handler) = self.finish(registry, Key::NULL) {
-            registry.defer(move |cx| handler.on_close(reason, cx));
+            registry.defer_from(self.race.borrow().origin, move |cx| handler.on_close(reason, cx));
         }
     }
 
@@ -175,10 +175,12 @@ impl<H: 'static> Connecting<H> {
         race.attempts.push(key);
         if !race.addresses.is_empty() {
             let connecting = self.clone();
-            race.company = Some(registry.after(ATTEMPT_DELAY, move |cx| {
+            let timer = registry.after(ATTEMPT_DELAY, move |cx| {
                 connecting.next(cx.registry);
                 Ok(Then::Done)
-            }));
+            });
+            let _ = registry.set_timer_origin(timer, race.origin); // it is there
+            race.company = Some(timer);
         }
     }
 

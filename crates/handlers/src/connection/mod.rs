@@ -33,6 +33,7 @@ mod times;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::Location;
 use std::time::Duration;
 
 use reactor::{AddError, Context, Io, Key, Registry};
@@ -306,7 +307,8 @@ where
         let error = reactor::Error::Os { call: "open", fd: stream.as_fd().as_raw_fd(), source };
         return Err(AddError { source: stream, error });
     }
-    admit(registry, stream, options, handler, Key::NULL, None)
+    let by = AdmittedBy { line: Location::caller(), listener: Key::NULL, permit: None };
+    admit(registry, stream, options, handler, by)
 }
 
 /// Refuses a socket that is not one for a stream of bytes. What is no socket may be anything that is read and written.
@@ -323,7 +325,14 @@ fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Has the connection do what it can do, with the deferred callbacks. (What is deferred names the types, since a key with the
 /// type of the state would have to outlive the state.)
 fn run_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Registry<S>, key: Key) {
-    registry.defer(move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
+    defer_for(registry, key, move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
+}
+
+/// Defers what calls the handler of the connection `key`, which is shown by the line of its user.
+fn defer_for<S>(registry: &mut Registry<S>, key: Key, callback: impl FnOnce(&mut Context<'_, S>) + 'static) {
+    if let Ok(origin) = registry.origin(key) {
+        registry.defer_from(origin, callback);
+    }
 }
 
 /// Lets the connection know next turn, when the kernel has said what had come by now.
@@ -332,26 +341,36 @@ fn ask_kernel_first<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Regist
         // One that has ended meanwhile needs no word.
         let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| connection.core.kernel_was_asked());
     };
-    registry.defer(move |cx| cx.registry.defer(ask)); // the deferred callbacks of this turn may be still to come
+    // The deferred callbacks of this turn may be still to come.
+    defer_for(registry, key, move |cx| defer_for(cx.registry, key, ask));
+}
+
+/// Who has asked for a connection.
+#[derive(Debug)]
+pub(crate) struct AdmittedBy {
+    /// The line of the user that the connection is shown by.
+    pub(crate) line: &'static Location<'static>,
+    /// The listener that has accepted it and is to finish it, or [`Key::NULL`].
+    pub(crate) listener: Key,
+    pub(crate) permit: Option<Permit>,
 }
 
 /// The same as [`open`] for what a listener has accepted.
-#[track_caller]
 pub(crate) fn admit<S, T, H>(
     registry: &mut Registry<S>,
     stream: T,
     options: &ConnectionOptions,
     handler: H,
-    accepted_by: Key,
-    permit: Option<Permit>,
+    AdmittedBy { line, listener, permit }: AdmittedBy,
 ) -> Result<ConnectionKey<S>, AddError<T>>
 where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    let driver = Driver::connected::<T>(options, handler, accepted_by, permit);
+    let driver = Driver::connected::<T>(options, handler, listener, permit);
     let interest = driver.interest();
     let key = registry.add_handler(stream, interest, driver)?;
+    let _ = registry.set_origin(key, line); // it is there
     run_later::<S, T, H>(registry, key); // not now: a handler that panics then must not end the listener
     Ok(ConnectionKey::of::<T, H>(key))
 }
@@ -390,7 +409,7 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    registry.defer(move |cx| {
+    defer_for(registry, key, move |cx| {
         // What has ended meanwhile, or is of other types, is none of them.
         let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
             if connection.accepted_by() == listener {

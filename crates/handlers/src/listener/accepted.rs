@@ -5,12 +5,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::panic::Location;
 
 use reactor::{Context, Key};
 
 use super::bind::UnixSocket;
 use super::limit::Permit;
-use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
 
 /// Who has connected.
 #[derive(Clone, Debug)]
@@ -88,13 +89,13 @@ impl Accepted {
     where
         H: ConnectionHandler<S>,
     {
-        self.open_for(Key::NULL, cx, options, handler)
+        self.open_for(Location::caller(), Key::NULL, cx, options, handler)
     }
 
     /// The same for a listener that closes what it has accepted when it is stopped.
-    #[track_caller]
     pub(super) fn open_for<S, H>(
         self,
+        line: &'static Location<'static>,
         listener: Key,
         cx: &mut Context<'_, S>,
         options: &ConnectionOptions,
@@ -104,12 +105,13 @@ impl Accepted {
         H: ConnectionHandler<S>,
     {
         let Self { stream, permit, .. } = self;
+        let by = AdmittedBy { line, listener, permit };
         Ok(match stream {
             AcceptedStream::Tcp(stream) => {
                 stream.set_nodelay(options.no_delays())?;
-                connection::admit(cx.registry, stream, options, handler, listener, permit)?
+                connection::admit(cx.registry, stream, options, handler, by)?
             }
-            AcceptedStream::Unix(stream) => connection::admit(cx.registry, stream, options, handler, listener, permit)?,
+            AcceptedStream::Unix(stream) => connection::admit(cx.registry, stream, options, handler, by)?,
         })
     }
 }

@@ -100,7 +100,7 @@ impl Listener {
             if !cx.registry.contains(listener) {
                 return Ok(()); // it was stopped just now, and so is this connection
             }
-            let connection = accepted.open_for(listener, cx, &options, handler)?.key();
+            let connection = accepted.open_for(origin, listener, cx, &options, handler)?.key();
             if let Some(grace) = stops::grace_left(cx.registry, listener) {
                 let finish = Finish { grace, reads: true };
                 if is_tcp {
@@ -109,7 +109,7 @@ impl Listener {
                     connection::finish_one::<S, UnixStream, H>(cx.registry, connection, listener, finish);
                 }
             }
-            Ok(cx.registry.set_origin(connection, origin)?)
+            Ok(())
         })?;
         Ok(ServerKey { key, finish_all })
     }

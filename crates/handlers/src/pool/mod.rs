@@ -1,5 +1,6 @@
 //! A worker pool: jobs that block or take long run on threads, what follows them on the loop.
 
+mod following;
 mod queue;
 mod refusal;
 
@@ -7,12 +8,13 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use reactor::{Context, KeepAlive, Registry, Remote};
+use reactor::{Context, Registry, Remote};
 
+use self::following::{Followed, Following};
 use self::queue::{Shared, Slot, discard};
 pub use self::refusal::{JobPanic, Refusal, Refused};
 use crate::answer::panic_message;
@@ -21,7 +23,8 @@ use crate::answer::panic_message;
 /// takes the jobs.
 ///
 /// A job runs on a worker, in the order of submission; what is to follow runs on the loop, with the result. As long as a job
-/// is queued or running it keeps the loop alive.
+/// is queued or running it keeps the loop alive, unless it was put into the [background](Job::set_background) or
+/// [given up](Job::abandon); [`Registry::reasons_to_run`] shows the line that has submitted it.
 ///
 /// Dropping the pool abandons what is queued, and lets what is running finish by itself. To wait for it, see
 /// [`drain`](Self::drain) and [`abandon`](Self::abandon).
@@ -65,11 +68,11 @@ pub struct PoolBuilder<S> {
     state: PhantomData<fn(S)>,
 }
 
-/// A job that has been submitted: to cancel it. Dropping this changes nothing.
-#[derive(Debug)]
+/// A job that has been submitted: to cancel it, to give it up, or to let the loop end before it. Dropping this changes nothing.
 pub struct Job {
     slot: Arc<Slot>,
     shared: Arc<Shared>,
+    following: Arc<dyn Followed>,
 }
 
 impl<S> PoolBuilder<S> {
@@ -191,13 +194,15 @@ impl<S> Pool<S> {
             Ok(room) => room,
             Err(reason) => return Err(Refused { job, done, reason }),
         };
-        let (remote, alive) = (self.remote.clone(), self.remote.keep_alive());
+        let (remote, origin) = (self.remote.clone(), Location::caller());
+        let following = Following::new(remote.keep_alive(), done);
+        let handle = following.handle();
         let slot = room.fill(move |shared| {
             let result = catch_unwind(AssertUnwindSafe(job));
             shared.note_done();
-            finish(&remote, alive, result, done);
+            finish(&remote, origin, result, following);
         });
-        Ok(Job { slot, shared: Arc::clone(&self.shared) })
+        Ok(Job { slot, shared: Arc::clone(&self.shared), following: handle })
     }
 
     /// How many jobs wait for a worker.
@@ -211,9 +216,13 @@ impl<S> Pool<S> {
     }
 }
 
-/// After a job: lets the loop know.
-fn finish<S, R, D>(remote: &Remote<S>, alive: KeepAlive, result: thread::Result<R>, done: D)
-where
+/// After a job: lets the loop know, unless it was given up.
+fn finish<S, R, D>(
+    remote: &Remote<S>,
+    origin: &'static Location<'static>,
+    result: thread::Result<R>,
+    following: Following<D>,
+) where
     S: 'static,
     R: Send + 'static,
     D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
@@ -223,9 +232,13 @@ where
         discard(panic);
         JobPanic { message }
     });
-    let posted = remote.post(move |cx| {
-        drop(alive); // it is the loop's own work from here
-        done(result, cx);
+    if following.is_given_up() {
+        return; // which drops the result, here on the worker
+    }
+    let posted = remote.post_from(origin, move |cx| {
+        if let Some(done) = following.take() {
+            done(result, cx);
+        }
     });
     if posted.is_err() {
         tracing::debug!("a job is done, and its loop is gone");
@@ -248,5 +261,55 @@ impl Job {
     /// Takes the job back, if no worker has begun it: whether it was so. It and what was to follow are dropped here and now.
     pub fn cancel(&self) -> bool {
         self.shared.take_back(&self.slot)
+    }
+
+    /// Lets [`Reactor::run`](reactor::Reactor::run) end although this job is queued or running.
+    ///
+    /// What is to follow it still runs if the loop runs when the job is done. For work that nobody has to wait for, such as
+    /// filling a cache. Any thread.
+    pub fn set_background(&self) {
+        self.following.let_go();
+    }
+
+    /// Gives the job up, also while it runs: drops what is to follow it here and now, and lets
+    /// [`Reactor::run`](reactor::Reactor::run) end. Returns `true` unless what follows has begun to run, or was dropped before.
+    ///
+    /// For a job that may hang, such as the lookup of a name: no thread can be ended from outside, so its worker is busy until the
+    /// job returns, and its result is dropped there. To drop the pool does not wait for it; [`WorkerPool::drain`] and
+    /// [`WorkerPool::abandon`] do. A job that has not begun is [cancelled](Self::cancel). To bound a job in time,
+    /// call this from a timer. Any thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use handlers::WorkerPool;
+    /// use reactor::{Reactor, Then};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    /// # let (end, ended) = std::sync::mpsc::channel::<()>();
+    /// # let lookup = move || ended.recv();
+    /// let job = pool.submit(lookup, |_found, _cx| ()).map_err(|refused| refused.reason).unwrap();
+    /// reactor.after(Duration::from_millis(1), move |_cx| {
+    ///     if job.abandon() {
+    ///         eprintln!("no answer in time");
+    ///     }
+    ///     Ok(Then::Done)
+    /// });
+    /// reactor.run(&mut ())?; // ends although the lookup hangs
+    /// # drop(end);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abandon(&self) -> bool {
+        let is_pending = self.following.give_up();
+        self.cancel();
+        is_pending
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("slot", &self.slot).field("is_pending", &self.following.is_pending()).finish()
     }
 }

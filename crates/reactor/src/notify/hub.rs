@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::thread::ThreadId;
 
 use super::gate::Gate;
+use super::holders::Holders;
 use super::primitives::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError};
 
 /// Something is on the list of queues, or the loop is to stop: [`Hub::collect`].
@@ -31,6 +32,8 @@ pub(crate) struct Hub<K, W> {
     keep_alives: AtomicUsize,
     /// How many posted closures are among the deferred callbacks of the loop, which alone changes it.
     handed_over: AtomicUsize,
+    /// The lines that keep the loop alive.
+    pub(crate) holders: Holders,
     /// Whether somebody wants the loop to stop who could not say so by a message.
     stop: AtomicBool,
     loop_thread: ThreadId,
@@ -47,6 +50,7 @@ impl<K, W: Signal> Hub<K, W> {
             signals: AtomicU64::new(0),
             keep_alives: AtomicUsize::new(0),
             handed_over: AtomicUsize::new(0),
+            holders: Holders::default(),
             stop: AtomicBool::new(false),
             loop_thread: std::thread::current().id(),
         }

@@ -55,7 +55,21 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let told = self.posts.push(Post { callback, origin: Location::caller() }).map_err(|_| LoopGone)?;
+        self.post_from(Location::caller(), callback)
+    }
+
+    /// Posts `callback` as [`post`](Self::post) does, and shows `origin` as its place in the source, in logs and lists.
+    ///
+    /// It is for a library of handlers, which posts now a closure that a line of its user's has asked for earlier.
+    ///
+    /// # Errors
+    /// [`LoopGone`], and the closure has been dropped.
+    #[inline]
+    pub fn post_from<F>(&self, origin: &'static Location<'static>, callback: F) -> Result<(), LoopGone>
+    where
+        F: FnOnce(&mut Context<'_, S>) + Send + 'static,
+    {
+        let told = self.posts.push(Post { callback, origin }).map_err(|_| LoopGone)?;
         if let Some(address) = told {
             address.announce();
         }
@@ -128,10 +142,14 @@ impl<S> Remote<S> {
     }
 
     /// Keeps [`Reactor::run`](crate::Reactor::run) from ending for want of registrations, until the token is dropped.
+    /// [`Registry::reasons_to_run`] shows this line meanwhile.
     #[must_use = "it keeps the loop alive until it is dropped"]
+    #[track_caller]
     pub fn keep_alive(&self) -> KeepAlive {
+        let origin = Location::caller();
         self.hub.keep_alive();
-        KeepAlive { hub: Arc::clone(&self.hub) }
+        self.hub.holders.note(origin);
+        KeepAlive { hub: Arc::clone(&self.hub), origin }
     }
 
     /// What wakes the loop without knowing its state.
@@ -176,10 +194,12 @@ impl Waker {
 #[derive(Debug)]
 pub struct KeepAlive {
     hub: Arc<LoopHub>,
+    origin: &'static Location<'static>,
 }
 
 impl Drop for KeepAlive {
     fn drop(&mut self) {
+        self.hub.holders.forget(self.origin);
         self.hub.let_go();
     }
 }

@@ -185,6 +185,16 @@ impl<S> Registry<S> {
         self.timers.set_mark(timer, mark::ESSENTIAL, true).map(drop)
     }
 
+    /// Sets where a timer was armed, for logs and lists: for a library of handlers, which arms now a timer that a line of its
+    /// user's has asked for earlier. Default: the line that has called [`after`](Self::after), by `#[track_caller]`. O(1).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended.
+    pub fn set_timer_origin(&mut self, timer: TimerKey, origin: &'static Location<'static>) -> Result<(), Error> {
+        let origin = self.timers.origins.number(origin);
+        if self.timers.wheel.set_note(timer.0, origin) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+    }
+
     /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
     pub fn timers(&self) -> impl Iterator<Item = Timer> {
         let now_ns = self.clock.now_ns();

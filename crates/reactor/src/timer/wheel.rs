@@ -196,6 +196,11 @@ impl<P: Blank> Wheel<P> {
         self.entries.get_mut(key).map(|entry| entry.filing.set_marks(marks)).is_some()
     }
 
+    /// Gives a timer another note: whether the key is one.
+    pub(crate) fn set_note(&mut self, key: Key, note: u16) -> bool {
+        self.entries.get_mut(key).map(|entry| entry.note = note).is_some()
+    }
+
     /// When a timer will be due; [`NEVER`] for one that rests.
     pub(crate) fn deadline(&self, key: Key) -> Option<u64> {
         self.entries.get(key).map(|entry| entry.deadline)

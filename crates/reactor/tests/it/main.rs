@@ -16,6 +16,7 @@ mod notify;
 mod outcome;
 mod panic;
 mod priority;
+mod reasons;
 mod removal;
 mod sleeps;
 mod spin;

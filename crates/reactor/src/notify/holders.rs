@@ -1,0 +1,37 @@
+//! Holders: the lines of the source that keep a loop alive. Only lists ask for them, so they are no part of the protocol.
+
+use std::panic::Location;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A line, and how many of its tokens are held.
+pub(crate) type Holder = (&'static Location<'static>, usize);
+
+/// Few lines of a program keep a loop alive, and each keeps its place here: a token costs a lock and no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Holders(Mutex<Vec<Holder>>);
+
+impl Holders {
+    pub(crate) fn note(&self, origin: &'static Location<'static>) {
+        let mut holders = self.lock();
+        match holders.iter_mut().find(|(line, _)| ptr::eq(*line, origin)) {
+            Some((_, held)) => *held += 1,
+            None => holders.push((origin, 1)),
+        }
+    }
+
+    pub(crate) fn forget(&self, origin: &'static Location<'static>) {
+        if let Some((_, held)) = self.lock().iter_mut().find(|(line, _)| ptr::eq(*line, origin)) {
+            *held -= 1;
+        }
+    }
+
+    /// Returns the lines of which tokens are held.
+    pub(crate) fn list(&self) -> Vec<Holder> {
+        self.lock().iter().copied().filter(|(_, held)| *held > 0).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Holder>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

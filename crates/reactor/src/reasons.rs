@@ -1,0 +1,117 @@
+//! Reasons: everything that keeps `run` from ending, in one list.
+//!
+//! Ground rule: the list is empty exactly when [`Registry::has_work`] says no. What that asks is asked here too, by the line of
+//! the source where it is known.
+
+use std::fmt;
+use std::panic::Location;
+
+use crate::hooks::HookKey;
+use crate::metrics::{Registration, Timer};
+use crate::registry::Registry;
+
+/// A reason why [`Reactor::run`](crate::Reactor::run) does not end: one line of [`Registry::reasons_to_run`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum ReasonToRun<'a> {
+    /// A registration that is not in the [background](Registry::set_background).
+    Source(Registration<'a>),
+    /// A timer that is not in the [background](Registry::set_timer_background).
+    Timer(Timer),
+    /// A deferred or posted callback that has not run.
+    #[non_exhaustive]
+    Deferred {
+        /// Its type.
+        name: &'static str,
+        /// Where it was deferred or posted; `None` where the loop did so, to tell a handler of its end.
+        origin: Option<&'static Location<'static>>,
+    },
+    /// An [idle callback](Registry::idle).
+    #[non_exhaustive]
+    Idle {
+        /// Its key.
+        key: HookKey,
+        /// Its type.
+        name: &'static str,
+        /// Where it was registered.
+        origin: &'static Location<'static>,
+    },
+    /// [`KeepAlive`](crate::KeepAlive) tokens, which jobs of a worker pool hold too.
+    #[non_exhaustive]
+    KeepAlive {
+        /// Where they were made: for a job, where it was submitted.
+        origin: &'static Location<'static>,
+        /// How many of that line are held.
+        held: usize,
+    },
+    /// A queue in the background that has values which were not handled yet.
+    Messages(Registration<'a>),
+    /// Another thread has sent something, or has woken the loop, and the loop has not looked since.
+    Wake,
+}
+
+impl ReasonToRun<'_> {
+    /// Returns the line of the source that is behind it, where there is one.
+    pub const fn origin(&self) -> Option<&'static Location<'static>> {
+        match self {
+            Self::Source(registration) | Self::Messages(registration) => Some(registration.origin),
+            Self::Timer(timer) => Some(timer.origin),
+            Self::Deferred { origin, .. } => *origin,
+            Self::Idle { origin, .. } | Self::KeepAlive { origin, .. } => Some(origin),
+            Self::Wake => None,
+        }
+    }
+}
+
+impl fmt::Display for ReasonToRun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(registration) => write!(f, "source {registration}"),
+            Self::Timer(timer) => write!(f, "timer {timer}"),
+            Self::Deferred { name, origin: Some(origin) } => write!(f, "deferred callback {name} {origin}"),
+            Self::Deferred { name, origin: None } => write!(f, "deferred callback {name}"),
+            Self::Idle { key, name, origin } => write!(f, "idle callback {} {name} {origin}", crate::Key::from(*key)),
+            Self::KeepAlive { origin, held } => write!(f, "keep-alive {origin}, {held} held"),
+            Self::Messages(registration) => write!(f, "messages in {registration}"),
+            Self::Wake => f.write_str("something from another thread"),
+        }
+    }
+}
+
+impl<S> Registry<S> {
+    /// Returns every reason why [`Reactor::run`](crate::Reactor::run) does not end now. If there is none, it ends.
+    ///
+    /// For a status command, or for the log when a graceful stop takes too long: each reason displays as a line that names the place
+    /// in the source where it comes from. O(registrations + timers), one lock, one allocation.
+    ///
+    /// ```
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let token = reactor.remote()?.keep_alive();
+    /// let reasons: Vec<_> = reactor.reasons_to_run().map(|reason| reason.to_string()).collect();
+    /// assert!(reasons[0].starts_with("keep-alive ") && reasons[0].ends_with(", 1 held"));
+    /// drop(token);
+    /// reactor.run(&mut ())?; // ends: nothing is left
+    /// assert_eq!(reactor.reasons_to_run().count(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reasons_to_run(&self) -> impl Iterator<Item = ReasonToRun<'_>> {
+        let registered = self.registrations().filter_map(|registration| match registration.keeps_alive {
+            true => Some(ReasonToRun::Source(registration)),
+            false => self.is_ready_queue(registration.key).then_some(ReasonToRun::Messages(registration)),
+        });
+        let timers = self.timers().filter(|timer| timer.keeps_alive).map(ReasonToRun::Timer);
+        let deferred = self
+            .deferred
+            .iter()
+            .map(|deferred| ReasonToRun::Deferred { name: deferred.task.type_name(), origin: deferred.origin });
+        let idle = self.hooks.idle().map(|(key, name, origin)| ReasonToRun::Idle { key, name, origin });
+        let holders = self.hub.as_ref().map(|hub| hub.holders.list()).unwrap_or_default();
+        let held = holders.into_iter().map(|(origin, held)| ReasonToRun::KeepAlive { origin, held });
+        let is_woken = !self.announced.is_empty() || self.hub.as_ref().is_some_and(|hub| hub.is_posted());
+        registered.chain(timers).chain(deferred).chain(idle).chain(held).chain(is_woken.then_some(ReasonToRun::Wake))
+    }
+}

@@ -1,8 +1,8 @@
 //! Rate limits: token buckets, of one connection or shared by many.
 //!
 //! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an argument, so the arithmetic can
-//! be tested without waiting. What falls due between two looks is counted in full, to the byte: the time that the
-//! bytes taken are worth is what moves.
+//! be tested without waiting. Its level is counted in parts of a byte, the part that comes in a nanosecond at a rate of 1, so
+//! it is exact for each rate and each burst that 64 bits hold.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,9 +34,10 @@ impl RateLimit {
         self.bucket().take(bytes, now);
     }
 
-    /// From `now` until it is worth to look again: when an eighth of the burst is there, so that little is not sent often.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
-        self.bucket().wait(now)
+    /// From `now` until it is worth to look again: when `wanted` bytes are there, or as much as is not little, so that little is
+    /// not sent often.
+    pub(super) fn wait(&self, wanted: usize, now: Instant) -> Duration {
+        self.bucket().wait(wanted, now)
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -44,48 +45,47 @@ impl RateLimit {
     }
 }
 
+/// The parts that a byte has.
+const PARTS: i128 = 1_000_000_000;
+/// Nobody waits for less than what comes in a second divided by this, if the burst holds more.
+const LOOKS_PER_SECOND: u64 = 10;
+
 #[derive(Debug)]
 struct Bucket {
     rate: u64,
     burst: u64,
-    /// When it would have been empty, had it filled ever since: the later, the emptier. `None` while it has never been used.
-    empty_at: Option<Instant>,
+    /// What was in it, in parts of bytes, and when; negative where more was taken. `None` while it has never been used.
+    level: Option<(i128, Instant)>,
 }
 
 impl Bucket {
     fn new(rate: u64, burst: u64) -> Self {
-        Self { rate: rate.max(1), burst: burst.max(1), empty_at: None }
+        Self { rate: rate.max(1), burst: burst.max(1), level: None }
     }
 
-    /// How long so many bytes take, rounded up.
-    fn time_of(&self, bytes: u64) -> Duration {
-        Duration::from_nanos_u128((u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(self.rate)))
-    }
-
-    /// How full it is, as the time that it took to fill.
-    fn level(&self, now: Instant) -> Duration {
-        let full = self.time_of(self.burst);
-        self.empty_at.map_or(full, |empty_at| now.saturating_duration_since(empty_at).min(full))
+    /// What is in it, in parts of bytes.
+    fn level(&self, now: Instant) -> i128 {
+        let full = i128::from(self.burst) * PARTS;
+        let Some((level, at)) = self.level else { return full };
+        let nanos = i128::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(i128::MAX);
+        level.saturating_add(nanos.saturating_mul(i128::from(self.rate))).min(full)
     }
 
     fn available(&self, now: Instant) -> usize {
-        let bytes = self.level(now).as_nanos() * u128::from(self.rate) / 1_000_000_000;
-        usize::try_from(bytes.min(u128::from(self.burst))).unwrap_or(usize::MAX)
+        usize::try_from((self.level(now) / PARTS).max(0)).unwrap_or(usize::MAX)
     }
 
     fn take(&mut self, bytes: usize, now: Instant) {
-        let emptied = match self.empty_at {
-            Some(empty_at) if empty_at > now => empty_at, // it owes already
-            _ => now.checked_sub(self.level(now)).unwrap_or(now),
-        };
-        // A debt of more than time has room for is no debt that anybody waits for.
-        self.empty_at = emptied.checked_add(self.time_of(bytes as u64)).or(Some(emptied));
+        let now = self.level.map_or(now, |(_, at)| at.max(now)); // the turn of another loop may have begun before
+        let taken = i128::try_from(bytes).unwrap_or(i128::MAX).saturating_mul(PARTS);
+        self.level = Some((self.level(now).saturating_sub(taken), now));
     }
 
-    fn wait(&self, now: Instant) -> Duration {
-        let worth = self.time_of((self.burst / 8).max(1));
-        let debt = self.empty_at.map_or(Duration::ZERO, |empty_at| empty_at.saturating_duration_since(now));
-        debt.saturating_add(worth).saturating_sub(self.level(now))
+    fn wait(&self, wanted: usize, now: Instant) -> Duration {
+        let enough = (self.burst / 8).min(self.rate / LOOKS_PER_SECOND).min(wanted as u64).max(1);
+        let missing = (i128::from(enough) * PARTS).saturating_sub(self.level(now)).max(0).unsigned_abs();
+        let nanos = missing.div_ceil(u128::from(self.rate));
+        Duration::from_nanos_u128(nanos.min(Duration::MAX.as_nanos()))
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
         let limit = RateLimit::new(1000, 80);
         limit.take(1080, now);
         assert_eq!(limit.available(now + SECOND), 0);
-        assert_eq!(limit.wait(now), SECOND + SECOND / 100);
-        assert!(limit.available(now + limit.wait(now)) >= 10);
+        assert_eq!(limit.wait(usize::MAX, now), SECOND + SECOND / 100);
+        assert!(limit.available(now + limit.wait(usize::MAX, now)) >= 10);
     }
 
     #[test]
@@ -126,14 +126,41 @@ mod tests {
         assert_eq!((shared.available(now), own.available(now)), (0, 10));
     }
 
+    const SIZES: [u64; 6] = [0, 1, 2, 1_000_000, u64::MAX - 1, u64::MAX];
+
     #[test]
-    fn rates_and_bursts_of_any_size_do_not_overflow() {
+    fn a_limit_of_any_rate_and_burst_lets_exactly_that_through() {
         let now = Instant::now();
-        for (rate, burst) in [(0, 0), (1, u64::MAX / 2_000_000_000), (u64::MAX, u64::MAX), (u64::MAX, 1)] {
+        for (rate, burst) in SIZES.into_iter().flat_map(|rate| SIZES.map(|burst| (rate, burst))) {
             let limit = RateLimit::new(rate, burst);
-            assert!(limit.available(now) > 0);
+            let (rate, burst) = (rate.max(1), burst.max(1));
+            assert_eq!(limit.available(now) as u64, burst, "{rate}, {burst}");
             limit.take(1, now);
-            let _ = limit.wait(now);
+            assert_eq!(limit.available(now) as u64, burst - 1, "{rate}, {burst}");
+            limit.take(usize::MAX, now);
+            assert_eq!(limit.available(now), 0, "{rate}, {burst}");
+            let wait = limit.wait(1, now);
+            assert_eq!(limit.available(now + (wait - Duration::from_nanos(1)).min(SECOND)), 0, "{rate}, {burst}");
+            if let Some(then) = now.checked_add(wait) {
+                assert!(limit.available(then) >= 1, "{rate}, {burst}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_for_what_is_wanted_or_a_tenth_of_a_second() {
+        let now = Instant::now();
+        for (rate, burst, wanted, wait) in [
+            (10_000, 400_000, usize::MAX, SECOND / 10),
+            (10_000, 400_000, 500, SECOND / 20),
+            (10_000, 800, usize::MAX, SECOND / 100),
+            (1, u64::MAX, usize::MAX, SECOND),
+            (1, u64::MAX, 0, SECOND),
+            (u64::MAX, u64::MAX, usize::MAX, SECOND / 10),
+        ] {
+            let limit = RateLimit::new(rate, burst);
+            limit.take(usize::try_from(burst).unwrap(), now);
+            assert_eq!(limit.wait(wanted, now), wait, "{rate}, {burst}, {wanted}");
         }
     }
 
@@ -155,7 +182,8 @@ mod tests {
                 taken += bytes as u64;
                 let allowed = u128::from(burst) + (now - start).as_nanos() * u128::from(rate) / 1_000_000_000;
                 prop_assert!(u128::from(taken) <= allowed, "{taken} of {allowed}");
-                prop_assert!(bucket.available(now + bucket.wait(now)) as u64 >= (burst / 8).max(1));
+                let enough = (burst / 8).min(rate / 10).min(wanted as u64).max(1);
+                prop_assert!(bucket.available(now + bucket.wait(wanted, now)) as u64 >= enough);
             }
         }
     }

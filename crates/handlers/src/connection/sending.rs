@@ -122,7 +122,8 @@ impl<S> Connection<'_, S> {
         while let Some(outbox) = &mut self.core.outbox
             && budget > 0
         {
-            let allowed = self.core.times.as_mut().map_or(usize::MAX, |times| times.may_write());
+            let queued = outbox.len();
+            let allowed = self.core.times.as_mut().map_or(usize::MAX, |times| times.may_write(queued));
             if allowed == 0 {
                 break;
             }

@@ -137,14 +137,14 @@ impl Times {
         }
     }
 
-    /// How many bytes may be read now; 0 holds reading until there are some.
+    /// How many bytes may be read now; 0 holds reading until there are some. Nobody knows how many are to come.
     pub(super) fn may_read(&mut self) -> usize {
-        allowed(&self.read_limits, self.now, &mut self.read_held_until)
+        allowed(&self.read_limits, usize::MAX, self.now, &mut self.read_held_until)
     }
 
-    /// The same for writing.
-    pub(super) fn may_write(&mut self) -> usize {
-        allowed(&self.write_limits, self.now, &mut self.write_held_until)
+    /// The same for writing, of which `queued` bytes are left.
+    pub(super) fn may_write(&mut self, queued: usize) -> usize {
+        allowed(&self.write_limits, queued, self.now, &mut self.write_held_until)
     }
 
     pub(super) const fn holds_reading(&self) -> bool {
@@ -224,11 +224,11 @@ fn take_from(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
     }
 }
 
-fn allowed(limits: &[RateLimit], now: Option<Instant>, held_until: &mut Option<Instant>) -> usize {
+fn allowed(limits: &[RateLimit], wanted: usize, now: Option<Instant>, held_until: &mut Option<Instant>) -> usize {
     let Some(now) = now else { return usize::MAX };
     let allowed = limits.iter().map(|limit| limit.available(now)).min().unwrap_or(usize::MAX);
     if allowed == 0 {
-        let wait = limits.iter().map(|limit| limit.wait(now)).max().unwrap_or_default();
+        let wait = limits.iter().map(|limit| limit.wait(wanted, now)).max().unwrap_or_default();
         *held_until = now.checked_add(wait);
     }
     allowed

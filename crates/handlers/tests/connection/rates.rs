@@ -51,6 +51,56 @@ fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
 }
 
 #[test]
+fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
+    let mut bench = Bench::new()?;
+    let limit = || RateLimit::new(10_000, 100_000);
+    let (_, mut far) =
+        bench.open_unix(&ConnectionOptions::new().read_rate(limit()).bytes_per_turn(usize::MAX), sink())?;
+    far.write_all(&[0; 101_000])?;
+    bench.settle();
+    assert_eq!(bench.world.received.len(), 100_000);
+    bench.advance(ms(100));
+    assert_eq!(bench.world.received.len(), 101_000, "read");
+    let writes = probe(|event, connection, cx| {
+        if matches!(event, Event::Open) {
+            let _ = connection.write(&[0; 100_500])?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new().write_rate(limit()), writes)?;
+    bench.settle();
+    assert_eq!(bench.with(key, |connection| connection.counters().written), 100_000);
+    bench.advance(ms(50));
+    assert_eq!(bench.with(key, |connection| connection.counters().written), 100_500);
+    Ok(())
+}
+
+#[test]
+fn a_burst_without_a_bound_lets_all_pass_and_a_rate_of_1_a_byte_a_second() -> Result {
+    let mut bench = Bench::new()?;
+    let options = |rate, burst| ConnectionOptions::new().read_rate(RateLimit::new(rate, burst));
+    for (rate, burst) in [(0, u64::MAX), (1, u64::MAX), (u64::MAX, 1), (u64::MAX, u64::MAX)] {
+        let (_, mut far) = bench.open_unix(&options(rate, burst), sink())?;
+        for part in 1..=3 {
+            far.write_all(b"x")?;
+            bench.settle();
+            bench.advance(ms(1));
+            assert_eq!(bench.world.received.len(), part, "{rate}, {burst}");
+        }
+        bench.world.received.clear();
+    }
+    let (_, mut far) = bench.open_unix(&options(0, 0), sink())?;
+    far.write_all(b"abc")?;
+    bench.settle();
+    assert_eq!(bench.world.received, b"a");
+    bench.advance(ms(999));
+    assert_eq!(bench.world.received, b"a");
+    bench.advance(ms(1));
+    assert_eq!(bench.world.received, b"ab");
+    Ok(())
+}
+
+#[test]
 fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
     let mut bench = Bench::new()?;
     let shared = RateLimit::new(1000, 1000);

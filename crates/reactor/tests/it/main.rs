@@ -11,6 +11,7 @@ mod event;
 mod eventfd;
 mod interest;
 mod level;
+mod limits;
 mod nested;
 mod notify;
 mod outcome;

@@ -34,6 +34,24 @@
 //! | `pool` | [`WorkerPool`] | |
 //! | `signal` | [`signal`] | signal-hook, with a C compiler |
 //! | `udp` | [`udp`] | quinn-udp |
+//!
+// A name that is not compiled leads to the table above, which says what to ask for.
+#![cfg_attr(not(feature = "child"), doc = "[`child`]: #features")]
+#![cfg_attr(not(feature = "console"), doc = "[`Console`]: #features")]
+#![cfg_attr(not(feature = "files"), doc = "[`files`]: #features")]
+#![cfg_attr(not(feature = "files"), doc = "[`files::watch`]: #features")]
+#![cfg_attr(not(feature = "files"), doc = "[`files::watch_folder`]: #features")]
+#![cfg_attr(not(feature = "files"), doc = "[`files::read`]: #features")]
+#![cfg_attr(not(feature = "files"), doc = "[`files::write_atomically`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`Framing`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`Framing::frames`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`Lines`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
+#![cfg_attr(not(feature = "inherited"), doc = "[`ListenOptions::inherited`]: #features")]
+#![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
+#![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
+#![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
 
 mod answer;
 #[cfg(feature = "child")]

@@ -22,11 +22,14 @@
 //! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread: it starts the process, and waits until the
 //! program is executed: half a millisecond in the tests, more for a large process whose `Command` has to fork
 //! (`pre_exec`, `uid`), and as long as the file system takes to find the program. Who cannot afford that on the loop
-//! spawns on a [`WorkerPool`](crate::WorkerPool), and hands the child to [`watch`]. The watch costs a file descriptor, and
+//! spawns on a [`WorkerPool`], and hands the child to [`watch`]. The watch costs a file descriptor, and
 //! an `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`; the end a `waitid` and a `wait4`.
 //!
 //! Source: `pidfd_open(2)`, Linux 5.3; `waitid(2)` with `P_PIDFD`, 5.4. libuv and libev reap on `SIGCHLD`, one loop
 //! for the whole process.
+//!
+#![cfg_attr(feature = "pool", doc = "[`WorkerPool`]: crate::WorkerPool")]
+#![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: crate#features")]
 
 mod key;
 mod orphans;

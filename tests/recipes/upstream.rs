@@ -1,0 +1,128 @@
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::mem::replace;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use handlers::{
+    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, connect,
+};
+use reactor::{Context, Then, TimerKey};
+
+/// A connection that has lasted so long was of use. That a peer accepts proves nothing, nor does its greeting.
+const STEADY: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
+const WAITING_MAX: usize = 10_000;
+
+struct Forwarder {
+    upstream: SocketAddr,
+    link: Link,
+    /// Connections in a row that were of no use.
+    failures: u32,
+    waiting: VecDeque<Bytes>,
+    full: bool,
+}
+
+enum Link {
+    Connecting(Connecting<Session>),
+    Open(ConnectionKey<Forwarder>),
+    Waiting(TimerKey),
+    Ended,
+}
+
+/// Sends a message now, or later; the oldest is lost where too many wait.
+fn send(message: Bytes, cx: &mut Context<'_, Forwarder>) {
+    cx.state.waiting.push_back(message);
+    if cx.state.waiting.len() > WAITING_MAX {
+        cx.state.waiting.pop_front();
+    }
+    if let Link::Open(link) = cx.state.link {
+        let _ = link.with(cx, |connection, cx| feed(connection, cx.state)); // ending: what waits goes on waiting
+    }
+}
+
+fn feed(connection: &mut Connection<'_, Forwarder>, state: &mut Forwarder) {
+    while !state.full
+        && let Some(message) = state.waiting.pop_front()
+    {
+        // Not more than the watermarks: what is queued in the connection is lost with it.
+        state.full = matches!(connection.write_bytes(message), Ok(Flow::Full) | Err(_));
+    }
+}
+
+fn dial(cx: &mut Context<'_, Forwarder>) {
+    let session = Session { opened: None };
+    cx.state.link = Link::Connecting(connect(cx.registry, [cx.state.upstream], &ConnectionOptions::new(), session));
+}
+
+/// Ends it, for good: what was given to the connection is sent, and nothing is dialled any more.
+fn end(cx: &mut Context<'_, Forwarder>) {
+    match replace(&mut cx.state.link, Link::Ended) {
+        Link::Connecting(connecting) => connecting.cancel(cx.registry),
+        Link::Open(link) => drop(link.with(cx, |connection, _cx| connection.close_after_flush(GRACE))),
+        Link::Waiting(timer) => drop(cx.registry.cancel(timer)),
+        Link::Ended => {}
+    }
+}
+
+/// From 100 ms to 25 s, doubled each time. Half of it is left to chance: who has lost the same upstream at the same time does
+/// not come back at the same time.
+fn delay(failures: u32) -> Duration {
+    let longest = 100_000 << failures.min(8);
+    let chance = RandomState::new().hash_one(failures) % (longest / 2 + 1);
+    Duration::from_micros(longest / 2 + chance)
+}
+
+struct Session {
+    opened: Option<Instant>,
+}
+
+impl ConnectionHandler<Forwarder> for Session {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, Forwarder>,
+        cx: &mut Context<'_, Forwarder>,
+    ) -> io::Result<()> {
+        self.opened = Some(cx.now());
+        (cx.state.link, cx.state.full) = (Link::Open(connection.key()), false);
+        feed(connection, cx.state);
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _: &mut Connection<'_, Forwarder>,
+        _: &mut Context<'_, Forwarder>,
+    ) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn on_drain(
+        &mut self,
+        connection: &mut Connection<'_, Forwarder>,
+        cx: &mut Context<'_, Forwarder>,
+    ) -> io::Result<()> {
+        cx.state.full = false;
+        feed(connection, cx.state);
+        Ok(())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Forwarder>) {
+        if matches!(cx.state.link, Link::Ended) {
+            return;
+        }
+        if self.opened.is_some_and(|opened| cx.now().saturating_duration_since(opened) >= STEADY) {
+            cx.state.failures = 0;
+        }
+        let delay = delay(cx.state.failures);
+        tracing::warn!(%reason, ?delay, "no upstream");
+        cx.state.failures = cx.state.failures.saturating_add(1);
+        cx.state.link = Link::Waiting(cx.registry.after(delay, |cx| {
+            dial(cx);
+            Ok(Then::Done)
+        }));
+    }
+}

@@ -436,7 +436,8 @@ impl<S> Registry<S> {
         self.sources.get(key).is_some()
     }
 
-    /// How many sources are registered.
+    /// Returns how many sources are registered: notification queues count, and so does the one queue of all
+    /// [remotes](Self::remote), which is there from the first `remote` on.
     #[inline]
     pub const fn len(&self) -> usize {
         self.sources.len()

@@ -152,6 +152,10 @@ pub trait ConnectionHandler<S>: 'static {
 
     /// Bytes have come. `data` begins with what the last call left; gives how many of them are done with.
     ///
+    /// To leave bytes is for a message that is not complete: reading goes on, and more than
+    /// [`ConnectionOptions::unconsumed_max`] left ends the connection. It is no flow control. A handler that can take no more for now
+    /// calls [`Connection::pause_reading`] too; it is given the rest after [`Connection::resume_reading`].
+    ///
     /// # Errors
     /// Any ends the connection.
     fn on_data(

@@ -377,3 +377,38 @@ fn a_connection_reads_no_more_in_the_turn_in_which_it_opens() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn bytes_that_are_left_are_no_flow_control_and_pausing_is() -> Result {
+    const BODY: usize = 3_000_000;
+    for pauses in [false, true] {
+        let mut bench = Bench::new()?;
+        let mut has_room = false;
+        let handler = probe(move |event, connection, cx| match event {
+            Event::Data(data) if has_room || data.is_empty() => {
+                has_room = false;
+                Ok(data.len())
+            }
+            Event::Data(_) => {
+                has_room = pauses; // by the time that it is resumed
+                if pauses {
+                    connection.pause_reading();
+                }
+                Ok(0)
+            }
+            event => Ok(default(&event, connection, cx)),
+        });
+        let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+        let body = vec![b'x'; BODY];
+        let mut sent = 0;
+        while sent < BODY && !bench.world.is_closed() {
+            sent += far.write(&body[sent..]).unwrap_or(0);
+            bench.settle();
+            if pauses {
+                bench.with(key, |connection| connection.resume_reading());
+            }
+        }
+        assert_eq!(bench.world.is_closed(), !pauses, "{sent} of {BODY} bytes were sent");
+    }
+    Ok(())
+}

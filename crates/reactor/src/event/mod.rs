@@ -150,6 +150,9 @@ impl Event {
 
     /// Waits until all of `events` are set at once, and passes through them all: whether that was before `timeout` had
     /// passed. Until then, and if not, it passes through none. All of none are set. Otherwise like [`wait`](Self::wait).
+    ///
+    /// An event that is named several times is passed as often. A semaphore needs as many counts at once. An auto-reset event, which
+    /// lets one through, is never passed twice at once: such a wait ends by its timeout only.
     pub fn wait_all(events: &[&Self], timeout: Option<Duration>) -> bool {
         wait_for(events, true, timeout).is_some()
     }

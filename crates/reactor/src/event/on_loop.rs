@@ -74,6 +74,8 @@ impl<S> Registry<S> {
     /// Calls `handler` each time that any of `events` is set, with its index: in the order in which they are set, and of those that are
     /// set when a call returns, the lowest. Otherwise like [`on_event`](Self::on_event).
     ///
+    /// For no events the handler is never called, and the registration keeps the loop running until it is removed.
+    ///
     /// # Errors
     /// As [`consume`](Self::consume).
     #[track_caller]
@@ -84,8 +86,8 @@ impl<S> Registry<S> {
         self.on_events(events.iter().map(|event| (*event).clone()).collect(), false, handler)
     }
 
-    /// Calls `handler` each time that all of `events` are set at once; never for none. Otherwise like
-    /// [`on_event`](Self::on_event).
+    /// Calls `handler` each time that all of `events` are set at once; never for none. An event that is named twice is passed twice,
+    /// as by [`Event::wait_all`]. Otherwise like [`on_event`](Self::on_event).
     ///
     /// # Errors
     /// As [`consume`](Self::consume).

@@ -12,6 +12,9 @@ use super::hub::Signal;
 /// For signals from C code, other processes or the kernel. Threads of this process reach a loop at less cost by a
 /// [`Sender`](crate::Sender) or a [`Remote`](crate::Remote), which make no system call while the loop is awake.
 ///
+/// A handler that reads it once a call is called twice for each time that it was added to: the second call finds it at zero, and
+/// its `WouldBlock` is what the loop waits by. A read says only what the counter was, and not that it is zero now.
+///
 /// Readable while the counter is greater than zero. It blocks until it is registered or
 /// [`set_nonblocking`](Self::set_nonblocking). Close-on-exec. Any thread may use it by reference.
 ///

@@ -22,7 +22,7 @@ pub enum Capacity {
     /// As many as there is memory for.
     Unbounded,
     /// So many, those included that the loop has taken and not handled yet, the one that is being handled too; one more is
-    /// given back to its sender.
+    /// given back to its sender. `Bounded(0)` takes no value: each is given back. It is no rendezvous.
     Bounded(usize),
 }
 

@@ -82,6 +82,9 @@ impl<S: 'static> Remote<S> {
     /// "remote", answers with [`CallError::Lost`] before it drops anything else, so a handler or a state may own the calling thread
     /// and join it when it is dropped.
     ///
+    /// Two loops that call each other at the same time wait for ever, since each serves nothing while it waits. A loop asks another one
+    /// by [`post`](Self::post), with a closure that posts the answer back.
+    ///
     /// # Errors
     /// [`CallError`].
     #[track_caller]
@@ -225,7 +228,8 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 impl<S: 'static> Registry<S> {
-    /// A handle for other threads. The first one makes a queue, registered in the background as "remote".
+    /// A handle for other threads. The first one makes a queue, registered in the background as "remote":
+    /// [`len`](Self::len) counts it.
     ///
     /// # Errors
     /// As [`consume`](Self::consume).

@@ -51,7 +51,7 @@ impl<S> Registry<S> {
     ///
     /// But for [`Missed::Delay`] the ticks are multiples of the period, however long callbacks take; `missed` says what happens
     /// to those that the loop was too busy for. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
-    /// those after it are where they were. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
+    /// those after it are where they were. One by the callback itself changes nothing: the next tick is set when it returns. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
     /// like [`after`](Self::after).
     #[track_caller]
     pub fn every<F>(&mut self, period: Duration, missed: Missed, mut callback: F) -> TimerKey

@@ -19,6 +19,7 @@ mod panic;
 mod priority;
 mod reasons;
 mod removal;
+mod said;
 mod sleeps;
 mod spin;
 mod spinning;

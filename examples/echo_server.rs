@@ -114,9 +114,13 @@ fn builder<S>(spin: Option<u64>) -> Builder<S> {
 
 fn run(options: &Options) -> io::Result<()> {
     let limit = options.max_connections.map(ConnectionLimit::new);
-    let listen = ListenOptions::new().limit(limit).reuse_port(options.threads > 1);
+    let threads = options.threads;
+    let listen = move |address: &Address| {
+        let is_shared = threads > 1 && matches!(address, Address::Tcp(_)); // a Unix socket cannot be
+        ListenOptions::new().limit(limit.clone()).reuse_port(is_shared).bind(address)
+    };
     // The first loop opens the sockets, so that a port that the kernel chooses is the same for all.
-    let bound: Vec<_> = options.listen.iter().map(|address| listen.clone().bind(address)).collect::<io::Result<_>>()?;
+    let bound: Vec<_> = options.listen.iter().map(&listen).collect::<io::Result<_>>()?;
     let addresses: Vec<_> = bound.iter().map(Listener::local_address).collect::<io::Result<_>>()?;
 
     let mut reactor = builder(options.spin).build()?;
@@ -125,9 +129,9 @@ fn run(options: &Options) -> io::Result<()> {
     let pool = LoopPool::spawn_with(others, "echo", move || builder(spin), {
         let (addresses, options) = (addresses.clone(), options.clone());
         move |number, registry| {
-            // A Unix socket cannot be shared that way: the first loop has it alone.
+            // The first loop has the Unix sockets alone.
             let tcp = addresses.iter().filter(|address| matches!(address, Address::Tcp(_)));
-            let listeners = tcp.map(|address| listen.clone().bind(address)).collect::<io::Result<_>>()?;
+            let listeners = tcp.map(&listen).collect::<io::Result<_>>()?;
             serve(registry, number + 1, listeners, &options)
         }
     })?;

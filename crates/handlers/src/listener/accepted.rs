@@ -9,8 +9,8 @@ use std::panic::Location;
 
 use reactor::{Context, Key};
 
-use super::bind::UnixSocket;
 use super::limit::Permit;
+use super::unix::UnixSocket;
 use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
 
 /// Who has connected.

@@ -1,17 +1,17 @@
 //! Binding: from an address to a listening socket.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::{Domain, SockRef, Type};
+
+use super::unix::UnixSocket;
 
 use crate::answer::not_a;
 
@@ -59,6 +59,25 @@ pub(super) struct BindOptions {
     pub(super) backlog: i32,
     pub(super) reuse_port: bool,
     pub(super) only_v6: bool,
+    /// Of the file of a Unix socket.
+    pub(super) mode: Option<u32>,
+}
+
+/// The permissions that a file can have, without the bits that mean nothing to a socket.
+const MODE_MAX: u32 = 0o777;
+
+impl BindOptions {
+    /// Refuses what cannot be done at `address`: an option that is not heeded is a mistake that nobody sees.
+    pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
+        let is_tcp = matches!(address, Address::Tcp(_));
+        let text = match self.mode {
+            _ if self.reuse_port && !is_tcp => "reuse_port is for TCP: the sockets of one Unix address cannot share it",
+            Some(_) if !matches!(address, Address::Unix(_)) => "mode is for a Unix socket with a path: this is no file",
+            Some(mode) if mode > MODE_MAX => "mode is beyond 0o777",
+            _ => return Ok(()),
+        };
+        Err(io::Error::new(ErrorKind::InvalidInput, text))
+    }
 }
 
 pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
@@ -82,89 +101,11 @@ pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<Uni
     Ok(listener.into())
 }
 
-/// Binds to a path. A socket that is left over from a process that has ended, so that nobody answers there, is replaced.
-pub(super) fn bind_unix(path: &Path, options: BindOptions) -> io::Result<UnixSocket> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
-            tracing::info!(path = %path.display(), "a socket that nobody listens to is replaced");
-            fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        other => other?,
-    };
-    let socket = UnixSocket { _file: Some(SocketFile::of(path)?), listener };
-    SockRef::from(&socket).listen(options.backlog)?;
-    Ok(socket)
-}
-
-/// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the user's.
-/// Does not wait, as connecting to a busy server with a full queue would.
-fn is_stale(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && try_connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-}
-
-fn try_connect(path: &Path) -> io::Result<()> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.connect(&SockAddr::unix(path)?)
-}
-
 /// A socket that listens.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixSocket),
-}
-
-/// A listening Unix socket and its file, if that is ours to remove.
-///
-/// Fields drop in this order: the kernel keeps the inode for as long as the socket is open, so that until then no file
-/// that has taken the place of ours can have its number.
-#[derive(Debug)]
-pub(super) struct UnixSocket {
-    _file: Option<SocketFile>,
-    pub(super) listener: UnixListener,
-}
-
-impl From<UnixListener> for UnixSocket {
-    fn from(listener: UnixListener) -> Self {
-        Self { _file: None, listener }
-    }
-}
-
-impl AsFd for UnixSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
-    }
-}
-
-/// The file of a Unix socket, which is removed with the listener: unless another has taken its place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        // The path as it is now: a daemon may change its folder.
-        let path = std::path::absolute(path)?;
-        Ok(Self { path, device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "the file of a socket is left behind");
-        }
-    }
 }
 
 /// The address of a socket of the Unix family.

@@ -10,6 +10,7 @@ mod bind;
 mod limit;
 mod options;
 mod stops;
+mod unix;
 
 use std::fmt;
 use std::io::{self, ErrorKind};

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use super::Listener;
 use super::bind::{self, Address, BindOptions, Socket};
 use super::limit::ConnectionLimit;
+use super::unix;
 use crate::answer::named;
 
 /// So many connections are accepted in one call, if nothing else is asked for.
@@ -24,7 +25,7 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        let bind = BindOptions { backlog: BACKLOG, reuse_port: false, only_v6: false };
+        let bind = BindOptions { backlog: BACKLOG, reuse_port: false, only_v6: false, mode: None };
         Self { bind, accepts_per_turn: ACCEPTS_PER_TURN, limit: None }
     }
 }
@@ -41,14 +42,24 @@ impl ListenOptions {
         self
     }
 
-    /// Whether several sockets, one for each loop, may listen at one address, among which the kernel spreads the connections
-    /// (`SO_REUSEPORT`; TCP only). No.
+    /// Sets whether several sockets, one for each loop, may listen at one address (`SO_REUSEPORT`). The kernel spreads the
+    /// connections among them. A Unix socket cannot share its address: [`bind`](Self::bind) refuses this option there.
+    /// Default: `false`.
     pub const fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.bind.reuse_port = reuse_port;
         self
     }
 
-    /// Whether a socket at an IPv6 address leaves IPv4 to others. No: `[::]` is both.
+    /// Sets the permissions of the file of a Unix socket: with `0o660` its owner and group may connect. The file has exactly these,
+    /// whatever the umask says, before the first client can connect, and never more. Other addresses and a mode beyond `0o777` are
+    /// refused by [`bind`](Self::bind). Default: `0o777` less the umask.
+    pub const fn mode(mut self, mode: u32) -> Self {
+        self.bind.mode = Some(mode);
+        self
+    }
+
+    /// Sets whether a socket at an IPv6 address leaves IPv4 to others (`IPV6_V6ONLY`). Other addresses are not concerned.
+    /// Default: `false`, so that `[::]` accepts both; the peers' addresses are shown in [plain form](super::Peer::Tcp).
     pub const fn only_v6(mut self, only_v6: bool) -> Self {
         self.bind.only_v6 = only_v6;
         self
@@ -68,22 +79,28 @@ impl ListenOptions {
 
     /// Opens a listening socket at `address`.
     ///
-    /// The file of a Unix socket whose process has ended is replaced; that of this one is removed with the listener.
+    /// The file of a Unix socket whose process has ended is replaced; that of this one is removed with the listener. Servers of this
+    /// library that start or end at one path at once take turns, by a lock on a file beside it (`.handlers-NAME.lock`, removed
+    /// afterwards): one of them listens, and the others fail with `AddrInUse`. If the holder of the lock is stopped, this waits
+    /// for a second.
     ///
     /// # Errors
-    /// Those of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied`, ….
+    /// Those of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied`, …. `InvalidInput` for an option that the address
+    /// cannot have: [`reuse_port`](Self::reuse_port), [`mode`](Self::mode). Those of making and locking the file beside a Unix
+    /// socket.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
         let bind = self.bind;
-        let socket = match address {
+        let socket = bind.expect_possible(address).and_then(|()| match address {
             Address::Tcp(address) => bind::bind_tcp(*address, bind).map(Socket::Tcp),
-            Address::Unix(path) => bind::bind_unix(path, bind).map(Socket::Unix),
+            Address::Unix(path) => unix::bind(path, bind).map(Socket::Unix),
             Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
-        };
+        });
         let socket = socket.map_err(|error| named(format_args!("bind to {address}"), &error))?;
         Ok(Listener { socket, options: self })
     }
 
-    /// Takes a socket that listens already, of either family: inherited, for example.
+    /// Takes a socket that listens already, of either family: inherited, for example. The options of the socket itself (backlog,
+    /// `reuse_port`, `only_v6`, mode) were decided when it was made, and are not changed.
     ///
     /// # Errors
     /// `InvalidInput`, with the fd and what it is, for anything but a listening stream socket; those of `getsockopt(2)`.

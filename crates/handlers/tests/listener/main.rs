@@ -8,6 +8,7 @@ mod backlog;
 mod limit;
 mod process;
 mod stop;
+mod unix;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::{Domain, SockRef, Type};
@@ -34,6 +35,14 @@ pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
         Ok(_) => " of another family",
     };
     io::Error::new(ErrorKind::InvalidInput, format!("fd {} is {is}{of}, not {wanted}", fd.as_raw_fd()))
+}
+
+/// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others stay as they are.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(address, |v4| (v4, v6.port()).into()),
+        SocketAddr::V4(_) => address,
+    }
 }
 
 /// What becomes of a registration after its callback has answered.

@@ -395,3 +395,16 @@ fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
     assert!(told.closed.is_empty(), "the time to connect is over: {told:?}");
     Ok(())
 }
+
+#[test]
+fn a_port_that_would_connect_to_itself_refuses() -> Result {
+    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    connect(&mut reactor, [free], &ConnectionOptions::new().local_address(free), Greets);
+    turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
+    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert!(told.open.is_empty());
+    TcpListener::bind(free)?; // nothing of the attempt has the port
+    expect_nothing_left(&mut reactor, &mut told)
+}

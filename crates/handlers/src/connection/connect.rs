@@ -13,15 +13,17 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use reactor::{Context, Interest, Io, Key, Registry, Then, TimerKey};
 use rustix::io::Errno;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::driver::Driver;
+use super::lent::reset_on_close;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout};
@@ -36,6 +38,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// [`on_close`](ConnectionHandler::on_close) that none came about: with [`CloseReason::Failed`] and what the last
 /// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called from within
 /// this call, nor is anything else but the first `connect(2)`.
+///
+/// A socket that the kernel has connected to itself, which happens at ports that it gives to clients and where nobody listens, is
+/// closed: that attempt fails with `ECONNREFUSED`.
 ///
 /// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails, or
 /// after 250 ms.
@@ -273,6 +278,10 @@ impl<H> Attempt<H> {
         let outcome = match socket.take_error() {
             Ok(None) => match socket.peer_addr() {
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
+                Ok(peer) if is_itself(&socket, &peer) => {
+                    reset_on_close(io.as_fd()); // which leaves the port to whoever is to listen there
+                    Err(Errno::CONNREFUSED.into())
+                }
                 other => other.map(|_| None),
             },
             // A connection was made, and reset before we looked: what it has brought is there to be read.
@@ -327,6 +336,12 @@ impl<H> Attempt<H> {
         self.connecting.race.borrow_mut().attempts.retain(|attempt| *attempt != key);
         self.connecting.next(cx.registry);
     }
+}
+
+/// Whether a socket has become its own peer, as the kernel allows: the port that was chosen for it was that of the target, where
+/// nobody listens. RFC 793 calls it a simultaneous open.
+fn is_itself(socket: &SockRef<'_>, peer: &SockAddr) -> bool {
+    socket.local_addr().is_ok_and(|local| local == *peer)
 }
 
 #[cfg(test)]

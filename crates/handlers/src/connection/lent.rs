@@ -17,6 +17,7 @@ use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::stream::AnyStream;
 use super::{CloseReason, Flow};
+use crate::answer::plain;
 
 /// A connection in the hands of its handler, or of a visitor.
 pub struct Connection<'a, S> {
@@ -355,13 +356,13 @@ impl<S> Connection<'_, S> {
         self.stream.fd()
     }
 
-    /// The address of the peer of a TCP connection. One system call.
+    /// Returns the address of the peer of a TCP connection, an IPv4 one in [plain form](crate::Peer::Tcp). One system call.
     ///
     /// # Errors
     /// `ENOTCONN` for a peer that has gone; `InvalidInput` for a stream that is no TCP.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         let address = SockRef::from(&self.stream.fd()).peer_addr()?;
-        Ok(address.as_socket().ok_or(ErrorKind::InvalidInput)?)
+        Ok(plain(address.as_socket().ok_or(ErrorKind::InvalidInput)?))
     }
 
     /// The listener that has accepted it, or the null key.

@@ -11,13 +11,15 @@ use reactor::{Context, Key};
 
 use super::limit::Permit;
 use super::unix::UnixSocket;
+use crate::answer::plain;
 use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
 
 /// Who has connected.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
-    /// From this address.
+    /// From this address: an IPv4 one in plain form (`192.0.2.1`), also where the listener is at an IPv6 address such as `[::]`, to
+    /// which the kernel shows it as `::ffff:192.0.2.1`. So it can be compared with what a list of addresses says.
     Tcp(SocketAddr),
     /// By a Unix socket, which hardly ever has an address of its own.
     Unix,
@@ -123,7 +125,7 @@ pub(super) trait Listen: AsFd + 'static {
 
 impl Listen for TcpListener {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        Self::accept(self).map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(peer)))
+        Self::accept(self).map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(plain(peer))))
     }
 }
 

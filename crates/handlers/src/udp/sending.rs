@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use reactor::{Interest, Io};
 use rustix::io::Errno;
@@ -140,6 +140,23 @@ impl Dispatch {
 }
 
 impl Log {
+    /// Tries again where an error is not about this datagram as it can be sent.
+    #[cold]
+    fn transmit_again(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>, error: io::Error) -> io::Result<()> {
+        match Errno::from_io_error(&error) {
+            // Nothing but the answer of a peer gives this one.
+            Some(Errno::CONNREFUSED) => {
+                self.note_failure("sendmsg", io.get_ref().peer_addr(), error);
+                io.try_io(Interest::WRITABLE, |socket| socket.transmit(run))
+            }
+            Some(Errno::NETUNREACH | Errno::INVAL) if run.route.from.is_some_and(is_broadcast) => {
+                let run = Run { route: Route { from: None, ..run.route }, ..*run };
+                io.try_io(Interest::WRITABLE, |socket| socket.transmit(&run))
+            }
+            _ => Err(error),
+        }
+    }
+
     pub(super) fn note_failure(&mut self, call: &'static str, to: Option<SocketAddr>, error: io::Error) {
         self.metrics.failed += 1;
         if self.failures.len() < FAILURES_MAX {
@@ -154,18 +171,22 @@ impl Log {
     fn transmit(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>) -> io::Result<()> {
         let mut result = io.try_io(Interest::WRITABLE, |socket| socket.transmit(run));
         if let Err(error) = result {
-            // Nothing but the answer of a peer gives this one.
-            if Errno::from_io_error(&error) != Some(Errno::CONNREFUSED) {
-                return Err(error);
-            }
-            self.note_failure("sendmsg", io.get_ref().peer_addr(), error);
-            result = io.try_io(Interest::WRITABLE, |socket| socket.transmit(run));
+            result = self.transmit_again(io, run, error);
         }
         result?;
         self.metrics.sent += run.datagrams as u64;
         self.metrics.sends += 1;
         Ok(())
     }
+}
+
+/// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the networks: it
+/// refuses to connect a socket to such an address that has not asked for it.
+fn is_broadcast(address: IpAddr) -> bool {
+    let IpAddr::V4(address) = address.to_canonical() else { return false };
+    let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    let refusal = probe.and_then(|probe| probe.connect((address, 9))).map_err(|error| error.kind());
+    refusal == Err(ErrorKind::PermissionDenied)
 }
 
 /// The sending side of a socket, as lent to callbacks and by [`Udp::with`](super::Udp::with).

@@ -9,7 +9,7 @@ use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Type};
 
 use super::outbox::Run;
-use crate::answer::{named, not_a};
+use crate::answer::{named, not_a, plain};
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///
@@ -40,15 +40,20 @@ impl UdpSocket {
     }
 
     /// A socket that talks to `peer` alone: the kernel drops what comes from others, and reports that nobody listens there.
-    /// It is bound to any free port.
+    /// It is bound to any free port other than that of `peer`: it would be its own peer.
     ///
     /// # Errors
     /// What `connect(2)` gives, with the address: `ENETUNREACH`, `EACCES` for a broadcast address; `EMFILE`.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let connected = || {
-            let socket = std::net::UdpSocket::bind((any, 0))?;
+            let mut socket = std::net::UdpSocket::bind((any, 0))?;
             socket.connect(peer)?;
+            if socket.local_addr()? == socket.peer_addr()? {
+                let other = std::net::UdpSocket::bind((any, 0))?; // another port, as this one is taken
+                other.connect(peer)?;
+                socket = other;
+            }
             Self::from_std(socket)
         };
         connected().map_err(|error| named(format_args!("connect {peer}"), &error))
@@ -65,7 +70,7 @@ impl UdpSocket {
             return Err(not_a("a datagram socket of IPv4 or IPv6", socket.as_fd()));
         }
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let peer = socket.peer_addr().ok();
+        let peer = socket.peer_addr().ok().map(plain);
         Ok(Self { socket, state, peer })
     }
 
@@ -77,7 +82,7 @@ impl UdpSocket {
         self.socket.local_addr()
     }
 
-    /// The peer, if it is connected.
+    /// Returns the peer, if it is connected; an IPv4 one in [plain form](crate::Peer::Tcp).
     pub const fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
@@ -156,9 +161,9 @@ impl Ecn {
 pub struct Datagram<'a> {
     /// What it carries; nothing is possible too.
     pub bytes: &'a [u8],
-    /// Who sent it.
+    /// The address of the sender, an IPv4 one in [plain form](crate::Peer::Tcp).
     pub from: SocketAddr,
-    /// The address it was sent to: one of ours, or that of a group or broadcast.
+    /// The address it was sent to, in the same form: one of ours, or that of a group or broadcast.
     pub to: Option<IpAddr>,
     /// The number of the interface it came in by.
     pub interface: Option<u32>,
@@ -173,8 +178,8 @@ impl<'a> Datagram<'a> {
     pub(super) fn split(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Self> + use<'a> {
         let whole = Self {
             bytes: &buffer[..meta.len],
-            from: meta.addr,
-            to: meta.dst_ip,
+            from: plain(meta.addr),
+            to: meta.dst_ip.map(|address| address.to_canonical()),
             interface: meta.interface_index,
             ecn: meta.ecn.map(Ecn::from_codepoint),
             received: meta.timestamp.and_then(|since_epoch: Duration| SystemTime::UNIX_EPOCH.checked_add(since_epoch)),
@@ -192,7 +197,7 @@ pub struct Outgoing<'a> {
     pub bytes: &'a [u8],
     /// Where it goes.
     pub to: SocketAddr,
-    /// Which of our addresses it comes from; `None` leaves the choice to the kernel.
+    /// Which of our addresses it comes from; `None` leaves the choice to the kernel, and so does the broadcast address of a network.
     pub from: Option<IpAddr>,
     /// The congestion mark.
     pub ecn: Option<Ecn>,
@@ -204,8 +209,8 @@ impl<'a> Outgoing<'a> {
         Self { bytes, to, from: None, ecn: None }
     }
 
-    /// `bytes` to the sender of `datagram`, from the address that it was sent to, as its sender expects; from any, if that was
-    /// a group or broadcast.
+    /// `bytes` to the sender of `datagram`, from the address that it was sent to, as its sender expects; if that was
+    /// a group or a broadcast, from the address that the kernel chooses: that of the interface on the way.
     pub fn reply(datagram: &Datagram<'_>, bytes: &'a [u8]) -> Self {
         let single = |address: &IpAddr| match address.to_canonical() {
             IpAddr::V4(address) => !address.is_multicast() && !address.is_broadcast(),

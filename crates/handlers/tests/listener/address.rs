@@ -252,3 +252,28 @@ fn what_is_adopted_is_what_it_should_be_or_named_with_its_fd() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn an_ipv4_peer_of_an_ipv6_listener_has_an_ipv4_address() -> Result {
+    type Addresses = Vec<std::net::SocketAddr>;
+    let (mut reactor, mut seen) = (Reactor::<Addresses>::new()?, Vec::new());
+    let listener = ListenOptions::new().bind(&"[::]:0".parse()?)?;
+    let port = tcp(&listener)?.port();
+    let peers = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let shown = peers.clone();
+    listener.serve(&mut reactor, &ConnectionOptions::new(), move |peer, _cx| {
+        shown.borrow_mut().push(peer.to_string());
+        Ok(handlers::on_data(|data, connection, cx: &mut reactor::Context<'_, Addresses>| {
+            cx.state.push(connection.peer_address()?);
+            Ok(data.len())
+        }))
+    })?;
+    for ip in ["127.0.0.1", "::1"] {
+        let mut client = client(std::net::SocketAddr::new(ip.parse()?, port))?;
+        std::io::Write::write_all(&mut client, b"hello")?;
+        turn_until(&mut reactor, &mut seen, |seen| !seen.is_empty())?;
+        assert_eq!(seen.pop(), Some(client.local_addr()?));
+        assert_eq!(peers.borrow_mut().pop(), Some(client.local_addr()?.to_string()));
+    }
+    Ok(())
+}

@@ -4,10 +4,10 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use handlers::udp::{self, Sent, UdpSocket};
+use handlers::udp::{self, Datagram, Sending, Sent, Udp, UdpSocket};
 use reactor::{Context, Interest, ManualClock, Next, Reactor};
 
-use crate::{PATIENCE, Result, Seen, local, noting, peer, turn_until};
+use crate::{Noting, PATIENCE, Result, Seen, local, noting, peer, turn_until};
 
 #[test]
 fn what_is_received_comes_with_its_addresses_and_is_answered() -> Result {
@@ -195,5 +195,45 @@ fn a_timeout_ends_a_socket_that_does_not_say_otherwise() -> Result {
     assert_eq!((seen.closed, reactor.len()), (0, 1));
     reactor.advance(&mut seen, Duration::from_secs(1))?;
     assert_eq!((seen.closed, reactor.len()), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn an_ipv4_sender_to_an_ipv6_socket_has_an_ipv4_address() -> Result {
+    let (mut reactor, mut seen) = (Reactor::new()?, Vec::new());
+    let socket = UdpSocket::bind("[::]:0".parse()?)?;
+    let port = socket.local_addr()?.port();
+    udp::add(&mut reactor, socket, |datagram, socket, cx: &mut Context<'_, Vec<_>>| {
+        cx.state.push((datagram.from, datagram.to));
+        assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));
+        Ok(Next::Keep)
+    })?;
+    for v6 in [false, true] {
+        let peer = peer(v6)?;
+        let to = SocketAddr::new(local(v6).ip(), port);
+        peer.send_to(b"hello", to)?;
+        turn_until(&mut reactor, &mut seen, |seen| !seen.is_empty())?;
+        assert_eq!(seen.pop(), Some((peer.local_addr()?, Some(to.ip()))));
+        let mut answer = [0; 16];
+        assert_eq!(peer.recv_from(&mut answer)?, (5, to));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_ipv4_peer_of_an_ipv6_socket_has_an_ipv4_address() -> Result {
+    let (mut reactor, peer) = (Reactor::new()?, peer(false)?);
+    let address = peer.local_addr()?;
+    let socket = UdpSocket::connect(format!("[::ffff:127.0.0.1]:{}", address.port()).parse()?)?;
+    assert_eq!(socket.peer_addr(), Some(address));
+    let key = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)))
+        .add_to(&mut reactor, socket)?;
+    reactor.defer(move |cx| {
+        let sent = Udp::with(key, cx, |socket, _cx| socket.send(b"hello"));
+        cx.state.sent.push(sent.ok().and_then(std::result::Result::ok));
+    });
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.sent == [Some(Sent::Now)])?;
+    assert_eq!(peer.recv(&mut [0; 16])?, 5);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::rc::Rc;
 
 use handlers::udp::{self, Datagram, Ecn, Outgoing, Sending, Sent, Udp, UdpSocket};
@@ -293,6 +293,36 @@ fn in_a_run_that_is_refused_each_datagram_gets_its_own_answer() -> Result {
     for number in [0, 4, 5] {
         let mut buffer = [0xff; 4];
         assert_eq!((peer.recv(&mut buffer)?, buffer[0]), (1, number));
+    }
+    Ok(())
+}
+
+/// Answers one datagram to `to` by a socket that is bound to `at`; returns the answer as it arrives.
+fn answer_to(to: IpAddr, at: SocketAddr) -> Result<Vec<u8>> {
+    let (mut reactor, mut seen) = (Reactor::new()?, Seen::default());
+    let socket = UdpSocket::bind(at)?;
+    let port = socket.local_addr()?.port();
+    let reply = |datagram: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
+        cx.state.sent.push(socket.reply(datagram, b"here").ok());
+        Ok(Next::Keep)
+    };
+    Udp::new(Noting(reply)).add_to(&mut reactor, socket)?;
+    let asks = StdSocket::bind("0.0.0.0:0")?;
+    asks.set_read_timeout(Some(PATIENCE))?;
+    asks.set_broadcast(true)?;
+    asks.send_to(b"who is there?", (to, port))?;
+    turn_until(&mut reactor, &mut seen, |seen| !seen.sent.is_empty())?;
+    assert_eq!((seen.sent, seen.failures), (vec![Some(Sent::Now)], vec![]), "to {to}");
+    let mut answer = vec![0; 16];
+    let bytes = asks.recv(&mut answer)?;
+    answer.truncate(bytes);
+    Ok(answer)
+}
+
+#[test]
+fn a_datagram_to_the_broadcast_address_of_a_network_is_answered() -> Result {
+    for (to, at) in [("127.0.0.1", "0.0.0.0:0"), ("127.255.255.255", "0.0.0.0:0"), ("127.255.255.255", "[::]:0")] {
+        assert_eq!(answer_to(to.parse()?, at.parse()?)?, b"here");
     }
     Ok(())
 }

@@ -30,7 +30,7 @@
 //! | `console` | [`Console`]; with `framing` | |
 //! | `files` | [`files`]; with `pool` | |
 //! | `framing` | [`Framing`] and what finds messages by it | memchr |
-//! | `inherited` | [`ListenOptions::inherited`] | listenfd |
+//! | `inherited` | [`ListenOptions::inherited`] | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | |
 //! | `signal` | [`signal`] | signal-hook, with a C compiler |
 //! | `udp` | [`udp`] | quinn-udp |

@@ -7,6 +7,8 @@
 mod accepted;
 mod acceptor;
 mod bind;
+#[cfg(feature = "inherited")]
+mod inherited;
 mod limit;
 mod options;
 mod stops;

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 
 use super::Listener;
 use super::bind::{self, Address, BindOptions, Socket};
+#[cfg(feature = "inherited")]
+use super::inherited;
 use super::limit::ConnectionLimit;
 use super::unix;
 use crate::answer::named;
@@ -110,28 +112,24 @@ impl ListenOptions {
         Ok(Listener { socket, options: self })
     }
 
-    /// Takes the sockets that a service manager has opened for this process, in their order: `LISTEN_FDS` and `LISTEN_PID`, of
-    /// which children are told nothing any more. None if there are none; also when they are asked for again. Call it before
-    /// any thread is started: it changes the environment, which is not safe while another thread reads it.
+    /// Takes the sockets that a service manager has opened for this process, in their order: as many as `LISTEN_FDS` says, if
+    /// `LISTEN_PID` is the number of this process. Returns none if there are none, also when it is called again.
+    ///
+    /// In each case `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` are removed from the environment, so that children are told
+    /// nothing of them. Call it before any thread is started: it changes the environment, which is not safe while another thread
+    /// reads it.
     ///
     /// # Errors
-    /// As [`adopt`](Self::adopt), for the first that is none.
+    /// As [`adopt`](Self::adopt), for the first that is not a listening stream socket; `InvalidInput` for a `LISTEN_PID` or
+    /// `LISTEN_FDS` that is no such number, and for `LISTEN_FDS_FIRST_FD`, which other tools know and service managers do not set.
     ///
     /// # Source
     /// `sd_listen_fds(3)`.
     #[cfg(feature = "inherited")]
     pub fn inherited(self) -> io::Result<Vec<Listener>> {
-        let mut inherited = listenfd::ListenFd::from_env();
         let mut listeners = Vec::new();
-        for place in 0..inherited.len() {
-            let is_unix = inherited.take_unix_listener(place);
-            let fd: Option<OwnedFd> = match is_unix {
-                Ok(listener) => listener.map(Into::into),
-                Err(_) => inherited.take_tcp_listener(place)?.map(Into::into),
-            };
-            if let Some(fd) = fd {
-                listeners.push(self.clone().adopt(fd)?);
-            }
+        for fd in inherited::take()? {
+            listeners.push(self.clone().adopt(fd)?);
         }
         Ok(listeners)
     }

@@ -47,7 +47,7 @@ fn case() -> Result {
 fn sockets_of_a_service_manager_are_taken_once_and_in_their_order() -> Result {
     let folder = Folder::new("inherited")?;
     let (inet, local) = (TcpListener::bind("127.0.0.1:0")?, UnixListener::bind(folder.join("socket"))?);
-    let script = r#"LISTEN_FDS=2 LISTEN_PID=$$ exec "$0" "$@" 3<&0 4<&1 >&2"#;
+    let script = r#"LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=inet:local exec "$0" "$@" 3<&0 4<&1 >&2"#;
     expect_success(shell("inherited", script)?.stdin(OwnedFd::from(inet)).stdout(OwnedFd::from(local)))
 }
 
@@ -56,9 +56,7 @@ fn inherits_two() -> Result {
     let (Some(inet), Some(local), None) = (listeners.next(), listeners.next(), listeners.next()) else {
         return Err("not two".into());
     };
-    for variable in ["LISTEN_FDS", "LISTEN_PID"] {
-        assert!(std::env::var(variable).is_err(), "a child would believe {variable}");
-    }
+    expect_no_variables();
     assert!(ListenOptions::new().inherited()?.is_empty(), "they are taken");
     let (Address::Tcp(address), Address::Unix(path)) = (inet.local_address()?, local.local_address()?) else {
         return Err("another order".into());
@@ -79,12 +77,39 @@ fn inherits_two() -> Result {
 
 #[test]
 fn sockets_for_another_process_are_not_taken() -> Result {
-    expect_success(&mut shell("not inherited", r#"LISTEN_FDS=1 LISTEN_PID=1 exec "$0" "$@" 3<&0"#)?)?;
-    expect_success(&mut shell("not inherited", r#"exec "$0" "$@" 3<&0"#)?)
+    let socket = TcpListener::bind("127.0.0.1:0")?;
+    for variables in
+        ["LISTEN_FDS=1 LISTEN_PID=1 LISTEN_FDNAMES=a", "LISTEN_FDS=1 LISTEN_FDNAMES=a", "LISTEN_PID=$$", ""]
+    {
+        let script = format!(r#"{variables} exec "$0" "$@" 3<&0"#);
+        expect_success(shell("not inherited", &script)?.stdin(OwnedFd::from(socket.try_clone()?)))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn variables_of_a_service_manager_that_make_no_sense_are_an_error() -> Result {
+    for fds in ["0", "-1", "x", "''", "1048577", "4294967295", "4294967296", "1 LISTEN_FDS_FIRST_FD=0"] {
+        let script = format!(r#"LISTEN_PID=$$ LISTEN_FDNAMES=a LISTEN_FDS={fds} exec "$0" "$@""#);
+        expect_success(&mut shell("no sockets", &script)?).map_err(|error| format!("{fds}: {error}"))?;
+    }
+    for pid in ["''", "x", "-1"] {
+        let script = format!(r#"LISTEN_PID={pid} LISTEN_FDNAMES=a LISTEN_FDS=1 exec "$0" "$@""#);
+        expect_success(&mut shell("no sockets", &script)?)?;
+    }
+    Ok(())
+}
+
+#[track_caller]
+fn expect_no_variables() {
+    for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+        assert!(std::env::var_os(variable).is_none(), "a child would believe {variable}");
+    }
 }
 
 fn inherits_none() -> Result {
     assert!(ListenOptions::new().inherited()?.is_empty());
+    expect_no_variables();
     Ok(())
 }
 
@@ -100,6 +125,7 @@ fn what_a_service_manager_hands_over_and_is_no_listening_socket_is_an_error() ->
 fn inherits_what_is_no_socket() -> Result {
     let error = ListenOptions::new().inherited().map(drop).map_err(|error| error.kind());
     assert_eq!(error, Err(ErrorKind::InvalidInput));
+    expect_no_variables();
     Ok(())
 }
 

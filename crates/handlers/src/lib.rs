@@ -28,7 +28,7 @@
 //! | --- | --- | --- |
 //! | `child` | [`child`]; with `framing` and `signal` | wait4 |
 //! | `console` | [`Console`]; with `framing` | |
-//! | `files` | [`files`]; with `pool` | |
+//! | `files` | [`files`]; with `pool` | signal-hook, with a C compiler |
 //! | `framing` | [`Framing`] and what finds messages by it | memchr |
 //! | `inherited` | [`ListenOptions::inherited`] | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | |

@@ -5,12 +5,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reactor::Context;
 
 use super::named;
-use crate::pool::{Job, Pool, Refusal};
+use crate::pool::{Job, JobPanic, Pool, Refused};
 
 /// So many names of temporary files are tried, should they be taken by what a process of the same number left behind.
 const NAMES_TRIED_MAX: usize = 100;
@@ -26,7 +27,7 @@ const NAMES_TRIED_MAX: usize = 100;
 /// system calls on the worker, and memory for the content. Any thread.
 ///
 /// # Errors
-/// [`Refusal`] if the pool takes no more jobs: `done` is dropped. To `done`: `FileTooLarge`, which names the limit;
+/// [`Refused`] if the pool takes no more jobs: it gives `path` and `done` back. To `done`: `FileTooLarge`, which names the limit;
 /// what `open(2)` and `read(2)` say, with call and path.
 ///
 /// ```
@@ -47,12 +48,11 @@ const NAMES_TRIED_MAX: usize = 100;
 /// # }
 /// ```
 #[track_caller]
-pub fn read<S, D>(pool: &Pool<S>, path: impl Into<PathBuf>, limit: usize, done: D) -> Result<Job, Refusal>
+pub fn read<S, D>(pool: &Pool<S>, path: impl Into<PathBuf>, limit: usize, done: D) -> Result<Job, Refused<PathBuf, D>>
 where
     D: FnOnce(io::Result<Vec<u8>>, &mut Context<'_, S>) + Send + 'static,
 {
-    let path = path.into();
-    submit(pool, move || read_all(&path, limit), done)
+    submit(pool, path.into(), move |path| read_all(&path, limit), done)
 }
 
 /// Replaces the file at `path` by one that holds `bytes`, on a worker, and calls `done` on the loop when that is on
@@ -68,8 +68,11 @@ where
 /// calls on the worker, two of them waiting for the disk. Any thread. `bytes` may be shared: `bytes::Bytes`,
 /// `Arc<[u8]>`.
 ///
+/// A write beyond the limit of file sizes (`ulimit -f`) is the error `FileTooLarge`. The first write of the process installs a
+/// handler for SIGXFSZ that does nothing, since the kernel would end the process instead.
+///
 /// # Errors
-/// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`, with call and path: what the
+/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`, with call and path: what the
 /// system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that is no
 /// regular file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync` on
 /// the folder is the exception: the new file is there, and may not survive that the power fails.
@@ -95,17 +98,17 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn write_atomically<S, D>(
+pub fn write_atomically<S, B, D>(
     pool: &Pool<S>,
     path: impl Into<PathBuf>,
-    bytes: impl AsRef<[u8]> + Send + 'static,
+    bytes: B,
     done: D,
-) -> Result<Job, Refusal>
+) -> Result<Job, Refused<(PathBuf, B), D>>
 where
+    B: AsRef<[u8]> + Send + 'static,
     D: FnOnce(io::Result<()>, &mut Context<'_, S>) + Send + 'static,
 {
-    let path = path.into();
-    submit(pool, move || replace(&path, bytes.as_ref()), done)
+    submit(pool, (path.into(), bytes), |(path, bytes)| replace(&path, bytes.as_ref()), done)
 }
 
 /// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
@@ -116,36 +119,59 @@ where
 /// may be there, and of a symbolic link that leads nowhere the file is made to which it leads.
 ///
 /// # Errors
-/// [`Refusal`] if the pool takes no more jobs: `bytes` and `done` are dropped. To `done`: what `open(2)`, `write(2)`
+/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`: what `open(2)`, `write(2)`
 /// and `fdatasync(2)` say, with call and path; of a file that was made also what `fsync(2)` of its folder says, when all of
 /// `bytes` is there and may not survive that the power fails.
 #[track_caller]
-pub fn append<S, D>(
+pub fn append<S, B, D>(
     pool: &Pool<S>,
     path: impl Into<PathBuf>,
-    bytes: impl AsRef<[u8]> + Send + 'static,
+    bytes: B,
     done: D,
-) -> Result<Job, Refusal>
+) -> Result<Job, Refused<(PathBuf, B), D>>
 where
+    B: AsRef<[u8]> + Send + 'static,
     D: FnOnce(io::Result<()>, &mut Context<'_, S>) + Send + 'static,
 {
-    let path = path.into();
-    submit(pool, move || add_to_end(&path, bytes.as_ref()), done)
+    submit(pool, (path.into(), bytes), |(path, bytes)| add_to_end(&path, bytes.as_ref()), done)
 }
 
 /// Submits a job whose panic is an error like any other.
 #[track_caller]
-fn submit<S, R, D>(
+fn submit<S, I, R, D>(
     pool: &Pool<S>,
-    job: impl FnOnce() -> io::Result<R> + Send + 'static,
+    input: I,
+    job: impl FnOnce(I) -> io::Result<R> + Send + 'static,
     done: D,
-) -> Result<Job, Refusal>
+) -> Result<Job, Refused<I, D>>
 where
+    I: Send + 'static,
     R: Send + 'static,
     D: FnOnce(io::Result<R>, &mut Context<'_, S>) + Send + 'static,
 {
-    pool.submit(job, |result, cx| done(result.unwrap_or_else(|panic| Err(io::Error::other(panic))), cx))
-        .map_err(|refused| refused.reason)
+    pool.submit_with((input, done), |(input, done)| {
+        (
+            move || job(input),
+            |result: Result<io::Result<R>, JobPanic>, cx: &mut Context<'_, S>| {
+                done(result.unwrap_or_else(|panic| Err(io::Error::other(panic))), cx);
+            },
+        )
+    })
+    .map_err(|((job, done), reason)| Refused { job, done, reason })
+}
+
+/// Has a write beyond the limit of file sizes (`RLIMIT_FSIZE`, `ulimit -f`) fail, instead of ending the process.
+///
+/// The kernel sends SIGXFSZ with the error, and the default of that is to end. A handler that does nothing is enough; unlike an
+/// ignored signal it is not inherited by what a child executes, and a handler that is there already is called as before.
+fn survive_the_size_limit() -> io::Result<()> {
+    static REGISTERED: Mutex<bool> = Mutex::new(false);
+    let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*registered {
+        signal_hook::flag::register(libc::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        *registered = true;
+    }
+    Ok(())
 }
 
 fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
@@ -172,6 +198,7 @@ fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_new = matches!(&opened, Err(error) if error.kind() == ErrorKind::NotFound);
     let opened = if is_new { options.create(true).open(path) } else { opened };
     let mut file = opened.map_err(failed("open"))?;
+    survive_the_size_limit()?;
     file.write_all(bytes).map_err(failed("write"))?;
     file.sync_data().map_err(failed("fdatasync"))?;
     if is_new { sync_folder_of(&end_of_links(path)?) } else { Ok(()) }
@@ -182,6 +209,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let failed = |call| move |error: io::Error| named(call, path, &error);
     let before = regular_file_at(path)?;
     let mut new = Temporary::create_in(folder_of(path), if before.is_some() { 0o600 } else { 0o666 })?;
+    survive_the_size_limit()?;
     new.file.write_all(bytes).map_err(failed("write"))?;
     if let Some(before) = before {
         keep_owner_and_mode(&new.file, &before).map_err(failed("fchown, fchmod"))?;

@@ -190,10 +190,26 @@ impl<S> Pool<S> {
         R: Send + 'static,
         D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
     {
+        self.submit_with((job, done), |job_and_done| job_and_done).map_err(|((job, done), reason)| Refused {
+            job,
+            done,
+            reason,
+        })
+    }
+
+    /// The same for a job that is made of `input` where there is room, and otherwise gives `input` back.
+    #[track_caller]
+    pub(crate) fn submit_with<I, J, R, D>(&self, input: I, make: impl FnOnce(I) -> (J, D)) -> Result<Job, (I, Refusal)>
+    where
+        J: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+        D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
+    {
         let room = match self.shared.room() {
             Ok(room) => room,
-            Err(reason) => return Err(Refused { job, done, reason }),
+            Err(reason) => return Err((input, reason)),
         };
+        let (job, done) = make(input);
         let (remote, origin) = (self.remote.clone(), Location::caller());
         let following = Following::new(remote.keep_alive(), done);
         let handle = following.handle();

@@ -9,9 +9,9 @@ pub struct JobPanic {
     pub message: String,
 }
 
-/// A job that was not accepted, with the reason.
+/// A job that was not accepted, with the reason and all that was passed in.
 pub struct Refused<J, D> {
-    /// The job.
+    /// The job; for a function of [`files`](crate::files) the path, and the bytes if there are any.
     pub job: J,
     /// What was to follow it.
     pub done: D,
@@ -61,3 +61,9 @@ impl<J, D> fmt::Display for Refused<J, D> {
 }
 
 impl<J, D> std::error::Error for Refused<J, D> {}
+
+impl<J, D> From<Refused<J, D>> for Refusal {
+    fn from(refused: Refused<J, D>) -> Self {
+        refused.reason
+    }
+}

@@ -48,17 +48,17 @@ fn the_changes_of_a_folder_are_told_in_their_order_with_both_ends_of_a_rename() 
 }
 
 #[test]
-fn what_is_moved_in_or_out_is_created_or_removed() -> Result {
+fn what_is_moved_in_or_out_is_told_as_that_or_removed() -> Result {
     let (folder, elsewhere) = (tempdir()?, tempdir()?);
     let (here, there) = (folder.path().join("file"), elsewhere.path().join("file"));
     fs::write(&there, "")?;
     let (mut watcher, mut other) = (watch_folder(folder.path()), watch_folder(elsewhere.path()));
     fs::rename(&there, &here)?;
-    assert_eq!((watcher.told(), other.told()), (vec![created("file")], vec![removed("file")]));
+    assert_eq!((watcher.told(), other.told()), (vec![FolderChange::MovedIn("file".into())], vec![removed("file")]));
     fs::rename(&here, &there)?;
     fs::write(&here, "another")?;
     assert_eq!(watcher.told(), [removed("file"), created("file"), written("file")]);
-    assert_eq!(other.told(), [created("file")]);
+    assert_eq!(other.told(), [FolderChange::MovedIn("file".into())]);
     Ok(())
 }
 
@@ -131,5 +131,30 @@ fn when_the_kernel_s_queue_overflows_a_folder_is_to_be_listed_anew() -> Result {
     assert!(!rest.contains(&created("unseen")));
     fs::write(folder.path().join("seen"), "")?;
     assert_eq!(watcher.told(), [created("seen"), written("seen")]);
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_moved_in_is_told_apart_from_one_that_is_made() -> Result {
+    let folder = tempdir()?;
+    let (spool, elsewhere) = (folder.path().join("new"), folder.path().join("tmp"));
+    [&spool, &elsewhere].into_iter().try_for_each(fs::create_dir)?;
+    let mut watcher = watch_folder(&spool);
+    let mut other = watch_folder(&elsewhere);
+    let moved_in = |name: &str| FolderChange::MovedIn(name.into());
+    fs::write(elsewhere.join("mail"), "whole")?;
+    fs::rename(elsewhere.join("mail"), spool.join("mail"))?;
+    assert_eq!(watcher.told(), [moved_in("mail")]);
+    assert_eq!(other.told(), [created("mail"), written("mail"), removed("mail")]);
+    // Over one that is there, and a folder; a rename within stays one, and so does a hard link an entry that is made.
+    fs::write(elsewhere.join("mail"), "again")?;
+    fs::rename(elsewhere.join("mail"), spool.join("mail"))?;
+    fs::create_dir(elsewhere.join("folder"))?;
+    fs::rename(elsewhere.join("folder"), spool.join("folder"))?;
+    fs::rename(spool.join("mail"), spool.join("read"))?;
+    fs::write(elsewhere.join("linked"), "whole")?;
+    fs::hard_link(elsewhere.join("linked"), spool.join("linked"))?;
+    let expected = [moved_in("mail"), moved_in("folder"), renamed("mail", "read"), created("linked")];
+    assert_eq!(watcher.told(), expected);
     Ok(())
 }

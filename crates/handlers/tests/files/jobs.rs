@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,7 +14,7 @@ use std::thread;
 use handlers::files::Change::{Appeared, Changed};
 use handlers::{Refusal, WorkerPool, files};
 use reactor::Reactor;
-use rustix::process::geteuid;
+use rustix::process::{Resource, Rlimit, Signal, geteuid, getrlimit, setrlimit};
 use tempfile::tempdir;
 
 use crate::{Result, folder_with_conf, set_mode, watch, without_privileges};
@@ -257,16 +259,62 @@ fn who_reads_while_it_is_written_sees_the_old_content_or_the_new_one_and_never_h
 }
 
 #[test]
-fn a_pool_that_takes_no_more_refuses() -> Result {
+fn a_pool_that_takes_no_more_gives_back_what_was_to_be_done() -> Result {
     let folder = tempdir()?;
-    let (_reactor, pool) = with_pool(1)?;
-    let closed = pool.handle();
-    pool.drain();
-    let path = folder.path().join("conf");
-    let refused = files::write_atomically(&closed, &path, "first", |written, cx| cx.state.push(written));
-    assert_eq!(refused.err(), Some(Refusal::Closed));
-    let refused = files::append(&closed, &path, "first", |written, cx| cx.state.push(written));
-    assert_eq!(refused.err(), Some(Refusal::Closed));
+    let path = folder.path().join("file");
+    let (_reactor, pool) = with_pool::<()>(1)?;
+    let refusing = pool.handle();
+    pool.abandon();
+    let whole = Arc::new(()); // each closure holds one: so it is seen that it came back
+    let note = |mark: Arc<()>| move |_: io::Result<()>, _: &mut reactor::Context<'_, Results<()>>| drop(mark);
+    let replaced = files::write_atomically(&refusing, &path, b"one".to_vec(), note(whole.clone())).expect_err("closed");
+    let appended = files::append(&refusing, &path, b"two".to_vec(), note(whole.clone())).expect_err("closed");
+    let read = files::read(&refusing, &path, 1, |_content, _cx| {}).expect_err("closed");
+    assert_eq!(Arc::strong_count(&whole), 3);
+    assert_eq!((replaced.reason, appended.reason, read.reason), (Refusal::Closed, Refusal::Closed, Refusal::Closed));
+    assert_eq!((replaced.job, appended.job), ((path.clone(), b"one".to_vec()), (path.clone(), b"two".to_vec())));
+    assert_eq!(read.job, path);
     assert!(!path.exists());
+    Ok(())
+}
+
+/// Set in the process that is this program once more, and writes beyond its limit.
+const CASE: &str = "HANDLERS_FILES_CASE";
+
+#[test]
+fn a_write_beyond_the_limit_of_file_sizes_is_an_error() -> Result {
+    for case in ["append", "replace"] {
+        let mut again = Command::new(std::env::current_exe()?);
+        again.args(["--exact", "jobs::case", "--nocapture"]).env(CASE, case).stdout(Stdio::null());
+        let status = again.status()?;
+        assert!(status.success(), "{case}: {status}");
+    }
+    Ok(())
+}
+
+#[test]
+fn case() -> Result {
+    let Ok(case) = std::env::var(CASE) else { return Ok(()) }; // among the other tests it is none
+    let folder = tempdir()?;
+    let path = folder.path().join("file");
+    let limit = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: Some(4096), ..limit })?;
+    let (mut reactor, pool) = with_pool(1)?;
+    for bytes in [4096, 1, 4097] {
+        let bytes = vec![b'x'; bytes];
+        match case.as_str() {
+            "append" => files::append(&pool, &path, bytes, |result, cx| cx.state.push(result))?,
+            _ => files::write_atomically(&pool, &path, bytes, |result, cx| cx.state.push(result))?,
+        };
+    }
+    let mut results = Vec::new();
+    reactor.run(&mut results)?;
+    let kinds: Vec<_> = results.into_iter().map(|result| result.err().map(|error| error.kind())).collect();
+    let too_large = Some(ErrorKind::FileTooLarge);
+    assert_eq!(kinds, [None, if case == "append" { too_large } else { None }, too_large]);
+    assert_eq!(names(folder.path()), ["file"], "nothing else is left");
+    assert_eq!(fs::metadata(&path)?.len(), if case == "append" { 4096 } else { 1 });
+    let child = Command::new("sh").args(["-c", "kill -XFSZ $$"]).status()?;
+    assert_eq!(child.signal(), Some(Signal::XFSZ.as_raw()), "what is executed has the default action");
     Ok(())
 }

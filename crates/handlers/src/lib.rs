@@ -79,7 +79,9 @@ pub use crate::connection::{
 pub use crate::console::{Console, ConsoleInput};
 #[cfg(feature = "framing")]
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
-pub use crate::listener::{Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey};
+pub use crate::listener::{
+    Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey, on_listener_end,
+};
 #[cfg(feature = "pool")]
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
 

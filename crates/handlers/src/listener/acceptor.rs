@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
+use super::ends;
 use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
 use super::stops;
@@ -186,6 +187,7 @@ where
         if !stops && !matches!(reason, Closed::ByKey) {
             tracing::error!(%reason, "a listener has ended");
         }
+        ends::tell(cx.registry, cx.key(), reason);
     }
 }
 

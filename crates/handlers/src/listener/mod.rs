@@ -7,6 +7,7 @@
 mod accepted;
 mod acceptor;
 mod bind;
+mod ends;
 #[cfg(feature = "inherited")]
 mod inherited;
 mod limit;
@@ -26,6 +27,7 @@ use reactor::{Context, Key, Registry};
 pub use self::accepted::{Accepted, Peer};
 pub use self::bind::Address;
 use self::bind::Socket;
+pub use self::ends::on_listener_end;
 pub use self::limit::{ConnectionLimit, Permit};
 pub use self::options::ListenOptions;
 use crate::connection::{self, ConnectionHandler, ConnectionOptions, Finish};
@@ -52,6 +54,9 @@ impl Listener {
     }
 
     /// Accepts connections and opens each with the handler that `handler` makes for it.
+    ///
+    /// A listener whose socket stops listening ends with [`Closed::Failed`](reactor::Closed::Failed), and its end is logged as an error;
+    /// [`on_listener_end`] calls a callback then.
     ///
     /// An error of `handler` drops that connection, and no other. The listener keeps [`Reactor::run`](reactor::Reactor::run)
     /// alive until it is [stopped](ServerKey::stop).
@@ -118,7 +123,8 @@ impl Listener {
     }
 
     /// Accepts connections and hands each to `accept`: to open it, on this loop or [another](Accepted), or to refuse it by
-    /// dropping it. An error drops that connection, and no other. Paused as one that [serves](Self::serve).
+    /// dropping it. An error drops that connection, and no other. Paused, and ended by itself, as one that
+    /// [serves](Self::serve).
     ///
     /// # Errors
     /// As [`Registry::add`].

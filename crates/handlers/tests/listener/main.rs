@@ -5,6 +5,7 @@
 mod accepting;
 mod address;
 mod backlog;
+mod ends;
 mod limit;
 mod process;
 mod stop;

@@ -164,6 +164,10 @@ where
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => return Ok(Next::Remove),
+                // A Unix socket that was shut down has nobody to accept, for ever, and accept(2) says EAGAIN.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && cx.readiness().is_read_closed() => {
+                    return Err(Errno::INVAL.into());
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if is_out_of_resources(&error) => {
                     tracing::warn!(%error, pause = ?self.pause, "no room for another connection: accepting pauses");

@@ -11,7 +11,7 @@ struct Ends(Vec<(Key, Sender<Closed>, Key)>);
 /// Calls `callback` once when the listener `listener` has ended, with the reason.
 ///
 /// A listener ends by itself, with [`Closed::Failed`], if its socket stops listening: by `shutdown(2)`, also of another process that has
-/// it, a service manager for example. It ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A
+/// it, a service manager for example; if it is paused or waits for room, when it accepts again. It ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A
 /// server that is stopped ends with [`Closed::ByHandler`] or [`Closed::ByKey`]. Connections that were accepted go on in each case.
 ///
 /// The callback runs with the messages of the loop, this turn or next turn, and before [`Reactor::run`](reactor::Reactor::run)

@@ -21,7 +21,7 @@ fn note_end(reactor: &mut Reactor<Ends>, key: Key) -> Result {
 
 #[test]
 fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
-    let folder = Folder::new("ends")?;
+    let folder = Folder::new("listener-ends")?;
     for (number, serves) in [(0, true), (1, true), (2, false), (3, false)] {
         let socket: OwnedFd = if number % 2 == 0 {
             TcpListener::bind("127.0.0.1:0")?.into()

@@ -11,7 +11,7 @@ pub struct JobPanic {
 
 /// A job that was not accepted, with the reason and all that was passed in.
 pub struct Refused<J, D> {
-    /// The job; for a function of [`files`](crate::files) the path, and the bytes if there are any.
+    /// The job; for a function of `files` the path, and the bytes if there are any.
     pub job: J,
     /// What was to follow it.
     pub done: D,

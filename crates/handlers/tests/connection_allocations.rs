@@ -6,6 +6,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -120,5 +121,54 @@ fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
         let allocated = measure(|| send(true, &mut bytes));
         assert!(allocated.bytes_max > 90_000 && allocated.bytes_current < 20_000, "{allocated:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_byte_behind_a_long_message_does_not_keep_the_room_of_the_message() -> Result {
+    const LONG: usize = 8 << 20;
+    let mut reactor = Reactor::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let takes = on_data(|data: &[u8], _, cx: &mut reactor::Context<'_, u64>| {
+        let taken = if data.len() > LONG { LONG } else { 0 };
+        *cx.state += taken as u64;
+        Ok(taken)
+    });
+    let (mut bytes, message) = (0, vec![7; LONG + 1]);
+    let options = ConnectionOptions::new().unconsumed_max(LONG);
+    let allocated = measure(|| {
+        open(&mut reactor, near.try_clone().unwrap(), &options, takes).unwrap();
+        let mut sent = 0;
+        while bytes == 0 {
+            sent += far.write(&message[sent..]).unwrap_or(0);
+            reactor.turn(&mut bytes, Some(Duration::ZERO)).unwrap();
+        }
+    });
+    assert!(allocated.bytes_max > LONG as u64, "{allocated:?}");
+    assert!(allocated.bytes_current < 400_000, "{allocated:?}");
+    Ok(())
+}
+
+#[test]
+fn a_byte_that_is_left_of_a_long_write_does_not_keep_the_rest() -> Result {
+    const LONG: usize = 8 << 20;
+    let mut reactor = Reactor::<u64>::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let key = open_echo(&mut reactor, near, &ConnectionOptions::new());
+    let (mut bytes, message, mut room) = (0, Arc::new(vec![7; LONG]), vec![0; 1 << 20]);
+    reactor.turn(&mut bytes, Some(Duration::ZERO))?;
+    let allocated = measure(|| {
+        let message = Arc::clone(&message); // which stays
+        reactor.defer(move |cx| key.with(cx, |connection, _| drop(connection.write(&message).unwrap())).unwrap());
+        // Until what is left has been given to the kernel, but for less than a piece of it.
+        let mut read = 0;
+        while read < LONG - 600_000 {
+            reactor.turn(&mut bytes, Some(Duration::ZERO)).unwrap();
+            read += far.read(&mut room).unwrap_or(0);
+        }
+    });
+    assert!(allocated.bytes_current < 600_000, "{allocated:?}");
     Ok(())
 }

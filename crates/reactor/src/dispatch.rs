@@ -20,6 +20,9 @@ use crate::slots::Key;
 use crate::sources::VAIN_WAKES_MAX;
 use crate::supervise::{Disposal, Label, Verdict, catch_panic, supervise};
 
+/// Room for so many deferred callbacks is kept, or for eight times as many as a turn has.
+const DEFERRED_KEPT: usize = 4096;
+
 /// The entry whose handler a panic has unwound through: left to the reactor, which ends its watch before it drops it.
 pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
 
@@ -186,7 +189,17 @@ impl<S> Registry<S> {
                 task.run(&mut cx);
             }
         }
+        if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
+            self.give_back_deferred(count);
+        }
         count
+    }
+
+    /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.
+    #[cold]
+    #[inline(never)]
+    fn give_back_deferred(&mut self, usual: usize) {
+        self.deferred.shrink_to(2 * usual);
     }
 
     /// Leaves word why the registration whose handler is running ends.

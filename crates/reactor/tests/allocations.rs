@@ -284,3 +284,28 @@ fn what_a_flood_of_posts_took_is_given_back() -> Result {
     assert!(allocated.bytes_current < 1 << 18, "{} bytes are kept", allocated.bytes_current);
     Ok(())
 }
+
+#[test]
+fn room_for_many_deferred_callbacks_is_given_back_once_there_are_few() -> Result {
+    let mut reactor = Reactor::<u64>::new()?;
+    let mut calls = 0;
+    reactor.defer(|cx| *cx.state += 1);
+    reactor.turn(&mut calls, Some(Duration::ZERO))?;
+    let allocated = measure(|| {
+        (0..1_000_000).for_each(|_| reactor.defer(|cx| *cx.state += 1));
+        for _ in 0..2 {
+            reactor.defer(|cx| *cx.state += 1);
+            reactor.turn(&mut calls, Some(Duration::ZERO)).unwrap();
+        }
+    });
+    assert_eq!(calls, 1_000_003);
+    assert!(allocated.bytes_max > 30_000_000 && allocated.bytes_current < 200_000, "{allocated:?}");
+    let many = |reactor: &mut Reactor<u64>, calls: &mut u64| {
+        (0..10_000).for_each(|_| reactor.defer(|cx| *cx.state += 1));
+        reactor.turn(calls, Some(Duration::ZERO)).unwrap();
+    };
+    many(&mut reactor, &mut calls);
+    let allocated = measure(|| (0..10).for_each(|_| many(&mut reactor, &mut calls)));
+    assert_eq!(allocated.count_total, 0, "what is used each turn is kept");
+    Ok(())
+}

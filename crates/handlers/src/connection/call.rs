@@ -19,6 +19,9 @@ use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout, ask_kernel_first, run_later};
 use crate::answer::is_nothing_done;
 
+/// A connection keeps so much room for what its handler leaves, or four times as much as that is.
+const ROOM_KEPT: usize = 64 * 1024;
+
 pub(super) struct Call<'a, S, T, H> {
     pub(super) io: &'a mut Io<T>,
     pub(super) core: &'a mut Core,
@@ -216,10 +219,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         self.keep(rest)
     }
 
-    /// Keeps what the handler has left; without that the buffer goes: an idle connection holds none.
+    /// Keeps what the handler has left; without that the buffer goes: an idle connection holds none. Room that a long message has
+    /// taken goes with it.
     #[cold]
     #[inline(never)]
-    fn keep(&mut self, rest: Vec<u8>) -> io::Result<()> {
+    fn keep(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
         if self.core.phase != Phase::Open || rest.is_empty() {
             return Ok(()); // closed, with an answer perhaps that is on its way: the rest is for nobody
         }
@@ -227,6 +231,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         if rest.len() > max {
             let text = format!("the handler has left {} bytes, more than unconsumed_max, {max}", rest.len());
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
+        }
+        if rest.capacity() > ROOM_KEPT.max(4 * rest.len()) {
+            rest.shrink_to(ROOM_KEPT.min(2 * rest.len()));
         }
         self.core.unconsumed = rest;
         Ok(())

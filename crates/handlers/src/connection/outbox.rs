@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 /// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own in
 /// the list costs the kernel more than the copy.
 const SHARED_MIN: usize = 1024;
-/// An open chunk that has grown so long is closed: the memory of what has been sent is freed in such pieces.
+/// An open chunk grows so long and is closed then: the memory of what has been sent is freed in such pieces.
 const OPEN_MAX: usize = 32 * 1024;
 /// So many slices go into one call: 64 chunks of 32 KiB are more than a socket buffer takes.
 const SLICES_MAX: usize = 64;
@@ -35,11 +35,15 @@ impl Outbox {
     }
 
     /// Adds a copy of `bytes` at the end.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.open.extend_from_slice(bytes);
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
         self.len += bytes.len();
-        if self.open.len() >= OPEN_MAX {
-            self.close_open();
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(bytes.len().min(OPEN_MAX - self.open.len()));
+            self.open.extend_from_slice(piece);
+            bytes = rest;
+            if self.open.len() >= OPEN_MAX {
+                self.close_open();
+            }
         }
     }
 

@@ -122,7 +122,7 @@ fn is_silent() -> Result<((TcpListener, TcpStream), SocketAddr)> {
 }
 
 #[test]
-fn attempts_to_connect_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
+fn attempts_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
     let ((_one, first), (_other, second)) = (is_silent()?, is_silent()?);
     let options = ConnectionOptions::new().connect_timeout(HOUR);
@@ -136,7 +136,7 @@ fn attempts_to_connect_and_their_timers_are_shown_by_the_line_that_connects() ->
 }
 
 #[test]
-fn supervised_children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
+fn children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
     let policy = RestartPolicy::always().delay_first(Duration::from_millis(20)).restarts_max(2);
     let supervised = line!() + 1;

@@ -23,7 +23,7 @@ fn an_event_that_is_named_twice_in_a_wait_for_all_is_passed_twice() {
 }
 
 #[test]
-fn a_handler_of_no_events_is_never_called_and_keeps_the_loop_running_until_it_is_removed() -> Result {
+fn a_handler_of_no_events_is_never_called_and_keeps_the_loop_running() -> Result {
     let mut reactor = Reactor::<u32>::new()?;
     let called = |cx: &mut reactor::Context<'_, u32>| {
         *cx.state += 1;

@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 /// How long connections may take to send what is queued when the server ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Sends back what it receives. SIGINT or SIGTERM ends it in order, a second one at once.
+/// Sends back what it receives. SIGINT or SIGTERM ends it in order, another one a second later at once.
 #[derive(Clone, Parser)]
 struct Options {
     /// Where to listen, may be repeated: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME

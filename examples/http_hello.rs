@@ -26,7 +26,7 @@ const HEADERS_MAX: usize = 64;
 
 const HELLO: &str = "Hello, world!\n";
 
-/// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it in order, a second one at once.
+/// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it in order, another one a second later at once.
 #[derive(Parser)]
 struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 /// How long connections may go on when the proxy ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Forwards each connection to another address. SIGINT or SIGTERM ends it in order, a second one at once.
+/// Forwards each connection to another address. SIGINT or SIGTERM ends it in order, another one a second later at once.
 #[derive(Parser)]
 struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME

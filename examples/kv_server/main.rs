@@ -24,7 +24,7 @@ use self::server::{Client, GRACE, REPLY_MAX, Server};
 /// The longest command: a client that sends a longer one is closed.
 const COMMAND_MAX: usize = 64 << 20;
 
-/// Serves keys and values to clients of Redis. SIGINT or SIGTERM ends it in order, a second one at once.
+/// Serves keys and values to clients of Redis. SIGINT or SIGTERM ends it in order, another one a second later at once.
 #[derive(Parser)]
 struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME

@@ -10,10 +10,11 @@
 //! gone. So at each moment a signal reaches a watcher or does what it did before; it is never swallowed between the two.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use signal_hook::low_level::{signal_name, unregister};
+use signal_hook::low_level::{pipe, signal_name, unregister};
 use signal_hook::{SigId, flag};
 
 use super::number::{SIGNALS, Signal};
@@ -124,6 +125,11 @@ impl Reflex {
     /// Makes `note` true.
     pub(super) fn note(signal: Signal, note: &Arc<AtomicBool>) -> io::Result<Self> {
         flag::register(signal.as_raw(), Arc::clone(note)).map(Self)
+    }
+
+    /// Writes a byte to `socket` if it has room, and closes it when this goes.
+    pub(super) fn write(signal: Signal, socket: UnixStream) -> io::Result<Self> {
+        pipe::register(signal.as_raw(), socket).map(Self)
     }
 }
 

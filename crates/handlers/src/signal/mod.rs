@@ -7,13 +7,13 @@
 //! process can watch what it likes. Source: the self-pipe of D. J. Bernstein, as signal-hook has it.
 
 mod action;
+mod insistence;
 mod number;
+mod shutdown;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 use signal_hook::iterator::backend::SignalDelivery;
@@ -22,6 +22,7 @@ use signal_hook::iterator::exfiltrator::origin::Origin;
 
 use self::action::{Reflex, Watching};
 pub use self::number::Signal;
+pub use self::shutdown::{ShutdownOptions, shutdown_on, stop_on};
 use crate::answer::{self, named};
 
 /// So many arrivals are told in one call; the rest next turn. Enough for what is kept of a dozen signals.
@@ -116,82 +117,6 @@ where
     register(registry, source, callback)
 }
 
-/// Calls `callback` on the loop at the first arrival of any of `signals`, for a gentle end; a second one, of any of them,
-/// ends the process at once.
-///
-/// The second one is dealt with in the signal handler: it works also while the loop is held up by a callback, or hangs in
-/// what was to be the gentle end. It ends the process by `_exit(2)` with status 128 + number, as a shell would report it:
-/// no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or with the reactor, that
-/// holds no more, and the signals do what they did before.
-///
-/// Everything else is as with [`watch`]: it does not keep [`Reactor::run`](reactor::Reactor::run) alive, each loop that
-/// calls this is told, and any of them arms the second arrival.
-///
-/// # Errors
-/// As [`watch`].
-///
-/// ```
-/// use std::time::Duration;
-/// use handlers::signal::{self, Signal};
-/// use reactor::{Reactor, Then};
-///
-/// # fn main() -> std::io::Result<()> {
-/// # let mut reactor = Reactor::<()>::new()?;
-/// signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |arrival, cx| {
-///     eprintln!("{}: ending in 5 s, or at once if you insist", arrival.signal);
-///     // stop accepting, let connections finish
-///     cx.registry.after(Duration::from_secs(5), |cx| {
-///         cx.registry.stop();
-///         Ok(Then::Done)
-///     });
-/// })?;
-/// # Ok(())
-/// # }
-/// ```
-#[track_caller]
-pub fn shutdown_on<S, F>(
-    registry: &mut Registry<S>,
-    signals: impl IntoIterator<Item = Signal>,
-    callback: F,
-) -> io::Result<Key>
-where
-    F: FnOnce(&Arrival, &mut Context<'_, S>) + 'static,
-{
-    let first = Arc::new(AtomicBool::new(false));
-    // Reflexes run in the order they are made in: the look at the note comes before the note is made.
-    let reflexes = |signal| Ok([Reflex::end_process_if(signal, &first)?, Reflex::note(signal, &first)?]);
-    let source = Signals::catch(signals, reflexes)?;
-    let mut callback = Some(callback);
-    register(registry, source, move |arrival, cx| {
-        tracing::info!(signal = %arrival.signal, sender = ?arrival.sender, "asked to end");
-        if let Some(callback) = callback.take() {
-            callback(arrival, cx); // where two came in one instant, to two threads, once
-        }
-        Ok(Next::Keep)
-    })
-}
-
-/// Stops the loop at the first arrival of any of `signals`; a second one ends the process at once, as with
-/// [`shutdown_on`].
-///
-/// # Errors
-/// As [`watch`].
-///
-/// ```
-/// use handlers::signal::{self, Signal};
-///
-/// # fn main() -> std::io::Result<()> {
-/// # let mut reactor = reactor::Reactor::<()>::new()?;
-/// signal::stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
-/// # reactor.run(&mut ())?;
-/// # Ok(())
-/// # }
-/// ```
-#[track_caller]
-pub fn stop_on<S>(registry: &mut Registry<S>, signals: impl IntoIterator<Item = Signal>) -> io::Result<Key> {
-    shutdown_on(registry, signals, |_arrival, cx| cx.registry.stop())
-}
-
 #[track_caller]
 fn register<S, F>(registry: &mut Registry<S>, source: Signals, mut callback: F) -> io::Result<Key>
 where
@@ -234,9 +159,9 @@ struct Signals {
 
 impl Signals {
     /// Catches `signals`, with `reflexes` that come before the notice to the loop.
-    fn catch<const N: usize>(
+    fn catch<R: IntoIterator<Item = Reflex>>(
         signals: impl IntoIterator<Item = Signal>,
-        mut reflexes: impl FnMut(Signal) -> io::Result<[Reflex; N]>,
+        mut reflexes: impl FnMut(Signal) -> io::Result<R>,
     ) -> io::Result<Self> {
         let mut signals: Vec<_> = signals.into_iter().collect();
         signals.sort_unstable();

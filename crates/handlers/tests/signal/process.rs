@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use handlers::signal::{self, Signal};
 use reactor::{Next, Reactor};
@@ -68,14 +70,58 @@ fn case() -> Result {
             println!("\ngentle");
         }
         "insists" => {
-            signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |arrival, _| {
+            insisting_after(Duration::ZERO).shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |arrival, _| {
                 println!("\n{}", arrival.signal)
             })?;
             println!("\nready");
             reactor.run(&mut Vec::new())?;
         }
+        "at once" => {
+            signal::stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
+            two_at_once()?;
+            reactor.run(&mut Vec::new())?;
+            println!("\ngentle");
+        }
+        "within an hour" | "never" => {
+            let time = if name == "never" { Duration::MAX } else { Duration::from_secs(3600) };
+            insisting_after(time).stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
+            two_at_once()?;
+            thread::sleep(Duration::from_millis(20)); // long enough for a mistake to show
+            two_at_once()?;
+            reactor.run(&mut Vec::new())?;
+            println!("\ngentle");
+        }
+        "later" => {
+            let shutdown = insisting_after(Duration::from_millis(1));
+            shutdown.shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| println!("\nasked"))?;
+            reactor.defer(|_| {
+                assert!(raise(Signal::INT.as_raw()).is_ok());
+                println!("\nhanging");
+                let began = Instant::now();
+                while began.elapsed() < PATIENCE {
+                    assert!(raise(Signal::TERM.as_raw()).is_ok());
+                    thread::sleep(Duration::from_millis(1));
+                }
+                println!("\nalive");
+            });
+            reactor.run(&mut Vec::new())?;
+        }
+        "threads" => {
+            let before = threads()?;
+            let key = insisting_after(Duration::from_secs(3600)).stop_on(&mut reactor, [Signal::TERM, Signal::INT])?;
+            assert_eq!(threads()?, before + 1);
+            raise(Signal::TERM.as_raw())?;
+            reactor.remove(key)?;
+            let began = Instant::now();
+            while threads()? > before {
+                assert!(began.elapsed() < PATIENCE, "its thread is left");
+                thread::sleep(Duration::from_millis(1));
+            }
+            println!("\nalive");
+        }
         "blocked" => {
-            signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| println!("\nasked"))?;
+            let shutdown = insisting_after(Duration::ZERO);
+            shutdown.shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| println!("\nasked"))?;
             reactor.defer(|_| {
                 assert!(raise(Signal::INT.as_raw()).is_ok());
                 println!("\nhanging");
@@ -155,6 +201,21 @@ fn case() -> Result {
     Ok(())
 }
 
+fn insisting_after(time: Duration) -> signal::ShutdownOptions {
+    signal::ShutdownOptions::new().insist_after(time)
+}
+
+/// As `timeout` of coreutils sends them: to its child, and to the group that the child is in.
+fn two_at_once() -> Result {
+    raise(Signal::TERM.as_raw())?;
+    raise(Signal::INT.as_raw())?;
+    Ok(raise(Signal::TERM.as_raw())?)
+}
+
+fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
 /// The line of the signals that a process blocks.
 fn blocked(status: &str) -> String {
     status.lines().find(|line| line.starts_with("SigBlk:")).expect("every status has it").to_owned()
@@ -168,6 +229,30 @@ fn the_first_signal_ends_a_program_gently() -> Result {
     case.expect("gentle")?;
     assert_eq!(case.end()?.code(), Some(0));
     Ok(())
+}
+
+#[test]
+fn signals_that_come_at_once_are_one_wish_and_end_a_program_gently() -> Result {
+    for name in ["at once", "within an hour", "never"] {
+        let case = Case::start(name)?;
+        case.expect("gentle")?;
+        assert_eq!(case.end()?.code(), Some(0), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_signal_that_comes_again_later_insists_also_while_the_loop_is_held_up() -> Result {
+    let case = Case::start("later")?;
+    case.expect("hanging")?;
+    assert!(case.expect("alive").is_err() && case.expect("asked").is_err());
+    assert_eq!(case.end()?.code(), Some(128 + 15));
+    Ok(())
+}
+
+#[test]
+fn the_thread_that_measures_the_time_to_insist_ends_with_the_registration() -> Result {
+    survive("threads")
 }
 
 #[test]

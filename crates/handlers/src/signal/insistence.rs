@@ -1,0 +1,83 @@
+//! When a signal that comes again ends the process.
+//!
+//! The handler of the signal ends the process where a flag is set, whatever the loop does. The flag is set by the passing of time
+//! after the first signal. Safe code cannot have a signal handler read a clock, and the loop may be held up, so a thread does it: the handler
+//! writes to a socket, the thread reads from it, waits, and sets the flag.
+//!
+//! Ground rule: the flag is set late rather than early. The thread measures from when it has read of the first signal.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::action::Reflex;
+use super::number::Signal;
+use crate::answer::named;
+
+/// It calls a few functions that wait. The C library rounds up to its least.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// What makes a second signal end the process.
+pub(super) enum Insistence {
+    /// Any signal after the first, by a flag that the first sets.
+    AtOnce(Arc<AtomicBool>),
+    /// One that finds this flag set, by a thread that is told of the first by this socket.
+    Later(Arc<AtomicBool>, UnixStream),
+    Never,
+}
+
+impl Insistence {
+    pub(super) fn after(delay: Duration) -> io::Result<Self> {
+        if delay.is_zero() {
+            return Ok(Self::AtOnce(Arc::default()));
+        }
+        if Instant::now().checked_add(delay).is_none() {
+            return Ok(Self::Never);
+        }
+        let (notice, first) = UnixStream::pair().map_err(|error| named("socketpair", &error))?;
+        let insists = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&insists);
+        let thread = thread::Builder::new().name("shutdown_on".to_owned()).stack_size(STACK_BYTES);
+        thread
+            .spawn(move || set_after_first(&flag, first, delay))
+            .map_err(|error| named("a thread for shutdown_on", &error))?;
+        Ok(Self::Later(insists, notice))
+    }
+
+    /// What the handler of `signal` does. Reflexes run in the order they are made in: the look at the flag comes before
+    /// what leads to its being set.
+    pub(super) fn reflexes(&self, signal: Signal) -> io::Result<Vec<Reflex>> {
+        Ok(match self {
+            Self::AtOnce(first) => vec![Reflex::end_process_if(signal, first)?, Reflex::note(signal, first)?],
+            Self::Later(insists, notice) => {
+                vec![Reflex::end_process_if(signal, insists)?, Reflex::write(signal, notice.try_clone()?)?]
+            }
+            Self::Never => Vec::new(),
+        })
+    }
+}
+
+/// Sets `flag` when `delay` has passed after the first byte of `first`, unless the other end of that is closed before.
+fn set_after_first(flag: &AtomicBool, mut first: UnixStream, delay: Duration) {
+    let began = loop {
+        match first.read(&mut [0]) {
+            Ok(1..) => break Instant::now(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+        }
+    };
+    let Some(due) = began.checked_add(delay) else { return };
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return flag.store(true, Ordering::SeqCst);
+        }
+        // Other signals of the same kind are read, so that the end behind them is seen.
+        if first.set_read_timeout(Some(left)).is_err() || matches!(first.read(&mut [0; 64]), Ok(0)) {
+            return;
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reactor::{Error, Key, Registry};
 
-use super::process::{Kill, Process, Reach};
+use super::process::{Process, Reach};
 use crate::signal::Signal;
 
 /// The children that a loop watches, by the keys of their registrations.
@@ -76,10 +76,11 @@ impl ChildKey {
 
     /// Asks the child to end, by `SIGTERM`, and kills it by `SIGKILL` if it has not ended `grace` after this turn's time.
     ///
-    /// Asked again, it is asked again: of two times the earlier one counts, and the group if either is for it.
-    /// [`Duration::ZERO`] leaves it until next turn, [`Duration::MAX`] for ever. The child's end is told as ever. If its
-    /// watch is removed meanwhile, it is killed in time all the same; if the reactor is dropped, with that. One system call
-    /// and a timeout; O(1).
+    /// A child that is stopped is continued, by `SIGCONT`, so that it hears of it. Called again, this sends no second
+    /// `SIGTERM`, which many programs take for insistence: [`signal`](Self::signal) does. Of two times the earlier one counts,
+    /// and the group if either is for it. [`Duration::ZERO`] leaves it until next turn, [`Duration::MAX`] for ever. The
+    /// child's end is told as ever. If its watch is removed meanwhile, it is killed in time all the same; if the reactor is
+    /// dropped, with that. Two system calls and a timeout; O(1).
     ///
     /// # Errors
     /// As [`signal`](Self::signal); nothing is pending then that was not before.
@@ -87,10 +88,16 @@ impl ChildKey {
         self.end(registry, grace, Reach::Process)
     }
 
-    /// The same for the child and all of its process group.
+    /// Asks the child and all of its process group to end, as [`terminate`](Self::terminate) does with the child alone. A
+    /// child that was asked before gets no second `SIGTERM`.
     ///
-    /// The number of the group is the child's, so it holds as long as the child is not reaped: what is left of the group
-    /// when the child has ended has got its `SIGTERM` and is not killed.
+    /// The grace is for the whole group. A child that ends before the others is not reaped, and its end is not told, until
+    /// they have ended or the grace is over. Then what is left is killed: the number of the group is the child's, and nobody
+    /// else gets it before the child is reaped. With a grace of [`Duration::MAX`] the others are waited for without a limit.
+    ///
+    /// The others are looked for in `/proc`, O(processes of the machine): when the child has ended, when one of them has, and
+    /// by a call after [`terminate`](Self::terminate). Where that fails, what is left is killed with the child's end. A process
+    /// that has made a group of its own is out of reach.
     ///
     /// # Errors
     /// As [`signal_group`](Self::signal_group).
@@ -100,11 +107,11 @@ impl ChildKey {
 
     fn end<S>(self, registry: &mut Registry<S>, grace: Duration, reach: Reach) -> io::Result<()> {
         let process = self.process(registry)?;
-        process.send(reach, Signal::TERM)?;
+        process.ask_to_end(reach)?;
         let now = registry.now();
         let Some(at) = now.checked_add(grace) else { return Ok(()) };
-        let (at, reach) = process.kill.get().map_or((at, reach), |kill| (kill.at.min(at), kill.reach.max(reach)));
-        process.kill.set(Some(Kill { at, reach }));
+        let at = process.kill_at.get().map_or(at, |earlier| earlier.min(at));
+        process.kill_at.set(Some(at));
         Ok(registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))?)
     }
 

@@ -31,6 +31,7 @@
 #![cfg_attr(feature = "pool", doc = "[`WorkerPool`]: crate::WorkerPool")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: crate#features")]
 
+mod group;
 mod key;
 mod orphans;
 mod output;

@@ -16,8 +16,10 @@ use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use super::group;
 use super::orphans::{self, Orphan};
 use super::{Exit, Usage};
+use crate::answer::named;
 use crate::signal::Signal;
 
 /// Whom a signal is for, those who reach more last.
@@ -27,20 +29,16 @@ pub(super) enum Reach {
     Group,
 }
 
-/// An escalation under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kill {
-    pub(super) at: Instant,
-    pub(super) reach: Reach,
-}
-
 /// A child that nobody has reaped yet: a source that is readable when it has ended.
 pub(super) struct Process {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
-    /// When it is killed unless it has ended by then.
-    pub(super) kill: Cell<Option<Kill>>,
+    /// Who has been asked to end, by `SIGTERM`: nobody is asked twice.
+    asked: Cell<Option<Reach>>,
+    /// When who has been asked is killed unless it has ended by then.
+    pub(super) kill_at: Cell<Option<Instant>>,
+    group_killed: Cell<bool>,
     /// Whether it is no longer ours to reap.
     settled: Cell<bool>,
 }
@@ -55,7 +53,8 @@ impl Process {
         };
         let pidfd =
             pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", &label, errno, STOLEN))?;
-        let process = Self { pidfd: Arc::new(pidfd), pid, label, kill: Cell::new(None), settled: Cell::new(true) };
+        let process = Self::unsettled(pid, label, Arc::new(pidfd));
+        process.settled.set(true);
         match has_ended(&process.pidfd) {
             Err(Errno::CHILD) => return Err(failed("waitid", &process.label, Errno::CHILD, STOLEN)),
             Err(errno) => return Err(failed("waitid", &process.label, errno, "")),
@@ -66,13 +65,12 @@ impl Process {
 
     /// One that was left behind, by whom nobody is waited for any more.
     pub(super) fn adopted(orphan: &Orphan, pidfd: Arc<OwnedFd>) -> Self {
-        Self {
-            pidfd,
-            pid: orphan.pid,
-            label: Arc::clone(&orphan.label),
-            kill: Cell::new(None),
-            settled: Cell::new(false),
-        }
+        Self::unsettled(orphan.pid, Arc::clone(&orphan.label), pidfd)
+    }
+
+    fn unsettled(pid: Pid, label: Arc<str>, pidfd: Arc<OwnedFd>) -> Self {
+        let (asked, kill_at) = (Cell::new(None), Cell::new(None));
+        Self { pidfd, pid, label, asked, kill_at, group_killed: Cell::new(false), settled: Cell::new(false) }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -104,10 +102,7 @@ impl Process {
     }
 
     pub(super) fn send(&self, reach: Reach, signal: Signal) -> io::Result<()> {
-        let known = rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
-            let text = format!("{signal} cannot be sent to {}: only signals that have a name can", self.label);
-            io::Error::new(ErrorKind::InvalidInput, text)
-        })?;
+        let known = self.named(signal)?;
         // A pidfd cannot name a group, and its number is the child's only until somebody has reaped it.
         if reach == Reach::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
             return Err(failed("waitid", &self.label, Errno::CHILD, STOLEN));
@@ -130,13 +125,74 @@ impl Process {
         }
     }
 
+    fn named(&self, signal: Signal) -> io::Result<rustix::process::Signal> {
+        rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
+            let text = format!("{signal} cannot be sent to {}: only signals that have a name can", self.label);
+            io::Error::new(ErrorKind::InvalidInput, text)
+        })
+    }
+
+    /// Asks it to end, or all of its group: by one `SIGTERM`, whatever it was asked before.
+    pub(super) fn ask_to_end(&self, reach: Reach) -> io::Result<()> {
+        match (self.asked.get(), reach) {
+            (None, _) => self.send(reach, Signal::TERM)?,
+            (Some(Reach::Process), Reach::Group) => self.ask_rest_of_group()?,
+            (Some(_), _) => {}
+        }
+        self.asked.set(self.asked.get().max(Some(reach)));
+        // A process that is stopped takes no signal but this one and SIGKILL.
+        if let Err(error) = self.send(reach, Signal::CONT) {
+            tracing::debug!(child = %self.label, %error, "it is not continued");
+        }
+        Ok(())
+    }
+
+    /// Sends `SIGTERM` to all of the group but the child, which has got it.
+    fn ask_rest_of_group(&self) -> io::Result<()> {
+        self.send(Reach::Group, Signal::CONT)?; // the same checks, and the same errors
+        let others = group::others(self.pid).map_err(|error| named("readdir(/proc)", &error))?;
+        for other in others {
+            let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, self.named(Signal::TERM)?)?));
+            if let Err(error) = sent {
+                tracing::debug!(child = %self.label, %error, "one of its group is not asked to end");
+            }
+        }
+        Ok(())
+    }
+
     /// The time that was given to it has passed.
     pub(super) fn carry_out_kill(&self) {
-        let Some(kill) = self.kill.take() else { return };
+        if self.kill_at.take().is_none() {
+            return;
+        }
         tracing::info!(child = %self.label, "it has not ended in time and is killed");
-        if let Err(error) = self.send(kill.reach, Signal::KILL) {
+        match self.asked.get() {
+            Some(Reach::Group) => self.kill_group(),
+            _ => self.kill(Reach::Process),
+        }
+    }
+
+    /// Kills what is left of the group. Its number is the child's, so the child must not have been reaped.
+    pub(super) fn kill_group(&self) {
+        self.group_killed.set(true);
+        self.kill(Reach::Group);
+    }
+
+    fn kill(&self, reach: Reach) {
+        if let Err(error) = self.send(reach, Signal::KILL) {
             tracing::warn!(child = %self.label, %error, "it cannot be killed");
         }
+    }
+
+    /// Whether the child has ended while its group was asked to: what is left of that has the rest of the grace.
+    pub(super) fn leaves_group(&self) -> bool {
+        let is_ending = self.asked.get() == Some(Reach::Group) && !self.group_killed.get();
+        is_ending && has_ended(&self.pidfd) == Ok(true)
+    }
+
+    /// One of those that are left of the group, if there is one.
+    pub(super) fn one_of_group(&self) -> io::Result<Option<OwnedFd>> {
+        group::others(self.pid)?.next().transpose()
     }
 }
 

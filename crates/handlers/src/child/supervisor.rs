@@ -103,7 +103,7 @@ pub struct SupervisorKey(u64);
 impl SupervisorKey {
     /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the last
     /// that is told; where none runs [`News::Stopped`] is, next turn. For its whole group, [`ChildKey::terminate_group`] of the
-    /// [`child`](Self::child) comes first: of the two the group counts.
+    /// [`child`](Self::child) comes first: of the two the group counts, and each process gets one `SIGTERM`.
     ///
     /// # Errors
     /// `NotFound` if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.

@@ -110,9 +110,9 @@ fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, 
 fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>, origin: &'static Location<'static>) {
     let watched = register(registry, &process, Some(Nobody)).and_then(|key| {
         registry.set_origin(key, origin)?;
-        match process.kill.get() {
-            Some(kill) => {
-                let left = kill.at.saturating_duration_since(registry.now());
+        match process.kill_at.get() {
+            Some(at) => {
+                let left = at.saturating_duration_since(registry.now());
                 registry.set_timeout(key, Some(left))?;
             }
             None => registry.set_background(key)?,
@@ -135,6 +135,12 @@ pub(super) struct Watch<H> {
 
 impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
     fn ready(&mut self, io: &mut Io<Rc<Process>>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.process.leaves_group() {
+            if !cx.readiness().is_timeout() && self.waits_for_group(cx) {
+                return Ok(Next::Keep);
+            }
+            self.process.kill_group();
+        }
         let exit = match io.try_io(Interest::READABLE, |process| process.reap()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if cx.readiness().is_timeout() {
@@ -159,6 +165,27 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         if !self.process.is_settled() {
             reap_in_background(cx.registry, Rc::clone(&self.process), self.origin);
         }
+    }
+}
+
+impl<H> Watch<H> {
+    /// Puts off the end of a child until one more of its group has ended: whether there is one.
+    fn waits_for_group<S>(&self, cx: &mut Context<'_, S>) -> bool {
+        let key = cx.key();
+        let waits = self.process.one_of_group().and_then(|other| {
+            let Some(other) = other else { return Ok(false) };
+            let waiting = cx.registry.add(other, Interest::READABLE, move |_, cx| {
+                let _ = cx.registry.set_interest(key, Interest::READABLE); // it may have been killed in time, and be gone
+                Ok(Next::Remove)
+            })?;
+            cx.registry.set_background(waiting)?;
+            cx.registry.set_interest(key, Interest::NONE)?;
+            Ok(true)
+        });
+        waits.unwrap_or_else(|error| {
+            tracing::warn!(child = self.process.label(), %error, "what is left of its group is not waited for");
+            false
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod end;
+mod group;
 mod key;
 mod orphans;
 mod output;

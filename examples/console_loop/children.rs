@@ -46,7 +46,8 @@ fn show(output: Option<impl Stream>, mark: String, process: &Rc<Process>, cx: &m
     let mut process = Some(Rc::clone(process));
     let shown = child::lines(cx.registry, output, LINE_MAX, move |output, cx: &mut Cx<'_>| {
         match output {
-            Output::Line(line) => cx.state.say(format_args!("{mark}{}", String::from_utf8_lossy(line))),
+            Output::Line(line, _) => cx.state.say(format_args!("{mark}{}", String::from_utf8_lossy(line))),
+            Output::Cut(line, _) => cx.state.say(format_args!("{mark}{}...", String::from_utf8_lossy(line))),
             Output::Ended(reason) => {
                 if let CloseReason::Failed(error) = reason {
                     cx.state.say(format_args!("{mark}{error}"));

@@ -139,7 +139,7 @@ pub struct WatchError {
 /// })?;
 /// if let Some(stdout) = echo.stdout {
 ///     child::lines(&mut reactor, stdout, 1024, |output, cx| {
-///         if let Output::Line(line) = output {
+///         if let Output::Line(line, _connection) = output {
 ///             cx.state.push(String::from_utf8_lossy(line).into_owned());
 ///         }
 ///         Ok(())

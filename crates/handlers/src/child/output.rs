@@ -2,29 +2,41 @@
 
 use std::io;
 
+use memchr::memchr;
 use reactor::{AddError, Context, Registry};
 
 use crate::answer::is_nothing_done;
 use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
-use crate::framing::{Frames, Framing, Lines};
+use crate::framing::{Frame, FrameError, Framing, Lines};
 
 /// What [`lines`] tells.
+///
+/// With each line comes the connection: to [pause](Connection::pause_reading) whoever writes, or to answer at a terminal.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Output<'a> {
+pub enum Output<'a, 'c, S> {
     /// A line, without its end. It need not be text.
-    Line(&'a [u8]),
+    Line(&'a [u8], &'a mut Connection<'c, S>),
+    /// The beginning of a line that is longer than the limit, as many bytes as that allows. The rest of it is discarded, and
+    /// what is told next is the line after it.
+    Cut(&'a [u8], &'a mut Connection<'c, S>),
     /// There will be no more; told once, the last call. [`CloseReason::Finished`] where it came to its end.
     Ended(CloseReason),
 }
 
 /// Calls `on_output` for each line of `stream`, a last one without an end included, and once when it has ended.
 ///
-/// For the pipes of a child, and anything else that is read. It ends when *all* who write to it have closed it: a child may
-/// have ended long before, if processes that it has started go on. The registration keeps
-/// [`Reactor::run`](reactor::Reactor::run) alive. An error that `on_output` returns ends it, as a line of more than
-/// `length_max` bytes does; the child gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end
-/// nothing. Costs as [`open`], and no buffer while nothing comes. Loop thread only.
+/// For the pipes of a child, the master of its terminal, and anything else that is read. It ends when *all* who write to it
+/// have closed it: a child may have ended long before, if processes that it has started go on. The registration keeps
+/// [`Reactor::run`](reactor::Reactor::run) alive.
+///
+/// Of a line of more than `length_max` bytes the first `length_max` are told as [`Output::Cut`], as soon as it is known to be
+/// longer; reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such a line is to; the child
+/// gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
+///
+/// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of lines that
+/// have come already; who writes waits when the pipe is full. Costs as [`open`], and no buffer while nothing comes. Loop
+/// thread only.
 ///
 /// # Errors
 /// As [`open`]: the stream is given back.
@@ -39,21 +51,85 @@ pub fn lines<S, T, F>(
 ) -> Result<ConnectionKey<S>, AddError<T>>
 where
     T: Stream,
-    F: FnMut(Output<'_>, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    F: FnMut(Output<'_, '_, S>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    let kept_max = length_max.saturating_add(b"\r\n".len());
-    let options = ConnectionOptions::new().unconsumed_max(kept_max);
-    open(registry, stream, &options, LineReader { lines: Lines::new(length_max), on_output })
+    // It keeps half a line at most, and where it is paused what was read at once: both have limits of their own.
+    let options = ConnectionOptions::new().unconsumed_max(usize::MAX);
+    let reader = LineReader { lines: Lines::new(length_max), length_max, skipping: false, on_output };
+    open(registry, stream, &options, reader)
 }
+
+/// [`Framing::frame`] or [`Framing::finish`].
+type Search = for<'a> fn(&mut Lines, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 struct LineReader<F> {
     lines: Lines,
+    length_max: usize,
+    /// Within a line that was cut, up to its end.
+    skipping: bool,
     on_output: F,
+}
+
+/// A line that was found.
+enum Found<'a> {
+    Line(&'a [u8]),
+    Cut(&'a [u8]),
+}
+
+impl<F> LineReader<F> {
+    /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have been
+    /// skipped all the same.
+    fn next<'a>(&mut self, data: &'a [u8], search: Search) -> (usize, Option<Found<'a>>) {
+        let mut skipped = 0;
+        if self.skipping {
+            let Some(end) = memchr(b'\n', data) else { return (data.len(), None) };
+            (self.skipping, skipped) = (false, end + 1);
+        }
+        let rest = &data[skipped..];
+        match search(&mut self.lines, rest) {
+            Ok(Some(frame)) => (skipped + frame.taken, Some(Found::Line(frame.bytes))),
+            Ok(None) => (skipped, None),
+            Err(_) => {
+                self.lines = Lines::new(self.length_max); // the last one gives the same error for ever
+                self.skipping = true;
+                (skipped + self.length_max, Some(Found::Cut(&rest[..self.length_max])))
+            }
+        }
+    }
+
+    /// Tells of each line of `data`, until the connection is closed, paused or removed, and says how much was taken. To the
+    /// connection `WouldBlock` would mean that none was told.
+    fn tell<S>(
+        &mut self,
+        data: &[u8],
+        search: Search,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize>
+    where
+        F: FnMut(Output<'_, '_, S>, &mut Context<'_, S>) -> io::Result<()>,
+    {
+        let mut taken = 0;
+        loop {
+            let (more, found) = self.next(&data[taken..], search);
+            taken += more;
+            let output = match found {
+                Some(Found::Line(line)) => Output::Line(line, connection),
+                Some(Found::Cut(line)) => Output::Cut(line, connection),
+                None => return Ok(taken),
+            };
+            match (self.on_output)(output, cx) {
+                Err(error) if !is_nothing_done(&error) => return Err(error),
+                _ if !connection.takes_data() || !cx.registry.contains(connection.key().key()) => return Ok(taken),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl<S, F> ConnectionHandler<S> for LineReader<F>
 where
-    F: FnMut(Output<'_>, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    F: FnMut(Output<'_, '_, S>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     fn on_data(
         &mut self,
@@ -61,13 +137,11 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        let mut lines = self.lines.frames(data);
-        tell(&mut lines, &mut self.on_output, connection, cx)?;
-        Ok(lines.taken())
+        self.tell(data, Lines::frame, connection, cx)
     }
 
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        tell(&mut self.lines.last_frames(rest), &mut self.on_output, connection, cx)?;
+        self.tell(rest, Lines::finish, connection, cx)?; // one line at most: whole ones are told before the end is read
         connection.shutdown();
         Ok(())
     }
@@ -77,21 +151,4 @@ where
             tracing::warn!(%error, "after the end of an output");
         }
     }
-}
-
-/// Tells of each line, until the registration is removed. To the connection `WouldBlock` would mean that none was told.
-fn tell<S>(
-    lines: &mut Frames<'_, '_, Lines>,
-    on_output: &mut impl FnMut(Output<'_>, &mut Context<'_, S>) -> io::Result<()>,
-    connection: &Connection<'_, S>,
-    cx: &mut Context<'_, S>,
-) -> io::Result<()> {
-    for line in lines {
-        match on_output(Output::Line(line?), cx) {
-            Err(error) if !is_nothing_done(&error) => return Err(error),
-            _ if !cx.registry.contains(connection.key().key()) => break,
-            _ => {}
-        }
-    }
-    Ok(())
 }

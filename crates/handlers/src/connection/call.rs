@@ -15,7 +15,7 @@ use super::core::{Core, Pending, Phase, Writing};
 use super::gathered::Gathered;
 use super::key::{ConnectionKey, Visitor};
 use super::lent::Connection;
-use super::stream::Stream;
+use super::stream::{Stream, is_end_of_terminal};
 use super::{CloseReason, ConnectionHandler, Timeout, ask_kernel_first, run_later};
 use crate::answer::is_nothing_done;
 
@@ -179,6 +179,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_end_of_terminal(self.io, &error) => {
+                self.core.read_ended = true;
+                self.end(cx)?;
+            }
             Err(_) if self.core.writing == Writing::Failed => self.core.end_failed(),
             // All that was to be said has been said, and is on its way.
             Err(_) if self.core.phase == Phase::Lingering => self.core.end(CloseReason::Finished),

@@ -185,6 +185,12 @@ impl<S> Connection<'_, S> {
         self.core.reads_while_full = true;
     }
 
+    /// Whether its handler is to be given more of what has come.
+    #[cfg(feature = "child")]
+    pub(crate) const fn takes_data(&self) -> bool {
+        self.core.delivers()
+    }
+
     /// Whether [`pause_reading`](Self::pause_reading) holds.
     pub const fn is_paused(&self) -> bool {
         self.core.paused

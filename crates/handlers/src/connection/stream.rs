@@ -1,7 +1,7 @@
 //! Streams: what a connection can be made of.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSlice, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -51,6 +51,13 @@ pub trait Stream: AsFd + Sized + 'static {
             other => other.map(|()| true),
         }
     }
+}
+
+/// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that had it
+/// open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is in it.
+#[cold]
+pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
 }
 
 /// Bytes in the kernel's buffer; 1 where it does not say, so that none are lost.

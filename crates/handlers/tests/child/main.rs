@@ -69,7 +69,7 @@ fn note_lines(registry: &mut Registry<Seen>, child: &mut Spawned) -> Result {
     let stdout = child.stdout.take().ok_or("its output is no pipe")?;
     child::lines(registry, stdout, 4096, |output, cx| {
         match output {
-            Output::Line(line) => cx.state.lines.push(String::from_utf8_lossy(line).into_owned()),
+            Output::Line(line, _) => cx.state.lines.push(String::from_utf8_lossy(line).into_owned()),
             _ => cx.state.outputs_ended += 1,
         }
         Ok(())

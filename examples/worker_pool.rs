@@ -105,7 +105,7 @@ fn run(options: &Options) -> io::Result<()> {
     for number in (0..pool.len()).rev() {
         let receiver = receivers.pop().ok_or(ErrorKind::NotFound)?;
         let worker = pool.get(number).ok_or(ErrorKind::NotFound)?;
-        worker.call(|cx| serve(receiver, cx)).map_err(io::Error::other)??;
+        worker.call(|cx| serve(receiver, cx))??;
     }
 
     let issued = AtomicU64::new(0);

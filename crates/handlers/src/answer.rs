@@ -1,22 +1,76 @@
 //! What the callbacks of all handlers may answer, and what they panic with.
 
 use std::any::Any;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::{Domain, SockRef, Type};
 
+use rustix::io::Errno;
+
 /// Errors that only say that nothing was done, and end nothing: so `?` may be used on what would block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// An error with what was done when it came: the call, and of what. Displays as "open(/etc/app.conf): No such file or directory (os
-/// error 2)".
-pub(crate) fn named(call: impl Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{call}: {error}"))
+/// A system call that has failed: which it was, and of what. It travels inside an [`io::Error`] of the same kind.
+///
+/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", with advice behind it where there is some. The errno
+/// is found by [`raw_os_error`](Self::raw_os_error), and in the `io::Error` around it by [`errno`](crate::errno).
+#[derive(Debug)]
+pub struct SystemError {
+    call: String,
+    source: io::Error,
+    advice: &'static str,
+}
+
+impl SystemError {
+    /// Returns the call and what it was made for: a path, an address, a child.
+    pub fn call(&self) -> &str {
+        &self.call
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.source.kind()
+    }
+
+    /// Returns the errno of the kernel. `None` where the standard library has refused before it was asked.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        reactor::errno(&self.source)
+    }
+}
+
+impl Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, source, advice } = self;
+        write!(f, "{call}: {source}{advice}")
+    }
+}
+
+impl std::error::Error for SystemError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// An error with what was done when it came: the call, and of what.
+#[cold]
+pub(crate) fn named(call: impl Display, error: io::Error) -> io::Error {
+    advised(call, error, "")
+}
+
+/// The same, with what to do about it: the kernel's words may mislead.
+#[cold]
+pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str) -> io::Error {
+    io::Error::new(error.kind(), SystemError { call: call.to_string(), source: error, advice })
+}
+
+/// The errno of an error, also where it is wrapped.
+pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
+    reactor::errno(error).map(Errno::from_raw_os_error)
 }
 
 /// The refusal of a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not a datagram socket".

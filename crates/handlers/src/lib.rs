@@ -71,6 +71,7 @@ pub mod signal;
 #[cfg(feature = "udp")]
 pub mod udp;
 
+pub use crate::answer::SystemError;
 pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
@@ -80,10 +81,11 @@ pub use crate::console::{Console, ConsoleInput};
 #[cfg(feature = "framing")]
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
 pub use crate::listener::{
-    Accepted, Address, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey, on_listener_end,
+    Accepted, Address, AddressError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey, on_listener_end,
 };
 #[cfg(feature = "pool")]
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
+pub use reactor::errno;
 
 /// The README's programs compile.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, errno};
 use crate::handler::Closed;
 use crate::registry::Registry;
 use crate::slots::Key;
@@ -85,19 +85,10 @@ fn copy_of(error: &io::Error) -> io::Error {
     if let Some(errno) = error.raw_os_error() {
         return io::Error::from_raw_os_error(errno);
     }
-    io::Error::new(error.kind(), Copied { text: error.to_string(), errno: errno_within(error) })
-}
-
-/// The errno of what has caused an error, if anything in the chain has one.
-fn errno_within(error: &io::Error) -> Option<io::Error> {
-    let mut cause = error.get_ref().map(|inner| inner as &(dyn error::Error + 'static));
-    while let Some(inner) = cause {
-        if let Some(errno) = inner.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(io::Error::from_raw_os_error(errno));
-        }
-        cause = inner.source();
-    }
-    None
+    io::Error::new(
+        error.kind(),
+        Copied { text: error.to_string(), errno: errno(error).map(io::Error::from_raw_os_error) },
+    )
 }
 
 #[derive(Debug)]

@@ -40,6 +40,13 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// A system call failed that is about no registered fd. Displays as "eventfd: Too many open files (os error 24)".
+    Call {
+        /// The system call.
+        call: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
     /// [`Reactor::advance`](crate::Reactor::advance) needs a reactor that was built with a
     /// [`ManualClock`](crate::ManualClock).
     NoManualClock,
@@ -95,7 +102,7 @@ impl fmt::Display for Error {
             }
             Self::NoManualClock => f.write_str("time cannot be advanced: the reactor was built without a manual clock"),
             Self::Os { call, fd, source } => write!(f, "{call} on fd {fd}: {source}"),
-            Self::Loop { call, source } => write!(f, "{call}: {source}"),
+            Self::Call { call, source } | Self::Loop { call, source } => write!(f, "{call}: {source}"),
             Self::Failed(failure) => failure.fmt(f),
         }
     }
@@ -104,27 +111,76 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Os { source, .. } | Self::Loop { source, .. } => Some(source),
+            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => Some(source),
             Self::Failed(failure) => Some(&failure.source),
             _ => None,
         }
     }
 }
 
-/// So that `?` passes a refusal on from a handler, which ends its registration.
+impl Error {
+    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::StaleKey(_) => io::ErrorKind::NotFound,
+            Self::Running(_) => io::ErrorKind::ResourceBusy,
+            Self::OtherType(_) => io::ErrorKind::InvalidInput,
+            Self::AlreadyRegistered { .. } => io::ErrorKind::AlreadyExists,
+            Self::Full { .. } => io::ErrorKind::QuotaExceeded,
+            Self::NoManualClock => io::ErrorKind::Unsupported,
+            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => source.kind(),
+            Self::Failed(failure) => failure.source.kind(),
+        }
+    }
+
+    /// Returns the errno of the kernel, if a system call has failed.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => errno(source),
+            Self::Failed(failure) => errno(&failure.source),
+            Self::AlreadyRegistered { .. } => Some(rustix::io::Errno::EXIST.raw_os_error()),
+            _ => None,
+        }
+    }
+}
+
+/// Finds the errno of an error, however deep it is wrapped.
+///
+/// An [`io::Error`] holds an errno or another error, not both: where a call and an fd or an address are told with it, its
+/// [`raw_os_error`](io::Error::raw_os_error) is `None`. This looks at the error itself, at what is inside of each `io::Error`
+/// and at each [`source`](std::error::Error::source). Returns `None` if no system call has failed. O(depth), no allocation.
+///
+/// ```
+/// use std::io;
+///
+/// let refused = io::Error::from(reactor::Error::Call { call: "eventfd", source: io::Error::from_raw_os_error(24) });
+/// assert_eq!((refused.raw_os_error(), reactor::errno(&refused)), (None, Some(24)));
+/// assert_eq!(refused.to_string(), "eventfd: Too many open files (os error 24)");
+/// ```
+#[cold]
+pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The source of an `io::Error` is that of what is inside, which would be passed over.
+        let (found, inner) = if let Some(error) = error.downcast_ref::<io::Error>() {
+            (error.raw_os_error(), error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)))
+        } else if let Some(error) = error.downcast_ref::<Error>() {
+            (error.raw_os_error(), None)
+        } else {
+            (error.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()), error.source())
+        };
+        if found.is_some() {
+            return found;
+        }
+        next = inner;
+    }
+    None
+}
+
+/// So that `?` passes a refusal on from a handler, which ends its registration. [`errno`] finds the errno in it.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = match &error {
-            Error::StaleKey(_) => io::ErrorKind::NotFound,
-            Error::Running(_) => io::ErrorKind::ResourceBusy,
-            Error::OtherType(_) => io::ErrorKind::InvalidInput,
-            Error::AlreadyRegistered { .. } => io::ErrorKind::AlreadyExists,
-            Error::Full { .. } => io::ErrorKind::QuotaExceeded,
-            Error::NoManualClock => io::ErrorKind::Unsupported,
-            Error::Os { source, .. } | Error::Loop { source, .. } => source.kind(),
-            Error::Failed(failure) => failure.source.kind(),
-        };
-        Self::new(kind, error)
+        Self::new(error.kind(), error)
     }
 }
 
@@ -145,6 +201,18 @@ impl<T> fmt::Debug for AddError<T> {
 impl<T> fmt::Display for AddError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
+    }
+}
+
+impl<T> AddError<T> {
+    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
+
+    /// Returns the errno of the kernel, if a system call has failed.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.error.raw_os_error()
     }
 }
 

@@ -100,7 +100,7 @@ mod wait;
 pub use crate::builder::Builder;
 pub use crate::clock::ManualClock;
 pub use crate::context::Context;
-pub use crate::error::{AddError, Error, Failure};
+pub use crate::error::{AddError, Error, Failure, errno};
 pub use crate::event::{Event, Signalled};
 pub use crate::handler::{Closed, Handler, Next};
 pub use crate::hooks::HookKey;

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::builder::Builder;
 use crate::context::Context;
+use crate::error::Error;
 use crate::notify::remote::{KeepAlive, LoopGone, Remote};
 use crate::reactor::Reactor;
 use crate::registry::Registry;
@@ -75,7 +76,8 @@ impl<S: Send + 'static> LoopThread<S> {
             reactor.run(&mut state)?;
             drop(reactor);
             Ok(state)
-        })?;
+        });
+        let thread = thread.map_err(|source| Error::Call { call: "clone", source })?;
         match starts.recv() {
             Ok((remote, alive)) => Ok(Self { remote, alive: Some(alive), thread: Some(thread) }),
             // It ended before it could say so: why is what there is to say.

@@ -112,7 +112,7 @@ pub struct WatchError {
 /// Starts `command`, and calls `on_exit` once when the child has ended.
 ///
 /// `on_exit` gets the status and the resource use, also if the child ends before the loop runs. It gets an error if
-/// those cannot be known since somebody else has reaped the child: the program ignores `SIGCHLD`, or a part of it waits for
+/// those cannot be known since somebody else has reaped the child, `ECHILD`: the program ignores `SIGCHLD`, or a part of it waits for
 /// any child. The child has ended then too. What it has written may still be in its pipes: output ends when the pipe does, and
 /// that may be before the exit or after. An error that `on_exit` returns is logged.
 ///
@@ -165,8 +165,8 @@ where
 /// waited for, by [`Child::try_wait`] for one. The pipes that it still has are handed back.
 ///
 /// # Errors
-/// [`WatchError`] gives the child back: `ECHILD` if it has been reaped, `EMFILE` and the like, what
-/// [`Registry::add`] gives.
+/// [`WatchError`] gives the child back: `ESRCH` if it has been reaped, or `ECHILD` if another process has got its number since;
+/// `EMFILE` and the like; what [`Registry::add`] gives.
 #[track_caller]
 pub fn watch<S, F>(registry: &mut Registry<S>, child: Child, on_exit: F) -> Result<Spawned, WatchError>
 where
@@ -198,8 +198,20 @@ impl fmt::Display for WatchError {
     }
 }
 
+impl WatchError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
+
+    /// Returns the errno of the kernel, if a system call has failed.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        reactor::errno(&self.error)
+    }
+}
+
 impl std::error::Error for WatchError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
+        Some(&self.error)
     }
 }

@@ -19,7 +19,7 @@ use rustix::process::{
 use super::group;
 use super::orphans::{self, Orphan};
 use super::{Exit, Usage};
-use crate::answer::named;
+use crate::answer::{advised, named};
 use crate::signal::Signal;
 
 /// Whom a signal is for, those who reach more last.
@@ -52,12 +52,11 @@ impl Process {
             None => format!("child {}", pid.as_raw_pid()).into(),
         };
         let pidfd =
-            pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", &label, errno, STOLEN))?;
+            pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", &label, errno, stolen(errno)))?;
         let process = Self::unsettled(pid, label, Arc::new(pidfd));
         process.settled.set(true);
         match has_ended(&process.pidfd) {
-            Err(Errno::CHILD) => return Err(failed("waitid", &process.label, Errno::CHILD, STOLEN)),
-            Err(errno) => return Err(failed("waitid", &process.label, errno, "")),
+            Err(errno) => return Err(failed("waitid", &process.label, errno, stolen(errno))),
             Ok(_) => process.settled.set(false),
         }
         Ok(process)
@@ -150,7 +149,7 @@ impl Process {
     /// Sends `SIGTERM` to all of the group but the child, which has got it.
     fn ask_rest_of_group(&self) -> io::Result<()> {
         self.send(Reach::Group, Signal::CONT)?; // the same checks, and the same errors
-        let others = group::others(self.pid).map_err(|error| named("readdir(/proc)", &error))?;
+        let others = group::others(self.pid).map_err(|error| named("readdir(/proc)", error))?;
         for other in others {
             let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, self.named(Signal::TERM)?)?));
             if let Err(error) = sent {
@@ -223,6 +222,11 @@ impl fmt::Debug for Process {
 const STOLEN: &str =
     ": its status went to somebody else: SIGCHLD is ignored, or a part of the program waits for any child";
 
+/// The advice for an answer of the kernel's that says that somebody else has reaped the child.
+fn stolen(errno: Errno) -> &'static str {
+    if matches!(errno, Errno::SRCH | Errno::CHILD) { STOLEN } else { "" }
+}
+
 /// Whether the child has ended and can be reaped. It is not reaped by that.
 fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -240,8 +244,7 @@ pub(super) fn reap(pidfd: &OwnedFd, pid: Pid, label: &str) -> io::Result<Exit> {
     match has_ended(pidfd) {
         Ok(true) => {}
         Ok(false) => return Err(ErrorKind::WouldBlock.into()),
-        Err(Errno::CHILD) => return Err(failed("waitid", label, Errno::CHILD, STOLEN)),
-        Err(errno) => return Err(failed("waitid", label, errno, "")),
+        Err(errno) => return Err(failed("waitid", label, errno, stolen(errno))),
     }
     let pid = pid.as_raw_pid().cast_unsigned();
     match wait4::try_wait4_pid(pid) {
@@ -251,11 +254,10 @@ pub(super) fn reap(pidfd: &OwnedFd, pid: Pid, label: &str) -> io::Result<Exit> {
             Ok(Exit { pid, status: ended.status, usage })
         }
         Ok(None) => Err(ErrorKind::WouldBlock.into()),
-        Err(error) => Err(io::Error::new(error.kind(), format!("wait4 of {label}: {error}{STOLEN}"))),
+        Err(error) => Err(advised(format_args!("wait4 of {label}"), error, STOLEN)),
     }
 }
 
-fn failed(call: &str, label: &str, errno: Errno, advice: &str) -> io::Error {
-    let error = io::Error::from(errno);
-    io::Error::new(error.kind(), format!("{call} of {label}: {error}{advice}"))
+fn failed(call: &str, label: &str, errno: Errno, advice: &'static str) -> io::Error {
+    advised(format_args!("{call} of {label}"), errno.into(), advice)
 }

@@ -11,6 +11,7 @@ use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
 use super::process::Process;
 use super::{Exit, Spawned, WatchError};
+use crate::answer::{advised, is_nothing_done};
 
 /// Who is told of the end.
 pub(super) trait OnExit<S>: 'static {
@@ -53,7 +54,7 @@ pub(super) fn start<S, H: OnExit<S>>(
             io::ErrorKind::WouldBlock => ": there are as many processes as this user may have",
             _ => "",
         };
-        io::Error::new(error.kind(), format!("spawn of {program:?}: {error}{advice}"))
+        advised(format_args!("spawn of {program:?}"), error, advice)
     })?;
     admit(registry, child, Some(&program), on_exit).map_err(|WatchError { mut child, error }| {
         if let Err(error) = child.kill() {
@@ -153,7 +154,10 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         let key = cx.key();
         cx.registry.local::<Children>().0.remove(&key);
         if let Some(on_exit) = self.on_exit.take() {
-            on_exit.exited(exit, cx).map_err(io::Error::other)?; // `WouldBlock` would keep what is over
+            match on_exit.exited(exit, cx) {
+                Err(error) if is_nothing_done(&error) => return Err(io::Error::other(error)), // it would keep what is over
+                told => told?,
+            }
         }
         Ok(Next::Remove)
     }

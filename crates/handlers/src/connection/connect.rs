@@ -27,7 +27,7 @@ use super::lent::reset_on_close;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout};
-use crate::answer::named;
+use crate::answer::{errno, named};
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -191,7 +191,7 @@ impl<H: 'static> Connecting<H> {
 
     fn note_failure(&self, address: SocketAddr, error: io::Error) {
         tracing::debug!(%address, %error, "an attempt to connect has failed");
-        self.race.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), &error));
+        self.race.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), error));
     }
 
     fn attempt<S>(
@@ -233,11 +233,11 @@ fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result
     if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
         // Attempts at several addresses come from one port, where one is given.
         socket.set_reuse_address(local.port() != 0)?;
-        socket.bind(&local.into()).map_err(|error| named(format_args!("bind to {local}"), &error))?;
+        socket.bind(&local.into()).map_err(|error| named(format_args!("bind to {local}"), error))?;
     }
     match socket.connect(&address.into()) {
         // connect(2): interrupted, it goes on all the same.
-        Err(error) if !matches!(Errno::from_io_error(&error), Some(Errno::INPROGRESS | Errno::INTR)) => Err(error),
+        Err(error) if !matches!(errno(&error), Some(Errno::INPROGRESS | Errno::INTR)) => Err(error),
         _ => Ok(socket.into()),
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::sync::Arc;
 
+use reactor::errno;
 use reactor::{Context, Interest, Key, Readiness};
 
 use super::options::{ConnectionOptions, Settings};
@@ -305,7 +306,7 @@ impl Core {
     /// Another error of the same kind and errno as the one after which nothing can be sent.
     pub(super) fn failure_again(&self) -> io::Error {
         match &self.failure {
-            Some(failure) => failure.raw_os_error().map_or(failure.kind().into(), io::Error::from_raw_os_error),
+            Some(failure) => errno(failure).map_or(failure.kind().into(), io::Error::from_raw_os_error),
             None => ErrorKind::BrokenPipe.into(),
         }
     }

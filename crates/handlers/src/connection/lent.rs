@@ -314,7 +314,7 @@ impl<S> Connection<'_, S> {
     ///                 });
     ///             },
     ///         );
-    ///         job.map_err(io::Error::other)?;
+    ///         job?;
     ///         connection.answer_later();
     ///         Ok(data.len())
     ///     }

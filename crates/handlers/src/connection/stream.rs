@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
+use crate::answer::errno;
 use reactor::{Interest, Io};
 use rustix::io::Errno;
 use socket2::SockRef;
@@ -47,7 +48,7 @@ pub trait Stream: AsFd + Sized + 'static {
     fn shutdown(io: &mut Io<Self>) -> io::Result<bool> {
         match SockRef::from(&*io).shutdown(Shutdown::Write) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(true),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTSOCK) => Ok(false),
+            Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(false),
             other => other.map(|()| true),
         }
     }
@@ -57,7 +58,7 @@ pub trait Stream: AsFd + Sized + 'static {
 /// open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is in it.
 #[cold]
 pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
+    errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
 }
 
 /// Bytes in the kernel's buffer; 1 where it does not say, so that none are lost.

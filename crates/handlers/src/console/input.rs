@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use crate::answer::errno;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_getfl, fstat, major, minor, open};
@@ -79,7 +80,7 @@ impl Input {
     /// Whether a read that fails so says that there is nothing more to come. `EIO` is what a terminal says that is gone; a
     /// file says so of a disk that has lost what is in it.
     pub(super) fn is_over(&self, error: &io::Error) -> bool {
-        match Errno::from_io_error(error) {
+        match errno(error) {
             Some(Errno::BADF) => true,
             Some(Errno::IO) => !matches!(self.reading, Reading::AlwaysReady(_)),
             _ => false,

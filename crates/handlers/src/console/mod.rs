@@ -10,7 +10,7 @@ mod input;
 mod lines;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
@@ -147,7 +147,9 @@ impl Console {
     where
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        let input = Input::of(input.as_fd())?;
+        let fd = input.as_fd();
+        let named = |error| answer::named(format_args!("console on fd {}", fd.as_raw_fd()), error);
+        let input = Input::of(fd).map_err(named)?;
         let is_dialogue = !self.prompt.is_empty() && input.is_terminal() && io::stdout().is_terminal();
         let prompt = is_dialogue.then(|| self.prompt.clone());
         let lines = LineBuffer::new(self.line_max);

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::answer::advised;
 use rustix::fs::inotify::{self, CreateFlags, Reader};
 pub(super) use rustix::fs::inotify::{ReadFlags as Seen, WatchFlags as Want};
 use rustix::io::Errno;
@@ -123,9 +124,8 @@ fn explained(call: &str, errno: Errno) -> io::Error {
         }
         _ => "",
     };
-    let error = io::Error::from(errno);
-    let kind = if errno == Errno::NOSPC { ErrorKind::QuotaExceeded } else { error.kind() };
-    io::Error::new(kind, format!("{call}: {error}{limit}"))
+    let error = advised(call, errno.into(), limit);
+    if errno == Errno::NOSPC { io::Error::new(ErrorKind::QuotaExceeded, error) } else { error }
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ where
         (
             move || job(input),
             |result: Result<io::Result<R>, JobPanic>, cx: &mut Context<'_, S>| {
-                done(result.unwrap_or_else(|panic| Err(io::Error::other(panic))), cx);
+                done(result.unwrap_or_else(|panic| Err(panic.into())), cx);
             },
         )
     })
@@ -175,7 +175,7 @@ fn survive_the_size_limit() -> io::Result<()> {
 }
 
 fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let failed = |call| move |error: io::Error| named(call, path, &error);
+    let failed = |call| move |error: io::Error| named(call, path, error);
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed("open"))?;
     let size = file.metadata().map_err(failed("fstat"))?.len();
     let room = usize::try_from(size).unwrap_or(limit).min(limit).saturating_add(1); // the end is found without growing
@@ -191,7 +191,7 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let failed = |call| move |error: io::Error| named(call, path, &error);
+    let failed = |call| move |error: io::Error| named(call, path, error);
     let mut options = OpenOptions::new();
     options.append(true).custom_flags(libc::O_NONBLOCK);
     let opened = options.open(path);
@@ -206,7 +206,7 @@ fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = &end_of_links(path)?;
-    let failed = |call| move |error: io::Error| named(call, path, &error);
+    let failed = |call| move |error: io::Error| named(call, path, error);
     let before = regular_file_at(path)?;
     let mut new = Temporary::create_in(folder_of(path), if before.is_some() { 0o600 } else { 0o666 })?;
     survive_the_size_limit()?;
@@ -226,7 +226,7 @@ fn folder_of(path: &Path) -> &Path {
 /// Sees to it that the name of a file is on disk: that is in its folder.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named("fsync", folder, &error))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named("fsync", folder, error))
 }
 
 /// `path` without symbolic links at its end.
@@ -235,7 +235,7 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
         Ok(path) => Ok(path),
         // Nothing is there yet; a link that leads nowhere is not to be replaced by a file, nor do we know where that belongs.
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(path.to_owned()),
-        Err(error) => Err(named("realpath", path, &error)),
+        Err(error) => Err(named("realpath", path, error)),
     }
 }
 
@@ -243,9 +243,9 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
 fn regular_file_at(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
-        Ok(_) => Err(named("rename", path, &io::Error::new(ErrorKind::InvalidInput, "there is no regular file"))),
+        Ok(_) => Err(named("rename", path, io::Error::new(ErrorKind::InvalidInput, "there is no regular file"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(named("lstat", path, &error)),
+        Err(error) => Err(named("lstat", path, error)),
     }
 }
 
@@ -276,7 +276,7 @@ impl Temporary {
             match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
                 Ok(file) => return Ok(Self { file, path, renamed: false }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && tried < NAMES_TRIED_MAX => {}
-                Err(error) => return Err(named("open", &path, &error)),
+                Err(error) => return Err(named("open", &path, error)),
             }
         }
     }

@@ -26,7 +26,7 @@ pub use self::folder::{FolderChange, watch_folder};
 pub use self::jobs::{append, read, write_atomically};
 
 /// An error with the call that gave it and the path that it was made for.
-fn named(call: &str, path: &Path, error: &io::Error) -> io::Error {
+fn named(call: &str, path: &Path, error: io::Error) -> io::Error {
     answer::named(format_args!("{call}({})", path.display()), error)
 }
 

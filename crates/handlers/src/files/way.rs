@@ -100,7 +100,7 @@ pub(super) struct Renewed {
 impl Way {
     /// Goes the way to `path` for the first time. A relative path counts from the working directory of this moment.
     pub(super) fn to(path: &Path, goal: Goal, inotify: &Inotify) -> io::Result<Self> {
-        let absolute = std::path::absolute(path).map_err(|error| named("watch", path, &error))?;
+        let absolute = std::path::absolute(path).map_err(|error| named("watch", path, error))?;
         let mut way = Self { path: absolute, goal, steps: Vec::new(), target: Target::Absent, news: News::None };
         way.go(inotify)?;
         Ok(way)
@@ -264,7 +264,7 @@ fn look(path: &Path) -> io::Result<Option<Looked>> {
             | ErrorKind::NotADirectory
             | ErrorKind::PermissionDenied
             | ErrorKind::StaleNetworkFileHandle => Ok(None),
-            _ => Err(named("lstat", path, &error)),
+            _ => Err(named("lstat", path, error)),
         },
     }
 }

@@ -56,7 +56,7 @@ pub(super) enum AcceptedStream {
 ///                 eprintln!("a connection is dropped: {error}");
 ///             }
 ///         });
-///         posted.map_err(io::Error::other)
+///         Ok(posted?)
 ///     })
 /// }
 /// ```

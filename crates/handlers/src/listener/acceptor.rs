@@ -16,6 +16,7 @@ use super::ends;
 use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
 use super::stops;
+use crate::answer::errno;
 
 /// The first pause when there is no room for another connection; doubled up to the second as long as there is none.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -206,11 +207,11 @@ fn end_rest<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
 /// The socket is none that listens, or not any more: `shutdown(2)` ends that, also from another process that has it.
 fn listens_no_more(error: &io::Error) -> bool {
     let ends = [Errno::INVAL, Errno::BADF, Errno::NOTSOCK];
-    Errno::from_io_error(error).is_some_and(|errno| ends.contains(&errno))
+    errno(error).is_some_and(|errno| ends.contains(&errno))
 }
 
 /// The process, the system or the kernel's memory has nothing left for another connection.
 fn is_out_of_resources(error: &io::Error) -> bool {
     let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| resources.contains(&errno))
+    errno(error).is_some_and(|errno| resources.contains(&errno))
 }

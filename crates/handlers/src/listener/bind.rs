@@ -29,17 +29,36 @@ pub enum Address {
 }
 
 impl FromStr for Address {
-    type Err = String;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         let Some(name) = text.strip_prefix("unix:") else {
-            return text.parse().map(Self::Tcp).map_err(|_| "none of IP:PORT, unix:PATH, unix:@NAME".to_owned());
+            return text.parse().map(Self::Tcp).map_err(|_| AddressError("none of IP:PORT, unix:PATH, unix:@NAME"));
         };
         match name.strip_prefix('@') {
-            _ if name.is_empty() => Err("a path is missing after unix:".to_owned()),
+            _ if name.is_empty() => Err(AddressError("a path is missing after unix:")),
             Some(name) => Ok(Self::Abstract(name.as_bytes().to_owned())),
             None => Ok(Self::Unix(name.into())),
         }
+    }
+}
+
+/// A text that is no [`Address`], with the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressError(&'static str);
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+/// So that `?` passes it on, as [`InvalidInput`](ErrorKind::InvalidInput).
+impl From<AddressError> for io::Error {
+    fn from(error: AddressError) -> Self {
+        Self::new(ErrorKind::InvalidInput, error)
     }
 }
 

@@ -25,8 +25,8 @@ use std::time::Duration;
 use reactor::{Context, Key, Registry};
 
 pub use self::accepted::{Accepted, Peer};
-pub use self::bind::Address;
 use self::bind::Socket;
+pub use self::bind::{Address, AddressError};
 pub use self::ends::on_listener_end;
 pub use self::limit::{ConnectionLimit, Permit};
 pub use self::options::ListenOptions;

@@ -97,7 +97,7 @@ impl ListenOptions {
             Address::Unix(path) => unix::bind(path, bind).map(Socket::Unix),
             Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
         });
-        let socket = socket.map_err(|error| named(format_args!("bind to {address}"), &error))?;
+        let socket = socket.map_err(|error| named(format_args!("bind to {address}"), error))?;
         Ok(Listener { socket, options: self })
     }
 

@@ -165,7 +165,7 @@ impl PathLock {
         name.push(".lock");
         let path = path.with_file_name(name);
         for _ in 0..LOCK_TRIES_MAX {
-            match Self::try_take(&path).map_err(|error| named(format_args!("lock {}", path.display()), &error))? {
+            match Self::try_take(&path).map_err(|error| named(format_args!("lock {}", path.display()), error))? {
                 Some(file) => return Ok(Self { path, _file: file }),
                 None => thread::sleep(LOCK_PAUSE),
             }

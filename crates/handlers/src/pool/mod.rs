@@ -17,7 +17,7 @@ use reactor::{Context, Registry, Remote};
 use self::following::{Followed, Following};
 use self::queue::{Shared, Slot, discard};
 pub use self::refusal::{JobPanic, Refusal, Refused};
-use crate::answer::panic_message;
+use crate::answer::{named, panic_message};
 
 /// Threads for work that would hold up the loop: files, name resolution, hashing. It dereferences to its [`Pool`], which
 /// takes the jobs.
@@ -112,7 +112,8 @@ impl<S> PoolBuilder<S> {
         let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
         for number in 0..self.workers {
             let shared = Arc::clone(&started.pool.shared);
-            let thread = thread::Builder::new().name(format!("{}{number}", self.name)).spawn(move || shared.work())?;
+            let thread = thread::Builder::new().name(format!("{}{number}", self.name)).spawn(move || shared.work());
+            let thread = thread.map_err(|error| named("clone", error))?;
             started.threads.push(thread);
         }
         Ok(started)

@@ -1,6 +1,7 @@
 //! What can become of a job instead of its result: it panics, or is not accepted.
 
 use std::fmt;
+use std::io;
 
 /// What a job panicked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,13 @@ impl fmt::Display for JobPanic {
 
 impl std::error::Error for JobPanic {}
 
+/// So that `?` passes it on from a handler.
+impl From<JobPanic> for io::Error {
+    fn from(panic: JobPanic) -> Self {
+        Self::other(panic)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -47,6 +55,23 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+impl Refusal {
+    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    pub const fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Full => io::ErrorKind::QuotaExceeded,
+            Self::Closed => io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
+/// So that `?` passes it on from a handler, and ends its registration.
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.kind(), refusal)
+    }
+}
 
 impl<J, D> fmt::Debug for Refused<J, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,5 +90,12 @@ impl<J, D> std::error::Error for Refused<J, D> {}
 impl<J, D> From<Refused<J, D>> for Refusal {
     fn from(refused: Refused<J, D>) -> Self {
         refused.reason
+    }
+}
+
+/// So that `?` passes the reason on from a handler; the job is dropped.
+impl<J, D> From<Refused<J, D>> for io::Error {
+    fn from(refused: Refused<J, D>) -> Self {
+        refused.reason.into()
     }
 }

@@ -37,13 +37,13 @@ impl Insistence {
         if Instant::now().checked_add(delay).is_none() {
             return Ok(Self::Never);
         }
-        let (notice, first) = UnixStream::pair().map_err(|error| named("socketpair", &error))?;
+        let (notice, first) = UnixStream::pair().map_err(|error| named("socketpair", error))?;
         let insists = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&insists);
         let thread = thread::Builder::new().name("shutdown_on".to_owned()).stack_size(STACK_BYTES);
         thread
             .spawn(move || set_after_first(&flag, first, delay))
-            .map_err(|error| named("a thread for shutdown_on", &error))?;
+            .map_err(|error| named("a thread for shutdown_on", error))?;
         Ok(Self::Later(insists, notice))
     }
 

@@ -166,12 +166,12 @@ impl Signals {
         let mut signals: Vec<_> = signals.into_iter().collect();
         signals.sort_unstable();
         signals.dedup();
-        let (read, write) = UnixStream::pair().map_err(|error| named("socketpair", &error))?;
+        let (read, write) = UnixStream::pair().map_err(|error| named("socketpair", error))?;
         let delivery = SignalDelivery::with_pipe(read, write, WithOrigin::default(), [0; 0])?;
         let mut source = Self { delivery, reflexes: Vec::new(), watching: Vec::new() }; // dropped, it undoes what was done
         for &signal in &signals {
             signal.check()?;
-            let refused = |error| named(format_args!("sigaction({signal})"), &error);
+            let refused = |error| named(format_args!("sigaction({signal})"), error);
             action::prepare(signal).map_err(refused)?;
             source.reflexes.extend(reflexes(signal).map_err(refused)?);
             source.delivery.handle().add_signal(signal.as_raw()).map_err(refused)?;

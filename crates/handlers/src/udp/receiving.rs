@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::sending::Log;
 use super::socket::{Datagram, UdpSocket};
+use crate::answer::errno;
 
 /// The kernel merges no more than this, and no datagram is larger: nothing is ever truncated.
 const BUFFER_BYTES: usize = 65_536;
@@ -84,7 +85,7 @@ impl<'a> Batch<'a> {
 /// Whether a receive that fails so will fail for ever. Anything else tells of one datagram, or of a want that passes.
 fn is_of_the_socket(error: &io::Error) -> bool {
     let of_the_socket = [Errno::BADF, Errno::NOTSOCK, Errno::INVAL, Errno::FAULT, Errno::OPNOTSUPP];
-    Errno::from_io_error(error).is_none_or(|errno| of_the_socket.contains(&errno))
+    errno(error).is_none_or(|errno| of_the_socket.contains(&errno))
 }
 
 impl fmt::Debug for Scratch {

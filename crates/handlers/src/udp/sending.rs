@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::outbox::{Outbox, Route, Run};
 use super::socket::{Datagram, Outgoing, UdpSocket};
+use crate::answer::errno;
 
 /// So many calls may be made to empty the queue, of 64 KiB at most each; the rest goes next turn.
 const SENDS_PER_CALL_MAX: usize = 64;
@@ -69,6 +70,13 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
+/// So that `?` passes it on from a handler, as [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), and ends its registration.
+impl From<Full> for io::Error {
+    fn from(full: Full) -> Self {
+        Self::new(ErrorKind::QuotaExceeded, full)
+    }
+}
+
 /// Something that went wrong with one datagram; the socket goes on.
 ///
 /// Displays as "sendmsg to 192.0.2.1:53: Message too long (os error 90)".
@@ -90,6 +98,18 @@ impl fmt::Display for Failure {
             Some(to) => write!(f, "{call} to {to}: {error}"),
             None => write!(f, "{call}: {error}"),
         }
+    }
+}
+
+impl Failure {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+
+    /// Returns the errno of the kernel.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        reactor::errno(&self.error)
     }
 }
 
@@ -143,7 +163,7 @@ impl Log {
     /// Tries again where an error is not about this datagram as it can be sent.
     #[cold]
     fn transmit_again(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>, error: io::Error) -> io::Result<()> {
-        match Errno::from_io_error(&error) {
+        match errno(&error) {
             // Nothing but the answer of a peer gives this one.
             Some(Errno::CONNREFUSED) => {
                 self.note_failure("sendmsg", io.get_ref().peer_addr(), error);

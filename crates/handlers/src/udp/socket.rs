@@ -36,7 +36,7 @@ impl UdpSocket {
     /// What `bind(2)` gives, with the address: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`; `EMFILE`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let bound = std::net::UdpSocket::bind(address).and_then(Self::from_std);
-        bound.map_err(|error| named(format_args!("bind {address}"), &error))
+        bound.map_err(|error| named(format_args!("bind {address}"), error))
     }
 
     /// A socket that talks to `peer` alone: the kernel drops what comes from others, and reports that nobody listens there.
@@ -56,7 +56,7 @@ impl UdpSocket {
             }
             Self::from_std(socket)
         };
-        connected().map_err(|error| named(format_args!("connect {peer}"), &error))
+        connected().map_err(|error| named(format_args!("connect {peer}"), error))
     }
 
     /// A socket that was made and bound elsewhere, connected or not: with `SO_REUSEPORT`, or passed in by a service manager.

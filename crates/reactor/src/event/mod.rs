@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use self::world::{Notify, PENDING, State, Ticket, wake, world};
+use crate::error::Error;
 use crate::notify::eventfd::EventFd;
 use crate::slots::{Blank, Key};
 
@@ -202,7 +203,7 @@ fn poll_until(told: &EventFd, fds: &[BorrowedFd<'_>], deadline: Option<Instant>)
         });
         match poll(&mut polled, timeout.as_ref()) {
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(Error::Call { call: "poll", source: errno.into() }.into()),
             Ok(_) => return Ok(polled[1..].iter().position(|fd| !fd.revents().is_empty())),
         }
     }

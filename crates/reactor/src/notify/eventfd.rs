@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::hub::Signal;
+use crate::error::Error;
 
 /// A counter of the kernel's, of 64 bits, with an fd: `eventfd(2)`.
 ///
@@ -52,7 +53,7 @@ impl EventFd {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn counter(initial: u32) -> io::Result<Self> {
-        Ok(Self { fd: eventfd(initial, EventfdFlags::CLOEXEC)? })
+        Self::made(initial, EventfdFlags::CLOEXEC)
     }
 
     /// A counter that each [`read`](Self::read) takes one from (`EFD_SEMAPHORE`).
@@ -60,7 +61,12 @@ impl EventFd {
     /// # Errors
     /// As [`counter`](Self::counter).
     pub fn semaphore(initial: u32) -> io::Result<Self> {
-        Ok(Self { fd: eventfd(initial, EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE)? })
+        Self::made(initial, EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE)
+    }
+
+    fn made(initial: u32, flags: EventfdFlags) -> io::Result<Self> {
+        let fd = eventfd(initial, flags).map_err(|errno| Error::Call { call: "eventfd", source: errno.into() })?;
+        Ok(Self { fd })
     }
 
     /// Adds to the counter. One system call.
@@ -99,7 +105,8 @@ impl EventFd {
     /// # Errors
     /// `EMFILE`.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()? })
+        let failed = |source| Error::Os { call: "fcntl(F_DUPFD_CLOEXEC)", fd: self.fd.as_raw_fd(), source };
+        Ok(Self { fd: self.fd.try_clone().map_err(failed)? })
     }
 }
 

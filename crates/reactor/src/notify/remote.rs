@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::fmt;
+use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 use std::thread;
@@ -215,6 +216,13 @@ impl fmt::Display for LoopGone {
 
 impl std::error::Error for LoopGone {}
 
+/// So that `?` passes it on from a handler, as [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+impl From<LoopGone> for io::Error {
+    fn from(gone: LoopGone) -> Self {
+        Self::new(io::ErrorKind::BrokenPipe, gone)
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -226,6 +234,24 @@ impl fmt::Display for CallError {
 }
 
 impl std::error::Error for CallError {}
+
+impl CallError {
+    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    pub const fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::OnLoopThread => io::ErrorKind::Deadlock,
+            Self::Lost => io::ErrorKind::BrokenPipe,
+            Self::Panicked => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// So that `?` passes it on from a handler.
+impl From<CallError> for io::Error {
+    fn from(error: CallError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
 
 impl<S: 'static> Registry<S> {
     /// A handle for other threads. The first one makes a queue, registered in the background as "remote":

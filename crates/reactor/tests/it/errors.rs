@@ -1,14 +1,14 @@
 //! What cannot be registered comes back with the reason; what is registered can be listed.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use reactor::{Error, Interest, Kind, Next, Priority, Reactor};
+use reactor::{Error, Interest, Kind, Next, Priority, Reactor, errno};
 use rustix::fs::OFlags;
 
 use crate::{Result, add_counting_reader, readable, turn_now};
@@ -120,4 +120,20 @@ fn a_source_is_put_into_non_blocking_mode() -> Result {
     assert!(rustix::fs::fcntl_getfl(&near)?.contains(OFlags::NONBLOCK));
     assert!(!rustix::fs::fcntl_getfl(&far)?.contains(OFlags::NONBLOCK));
     Ok(())
+}
+
+#[test]
+fn the_errno_of_an_error_is_found_however_deep_it_is_wrapped() {
+    let bare = || io::Error::from_raw_os_error(24);
+    let refused = Error::Os { call: "epoll_ctl(ADD)", fd: 12, source: io::Error::other(bare()) };
+    assert_eq!((refused.raw_os_error(), errno(&refused)), (Some(24), Some(24)));
+    let wrapped = io::Error::other(io::Error::from(refused));
+    for error in [bare(), io::Error::other(bare()), wrapped, io::Error::other(rustix::io::Errno::MFILE)] {
+        assert_eq!(errno(&error), Some(24), "{error}");
+    }
+    let taken = io::Error::from(Error::AlreadyRegistered { fd: 7 });
+    assert_eq!(errno(&taken), Some(17), "EEXIST");
+    for error in [io::Error::other("a text"), io::ErrorKind::NotFound.into(), Error::NoManualClock.into()] {
+        assert_eq!(errno(&error), None, "{error}");
+    }
 }

@@ -1,0 +1,87 @@
+//! What is made of a process that has no file descriptors left. It is alone in its process: the limit is one for all threads.
+
+#![allow(clippy::expect_used, reason = "a test")]
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::process::Command;
+
+use handlers::signal::{self, ShutdownOptions, Signal};
+use handlers::udp::UdpSocket;
+use handlers::{
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, Console, ListenOptions, child, connect,
+    errno, files,
+};
+use reactor::{Context, EventFd, Next, Reactor};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+struct NoteEnd;
+
+impl ConnectionHandler<Vec<io::Error>> for NoteEnd {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _: &mut Connection<'_, Vec<io::Error>>,
+        _: &mut Context<'_, Vec<io::Error>>,
+    ) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Vec<io::Error>>) {
+        if let CloseReason::Failed(error) = reason {
+            cx.state.push(error);
+        }
+    }
+}
+
+#[test]
+fn whatever_needs_a_descriptor_says_that_there_is_none_and_what_it_was_for() -> Result {
+    let mut reactor = Reactor::<Vec<io::Error>>::new()?;
+    let mut sleeping = Reactor::<()>::new()?; // it has no eventfd yet
+    let peer = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let child = Command::new("true").spawn()?;
+    let event = EventFd::counter(0)?;
+    let mut errors: Vec<(io::Error, &str)> = Vec::new();
+
+    let before = getrlimit(Resource::Nofile);
+    let next = File::open("/dev/null")?; // the lowest number that is free, and so the limit of what can be had
+    let limit = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&next))?;
+    drop(next);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: before.maximum })?;
+
+    let term = [Signal::TERM];
+    let any = Address::Tcp("127.0.0.1:0".parse()?);
+    errors.push((Reactor::<()>::new().expect_err("no fd").into(), "epoll_create1"));
+    errors.push((sleeping.remote().expect_err("no fd").into(), "eventfd"));
+    errors.push((EventFd::counter(0).expect_err("no fd"), "eventfd"));
+    errors.push((EventFd::semaphore(0).expect_err("no fd"), "eventfd"));
+    errors.push((event.try_clone().expect_err("no fd"), "fcntl"));
+    errors.push((ListenOptions::new().bind(&any).expect_err("no fd"), "127.0.0.1:0"));
+    errors.push((UdpSocket::bind(peer).expect_err("no fd"), "127.0.0.1"));
+    errors.push((UdpSocket::connect(peer).expect_err("no fd"), "127.0.0.1"));
+    errors.push((signal::watch(&mut reactor, term, |_, _| Ok(Next::Keep)).expect_err("no fd"), "socketpair"));
+    errors.push((signal::stop_on(&mut reactor, term).expect_err("no fd"), "socketpair"));
+    let never = ShutdownOptions::new().insist_after(std::time::Duration::MAX);
+    errors.push((never.stop_on(&mut reactor, term).expect_err("no fd"), "socketpair"));
+    let spawned = child::spawn(&mut reactor, &mut Command::new("true"), |_, _| Ok(()));
+    errors.push((spawned.expect_err("no fd"), "true"));
+    errors.push((child::watch(&mut reactor, child, |_, _| Ok(())).expect_err("no fd").into(), "pidfd_open of child"));
+    errors.push((files::watch(&mut reactor, ["/etc"], |_, _, _| Ok(Next::Keep)).expect_err("no fd"), "inotify_init1"));
+    errors.push((Console::new().open_on(&mut reactor, &event, |_, _| Ok(Next::Keep)).expect_err("no fd"), "fd "));
+    connect(&mut reactor, [peer], &ConnectionOptions::new(), NoteEnd);
+    let mut told = Vec::new();
+    reactor.run(&mut told)?;
+    errors.extend(told.into_iter().map(|error| (error, "127.0.0.1")));
+
+    setrlimit(Resource::Nofile, before)?;
+    assert_eq!(errors.len(), 16);
+    for (error, what) in errors {
+        assert_eq!(errno(&error), Some(Errno::MFILE.raw_os_error()), "{what}: {error} ({error:?})");
+        assert!(error.to_string().contains(what), "{error} does not name {what}");
+    }
+    Ok(())
+}

@@ -75,20 +75,23 @@ pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
 
 /// The refusal of a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not a datagram socket".
 pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
-    let socket = SockRef::from(&fd);
+    let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
     let is = match socket.r#type() {
         Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => "a listening stream socket",
         Ok(Type::STREAM) => "a stream socket",
         Ok(Type::DGRAM) => "a datagram socket",
         Ok(_) => "a socket of another type",
-        Err(_) => "not a socket",
+        Err(source) => {
+            let call = format!("fd {number} is not a socket, not {wanted}");
+            return io::Error::new(ErrorKind::InvalidInput, SystemError { call, source, advice: "" });
+        }
     };
     let of = match socket.domain() {
         Ok(Domain::IPV4 | Domain::IPV6) | Err(_) => "",
         Ok(Domain::UNIX) => " of the Unix family",
         Ok(_) => " of another family",
     };
-    io::Error::new(ErrorKind::InvalidInput, format!("fd {} is {is}{of}, not {wanted}", fd.as_raw_fd()))
+    io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is {is}{of}, not {wanted}"))
 }
 
 /// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others stay as they are.

@@ -80,7 +80,7 @@ fn listeners_and_sockets_that_cannot_be_bound_say_their_errno_and_address() -> R
 }
 
 #[test]
-fn a_connection_that_is_refused_or_cannot_be_bound_says_its_errno_and_address() -> Result {
+fn a_connection_that_is_refused_says_its_errno_and_address() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // nobody listens there any more
     connect(&mut reactor, [closed], &ConnectionOptions::new(), NoteEnd);
@@ -95,7 +95,7 @@ fn a_connection_that_is_refused_or_cannot_be_bound_says_its_errno_and_address() 
 }
 
 #[test]
-fn children_that_cannot_be_started_watched_or_signalled_say_errno_and_name() -> Result {
+fn children_that_cannot_be_started_or_watched_say_errno_and_name() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     for (program, expected) in [("/nonexistent/program", Errno::NOENT), ("/dev/null", Errno::ACCESS)] {
         let refused = child::spawn(&mut reactor, &mut Command::new(program), |_, _| Ok(())).expect_err("no program");
@@ -179,7 +179,7 @@ fn a_source_that_is_refused_keeps_errno_and_fd() -> Result {
 }
 
 #[test]
-fn errors_of_threads_and_queues_pass_through_a_handler_by_the_question_mark() -> Result {
+fn errors_of_threads_and_queues_pass_by_the_question_mark() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let remote = reactor.remote()?;
     let on_loop = remote.clone();

@@ -39,7 +39,7 @@ impl ConnectionHandler<Vec<io::Error>> for NoteEnd {
 }
 
 #[test]
-fn whatever_needs_a_descriptor_says_that_there_is_none_and_what_it_was_for() -> Result {
+fn a_call_that_lacks_a_descriptor_says_so_and_what_it_was_for() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
     let mut sleeping = Reactor::<()>::new()?; // it has no eventfd yet
     let peer = TcpListener::bind("127.0.0.1:0")?.local_addr()?;

@@ -4,10 +4,11 @@ use std::any::Any;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, SockRef, Type};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// Errors that only say that nothing was done, and end nothing: so `?` may be used on what would block.
@@ -100,6 +101,13 @@ pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(address, |v4| (v4, v6.port()).into()),
         SocketAddr::V4(_) => address,
     }
+}
+
+/// Returns whether something is there to read or to accept, or an end: asked of the kernel, whose events may tell it turns later
+/// where many sources are ready.
+pub(crate) fn has_input(source: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(source, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// What becomes of a registration after its callback has answered.

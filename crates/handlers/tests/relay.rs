@@ -577,3 +577,23 @@ fn silent_listener() -> Result<(SocketAddr, TcpListener, Vec<TcpStream>)> {
     let first = TcpStream::connect(address)?;
     Ok((address, listener, vec![first]))
 }
+
+#[test]
+fn a_side_that_was_reset_does_not_wait_for_ever_for_a_peer_that_reads_nothing() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
+    let (one, other) = Relay::pair();
+    let side = open(&mut reactor, client_near, &options(), one)?;
+    open(&mut reactor, server_near, &options(), other)?;
+    fill(&mut reactor, side, &client)?;
+    (&client).write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
+    rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
+    drop(client);
+    turn_until_quiet(&mut reactor)?;
+    assert_eq!(reactor.len(), 2);
+    reactor.advance(&mut (), Duration::from_secs(301))?;
+    turn_until_quiet(&mut reactor)?;
+    assert!(reactor.is_empty(), "{reactor:?}");
+    assert_eq!(read_out(&server).1, Some(ErrorKind::ConnectionReset));
+    Ok(())
+}

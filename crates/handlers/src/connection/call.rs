@@ -17,7 +17,7 @@ use super::key::{ConnectionKey, Visitor};
 use super::lent::Connection;
 use super::stream::{Stream, is_end_of_terminal};
 use super::{CloseReason, ConnectionHandler, Timeout, ask_kernel_first, run_later};
-use crate::answer::is_nothing_done;
+use crate::answer::{has_input, is_nothing_done};
 
 /// A connection keeps so much room for what its handler leaves, or four times as much as that is.
 const ROOM_KEPT: usize = 64 * 1024;
@@ -426,12 +426,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
         }
         self.core.failure_is_told = true;
         let error = self.core.failure_again();
+        run_later::<S, T, H>(cx.registry, self.key.key()); // for what it asks for
         self.tell(Occasion::Failure(error), cx)
     }
 
     /// Nothing is known to be left to read: that is the end, if the kernel has been asked since the socket failed.
     fn end_if_drained(&mut self, cx: &mut Context<'_, S>) {
         match self.core.failing {
+            Pending::Due if has_input(self.io) => {} // the event that tells it is still to come
             Pending::Due => self.core.end_failed(),
             Pending::No => {
                 self.core.failing = Pending::Awaited;
@@ -458,9 +460,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     /// Whether it is to be closed in order, and its handler has been given all that there is, and owes no answer.
     fn has_finished(&self) -> bool {
         let core = &*self.core;
-        let may_come =
-            self.io.readiness().is_readable() && !core.read_ended || !core.unconsumed.is_empty() && core.redeliver;
         let is_due = (core.finishing, core.phase) == (Pending::Due, Phase::Open);
-        is_due && core.answers_owed == 0 && !core.full && (core.paused || !may_come)
+        let may_come = || {
+            let is_left = !core.unconsumed.is_empty() && core.redeliver;
+            is_left || !core.read_ended && (self.io.readiness().is_readable() || has_input(self.io))
+        };
+        is_due && core.answers_owed == 0 && !core.full && (core.paused || !may_come())
     }
 }

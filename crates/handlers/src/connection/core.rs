@@ -87,6 +87,8 @@ pub(super) struct Core {
     pub(super) untimed: bool,
     /// It cannot be read, so that nothing but an error says that its peer has gone.
     write_only: bool,
+    /// It cannot be written to, so that its end needs no word to the peer.
+    pub(super) read_only: bool,
     /// What comes has nothing to do with what is queued.
     pub(super) reads_while_full: bool,
     /// Its handler is running.
@@ -153,6 +155,7 @@ impl Core {
             failure_is_told: false,
             reason: None,
             write_only: !reads,
+            read_only: !writes,
             accepted_by: Key::NULL,
             _permit: None,
         };

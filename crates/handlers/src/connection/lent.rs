@@ -213,6 +213,7 @@ impl<S> Connection<'_, S> {
     /// [announced](Self::answer_later) has been given.
     pub const fn shutdown_when_answered(&mut self) {
         self.core.ends_when_answered = true;
+        self.core.untimed = true; // so that it is seen to when this callback, or visit, returns
     }
 
     /// Closes the connection in order: what is queued is sent, then our direction ends, and what the peer still sends is
@@ -256,6 +257,12 @@ impl<S> Connection<'_, S> {
             }
             Phase::Flushing | Phase::Lingering | Phase::Over => self.core.is_cut |= cut,
         }
+    }
+
+    /// Closes the connection once the peer has taken no byte for `patience`, while something is queued for it.
+    pub(super) fn lose_patience_after(&mut self, patience: Duration) {
+        self.core.times.get_or_insert_with(Box::default).close_patiently(patience);
+        self.core.untimed = true;
     }
 
     /// Begins a close in order of a connection that is open.
@@ -328,6 +335,7 @@ impl<S> Connection<'_, S> {
     /// visit, returns.
     pub const fn answered(&mut self) {
         self.core.answers_owed = self.core.answers_owed.saturating_sub(1);
+        self.core.untimed |= self.core.ends_when_answered;
     }
 
     /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where

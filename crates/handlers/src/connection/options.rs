@@ -110,7 +110,8 @@ impl ConnectionOptions {
         self.with(|settings| settings.bytes_per_turn = bytes.max(1))
     }
 
-    /// After so long without a byte in either direction, [`on_timeout`](super::ConnectionHandler::on_timeout). None.
+    /// After so long without a byte in either direction, [`on_timeout`](super::ConnectionHandler::on_timeout): not while a rate
+    /// holds back reading. None.
     ///
     /// For each timeout of a connection: bytes that had come, or room that the peer had made, by the time it passes are served first, also
     /// where the process was stopped until long after that, or a callback was slow.

@@ -173,6 +173,17 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(())
     }
 
+    /// What had come stays until the other side has room. A peer there that takes nothing is not waited for without end.
+    fn on_failure(
+        &mut self,
+        _error: &io::Error,
+        _connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        self.with_other(cx, |other| other.lose_patience_after(PATIENCE));
+        Ok(())
+    }
+
     fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
         let is_whole = self.own().is_whole;
         self.set_own(Stage::Closed, is_whole);

@@ -171,6 +171,9 @@ impl<S> Connection<'_, S> {
         }
         if self.core.phase == Phase::Flushing {
             self.core.phase = Phase::Lingering;
+            if self.core.read_only {
+                self.core.end(CloseReason::Finished);
+            }
         }
         let open = matches!(self.core.phase, Phase::Open | Phase::Lingering);
         if open && self.core.read_ended && self.core.writing == Writing::Ended {

@@ -77,7 +77,7 @@ impl Times {
         }
         // While we hold back ourselves, nobody is to be blamed.
         if self.read_held_until.take_if(|until| *until <= now).is_some() {
-            self.last_read = Some(now);
+            (self.last_read, self.last_byte) = (Some(now), Some(now));
         }
         if self.write_held_until.take_if(|until| *until <= now).is_some() {
             self.last_written = Some(now);
@@ -180,7 +180,7 @@ impl Times {
                 settings.write_timeout,
             ),
             after(Timeout::Read, open && waits.to_read && !self.holds_reading(), self.last_read, settings.read_timeout),
-            after(Timeout::Idle, open, self.last_byte, settings.idle_timeout),
+            after(Timeout::Idle, open && !self.holds_reading(), self.last_byte, settings.idle_timeout),
         ]
     }
 

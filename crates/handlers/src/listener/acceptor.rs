@@ -17,6 +17,7 @@ use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
 use super::stops;
 use crate::answer::errno;
+use crate::answer::has_input;
 
 /// The first pause when there is no room for another connection; doubled up to the second as long as there is none.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -101,7 +102,8 @@ impl<F> Acceptor<F> {
     /// Accepts no more until [`end_rest`], for at most `pause`. A listener that is to end rests for no longer than it has.
     fn rest<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         cx.registry.set_interest(cx.key(), RESTING)?;
-        let left = if self.is_stopping { stops::grace_left(cx.registry, cx.key()) } else { None };
+        let left = stops::grace_left(cx.registry, cx.key());
+        let left = if self.is_stopping { left } else { left.map(|_| Duration::ZERO) }; // it is to begin to stop
         if let Some(pause) = pause.into_iter().chain(left).min() {
             cx.registry.set_timeout(cx.key(), Some(pause))?;
         }
@@ -153,6 +155,10 @@ where
             if !self.may_accept(cx) {
                 break;
             }
+            // Also where there is no room: a limit that is used up is no reason to wait for nobody.
+            if self.is_stopping && !has_input(&*listener) {
+                return Ok(Next::Remove);
+            }
             let permit = match self.admission.as_ref().map(Admission::acquire) {
                 Some(None) => return self.rest(None, cx),
                 permit => permit.flatten(),
@@ -200,6 +206,9 @@ where
 fn end_rest<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
     if cx.registry.interest(listener)? == RESTING {
         cx.registry.set_interest(listener, Interest::READABLE)?;
+        if stops::grace_left(cx.registry, listener).is_some() {
+            cx.registry.set_timeout(listener, Some(Duration::ZERO))?; // no event tells of an empty queue
+        }
     }
     Ok(Next::Keep)
 }

@@ -379,3 +379,23 @@ fn a_peer_that_ends_its_direction_gets_the_answers_that_were_announced() -> Resu
     assert_eq!(bench.until_closed(), "close Finished");
     Ok(())
 }
+
+#[test]
+fn a_handler_may_finish_when_it_is_told_of_a_failure() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        match event {
+            Event::Open => connection.pause_reading(),
+            Event::Failure(_) => connection.finish(Duration::MAX),
+            _ => {}
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.settle();
+    far.write_all(b"unread")?;
+    reset(far)?;
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.count("finish"), 1);
+    Ok(())
+}

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use handlers::{ConnectionOptions, RateLimit};
 
-use crate::{Bench, Event, Result, default, ms, probe, secs, sink};
+use crate::{Bench, Event, Result, default, ms, pattern, probe, secs, sink};
 
 #[test]
 fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
@@ -117,6 +117,25 @@ fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
         bench.advance(secs(1));
         let received = bench.world.received.len();
         assert!((800 + 1000 * second..=1000 + 1000 * second).contains(&received), "{received} in {second} s");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_is_not_idle_while_a_rate_holds_it_back() -> Result {
+    for shared in [false, true] {
+        let mut bench = Bench::new()?;
+        let limit = RateLimit::new(1000, 8000);
+        let options = ConnectionOptions::new().idle_timeout(ms(500));
+        let options = if shared { options.shared_read_rate(limit) } else { options.read_rate(limit) };
+        let (_, mut far) = bench.open_tcp(&options, sink())?;
+        bench.settle();
+        far.write_all(&pattern(20_000))?;
+        bench.until(|world| !world.received.is_empty());
+        bench.advance(secs(13));
+        assert!(bench.world.received == pattern(20_000), "{} bytes", bench.world.received.len());
+        bench.advance(secs(1));
+        assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
     }
     Ok(())
 }

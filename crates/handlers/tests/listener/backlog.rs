@@ -217,3 +217,47 @@ fn a_server_that_reads_no_more_sends_what_it_has_and_takes_nothing_on() -> Resul
     drop(client);
     run_out(&mut reactor, &mut seen)
 }
+
+#[test]
+fn what_is_reported_late_is_answered_by_a_server_that_stops() -> Result {
+    for events in [1, 8] {
+        let mut reactor = Reactor::builder().events_per_turn_max(events).build()?;
+        let (address, server) = serve(&mut reactor, ListenOptions::new())?;
+        let mut clients = (0..60).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+        let mut seen = Seen::default();
+        turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 60)?;
+        turn_until_quiet(&mut reactor, &mut seen)?;
+        for client in &mut clients {
+            client.write_all(b"question")?;
+            client.shutdown(Shutdown::Write)?;
+        }
+        stop(&mut reactor, server, GRACE);
+        run_out(&mut reactor, &mut seen)?;
+        assert_eq!(answered(clients), 60, "{events}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_server_that_stops_ends_with_its_last_connection() -> Result {
+    for lowered in [false, true] {
+        let mut reactor = Reactor::new()?;
+        let limit = ConnectionLimit::new(1);
+        let (address, server) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+        let (_, other) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
+        let mut seen = Seen::default();
+        let mut one = client(address)?;
+        crate::expect_echo(&mut reactor, &mut seen, &mut one)?;
+        if lowered {
+            limit.set_max(0);
+        }
+        stop(&mut reactor, server, Duration::MAX);
+        stop(&mut reactor, other, Duration::MAX);
+        turn_until_quiet(&mut reactor, &mut seen)?;
+        assert_eq!(one.read(&mut [0])?, 0);
+        drop(one);
+        run_out(&mut reactor, &mut seen)?;
+        assert!(reactor.is_empty(), "{lowered}: {reactor:?}");
+    }
+    Ok(())
+}

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use reactor::{Capacity, Context, EventFd, Interest, LoopPool, Next, Receiver, Registry, Sender, notification_queue};
+use reactor::{
+    Capacity, Context, EventFd, Interest, LoopPool, Next, Receiver, Registry, Sender, errno, notification_queue,
+};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
@@ -181,7 +183,7 @@ fn signalled() -> io::Result<EventFd> {
                 event.add(1)?;
                 return Ok(event);
             }
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => thread::sleep(FILES_PAUSE),
+            Err(error) if errno(&error) == Some(Errno::MFILE.raw_os_error()) => thread::sleep(FILES_PAUSE),
             Err(error) => return Err(error),
         }
     }

@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::tcgetattr;
 
 use crate::Result;
-use crate::server::{PATIENCE, example};
+use crate::server::{PATIENCE, example, insist};
 use crate::tracer::{Tracee, WAITS};
 
 /// The program, while something is typed.
@@ -409,7 +409,7 @@ fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
 }
 
 #[test]
-fn the_first_signal_ends_it_gently_and_the_second_at_once() -> Result {
+fn the_first_signal_ends_it_gently_and_one_a_second_later_at_once() -> Result {
     for signal in [Signal::INT, Signal::TERM] {
         let mut session = Session::at_pipe()?;
         session.type_in("after 1000 never\nevery 1000 never\nwork 300\nstatus\n")?;
@@ -426,7 +426,7 @@ fn the_first_signal_ends_it_gently_and_the_second_at_once() -> Result {
         assert_eq!(session.shown()?, "work 1");
         session.signal(signal)?;
         assert!(session.shown()?.ends_with(": ending; once more to end at once"));
-        session.signal(signal)?;
+        insist(Pid::from_child(&session.child), signal)?;
         assert_eq!(session.end()?.1.code(), Some(128 + signal.as_raw()));
     }
     Ok(())

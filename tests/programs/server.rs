@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -94,6 +94,11 @@ impl Server {
         }
     }
 
+    /// Sends `signal` again and again until it has ended, as someone does who insists.
+    pub(crate) fn insist(&self, signal: Signal) -> Result {
+        insist(self.pid(), signal)
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -154,4 +159,18 @@ pub(crate) fn raise_open_files_limit() -> Result<usize> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     Ok(maximum.map_or(usize::MAX, |files| files as usize))
+}
+
+/// Sends `signal` to a child until it has ended: what comes too soon after the first is no insistence.
+pub(crate) fn insist(child: Pid, signal: Signal) -> Result {
+    let pidfd = pidfd_open(child, PidfdFlags::empty())?;
+    let pause = Timespec::try_from(Duration::from_millis(50))?;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        kill_process(child, signal)?;
+        if retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&pause)))? > 0 {
+            return Ok(());
+        }
+    }
+    Err("it is still running".into())
 }

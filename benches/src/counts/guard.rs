@@ -11,8 +11,9 @@ use super::tool::{Counts, INSTRUCTIONS};
 /// The counts of an operation by case and contestant.
 pub(super) type Book = BTreeMap<String, BTreeMap<String, Counts>>;
 
-/// How far instructions may be from what is written down.
-const ROOM: f64 = 0.05;
+/// How far instructions may be from what is written down, as a part of that. Of three runs all repeat to a thousandth, but for a timer
+/// that runs, where memory that is touched for the first time makes it a hundredth.
+const ROOM: f64 = 0.02;
 
 /// A figure that is not what is written down.
 #[derive(Debug, PartialEq)]
@@ -102,12 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn instructions_may_differ_by_a_twentieth() {
-        assert_eq!(told(&[("instructions", 100.0)], &[("instructions", 105.0)]), [""; 0]);
-        assert_eq!(told(&[("instructions", 100.0)], &[("instructions", 95.0)]), [""; 0]);
-        let slower = told(&[("instructions", 100.0)], &[("instructions", 105.1)]);
-        assert_eq!(slower, ["chain, reactor: instructions was 100, is 105.1, limits 95.0 and 105.0"]);
-        let faster = differences(&book(&[("instructions", 100.0)]), &book(&[("instructions", 94.9)]));
+    fn instructions_may_differ_by_a_fiftieth() {
+        assert_eq!(told(&[("instructions", 100.0)], &[("instructions", 102.0)]), [""; 0]);
+        assert_eq!(told(&[("instructions", 100.0)], &[("instructions", 98.0)]), [""; 0]);
+        let slower = told(&[("instructions", 100.0)], &[("instructions", 102.1)]);
+        assert_eq!(slower, ["chain, reactor: instructions was 100, is 102.1, limits 98.0 and 102.0"]);
+        let faster = differences(&book(&[("instructions", 100.0)]), &book(&[("instructions", 97.9)]));
         assert!(faster.iter().all(Difference::is_improvement) && faster.len() == 1);
     }
 

@@ -191,7 +191,7 @@ impl Core {
         self.times.as_deref().is_some_and(by)
     }
 
-    /// How many of `most` bytes are to be read now. No rate holds back the rest of what a peer has sent that is gone.
+    /// Returns how many of `most` bytes are to be read now. A rate does not hold back the rest of a stream whose peer is gone.
     pub(super) fn may_read(&mut self, most: usize) -> usize {
         if most == 0 || !self.wants_to_read() {
             return 0;

@@ -32,10 +32,10 @@ impl<S> ConnectionKey<S> {
 
     /// Lends the connection: to write to it, pause it or close it from the callback of another, or of a timer.
     ///
-    /// What is written leaves with the deferred callbacks, all that was written in this turn by one system call: in this turn, or in
-    /// the next where they have run already. It is tried before that where it reaches the [high
-    /// watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not read, and
-    /// by [`Connection::flush`]; a piece of 16 KiB or more that nothing is queued before is tried at once. O(1).
+    /// Writes leave with the deferred callbacks, all of this turn by one system call: in this turn, or in the next where those
+    /// have run already. They are tried before that where the queue reaches the
+    /// [high watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
+    /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before it. O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has it in its hands.

@@ -26,8 +26,8 @@ pub struct Connection<'a, S> {
     /// What was written in this callback, and is still to be tried. Empty while there is an outbox.
     pub(super) gathered: &'a mut Gathered,
     pub(super) key: ConnectionKey<S>,
-    /// Who calls: its handler, whose writes leave at the end of the callback, or a visitor, whose small ones wait for those of
-    /// other visitors, and leave with the deferred callbacks.
+    /// Whether a visitor calls. Writes of the handler leave at the end of its callback. Small writes of visitors wait for
+    /// those of others, and leave with the deferred callbacks.
     pub(super) is_visit: bool,
 }
 
@@ -133,7 +133,7 @@ impl<S> Connection<'_, S> {
         self.core.flushes_later |= is_small && self.is_visit && self.core.outbox.is_none() && self.may_try();
     }
 
-    /// What visitors have queued waits for more, but is tried before anybody is told that it is too much: the peer may read.
+    /// Tries the writes of visitors before any of them is told that they are too much: the peer may read.
     fn send_if_beyond(&mut self, most: usize) {
         if self.is_visit && self.core.flushes_later && self.core.queued() >= most {
             self.send_queued();

@@ -19,6 +19,7 @@ mod call;
 mod connect;
 mod core;
 mod driver;
+mod ending;
 mod gathered;
 mod key;
 mod lent;
@@ -383,7 +384,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finish {
     pub(crate) grace: Duration,
-    /// What has come is answered too.
+    /// Whether input that has come is answered too.
     pub(crate) reads: bool,
 }
 

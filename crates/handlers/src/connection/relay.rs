@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// [server](crate::ServerKey::stop), which until then lets both streams go on. A peer that takes no byte for five minutes is waited for
 /// no longer, and reset. A Unix socket knows no reset, so there a stream that breaks off ends like any other.
 ///
+/// Bytes beyond [`queue_max`](crate::ConnectionOptions::queue_max) of a side cannot be passed on, and reset both. Keep it above the high
+/// watermark by at least one read (64 KiB, or [`bytes_per_turn`](crate::ConnectionOptions::bytes_per_turn) if that is less), as it is
+/// by default.
+///
 /// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps: nothing is
 /// read until both are open.
 ///

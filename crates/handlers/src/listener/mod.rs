@@ -173,7 +173,8 @@ impl<S> ServerKey<S> {
     ///
     /// The listener is closed at once. Each connection reads nothing more; its handler is told by
     /// [`on_finish`](ConnectionHandler::on_finish), and what it has queued then, and what it has
-    /// [announced](crate::Connection::answer_later), is sent within `grace`. O(registrations).
+    /// [announced](crate::Connection::answer_later), is sent within `grace`. A handler that resumes reading reads on, as a
+    /// [`Relay`](crate::Relay) does. O(registrations).
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
         (self.finish_all)(cx, self.key, Finish { grace, reads: false });

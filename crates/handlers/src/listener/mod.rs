@@ -56,7 +56,8 @@ impl Listener {
     /// Accepts connections and opens each with the handler that `handler` makes for it.
     ///
     /// A listener whose socket stops listening ends with [`Closed::Failed`](reactor::Closed::Failed), and its end is logged as an error;
-    /// [`on_listener_end`] calls a callback then.
+    /// [`on_listener_end`] calls a callback then. A daemon that cannot do without it ends with it, and `run` says why, after
+    /// [`Registry::set_essential`] of its key.
     ///
     /// An error of `handler` drops that connection, and no other. The listener keeps [`Reactor::run`](reactor::Reactor::run)
     /// alive until it is [stopped](ServerKey::stop).

@@ -30,8 +30,8 @@ pub enum Output<'a, 'c, S> {
 /// have closed it: a child may have ended long before, if processes that it has started go on. The registration keeps
 /// [`Reactor::run`](reactor::Reactor::run) alive.
 ///
-/// Of a line of more than `length_max` bytes the first `length_max` are told as [`Output::Cut`], as soon as it is known to be
-/// longer; reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such a line is to; the child
+/// A line of more than `length_max` bytes is cut: its first `length_max` are told as [`Output::Cut`], as soon as it is known to
+/// be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such a line is to; the child
 /// gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
 ///
 /// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of lines that

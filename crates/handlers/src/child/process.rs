@@ -34,7 +34,7 @@ pub(super) struct Process {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
-    /// Who has been asked to end, by `SIGTERM`: nobody is asked twice.
+    /// The processes that were asked to end, by `SIGTERM`: each is asked once.
     asked: Cell<Option<Reach>>,
     /// When who has been asked is killed unless it has ended by then.
     pub(super) kill_at: Cell<Option<Instant>>,

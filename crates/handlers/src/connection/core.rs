@@ -101,7 +101,7 @@ pub(super) struct Core {
     pub(super) answers_owed: u32,
     /// Our direction ends once no answer is owed.
     pub(super) ends_when_answered: bool,
-    /// What it has sent is not whole, and must not look so: it ends by a reset once all of that has left.
+    /// The stream breaks off, and must not look whole: the connection ends by a reset once all of its bytes have left.
     pub(super) is_cut: bool,
     /// Its queue is empty, and that of the kernel perhaps not.
     pub(super) awaits_sent: bool,

@@ -350,7 +350,7 @@ fn ask_kernel_first<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Regist
     defer_for(registry, key, move |cx| defer_for(cx.registry, key, ask));
 }
 
-/// Who has asked for a connection.
+/// The call or the listener that has asked for a connection.
 #[derive(Debug)]
 pub(crate) struct AdmittedBy {
     /// The line of the user that the connection is shown by.

@@ -47,14 +47,14 @@ impl RateLimit {
 
 /// The parts that a byte has.
 const PARTS: i128 = 1_000_000_000;
-/// Nobody waits for less than what comes in a second divided by this, if the burst holds more.
+/// A wait is for at most the bytes that come in a second divided by this, and for one at least.
 const LOOKS_PER_SECOND: u64 = 10;
 
 #[derive(Debug)]
 struct Bucket {
     rate: u64,
     burst: u64,
-    /// What was in it, in parts of bytes, and when; negative where more was taken. `None` while it has never been used.
+    /// The level at a time, in parts of bytes; negative where more was taken. `None` while it has never been used.
     level: Option<(i128, Instant)>,
 }
 
@@ -63,7 +63,7 @@ impl Bucket {
         Self { rate: rate.max(1), burst: burst.max(1), level: None }
     }
 
-    /// What is in it, in parts of bytes.
+    /// Returns the level, in parts of bytes.
     fn level(&self, now: Instant) -> i128 {
         let full = i128::from(self.burst) * PARTS;
         let Some((level, at)) = self.level else { return full };

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
 /// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
 ///
-/// What has come from a side is passed on whatever becomes of that side: its peer's bytes arrive up to the last one, at the pace
+/// All bytes that have come from a side are passed on, whatever becomes of that side: they arrive up to the last one, at the pace
 /// of the other peer. Behind them comes the end of the stream if the peer had sent it, and a reset if it had not: where the
 /// peer reset its connection, and where this side was closed by a timeout, by its key, or at the end of the grace of its
 /// [server](crate::ServerKey::stop), which until then lets both streams go on. A peer that takes no byte for five minutes is waited for
@@ -177,7 +177,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(())
     }
 
-    /// What had come stays until the other side has room. A peer there that takes nothing is not waited for without end.
+    /// The bytes that had come stay until the other side has room. A peer there that takes nothing is not waited for without end.
     fn on_failure(
         &mut self,
         _error: &io::Error,

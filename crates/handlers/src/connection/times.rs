@@ -137,7 +137,7 @@ impl Times {
         }
     }
 
-    /// How many bytes may be read now; 0 holds reading until there are some. Nobody knows how many are to come.
+    /// Returns how many bytes may be read now; 0 holds reading until there are some. How many are to come is unknown.
     pub(super) fn may_read(&mut self) -> usize {
         allowed(&self.read_limits, usize::MAX, self.now, &mut self.read_held_until)
     }

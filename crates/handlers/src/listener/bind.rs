@@ -78,7 +78,7 @@ pub(super) struct BindOptions {
     pub(super) backlog: i32,
     pub(super) reuse_port: bool,
     pub(super) only_v6: bool,
-    /// Of the file of a Unix socket.
+    /// The mode of the file of a Unix socket.
     pub(super) mode: Option<u32>,
 }
 

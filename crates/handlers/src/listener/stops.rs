@@ -1,6 +1,6 @@
 //! Listeners whose server stops: they accept who has connected already, and end.
 //!
-//! What a loop knows of them is apart from the listener, which may be running when its server is stopped.
+//! The list is apart from the listener, which may be running when its server is stopped.
 
 use std::time::{Duration, Instant};
 

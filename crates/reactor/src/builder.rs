@@ -3,14 +3,16 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::clock::{Clock, ManualClock};
 use crate::error::Error;
-use crate::poller::{Events, Poller};
 use crate::reactor::Reactor;
-use crate::ready::Shares;
 use crate::registry::Registry;
-use crate::spin::{Spin, SpinPolicy};
-use crate::supervise::{PanicPolicy, Supervision};
+use crate::source::ready::Shares;
+use crate::sys::Sys;
+use crate::sys::clock::{Clock, ManualClock};
+use crate::turn::Turn;
+use crate::turn::spin::{Spin, SpinPolicy};
+use crate::turn::supervision::{PanicPolicy, Supervision};
+use crate::turn::time::Time;
 
 /// Limits and policies of a [`Reactor`].
 ///
@@ -149,17 +151,27 @@ impl<S> Builder<S> {
     /// # Errors
     /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
-        let mut poller = Poller::new()?;
-        if self.high_resolution {
-            poller.add_alarm()?;
-        }
-        let supervision = Supervision::new(self.on_panic, self.slow_after);
-        let events = Events::with_capacity(self.events_per_turn_max);
-        let by_system_clock = self.clock.is_none();
-        let mut registry = Registry::new(poller, events, Clock::new(self.clock), supervision, self.registrations_max);
+        let sys = Sys::new(self.events_per_turn_max, self.high_resolution)?;
+        let time = Time::new(Clock::new(self.clock));
         let spin = SpinPolicy::new(self.spin);
-        registry.only_sources = spin.is_none() && !self.high_resolution && by_system_clock;
-        Ok(Reactor::on(registry, spin, self.calls_per_turn_max))
+        let is_full = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
+        let turn = Turn::new(Supervision::new(self.on_panic, self.slow_after), spin, is_full);
+        Ok(Reactor::on(Registry::new(sys, time, turn, self.registrations_max), self.calls_per_turn_max))
+    }
+}
+
+impl<S> Reactor<S> {
+    /// A reactor with the defaults of [`Builder`].
+    ///
+    /// # Errors
+    /// [`Error::Loop`] if there is no epoll instance to be had: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> Result<Self, Error> {
+        Builder::new().build()
+    }
+
+    /// A reactor with limits and policies of your own.
+    pub const fn builder() -> Builder<S> {
+        Builder::new()
     }
 }
 
@@ -170,8 +182,8 @@ mod tests {
     #[test]
     fn only_who_asks_for_high_resolution_gets_it() {
         let asked = Reactor::<()>::builder().high_resolution().build().unwrap();
-        assert!(asked.registry.poller.has_alarm() && !asked.registry.only_sources);
+        assert!(asked.registry.sys.poller.has_alarm() && asked.registry.turn.is_full);
         let plain = Reactor::<()>::new().unwrap();
-        assert!(!plain.registry.poller.has_alarm() && plain.registry.only_sources);
+        assert!(!plain.registry.sys.poller.has_alarm() && !plain.registry.turn.is_full);
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::slots::Key;
+use crate::source::readiness::Readiness;
 use crate::timer::TimerKey;
 
 /// What a callback may touch while it runs: the state, the registry, and the reason it is called.
@@ -36,7 +36,7 @@ impl<'a, S> Context<'a, S> {
 
     /// The timer whose callback is running, `None` in any other callback.
     pub const fn timer(&self) -> Option<TimerKey> {
-        self.registry.running_timer()
+        self.registry.timers.running()
     }
 
     /// The facts known of the source when this call began, wanted and unwanted ones; none in any other callback.
@@ -62,7 +62,7 @@ impl<'a, S> Context<'a, S> {
     /// The time of this turn: [`Registry::now`].
     #[inline]
     pub fn now(&self) -> Instant {
-        self.registry.now()
+        self.registry.time.now()
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::builder::Builder;
-use crate::dispatch::Running;
 use crate::error::Error;
-use crate::hooks::Place;
 use crate::registry::Registry;
-use crate::spin::SpinPolicy;
+use crate::turn::dispatch::Running;
+use crate::turn::hook_list::Place;
 
 /// An event loop for one thread, whose callbacks share a state `S`.
 ///
@@ -22,27 +21,13 @@ use crate::spin::SpinPolicy;
 pub struct Reactor<S> {
     pub(crate) registry: Registry<S>,
     running: Running<S>,
-    pub(crate) spin: Option<SpinPolicy>,
     calls_per_turn_max: usize,
 }
 
 impl<S> Reactor<S> {
-    /// A reactor with the defaults of [`Builder`].
-    ///
-    /// # Errors
-    /// [`Error::Loop`] if there is no epoll instance to be had: `EMFILE`, `ENFILE`, `ENOMEM`.
-    pub fn new() -> Result<Self, Error> {
-        Builder::new().build()
-    }
-
-    /// A reactor with limits and policies of your own.
-    pub const fn builder() -> Builder<S> {
-        Builder::new()
-    }
-
     /// A reactor before its first turn.
-    pub(crate) const fn on(registry: Registry<S>, spin: Option<SpinPolicy>, calls_per_turn_max: usize) -> Self {
-        Self { registry, running: None, spin, calls_per_turn_max }
+    pub(crate) const fn on(registry: Registry<S>, calls_per_turn_max: usize) -> Self {
+        Self { registry, running: None, calls_per_turn_max }
     }
 
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for.
@@ -60,10 +45,10 @@ impl<S> Reactor<S> {
     /// # Panics
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
     pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
-        while !self.registry.stopping && self.registry.has_work() {
+        while !self.registry.turn.stopping && self.registry.has_work() {
             self.whole_turn(state, None, Registry::has_work)?;
         }
-        self.registry.stopping = false;
+        self.registry.turn.stopping = false;
         self.registry.take_failure().map_or(Ok(()), Err)
     }
 
@@ -92,7 +77,7 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events that were not delivered by
     /// then are delivered by the next turn.
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
-        self.registry.timers.pauses.forget_open(); // what was done between the turns is no part of them
+        self.registry.time.pauses.forget_open(); // what was done between the turns is no part of them
         let timeout = match timeout {
             None if self.registry.hooks.is_empty(Place::BeforeWait) && !self.registry.can_be_woken() => {
                 Some(Duration::ZERO)
@@ -100,6 +85,52 @@ impl<S> Reactor<S> {
             timeout => timeout,
         };
         self.whole_turn(state, timeout, Registry::can_be_woken)
+    }
+
+    /// Gets ready for a wait that somebody else makes, and gives how long that may last: `None` for as long as it likes.
+    ///
+    /// For a reactor within another loop: that of a toolkit, or another reactor. There, watch the reactor itself, which is [`AsFd`],
+    /// for reading; wait no longer than this says; take a [`turn`](Self::turn) that does not wait; and ask again. A reactor that
+    /// has been stopped, or has something at hand, says [`Duration::ZERO`].
+    ///
+    /// From this call to the next turn the loop counts as asleep: of the threads that send to it meanwhile, the first writes its
+    /// eventfd. What its owner adds or arms meanwhile is not in the answer: ask anew. Reads the clock if a timer is armed; no
+    /// other system call. The answer is not rounded; [`Builder::spin`](crate::Builder::spin) means nothing to it.
+    ///
+    /// ```
+    /// # use std::{io, time::Duration};
+    /// use reactor::{Interest, Next, Reactor, Then};
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let mut inner = Reactor::<Vec<&str>>::new()?;
+    /// inner.after(Duration::from_millis(1), |cx| {
+    ///     cx.state.push("inside");
+    ///     Ok(Then::Done)
+    /// });
+    /// let mut outer = Reactor::<Vec<&str>>::new()?;
+    /// let wait = inner.prepare_to_wait();
+    /// let key = outer.add(inner, Interest::READABLE, |inner, cx| {
+    ///     inner.get_mut().turn(cx.state, Some(Duration::ZERO))?;
+    ///     cx.registry.set_timeout(cx.key(), inner.get_mut().prepare_to_wait())?;
+    ///     if cx.state.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(Next::Remove) }
+    /// })?;
+    /// outer.set_timeout(key, wait)?;
+    /// let mut log = Vec::new();
+    /// outer.run(&mut log)?;
+    /// assert_eq!(log, ["inside"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepare_to_wait(&mut self) -> Option<Duration> {
+        self.registry.rearm_if_wall_was_set();
+        let is_busy =
+            !self.registry.sys.events.is_empty() || self.registry.has_work_at_hand() || self.registry.timers.has_due();
+        if is_busy || !self.registry.may_sleep() {
+            return Some(Duration::ZERO);
+        }
+        self.registry.metrics.sleeps += 1;
+        let due = self.registry.timers.next_deadline()?;
+        Some(due.saturating_duration_since(self.registry.time.read()))
     }
 
     /// A turn, also where a panic cuts it short. Without a timeout it waits only if `is_left` says that there is something to
@@ -113,7 +144,7 @@ impl<S> Reactor<S> {
     ) -> Result<usize, Error> {
         let guard = Unwound { reactor: self };
         let ran = guard.reactor.take_turn(state, timeout, is_left);
-        guard.reactor.registry.clock.end_turn();
+        guard.reactor.registry.time.end_turn();
         std::mem::forget(guard);
         ran
     }
@@ -129,11 +160,11 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); as
     /// [`ManualClock::advance`](crate::ManualClock::advance), if the sum is too much.
     pub fn advance(&mut self, state: &mut S, time: Duration) -> Result<usize, Error> {
-        let clock = self.registry.clock.manual().cloned().ok_or(Error::NoManualClock)?;
+        let clock = self.registry.time.clock.driven().cloned().ok_or(Error::NoManualClock)?;
         let end = clock.now() + time;
         let mut ran = 0;
         loop {
-            self.registry.heed_manual_wall();
+            self.registry.rearm_if_wall_was_set();
             while self.registry.timers.has_due() {
                 ran += self.turn(state, Some(Duration::ZERO))?;
             }
@@ -154,31 +185,31 @@ impl<S> Reactor<S> {
         is_left: fn(&Registry<S>) -> bool,
     ) -> Result<usize, Error> {
         self.registry.metrics.turns += 1;
-        self.registry.clock.begin_turn();
+        self.registry.time.begin_turn();
         if self.registry.hooks.is_empty(Place::BeforeWait) {
-            self.wait(timeout)?;
+            self.registry.wait(timeout)?;
         } else {
             self.wait_behind_hooks(state, timeout, is_left)?;
         }
         self.run_hooks(Place::AfterWait, state);
-        let began = self.registry.supervision.times_turns().then(|| self.registry.now());
+        let began = self.registry.turn.supervision.times_turns().then(|| self.registry.now());
 
         let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
-        if self.registry.only_sources {
+        if !self.registry.turn.is_full {
             ran += self.run_deferred(state);
         } else {
             ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
             ran += self.deliver_messages(state); // each queue what is left of its limit; the rest next turn
             ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
-            self.registry.timers.end_turn(&self.registry.clock);
+            self.registry.time.close_turn(self.registry.timers.armings());
         }
         if ran == 0 {
             ran = self.run_hooks(Place::Idle, state);
         }
 
         if let Some(began) = began {
-            let took = self.registry.clock.read() - began;
-            self.registry.supervision.note_turn(took);
+            let took = self.registry.time.read() - began;
+            self.registry.turn.supervision.note_turn(took);
         }
         Ok(ran)
     }
@@ -195,17 +226,17 @@ impl<S> Reactor<S> {
         let is_woken = self.registry.take_wake();
         self.registry.run_hooks(Place::BeforeWait, state);
         let is_endless = timeout.is_none() && !is_left(&self.registry);
-        self.wait(if is_woken || is_endless { Some(Duration::ZERO) } else { timeout })
+        self.registry.wait(if is_woken || is_endless { Some(Duration::ZERO) } else { timeout })
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.registry.metrics.calls;
-        if self.registry.has_priorities() {
+        if self.registry.sources.has_priorities() {
             self.registry.collect_all();
         }
         // Divided first: what a delivery leaves ready is next turn's.
-        let shares = self.registry.ready.shares(self.calls_per_turn_max);
+        let shares = self.registry.sources.ready.shares(self.calls_per_turn_max);
         self.registry.deliver_all(&mut self.running, state);
         if let Some(shares) = shares {
             self.registry.run_ready(shares, &mut self.running, state);
@@ -214,17 +245,13 @@ impl<S> Reactor<S> {
     }
 
     fn run_timers(&mut self, state: &mut S) -> usize {
-        let Registry { timers, clock, .. } = &self.registry;
-        if timers.is_empty() || timers.are_quiet(clock) {
-            0
-        } else {
-            self.registry.run_timers(&mut self.running, state)
-        }
+        let Registry { timers, time, .. } = &self.registry;
+        if timers.is_empty() || timers.are_quiet(time) { 0 } else { self.registry.run_timers(&mut self.running, state) }
     }
 
     /// Hands over what other threads have sent; gives how many values were handled.
     fn deliver_messages(&mut self, state: &mut S) -> usize {
-        if self.registry.hub.is_none() {
+        if self.registry.inbox.hub.is_none() {
             return 0;
         }
         let before = self.registry.metrics.calls;
@@ -238,6 +265,13 @@ impl<S> Reactor<S> {
 
     fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {
         if self.registry.hooks.is_empty(place) { 0 } else { self.registry.run_hooks(place, state) }
+    }
+}
+
+/// To be watched for reading by another loop: [`Reactor::prepare_to_wait`].
+impl<S> AsFd for Reactor<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.registry.sys.poller.as_fd()
     }
 }
 
@@ -274,7 +308,7 @@ struct Unwound<'a, S> {
 
 impl<S> Drop for Unwound<'_, S> {
     fn drop(&mut self) {
-        self.reactor.registry.clock.end_turn();
+        self.reactor.registry.time.end_turn();
         self.reactor.registry.put_wake_back();
         self.reactor.registry.remove_unwound(self.reactor.running.take());
     }

@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 
 use crate::builder::Builder;
 use crate::context::Context;
-use crate::error::Error;
 use crate::notify::remote::{KeepAlive, LoopGone, Remote};
 use crate::reactor::Reactor;
 use crate::registry::Registry;
-use crate::supervise::{Payload, into_message};
+use crate::sys;
+use crate::turn::disposal::{Payload, into_message};
 
 /// A loop that runs on a thread of its own, until it is stopped or [`join`](Self::join)ed with nothing left to wait for.
 ///
@@ -65,7 +65,7 @@ impl<S: Send + 'static> LoopThread<S> {
         F: FnOnce(&mut Registry<S>) -> io::Result<S> + Send + 'static,
     {
         let (started, starts) = sync_channel(1);
-        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+        let thread = sys::thread::spawn(name.into(), move || {
             // Dropped after the reactor, whatever happens: a state may join threads that wait for an answer of this loop.
             let mut state;
             let mut reactor = builder().build()?;
@@ -76,8 +76,7 @@ impl<S: Send + 'static> LoopThread<S> {
             reactor.run(&mut state)?;
             drop(reactor);
             Ok(state)
-        });
-        let thread = thread.map_err(|source| Error::Call { call: "clone", source })?;
+        })?;
         match starts.recv() {
             Ok((remote, alive)) => Ok(Self { remote, alive: Some(alive), thread: Some(thread) }),
             // It ended before it could say so: why is what there is to say.

@@ -21,8 +21,8 @@ use rustix::io::Errno;
 
 use self::world::{Notify, PENDING, State, Ticket, wake, world};
 use crate::error::Error;
-use crate::notify::eventfd::EventFd;
 use crate::slots::{Blank, Key};
+use crate::sys::eventfd::EventFd;
 
 /// Something to wait for, set by any thread: clones are the same event.
 ///

@@ -6,8 +6,8 @@ use super::Event;
 use super::world::{Notify, wake, world};
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::Next;
 use crate::notify::queue::{Capacity, Sender, notification_queue};
+use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 

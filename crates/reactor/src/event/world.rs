@@ -12,9 +12,9 @@ use std::thread::Thread;
 
 use super::Event;
 use crate::notify::consumer::Address;
-use crate::notify::eventfd::EventFd;
 use crate::notify::queue::Sender;
 use crate::slots::{Blank, Key, Slots};
+use crate::sys::eventfd::EventFd;
 
 #[derive(Debug)]
 pub(super) struct State {

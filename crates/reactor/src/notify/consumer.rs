@@ -6,20 +6,27 @@ use std::os::fd::BorrowedFd;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::eventfd::EventFd;
-use super::hub::Hub;
+use super::hub::{Hub, Signal};
 use super::mailbox::{Batch, Found, Mailbox};
+use crate::callback::{Entry, Task};
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::{Closed, Entry, Next, Task};
-use crate::kind::Kind;
-use crate::readiness::{Interest, Readiness};
+use crate::outcome::{Closed, Next};
 use crate::registry::Registry;
 use crate::slots::Key;
-use crate::supervise::Disposal;
+use crate::source::kind::Kind;
+use crate::source::readiness::{Interest, Readiness};
+use crate::sys::Wake;
+use crate::turn::disposal::Disposal;
 
 /// What the senders of a loop's queues share with it.
-pub(crate) type LoopHub = Hub<Key, EventFd>;
+pub(crate) type LoopHub = Hub<Key, Wake>;
+
+impl Signal for Wake {
+    fn signal(&self) {
+        self.wake();
+    }
+}
 
 /// Where the handler of a queue is.
 #[derive(Debug)]
@@ -95,7 +102,7 @@ impl<S> Registry<S> {
         if !self.contains(key) {
             return Err(Error::StaleKey(key));
         }
-        self.queue_limits.insert(key, messages.max(1));
+        self.inbox.queue_limits.insert(key, messages.max(1));
         Ok(())
     }
 
@@ -122,23 +129,20 @@ impl<S> Registry<S> {
     }
 
     fn queue_limit(&self, key: Key) -> usize {
-        if self.queue_limits.is_empty() {
+        if self.inbox.queue_limits.is_empty() {
             return MESSAGES_AT_A_TIME;
         }
-        self.queue_limits.get(&key).copied().unwrap_or(MESSAGES_AT_A_TIME)
+        self.inbox.queue_limits.get(&key).copied().unwrap_or(MESSAGES_AT_A_TIME)
     }
 
     /// The hub of this loop, made when the first queue needs it.
     pub(super) fn hub(&mut self) -> Result<Arc<LoopHub>, Error> {
-        if let Some(hub) = &self.hub {
+        if let Some(hub) = &self.inbox.hub {
             return Ok(Arc::clone(hub));
         }
-        let failed = |source| Error::Loop { call: "eventfd", source };
-        let event = EventFd::counter(0).map_err(failed)?;
-        self.poller.add_signal(&event)?;
-        let hub = Arc::new(LoopHub::new(event));
-        self.hub = Some(Arc::clone(&hub));
-        self.only_sources = false;
+        let hub = Arc::new(LoopHub::new(self.sys.wake()?));
+        self.inbox.hub = Some(Arc::clone(&hub));
+        self.turn.is_full = true;
         Ok(hub)
     }
 }
@@ -202,7 +206,7 @@ where
                 _ if last => Closed::ByHandler,
                 _ => continue,
             };
-            return cx.registry.end_running(reason);
+            return cx.registry.turn.end_running(reason);
         }
         if self.refill() == Found::Nothing { Readiness::EMPTY } else { Readiness::READABLE }
     }

@@ -19,10 +19,10 @@
 
 pub(crate) mod calls;
 pub(crate) mod consumer;
-pub(crate) mod eventfd;
 pub(crate) mod gate;
 pub(crate) mod holders;
 pub(crate) mod hub;
+pub(crate) mod inbox;
 pub(crate) mod mailbox;
 pub(crate) mod posts;
 pub(crate) mod queue;

@@ -20,9 +20,11 @@ use std::sync::Arc;
 
 use super::consumer::{Address, LoopHub};
 use super::mailbox::{Accept, Batch, Mailbox};
+use crate::callback::Deferred;
+use crate::callback::Task;
 use crate::context::Context;
-use crate::handler::{Next, Task};
-use crate::registry::{Deferred, Registry};
+use crate::outcome::Next;
+use crate::registry::Registry;
 use crate::slots::Key;
 
 /// Where closures for a loop are posted.
@@ -177,8 +179,8 @@ struct Of<F>(PhantomData<fn(F)>);
 impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
     fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
         if let Some(callback) = captures.take::<F>() {
-            registry.captures.put(callback);
-            registry.handed_over.note_one();
+            registry.inbox.captures.put(callback);
+            registry.inbox.handed_over.note_one();
             let task = Box::new(Self(PhantomData));
             registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
         }
@@ -187,10 +189,10 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
 
 impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for Of<F> {
     fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
-        if let Some(callback) = cx.registry.captures.take::<F>() {
-            cx.registry.handed_over.is_running = true;
+        if let Some(callback) = cx.registry.inbox.captures.take::<F>() {
+            cx.registry.inbox.handed_over.is_running = true;
             callback(cx);
-            cx.registry.handed_over.end_run();
+            cx.registry.inbox.handed_over.end_run();
         }
     }
 

@@ -12,7 +12,7 @@ use super::consumer::{Address, Inbox};
 use super::mailbox::{Mailbox, Refused};
 use crate::context::Context;
 use crate::error::AddError;
-use crate::handler::Next;
+use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 

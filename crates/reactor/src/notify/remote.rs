@@ -262,12 +262,12 @@ impl<S: 'static> Registry<S> {
     #[track_caller]
     pub fn remote(&mut self) -> Result<Remote<S>, Error> {
         let hub = self.hub()?;
-        if let Some((key, posts, calls)) = &self.posts
+        if let Some((key, posts, calls)) = &self.inbox.posts
             && self.contains(*key)
         {
             return Ok(Remote { posts: Arc::clone(posts), calls: Arc::clone(calls), hub });
         }
-        self.handed_over.count_at(&hub);
+        self.inbox.handed_over.count_at(&hub);
         let posts = Arc::new(Mailbox::new(usize::MAX));
         let inbox = Inbox { mailbox: Arc::clone(&posts) };
         let key =
@@ -275,7 +275,7 @@ impl<S: 'static> Registry<S> {
         self.set_background(key)?;
         self.set_name(key, "remote")?;
         let calls = Arc::<Calls>::default();
-        self.posts = Some((key, Arc::clone(&posts), Arc::clone(&calls)));
+        self.inbox.posts = Some((key, Arc::clone(&posts), Arc::clone(&calls)));
         Ok(Remote { posts, calls, hub })
     }
 }
@@ -283,7 +283,7 @@ impl<S: 'static> Registry<S> {
 impl<S> Registry<S> {
     /// Answers the calls that wait for a closure, if `queue` is where they come in.
     pub(crate) fn lose_calls(&self, queue: Key) {
-        if let Some((key, _, calls)) = &self.posts
+        if let Some((key, _, calls)) = &self.inbox.posts
             && *key == queue
         {
             calls.lose();

@@ -4,28 +4,31 @@
 //! out of its slot. A source's timeout has no callback and no allocation: its entry names the source, whose own handler
 //! is told.
 
+mod arm;
+mod at_wall;
 mod held;
+pub(crate) mod list;
 mod origins;
-mod pauses;
-mod registry;
 mod run;
+mod timeouts;
 mod wall;
 mod wheel;
 
 use std::collections::HashMap;
-use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::held::HeldTimeouts;
 use self::origins::{NO_ORIGIN, Origins};
-use self::pauses::Pauses;
-use self::wall::WallTimers;
+use self::wall::{WallTime, WallTimers};
 use self::wheel::{NEVER, Wheel};
-use crate::clock::{Clock, LAST_NS, nanos};
-use crate::context::Context;
 use crate::error::Error;
 use crate::slots::{Blank, Key};
-use crate::supervise::Disposal;
+use crate::turn::disposal::Disposal;
+use crate::turn::nanos::{LAST_NS, nanos};
+use crate::turn::time::Time;
+
+/// So many timers may run in one turn; the rest run next turn, which does not wait.
+const TIMERS_PER_TURN_MAX: usize = 1024;
 
 /// The name of a timer, checked at each use like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,16 +82,14 @@ impl Missed {
     }
 }
 
-type TimerFn<S> = dyn FnMut(&mut Context<'_, S>) -> io::Result<Then>;
-
-/// What is due. Blank while a callback runs.
-enum Payload<S> {
-    Callback(Box<TimerFn<S>>),
+/// What is due: a callback, which is an `F`, or a timeout. Blank while a callback runs.
+enum Payload<F: ?Sized> {
+    Callback(Box<F>),
     TimeoutOf(Key),
 }
 
 // Each timer has one: a word more is a tenth of what it takes to arm many.
-const _: () = assert!(size_of::<Payload<()>>() == 16);
+const _: () = assert!(size_of::<Payload<dyn Fn()>>() == 16);
 
 /// The marks that a timer has in the wheel, for what most timers are not: those need not look for it.
 mod mark {
@@ -104,7 +105,7 @@ mod mark {
     pub(super) const HEEDED: u16 = WALL | SLACK;
 }
 
-impl<S> Blank for Payload<S> {
+impl<F: ?Sized> Blank for Payload<F> {
     fn blank() -> Self {
         Self::TimeoutOf(Key::NULL)
     }
@@ -132,9 +133,9 @@ impl Slack {
     }
 }
 
-/// The timers of a registry.
-pub(crate) struct Timers<S> {
-    wheel: Wheel<Payload<S>>,
+/// The timers of a registry, whose callbacks are `F`s.
+pub(crate) struct Timers<F: ?Sized> {
+    wheel: Wheel<Payload<F>>,
     /// The wheel's time 0.
     epoch: Instant,
     /// When the loop has to look again, as long as the wheel has not changed: in most turns nothing is armed or cancelled.
@@ -142,7 +143,6 @@ pub(crate) struct Timers<S> {
     wall: WallTimers,
     /// Timeouts of sources that are due and cannot be told yet.
     held: HeldTimeouts,
-    pub(crate) pauses: Pauses,
     /// Where callbacks were armed: the wheel has the numbers.
     origins: Origins,
     /// How many callbacks there are that keep `run` alive.
@@ -153,7 +153,7 @@ pub(crate) struct Timers<S> {
     running: Option<TimerKey>,
 }
 
-impl<S> Timers<S> {
+impl<F: ?Sized> Timers<F> {
     pub(crate) fn new(epoch: Instant) -> Self {
         Self {
             wheel: Wheel::new(),
@@ -161,7 +161,6 @@ impl<S> Timers<S> {
             next_look: None,
             wall: WallTimers::default(),
             held: HeldTimeouts::default(),
-            pauses: Pauses::default(),
             origins: Origins::default(),
             foreground: 0,
             slack: HashMap::new(),
@@ -174,26 +173,16 @@ impl<S> Timers<S> {
         self.wheel.len() == 0
     }
 
-    /// A turn begins: what is armed from now on is armed by its time.
-    #[inline]
-    pub(crate) const fn begin_turn(&mut self, turn: u64) {
-        self.pauses.begin(turn, self.wheel.armings());
-    }
-
-    /// A turn is over whose time was `began`.
-    #[inline]
-    pub(crate) fn end_turn(&mut self, clock: &Clock) {
-        let Some(began) = clock.known() else { return self.pauses.forget_open() };
-        match clock.manual() {
-            Some(manual) => self.pauses.end(began, manual.now(), self.wheel.armings()),
-            None => self.pauses.leave_open(began, self.wheel.armings()),
-        }
-    }
-
     /// How often any timer or timeout has been armed.
     #[inline]
     pub(crate) const fn armings(&self) -> u64 {
         self.wheel.armings()
+    }
+
+    /// Returns the timer whose callback is running.
+    #[inline]
+    pub(crate) const fn running(&self) -> Option<TimerKey> {
+        self.running
     }
 
     #[inline]
@@ -232,8 +221,8 @@ impl<S> Timers<S> {
 
     /// Whether it is known, and at no cost, that none is due by now.
     #[inline]
-    pub(crate) fn are_quiet(&self, clock: &Clock) -> bool {
-        !self.wheel.changed && self.next_look.is_none_or(|next| clock.now() < next)
+    pub(crate) fn are_quiet(&self, time: &Time) -> bool {
+        !self.wheel.changed && self.next_look.is_none_or(|next| time.now() < next)
     }
 
     /// Whether it is known that none is ever due, whatever the time.
@@ -243,7 +232,7 @@ impl<S> Timers<S> {
     }
 
     #[inline]
-    fn arm(&mut self, deadline: u64, now_ns: u64, origin: u16, payload: Payload<S>) -> Key {
+    fn arm(&mut self, deadline: u64, now_ns: u64, origin: u16, payload: Payload<F>) -> Key {
         // Memory ends before 2^30 timers; one more than that would be a key that is stale from the beginning.
         let Some((key, place)) = self.wheel.arm(deadline, now_ns, origin) else { return Key::NULL };
         *place = payload;
@@ -312,5 +301,23 @@ impl<S> Timers<S> {
     /// Ends the timeout of a source, if it has one.
     pub(crate) fn end_timeout(&mut self, entry: Key) {
         self.wheel.cancel(entry);
+    }
+
+    pub(super) fn note_wall(&mut self, timer: TimerKey, time: SystemTime) {
+        if self.set_mark(timer, mark::WALL, true).is_ok() {
+            self.wall.note(timer, time);
+        }
+    }
+
+    /// Notes that the wall clock has been set: all of them are armed anew before the next timer runs.
+    pub(crate) fn note_wall_set(&mut self) {
+        self.wall.is_set = true;
+        self.wheel.changed = true;
+    }
+
+    /// From now on it is a timer by the monotonic clock.
+    pub(super) fn forget_wall(&mut self, timer: TimerKey) -> Option<WallTime> {
+        self.set_mark(timer, mark::WALL, false).ok()?;
+        self.wall.forget(timer)
     }
 }

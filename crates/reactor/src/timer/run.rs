@@ -3,18 +3,18 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::{Payload, Then, TimerFn, TimerKey, mark};
-use crate::clock::nanos;
+use super::{Payload, TIMERS_PER_TURN_MAX, Then, TimerKey, mark};
+use crate::callback::TimerFn;
 use crate::context::Context;
-use crate::dispatch::Running;
-use crate::handler::Closed;
-use crate::readiness::Readiness;
+use crate::outcome::Closed;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
-use crate::supervise::{Label, OnStack, supervise};
-
-/// So many timers may run in one turn; the rest run next turn, which does not wait.
-pub(super) const TIMERS_PER_TURN_MAX: usize = 1024;
+use crate::source::readiness::Readiness;
+use crate::turn::dispatch::Running;
+use crate::turn::disposal::OnStack;
+use crate::turn::nanos::nanos;
+use crate::turn::supervise::supervise;
+use crate::turn::supervision::Label;
 
 impl<S> Registry<S> {
     /// Ends the timer that was running when a panic unwound, unless it has ended itself before.
@@ -27,7 +27,8 @@ impl<S> Registry<S> {
     /// Runs the timers that are due, of which a turn has room for 1024, and tells the timeouts that are. Gives how many ran.
     #[inline(never)]
     pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
-        self.timers.wheel.expire(self.clock.now_ns());
+        self.rearm_after_set_wall();
+        self.timers.wheel.expire(self.time.now_ns());
         let ran_before = self.metrics.timers + self.metrics.calls;
         let mut ran = if self.timers.has_held() { self.tell_held(running, state) } else { 0 };
         while ran < TIMERS_PER_TURN_MAX {
@@ -43,10 +44,6 @@ impl<S> Registry<S> {
         (self.metrics.timers + self.metrics.calls - ran_before) as usize
     }
 
-    pub(crate) const fn running_timer(&self) -> Option<TimerKey> {
-        self.timers.running
-    }
-
     fn run_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, state: &mut S) {
         if self.timers.is_marked(timer, mark::WALL) && self.put_off_until_wall(timer) {
             return self.put_back(timer, callback);
@@ -56,7 +53,7 @@ impl<S> Registry<S> {
         let mut lent = OnStack(Some(callback));
         let Some(callback) = &mut lent.0 else { return };
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
-        let result = if cx.registry.supervision.is_active() {
+        let result = if cx.registry.turn.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));
             verdict.report(self, |registry| registry.timer_label(origin));
             verdict.result.map_err(Closed::Panicked)
@@ -112,11 +109,11 @@ impl<S> Registry<S> {
     }
 
     fn arm_next(&mut self, timer: TimerKey, then: Then) {
-        let now_ns = self.clock.now_ns();
+        let now_ns = self.time.now_ns();
         let deadline = match then {
             Then::Done => return,
             Then::After(delay) => now_ns.saturating_add(nanos(delay)),
-            Then::At(time) => self.clock.nanos_at(time),
+            Then::At(time) => self.time.nanos_at(time),
             Then::AtWall(time) => return self.arm_at_wall(timer, time),
         };
         self.timers.rearm(timer.0, deadline, now_ns);

@@ -1,53 +1,32 @@
-//! Timers by the wall clock, which may be set.
-//!
-//! Such a timer is armed in the wheel like any other, for the time that the wall clock is expected to show its own at. When
-//! the clock is set, the expectation is wrong, and all of them are armed anew. A timerfd tells of it, which is armed for
-//! the end of time with `TFD_TIMER_CANCEL_ON_SET`, never expires and is never read. Adjustments in small steps, by NTP, need nothing: the
-//! monotonic clock follows them.
-//!
-//! Source: timerfd_create(2); systemd notices a changed clock in the same way.
+//! Which timers wait for a time of the wall clock.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::panic::Location;
 use std::time::SystemTime;
 
-use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
-
-use super::{Then, TimerKey, Timers, mark};
-use crate::clock::nanos;
-use crate::context::Context;
-use crate::error::Error;
-use crate::registry::Registry;
+use super::TimerKey;
 
 /// The timers that wait for a time of the wall clock.
 #[derive(Debug, Default)]
 pub(super) struct WallTimers {
-    times: HashMap<TimerKey, WallTime>,
+    pub(super) times: HashMap<TimerKey, WallTime>,
     /// How many times have been asked for.
     asked: u64,
     /// What the wall clock showed at which time of the wheel. Measured once and each time the clock is set, so that timers
     /// for the same time are due at the same time.
-    anchor: Option<(SystemTime, u64)>,
-    /// What tells that the clock has been set.
-    watch: Option<OwnedFd>,
-    /// How often a manual clock had been set when all of them were armed.
-    manual_sets: u64,
+    pub(super) anchor: Option<(SystemTime, u64)>,
+    /// Whether the clock has been set since all of them were armed.
+    pub(super) is_set: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WallTime {
-    time: SystemTime,
+pub(crate) struct WallTime {
+    pub(super) time: SystemTime,
     /// Ties of the time go by it.
     asked: u64,
 }
 
 impl WallTimers {
-    fn note(&mut self, timer: TimerKey, time: SystemTime) {
+    pub(super) fn note(&mut self, timer: TimerKey, time: SystemTime) {
         self.asked += 1;
         self.times.insert(timer, WallTime { time, asked: self.asked });
     }
@@ -58,254 +37,9 @@ impl WallTimers {
 
     /// All of them, in the order in which they were asked for. Apart from the registry, so that sorting is not compiled anew for
     /// each state.
-    fn in_order(&self) -> Vec<(TimerKey, WallTime)> {
+    pub(super) fn in_order(&self) -> Vec<(TimerKey, WallTime)> {
         let mut times: Vec<_> = self.times.iter().map(|(timer, time)| (*timer, *time)).collect();
         times.sort_unstable_by_key(|(_, time)| time.asked);
         times
-    }
-}
-
-impl<S> Timers<S> {
-    fn note_wall(&mut self, timer: TimerKey, time: SystemTime) {
-        if self.set_mark(timer, mark::WALL, true).is_ok() {
-            self.wall.note(timer, time);
-        }
-    }
-
-    /// Whether the kernel tells when the wall clock is set.
-    pub(crate) const fn watch_wall_clock(&self) -> bool {
-        self.wall.watch.is_some()
-    }
-
-    /// From now on it is a timer by the monotonic clock.
-    pub(super) fn forget_wall(&mut self, timer: TimerKey) -> Option<WallTime> {
-        self.set_mark(timer, mark::WALL, false).ok()?;
-        self.wall.forget(timer)
-    }
-}
-
-impl<S> Registry<S> {
-    /// Runs `callback` when clocks on walls show `time`, as soon as timers run if they are past it; otherwise like
-    /// [`after`](Self::after).
-    ///
-    /// Where somebody sets the clock, or the machine was asleep, it runs when the clock says so after that. To run every day at
-    /// some hour, return [`Then::AtWall`] with the next one, which only you know: time zones and their summers are your
-    /// business. [`reset`](Self::reset) makes it a timer by the monotonic clock.
-    ///
-    /// The first one costs a timerfd and an `epoll_ctl`; each O(1) after that, and O(n log n) when the clock is set.
-    ///
-    /// # Errors
-    /// [`Error::Loop`] if there is no timerfd to be had: `EMFILE`, `ENFILE`, `ENOMEM`. [`Error::Os`] if it cannot be watched.
-    ///
-    /// ```
-    /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
-    /// use reactor::{ManualClock, Reactor, Then};
-    ///
-    /// /// The next midnight in Greenwich.
-    /// fn midnight_after(time: SystemTime) -> SystemTime {
-    ///     let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
-    ///     UNIX_EPOCH + Duration::from_secs((days + 1) * 86_400)
-    /// }
-    ///
-    /// # fn main() -> Result<(), reactor::Error> {
-    /// let clock = ManualClock::new();
-    /// clock.set_wall(UNIX_EPOCH + Duration::from_secs(3600)); // one in the morning
-    /// let mut reactor = Reactor::<Vec<u64>>::builder().clock(clock.clone()).build()?;
-    /// let first = midnight_after(reactor.wall_now());
-    /// reactor.at_wall(first, |cx| {
-    ///     let now = cx.registry.wall_now();
-    ///     cx.state.push(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400);
-    ///     Ok(Then::AtWall(midnight_after(now)))
-    /// })?;
-    /// let mut days = Vec::new();
-    /// reactor.advance(&mut days, Duration::from_secs(3 * 86_400))?;
-    /// assert_eq!(days, [1, 2, 3]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn at_wall<F>(&mut self, time: SystemTime, callback: F) -> Result<TimerKey, Error>
-    where
-        F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
-    {
-        self.watch_wall_clock()?;
-        let deadline = self.expect_wall(time);
-        let timer = self.add_timer(deadline, self.clock.now_ns(), Box::new(callback), Location::caller());
-        self.timers.note_wall(timer, time);
-        Ok(timer)
-    }
-
-    /// What clocks on walls show, read each time; that of the [`ManualClock`](crate::ManualClock), if there is one.
-    pub fn wall_now(&self) -> SystemTime {
-        self.clock.wall()
-    }
-
-    /// Arms a timer anew for a time of the wall clock.
-    pub(super) fn arm_at_wall(&mut self, timer: TimerKey, time: SystemTime) {
-        if let Err(error) = self.watch_wall_clock() {
-            tracing::warn!(%error, "a timer would not notice that the clock is set");
-        }
-        let deadline = self.expect_wall(time);
-        self.timers.rearm(timer.0, deadline, self.clock.now_ns());
-        self.timers.note_wall(timer, time);
-    }
-
-    /// For a timer whose deadline has come: whether it is too early by the wall clock, and armed anew.
-    #[cold]
-    pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
-        match self.timers.forget_wall(timer) {
-            Some(WallTime { time, .. }) if self.clock.wall() < time => {
-                self.timers.wall.anchor = None; // set in this very turn, or drifted
-                self.arm_at_wall(timer, time);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Arms all of them anew if a manual clock has been set.
-    #[inline]
-    pub(crate) fn heed_manual_wall(&mut self) {
-        if let Some(manual) = self.clock.manual()
-            && manual.wall_sets() != self.timers.wall.manual_sets
-        {
-            self.timers.wall.manual_sets = manual.wall_sets();
-            self.rearm_wall_timers();
-            self.clock.forget(); // before the wait: the turn has another time
-        }
-    }
-
-    /// Arms all of them anew, in the order in which they were armed.
-    #[cold]
-    pub(crate) fn rearm_wall_timers(&mut self) {
-        self.timers.wall.anchor = None;
-        let times = self.timers.wall.in_order();
-        tracing::debug!(timers = times.len(), "the wall clock has been set");
-        times.into_iter().for_each(|(timer, WallTime { time, .. })| self.arm_at_wall(timer, time));
-    }
-
-    /// The time of the wheel at which the wall clock will show `time`.
-    fn expect_wall(&mut self, time: SystemTime) -> u64 {
-        let clock = &self.clock;
-        let (wall, at_ns) = *self.timers.wall.anchor.get_or_insert_with(|| {
-            let wall = clock.wall();
-            // Read after the wall clock: what passes between the two makes timers late, not early.
-            (wall, clock.nanos_at(clock.read()))
-        });
-        match time.duration_since(wall) {
-            Ok(ahead) => at_ns.saturating_add(nanos(ahead)),
-            Err(past) => at_ns.saturating_sub(nanos(past.duration())),
-        }
-    }
-
-    /// Has the kernel tell when the clock is set, unless it does or somebody drives the clock.
-    fn watch_wall_clock(&mut self) -> Result<(), Error> {
-        let Self { timers, clock, .. } = self;
-        if let Some(manual) = clock.manual()
-            && timers.wall.times.is_empty()
-        {
-            // That it was set before anybody waited for it is no news.
-            (timers.wall.manual_sets, timers.wall.anchor) = (manual.wall_sets(), None);
-        }
-        if clock.manual().is_some() || timers.wall.watch.is_some() {
-            return Ok(());
-        }
-        let failed = |call| move |errno: Errno| Error::Loop { call, source: errno.into() };
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Realtime, flags).map_err(failed("timerfd_create"))?;
-        let never = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
-        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
-        timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &once)
-            .map_err(failed("timerfd_settime"))?;
-        self.poller.add_wall_clock(&timer)?;
-        self.timers.wall.watch = Some(timer);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::poller::Events;
-    use crate::reactor::Reactor;
-    use crate::readiness::Readiness;
-    use crate::slots::Key;
-
-    #[test]
-    fn the_kernel_is_asked_to_tell_when_the_clock_is_set_and_all_are_armed_anew_then() {
-        let mut reactor = Reactor::<()>::new().unwrap();
-        let hour = Duration::from_secs(3600);
-        let timers = [2, 1].map(|hours| {
-            let time = reactor.wall_now() + hour * hours;
-            reactor.at_wall(time, |_| Ok(Then::Done)).unwrap()
-        });
-        let watch = reactor.timers.wall.watch.as_ref().unwrap().as_raw_fd();
-        // proc(5): clockid 0 is CLOCK_REALTIME, settime flags TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
-        let armed = std::fs::read_to_string(format!("/proc/self/fdinfo/{watch}")).unwrap();
-        assert!(armed.contains("clockid: 0\n") && armed.contains("settime flags: 03\n"), "{armed}");
-
-        // As if the clock had been half an hour slow and were set right when the event comes.
-        let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
-        reactor.timers.wall.anchor = Some((wall - hour / 2, at_ns));
-        for timer in timers {
-            let time = reactor.timers.wall.times[&timer].time;
-            reactor.arm_at_wall(timer, time);
-        }
-        let about = |reactor: &Reactor<()>, minutes: [f64; 2]| {
-            let is = timers.map(|timer| reactor.remaining(timer).unwrap().unwrap().as_secs_f64() / 60.);
-            assert!(is.iter().zip(minutes).all(|(is, should)| (is - should).abs() < 10.), "{is:?}, not {minutes:?}");
-        };
-        about(&reactor, [150., 90.]);
-        reactor.registry.events = Events::of(&[(Key::WALL_CLOCK, Readiness::READABLE)]);
-        reactor.registry.deliver_all(&mut None, &mut ());
-        about(&reactor, [120., 60.]);
-        assert_eq!((reactor.metrics().stale_events, reactor.is_empty()), (0, true));
-    }
-
-    #[test]
-    fn what_has_ended_is_no_longer_known() {
-        let clock = ManualClock::new();
-        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build().unwrap();
-        let timers = [1, 2, 3].map(|seconds| {
-            let timer = reactor.at_wall(clock.wall() + Duration::from_secs(seconds), |_| Ok(Then::Done)).unwrap();
-            reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
-            timer
-        });
-        let known = |reactor: &Reactor<()>| (reactor.timers.wall.times.len(), reactor.timers.slack.len());
-        assert_eq!(known(&reactor), (3, 3));
-        reactor.cancel(timers[2]).unwrap();
-        reactor.reset(timers[1], Duration::from_secs(2)).unwrap();
-        assert_eq!(known(&reactor), (1, 2));
-        reactor.advance(&mut (), Duration::from_secs(4)).unwrap();
-        assert_eq!(known(&reactor), (0, 0));
-    }
-
-    #[test]
-    fn a_timer_whose_callback_panics_when_it_is_dropped_is_no_longer_known_either() {
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                panic!("dropped");
-            }
-        }
-        let clock = ManualClock::new();
-        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build().unwrap();
-        let bomb = Bomb;
-        let goes_off = move |_: &mut Context<'_, ()>| {
-            let _ = &bomb;
-            Ok(Then::Done)
-        };
-        let timer = reactor.at_wall(clock.wall() + Duration::from_secs(1), goes_off).unwrap();
-        reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
-        let cancel = std::panic::AssertUnwindSafe(|| reactor.cancel(timer));
-        assert!(std::panic::catch_unwind(cancel).is_err());
-        assert_eq!(
-            (reactor.timers.wall.times.len(), reactor.timers.slack.len(), reactor.timers.is_empty()),
-            (0, 0, true)
-        );
     }
 }

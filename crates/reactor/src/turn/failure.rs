@@ -1,34 +1,33 @@
-//! The end of a loop: in which order all that it holds goes; and the end of `run` with a failure.
-//!
-//! Ground rule: the ways in are closed before anything of the user's is dropped. A destructor may join a thread that calls
-//! into this loop, or that sends to it until it is told that nobody is there.
+//! How `run` is stopped, and how it ends with a failure.
 
 use std::error;
 use std::fmt;
 use std::io;
 use std::panic::Location;
 
+use super::supervision::Label;
 use crate::error::{Error, Failure, errno};
-use crate::handler::Closed;
+use crate::outcome::Closed;
 use crate::registry::Registry;
 use crate::slots::Key;
-use crate::supervise::{Disposal, Label};
 
 impl<S> Registry<S> {
-    /// Ends the loop. Each value of the user's goes, however many of their destructors panic.
+    /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn; if it is not running, as soon as it
+    /// is called.
     ///
-    /// # Panics
-    /// As the first of them did, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate), unless the thread is panicking.
-    pub(crate) fn end(&mut self) {
-        let mut disposal = Disposal::default();
-        self.close_ways_in();
-        self.end_sources(&mut disposal);
-        self.hooks.end_all(&mut disposal);
-        self.timers.end_all(&mut disposal);
-        disposal.drop_each(|| self.deferred.pop_front().is_some());
-        disposal.drop_each(|| self.captures.drop_next());
-        self.locals.end_all(&mut disposal);
-        self.conclude(disposal, Label { name: "reactor", origin: None });
+    /// The turn is finished first: every event collected in it reaches its handler, and its deferred callbacks run. So
+    /// no event is lost, and the reactor can be run again.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        tracing::debug!(origin = %Location::caller(), "the loop is asked to stop");
+        self.turn.stopping = true;
+    }
+
+    /// Whether [`stop`](Self::stop) has been called and [`Reactor::run`](crate::Reactor::run) has not returned since: for
+    /// those who call [`Reactor::turn`](crate::Reactor::turn) themselves, which does not wait then.
+    #[inline]
+    pub const fn is_stopping(&self) -> bool {
+        self.turn.stopping
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn, as [`Error::Failed`] with the
@@ -43,7 +42,7 @@ impl<S> Registry<S> {
     /// Takes the failure that is to end [`Reactor::run`](crate::Reactor::run), which does this itself: for programs that call
     /// [`Reactor::turn`](crate::Reactor::turn) and find that the loop [is stopping](Self::is_stopping).
     pub fn take_failure(&mut self) -> Option<Error> {
-        self.failure.take().map(Error::Failed)
+        self.turn.failure.take().map(Error::Failed)
     }
 
     /// Ends [`Reactor::run`](crate::Reactor::run) with `error` if `key` is [essential](Self::set_essential): for a library of handlers
@@ -75,8 +74,8 @@ impl<S> Registry<S> {
 
     fn fail(&mut self, failure: Failure) {
         tracing::error!(%failure, "the loop stops");
-        self.failure.get_or_insert_with(|| Box::new(failure));
-        self.stopping = true;
+        self.turn.failure.get_or_insert_with(|| Box::new(failure));
+        self.turn.stopping = true;
     }
 }
 

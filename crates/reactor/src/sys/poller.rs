@@ -5,19 +5,19 @@
 //! tests where none is needed (docs/decisions/0001).
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Poll, Token};
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
+use super::timerfd::{Alarm, WallWatch, timespec};
 use crate::error::Error;
-use crate::readiness::{Interest, Readiness};
 use crate::slots::Key;
+use crate::source::readiness::{Interest, Readiness};
 
 // A key travels through the kernel in mio's `Token`, which is a `usize`.
 const _: () = assert!(usize::BITS == 64, "the reactor packs a key into a 64-bit token");
@@ -30,6 +30,9 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 pub(crate) struct Poller {
     poll: Poll,
     alarm: Option<Alarm>,
+    wall_watch: Option<WallWatch>,
+    /// How many descriptors of the system's own are watched.
+    own: usize,
     owners: Owners,
 }
 
@@ -65,14 +68,6 @@ impl Owners {
     }
 }
 
-/// A timerfd, for waits that are to end to the nanosecond (docs/decisions/0005). It is never read: edge-triggered, it
-/// reports anew each time it expires.
-#[derive(Debug)]
-struct Alarm {
-    timer: OwnedFd,
-    set_for: Option<Instant>,
-}
-
 /// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
@@ -94,33 +89,51 @@ pub(crate) enum Watch {
 impl Poller {
     pub(crate) fn new() -> Result<Self, Error> {
         match Poll::new() {
-            Ok(poll) => Ok(Self { poll, alarm: None, owners: Owners::default() }),
+            Ok(poll) => Ok(Self { poll, alarm: None, wall_watch: None, own: 0, owners: Owners::default() }),
             Err(source) => Err(Error::Loop { call: "epoll_create1", source }),
         }
     }
 
     /// From now on [`wait_until`](Self::wait_until) ends to the nanosecond.
-    pub(crate) fn add_alarm(&mut self) -> Result<(), Error> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
-            .map_err(|errno| Error::Loop { call: "timerfd_create", source: errno.into() })?;
-        self.add(timer.as_raw_fd(), Key::ALARM, Interest::READABLE)?;
-        self.alarm = Some(Alarm { timer, set_for: None });
+    pub(super) fn add_alarm(&mut self) -> Result<(), Error> {
+        let alarm = Alarm::new()?;
+        self.watch_own(&alarm, Key::ALARM)?;
+        self.alarm = Some(alarm);
         Ok(())
     }
 
-    /// Watches what other threads end the wait by. Like the alarm it is never read, and belongs to no registration.
-    pub(crate) fn add_signal(&mut self, signal: &impl AsRawFd) -> Result<(), Error> {
-        self.add(signal.as_raw_fd(), Key::NULL, Interest::READABLE).map(drop)
+    /// Has events with the key [`Key::WALL_CLOCK`] tell that the wall clock has been set, unless they do already.
+    pub(super) fn watch_wall_clock(&mut self) -> Result<(), Error> {
+        if self.wall_watch.is_none() {
+            let watch = WallWatch::new()?;
+            self.watch_own(&watch, Key::WALL_CLOCK)?;
+            self.wall_watch = Some(watch);
+        }
+        Ok(())
     }
 
-    /// Watches what tells that the wall clock has been set; its events have the key [`Key::WALL_CLOCK`]. Not read either:
-    /// each time the clock is set is an event.
-    pub(crate) fn add_wall_clock(&mut self, timer: &impl AsRawFd) -> Result<(), Error> {
-        self.add(timer.as_raw_fd(), Key::WALL_CLOCK, Interest::READABLE).map(drop)
+    /// Watches a descriptor that belongs to no registration, and is never read.
+    pub(super) fn watch_own(&mut self, own: &impl AsRawFd, key: Key) -> Result<(), Error> {
+        self.add(own.as_raw_fd(), key, Interest::READABLE)?;
+        self.own += 1;
+        Ok(())
     }
 
+    /// Returns how many descriptors are watched that belong to no registration.
+    pub(crate) const fn own(&self) -> usize {
+        self.own
+    }
+
+    /// Returns whether waits end to the nanosecond.
+    #[cfg(test)]
     pub(crate) const fn has_alarm(&self) -> bool {
         self.alarm.is_some()
+    }
+
+    /// Returns the descriptor that tells that the wall clock has been set.
+    #[cfg(test)]
+    pub(crate) fn wall_watch(&self) -> Option<RawFd> {
+        self.wall_watch.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
@@ -194,25 +207,6 @@ impl Poller {
             _ => self.wait(events, Some(left)),
         }
     }
-}
-
-impl Alarm {
-    fn set(&mut self, deadline: Instant, left: Duration) -> Result<(), Error> {
-        if self.set_for == Some(deadline) {
-            return Ok(());
-        }
-        let once = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(left) };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)
-            .map_err(|errno| Error::Loop { call: "timerfd_settime", source: errno.into() })?;
-        self.set_for = Some(deadline);
-        Ok(())
-    }
-}
-
-fn timespec(time: Duration) -> Timespec {
-    // What does not fit is longer than the age of the universe.
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 #[cold]
@@ -299,6 +293,7 @@ fn to_mio(interest: Interest) -> mio::Interest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::OwnedFd;
 
     #[test]
     fn the_alarm_is_set_once_for_a_deadline_and_ends_the_wait() {

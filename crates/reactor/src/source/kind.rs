@@ -5,16 +5,10 @@
 
 use std::any::TypeId;
 use std::fmt;
-use std::fs::Metadata;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net as unix;
-use std::path::Path;
 use std::{fs, io, net, process};
 
-use socket2::{SockRef, Type};
-
-use crate::notify::eventfd::EventFd;
+use crate::sys::eventfd::EventFd;
 
 /// The sort of source behind an fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,105 +118,9 @@ impl TypeFacts {
     }
 }
 
-/// Asks the kernel what `fd` is. Two system calls, one for a socket that is no stream.
-///
-/// What is no socket is looked up in `/proc`, since the standard library knows no `fstat(2)` of what it does not own, and the module of
-/// rustix that does takes longer to compile than all of this crate. Without `/proc` it stays unknown.
-pub(crate) fn ask(fd: BorrowedFd<'_>) -> Kind {
-    ask_in(Path::new("/proc/self/fd"), fd)
-}
-
-/// The same where the names of the open fds are in `folder`.
-fn ask_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
-    let socket = SockRef::from(&fd);
-    match socket.r#type() {
-        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => Kind::Listener,
-        Ok(Type::STREAM) => Kind::Stream,
-        Ok(_) => Kind::Datagram,
-        Err(_) => fs::metadata(folder.join(fd.as_raw_fd().to_string())).map_or(Kind::Unknown, |found| of_file(&found)),
-    }
-}
-
-/// Whether a socket has no address of its own, as before it connects. A listener that was shut down keeps its own.
-pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
-    SockRef::from(&socket).local_addr().is_ok_and(|own| match own.as_socket() {
-        Some(own) => own.port() == 0,
-        None => own.is_unnamed(),
-    })
-}
-
-fn of_file(found: &Metadata) -> Kind {
-    let file_type = found.file_type();
-    match file_type {
-        _ if file_type.is_fifo() => Kind::Pipe,
-        _ if file_type.is_char_device() => Kind::CharDevice,
-        _ if file_type.is_file() || file_type.is_dir() || file_type.is_block_device() => Kind::File,
-        _ => Kind::Anonymous,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsFd, OwnedFd};
-
-    /// What the type says, where it says anything, checked against what the kernel says.
-    #[track_caller]
-    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
-        assert_eq!(ask(source.as_fd()), kind);
-        assert_eq!(TypeFacts::of::<T>().kind, if told_by_type { kind } else { Kind::Unknown });
-    }
-
-    #[test]
-    fn every_kind_is_told_by_the_kernel_as_by_the_type() {
-        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        expect_kind(mio::net::TcpStream::from_std(stream.try_clone().unwrap()), Kind::Stream, true);
-        expect_kind(stream, Kind::Stream, true);
-        expect_kind(EventFd::counter(0).unwrap(), Kind::Anonymous, true);
-        expect_kind(unix::UnixStream::pair().unwrap().0, Kind::Stream, true);
-        expect_kind(mio::net::UnixStream::pair().unwrap().0, Kind::Stream, true);
-        expect_kind(mio::net::TcpListener::from_std(listener.try_clone().unwrap()), Kind::Listener, true);
-        expect_kind(OwnedFd::from(listener.try_clone().unwrap()), Kind::Listener, false);
-        expect_kind(listener, Kind::Listener, true);
-        expect_kind(unix::UnixDatagram::unbound().unwrap(), Kind::Datagram, true);
-        expect_kind(mio::net::UnixDatagram::unbound().unwrap(), Kind::Datagram, true);
-        expect_kind(net::UdpSocket::bind("127.0.0.1:0").unwrap(), Kind::Datagram, true);
-        expect_kind(mio::net::UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap(), Kind::Datagram, true);
-        let (reader, writer) = io::pipe().unwrap();
-        expect_kind(reader, Kind::Pipe, true);
-        expect_kind(writer.try_clone().unwrap(), Kind::Pipe, true);
-        expect_kind(OwnedFd::from(writer), Kind::Pipe, false);
-        expect_kind(mio::unix::pipe::new().unwrap().0, Kind::Pipe, false);
-        expect_kind(fs::File::open("/dev/null").unwrap(), Kind::CharDevice, false);
-        expect_kind(fs::File::open("/").unwrap(), Kind::File, false);
-        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
-        expect_kind(epoll, Kind::Anonymous, false);
-    }
-
-    #[test]
-    fn without_proc_what_is_no_socket_stays_unknown_and_has_no_dry_shorts() {
-        let nowhere = Path::new("/proc/self/fd/none");
-        let unknown: [(OwnedFd, Kind); 4] = [
-            (io::pipe().unwrap().0.into(), Kind::Pipe),
-            (io::pipe().unwrap().1.into(), Kind::Pipe),
-            (fs::File::open("/dev/null").unwrap().into(), Kind::CharDevice),
-            (fs::File::open("/").unwrap().into(), Kind::File),
-        ];
-        for (fd, kind) in unknown {
-            assert_eq!((ask_in(nowhere, fd.as_fd()), ask(fd.as_fd())), (Kind::Unknown, kind));
-        }
-        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let known: [(OwnedFd, Kind); 3] = [
-            (listener.into(), Kind::Listener),
-            (unix::UnixStream::pair().unwrap().0.into(), Kind::Stream),
-            (unix::UnixDatagram::unbound().unwrap().into(), Kind::Datagram),
-        ];
-        for (fd, kind) in known {
-            assert_eq!(ask_in(nowhere, fd.as_fd()), kind);
-        }
-        assert!(!Kind::Unknown.has_dry_shorts());
-    }
 
     #[test]
     fn an_error_says_of_a_pipe_and_of_what_nobody_knows_that_nobody_reads_it() {

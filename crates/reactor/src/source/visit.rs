@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::{Handler, Object, Registered};
-use crate::io::Io;
-use crate::readiness::Readiness;
 use crate::slots::Key;
+use crate::source::handler::{Handler, Object, Registered};
+use crate::source::io::Io;
+use crate::source::readiness::Readiness;
 
 impl<S> Context<'_, S> {
     /// Lends the source and the handler object of another registration: to write to a connection from the callback of

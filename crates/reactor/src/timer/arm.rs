@@ -5,16 +5,16 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::wheel::NEVER;
-use super::{Missed, Payload, Slack, Then, TimerFn, TimerKey, mark};
-use crate::clock::nanos;
+use super::{Missed, Payload, Slack, Then, TimerKey, mark};
+use crate::callback::TimerFn;
 use crate::context::Context;
 use crate::error::Error;
-use crate::handler::Next;
-use crate::metrics::Timer;
-use crate::readiness::Readiness;
+use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
-use crate::supervise::Label;
+use crate::source::readiness::Readiness;
+use crate::turn::nanos::nanos;
+use crate::turn::supervision::Label;
 
 impl<S> Registry<S> {
     /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
@@ -33,7 +33,7 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
-        let now_ns = self.clock.now_ns();
+        let now_ns = self.time.now_ns();
         self.add_timer(now_ns.saturating_add(nanos(delay)), now_ns, Box::new(callback), Location::caller())
     }
 
@@ -43,8 +43,8 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
-        let deadline = self.clock.nanos_at(deadline);
-        self.add_timer(deadline, self.clock.now_ns(), Box::new(callback), Location::caller())
+        let deadline = self.time.nanos_at(deadline);
+        self.add_timer(deadline, self.time.now_ns(), Box::new(callback), Location::caller())
     }
 
     /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
@@ -59,7 +59,7 @@ impl<S> Registry<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let mut tick = self.now().checked_add(period);
-        let first = tick.map_or(NEVER, |tick| self.clock.nanos_at(tick));
+        let first = tick.map_or(NEVER, |tick| self.time.nanos_at(tick));
         let periodic = move |cx: &mut Context<'_, S>| {
             match callback(cx) {
                 Ok(Next::Keep) => {}
@@ -70,7 +70,7 @@ impl<S> Registry<S> {
             tick = tick.and_then(|last| missed.next(last, period, cx.now()));
             Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
         };
-        self.add_timer(first, self.clock.now_ns(), Box::new(periodic), Location::caller())
+        self.add_timer(first, self.time.now_ns(), Box::new(periodic), Location::caller())
     }
 
     pub(crate) fn add_timer(
@@ -81,7 +81,7 @@ impl<S> Registry<S> {
         origin: &'static Location<'static>,
     ) -> TimerKey {
         self.timers.foreground += 1;
-        self.only_sources = false;
+        self.turn.is_full = true;
         let origin = self.timers.origins.number(origin);
         TimerKey(self.timers.arm(deadline, now_ns, origin, Payload::Callback(callback)))
     }
@@ -92,7 +92,7 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if it has ended.
     #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
-        let now_ns = self.clock.now_ns();
+        let now_ns = self.time.now_ns();
         if self.timers.reset(timer.0, now_ns, nanos(delay)) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
     }
 
@@ -116,7 +116,7 @@ impl<S> Registry<S> {
         self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
         // One that rests, since its callback is running, is armed when that returns.
         if armed_for != NEVER && slack.agree() != armed_for {
-            self.timers.wheel.rearm(timer.0, slack.agree(), self.clock.now_ns());
+            self.timers.wheel.rearm(timer.0, slack.agree(), self.time.now_ns());
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl<S> Registry<S> {
             self.timers.slack.remove(&timer);
         }
         // Last: what the callback has captured may panic when it is dropped. Where it lies, unless that is to be caught.
-        if self.supervision.catches() {
+        if self.turn.supervision.catches() {
             let callback = std::mem::replace(payload, Payload::blank());
             self.dispose(callback, Label { name: "timer", origin: None });
         } else {
@@ -195,40 +195,6 @@ impl<S> Registry<S> {
         if self.timers.wheel.set_note(timer.0, origin) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
     }
 
-    /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
-    pub fn timers(&self) -> impl Iterator<Item = Timer> {
-        let now_ns = self.clock.now_ns();
-        self.timers.wheel.iter().filter_map(move |(key, deadline, marks, origin)| {
-            Some(Timer {
-                key: TimerKey(key),
-                remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
-                keeps_alive: marks & mark::BACKGROUND == 0,
-                origin: self.timers.origins.get(origin)?,
-            })
-        })
-    }
-
-    /// How long until a timer is due, from this turn's time; `None` if never, or while its callback
-    /// runs, unless that has reset it.
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
-    pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
-        let deadline = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        let left = deadline.saturating_sub(self.clock.now_ns());
-        Ok((deadline != NEVER).then(|| Duration::from_nanos(left)))
-    }
-
-    /// Returns when the turn with this [number](Self::turn_number) was over, if it took 50 ms or longer.
-    ///
-    /// For a handler that notes in which turn its peer was last heard, and compares only when its timeout is told: the turn's
-    /// [`now`](Self::now) is older than the peer's bytes where the process was stopped in the middle of the turn, or a callback
-    /// was slow. Of such turns 64 are remembered. The end of a turn is known in [`Reactor::run`](crate::Reactor::run); of
-    /// other turns only the part before a [`refresh_now`](Self::refresh_now). No system call.
-    pub fn end_of_turn(&self, turn: u64) -> Option<Instant> {
-        self.timers.pauses.end_of(turn)
-    }
-
     /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
     /// [`Readiness::is_timeout`](crate::Readiness::is_timeout), whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
     ///
@@ -253,8 +219,8 @@ impl<S> Registry<S> {
         slot.ready = slot.ready.without(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
         match timeout {
             Some(timeout) => {
-                self.only_sources = false;
-                slot.timeout = self.timers.set_timeout(key, slot.timeout, self.clock.now_ns(), timeout);
+                self.turn.is_full = true;
+                slot.timeout = self.timers.set_timeout(key, slot.timeout, self.time.now_ns(), timeout);
             }
             None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),
         }

@@ -6,31 +6,21 @@
 
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use crate::clock::nanos;
+use super::slot::Rest;
+use crate::callback::Entry;
 use crate::context::Context;
-use crate::handler::Entry;
-use crate::readiness::{Interest, Readiness};
 use crate::registry::Registry;
 use crate::slots::Key;
-use crate::supervise::Label;
+use crate::source::readiness::{Interest, Readiness};
+use crate::sys::fd;
 use crate::timer::Then;
+use crate::turn::nanos::nanos;
+use crate::turn::supervision::Label;
 
 /// So many calls in vain, turn after turn, before the first rest: what looks so may be a coincidence.
 const VAIN_CALLS_MAX: u32 = 8;
 /// The first rest, and the longest.
 const RESTS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
-
-/// A source whose handler was called in vain.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    /// The turn of its last such call.
-    turn: u64,
-    /// How many there were, each a turn after the one before.
-    calls: u32,
-    next: Duration,
-}
 
 impl<S> Registry<S> {
     /// Notes that a handler waits for more, though nothing says that there is less than before: whether its source is to rest,
@@ -41,7 +31,7 @@ impl<S> Registry<S> {
         let Some(slot) = self.sources.get(key) else { return false };
         let (always_ready, wanted, origin) = (slot.always_ready, Interest::of_facts(slot.wanted), slot.origin);
         let turn = self.metrics.turns;
-        let rest = self.rests.entry(key).or_insert(Rest { turn, calls: 0, next: RESTS.0 });
+        let rest = self.sources.rests.entry(key).or_insert(Rest { turn, calls: 0, next: RESTS.0 });
         if turn - rest.turn > 1 {
             (rest.calls, rest.next) = (0, RESTS.0);
         }
@@ -50,7 +40,7 @@ impl<S> Registry<S> {
             return false;
         }
         if !always_ready && !is_ready(entry, wanted) {
-            self.rests.remove(&key); // it has waited for more, and more had come each time
+            self.sources.rests.remove(&key); // it has waited for more, and more had come each time
             return false;
         }
         let pause = rest.next;
@@ -59,7 +49,7 @@ impl<S> Registry<S> {
             let name = self.label(key, entry);
             log_rest(key, name);
         }
-        let now_ns = self.clock.now_ns();
+        let now_ns = self.time.now_ns();
         let ends = Box::new(move |cx: &mut Context<'_, S>| {
             cx.registry.end_rest(key);
             Ok(Then::Done)
@@ -72,11 +62,12 @@ impl<S> Registry<S> {
     /// The source is asked again.
     fn end_rest(&mut self, key: Key) {
         let turn = self.metrics.turns;
-        let (Some(rest), Some(slot)) = (self.rests.get_mut(&key), self.sources.get_mut(key)) else { return };
+        let Some(rest) = self.sources.rests.get_mut(&key) else { return };
         rest.turn = turn;
+        let Some(slot) = self.sources.get_mut(key) else { return };
         if slot.always_ready {
             slot.ready |= Readiness::READABLE | Readiness::WRITABLE;
-            self.enqueue_if_ready(key);
+            self.sources.enqueue_if_ready(key);
         } else {
             self.ask_again(key);
         }
@@ -90,14 +81,5 @@ fn log_rest(key: Key, name: Label<'_>) {
 
 /// Whether the kernel says that something that is wanted can be done, or has ended, at this moment.
 fn is_ready<S>(entry: &dyn Entry<S>, wanted: Interest) -> bool {
-    let Some(fd) = entry.fd() else { return false };
-    let asked = [
-        (Interest::READABLE, PollFlags::IN | PollFlags::RDHUP),
-        (Interest::WRITABLE, PollFlags::OUT),
-        (Interest::PRIORITY, PollFlags::PRI),
-    ];
-    let flags =
-        asked.iter().filter(|(part, _)| wanted.contains(*part)).fold(PollFlags::empty(), |all, (_, flag)| all | *flag);
-    let mut polled = [PollFd::from_borrowed_fd(fd, flags)];
-    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    entry.fd().is_some_and(|fd| fd::readiness_now(fd, wanted).is_ok_and(|ready| !ready.is_empty()))
 }

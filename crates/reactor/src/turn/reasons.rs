@@ -6,9 +6,10 @@
 use std::fmt;
 use std::panic::Location;
 
-use crate::hooks::HookKey;
-use crate::metrics::{Registration, Timer};
 use crate::registry::Registry;
+use crate::source::list::Registration;
+use crate::timer::list::Timer;
+use crate::turn::hook_list::HookKey;
 
 /// A reason why [`Reactor::run`](crate::Reactor::run) does not end: one line of [`Registry::reasons_to_run`].
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +102,7 @@ impl<S> Registry<S> {
     pub fn reasons_to_run(&self) -> impl Iterator<Item = ReasonToRun<'_>> {
         let registered = self.registrations().filter_map(|registration| match registration.keeps_alive {
             true => Some(ReasonToRun::Source(registration)),
-            false => self.is_ready_queue(registration.key).then_some(ReasonToRun::Messages(registration)),
+            false => self.sources.is_ready_queue(registration.key).then_some(ReasonToRun::Messages(registration)),
         });
         let timers = self.timers().filter(|timer| timer.keeps_alive).map(ReasonToRun::Timer);
         let deferred = self
@@ -109,9 +110,9 @@ impl<S> Registry<S> {
             .iter()
             .map(|deferred| ReasonToRun::Deferred { name: deferred.task.type_name(), origin: deferred.origin });
         let idle = self.hooks.idle().map(|(key, name, origin)| ReasonToRun::Idle { key, name, origin });
-        let holders = self.hub.as_ref().map(|hub| hub.holders.list()).unwrap_or_default();
+        let holders = self.inbox.hub.as_ref().map(|hub| hub.holders.list()).unwrap_or_default();
         let held = holders.into_iter().map(|(origin, held)| ReasonToRun::KeepAlive { origin, held });
-        let is_woken = !self.announced.is_empty() || self.hub.as_ref().is_some_and(|hub| hub.is_posted());
+        let is_woken = !self.inbox.announced.is_empty() || self.inbox.hub.as_ref().is_some_and(|hub| hub.is_posted());
         registered.chain(timers).chain(deferred).chain(idle).chain(held).chain(is_woken.then_some(ReasonToRun::Wake))
     }
 }

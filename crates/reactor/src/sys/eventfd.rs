@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::hub::Signal;
 use crate::error::Error;
 
 /// A counter of the kernel's, of 64 bits, with an fd: `eventfd(2)`.
@@ -107,13 +106,6 @@ impl EventFd {
     pub fn try_clone(&self) -> io::Result<Self> {
         let failed = |source| Error::Os { call: "fcntl(F_DUPFD_CLOEXEC)", fd: self.fd.as_raw_fd(), source };
         Ok(Self { fd: self.fd.try_clone().map_err(failed)? })
-    }
-}
-
-impl Signal for EventFd {
-    fn signal(&self) {
-        // It cannot overflow: one write a sleep of the loop.
-        let _ = self.add(1);
     }
 }
 

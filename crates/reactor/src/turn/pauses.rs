@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::clock::nanos;
+use crate::turn::nanos::nanos;
 
 /// A shorter turn is daily life, and what it takes off a timeout is not worth a note.
 const LONG: Duration = Duration::from_millis(50);
@@ -98,7 +98,7 @@ impl Pauses {
 
     /// By how many nanoseconds a timer was armed too early, since its turn took long.
     #[inline]
-    pub(super) fn lag_ns(&self, arming: u64) -> u64 {
+    pub(crate) fn lag_ns(&self, arming: u64) -> u64 {
         if self.latest.is_empty() { 0 } else { self.find_lag_ns(arming) }
     }
 

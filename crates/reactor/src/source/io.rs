@@ -19,12 +19,11 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::context::Context;
-use crate::handler::{Closed, Next};
-use crate::kind::{self, Kind, TypeFacts};
-use crate::readiness::{Interest, Readiness};
+use crate::outcome::{Closed, Next};
+use crate::source::kind::{Kind, TypeFacts};
+use crate::source::readiness::{Interest, Readiness};
+use crate::sys::fd;
 
 /// An owned source and its readiness, lent to its handler at each call.
 ///
@@ -88,7 +87,7 @@ impl<T> Io<T> {
         T: AsFd,
     {
         match self.kind {
-            Kind::Unknown => kind::ask(self.source.as_fd()),
+            Kind::Unknown => fd::kind(self.source.as_fd()),
             kind => kind,
         }
     }
@@ -159,14 +158,14 @@ impl<T> Io<T> {
     pub(crate) fn end<S>(&mut self, result: io::Result<Next>, cx: &mut Context<'_, S>) -> Readiness {
         match result {
             Ok(Next::Keep) => {}
-            Ok(Next::Remove) => return cx.registry.end_running(Closed::ByHandler),
+            Ok(Next::Remove) => return cx.registry.turn.end_running(Closed::ByHandler),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => return Readiness::AS_BEFORE,
                 // Nothing tells of more: it is asked again, and rests if it goes on so.
                 ErrorKind::WouldBlock if self.always_ready => self.readiness |= Readiness::RECHECK,
                 ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
                 ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
-                _ => return cx.registry.end_running(Closed::Failed(error)),
+                _ => return cx.registry.turn.end_running(Closed::Failed(error)),
             },
         }
         self.left()
@@ -211,19 +210,17 @@ impl<T> Io<T> {
         if self.kind != Kind::Stream {
             return;
         }
-        let mut polled = [PollFd::new(&self.source, PollFlags::IN | PollFlags::RDHUP)];
-        let is = match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(_) => polled[0].revents(),
-            Err(_) => return,
-        };
+        let Ok(is) = fd::readiness_now(self.source.as_fd(), Interest::READABLE) else { return };
         let hung_up = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
-        if is.contains(PollFlags::RDHUP) {
-            self.readiness |= Readiness::READ_CLOSED; // not to be asked again
-        } else if !is.contains(PollFlags::HUP) {
-            self.readiness = self.readiness.without(hung_up);
-        } else if TypeFacts::of::<T>().kind == Kind::Stream || kind::was_never_named(self.source.as_fd()) {
+        if is.is_bare_hang_up() {
             // Of another type it may be a listener that was shut down, which has a name.
-            self.readiness = self.readiness.without(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
+            if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd()) {
+                self.readiness = self.readiness.without(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
+            }
+        } else if is.is_read_closed() {
+            self.readiness |= Readiness::READ_CLOSED; // not to be asked again
+        } else {
+            self.readiness = self.readiness.without(hung_up);
         }
     }
 

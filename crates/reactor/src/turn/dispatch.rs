@@ -7,33 +7,31 @@
 //! Ground rule: a key is looked up again, generation and all, just before its call and just after it. Between those two
 //! its slot has no entry, and everything may have happened to it.
 
-use std::io::{self, ErrorKind};
 use std::mem::{forget, replace};
 
+use super::disposal::catch_panic;
+use super::peers::is_of_a_peer;
+use super::supervise::{Verdict, supervise};
+use super::supervision::Label;
+use crate::callback::Entry;
 use crate::context::Context;
-use crate::error::Error;
-use crate::handler::{Closed, Entry};
-use crate::readiness::{Interest, Readiness};
-use crate::ready::{Priority, Shares};
-use crate::registry::{Deferred, Registry};
+use crate::outcome::Closed;
+use crate::registry::Registry;
 use crate::slots::Key;
-use crate::sources::VAIN_WAKES_MAX;
-use crate::supervise::{Disposal, Label, Verdict, catch_panic, supervise};
-
-/// Room for so many deferred callbacks is kept, or for eight times as many as a turn has.
-const DEFERRED_KEPT: usize = 4096;
+use crate::source::readiness::{Interest, Readiness};
+use crate::source::ready::{Priority, Shares};
 
 /// The entry whose handler a panic has unwound through: left to the reactor, which ends its watch before it drops it.
 pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
 
 /// An entry that is out of its slot while its handler runs. Where that returns this is forgotten: it is for panics, and until
 /// there is one the entry is in registers.
-struct Lent<'a, S> {
+struct EntryGuard<'a, S> {
     entry: Option<Box<dyn Entry<S>>>,
     running: &'a mut Running<S>,
 }
 
-impl<S> Drop for Lent<'_, S> {
+impl<S> Drop for EntryGuard<'_, S> {
     #[inline(always)]
     fn drop(&mut self) {
         // As in `return_entry`: what is replaced is `None`.
@@ -42,29 +40,23 @@ impl<S> Drop for Lent<'_, S> {
 }
 
 impl<S> Registry<S> {
-    /// Whether events have to be collected before any is delivered.
-    #[inline]
-    pub(crate) const fn has_priorities(&self) -> bool {
-        self.prioritised > 0
-    }
-
     /// Takes the events of the kernel to their handlers, in one pass.
     ///
     /// Whether care must be taken is asked once, and not at each event: what is queued meanwhile is next turn's. Inlined into the turn,
     /// since with one event a turn that is a tenth of it.
     #[inline(always)]
     pub(crate) fn deliver_all(&mut self, running: &mut Running<S>, state: &mut S) {
-        if self.supervision.is_active() || !self.ready.is_empty() {
+        if self.turn.supervision.is_active() || !self.sources.ready.is_empty() {
             return self.deliver_all_with_care(running, state);
         }
-        while let Some((key, facts)) = self.events.pop() {
+        while let Some((key, facts)) = self.sys.events.pop() {
             self.deliver::<false>(key, facts, running, state);
         }
     }
 
     #[inline(never)]
     fn deliver_all_with_care(&mut self, running: &mut Running<S>, state: &mut S) {
-        while let Some((key, facts)) = self.events.pop() {
+        while let Some((key, facts)) = self.sys.events.pop() {
             self.deliver_with_care(key, facts, running, state);
         }
     }
@@ -85,21 +77,21 @@ impl<S> Registry<S> {
         slot.ready |= facts;
         let ready = slot.ready;
         if CARE && slot.queued || !ready.intersects(slot.wanted) {
-            return self.set_aside(key);
+            return self.note_unwanted_event(key);
         }
-        let mut lent = Lent { entry: slot.entry.take(), running };
-        let Some(entry) = &mut lent.entry else { return };
+        let mut guard = EntryGuard { entry: slot.entry.take(), running };
+        let Some(entry) = &mut guard.entry else { return };
         let armed = slot.armed;
         slot.calls += 1;
         self.metrics.calls += 1;
         let mut cx = Context::new(state, self, key, ready);
-        let left = if CARE && cx.registry.supervision.is_active() {
+        let left = if CARE && cx.registry.turn.supervision.is_active() {
             call_supervised(&mut **entry, armed, &mut cx)
         } else {
             entry.call(armed, &mut cx)
         };
-        let entry = lent.entry.take();
-        forget(lent);
+        let entry = guard.entry.take();
+        forget(guard);
         self.return_entry(key, entry, left);
     }
 
@@ -124,12 +116,12 @@ impl<S> Registry<S> {
     /// Tells the queues that have something.
     #[inline(never)]
     pub(crate) fn deliver_messages(&mut self, running: &mut Running<S>, state: &mut S) {
-        let Some(hub) = &self.hub else { return };
+        let Some(hub) = &self.inbox.hub else { return };
         if hub.has_news() {
-            hub.collect(&mut self.announced);
-            self.stopping |= hub.is_to_stop();
+            hub.collect(&mut self.inbox.announced);
+            self.turn.stopping |= hub.is_to_stop();
         }
-        while let Some(key) = self.announced.pop_front() {
+        while let Some(key) = self.inbox.announced.pop_front() {
             self.deliver_with_care(key, Readiness::READABLE, running, state);
         }
     }
@@ -137,15 +129,15 @@ impl<S> Registry<S> {
     /// Notes the events of the kernel, and queues their sources to be called in order of priority.
     #[inline(never)]
     pub(crate) fn collect_all(&mut self) {
-        while let Some((key, facts)) = self.events.pop() {
+        while let Some((key, facts)) = self.sys.events.pop() {
             match self.sources.get_mut(key) {
                 None => self.note_stale_event(key),
                 Some(slot) => {
                     slot.ready |= facts;
                     if slot.ready.intersects(slot.wanted) {
-                        self.enqueue_if_ready(key);
+                        self.sources.enqueue_if_ready(key);
                     } else {
-                        self.set_aside(key);
+                        self.note_unwanted_event(key);
                     }
                 }
             }
@@ -158,7 +150,7 @@ impl<S> Registry<S> {
         let rounds = [(Priority::High, shares.high), (Priority::Normal, shares.normal), (Priority::Low, shares.low)];
         for (priority, calls) in rounds {
             for _ in 0..calls {
-                let Some(key) = self.ready.pop(priority) else { break };
+                let Some(key) = self.sources.ready.pop(priority) else { break };
                 self.run_queued(key, running, state);
             }
         }
@@ -170,42 +162,6 @@ impl<S> Registry<S> {
         if slot.ready.intersects(slot.wanted) {
             self.deliver_with_care(key, Readiness::EMPTY, running, state);
         }
-    }
-
-    /// Runs what has been deferred by now, in order; what it defers itself is left. Gives how many ran.
-    #[inline(never)]
-    pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
-        let count = self.deferred.len();
-        for _ in 0..count {
-            let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
-            self.metrics.deferred += 1; // now, and not of all at the end: one may panic
-            let mut cx = Context::new(state, self, key, Readiness::EMPTY);
-            if cx.registry.supervision.is_active() {
-                // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
-                let name = task.type_name();
-                supervise(&mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
-                self.handed_over.end_run(); // one that has panicked
-            } else {
-                task.run(&mut cx);
-            }
-        }
-        if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
-            self.give_back_deferred(count);
-        }
-        count
-    }
-
-    /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.
-    #[cold]
-    #[inline(never)]
-    fn give_back_deferred(&mut self, usual: usize) {
-        self.deferred.shrink_to(2 * usual);
-    }
-
-    /// Leaves word why the registration whose handler is running ends.
-    pub(crate) fn end_running(&mut self, reason: Closed) -> Readiness {
-        self.end_of_running = Some(reason);
-        Readiness::ENDED
     }
 
     /// After a call that is not over with its return: something wanted is left, the kernel is to be asked again what is, or
@@ -223,7 +179,7 @@ impl<S> Registry<S> {
             return self.go_on(key, entry, left);
         }
         // Without a reason it has removed itself by its key: the slot is free already.
-        let reason = self.end_of_running.take().unwrap_or(Closed::ByKey);
+        let reason = self.turn.end_of_running.take().unwrap_or(Closed::ByKey);
         if let Closed::Failed(error) = &reason {
             let name = self.label(key, &*entry);
             if is_of_a_peer(error) {
@@ -254,43 +210,7 @@ impl<S> Registry<S> {
         } else if left.intersects(Readiness::RECHECK) && !rests {
             self.ask_again(key);
         }
-        self.enqueue_if_ready(key);
-    }
-
-    /// Has the kernel report anew what is ready.
-    pub(crate) fn ask_again(&mut self, key: Key) {
-        let Some(slot) = self.sources.get(key).filter(|slot| !slot.always_ready) else { return };
-        self.metrics.kernel_updates += 1;
-        if let Err(error) = self.poller.rearm(slot.fd, key, slot.armed) {
-            tracing::warn!(%key, %error, "cannot ask the kernel what is left");
-        }
-    }
-
-    /// An event whose facts are not wanted, or whose source is to be called later this turn anyway.
-    #[cold]
-    #[inline(never)]
-    fn set_aside(&mut self, key: Key) {
-        let Some(slot) = self.sources.get_mut(key) else { return };
-        if slot.queued {
-            return;
-        }
-        self.metrics.unwanted_events += 1;
-        slot.vain_wakes = slot.vain_wakes.saturating_add(1);
-        if slot.vain_wakes >= VAIN_WAKES_MAX {
-            slot.vain_wakes = 0;
-            let interest = Interest::of_facts(slot.wanted).or_least();
-            if interest == slot.armed {
-                return; // What woke us cannot be switched off: EPOLLERR and EPOLLHUP.
-            }
-            match self.poller.rearm(slot.fd, key, interest) {
-                Ok(()) => {
-                    tracing::debug!(%key, from = %slot.armed, to = %interest, "narrowed the kernel's watch");
-                    slot.armed = interest;
-                    self.metrics.kernel_updates += 1;
-                }
-                Err(error) => tracing::debug!(%key, %error, "could not narrow the kernel's watch"),
-            }
-        }
+        self.sources.enqueue_if_ready(key);
     }
 
     #[cold]
@@ -300,51 +220,18 @@ impl<S> Registry<S> {
             return; // what ended the wait, an alarm or a signal: its work is done
         }
         if key == Key::WALL_CLOCK {
-            return self.rearm_wall_timers();
+            return self.timers.note_wall_set();
         }
         self.metrics.stale_events += 1;
         tracing::trace!(%key, "an event for a registration that has ended");
     }
-
-    /// Ends what was running when a panic unwound through the loop.
-    #[cold]
-    pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
-        let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
-        if let Some(key) = unwound {
-            self.forget(key);
-            self.lose_calls(key);
-        }
-        self.hooks.remove_unwound();
-        self.cancel_unwound();
-        self.handed_over.end_run();
-        // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
-        let mut disposal = Disposal::default();
-        let news = running.and_then(|entry| entry.close(Closed::Panicked(String::new()), &mut disposal));
-        disposal.drop_one(news);
-        disposal.resume();
-    }
-}
-
-/// Whether an error is what peers do every day: they vanish, cannot be reached, break off, or send what nobody understands. A
-/// warning for each would let any of them fill the log. An error of the loop itself is none of them.
-fn is_of_a_peer(error: &io::Error) -> bool {
-    let vanishes = matches!(
-        error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected
-    );
-    let is_out_of_reach =
-        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable);
-    let makes_no_sense =
-        matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::QuotaExceeded);
-    let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Error>());
-    (vanishes || is_out_of_reach || makes_no_sense) && !is_ours
 }
 
 /// Outlined, but not cold: daemons do not let a panic end them.
 #[inline(never)]
 fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
     let key = cx.key();
-    let verdict = if cx.registry.supervision.is_timing() {
+    let verdict = if cx.registry.turn.supervision.is_timing() {
         supervise(cx, |cx| entry.call(armed, cx))
     } else {
         match catch_panic(|| entry.call(armed, cx)) {
@@ -353,23 +240,5 @@ fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Contex
         }
     };
     verdict.report(cx.registry, |registry| registry.label(key, entry));
-    verdict.result.unwrap_or_else(|message| cx.registry.end_running(Closed::Panicked(message)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_peers_do_every_day_is_told_from_what_is_ours() {
-        for kind in [ErrorKind::ConnectionReset, ErrorKind::InvalidData, ErrorKind::QuotaExceeded, ErrorKind::TimedOut]
-        {
-            assert!(is_of_a_peer(&kind.into()) && is_of_a_peer(&io::Error::new(kind, "with a text")), "{kind}");
-        }
-        for kind in [ErrorKind::PermissionDenied, ErrorKind::Other, ErrorKind::AddrInUse, ErrorKind::OutOfMemory] {
-            assert!(!is_of_a_peer(&kind.into()), "{kind}");
-        }
-        let full = io::Error::from(Error::Full { fd: 7, registrations_max: 1 });
-        assert!(full.kind() == ErrorKind::QuotaExceeded && !is_of_a_peer(&full));
-    }
+    verdict.result.unwrap_or_else(|message| cx.registry.turn.end_running(Closed::Panicked(message)))
 }

@@ -4,51 +4,17 @@
 //! is moved out of the registry (a pointer) while its handler runs, which therefore can do anything to the registry.
 
 use std::any::Any;
-use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::io::Io;
+use super::kind::Kind;
+use super::readiness::{Interest, Readiness};
+use crate::callback::{Entry, Task};
 use crate::context::Context;
-use crate::io::Io;
-use crate::kind::Kind;
-use crate::readiness::{Interest, Readiness};
-use crate::supervise::Disposal;
-
-/// What becomes of a registration after its handler, or hook, has run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// It stays. A source that is still ready and wanted is called again next turn.
-    Keep,
-    /// It ends: the source is closed, the handler dropped.
-    Remove,
-}
-
-/// Why a registration has ended, told to [`Handler::closed`]. Displays as “removed by its key”, or “failed: ” with the error.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Closed {
-    /// Its handler returned [`Next::Remove`].
-    ByHandler,
-    /// [`Registry::remove`](crate::Registry::remove) was called with its key.
-    ByKey,
-    /// Its handler returned this error.
-    Failed(io::Error),
-    /// Its handler panicked with this message, and the policy is
-    /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
-    Panicked(String),
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ByHandler => f.write_str("removed by its handler"),
-            Self::ByKey => f.write_str("removed by its key"),
-            Self::Failed(error) => write!(f, "failed: {error}"),
-            Self::Panicked(message) => write!(f, "panicked: {message}"),
-        }
-    }
-}
+use crate::outcome::{Closed, Next};
+use crate::turn::disposal::Disposal;
 
 /// A handler that is an object: for state that outlives one call, and for an owner who wants to be told of the end.
 ///
@@ -82,49 +48,6 @@ pub trait Handler<S, T> {
     /// Not called where the reactor itself is dropped: then the handler is only dropped.
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
-    }
-}
-
-/// A registration without its types.
-pub(crate) trait Entry<S> {
-    /// Calls the handler, for the facts of `cx`, with the directions that the kernel reports. Gives what is left of the
-    /// facts, in a register: why a registration [ends](Readiness::ENDED), which is rare, is left in the registry.
-    fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness;
-
-    /// The type of the handler, which for a closure names the function it is written in.
-    fn handler_type(&self) -> &'static str;
-
-    /// The source, unless it is a queue.
-    fn fd(&self) -> Option<BorrowedFd<'_>>;
-
-    /// What sort of thing the source is.
-    fn kind(&self) -> Kind;
-
-    /// Itself with its types, for a visitor who knows them.
-    fn as_any(&mut self) -> &mut dyn Any;
-
-    /// Closes the way in, if other threads have one: nobody waits for what is about to be dropped.
-    fn shut(&self) {}
-
-    /// Closes the source, and gives what tells the handler so, if it is one to be told. What is the user's goes by `disposal`.
-    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
-}
-
-/// Something to do once, later this turn.
-pub(crate) trait Task<S> {
-    fn run(self: Box<Self>, cx: &mut Context<'_, S>);
-
-    /// Names the user's code.
-    fn type_name(&self) -> &'static str;
-}
-
-impl<S, F: FnOnce(&mut Context<'_, S>)> Task<S> for F {
-    fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
-        self(cx);
-    }
-
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<F>()
     }
 }
 

@@ -56,9 +56,9 @@ impl SpinPolicy {
     }
 
     /// The loop is not idle any more: somebody `brought` something to do, or only time has passed.
-    pub(crate) fn end(&mut self, brought: bool) {
+    pub(crate) fn end(&mut self, brought: bool, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.idle_since.take() {
-            self.learn(if brought { since.elapsed() } else { Duration::MAX });
+            self.learn(if brought { now().saturating_duration_since(since) } else { Duration::MAX });
         }
     }
 

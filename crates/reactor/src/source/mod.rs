@@ -1,0 +1,137 @@
+//! Sources: what is registered, and what is known of it between two calls.
+//!
+//! A registration is a slot in the arena of [`Sources`] and one allocation for its source and handler. The slot holds what the loop
+//! needs to decide whether to call; the allocation is touched only when it does.
+//!
+//! Below the registry lie the facts (`readiness.rs`, `kind.rs`), the slots (`slot.rs`) and the queue of those that are ready
+//! (`ready.rs`). Above it lies what is done with them: `register.rs`, `settings.rs`, `list.rs`, `watch.rs`, `rest.rs`, `visit.rs`.
+
+pub(crate) mod handler;
+pub(crate) mod io;
+pub(crate) mod kind;
+pub(crate) mod list;
+pub(crate) mod readiness;
+pub(crate) mod ready;
+pub(crate) mod register;
+pub(crate) mod rest;
+pub(crate) mod settings;
+pub(crate) mod slot;
+pub(crate) mod visit;
+pub(crate) mod watch;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use self::ready::ReadyQueue;
+use self::slot::{Rest, Slot};
+use crate::slots::{Key, Slots};
+
+/// The sources of a registry; `E` is what a source and its handler are without their types.
+pub(crate) struct Sources<E: ?Sized> {
+    slots: Slots<Slot<E>>,
+    pub(crate) ready: ReadyQueue,
+    /// How many have another priority than normal.
+    pub(crate) prioritised: usize,
+    /// How many keep `run` alive.
+    pub(crate) foreground: usize,
+    pub(crate) names: HashMap<Key, Cow<'static, str>>,
+    /// Those whose handlers were called in vain.
+    pub(crate) rests: HashMap<Key, Rest>,
+    pub(crate) registrations_max: usize,
+}
+
+impl<E: ?Sized> Sources<E> {
+    pub(crate) fn new(registrations_max: usize) -> Self {
+        Self {
+            slots: Slots::new(),
+            ready: ReadyQueue::default(),
+            prioritised: 0,
+            foreground: 0,
+            names: HashMap::new(),
+            rests: HashMap::new(),
+            registrations_max,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: Key) -> Option<&Slot<E>> {
+        self.slots.get(key)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Slot<E>> {
+        self.slots.get_mut(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Slot<E>)> {
+        self.slots.iter()
+    }
+
+    /// Returns the key of the next registration, or `None` where there is no room for one.
+    #[inline]
+    pub(crate) fn next_key(&self) -> Option<Key> {
+        self.slots.next_key().filter(|_| self.slots.len() < self.registrations_max)
+    }
+
+    /// Stores a slot, which keeps `run` alive. `None` where there is no room for one.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: Slot<E>) -> Option<Key> {
+        if self.slots.len() >= self.registrations_max {
+            return None;
+        }
+        let key = self.slots.insert(slot)?;
+        self.foreground += 1;
+        Some(key)
+    }
+
+    /// Takes a slot out, with all that is counted and kept of it.
+    #[inline]
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Slot<E>> {
+        let slot = self.slots.remove(key)?;
+        self.foreground -= usize::from(!slot.background);
+        self.prioritised -= usize::from(slot.priority != ready::Priority::Normal);
+        if !self.names.is_empty() {
+            self.names.remove(&key);
+        }
+        if !self.rests.is_empty() {
+            self.rests.remove(&key);
+        }
+        Some(slot)
+    }
+
+    /// Takes all slots out, with the loop.
+    pub(crate) fn take_slots(&mut self) -> Slots<Slot<E>> {
+        std::mem::replace(&mut self.slots, Slots::new())
+    }
+
+    /// Queues a source that is not running, not queued, and ready for what is wanted.
+    #[inline(never)]
+    pub(crate) fn enqueue_if_ready(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.entry.is_some() && !slot.queued && slot.ready.intersects(slot.wanted) {
+            slot.queued = true;
+            self.ready.push(slot.priority, key);
+        }
+    }
+
+    /// Returns whether events have to be collected before any is delivered.
+    #[inline]
+    pub(crate) const fn has_priorities(&self) -> bool {
+        self.prioritised > 0
+    }
+
+    /// Returns whether `key` names a queue that has something for its handler.
+    pub(crate) fn is_ready_queue(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|slot| slot.kind == kind::Kind::Queue && slot.ready.intersects(slot.wanted))
+    }
+
+    /// Returns whether a queue, also one in the background, has something that was sent and not handled yet.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.ready.iter().any(|key| self.is_ready_queue(key))
+    }
+}

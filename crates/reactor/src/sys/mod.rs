@@ -1,0 +1,135 @@
+//! The seam between the loop and the system below it.
+//!
+//! The loop needs five things of the system. It asks for them here, and nothing above this folder knows what answers: the kernel, a
+//! clock that a test drives, or a simulation that stands in for the kernel.
+//!
+//! | thing | asked of | promise |
+//! | --- | --- | --- |
+//! | readiness | [`Poller`] | A watched descriptor that becomes ready is reported once, with its key; one that is ready when it is watched or rearmed is reported by the next wait. After as many reports as there are watched descriptors, each that was ready in the beginning has been reported. Nothing is reported for a descriptor once its watch has ended; what [`Events`] holds by then stays there. |
+//! | time | [`clock::Clock`] | The monotonic time never runs back. The wall clock may be set: an event with [`Key::WALL_CLOCK`] tells of it, or [`clock::Clock::take_wall_set`]. |
+//! | wakes | [`Wake`] | A wake by any thread ends the present wait, or the next one. Wakes that come before the loop waits again are one. |
+//! | facts | [`fd`] | What a descriptor is, and whether it is ready at this moment. |
+//! | workers | [`thread`] | A thread runs the closure that it was started with, once. |
+//!
+//! A wait ends for a report, for a wake, at its end, or since it was interrupted. What it says of time is said of the time before
+//! it, unless it slept through to its end with nothing to report: [`Slept`].
+//!
+//! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's own.
+
+pub(crate) mod clock;
+pub(crate) mod eventfd;
+pub(crate) mod fd;
+pub(crate) mod poller;
+pub(crate) mod thread;
+mod timerfd;
+
+use std::time::{Duration, Instant};
+
+use self::clock::Clock;
+use self::eventfd::EventFd;
+use self::poller::{Events, Poller, WAIT_MAX, Waited};
+use crate::error::Error;
+use crate::slots::Key;
+
+/// The system below one loop.
+pub(crate) struct Sys {
+    pub(crate) poller: Poller,
+    /// What the last wait has reported and is not delivered yet.
+    pub(crate) events: Events,
+}
+
+/// How a sleep has ended.
+pub(crate) enum Slept {
+    /// All that was ready at this time has been reported, as far as there was room.
+    Asked(Instant),
+    /// A signal came first. Nothing has been reported, and any time may have passed.
+    Interrupted,
+}
+
+/// How long a sleep may take: from `now`, which has just been read, to `end`. The `timeout` is that of the user, in the time of the
+/// system.
+#[derive(Clone, Copy)]
+pub(crate) struct Sleep {
+    pub(crate) now: Instant,
+    pub(crate) end: Instant,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Sys {
+    pub(crate) fn new(events_max: usize, high_resolution: bool) -> Result<Self, Error> {
+        let mut poller = Poller::new()?;
+        if high_resolution {
+            poller.add_alarm()?;
+        }
+        Ok(Self { poller, events: Events::with_capacity(events_max) })
+    }
+
+    /// Makes what ends the waits of this loop, from any thread. To be called once.
+    pub(crate) fn wake(&mut self) -> Result<Wake, Error> {
+        let event = EventFd::counter(0).map_err(|source| Error::Loop { call: "eventfd", source })?;
+        self.poller.watch_own(&event, Key::NULL)?;
+        Ok(Wake(event))
+    }
+
+    /// Has an event tell that the wall clock was set, unless one does, or no event is needed.
+    pub(crate) fn watch_wall_clock(&mut self, clock: &Clock) -> Result<(), Error> {
+        if clock.driven().is_some() { Ok(()) } else { self.poller.watch_wall_clock() }
+    }
+
+    /// Collects what is there, or waits for it up to `timeout`. Returns `false` if it was interrupted.
+    #[inline(always)]
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        Ok(self.poller.wait(&mut self.events, timeout)? == Waited::Through)
+    }
+
+    /// Sleeps until there is something to report or the end has come. `is_awaited` tells whether other threads work for the loop: a
+    /// clock that jumps stands meanwhile.
+    #[inline(always)]
+    pub(crate) fn sleep(
+        &mut self,
+        clock: &Clock,
+        sleep: Sleep,
+        is_awaited: impl FnOnce() -> bool,
+    ) -> Result<Slept, Error> {
+        if clock.driven().is_some() {
+            return self.sleep_by_driven_clock(clock, sleep, is_awaited());
+        }
+        let Sleep { now, end, .. } = sleep;
+        Ok(match self.poller.wait_until(&mut self.events, end, end - now)? {
+            Waited::Through if self.events.is_silence() => Slept::Asked(end.min(now + WAIT_MAX)),
+            Waited::Through => Slept::Asked(now),
+            Waited::Interrupted => Slept::Interrupted,
+        })
+    }
+
+    /// The same where the clock stands meanwhile, or jumps to the end if there is nothing to wait for.
+    #[cold]
+    fn sleep_by_driven_clock(&mut self, clock: &Clock, sleep: Sleep, is_awaited: bool) -> Result<Slept, Error> {
+        let Sleep { now, end, timeout } = sleep;
+        if let Some(jumping) = clock.jumping() {
+            self.wait(Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                return Ok(Slept::Asked(now));
+            }
+            // Other threads work in the time of the system, which they are given.
+            if !is_awaited {
+                jumping.advance(end - now);
+                return Ok(Slept::Asked(end));
+            }
+        }
+        self.wait(timeout)?;
+        Ok(Slept::Asked(now))
+    }
+}
+
+/// Ends the waits of a loop. One write to its eventfd.
+#[derive(Debug)]
+pub(crate) struct Wake(EventFd);
+
+impl Wake {
+    /// Ends the present wait, or the next one. By any thread, and by a signal handler.
+    pub(crate) fn wake(&self) {
+        // It cannot overflow: one write a sleep of the loop.
+        let _ = self.0.add(1);
+    }
+}

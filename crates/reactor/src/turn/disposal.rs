@@ -1,0 +1,114 @@
+//! Panics of callbacks and destructors, caught as they come: values of the user's go one by one, whichever of them panics.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+/// What a panic carries.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// What a callback gives, or what its panic says.
+///
+/// What the callback leaves half done is its own state and S, which the policy's user has answered for; the registry is only
+/// ever changed by whole operations that do not panic.
+#[inline]
+pub(crate) fn catch_panic<R>(callback: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(callback)).map_err(into_message)
+}
+
+/// Returns the message of a panic, and drops its payload.
+#[cold]
+pub(crate) fn into_message(payload: Payload) -> String {
+    let message = panic_message(&*payload);
+    discard(payload);
+    message
+}
+
+/// Drops the payload of a panic. Its destructor may panic in turn: the payload of that panic is leaked.
+#[cold]
+fn discard(payload: Payload) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+/// What a panic says.
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is no text").to_owned()
+}
+
+/// Drops values of the user's, each on its own: all of them go, however many of their destructors panic. Hand it to
+/// [`Registry::conclude`] once the books are right.
+#[derive(Default)]
+pub(crate) struct Disposal {
+    pub(super) first: Option<Payload>,
+    pub(super) panics: u64,
+}
+
+impl Disposal {
+    /// Drops one value.
+    #[inline]
+    pub(crate) fn drop_one<V>(&mut self, value: V) {
+        self.run(|| drop(value));
+    }
+
+    /// Runs what drops values of the user's.
+    #[inline]
+    pub(crate) fn run(&mut self, dropping: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(dropping)) {
+            self.note(payload);
+        }
+    }
+
+    /// Drops values one by one, as long as `drop_next` says that there was one.
+    pub(crate) fn drop_each(&mut self, mut drop_next: impl FnMut() -> bool) {
+        let mut more = true;
+        while more {
+            self.run(|| more = drop_next());
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, payload: Payload) {
+        self.panics += 1;
+        match &self.first {
+            None => self.first = Some(payload),
+            Some(_) => {
+                let message = into_message(payload); // whether or not anything listens to the log
+                tracing::error!(message, "another destructor panicked");
+            }
+        }
+    }
+
+    /// Lets the first panic go on, unless one is on its way already: that would abort the process.
+    pub(crate) fn resume(self) {
+        let Some(payload) = self.first else { return };
+        if thread::panicking() {
+            let message = into_message(payload);
+            tracing::error!(message, "a destructor panicked while a panic unwound");
+        } else {
+            resume_unwind(payload);
+        }
+    }
+}
+
+/// A callback that is out of its place while it runs. Where a panic unwinds through it, its own destructor adds none.
+pub(crate) struct OnStack<F>(pub(crate) Option<F>);
+
+impl<F> Drop for OnStack<F> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(callback) = self.0.take() {
+            drop_unwound(callback);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_unwound<V>(value: V) {
+    let mut disposal = Disposal::default();
+    disposal.drop_one(value);
+    disposal.resume();
+}

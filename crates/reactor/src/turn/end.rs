@@ -1,0 +1,26 @@
+//! The end of a loop: in which order all that it holds goes.
+//!
+//! Ground rule: the ways in are closed before anything of the user's is dropped. A destructor may join a thread that calls
+//! into this loop, or that sends to it until it is told that nobody is there.
+
+use super::disposal::Disposal;
+use super::supervision::Label;
+use crate::registry::Registry;
+
+impl<S> Registry<S> {
+    /// Ends the loop. Each value of the user's goes, however many of their destructors panic.
+    ///
+    /// # Panics
+    /// As the first of them did, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate), unless the thread is panicking.
+    pub(crate) fn end(&mut self) {
+        let mut disposal = Disposal::default();
+        self.close_ways_in();
+        self.end_sources(&mut disposal);
+        self.hooks.end_all(&mut disposal);
+        self.timers.end_all(&mut disposal);
+        disposal.drop_each(|| self.deferred.pop_front().is_some());
+        disposal.drop_each(|| self.inbox.captures.drop_next());
+        self.locals.end_all(&mut disposal);
+        self.conclude(disposal, Label { name: "reactor", origin: None });
+    }
+}

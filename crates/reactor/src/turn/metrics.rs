@@ -1,0 +1,45 @@
+//! Counters: what the loop has done.
+
+/// Counters since the reactor was built. Each wraps around, after centuries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Turns begun, which is also how often the loop has waited: one system call each, but for spins.
+    pub turns: u64,
+    /// Of these, turns that were allowed to sleep.
+    pub sleeps: u64,
+    /// Events that the kernel has reported.
+    pub events: u64,
+    /// Of these, events of registrations that had ended meanwhile.
+    pub stale_events: u64,
+    /// Of these, events that the handler did not want just then.
+    pub unwanted_events: u64,
+    /// Calls of source handlers, told of a timeout or not, and of queue handlers: one for each value or event.
+    pub calls: u64,
+    /// Callbacks of timers that have run; timeouts of sources are calls of their handlers.
+    pub timers: u64,
+    /// Deferred callbacks that have run: those of [`Registry::defer`](crate::Registry::defer), posted closures, and calls of
+    /// [`Handler::closed`](crate::Handler::closed).
+    pub deferred: u64,
+    /// Idle callbacks that have run. With the calls, the timers and the deferred callbacks these are all that
+    /// [`Reactor::turn`](crate::Reactor::turn) counts.
+    pub idle: u64,
+    /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first time, and the
+    /// withdrawal of one that woke the loop in vain.
+    pub kernel_updates: u64,
+    /// Times that another thread has ended a sleep of the loop, by a write to its eventfd.
+    pub signals: u64,
+    /// Times that the loop has looked for work before it slept: [`Builder::spin`](crate::Builder::spin).
+    pub spins: u64,
+    /// Of these, times that it found none.
+    pub spins_in_vain: u64,
+    /// Readings of the clock.
+    pub clock_reads: u64,
+    /// Handlers, hooks and timers that were removed since they returned an error.
+    pub failures: u64,
+    /// Callbacks that panicked, and that the loop survived.
+    pub panics: u64,
+    /// Callbacks that were found to take longer than
+    /// [`Builder::slow_after`](crate::Builder::slow_after).
+    pub slow_calls: u64,
+}

@@ -1,0 +1,58 @@
+//! A turn: one pass of the loop, and what belongs to no source, timer or queue.
+//!
+//! Below the registry lie the policies and the reasons to stop ([`Turn`]), the time, the counters, the list of hooks, and how values
+//! are dropped. Above it lie the phases of a turn, each in a file of its own; `reactor.rs` calls them in their order.
+
+pub(crate) mod asked;
+pub(crate) mod deferred;
+pub(crate) mod dispatch;
+pub(crate) mod disposal;
+pub(crate) mod end;
+pub(crate) mod failure;
+pub(crate) mod hook_list;
+pub(crate) mod hooks;
+pub(crate) mod metrics;
+pub(crate) mod nanos;
+pub(crate) mod now;
+pub(crate) mod pauses;
+pub(crate) mod peers;
+pub(crate) mod reasons;
+pub(crate) mod spin;
+pub(crate) mod supervise;
+pub(crate) mod supervision;
+pub(crate) mod time;
+pub(crate) mod unwound;
+pub(crate) mod wait;
+pub(crate) mod work;
+
+use self::spin::SpinPolicy;
+use self::supervision::Supervision;
+use crate::error::Failure;
+use crate::outcome::Closed;
+use crate::source::readiness::Readiness;
+
+/// What holds for the turns of a loop, and ends them.
+pub(crate) struct Turn {
+    pub(crate) supervision: Supervision,
+    pub(crate) spin: Option<SpinPolicy>,
+    /// Whether a turn has more phases than sources and deferred callbacks: a timer, another thread or a policy of the wait is in use.
+    /// Said apart, since every turn asks.
+    pub(crate) is_full: bool,
+    pub(crate) stopping: bool,
+    /// What `run` is to return.
+    pub(crate) failure: Option<Box<Failure>>,
+    /// Why the registration whose handler has just run ends, if it does.
+    pub(crate) end_of_running: Option<Closed>,
+}
+
+impl Turn {
+    pub(crate) const fn new(supervision: Supervision, spin: Option<SpinPolicy>, is_full: bool) -> Self {
+        Self { supervision, spin, is_full, stopping: false, failure: None, end_of_running: None }
+    }
+
+    /// Leaves word why the registration whose handler is running ends.
+    pub(crate) fn end_running(&mut self, reason: Closed) -> Readiness {
+        self.end_of_running = Some(reason);
+        Readiness::ENDED
+    }
+}

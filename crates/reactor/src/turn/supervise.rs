@@ -1,0 +1,116 @@
+//! Supervision: what happens to a callback that panics, and to one that takes too long.
+//!
+//! Both cost nothing while they are off: one test of a flag a call. A slow callback is looked for in two steps, so that
+//! the search costs one clock read more a turn as long as all is well, at its end: a turn that took longer than the
+//! threshold makes the loop time each callback for the next [`TIMED_TURNS`] turns.
+
+use std::time::Duration;
+
+use super::disposal::{Disposal, catch_panic, into_message};
+use super::supervision::{Label, PanicPolicy};
+use crate::context::Context;
+use crate::registry::Registry;
+
+/// How a callback has fared under supervision.
+#[derive(Debug)]
+pub(crate) struct Verdict<R> {
+    /// What it gave, or the message of its panic.
+    pub(crate) result: Result<R, String>,
+    /// How long it took, if that was too long.
+    slow: Option<Duration>,
+}
+
+impl<R> Verdict<R> {
+    pub(crate) const fn panicked(message: String) -> Self {
+        Self { result: Err(message), slow: None }
+    }
+
+    /// Logs and counts what there is to say. The label is made only then.
+    pub(crate) fn report<S>(&self, registry: &mut Registry<S>, label: impl Fn(&Registry<S>) -> Label<'_>) {
+        if let Err(message) = &self.result {
+            log_panic(label(registry), message);
+            registry.metrics.panics += 1;
+        }
+        if let Some(took) = self.slow {
+            log_slow(label(registry), took);
+            registry.metrics.slow_calls += 1;
+        }
+    }
+}
+
+// Apart from `report`, which is compiled for each state: what a log takes is compiled once.
+#[cold]
+fn log_panic(callback: Label<'_>, message: &str) {
+    tracing::error!(%callback, message, "callback panicked");
+}
+
+#[cold]
+fn log_slow(callback: Label<'_>, took: Duration) {
+    tracing::warn!(%callback, took_ms = took.as_millis(), "slow callback holds up the loop");
+}
+
+/// Runs a callback under the policies.
+///
+/// # Panics
+/// As the callback does, under [`PanicPolicy::Propagate`].
+#[cold]
+pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> Verdict<R> {
+    let began = cx.registry.turn.supervision.is_timing().then(|| cx.registry.time.read());
+    let result = match cx.registry.turn.supervision.policy() {
+        PanicPolicy::Propagate => Ok(callback(cx)),
+        PanicPolicy::RemoveHandler => catch_panic(|| callback(cx)),
+    };
+    let took = began.map(|began| cx.registry.time.read() - began);
+    let slow =
+        took.zip(cx.registry.turn.supervision.slow_after()).and_then(|(took, slow)| (took >= slow).then_some(took));
+    Verdict { result, slow }
+}
+
+impl<S> Registry<S> {
+    /// Drops a value of the user's once the books are right.
+    ///
+    /// # Panics
+    /// As its destructor does, under [`PanicPolicy::Propagate`].
+    #[inline]
+    pub(crate) fn dispose<V>(&mut self, value: V, label: Label<'_>) {
+        if self.turn.supervision.catches() {
+            self.dispose_caught(value, label);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn dispose_caught<V>(&mut self, value: V, label: Label<'_>) {
+        let mut disposal = Disposal::default();
+        disposal.drop_one(value);
+        self.conclude(disposal, label);
+    }
+
+    /// Does with the panics of destructors what the policy says.
+    ///
+    /// # Panics
+    /// As the first of them did, under [`PanicPolicy::Propagate`].
+    #[inline]
+    pub(crate) fn conclude(&mut self, disposal: Disposal, label: Label<'_>) {
+        if disposal.first.is_some() {
+            self.conclude_panicked(disposal, label);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn conclude_panicked(&mut self, disposal: Disposal, label: Label<'_>) {
+        match disposal.first {
+            Some(payload) if self.turn.supervision.catches() => {
+                self.metrics.panics += disposal.panics;
+                log_drop_panic(label, &into_message(payload));
+            }
+            first => Disposal { first, ..disposal }.resume(),
+        }
+    }
+}
+
+#[cold]
+fn log_drop_panic(callback: Label<'_>, message: &str) {
+    tracing::error!(%callback, message, "a destructor of what a callback has captured panicked");
+}

@@ -1,0 +1,95 @@
+//! The two policies of a loop for its callbacks, and the name by which a callback appears in logs.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+/// What a panic in a callback does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PanicPolicy {
+    /// It unwinds through [`Reactor::run`](crate::Reactor::run): right for tests, and for programs that a supervisor
+    /// restarts. The registration that panicked is gone; the reactor is whole, and may be run again.
+    #[default]
+    Propagate,
+    /// The registration is removed, the panic logged with its name, and the loop goes on. The state is left as the
+    /// panic left it: a daemon that chooses this keeps its state consistent at every point where it can panic.
+    ///
+    /// The same holds for destructors: one that panics, of a source, of what a callback has captured, or of a value that is
+    /// still queued, is logged and counted, and what is left is dropped. Two panics at once abort the process, as
+    /// everywhere in Rust: a destructor that panics while a panic unwinds through the callback that owns the value.
+    RemoveHandler,
+}
+
+/// For so many turns after a slow one, each callback is timed.
+const TIMED_TURNS: u32 = 128;
+
+/// The two policies, and whether any callback needs to be watched now.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    policy: PanicPolicy,
+    slow_after: Option<Duration>,
+    timed_turns_left: u32,
+    active: bool,
+}
+
+impl Supervision {
+    pub(crate) const fn new(policy: PanicPolicy, slow_after: Option<Duration>) -> Self {
+        Self { policy, slow_after, timed_turns_left: 0, active: matches!(policy, PanicPolicy::RemoveHandler) }
+    }
+
+    /// Whether callbacks go through [`supervise`].
+    #[inline]
+    pub(crate) const fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Whether each callback is timed. If not, those that go through [`supervise`] do so for their panics alone.
+    #[inline]
+    pub(crate) const fn is_timing(&self) -> bool {
+        self.timed_turns_left > 0
+    }
+
+    pub(crate) const fn policy(&self) -> PanicPolicy {
+        self.policy
+    }
+
+    /// How long a callback may take before it is slow.
+    pub(crate) const fn slow_after(&self) -> Option<Duration> {
+        self.slow_after
+    }
+
+    /// Whether panics end at the loop.
+    #[inline]
+    pub(crate) const fn catches(&self) -> bool {
+        matches!(self.policy, PanicPolicy::RemoveHandler)
+    }
+
+    /// Whether turns are timed.
+    #[inline]
+    pub(crate) const fn times_turns(&self) -> bool {
+        self.slow_after.is_some()
+    }
+
+    /// A turn has taken so long, the wait apart.
+    pub(crate) fn note_turn(&mut self, took: Duration) {
+        self.timed_turns_left = match self.slow_after {
+            Some(slow_after) if took >= slow_after => TIMED_TURNS,
+            _ => self.timed_turns_left.saturating_sub(1),
+        };
+        self.active = self.policy == PanicPolicy::RemoveHandler || self.timed_turns_left > 0;
+    }
+}
+
+/// Names a callback in logs: the name it was given or its type, and where it was registered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) origin: Option<&'static Location<'static>>,
+}
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        self.origin.map_or(Ok(()), |origin| write!(f, " ({origin})"))
+    }
+}

@@ -1,0 +1,26 @@
+//! What is made right when a panic unwinds through a turn.
+
+use super::disposal::Disposal;
+use crate::callback::Entry;
+use crate::outcome::Closed;
+use crate::registry::Registry;
+
+impl<S> Registry<S> {
+    /// Ends what was running when a panic unwound through the loop.
+    #[cold]
+    pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
+        let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
+        if let Some(key) = unwound {
+            self.forget(key);
+            self.lose_calls(key);
+        }
+        self.hooks.remove_unwound();
+        self.cancel_unwound();
+        self.inbox.handed_over.end_run();
+        // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
+        let mut disposal = Disposal::default();
+        let news = running.and_then(|entry| entry.close(Closed::Panicked(String::new()), &mut disposal));
+        disposal.drop_one(news);
+        disposal.resume();
+    }
+}

@@ -1,0 +1,213 @@
+//! The wait of a turn: for the kernel, for other threads and for the next timer, whichever comes first.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::registry::Registry;
+use crate::sys::{Sleep, Slept};
+
+/// So many looks at what other threads have sent come between two looks at what the kernel has, each of which is a
+/// system call.
+const LOOKS_A_CALL: u32 = 32;
+
+/// What a look for work has come to.
+enum Spun {
+    Found,
+    /// There is none, and the loop may wait so long for it from now on.
+    Nothing {
+        left: Option<Duration>,
+    },
+}
+
+impl<S> Registry<S> {
+    /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
+    #[inline(always)]
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.time.forget(); // hooks see the time before the wait
+        // Events left over from a turn that a panic cut short come first.
+        if self.sys.events.is_empty() {
+            let timeout = if self.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
+            if !self.turn.is_full {
+                self.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
+                self.sys.wait(timeout)?;
+            } else {
+                self.wait_for_all(timeout)?;
+            }
+            self.metrics.events += self.sys.events.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The same where timers, other threads or both may end it too.
+    #[inline(never)]
+    fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let waited = if self.turn.spin.is_some() && timeout != Some(Duration::ZERO) {
+            self.spin_and_sleep(timeout)
+        } else {
+            self.sleep(timeout)
+        };
+        // Behind the wait, which has told when the last turn was over.
+        self.time.pauses.begin(self.metrics.turns, self.timers.armings());
+        waited
+    }
+
+    /// Waits, and where that may take time has other threads know that they have to end it.
+    #[inline]
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let may_sleep = timeout != Some(Duration::ZERO) && self.may_sleep();
+        self.metrics.sleeps += u64::from(may_sleep);
+        if !may_sleep {
+            self.answer_wake();
+        }
+        let waited = self.wait_for_timers(if may_sleep { timeout } else { Some(Duration::ZERO) });
+        self.wake_up();
+        waited
+    }
+
+    /// Looks for work first.
+    #[cold]
+    #[inline(never)]
+    fn spin_and_sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        match self.spin_for_work(timeout)? {
+            Spun::Found => self.answer_wake(),
+            Spun::Nothing { left } => self.sleep(left)?,
+        }
+        if let Some(spin) = &mut self.turn.spin {
+            let posted = self.inbox.hub.as_ref().is_some_and(|hub| hub.is_posted());
+            spin.end(posted || !self.sys.events.is_empty(), || self.time.clock.read());
+        }
+        Ok(())
+    }
+
+    /// Looks for work for as long as it is worth it.
+    ///
+    /// While it looks the loop counts as awake: nobody writes to its eventfd.
+    fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<Spun, Error> {
+        let not_spun = Ok(Spun::Nothing { left: timeout });
+        let Some(spin) = &mut self.turn.spin else { return not_spun };
+        let Self { timers, time, sys, inbox, metrics, .. } = self;
+        if time.clock.standing().is_some() {
+            return not_spun;
+        }
+        let began = time.clock.read();
+        time.pauses.close(began);
+        let mut now = began;
+        let budget_ends = spin.begin(began);
+        let due = timers.next_deadline();
+        let last = [timeout.and_then(|timeout| began.checked_add(timeout)), due];
+        let end = last.into_iter().flatten().fold(budget_ends, Instant::min);
+        if end <= now || !inbox.announced.is_empty() || timers.has_due() {
+            return not_spun;
+        }
+        metrics.spins += 1;
+        while now < end {
+            // First the kernel, once a turn at least: a stream of messages must not hide what it has.
+            sys.wait(Some(Duration::ZERO))?;
+            if !sys.events.is_empty() {
+                self.note_asked(now);
+                return Ok(Spun::Found);
+            }
+            for _ in 0..LOOKS_A_CALL {
+                if inbox.hub.as_ref().is_some_and(|hub| hub.is_posted()) {
+                    return Ok(Spun::Found);
+                }
+                std::hint::spin_loop();
+            }
+            now = time.clock.read();
+        }
+        metrics.spins_in_vain += 1;
+        let is_due = due.is_some_and(|due| due <= now);
+        let left = timeout.map(|timeout| timeout.saturating_sub(now - began));
+        Ok(Spun::Nothing { left: if is_due { Some(Duration::ZERO) } else { left } })
+    }
+
+    /// Waits until the next timer is due, but no longer than `timeout`.
+    #[inline]
+    fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.rearm_if_wall_was_set();
+        if timeout == Some(Duration::ZERO) {
+            return self.ask();
+        }
+        let due = self.timers.next_deadline();
+        if due.is_none() && timeout.is_none() {
+            self.time.pauses.forget_open();
+            return self.sys.wait(None).map(drop);
+        }
+        // Read anew: what the last turn took must not be slept on top.
+        let now = self.time.read();
+        self.time.pauses.close(now);
+        let end = match (due, timeout.and_then(|timeout| now.checked_add(timeout))) {
+            (Some(due), Some(times_out)) => due.min(times_out),
+            (Some(end), None) | (None, Some(end)) => end,
+            (None, None) => return self.sys.wait(None).map(drop),
+        };
+        if end <= now {
+            return self.ask_at(now);
+        }
+        let Self { sys, time, inbox, .. } = self;
+        let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.is_expected());
+        match sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited)? {
+            Slept::Asked(time) => self.note_asked(time),
+            // The process may have been stopped meanwhile, past any deadline.
+            Slept::Interrupted => self.ask()?,
+        }
+        Ok(())
+    }
+
+    /// Collects what the kernel has now. Where a timer may be due the time of this turn is read before: what is due at that
+    /// time need not wait for another turn.
+    #[inline]
+    fn ask(&mut self) -> Result<(), Error> {
+        if let Some(now) = self.time.clock.standing() {
+            return self.ask_at(now);
+        }
+        if self.timers.is_empty() || self.timers.are_at_rest() {
+            self.time.pauses.forget_open();
+            return self.sys.wait(Some(Duration::ZERO)).map(drop);
+        }
+        let now = self.time.read();
+        self.time.pauses.close(now);
+        self.ask_at(now)
+    }
+
+    /// The same where the time is `now`.
+    #[inline]
+    fn ask_at(&mut self, now: Instant) -> Result<(), Error> {
+        self.time.keep(now);
+        self.sys.wait(Some(Duration::ZERO))?;
+        self.note_asked(now);
+        Ok(())
+    }
+
+    /// Notes a wait that has begun at the time `began`, and what it has brought.
+    #[inline]
+    fn note_asked(&mut self, began: Instant) {
+        if self.sys.events.is_full() {
+            self.time.asked.note_some(self.sys.events.len())
+        } else {
+            self.time.asked.note_all(began)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::Reactor;
+    use crate::turn::spin::Spin;
+
+    #[test]
+    fn what_is_left_of_a_timeout_after_a_spin_is_what_was_not_spun() {
+        let ms = Duration::from_millis;
+        let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(ms(2))).build().unwrap();
+        for (timeout, most) in [(ms(3600), ms(3598)), (ms(2), Duration::ZERO), (ms(1), Duration::ZERO)] {
+            let Spun::Nothing { left: Some(left) } = reactor.registry.spin_for_work(Some(timeout)).unwrap() else {
+                unreachable!("nobody brings work")
+            };
+            assert!(left <= most, "{left:?} of {timeout:?}");
+        }
+        let Spun::Nothing { left: None } = reactor.registry.spin_for_work(None).unwrap() else {
+            unreachable!("nobody has set a limit")
+        };
+    }
+}

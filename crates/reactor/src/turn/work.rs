@@ -1,0 +1,76 @@
+//! Whether anything is left for the loop to do or to wait for, and whether it may sleep.
+
+use std::sync::Arc;
+
+use super::hook_list::Place;
+use crate::registry::Registry;
+
+impl<S> Registry<S> {
+    /// Whether anything is left that `run` has to wait for.
+    pub(crate) fn has_work(&self) -> bool {
+        self.sources.foreground > 0
+            || self.timers.keep_alive()
+            || !self.inbox.announced.is_empty()
+            || self.inbox.hub.as_ref().is_some_and(|hub| hub.is_expected() || self.sources.has_messages())
+            || !self.deferred.is_empty()
+            || !self.hooks.is_empty(Place::Idle)
+    }
+
+    /// Whether anything can end a wait without a timeout: a source, also one in the background, a timer, or another thread.
+    pub(crate) fn can_be_woken(&self) -> bool {
+        // The queue of the remotes stays when the last of them has gone.
+        let remotes = usize::from(self.inbox.posts.as_ref().is_some_and(|posts| self.contains(posts.0)));
+        let own = 1 + remotes + usize::from(self.inbox.handed_over.is_counted());
+        self.sources.len() > remotes
+            || !self.timers.is_empty()
+            || self.inbox.hub.as_ref().is_some_and(|hub| Arc::strong_count(hub) > own || hub.is_posted())
+    }
+
+    /// Whether anything is to be done that the kernel need not report first.
+    #[inline]
+    pub(crate) fn has_work_at_hand(&self) -> bool {
+        !self.sources.ready.is_empty()
+            || !self.deferred.is_empty()
+            || self.turn.stopping
+            || !self.hooks.is_empty(Place::Idle)
+    }
+
+    /// Whether the loop may sleep, as far as other threads are concerned, who from now on end its sleep.
+    #[inline]
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.inbox.announced.is_empty() && self.inbox.hub.as_ref().is_none_or(|hub| hub.fall_asleep())
+    }
+
+    /// The loop is awake: nobody needs to end its sleep.
+    #[inline]
+    pub(crate) fn wake_up(&self) {
+        if let Some(hub) = &self.inbox.hub {
+            hub.wake_up();
+        }
+    }
+
+    /// Answers a wake by this turn, which does not sleep, unless hooks have run before its wait: they began before the wake,
+    /// or have taken it.
+    #[inline]
+    pub(crate) fn answer_wake(&self) {
+        if let Some(hub) = &self.inbox.hub
+            && self.hooks.is_empty(Place::BeforeWait)
+        {
+            hub.take_wake();
+        }
+    }
+
+    /// Takes a wake that has come before the hooks of this turn begin. Returns whether there was one.
+    pub(crate) fn take_wake(&self) -> bool {
+        self.inbox.hub.as_ref().is_some_and(|hub| hub.take_wake())
+    }
+
+    /// After a turn that was cut short: its hooks may not have seen what was changed before a wake.
+    pub(crate) fn put_wake_back(&self) {
+        if let Some(hub) = &self.inbox.hub
+            && !(self.hooks.is_empty(Place::BeforeWait) && self.hooks.is_empty(Place::AfterWait))
+        {
+            hub.put_wake_back();
+        }
+    }
+}

@@ -151,8 +151,8 @@ impl<S> Builder<S> {
     /// # Errors
     /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
-        let sys = Sys::new(self.events_per_turn_max, self.high_resolution)?;
         let time = Time::new(Clock::new(self.clock));
+        let sys = Sys::new(time.started(), self.events_per_turn_max, self.high_resolution)?;
         let spin = SpinPolicy::new(self.spin);
         let is_full = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
         let turn = Turn::new(Supervision::new(self.on_panic, self.slow_after), spin, is_full);

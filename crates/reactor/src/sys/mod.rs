@@ -11,11 +11,12 @@
 //! | facts | [`fd`] | What a descriptor is, and whether it is ready at this moment. |
 //! | workers | [`thread`] | A thread runs the closure that it was started with, once. |
 //!
-//! A wait ends for a report, for a wake, at its end, or since it was interrupted. What it says of time is said of the time before
-//! it, unless it slept through to its end with nothing to report: [`Slept`].
+//! A wait ends for a report, for a wake, at its end, or since it was interrupted. It counts for the time before it, unless it slept
+//! through to its end with nothing to report: [`Asked`].
 //!
 //! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's own.
 
+pub(crate) mod asked;
 pub(crate) mod clock;
 pub(crate) mod eventfd;
 pub(crate) mod fd;
@@ -25,9 +26,10 @@ mod timerfd;
 
 use std::time::{Duration, Instant};
 
+use self::asked::Asked;
 use self::clock::Clock;
 use self::eventfd::EventFd;
-use self::poller::{Events, Poller, WAIT_MAX, Waited};
+use self::poller::{Broken, Events, Poller, WAIT_MAX};
 use crate::error::Error;
 use crate::slots::Key;
 
@@ -36,14 +38,8 @@ pub(crate) struct Sys {
     pub(crate) poller: Poller,
     /// What the last wait has reported and is not delivered yet.
     pub(crate) events: Events,
-}
-
-/// How a sleep has ended.
-pub(crate) enum Slept {
-    /// All that was ready at this time has been reported, as far as there was room.
-    Asked(Instant),
-    /// A signal came first. Nothing has been reported, and any time may have passed.
-    Interrupted,
+    /// The time up to which everything has been reported, for the timeouts of sources.
+    pub(crate) asked: Asked,
 }
 
 /// How long a sleep may take: from `now`, which has just been read, to `end`. The `timeout` is that of the user, in the time of the
@@ -56,12 +52,12 @@ pub(crate) struct Sleep {
 }
 
 impl Sys {
-    pub(crate) fn new(events_max: usize, high_resolution: bool) -> Result<Self, Error> {
+    pub(crate) fn new(started: Instant, events_max: usize, high_resolution: bool) -> Result<Self, Error> {
         let mut poller = Poller::new()?;
         if high_resolution {
             poller.add_alarm()?;
         }
-        Ok(Self { poller, events: Events::with_capacity(events_max) })
+        Ok(Self { poller, events: Events::with_capacity(events_max), asked: Asked::new(started) })
     }
 
     /// Makes what ends the waits of this loop, from any thread. To be called once.
@@ -76,10 +72,21 @@ impl Sys {
         if clock.driven().is_some() { Ok(()) } else { self.poller.watch_wall_clock() }
     }
 
-    /// Collects what is there, or waits for it up to `timeout`. Returns `false` if it was interrupted.
+    /// Collects what is there, or waits for it up to `timeout`.
     #[inline(always)]
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
-        Ok(self.poller.wait(&mut self.events, timeout)? == Waited::Through)
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        match self.poller.wait(&mut self.events, timeout) {
+            Ok(()) | Err(Broken::Interrupted) => Ok(()),
+            Err(Broken::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Collects what is there at the time `now`, which has just been read.
+    #[inline]
+    pub(crate) fn collect(&mut self, now: Instant) -> Result<(), Error> {
+        self.wait(Some(Duration::ZERO))?;
+        self.note_asked(now);
+        Ok(())
     }
 
     /// Sleeps until there is something to report or the end has come. `is_awaited` tells whether other threads work for the loop: a
@@ -90,35 +97,45 @@ impl Sys {
         clock: &Clock,
         sleep: Sleep,
         is_awaited: impl FnOnce() -> bool,
-    ) -> Result<Slept, Error> {
+    ) -> Result<(), Broken> {
         if clock.driven().is_some() {
-            return self.sleep_by_driven_clock(clock, sleep, is_awaited());
+            return self.sleep_by_driven_clock(clock, sleep, is_awaited()).map_err(Broken::Failed);
         }
         let Sleep { now, end, .. } = sleep;
-        Ok(match self.poller.wait_until(&mut self.events, end, end - now)? {
-            Waited::Through if self.events.is_silence() => Slept::Asked(end.min(now + WAIT_MAX)),
-            Waited::Through => Slept::Asked(now),
-            Waited::Interrupted => Slept::Interrupted,
-        })
+        self.poller.wait_until(&mut self.events, end, end - now)?;
+        if self.events.is_silence() && !self.events.is_full() {
+            self.asked.note_all(end.min(now + WAIT_MAX));
+        } else {
+            self.note_asked(now);
+        }
+        Ok(())
     }
 
     /// The same where the clock stands meanwhile, or jumps to the end if there is nothing to wait for.
     #[cold]
-    fn sleep_by_driven_clock(&mut self, clock: &Clock, sleep: Sleep, is_awaited: bool) -> Result<Slept, Error> {
+    fn sleep_by_driven_clock(&mut self, clock: &Clock, sleep: Sleep, is_awaited: bool) -> Result<(), Error> {
         let Sleep { now, end, timeout } = sleep;
         if let Some(jumping) = clock.jumping() {
-            self.wait(Some(Duration::ZERO))?;
-            if !self.events.is_empty() {
-                return Ok(Slept::Asked(now));
-            }
+            self.collect(now)?;
             // Other threads work in the time of the system, which they are given.
+            if !self.events.is_empty() {
+                return Ok(());
+            }
             if !is_awaited {
                 jumping.advance(end - now);
-                return Ok(Slept::Asked(end));
+                self.asked.note_all(end);
+                return Ok(());
             }
         }
         self.wait(timeout)?;
-        Ok(Slept::Asked(now))
+        self.note_asked(now);
+        Ok(())
+    }
+
+    /// Notes a wait that has begun at the time `began`, and what it has brought.
+    #[inline]
+    pub(crate) fn note_asked(&mut self, began: Instant) {
+        if self.events.is_full() { self.asked.note_some(self.events.len()) } else { self.asked.note_all(began) }
     }
 }
 

@@ -68,13 +68,12 @@ impl Owners {
     }
 }
 
-/// How a wait has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
-    /// Sources have reported, or the time is over and none has.
-    Through,
+/// Why a wait has neither reported anything nor come to its end.
+#[derive(Debug)]
+pub(crate) enum Broken {
     /// A signal came first. The kernel has said nothing of the sources.
     Interrupted,
+    Failed(Error),
 }
 
 /// How the kernel took a source.
@@ -172,13 +171,12 @@ impl Poller {
 
     /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
     #[inline]
-    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<Waited, Error> {
+    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Broken> {
         events.clear();
         let timeout = timeout.map(|timeout| timespec(timeout.min(WAIT_MAX)));
         match epoll::wait(self.poll.registry(), spare_capacity(&mut events.list), timeout.as_ref()) {
-            Ok(_) => Ok(Waited::Through),
-            Err(Errno::INTR) => Ok(Waited::Interrupted),
-            Err(errno) => Err(wait_failed(errno)),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(broken(errno)),
         }
     }
 }
@@ -193,15 +191,10 @@ impl AsFd for Poller {
 impl Poller {
     /// Waits until a source reports, a signal interrupts or `deadline` comes, which is `left` away.
     #[inline]
-    pub(crate) fn wait_until(
-        &mut self,
-        events: &mut Events,
-        deadline: Instant,
-        left: Duration,
-    ) -> Result<Waited, Error> {
+    pub(crate) fn wait_until(&mut self, events: &mut Events, deadline: Instant, left: Duration) -> Result<(), Broken> {
         match &mut self.alarm {
             Some(alarm) if !left.is_zero() => {
-                alarm.set(deadline, left)?;
+                alarm.set(deadline, left).map_err(Broken::Failed)?;
                 self.wait(events, None)
             }
             _ => self.wait(events, Some(left)),
@@ -210,8 +203,11 @@ impl Poller {
 }
 
 #[cold]
-fn wait_failed(errno: Errno) -> Error {
-    Error::Loop { call: "epoll_wait", source: errno.into() }
+fn broken(errno: Errno) -> Broken {
+    match errno {
+        Errno::INTR => Broken::Interrupted,
+        errno => Broken::Failed(Error::Loop { call: "epoll_wait", source: errno.into() }),
+    }
 }
 
 /// The kernel's last list of events, read out one by one.

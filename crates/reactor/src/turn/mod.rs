@@ -3,7 +3,6 @@
 //! Below the registry lie the policies and the reasons to stop ([`Turn`]), the time, the counters, the list of hooks, and how values
 //! are dropped. Above it lie the phases of a turn, each in a file of its own; `reactor.rs` calls them in their order.
 
-pub(crate) mod asked;
 pub(crate) mod deferred;
 pub(crate) mod dispatch;
 pub(crate) mod disposal;

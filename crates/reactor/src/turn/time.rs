@@ -1,12 +1,10 @@
 //! The time of a turn: read from the clock once, and the same for every callback.
 //!
-//! Here lies everything that a turn knows of time: the reading that its callbacks share, up to when the kernel has been asked
-//! ([`Asked`]), and which turns took long ([`Pauses`]).
+//! Here lies everything that a turn knows of time: the reading that its callbacks share, and which turns took long ([`Pauses`]).
 
 use std::cell::Cell;
 use std::time::Instant;
 
-use super::asked::Asked;
 use super::nanos::{LAST_NS, nanos};
 use super::pauses::Pauses;
 use crate::sys::clock::Clock;
@@ -25,8 +23,6 @@ pub(crate) struct Time {
     now_ns: Cell<u64>,
     in_turn: bool,
     reads: Cell<u64>,
-    /// The time up to which the kernel has reported everything, for the timeouts of sources.
-    pub(crate) asked: Asked,
     pub(crate) pauses: Pauses,
 }
 
@@ -40,7 +36,6 @@ impl Time {
             now_ns: Cell::new(NOT_COUNTED),
             in_turn: false,
             reads: Cell::new(0),
-            asked: Asked::new(started),
             pauses: Pauses::default(),
         }
     }

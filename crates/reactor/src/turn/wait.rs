@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::registry::Registry;
-use crate::sys::{Sleep, Slept};
+use crate::sys::Sleep;
+use crate::sys::poller::Broken;
 
 /// So many looks at what other threads have sent come between two looks at what the kernel has, each of which is a
 /// system call.
@@ -104,7 +105,7 @@ impl<S> Registry<S> {
             // First the kernel, once a turn at least: a stream of messages must not hide what it has.
             sys.wait(Some(Duration::ZERO))?;
             if !sys.events.is_empty() {
-                self.note_asked(now);
+                sys.note_asked(now);
                 return Ok(Spun::Found);
             }
             for _ in 0..LOOKS_A_CALL {
@@ -146,12 +147,17 @@ impl<S> Registry<S> {
         }
         let Self { sys, time, inbox, .. } = self;
         let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.is_expected());
-        match sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited)? {
-            Slept::Asked(time) => self.note_asked(time),
-            // The process may have been stopped meanwhile, past any deadline.
-            Slept::Interrupted => self.ask()?,
+        sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited).or_else(|broken| self.after_broken(broken))
+    }
+
+    /// The process may have been stopped meanwhile, past any deadline.
+    #[cold]
+    #[inline(never)]
+    fn after_broken(&mut self, broken: Broken) -> Result<(), Error> {
+        match broken {
+            Broken::Interrupted => self.ask(),
+            Broken::Failed(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Collects what the kernel has now. Where a timer may be due the time of this turn is read before: what is due at that
@@ -174,19 +180,7 @@ impl<S> Registry<S> {
     #[inline]
     fn ask_at(&mut self, now: Instant) -> Result<(), Error> {
         self.time.keep(now);
-        self.sys.wait(Some(Duration::ZERO))?;
-        self.note_asked(now);
-        Ok(())
-    }
-
-    /// Notes a wait that has begun at the time `began`, and what it has brought.
-    #[inline]
-    fn note_asked(&mut self, began: Instant) {
-        if self.sys.events.is_full() {
-            self.time.asked.note_some(self.sys.events.len())
-        } else {
-            self.time.asked.note_all(began)
-        }
+        self.sys.collect(now)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use workloads::{Result, report};
 
 use crate::process::succeed;
-use crate::program::cargo;
+use crate::workshop::cargo;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -14,11 +14,16 @@ use workloads::Result;
 
 use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
-use crate::catalogue::{Case, Choice, Cores, Counted, with_option};
+use crate::absence::{Absence, nobody_failed};
+use crate::catalogue::{Case, Cores, Counted, with_option};
+use crate::choice::Choice;
+use crate::contestant::{Contestant, Origin};
+use crate::measure::measure;
+use crate::pinning::{Core, on_core};
 use crate::process::succeed;
-use crate::program::{Absence, Contestant, Origin, Workshop, nobody_failed};
-use crate::rounds::{Core, measure, on_core, progress};
+use crate::progress::progress;
 use crate::server::Server;
+use crate::workshop::Workshop;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use workloads::Result;
 
 use crate::catalogue::Case;
+use crate::contestant::{Library, Origin};
 use crate::process::succeed;
-use crate::program::{BENCHES, Library, Origin};
+use crate::workshop::{BENCHES, compile_flags};
 
 /// The machine, and the programs that are measured on it.
 #[derive(Debug)]
@@ -134,7 +135,7 @@ fn header_version(library: Library) -> Option<String> {
         _ => return None,
     };
     let mut cc = Command::new("cc");
-    cc.args(library.to_compile()).args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
+    cc.args(compile_flags(library)).args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
     cc.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = cc.spawn().ok()?;
     // The pipe is closed at the end of the statement, which ends the program that is compiled.

@@ -1,21 +1,30 @@
 //! Ours and the peers side by side: the workloads of this folder's README, interleaved, on this machine.
 
+mod absence;
 mod awake;
 mod catalogue;
+mod choice;
 mod cold_build;
+mod contestant;
 mod counts;
+mod figures;
 mod load;
 mod machine;
+mod measure;
 mod ours;
+mod pinning;
 mod plot;
 mod process;
-mod program;
+mod progress;
 mod report;
 mod rounds;
 mod server;
 mod slices;
 mod smoke;
 mod spread;
+mod table;
+mod text;
+mod workshop;
 
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
@@ -23,7 +32,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use workloads::{Result, Workload};
 
-use crate::catalogue::Choice;
+use crate::choice::Choice;
 use crate::machine::Machine;
 
 /// Runs the workloads by this library and by every peer that is installed, in turn, and prints medians and ratios.
@@ -99,7 +108,7 @@ fn compare(options: &Comparison) -> Result {
     print!("{machine}");
     let tables = rounds::run(&cases, options.rounds)?;
     for table in &tables {
-        print!("{table}");
+        print!("{}", report::Text(table));
     }
     if let Some(file) = &options.json {
         write(file, &report::json(&machine, &tables)?)?;
@@ -111,7 +120,7 @@ fn compare(options: &Comparison) -> Result {
         let pictures = options.plot.as_deref().map(|folder| way_from(file, folder)).transpose()?;
         write(file, &report::markdown(&machine, &tables, pictures.as_deref()))?;
     }
-    program::nobody_failed(tables.iter().map(|table| (table.case.title, &*table.missing)))
+    absence::nobody_failed(tables.iter().map(|table| (table.case.title, &*table.missing)))
 }
 
 /// What cannot be written is told before anything is measured, which may take an hour.

@@ -17,8 +17,9 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, TextStyle, WHITE};
 use workloads::Result;
 
 use crate::machine::Machine;
-use crate::report::{Row, Table, brief, wrap};
 use crate::spread::Spread;
+use crate::table::{Row, Table};
+use crate::text::{brief, wrap};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 

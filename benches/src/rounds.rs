@@ -2,22 +2,20 @@
 //!
 //! Programs run one after the other, each anew. Servers are all up meanwhile, and take turns by the slice: see `slices`.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use indicatif::ProgressBar;
 use workloads::{Result, SEED, random};
 
+use crate::absence::Absence;
 use crate::awake::Awake;
 use crate::catalogue::{Case, Cores, Load};
-use crate::process::succeed_soon;
-use crate::program::{Absence, Workshop};
-use crate::report::{Row, Table};
+use crate::figures::Figures;
+use crate::measure::measure;
+use crate::progress::progress;
 use crate::slices::Loaded;
-
-/// What one run of a program printed.
-pub(crate) type Figures = BTreeMap<String, f64>;
+use crate::table::{Row, Table};
+use crate::workshop::Workshop;
 
 /// Runs every case, `rounds` times after a warm-up that does not count.
 pub(crate) fn run(cases: &[Case], rounds: u32) -> Result<Vec<Table>> {
@@ -27,12 +25,6 @@ pub(crate) fn run(cases: &[Case], rounds: u32) -> Result<Vec<Table>> {
     let tables = cases.iter().map(|case| run_case(case, rounds, &mut workshop, &progress)).collect();
     progress.finish_and_clear();
     Ok(tables)
-}
-
-/// A line that shows how far it has come.
-pub(crate) fn progress(steps: u64) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, about {eta} left: {msg}")?;
-    Ok(ProgressBar::new(steps).with_style(style))
 }
 
 fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &ProgressBar) -> Table {
@@ -150,62 +142,12 @@ fn shuffle<T>(items: &mut [T], seed: &mut u64) {
     }
 }
 
-/// Measures a program once, a server by one slice.
-pub(crate) fn measure(command: &mut Command, cores: Cores) -> Result<Figures> {
-    let output = match cores {
-        Cores::All => succeed_soon(command),
-        Cores::One => on_core(Core::Last, || succeed_soon(command)),
-        Cores::Server(load) => return Loaded::start(command, load)?.slice(),
-    }?;
-    figures(&String::from_utf8(output.stdout)?).map_err(|error| format!("{command:?}: {error}").into())
-}
-
-/// The line of JSON that a program prints last.
-///
-/// # Errors
-/// That there is none.
-pub(crate) fn figures(text: &str) -> Result<Figures> {
-    let line = text.lines().last().ok_or("it printed nothing")?;
-    Ok(serde_json::from_str(line).map_err(|error| format!("{line:?}: {error}"))?)
-}
-
-/// Of those that this process may run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Core {
-    First,
-    /// The one with the fewest interrupts.
-    Last,
-}
-
-/// Does something on one core, and so do the processes that it starts.
-pub(crate) fn on_core<T>(core: Core, action: impl FnOnce() -> Result<T>) -> Result<T> {
-    let all = sched_getaffinity(None)?;
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core));
-    let chosen = match core {
-        Core::First => cores.next(),
-        Core::Last => cores.next_back(),
-    };
-    let mut one = CpuSet::new();
-    one.set(chosen.ok_or("no core to run on")?);
-    sched_setaffinity(None, &one)?;
-    let result = action();
-    sched_setaffinity(None, &all)?;
-    result
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::rc::Rc;
 
     use super::*;
-
-    #[test]
-    fn a_program_is_taken_at_the_last_line_that_it_prints() {
-        let told = figures("hello\n{\"ns_per_op\": 12.5, \"bytes\": 64}\n").unwrap();
-        assert_eq!(told, Figures::from([("bytes".to_owned(), 64.0), ("ns_per_op".to_owned(), 12.5)]));
-        assert!(figures("").is_err());
-        assert!(figures("hello").is_err());
-    }
 
     #[test]
     fn all_are_measured_in_each_round_and_the_first_round_does_not_count() {
@@ -271,15 +213,5 @@ mod tests {
             })
         );
         shuffle::<u8>(&mut [], &mut seed);
-    }
-
-    #[test]
-    fn what_ran_on_one_core_leaves_all_of_them_to_the_next() {
-        let cores = || sched_getaffinity(None).map(|set| (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).count());
-        let before = cores().unwrap();
-        assert_eq!(on_core(Core::First, || Ok(cores()?)).unwrap(), 1);
-        assert_eq!(cores().unwrap(), before);
-        assert!(on_core(Core::Last, || -> Result { Err("it fails".into()) }).is_err());
-        assert_eq!(cores().unwrap(), before);
     }
 }

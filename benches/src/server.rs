@@ -10,8 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use workloads::Result;
 
 use crate::catalogue::Load;
+use crate::figures::{self, Figures};
+use crate::pinning::{Core, on_core};
 use crate::process::{ends_within, succeed};
-use crate::rounds::{Core, Figures, figures, on_core};
 
 /// How long it may take to listen, which is long under valgrind.
 const START: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
@@ -38,7 +39,7 @@ impl Lines {
         }
         let mut line = String::new();
         self.0.read_line(&mut line)?;
-        figures(&line)
+        figures::parse(&line)
     }
 }
 

@@ -11,8 +11,9 @@ use rustix::event::Timespec;
 use workloads::Result;
 
 use crate::catalogue::Load;
+use crate::figures::Figures;
 use crate::load::GO;
-use crate::rounds::{Core, Figures, on_core};
+use crate::pinning::{Core, on_core};
 use crate::server::{Lines, Server};
 
 /// A client answers within that, or is taken for dead: it has less patience with its server.

@@ -4,10 +4,15 @@ use std::process::Command;
 
 use workloads::Result;
 
-use crate::catalogue::{self, Case, Choice, Cores, Load};
-use crate::program::{Absence, Contestant, Workshop, nobody_failed};
-use crate::rounds::{Figures, measure, progress};
+use crate::absence::{Absence, nobody_failed};
+use crate::catalogue::{self, Case, Cores, Load};
+use crate::choice::Choice;
+use crate::contestant::Contestant;
+use crate::figures::Figures;
+use crate::measure::measure;
+use crate::progress::progress;
 use crate::slices::Loaded;
+use crate::workshop::Workshop;
 
 /// A client loads a server by at most so many.
 const CONNECTIONS_MAX: u32 = 20;

@@ -1,7 +1,7 @@
 //! Cold builds.
 
-use super::{Case, Cores, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, less};
+use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case {

@@ -1,7 +1,8 @@
 //! W7, what the loop itself costs.
 
-use super::{Case, Cores, Counted, LIBEV, LIBEVENT, LIBUV, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, Counted, less};
+use super::libraries::{LIBEV, LIBEVENT, LIBUV};
+use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments, counted, only_empty: &[Contestant]| Case {

@@ -1,7 +1,8 @@
 //! W5, echo.
 
-use super::{Case, Cores, Counted, Figure, LIBEV, LIBEVENT, LIBUV, Load, less, more};
-use crate::program::Contestant;
+use super::case::{Case, Cores, Counted, Figure, Load, less, more};
+use super::libraries::{LIBEV, LIBEVENT, LIBUV};
+use crate::contestant::Contestant;
 
 const FIGURES: [Figure; 5] = [
     more("messages_per_s", "messages a second"),

@@ -1,7 +1,8 @@
 //! W2, ping-pong.
 
-use super::{Case, Cores, LIBEV, LIBEVENT, LIBUV, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, less};
+use super::libraries::{LIBEV, LIBEVENT, LIBUV};
+use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case {

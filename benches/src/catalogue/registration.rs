@@ -1,7 +1,8 @@
 //! W3, registration.
 
-use super::{Case, Cores, Counted, Figure, LIBEV, LIBEVENT, LIBUV, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, Counted, Figure, less};
+use super::libraries::{LIBEV, LIBEVENT, LIBUV};
+use crate::contestant::Contestant;
 
 const FIGURES: &[Figure] = &[less("ns_per_op", "ns a source"), less("bytes", "bytes")];
 

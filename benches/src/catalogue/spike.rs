@@ -1,7 +1,8 @@
 //! W1, the spike.
 
-use super::{Case, Cores, LIBEV, LIBEVENT, LIBUV, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, less};
+use super::libraries::{LIBEV, LIBEVENT, LIBUV};
+use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {

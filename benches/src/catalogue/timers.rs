@@ -1,7 +1,8 @@
 //! W4, timers.
 
-use super::{Case, Cores, Counted, Figure, LIBEV, LIBEVENT, LIBUV, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, Counted, Figure, less};
+use super::libraries::{LIBEV, LIBEVENT, LIBUV};
+use crate::contestant::Contestant;
 
 const FIGURES: &[Figure] = &[less("ns_per_op", "ns"), less("ns_arm", "to arm"), less("bytes", "bytes")];
 

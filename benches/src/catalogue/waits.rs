@@ -1,7 +1,7 @@
 //! W6, waits.
 
-use super::{Case, Cores, Counted, less};
-use crate::program::Contestant;
+use super::case::{Case, Cores, Counted, less};
+use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {

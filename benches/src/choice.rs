@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use clap::builder::PossibleValuesParser;
 
-use super::{Case, all};
-use crate::program::Contestant;
+use crate::catalogue::{Case, all};
+use crate::contestant::Contestant;
 
 #[derive(clap::Args)]
 pub(crate) struct Choice {

@@ -1,0 +1,150 @@
+//! Builds the programs that take part, if what they need is installed, and makes the command by which each runs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use workloads::Result;
+
+use crate::absence::Absence;
+use crate::contestant::{Contestant, Library, Origin};
+use crate::process::succeed;
+
+/// Builds programs on demand, each once.
+pub(crate) struct Workshop {
+    folder: PathBuf,
+    ours: PathBuf,
+    rust: Option<Built<PathBuf>>,
+    c: HashMap<&'static str, Built<PathBuf>>,
+}
+
+/// What was built, or why that was not.
+type Built<T> = std::result::Result<T, Absence>;
+
+/// The folder of this package.
+pub(crate) const BENCHES: &str = env!("CARGO_MANIFEST_DIR");
+
+impl Workshop {
+    pub(crate) fn open() -> Result<Self> {
+        let ours = std::env::current_exe()?;
+        // Beside the folder of the profile, so that both profiles share what is built.
+        let folder = ours.ancestors().nth(2).ok_or("no target folder above this program")?.join("peers");
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { folder, ours, rust: None, c: HashMap::new() })
+    }
+
+    /// The command that runs a contestant with these arguments, or why there is none.
+    pub(crate) fn command(&mut self, contestant: &Contestant, arguments: &[&str]) -> Built<Command> {
+        let mut command = match contestant.origin {
+            Origin::Ours => {
+                let mut command = Command::new(&self.ours);
+                command.arg("run");
+                command
+            }
+            Origin::Rust(peer) => {
+                let mut command = Command::new(self.rust_peers()?);
+                command.args(["--peer", peer]);
+                command
+            }
+            Origin::C(source, library) => Command::new(self.compiled(source, library)?),
+            Origin::ColdBuild(package) => self.cold_build(package)?,
+        };
+        // In C there is a program for each workload; a cold build has a command.
+        let skipped = usize::from(matches!(contestant.origin, Origin::C(..) | Origin::ColdBuild(_)));
+        command.args(&arguments[skipped..]).args(contestant.extra);
+        Ok(command)
+    }
+
+    /// Builds those in Rust once, all of them in one program.
+    fn rust_peers(&mut self) -> Built<PathBuf> {
+        let target = self.folder.join("rust");
+        let build = || {
+            let mut build = cargo("build", &Path::new(BENCHES).join("rust-peers/Cargo.toml"));
+            build.args(["--release", "--target-dir"]).arg(&target);
+            succeed(&mut build).map_err(|error| Absence::failed("the peers in Rust are not built", &error))?;
+            Ok(target.join("release/rust-peers"))
+        };
+        self.rust.get_or_insert_with(build).clone()
+    }
+
+    /// Fetches what a package of `hello` needs, which is not part of building it.
+    fn cold_build(&self, package: &str) -> Built<Command> {
+        let manifest = Path::new(BENCHES).join("hello").join(package).join("Cargo.toml");
+        succeed(&mut cargo("fetch", &manifest))
+            .map_err(|error| Absence::failed("its crates cannot be fetched", &error))?;
+        let mut command = Command::new(&self.ours);
+        command.arg("cold-build").arg("--manifest").arg(manifest);
+        command.arg("--target").arg(self.folder.join("cold").join(package));
+        Ok(command)
+    }
+
+    /// Compiles a file once.
+    fn compiled(&mut self, source: &'static str, library: Option<Library>) -> Built<PathBuf> {
+        let Self { folder, c, .. } = self;
+        c.entry(source).or_insert_with(|| compile(folder, source, library)).clone()
+    }
+}
+
+fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathBuf> {
+    if Command::new("cc").arg("--version").output().is_err() {
+        return Err(Absence::Missing("needs a C compiler, in Debian: gcc libc6-dev".to_owned()));
+    }
+    if let Some(library @ Library { name, package, .. }) = library
+        && !has_header(library)
+    {
+        return Err(Absence::Missing(format!("{name} is not installed, in Debian: {package}")));
+    }
+    let program = folder.join(source.replace(['/', '.'], "_"));
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-Wall", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE", "-pthread", "-o"]).arg(&program);
+    cc.args(library.map(compile_flags).unwrap_or_default());
+    cc.arg(Path::new(BENCHES).join("c-peers").join(source));
+    cc.args(library.map(link_flags).unwrap_or_default());
+    succeed(&mut cc).map_err(|error| Absence::failed("it is not compiled", &error))?;
+    Ok(program)
+}
+
+/// The cargo that runs this, for a package that has a lock file of its own.
+pub(crate) fn cargo(command: &str, manifest: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([command, "--locked", "--manifest-path"]).arg(manifest);
+    cargo
+}
+
+/// Whether the C compiler finds the header of a library.
+fn has_header(library: Library) -> bool {
+    let mut cc = Command::new("cc");
+    cc.args(compile_flags(library)).args(["-E", "-include", library.header, "-x", "c", "/dev/null"]);
+    succeed(&mut cc).is_ok()
+}
+
+/// The flags by which the compiler finds the headers of a library.
+pub(crate) fn compile_flags(library: Library) -> Vec<String> {
+    pkg_config(library, "--cflags").unwrap_or_default()
+}
+
+fn link_flags(library: Library) -> Vec<String> {
+    pkg_config(library, "--libs").unwrap_or_else(|| library.link.iter().copied().map(str::to_owned).collect())
+}
+
+/// The flags that pkg-config knows. Not every library installs a file for it.
+fn pkg_config(library: Library, option: &str) -> Option<Vec<String>> {
+    let output = succeed(Command::new("pkg-config").arg(option).args(library.modules)).ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_library_is_missing_and_who_is_not_compiled_though_it_is_there_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let unknown =
+            Library { name: "nothing", header: "no/such.h", modules: &["nothing"], link: &[], package: "nothing-dev" };
+        let missing = compile(folder.path(), "chain/libev.c", Some(unknown)).unwrap_err();
+        assert_eq!(missing, Absence::Missing("nothing is not installed, in Debian: nothing-dev".to_owned()));
+        let failed = compile(folder.path(), "no/such.c", None).unwrap_err();
+        assert!(matches!(&failed, Absence::Failed(why) if why.starts_with("it is not compiled: ")), "{failed:?}");
+    }
+}

@@ -180,7 +180,8 @@ impl From<WatchError> for io::Error {
     fn from(WatchError { mut child, error }: WatchError) -> Self {
         // What others have reaped has a number that may be another's by now.
         if matches!(child.try_wait(), Ok(None)) {
-            orphans::leave(Orphan::of(&child, &format!("child {}", child.id())));
+            let label = format!("child {}", child.id());
+            orphans::leave(Orphan::of(child, &label));
         }
         error
     }

@@ -16,23 +16,24 @@ use super::process::{self, Process};
 pub(super) struct Orphan {
     /// `None` where none was to be had.
     pub(super) pidfd: Option<Arc<OwnedFd>>,
-    pub(super) pid: Pid,
+    pub(super) child: Child,
     pub(super) label: Arc<str>,
 }
 
 impl Orphan {
-    /// A child of the standard library that could not be watched and that nobody has reaped.
-    pub(super) fn of(child: &Child, label: &str) -> Self {
-        Self { pidfd: None, pid: Pid::from_child(child), label: label.into() }
+    /// A child of the standard library that could not be watched and that nobody has reaped. Its pipes are closed.
+    pub(super) fn of(mut child: Child, label: &str) -> Self {
+        drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
+        Self { pidfd: None, child, label: label.into() }
     }
 }
 
 static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
 /// Leaves a child to whoever comes next, unless it has ended already.
-pub(super) fn leave(orphan: Orphan) {
+pub(super) fn leave(mut orphan: Orphan) {
     if let Some(pidfd) = &orphan.pidfd {
-        match process::reap(pidfd, orphan.pid, &orphan.label) {
+        match process::reap(pidfd, &mut orphan.child, &orphan.label) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             _ => return,
         }
@@ -48,10 +49,10 @@ pub(super) fn take() -> Vec<Process> {
     for orphan in left {
         let pidfd = match &orphan.pidfd {
             Some(pidfd) => Ok(Arc::clone(pidfd)),
-            None => pidfd_open(orphan.pid, PidfdFlags::empty()).map(Arc::new),
+            None => pidfd_open(Pid::from_child(&orphan.child), PidfdFlags::empty()).map(Arc::new),
         };
         match pidfd {
-            Ok(pidfd) => adopted.push(Process::adopted(&orphan, pidfd)),
+            Ok(pidfd) => adopted.push(Process::adopted(orphan, pidfd)),
             Err(rustix::io::Errno::SRCH) => {} // reaped by others
             Err(_) => leave(orphan),
         }

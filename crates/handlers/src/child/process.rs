@@ -3,7 +3,7 @@
 //! Ground rule: a number is used only while it is certain to be the child's. A pidfd names the child for ever; its pid does
 //! as long as nobody has reaped it, which is asked through the pidfd.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
+use wait4::Wait4;
 
 use super::group;
 use super::orphans::{self, Orphan};
@@ -39,12 +40,12 @@ pub(super) struct Process {
     /// When who has been asked is killed unless it has ended by then.
     pub(super) kill_at: Cell<Option<Instant>>,
     group_killed: Cell<bool>,
-    /// Whether it is no longer ours to reap.
-    settled: Cell<bool>,
+    /// The child while it is ours to reap.
+    child: RefCell<Option<Child>>,
 }
 
 impl Process {
-    /// A child that was started by the standard library.
+    /// A child that was started by the standard library. It is the caller's to reap until it is entrusted.
     pub(super) fn open(child: &Child, program: Option<&str>) -> io::Result<Self> {
         let pid = Pid::from_child(child);
         let label: Arc<str> = match program {
@@ -53,23 +54,23 @@ impl Process {
         };
         let pidfd =
             pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", &label, errno, stolen(errno)))?;
-        let process = Self::unsettled(pid, label, Arc::new(pidfd));
-        process.settled.set(true);
-        match has_ended(&process.pidfd) {
-            Err(errno) => return Err(failed("waitid", &process.label, errno, stolen(errno))),
-            Ok(_) => process.settled.set(false),
-        }
-        Ok(process)
+        has_ended(&pidfd).map_err(|errno| failed("waitid", &label, errno, stolen(errno)))?;
+        Ok(Self::new(pid, label, Arc::new(pidfd), None))
     }
 
     /// One that was left behind, by whom nobody is waited for any more.
-    pub(super) fn adopted(orphan: &Orphan, pidfd: Arc<OwnedFd>) -> Self {
-        Self::unsettled(orphan.pid, Arc::clone(&orphan.label), pidfd)
+    pub(super) fn adopted(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
+        Self::new(Pid::from_child(&orphan.child), orphan.label, pidfd, Some(orphan.child))
     }
 
-    fn unsettled(pid: Pid, label: Arc<str>, pidfd: Arc<OwnedFd>) -> Self {
-        let (asked, kill_at) = (Cell::new(None), Cell::new(None));
-        Self { pidfd, pid, label, asked, kill_at, group_killed: Cell::new(false), settled: Cell::new(false) }
+    fn new(pid: Pid, label: Arc<str>, pidfd: Arc<OwnedFd>, child: Option<Child>) -> Self {
+        let (asked, kill_at, group_killed) = (Cell::new(None), Cell::new(None), Cell::new(false));
+        Self { pidfd, pid, label, asked, kill_at, group_killed, child: RefCell::new(child) }
+    }
+
+    /// Takes the child over: it is reaped here from now on.
+    pub(super) fn entrust(&self, child: Child) {
+        *self.child.borrow_mut() = Some(child);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -81,21 +82,20 @@ impl Process {
         &self.label
     }
 
-    /// Gives the child up to somebody else, who reaps it.
-    pub(super) fn release(&self) {
-        self.settled.set(true);
-    }
-
     /// Whether it has been reaped, or is somebody else's to reap.
     pub(super) fn is_settled(&self) -> bool {
-        self.settled.get()
+        self.child.borrow().is_none()
     }
 
     /// Reaps the child and says how it has ended; `WouldBlock` while it runs. Any other error is the last word, too.
     pub(super) fn reap(&self) -> io::Result<Exit> {
-        let reaped = reap(&self.pidfd, self.pid, &self.label);
+        let mut child = self.child.borrow_mut();
+        let reaped = match &mut *child {
+            Some(child) => reap(&self.pidfd, child, &self.label),
+            None => Err(failed("waitid", &self.label, Errno::CHILD, STOLEN)),
+        };
         if !matches!(&reaped, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            self.settled.set(true);
+            *child = None;
         }
         reaped
     }
@@ -199,11 +199,9 @@ impl Process {
 /// starts a child.
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.settled.get() {
-            return;
-        }
+        let Some(child) = self.child.take() else { return };
         self.carry_out_kill();
-        orphans::leave(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), pid: self.pid, label: Arc::clone(&self.label) });
+        orphans::leave(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), child, label: Arc::clone(&self.label) });
     }
 }
 
@@ -239,23 +237,17 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
 /// Reaps a child, and no other; `WouldBlock` while it runs.
 ///
 /// The pidfd says that it has ended and has not been reaped, so its pid is still its own; the call that tells the resource
-/// use, `wait4(2)`, knows no pidfd.
-pub(super) fn reap(pidfd: &OwnedFd, pid: Pid, label: &str) -> io::Result<Exit> {
+/// use, `wait4(2)`, knows no pidfd. It has nothing to wait for.
+pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Result<Exit> {
     match has_ended(pidfd) {
         Ok(true) => {}
         Ok(false) => return Err(ErrorKind::WouldBlock.into()),
         Err(errno) => return Err(failed("waitid", label, errno, stolen(errno))),
     }
-    let pid = pid.as_raw_pid().cast_unsigned();
-    match wait4::try_wait4_pid(pid) {
-        Ok(Some(ended)) => {
-            let wait4::ResourceUsage { utime, stime, maxrss } = ended.rusage;
-            let usage = Usage { user: utime, system: stime, rss_max_bytes: maxrss };
-            Ok(Exit { pid, status: ended.status, usage })
-        }
-        Ok(None) => Err(ErrorKind::WouldBlock.into()),
-        Err(error) => Err(advised(format_args!("wait4 of {label}"), error, STOLEN)),
-    }
+    let ended = child.wait4().map_err(|error| advised(format_args!("wait4 of {label}"), error, STOLEN))?;
+    let wait4::ResourceUsage { utime, stime, maxrss } = ended.rusage;
+    let usage = Usage { user: utime, system: stime, rss_max_bytes: maxrss };
+    Ok(Exit { pid: child.id(), status: ended.status, usage })
 }
 
 fn failed(call: &str, label: &str, errno: Errno, advice: &'static str) -> io::Error {

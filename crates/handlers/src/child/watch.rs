@@ -60,7 +60,7 @@ pub(super) fn start<S, H: OnExit<S>>(
         if let Err(error) = child.kill() {
             tracing::warn!(program, %error, "it cannot be watched, nor killed");
         }
-        orphans::leave(Orphan::of(&child, &program));
+        orphans::leave(Orphan::of(child, &program));
         error
     })
 }
@@ -82,19 +82,12 @@ pub(super) fn admit<S, H: OnExit<S>>(
     };
     let key = match register(registry, &process, on_exit) {
         Ok(key) => ChildKey(key),
-        Err(error) => {
-            process.release();
-            return Err(WatchError { child, error });
-        }
+        Err(error) => return Err(WatchError { child, error }),
     };
     tracing::debug!(child = process.label(), "watched");
-    Ok(Spawned {
-        key,
-        pid: process.pid(),
-        stdin: child.stdin.take(),
-        stdout: child.stdout.take(),
-        stderr: child.stderr.take(),
-    })
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    process.entrust(child);
+    Ok(Spawned { key, pid: process.pid(), stdin, stdout, stderr })
 }
 
 #[track_caller]

@@ -58,6 +58,8 @@ struct Bucket {
     level: Option<(i128, Instant)>,
 }
 
+const NANOS_PER_SEC: u128 = 1_000_000_000;
+
 impl Bucket {
     fn new(rate: u64, burst: u64) -> Self {
         Self { rate: rate.max(1), burst: burst.max(1), level: None }
@@ -84,8 +86,8 @@ impl Bucket {
     fn wait(&self, wanted: usize, now: Instant) -> Duration {
         let enough = (self.burst / 8).min(self.rate / LOOKS_PER_SECOND).min(wanted as u64).max(1);
         let missing = (i128::from(enough) * PARTS).saturating_sub(self.level(now)).max(0).unsigned_abs();
-        let nanos = missing.div_ceil(u128::from(self.rate));
-        Duration::from_nanos_u128(nanos.min(Duration::MAX.as_nanos()))
+        let nanos = missing.div_ceil(u128::from(self.rate)).min(Duration::MAX.as_nanos());
+        Duration::new((nanos / NANOS_PER_SEC) as u64, (nanos % NANOS_PER_SEC) as u32)
     }
 }
 

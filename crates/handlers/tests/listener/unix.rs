@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Barrier};
 
 use handlers::{Address, ListenOptions, Listener};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{Folder, Result, any_port};
 
@@ -69,7 +70,7 @@ fn while_another_binds_a_stale_socket_is_not_touched() -> Result {
     let (path, lock) = (folder.join("socket"), folder.join(".handlers-socket.lock"));
     drop(UnixListener::bind(&path)?);
     let stopped = fs::File::create(&lock)?;
-    stopped.lock()?;
+    flock(&stopped, FlockOperation::LockExclusive)?;
     assert_eq!(bind(&path).map(drop).map_err(|error| error.kind()), Err(ErrorKind::AddrInUse));
     assert!(path.exists() && lock.exists());
     drop(stopped);
@@ -83,7 +84,7 @@ fn while_another_binds_the_file_of_one_that_ends_is_not_touched() -> Result {
     let path = folder.join("socket");
     let listener = bind(&path)?;
     let stopped = fs::File::create(folder.join(".handlers-socket.lock"))?;
-    stopped.lock()?;
+    flock(&stopped, FlockOperation::LockExclusive)?;
     drop(listener);
     assert!(path.exists(), "it may be that of the other by now");
     drop(stopped);

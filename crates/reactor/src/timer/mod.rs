@@ -66,15 +66,17 @@ pub enum Missed {
     Delay,
 }
 
+const NANOS_PER_SEC: u128 = 1_000_000_000;
+
 impl Missed {
     fn next(self, last: Instant, period: Duration, now: Instant) -> Option<Instant> {
         let next = last.checked_add(period)?;
         match self {
             Self::Skip if next <= now && !period.is_zero() => {
                 let behind = (now - next).as_nanos() % period.as_nanos();
-                // Less than a period, which is a Duration.
-                let ahead = period - Duration::from_nanos_u128(behind);
-                now.checked_add(ahead)
+                // Less than a period, so its seconds fit into u64 as those of a Duration do.
+                let behind = Duration::new((behind / NANOS_PER_SEC) as u64, (behind % NANOS_PER_SEC) as u32);
+                now.checked_add(period - behind)
             }
             Self::Skip | Self::Burst => Some(next),
             Self::Delay => now.checked_add(period),

@@ -2,7 +2,7 @@
 //!
 //! Between two calls the process stands still: what a client does then reaches it as one batch, on any machine.
 
-use nix::errno::Errno;
+use nix::libc::{self, c_long};
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -35,10 +35,8 @@ impl Tracee {
             ptrace::syscall(self.pid, None)?;
             match waitpid(self.pid, None)? {
                 WaitStatus::PtraceSyscall(_) => {
-                    let registers = ptrace::getregs(self.pid)?;
-                    // ptrace(2): on the way in, what will be the result says ENOSYS.
-                    if registers.rax as i64 == -(Errno::ENOSYS as i64) {
-                        return Ok(name(registers.orig_rax));
+                    if ptrace::syscall_info(self.pid)?.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+                        return Ok(name(number(&ptrace::getregs(self.pid)?)));
                     }
                 }
                 WaitStatus::Exited(_, code) => return Err(format!("it ended with {code}").into()),
@@ -66,23 +64,33 @@ impl Drop for Tracee {
     }
 }
 
-/// Those that a server of ours may make; x86-64.
-fn name(number: u64) -> &'static str {
+/// Returns the number of the call that has just begun, from the register of syscall(2).
+fn number(registers: &libc::user_regs_struct) -> c_long {
+    #[cfg(target_arch = "x86_64")]
+    let number = registers.orig_rax;
+    #[cfg(target_arch = "aarch64")]
+    let number = registers.regs[8];
+    number.cast_signed()
+}
+
+/// Names the calls that a server of ours may make.
+fn name(number: c_long) -> &'static str {
     match number {
-        0 => "read",
-        1 => "write",
-        3 => "close",
-        16 => "ioctl",
-        20 => "writev",
-        44 => "sendto",
-        45 => "recvfrom",
-        54 => "setsockopt",
-        228 => "clock_gettime",
-        232 => "epoll_wait",
-        233 => "epoll_ctl",
-        281 => "epoll_pwait",
-        288 => "accept4",
-        441 => "epoll_pwait2",
+        libc::SYS_read => "read",
+        libc::SYS_write => "write",
+        libc::SYS_close => "close",
+        libc::SYS_ioctl => "ioctl",
+        libc::SYS_writev => "writev",
+        libc::SYS_sendto => "sendto",
+        libc::SYS_recvfrom => "recvfrom",
+        libc::SYS_setsockopt => "setsockopt",
+        libc::SYS_clock_gettime => "clock_gettime",
+        #[cfg(target_arch = "x86_64")] // others have `epoll_pwait` alone
+        libc::SYS_epoll_wait => "epoll_wait",
+        libc::SYS_epoll_ctl => "epoll_ctl",
+        libc::SYS_epoll_pwait => "epoll_pwait",
+        libc::SYS_accept4 => "accept4",
+        libc::SYS_epoll_pwait2 => "epoll_pwait2",
         _ => "another",
     }
 }

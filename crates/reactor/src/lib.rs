@@ -63,8 +63,8 @@
 //! | see what the loop does | [`Metrics`], [`Registration`] |
 //! | see why [`Reactor::run`] does not end | [`Registry::reasons_to_run`] |
 //!
-//! Linux on 64-bit machines. A child made by `fork` without `exec` must not use the reactor of its parent: the two would
-//! share one epoll instance.
+//! Linux on 64-bit machines: the tests run on x86-64, and AArch64 is compiled. A child made by `fork` without `exec` must
+//! not use the reactor of its parent: the two would share one epoll instance.
 
 mod builder;
 mod callback;

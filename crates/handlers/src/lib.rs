@@ -52,6 +52,8 @@
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
+// docs.rs, which builds by a nightly Rust, shows which feature each item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 #[cfg(feature = "child")]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+mod descriptors;
+
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};

@@ -5,14 +5,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, Timeout, connect};
 use reactor::{Context, ManualClock, Reactor};
+use support::{turn_until, turn_until_quiet};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What a handler has been told.
@@ -52,21 +52,6 @@ impl ConnectionHandler<Told> for Greets {
 /// A loop whose time stands still.
 fn still() -> Result<Reactor<Told>> {
     Ok(Reactor::builder().clock(ManualClock::new()).build()?)
-}
-
-#[track_caller]
-fn turn_until(reactor: &mut Reactor<Told>, told: &mut Told, done: impl Fn(&Told) -> bool) -> Result {
-    let began = Instant::now();
-    while !done(told) {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {told:?}");
-        reactor.turn(told, Some(Duration::from_millis(10)))?;
-    }
-    Ok(())
-}
-
-fn turn_until_quiet(reactor: &mut Reactor<Told>, told: &mut Told) -> Result {
-    while reactor.turn(told, Some(Duration::from_millis(20)))? > 0 {}
-    Ok(())
 }
 
 /// Whether nothing of an attempt is left: no registration, no timer, nothing that is to be done.

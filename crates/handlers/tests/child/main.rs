@@ -15,13 +15,13 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use handlers::child::{self, Exit, Output, Spawned};
 use reactor::{Context, Reactor, Registry};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use support::{PATIENCE, turn_until};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -36,8 +36,6 @@ struct Seen {
     /// The children that a supervisor has started, with their pipes.
     children: Vec<Spawned>,
 }
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -74,17 +72,6 @@ fn note_lines(registry: &mut Registry<Seen>, child: &mut Spawned) -> Result {
         }
         Ok(())
     })?;
-    Ok(())
-}
-
-/// Turns until `done`.
-#[track_caller]
-fn turn_until(reactor: &mut Reactor<Seen>, seen: &mut Seen, done: impl Fn(&Seen) -> bool) -> Result {
-    let began = Instant::now();
-    while !done(seen) {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {seen:?}");
-        reactor.turn(seen, Some(Duration::from_millis(100)))?;
-    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ mod writing;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout, open};
 use reactor::{Context, Io, ManualClock, Reactor};
+use support::tcp_pair;
 
 /// A test that fails by waiting for ever says so instead: nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -358,15 +359,6 @@ impl Bench {
     fn advance(&mut self, time: Duration) {
         self.reactor.advance(&mut self.world, time).unwrap();
     }
-}
-
-/// A connected pair of TCP sockets.
-fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let near = TcpStream::connect(listener.local_addr()?)?;
-    let (far, _) = listener.accept()?;
-    near.set_nodelay(true)?;
-    Ok((near, far))
 }
 
 /// Bytes that are not all alike.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use handlers::{ConnectionOptions, open};
 use reactor::{Interest, ManualClock, Next, Reactor};
+use support::{Slow, add_slow_handler};
 
 use crate::{Bench, Result, World, ms, pattern, secs, sink};
 
@@ -16,15 +17,7 @@ fn slow(events_per_turn_max: usize, refreshes: bool) -> Result<(Bench, UnixStrea
     let clock = ManualClock::new();
     let builder = Reactor::<World>::builder().clock(clock.clone()).events_per_turn_max(events_per_turn_max);
     let mut reactor = builder.build()?;
-    let (near, far) = UnixStream::pair()?;
-    reactor.add(near, Interest::READABLE, move |_, cx| {
-        cx.now(); // this is the time of its turn
-        clock.advance(PAUSE);
-        if refreshes {
-            cx.registry.refresh_now();
-        }
-        Ok(Next::Remove)
-    })?;
+    let far = add_slow_handler(&mut reactor, &clock, Slow { pause: PAUSE, refreshes })?;
     Ok((Bench { reactor, world: World::default() }, far))
 }
 

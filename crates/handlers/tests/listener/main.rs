@@ -14,20 +14,18 @@ mod unix;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, ListenOptions, Listener,
     ServerKey,
 };
-use reactor::{Context, Reactor, Then};
+use reactor::{Context, Reactor};
+use support::{PATIENCE, run_out, turn_until, turn_until_quiet};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// What the connections of a test have seen.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seen {
     opened: Vec<ConnectionKey<Self>>,
     finishing: usize,
@@ -61,37 +59,6 @@ impl ConnectionHandler<Seen> for Echo {
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Seen>) {
         cx.state.closed.push(reason);
     }
-}
-
-/// Turns until `done`.
-#[track_caller]
-fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, done: impl Fn(&S) -> bool) -> Result {
-    let began = Instant::now();
-    while !done(state) {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
-        reactor.turn(state, Some(Duration::from_millis(10)))?;
-    }
-    Ok(())
-}
-
-/// Turns until nothing happens any more.
-fn turn_until_quiet<S>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
-    let began = Instant::now();
-    while reactor.turn(state, Some(Duration::from_millis(20)))? > 0 {
-        assert!(began.elapsed() < PATIENCE, "not quiet within {PATIENCE:?}");
-    }
-    Ok(())
-}
-
-/// Runs until nothing is left to wait for.
-fn run_out<S>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
-    let patience = reactor.after(PATIENCE, |cx| {
-        cx.registry.stop();
-        Ok(Then::Done)
-    });
-    reactor.set_timer_background(patience)?;
-    reactor.run(state)?;
-    reactor.cancel(patience).map_err(|_| format!("it still waits after {PATIENCE:?}: {reactor:?}").into())
 }
 
 /// A folder of this test alone, removed at its end.

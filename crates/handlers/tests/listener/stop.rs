@@ -73,7 +73,7 @@ fn connections_of_another_server_are_left_alone() -> Result {
 }
 
 /// A server that may be stopped by its connections.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Server {
     key: Option<ServerKey<Self>>,
     opened: usize,

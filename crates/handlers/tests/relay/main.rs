@@ -11,14 +11,14 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use handlers::{ConnectionKey, ConnectionOptions, Relay, connect, open};
-use reactor::{Reactor, Then};
+use reactor::Reactor;
+use support::{PATIENCE, run_out, turn_until_quiet};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// More than all the buffers of the kernel on the way hold.
 const LENGTH: usize = 24 << 20;
 const LOW: usize = 16 * 1024;
@@ -56,25 +56,6 @@ fn pipe(options: &ConnectionOptions) -> Result<Piped> {
     let (one, other) = Relay::pair();
     let sides = [open(&mut reactor, client_near, options, one)?, open(&mut reactor, server_near, options, other)?];
     Ok(Piped { reactor, sides, client, server })
-}
-
-/// Runs until nothing is left to wait for.
-fn run_out(reactor: &mut Reactor<()>) -> Result {
-    let patience = reactor.after(PATIENCE, |cx| {
-        cx.registry.stop();
-        Ok(Then::Done)
-    });
-    reactor.set_timer_background(patience)?;
-    reactor.run(&mut ())?;
-    reactor.cancel(patience).map_err(|_| format!("it still waits after {PATIENCE:?}: {reactor:?}").into())
-}
-
-fn turn_until_quiet(reactor: &mut Reactor<()>) -> Result {
-    let began = Instant::now();
-    while reactor.turn(&mut (), Some(Duration::from_millis(50)))? > 0 {
-        assert!(began.elapsed() < PATIENCE, "not quiet within {PATIENCE:?}");
-    }
-    Ok(())
 }
 
 /// Bytes that are not the same when any of them is missing, doubled or misplaced.

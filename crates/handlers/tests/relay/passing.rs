@@ -26,7 +26,7 @@ fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result 
             [sent, received, sent_back, received_back].map(|thread| thread.join().expect("it does not panic"))
         })
     });
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     let [sent, received, sent_back, received_back] = sums.join().expect("it does not panic");
     assert_eq!((sent?, sent_back?), (received?, received_back?));
     assert!(reactor.is_empty());
@@ -45,7 +45,7 @@ fn a_client_that_reads_only_when_it_has_sent_all_holds_up_only_what_it_is_sent()
             [sent, received, sent_back, received_back]
         })
     });
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     let [sent, received, sent_back, received_back] = sums.join().expect("it does not panic");
     assert_eq!((sent?, sent_back?), (received?, received_back?));
     Ok(())
@@ -61,7 +61,7 @@ fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing(
     let began = Instant::now();
     let mut before = 0;
     loop {
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         let to_server = sides[1];
         let (taken, queued) = taken_and_queued(&mut reactor, sides[0], to_server)?;
         assert!(queued <= HIGH + 64 * 1024, "{queued} bytes are queued");
@@ -106,14 +106,14 @@ fn each_side_may_end_first_and_still_hear_the_other() -> Result {
         let (mut first, mut second) = if client_first { (client, server) } else { (server, client) };
         first.write_all(b"question")?;
         first.shutdown(Shutdown::Write)?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         let mut heard = String::new();
         second.read_to_string(&mut heard)?;
         assert_eq!(heard, "question");
         assert_eq!(reactor.len(), 2);
         second.write_all(b"answer")?;
         drop(second);
-        run_out(&mut reactor)?;
+        run_out(&mut reactor, &mut ())?;
         let mut heard = String::new();
         first.read_to_string(&mut heard)?;
         assert_eq!(heard, "answer");
@@ -129,12 +129,12 @@ fn a_client_that_closes_and_is_written_to_loses_nothing_of_what_it_has_sent() ->
     sent += 1 << 15;
     drop(client); // with an end after what is still to be read
     for _ in 0..3 {
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         server.write_all(b"progress")?; // which the client's kernel answers by a reset
     }
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     let reader = thread::spawn(move || read_out(&server));
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     assert_eq!(reader.join().expect("it does not panic"), (sent, None));
     Ok(())
 }
@@ -144,13 +144,13 @@ fn an_answer_that_has_come_to_its_end_is_delivered_by_a_side_that_fails_later() 
     let Piped { mut reactor, sides, mut client, mut server } = pipe(&options())?;
     server.write_all(b"I know already")?;
     drop(server);
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     while reactor.contains(sides[1].key()) {
         client.write_all(b"a question that nobody reads")?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
     }
     client.shutdown(Shutdown::Write)?;
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     let mut heard = String::new();
     client.read_to_string(&mut heard)?;
     assert_eq!(heard, "I know already");
@@ -165,19 +165,19 @@ fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
     let (client_side, server_side) = Relay::pair();
     open(&mut reactor, near, &options(), client_side)?;
     client.write_all(b"early ")?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     client.write_all(b"bytes")?;
     client.shutdown(Shutdown::Write)?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     let mut server = listener.accept()?.0;
     patient(&server)?;
     let mut heard = String::new();
     server.read_to_string(&mut heard)?;
     assert_eq!(heard, "early bytes");
     drop(server);
-    run_out(&mut reactor)
+    run_out(&mut reactor, &mut ())
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn an_answer_before_the_question_has_ended_is_heard() -> Result {
         server.read_exact(&mut [0; 1000])?;
         server.write_all(b"413 too large") // and closes, with much unread: a reset right behind it
     });
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     answers.join().expect("it does not panic")?;
     assert_eq!(asks.join().expect("it does not panic"), (true, 13));
     Ok(())
@@ -214,10 +214,10 @@ fn a_server_that_has_said_all_is_heard_at_any_pace_whatever_the_client_says() ->
             assert!(began.elapsed() < PATIENCE);
             reactor.turn(&mut (), Some(Duration::from_millis(10)))?;
         }
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         for word in [b"one more", b"and more"] {
             client.write_all(word)?; // which the server's kernel answers by a reset
-            turn_until_quiet(&mut reactor)?;
+            turn_until_quiet(&mut reactor, &mut ())?;
         }
         let (mut heard, mut chunk) = (0, [0; 1000]);
         loop {

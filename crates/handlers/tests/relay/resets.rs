@@ -16,11 +16,11 @@ use crate::{
 fn a_reset_is_passed_on() -> Result {
     for client_resets in [true, false] {
         let Piped { mut reactor, client, server, .. } = pipe(&options())?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         let (resets, mut other) = if client_resets { (client, server) } else { (server, client) };
         rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
         drop(resets);
-        run_out(&mut reactor)?;
+        run_out(&mut reactor, &mut ())?;
         assert_eq!(other.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     }
     Ok(())
@@ -35,9 +35,9 @@ fn a_reset_of_a_side_that_is_held_up_comes_behind_all_that_had_come() -> Result 
         let sent = fill(&mut reactor, side, &resets)?;
         rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
         drop(resets);
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         let reader = thread::spawn(move || read_out(&other));
-        run_out(&mut reactor)?;
+        run_out(&mut reactor, &mut ())?;
         let heard = reader.join().expect("it does not panic");
         assert_eq!(heard, (sent, Some(ErrorKind::ConnectionReset)));
     }
@@ -51,14 +51,14 @@ fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_directio
         let (mut asks, mut answers) = if client_asks { (client, server) } else { (server, client) };
         asks.write_all(b"question")?;
         asks.shutdown(Shutdown::Write)?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         let mut heard = String::new();
         answers.read_to_string(&mut heard)?;
         answers.write_all(b"half an ans")?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         rustix::net::sockopt::set_socket_linger(&answers, Some(Duration::ZERO))?;
         drop(answers);
-        run_out(&mut reactor)?;
+        run_out(&mut reactor, &mut ())?;
         assert_eq!((heard.as_str(), read_out(&asks).1), ("question", Some(ErrorKind::ConnectionReset)));
     }
     Ok(())
@@ -93,7 +93,7 @@ fn a_client_whose_server_refuses_is_reset() -> Result {
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // it is gone by now
     let (mut reactor, mut client) = begin(nobody)?;
     client.write_all(b"anybody?")?;
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     assert_eq!(read_out(&client), (0, Some(ErrorKind::ConnectionReset)), "an empty answer would look like one");
     Ok(())
 }
@@ -105,11 +105,11 @@ fn a_client_that_is_closed_before_its_server_is_connected_resets_that_too() -> R
     let (near, _client) = pair()?;
     let (client_side, server_side) = Relay::pair();
     let key = open(&mut reactor, near, &options(), client_side)?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     reactor.remove(key.key())?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     assert_eq!(read_out(&listener.accept()?.0), (0, Some(ErrorKind::ConnectionReset)));
     Ok(())
 }
@@ -118,9 +118,9 @@ fn a_client_that_is_closed_before_its_server_is_connected_resets_that_too() -> R
 fn a_side_that_is_closed_sends_the_other_what_was_queued_and_a_reset() -> Result {
     let Piped { mut reactor, sides, mut client, server } = pipe(&options())?;
     client.write_all(b"last words")?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     reactor.remove(sides[0].key())?;
-    run_out(&mut reactor)?;
+    run_out(&mut reactor, &mut ())?;
     assert_eq!(read_out(&server), (10, Some(ErrorKind::ConnectionReset)));
     assert_eq!(read_out(&client), (0, Some(ErrorKind::ConnectionReset)));
     Ok(())
@@ -135,7 +135,7 @@ fn a_peer_that_takes_nothing_any_more_is_reset_and_keeps_no_loop_alive() -> Resu
     open(&mut reactor, client_near, &options(), other)?;
     fill(&mut reactor, side, &server)?;
     reactor.remove(side.key())?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     reactor.advance(&mut (), Duration::from_secs(299))?;
     assert_eq!(reactor.len(), 1);
     reactor.advance(&mut (), Duration::from_secs(1))?;
@@ -155,10 +155,10 @@ fn a_side_that_was_reset_does_not_wait_for_ever_for_a_peer_that_reads_nothing() 
     (&client).write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
     drop(client);
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     assert_eq!(reactor.len(), 2);
     reactor.advance(&mut (), Duration::from_secs(301))?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     assert!(reactor.is_empty(), "{reactor:?}");
     assert_eq!(read_out(&server).1, Some(ErrorKind::ConnectionReset));
     Ok(())
@@ -175,7 +175,7 @@ fn a_side_that_is_timed_out_does_not_end_the_other_cleanly() -> Result {
         if server_speaks {
             server.write_all(b"half an answer")?;
         }
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         reactor.advance(&mut (), Duration::from_secs(60))?;
         assert!(reactor.is_empty(), "{reactor:?}");
         let heard = if server_speaks { 14 } else { 0 };

@@ -25,24 +25,24 @@ fn a_relay_whose_server_stops_goes_on_for_its_grace_and_is_reset_then() -> Resul
         })?;
         let client = TcpStream::connect(address)?;
         patient(&client)?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         let mut answers = upstream.accept()?.0;
         answers.write_all(b"half an answer")?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         reactor.defer(move |cx| server.stop(cx, GRACE));
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         reactor.advance(&mut (), GRACE - Duration::from_millis(1))?;
         answers.write_all(b", and the other")?;
-        turn_until_quiet(&mut reactor)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
         if ends_in_time {
             drop(answers);
-            turn_until_quiet(&mut reactor)?;
+            turn_until_quiet(&mut reactor, &mut ())?;
             assert_eq!(read_out(&client), (29, None));
             drop(client);
-            run_out(&mut reactor)?;
+            run_out(&mut reactor, &mut ())?;
         } else {
             reactor.advance(&mut (), Duration::from_millis(1))?;
-            turn_until_quiet(&mut reactor)?;
+            turn_until_quiet(&mut reactor, &mut ())?;
             assert!(reactor.is_empty(), "{reactor:?}");
             assert_eq!(read_out(&client), (29, Some(ErrorKind::ConnectionReset)));
             assert_eq!(read_out(&answers).1, Some(ErrorKind::ConnectionReset));
@@ -60,11 +60,11 @@ fn a_server_that_stops_while_its_relay_connects_gives_that_up_at_the_end_of_its_
     let attempt = connect(&mut reactor, [silent.0], &options(), server_side);
     client_side.gives_up(attempt);
     let side = open(&mut reactor, near, &options(), client_side)?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     reactor.defer(move |cx| drop(side.with(cx, |connection, _cx| connection.finish(Duration::from_secs(5)))));
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     reactor.advance(&mut (), Duration::from_secs(5))?;
-    turn_until_quiet(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
     assert!(reactor.is_empty(), "{reactor:?}");
     assert_eq!(read_out(&client), (0, Some(ErrorKind::ConnectionReset)));
     Ok(())

@@ -6,17 +6,14 @@ mod process;
 mod storm;
 mod watcher;
 
-use std::time::{Duration, Instant};
-
 use handlers::signal::{self, Signal};
 use reactor::{Key, Next, Reactor};
+use support::{PATIENCE, turn_until};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// What the handlers of a test note: signals by number.
 type Seen = Vec<i32>;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn real_time(offset: u8) -> Signal {
     Signal::real_time(offset).expect("there are 30 of them")
@@ -28,15 +25,4 @@ fn watch(reactor: &mut Reactor<Seen>, signals: &[Signal]) -> Result<Key> {
         cx.state.push(arrival.signal.as_raw());
         Ok(Next::Keep)
     })?)
-}
-
-/// Turns until `done`.
-#[track_caller]
-fn turn_until(reactor: &mut Reactor<Seen>, seen: &mut Seen, done: impl Fn(&Seen) -> bool) -> Result {
-    let began = Instant::now();
-    while !done(seen) {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {seen:?}");
-        reactor.turn(seen, Some(Duration::from_millis(100)))?;
-    }
-    Ok(())
 }

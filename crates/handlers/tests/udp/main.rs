@@ -7,18 +7,16 @@ mod sending;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
-use std::time::{Duration, Instant};
 
 use handlers::udp::{Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
 use reactor::{Closed, Context, Key, Next, Reactor};
 use rustix::io::Errno;
+use support::{PATIENCE, turn_until};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What the handlers of a test note.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seen {
     datagrams: Vec<Vec<u8>>,
     failures: Vec<(&'static str, Option<SocketAddr>, Option<Errno>)>,
@@ -37,16 +35,6 @@ fn peer(v6: bool) -> Result<StdSocket> {
     let socket = StdSocket::bind(local(v6))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
-}
-
-#[track_caller]
-fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, done: impl Fn(&S) -> bool) -> Result {
-    let began = Instant::now();
-    while !done(state) {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
-        reactor.turn(state, Some(Duration::from_millis(100)))?;
-    }
-    Ok(())
 }
 
 fn errno(failure: &Failure) -> Option<Errno> {

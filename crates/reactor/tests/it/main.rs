@@ -30,13 +30,13 @@ mod visit;
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Context, Interest, Io, Key, Next, Reactor};
+use support::tcp_pair;
 
 /// A test that fails by waiting for ever says so instead: no event takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,14 +45,6 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// What handlers note down, to be compared.
 type Log = Rc<RefCell<Vec<String>>>;
-
-/// A connected pair of TCP sockets.
-fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let near = TcpStream::connect(listener.local_addr()?)?;
-    let (far, _) = listener.accept()?;
-    Ok((near, far))
-}
 
 /// Takes turns until `done`, each of which may wait.
 #[track_caller]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Interest, Key, ManualClock, Next, PanicPolicy, Priority, Reactor, Then};
+use support::{Slow, add_slow_handler};
 
 use super::ms;
 use crate::{Result, read_all, readable, turn_now};
@@ -48,16 +49,8 @@ fn with_a_slow_handler(
 ) -> Result<(Reactor<Calls>, UnixStream)> {
     let builder = Reactor::builder().clock(clock.clone()).events_per_turn_max(events_per_turn_max);
     let mut reactor = builder.build()?;
-    let (near, far) = readable()?;
-    let clock = clock.clone();
-    reactor.add(near, Interest::READABLE, move |_, cx| {
-        cx.now(); // this is the time of its turn
-        clock.advance(PAUSE);
-        if refreshes {
-            cx.registry.refresh_now();
-        }
-        Ok(Next::Remove)
-    })?;
+    let mut far = add_slow_handler(&mut reactor, clock, Slow { pause: PAUSE, refreshes })?;
+    far.write_all(b"x")?;
     Ok((reactor, far))
 }
 

@@ -1,7 +1,8 @@
-//! What becomes of a registration after a call, and why one has ended.
+//! What becomes of a registration after a call, why one has ended, and why a loop has.
 
 use std::fmt;
 use std::io;
+use std::panic::Location;
 
 /// What becomes of a registration after its handler, or hook, has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,33 @@ impl fmt::Display for Closed {
             Self::ByKey => f.write_str("removed by its key"),
             Self::Failed(error) => write!(f, "failed: {error}"),
             Self::Panicked(message) => write!(f, "panicked: {message}"),
+        }
+    }
+}
+
+/// Why [`Reactor::run`](crate::Reactor::run) has returned. Displays as `stopped at examples/echo.rs:31:18` or the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// [`Registry::stop`](crate::Registry::stop) or [`Remote::stop`](crate::Remote::stop) was called.
+    #[non_exhaustive]
+    Stopped {
+        /// The line of the first call; `None` for a remote whose queue had been removed.
+        origin: Option<&'static Location<'static>>,
+    },
+    /// Nothing was left to wait for.
+    NothingLeft,
+    /// The deadline of [`Reactor::run_until`](crate::Reactor::run_until) has passed.
+    Deadline,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped { origin: Some(origin) } => write!(f, "stopped at {origin}"),
+            Self::Stopped { origin: None } => f.write_str("stopped by another thread"),
+            Self::NothingLeft => f.write_str("nothing was left to wait for"),
+            Self::Deadline => f.write_str("the deadline has passed"),
         }
     }
 }

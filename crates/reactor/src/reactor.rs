@@ -3,10 +3,14 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::context::Context;
 use crate::error::Error;
+use crate::outcome::Exit;
 use crate::registry::Registry;
+use crate::slots::Key;
+use crate::source::readiness::Readiness;
 use crate::turn::dispatch::Running;
 use crate::turn::hook_list::Place;
 
@@ -30,7 +34,7 @@ impl<S> Reactor<S> {
         Self { registry, running: None, calls_per_turn_max }
     }
 
-    /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for.
+    /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for. Returns which of them it was.
     ///
     /// Left to wait for are registrations and timers that are not in the background, deferred callbacks, idle callbacks, what
     /// other threads have sent, and their [`KeepAlive`](crate::KeepAlive)s. It looks before each wait, after the hooks before it: if
@@ -44,12 +48,98 @@ impl<S> Reactor<S> {
     ///
     /// # Panics
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
-    pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
+    ///
+    /// ```
+    /// use reactor::{Exit, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// assert_eq!(reactor.run(&mut ())?, Exit::NothingLeft);
+    /// reactor.defer(|cx| cx.registry.stop());
+    /// assert!(matches!(reactor.run(&mut ())?, Exit::Stopped { .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
         while !self.registry.turn.stopping && self.registry.has_work() {
             self.whole_turn(state, None, Registry::has_work)?;
         }
-        self.registry.turn.stopping = false;
-        self.registry.take_failure().map_or(Ok(()), Err)
+        self.exit()
+    }
+
+    /// Turns as [`run`](Self::run) does, but only until `deadline`: for a program that ends in phases, or has a loop of its own.
+    ///
+    /// The deadline is looked at before each turn: none begins after it, and one that has begun is finished. Where it has passed already,
+    /// nothing runs. One clock reading a turn more than `run`. With a [`ManualClock`](crate::ManualClock) it is a time of that clock.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Exit, ManualClock, Missed, Next, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
+    /// reactor.every(Duration::from_secs(1), Missed::Skip, |cx| {
+    ///     *cx.state += 1;
+    ///     Ok(Next::Keep)
+    /// });
+    /// let mut ticks = 0;
+    /// let deadline = reactor.now() + Duration::from_millis(3500);
+    /// assert_eq!(reactor.run_until(deadline, &mut ticks)?, Exit::Deadline);
+    /// assert_eq!(ticks, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run_until(&mut self, deadline: Instant, state: &mut S) -> Result<Exit, Error> {
+        while !self.registry.turn.stopping && self.registry.has_work() {
+            let left = deadline.saturating_duration_since(self.registry.time.read());
+            if left.is_zero() {
+                return Ok(Exit::Deadline);
+            }
+            self.whole_turn(state, Some(left), Registry::has_work)?;
+        }
+        self.exit()
+    }
+
+    /// Says why `run` returns, and forgets it.
+    fn exit(&mut self) -> Result<Exit, Error> {
+        let origin = self.registry.turn.stopped_at.take();
+        let exit =
+            if std::mem::take(&mut self.registry.turn.stopping) { Exit::Stopped { origin } } else { Exit::NothingLeft };
+        self.registry.take_failure().map_or(Ok(exit), Err)
+    }
+
+    /// Calls `callback` at once with a [`Context`], as the loop does with callbacks: to set up what needs one before the loop runs, and to
+    /// look into it between two runs.
+    ///
+    /// No system call, no turn: what it defers or posts runs in the next turn. [`Context::key`] is [`Key::NULL`]. A panic is the
+    /// caller's, whatever the policy.
+    ///
+    /// ```
+    /// use reactor::{Context, Reactor};
+    ///
+    /// fn start(cx: &mut Context<'_, Vec<&str>>) -> std::io::Result<()> {
+    ///     cx.state.push("started");
+    ///     cx.registry.defer(|cx| cx.state.push("deferred"));
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::new()?;
+    /// let mut log = Vec::new();
+    /// reactor.enter(&mut log, start)?; // an error of it ends `main`
+    /// reactor.run(&mut log)?;
+    /// assert_eq!(log, ["started", "deferred"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn enter<R>(&mut self, state: &mut S, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> R {
+        callback(&mut Context::new(state, &mut self.registry, Key::NULL, Readiness::EMPTY))
     }
 
     /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
@@ -84,7 +174,8 @@ impl<S> Reactor<S> {
             }
             timeout => timeout,
         };
-        self.whole_turn(state, timeout, Registry::can_be_woken)
+        // A timeout is waited for also where nothing else can end the wait.
+        self.whole_turn(state, timeout, if timeout.is_none() { Registry::can_be_woken } else { |_| true })
     }
 
     /// Gets ready for a wait that somebody else makes, and gives how long that may last: `None` for as long as it likes.
@@ -133,8 +224,8 @@ impl<S> Reactor<S> {
         Some(due.saturating_duration_since(self.registry.time.read()))
     }
 
-    /// A turn, also where a panic cuts it short. Without a timeout it waits only if `is_left` says that there is something to
-    /// wait for: the hooks before the wait may have taken that away.
+    /// A turn, also where a panic cuts it short. It waits only if `is_left` says that there is something to wait for: the hooks before
+    /// the wait may have taken that away.
     #[inline]
     fn whole_turn(
         &mut self,
@@ -225,8 +316,8 @@ impl<S> Reactor<S> {
     ) -> Result<(), Error> {
         let is_woken = self.registry.take_wake();
         self.registry.run_hooks(Place::BeforeWait, state);
-        let is_endless = timeout.is_none() && !is_left(&self.registry);
-        self.registry.wait(if is_woken || is_endless { Some(Duration::ZERO) } else { timeout })
+        let is_in_vain = !is_left(&self.registry);
+        self.registry.wait(if is_woken || is_in_vain { Some(Duration::ZERO) } else { timeout })
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.

@@ -83,6 +83,7 @@ impl<S> Registry<S> {
     /// What the loop has done so far.
     pub fn metrics(&self) -> Metrics {
         let signals = self.inbox.hub.as_ref().map_or(0, |hub| hub.signals());
-        Metrics { clock_reads: self.time.reads(), signals, ..self.metrics }
+        let deferred = self.metrics.deferred - self.turn.cancelled;
+        Metrics { clock_reads: self.time.reads(), signals, deferred, ..self.metrics }
     }
 }

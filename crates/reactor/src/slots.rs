@@ -32,6 +32,9 @@ impl Key {
     /// The key of the events of the alarm, which no registration has either.
     pub(crate) const ALARM: Self = Self(1);
 
+    /// Marks the place of a deferred callback that was cancelled.
+    pub(crate) const CANCELLED: Self = Self(2);
+
     const fn new(index: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | index as u64)
     }

@@ -164,7 +164,7 @@ fn deferring_what_captures_nothing_allocates_nothing() -> Result {
         cx.registry.defer(again);
     }
     let mut reactor = Reactor::<u64>::new()?;
-    (0..100).for_each(|_| reactor.defer(again));
+    (0..100).for_each(|_| _ = reactor.defer(again));
     let mut ran = 0;
     reactor.turn(&mut ran, None)?;
     reactor.turn(&mut ran, None)?;
@@ -292,7 +292,7 @@ fn room_for_many_deferred_callbacks_is_given_back_once_there_are_few() -> Result
     reactor.defer(|cx| *cx.state += 1);
     reactor.turn(&mut calls, Some(Duration::ZERO))?;
     let allocated = measure(|| {
-        (0..1_000_000).for_each(|_| reactor.defer(|cx| *cx.state += 1));
+        (0..1_000_000).for_each(|_| _ = reactor.defer(|cx| *cx.state += 1));
         for _ in 0..2 {
             reactor.defer(|cx| *cx.state += 1);
             reactor.turn(&mut calls, Some(Duration::ZERO)).unwrap();
@@ -301,7 +301,7 @@ fn room_for_many_deferred_callbacks_is_given_back_once_there_are_few() -> Result
     assert_eq!(calls, 1_000_003);
     assert!(allocated.bytes_max > 30_000_000 && allocated.bytes_current < 200_000, "{allocated:?}");
     let many = |reactor: &mut Reactor<u64>, calls: &mut u64| {
-        (0..10_000).for_each(|_| reactor.defer(|cx| *cx.state += 1));
+        (0..10_000).for_each(|_| _ = reactor.defer(|cx| *cx.state += 1));
         reactor.turn(calls, Some(Duration::ZERO)).unwrap();
     };
     many(&mut reactor, &mut calls);

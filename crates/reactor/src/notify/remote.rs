@@ -115,8 +115,9 @@ impl<S: 'static> Remote<S> {
     /// [`LoopGone`].
     #[track_caller]
     pub fn stop(&self) -> Result<(), LoopGone> {
-        tracing::debug!(origin = %Location::caller(), "another thread asks the loop to stop");
-        let posted = self.post(|cx| cx.registry.stop());
+        let origin = Location::caller();
+        tracing::debug!(%origin, "another thread asks the loop to stop");
+        let posted = self.post(move |cx| cx.registry.stop_from(origin));
         if posted.is_err() {
             self.hub.stop(); // its queue may be gone, and the loop not
         }

@@ -21,7 +21,7 @@ use crate::slots::{Blank, Key};
 use crate::sys::fd;
 use crate::sys::poller::Watch;
 use crate::turn::disposal::Disposal;
-use crate::turn::supervision::Label;
+use crate::turn::supervision::{Label, PanicPolicy};
 
 impl<S> Registry<S> {
     /// Registers `source` with a closure, called while the source is ready for what `interest` says.
@@ -194,9 +194,11 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn remove(&mut self, key: Key) -> Result<(), Error> {
-        let entry = self.forget(key).ok_or(Error::StaleKey(key))?;
-        if let Some(entry) = entry {
-            self.close(key, entry, Closed::ByKey);
+        let own_policy = self.sources.get(key).and_then(|slot| slot.on_failure.panic_policy());
+        match self.forget(key).ok_or(Error::StaleKey(key))? {
+            Some(entry) => self.close(key, entry, Closed::ByKey, own_policy),
+            // It is running, and closed when it returns.
+            None => self.turn.policy_of_running = own_policy,
         }
         Ok(())
     }
@@ -226,7 +228,13 @@ impl<S> Registry<S> {
     /// # Panics
     /// As the destructors of source and handler do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); by then all
     /// has been done.
-    pub(crate) fn close(&mut self, key: Key, entry: Box<dyn Entry<S>>, reason: Closed) {
+    pub(crate) fn close(
+        &mut self,
+        key: Key,
+        entry: Box<dyn Entry<S>>,
+        reason: Closed,
+        own_policy: Option<PanicPolicy>,
+    ) {
         entry.shut();
         self.lose_calls(key);
         let label = Label { name: entry.handler_type(), origin: None };
@@ -234,7 +242,7 @@ impl<S> Registry<S> {
         if let Some(task) = entry.close(reason, &mut disposal) {
             self.deferred.push_back(Deferred { task, origin: None, key });
         }
-        self.conclude(disposal, label);
+        self.conclude(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
     }
 
     /// Whether `key` names a registration.

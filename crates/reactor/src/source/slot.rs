@@ -8,6 +8,7 @@ use super::kind::Kind;
 use super::readiness::{Interest, Readiness};
 use super::ready::Priority;
 use crate::slots::{Blank, Key};
+use crate::turn::supervision::PanicPolicy;
 
 /// One registered source, whose source and handler are an `E`.
 pub(crate) struct Slot<E: ?Sized> {
@@ -31,8 +32,47 @@ pub(crate) struct Slot<E: ?Sized> {
     pub(crate) queued: bool,
     pub(crate) always_ready: bool,
     pub(crate) background: bool,
-    pub(crate) essential: bool,
+    pub(crate) on_failure: OnFailure,
     pub(crate) kind: Kind,
+}
+
+// With its key a slot is a line of the cache.
+const _: () = assert!(size_of::<Slot<dyn Fn()>>() == 56);
+
+/// What the failure of a registration means to its loop, in one byte.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct OnFailure(u8);
+
+impl OnFailure {
+    const ENDS_RUN: u8 = 1;
+    const CATCHES: u8 = 2;
+    const PROPAGATES: u8 = 4;
+
+    /// Returns whether an error ends `run`.
+    pub(crate) const fn is_essential(self) -> bool {
+        self.0 & Self::ENDS_RUN != 0
+    }
+
+    pub(super) const fn set_essential(&mut self) {
+        self.0 |= Self::ENDS_RUN;
+    }
+
+    /// Returns the registration's own policy, if it has one.
+    pub(crate) const fn panic_policy(self) -> Option<PanicPolicy> {
+        match self.0 & (Self::CATCHES | Self::PROPAGATES) {
+            Self::CATCHES => Some(PanicPolicy::RemoveHandler),
+            Self::PROPAGATES => Some(PanicPolicy::Propagate),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn set_panic_policy(&mut self, policy: PanicPolicy) {
+        let bit = match policy {
+            PanicPolicy::RemoveHandler => Self::CATCHES,
+            PanicPolicy::Propagate => Self::PROPAGATES,
+        };
+        self.0 = self.0 & Self::ENDS_RUN | bit;
+    }
 }
 
 impl<E: ?Sized> Blank for Slot<E> {
@@ -51,7 +91,7 @@ impl<E: ?Sized> Blank for Slot<E> {
             queued: false,
             always_ready: false,
             background: false,
-            essential: false,
+            on_failure: OnFailure::default(),
             kind: Kind::Anonymous,
         }
     }

@@ -20,6 +20,7 @@ pub(crate) mod asked;
 pub(crate) mod clock;
 pub(crate) mod eventfd;
 pub(crate) mod fd;
+pub(crate) mod fd_set;
 pub(crate) mod poller;
 pub(crate) mod thread;
 mod timerfd;

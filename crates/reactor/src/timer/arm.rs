@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::wheel::NEVER;
-use super::{Missed, Payload, Slack, Then, TimerKey, mark};
+use super::{ChangedPeriod, Missed, Payload, Slack, Then, TimerKey, mark};
 use crate::callback::TimerFn;
 use crate::context::Context;
 use crate::error::Error;
@@ -50,27 +50,81 @@ impl<S> Registry<S> {
     /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
     ///
     /// But for [`Missed::Delay`] the ticks are multiples of the period, however long callbacks take; `missed` says what happens
-    /// to those that the loop was too busy for. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
+    /// to those that the loop was too busy for. [`set_period`](Self::set_period) changes the period. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
     /// those after it are where they were. One by the callback itself changes nothing: the next tick is set when it returns. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
     /// like [`after`](Self::after).
     #[track_caller]
-    pub fn every<F>(&mut self, period: Duration, missed: Missed, mut callback: F) -> TimerKey
+    pub fn every<F>(&mut self, mut period: Duration, missed: Missed, mut callback: F) -> TimerKey
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let mut tick = self.now().checked_add(period);
         let first = tick.map_or(NEVER, |tick| self.time.nanos_at(tick));
         let periodic = move |cx: &mut Context<'_, S>| {
+            if let Some(changed) = cx.registry.take_changed_period() {
+                period = changed.period;
+                tick = changed.since.checked_add(period); // this one
+            }
             match callback(cx) {
                 Ok(Next::Keep) => {}
                 Ok(Next::Remove) => return Ok(Then::Done),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // next time perhaps
                 Err(error) => return Err(error),
             }
-            tick = tick.and_then(|last| missed.next(last, period, cx.now()));
+            tick = match cx.registry.take_changed_period() {
+                Some(changed) => {
+                    period = changed.period;
+                    changed.since.checked_add(period)
+                }
+                None => tick.and_then(|last| missed.next(last, period, cx.now())),
+            };
             Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
         };
-        self.add_timer(first, self.time.now_ns(), Box::new(periodic), Location::caller())
+        let timer = self.add_timer(first, self.time.now_ns(), Box::new(periodic), Location::caller());
+        let _ = self.timers.set_mark(timer, mark::PERIODIC, true); // it was armed just now
+        timer
+    }
+
+    /// Changes the period of a timer of [`every`](Self::every): its next tick is a `period` after this turn's time, and those after it
+    /// are multiples of the period from there. Also from its own callback. O(1).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it has ended, and for a timer that is none of `every`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{ManualClock, Missed, Next, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::new()).build()?;
+    /// let timer = reactor.every(Duration::from_secs(60), Missed::Skip, |cx| {
+    ///     *cx.state += 1;
+    ///     Ok(Next::Keep)
+    /// });
+    /// let mut ticks = 0;
+    /// reactor.advance(&mut ticks, Duration::from_secs(90))?;
+    /// reactor.set_period(timer, Duration::from_secs(1))?; // not 30 s from now, but one
+    /// reactor.advance(&mut ticks, Duration::from_secs(10))?;
+    /// assert_eq!(ticks, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_period(&mut self, timer: TimerKey, period: Duration) -> Result<(), Error> {
+        if !self.timers.is_marked(timer, mark::PERIODIC) {
+            return Err(Error::StaleKey(timer.0));
+        }
+        self.timers.periods.insert(timer, ChangedPeriod { period, since: self.time.now() });
+        self.reset(timer, period)
+    }
+
+    /// Takes the new period of the timer whose callback is running, if it has got one.
+    #[inline]
+    fn take_changed_period(&mut self) -> Option<ChangedPeriod> {
+        if self.timers.periods.is_empty() {
+            None
+        } else {
+            self.timers.running.and_then(|timer| self.timers.periods.remove(&timer))
+        }
     }
 
     pub(crate) fn add_timer(
@@ -162,9 +216,10 @@ impl<S> Registry<S> {
         if marks & mark::BACKGROUND == 0 {
             self.timers.foreground -= 1;
         }
-        if marks & mark::HEEDED != 0 {
+        if marks & mark::HAS_MORE != 0 {
             self.timers.wall.forget(timer);
             self.timers.slack.remove(&timer);
+            self.timers.periods.remove(&timer);
         }
         // Last: what the callback has captured may panic when it is dropped. Where it lies, unless that is to be caught.
         if self.turn.supervision.catches() {

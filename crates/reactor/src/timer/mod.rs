@@ -103,8 +103,12 @@ mod mark {
     pub(super) const SLACK: u16 = 4;
     /// Its failure ends `run`.
     pub(super) const ESSENTIAL: u16 = 8;
+    /// It is one of [`every`](crate::Registry::every).
+    pub(super) const PERIODIC: u16 = 16;
     /// Those that have a say when it is armed anew.
     pub(super) const HEEDED: u16 = WALL | SLACK;
+    /// Those of which something is kept elsewhere.
+    pub(super) const HAS_MORE: u16 = HEEDED | PERIODIC;
 }
 
 impl<F: ?Sized> Blank for Payload<F> {
@@ -151,8 +155,17 @@ pub(crate) struct Timers<F: ?Sized> {
     foreground: usize,
     /// The timers that may be late.
     slack: HashMap<TimerKey, Slack>,
+    /// The periods that have been changed and are not known to their callbacks yet.
+    periods: HashMap<TimerKey, ChangedPeriod>,
     /// The timer whose callback is running.
     running: Option<TimerKey>,
+}
+
+/// A new period of a periodic timer, and from when on it counts.
+#[derive(Clone, Copy, Debug)]
+struct ChangedPeriod {
+    period: Duration,
+    since: Instant,
 }
 
 impl<F: ?Sized> Timers<F> {
@@ -166,6 +179,7 @@ impl<F: ?Sized> Timers<F> {
             origins: Origins::default(),
             foreground: 0,
             slack: HashMap::new(),
+            periods: HashMap::new(),
             running: None,
         }
     }

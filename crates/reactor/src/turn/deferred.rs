@@ -1,11 +1,13 @@
 //! Deferred callbacks: once, after the sources of a turn, in the order of deferral.
 
+use std::fmt;
 use std::panic::Location;
 
 use super::supervise::supervise;
 use super::supervision::Label;
 use crate::callback::Deferred;
 use crate::context::Context;
+use crate::error::Error;
 use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
@@ -13,14 +15,44 @@ use crate::source::readiness::Readiness;
 /// Room for so many deferred callbacks is kept, or for eight times as many as a turn has.
 const DEFERRED_KEPT: usize = 4096;
 
+/// The name of a deferred callback. It is stale once the callback runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeferredKey(
+    /// How many callbacks had been deferred before it.
+    u64,
+);
+
+/// As it is shown in [`Error::StaleKey`].
+impl From<DeferredKey> for Key {
+    fn from(deferred: DeferredKey) -> Self {
+        Self::from_token(deferred.0)
+    }
+}
+
+/// As the key in [`Error::StaleKey`].
+impl fmt::Display for DeferredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Key::from(*self).fmt(f)
+    }
+}
+
+impl<S> Deferred<S> {
+    /// Returns whether it only keeps the place of one that was cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.key == Key::CANCELLED
+    }
+}
+
 impl<S> Registry<S> {
     /// Runs `callback` once, after the sources of this turn, in the order of deferral.
     ///
     /// What a deferred callback defers runs next turn, which does not wait then: deferring for ever starves nobody. The
-    /// panic policy holds for it. O(1); one allocation if the closure captures anything, none if not.
+    /// panic policy holds for it. The key is for [`cancel_deferred`](Self::cancel_deferred).
+    ///
+    /// O(1); one allocation if the closure captures anything, none if not.
     #[track_caller]
-    pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) {
-        self.defer_from(Location::caller(), callback);
+    pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) -> DeferredKey {
+        self.defer_from(Location::caller(), callback)
     }
 
     /// Defers `callback` as [`defer`](Self::defer) does, and shows `origin` as its place in the source, in logs and lists.
@@ -31,14 +63,56 @@ impl<S> Registry<S> {
         &mut self,
         origin: &'static Location<'static>,
         callback: impl FnOnce(&mut Context<'_, S>) + 'static,
-    ) {
+    ) -> DeferredKey {
+        let key = DeferredKey(self.metrics.deferred + self.deferred.len() as u64);
         self.deferred.push_back(Deferred { task: Box::new(callback), origin: Some(origin), key: Key::NULL });
+        key
+    }
+
+    /// Drops a deferred callback, which does not run any more. O(1).
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if it runs, has run or was cancelled.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = reactor::Reactor::<Vec<u8>>::new()?;
+    /// reactor.defer(|cx| cx.state.push(1));
+    /// let second = reactor.defer(|cx| cx.state.push(2));
+    /// reactor.cancel_deferred(second)?;
+    /// let mut ran = Vec::new();
+    /// reactor.run(&mut ran)?;
+    /// assert_eq!(ran, [1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel_deferred(&mut self, key: DeferredKey) -> Result<(), Error> {
+        let stale = Error::StaleKey(key.into());
+        let Some(place) = key.0.checked_sub(self.metrics.deferred).and_then(|place| usize::try_from(place).ok()) else {
+            return Err(stale);
+        };
+        let Some(deferred) = self.deferred.get_mut(place).filter(|deferred| !deferred.is_cancelled()) else {
+            return Err(stale);
+        };
+        let count_it = |cx: &mut Context<'_, S>| cx.registry.turn.cancelled += 1;
+        let cancelled = Deferred { task: Box::new(count_it), origin: None, key: Key::CANCELLED };
+        let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
+        // Its place is needed only as long as others lie before it.
+        while self.deferred.front().is_some_and(Deferred::is_cancelled) {
+            self.deferred.pop_front();
+            self.metrics.deferred += 1;
+            self.turn.cancelled += 1;
+        }
+        let name = task.type_name();
+        self.dispose(task, Label { name, origin });
+        Ok(())
     }
 
     /// Runs what has been deferred by now, in order; what it defers itself is left. Gives how many ran.
     #[inline(never)]
     pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
         let count = self.deferred.len();
+        let cancelled = self.turn.cancelled;
         for _ in 0..count {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
             self.metrics.deferred += 1; // now, and not of all at the end: one may panic
@@ -55,7 +129,7 @@ impl<S> Registry<S> {
         if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
             self.give_back_deferred(count);
         }
-        count
+        count - (self.turn.cancelled - cancelled) as usize
     }
 
     /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.

@@ -11,8 +11,8 @@ use std::mem::{forget, replace};
 
 use super::disposal::catch_panic;
 use super::peers::is_of_a_peer;
-use super::supervise::{Verdict, supervise};
-use super::supervision::Label;
+use super::supervise::{Verdict, supervise_under};
+use super::supervision::{Label, PanicPolicy};
 use crate::callback::Entry;
 use crate::context::Context;
 use crate::outcome::Closed;
@@ -190,14 +190,16 @@ impl<S> Registry<S> {
             self.metrics.failures += 1;
         }
         if matches!(reason, Closed::Failed(_) | Closed::Panicked(_))
-            && self.sources.get(key).is_some_and(|slot| slot.essential)
+            && self.sources.get(key).is_some_and(|slot| slot.on_failure.is_essential())
         {
             let label = self.label(key, &*entry);
             let (name, origin) = (label.name.to_owned(), label.origin);
             self.note_end_of_essential(&reason, Label { name: &name, origin });
         }
+        let removed_itself = self.turn.policy_of_running.take();
+        let own_policy = self.sources.get(key).map_or(removed_itself, |slot| slot.on_failure.panic_policy());
         self.forget(key);
-        self.close(key, entry, reason);
+        self.close(key, entry, reason, own_policy);
     }
 
     /// After a call with something left, or to be asked for.
@@ -231,8 +233,12 @@ impl<S> Registry<S> {
 #[inline(never)]
 fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
     let key = cx.key();
+    let own_policy = cx.registry.sources.get(key).and_then(|slot| slot.on_failure.panic_policy());
+    let policy = own_policy.unwrap_or(cx.registry.turn.supervision.policy());
     let verdict = if cx.registry.turn.supervision.is_timing() {
-        supervise(cx, |cx| entry.call(armed, cx))
+        supervise_under(policy, cx, |cx| entry.call(armed, cx))
+    } else if policy == PanicPolicy::Propagate {
+        return entry.call(armed, cx);
     } else {
         match catch_panic(|| entry.call(armed, cx)) {
             Ok(left) => return left,

@@ -19,8 +19,17 @@ impl<S> Registry<S> {
     /// no event is lost, and the reactor can be run again.
     #[track_caller]
     pub fn stop(&mut self) {
-        tracing::debug!(origin = %Location::caller(), "the loop is asked to stop");
+        self.stop_from(Location::caller());
+    }
+
+    /// Stops the loop as [`stop`](Self::stop) does, and shows `origin` as the line that has asked for it, in logs and in
+    /// [`Exit::Stopped`](crate::Exit::Stopped).
+    ///
+    /// It is for a library of handlers, which stops the loop now since a line of its user's has asked for that earlier.
+    pub fn stop_from(&mut self, origin: &'static Location<'static>) {
+        tracing::debug!(%origin, "the loop is asked to stop");
         self.turn.stopping = true;
+        self.turn.stopped_at.get_or_insert(origin);
     }
 
     /// Whether [`stop`](Self::stop) has been called and [`Reactor::run`](crate::Reactor::run) has not returned since: for
@@ -52,7 +61,7 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`].
     pub fn note_failure(&mut self, key: Key, error: &io::Error) -> Result<(), Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
-        if slot.essential {
+        if slot.on_failure.is_essential() {
             let name = Some(self.name_of(key, slot.entry.as_deref()).to_owned());
             self.fail(Failure { name, origin: slot.origin, source: copy_of(error) });
         }

@@ -24,8 +24,10 @@ pub(crate) mod unwound;
 pub(crate) mod wait;
 pub(crate) mod work;
 
+use std::panic::Location;
+
 use self::spin::SpinPolicy;
-use self::supervision::Supervision;
+use self::supervision::{PanicPolicy, Supervision};
 use crate::error::Failure;
 use crate::outcome::Closed;
 use crate::source::readiness::Readiness;
@@ -38,15 +40,31 @@ pub(crate) struct Turn {
     /// Said apart, since every turn asks.
     pub(crate) is_full: bool,
     pub(crate) stopping: bool,
+    /// The line that has asked for that, if it was one of this thread.
+    pub(crate) stopped_at: Option<&'static Location<'static>>,
     /// What `run` is to return.
     pub(crate) failure: Option<Box<Failure>>,
+    /// How many deferred callbacks were cancelled: their places were taken out with the others.
+    pub(crate) cancelled: u64,
     /// Why the registration whose handler has just run ends, if it does.
     pub(crate) end_of_running: Option<Closed>,
+    /// The own policy of a registration that has removed itself while its handler runs.
+    pub(crate) policy_of_running: Option<PanicPolicy>,
 }
 
 impl Turn {
     pub(crate) const fn new(supervision: Supervision, spin: Option<SpinPolicy>, is_full: bool) -> Self {
-        Self { supervision, spin, is_full, stopping: false, failure: None, end_of_running: None }
+        Self {
+            supervision,
+            spin,
+            is_full,
+            stopping: false,
+            stopped_at: None,
+            failure: None,
+            cancelled: 0,
+            end_of_running: None,
+            policy_of_running: None,
+        }
     }
 
     /// Leaves word why the registration whose handler is running ends.

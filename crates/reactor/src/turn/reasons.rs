@@ -108,6 +108,7 @@ impl<S> Registry<S> {
         let deferred = self
             .deferred
             .iter()
+            .filter(|deferred| !deferred.is_cancelled())
             .map(|deferred| ReasonToRun::Deferred { name: deferred.task.type_name(), origin: deferred.origin });
         let idle = self.hooks.idle().map(|(key, name, origin)| ReasonToRun::Idle { key, name, origin });
         let holders = self.inbox.hub.as_ref().map(|hub| hub.holders.list()).unwrap_or_default();

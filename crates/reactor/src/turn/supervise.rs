@@ -49,14 +49,24 @@ fn log_slow(callback: Label<'_>, took: Duration) {
     tracing::warn!(%callback, took_ms = took.as_millis(), "slow callback holds up the loop");
 }
 
-/// Runs a callback under the policies.
+/// Runs a callback under the policies of the loop.
 ///
 /// # Panics
 /// As the callback does, under [`PanicPolicy::Propagate`].
-#[cold]
 pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> Verdict<R> {
+    let policy = cx.registry.turn.supervision.policy();
+    supervise_under(policy, cx, callback)
+}
+
+/// The same under a policy of its own.
+#[cold]
+pub(crate) fn supervise_under<S, R>(
+    policy: PanicPolicy,
+    cx: &mut Context<'_, S>,
+    callback: impl FnOnce(&mut Context<'_, S>) -> R,
+) -> Verdict<R> {
     let began = cx.registry.turn.supervision.is_timing().then(|| cx.registry.time.read());
-    let result = match cx.registry.turn.supervision.policy() {
+    let result = match policy {
         PanicPolicy::Propagate => Ok(callback(cx)),
         PanicPolicy::RemoveHandler => catch_panic(|| callback(cx)),
     };
@@ -83,25 +93,25 @@ impl<S> Registry<S> {
     fn dispose_caught<V>(&mut self, value: V, label: Label<'_>) {
         let mut disposal = Disposal::default();
         disposal.drop_one(value);
-        self.conclude(disposal, label);
+        self.conclude(disposal, label, self.turn.supervision.policy());
     }
 
-    /// Does with the panics of destructors what the policy says.
+    /// Does with the panics of destructors what `policy` says.
     ///
     /// # Panics
     /// As the first of them did, under [`PanicPolicy::Propagate`].
     #[inline]
-    pub(crate) fn conclude(&mut self, disposal: Disposal, label: Label<'_>) {
+    pub(crate) fn conclude(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
         if disposal.first.is_some() {
-            self.conclude_panicked(disposal, label);
+            self.conclude_panicked(disposal, label, policy);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn conclude_panicked(&mut self, disposal: Disposal, label: Label<'_>) {
+    fn conclude_panicked(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
         match disposal.first {
-            Some(payload) if self.turn.supervision.catches() => {
+            Some(payload) if policy == PanicPolicy::RemoveHandler => {
                 self.metrics.panics += disposal.panics;
                 log_drop_panic(label, &into_message(payload));
             }

@@ -29,12 +29,20 @@ pub(crate) struct Supervision {
     policy: PanicPolicy,
     slow_after: Option<Duration>,
     timed_turns_left: u32,
+    /// Whether some registrations end by their panics, whatever the policy.
+    catches_some: bool,
     active: bool,
 }
 
 impl Supervision {
     pub(crate) const fn new(policy: PanicPolicy, slow_after: Option<Duration>) -> Self {
-        Self { policy, slow_after, timed_turns_left: 0, active: matches!(policy, PanicPolicy::RemoveHandler) }
+        Self {
+            policy,
+            slow_after,
+            timed_turns_left: 0,
+            catches_some: false,
+            active: matches!(policy, PanicPolicy::RemoveHandler),
+        }
     }
 
     /// Whether callbacks go through [`supervise`].
@@ -64,6 +72,11 @@ impl Supervision {
         matches!(self.policy, PanicPolicy::RemoveHandler)
     }
 
+    /// From now on a registration may end by its panic, whatever the policy of the loop.
+    pub(crate) fn catch_some(&mut self) {
+        (self.catches_some, self.active) = (true, true);
+    }
+
     /// Whether turns are timed.
     #[inline]
     pub(crate) const fn times_turns(&self) -> bool {
@@ -76,7 +89,7 @@ impl Supervision {
             Some(slow_after) if took >= slow_after => TIMED_TURNS,
             _ => self.timed_turns_left.saturating_sub(1),
         };
-        self.active = self.policy == PanicPolicy::RemoveHandler || self.timed_turns_left > 0;
+        self.active = self.catches() || self.catches_some || self.timed_turns_left > 0;
     }
 }
 

@@ -6,8 +6,11 @@ use super::hook_list::Place;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// Whether anything is left that `run` has to wait for.
-    pub(crate) fn has_work(&self) -> bool {
+    /// Returns whether anything is left that [`Reactor::run`](crate::Reactor::run) waits for: without it, `run` returns
+    /// [`Exit::NothingLeft`](crate::Exit::NothingLeft). O(1), but for a loop with queues O(those that are ready).
+    ///
+    /// [`reasons_to_run`](Self::reasons_to_run) lists what it is.
+    pub fn has_work(&self) -> bool {
         self.sources.foreground > 0
             || self.timers.keep_alive()
             || !self.inbox.announced.is_empty()

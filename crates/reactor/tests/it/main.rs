@@ -5,11 +5,13 @@
 mod counted;
 mod destructors;
 mod ends;
+mod entered;
 mod errors;
 mod essential;
 mod event;
 mod eventfd;
 mod facts;
+mod fd_set;
 mod interest;
 mod level;
 mod limits;

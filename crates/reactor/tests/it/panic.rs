@@ -157,3 +157,85 @@ fn without_a_threshold_nothing_is_timed() -> Result {
     assert_eq!(reactor.metrics().clock_reads, 0);
     Ok(())
 }
+
+/// A handler that panics when it is dropped.
+struct BombOf(&'static str);
+
+impl Drop for BombOf {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("{}", self.0);
+        }
+    }
+}
+
+#[test]
+fn a_registration_may_end_by_its_panic_in_a_loop_that_propagates() -> Result {
+    let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::Propagate)?;
+    let caught = reactor.registrations().nth(5).unwrap().key;
+    reactor.set_panic_policy(caught, PanicPolicy::RemoveHandler)?;
+    let mut calls = vec![0; 10];
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!((reactor.metrics().panics, reactor.contains(caught), calls.iter().sum::<u32>()), (1, false, 10));
+    // All others go by the policy of the loop.
+    let (near, _far) = readable()?;
+    reactor.add(near, Interest::READABLE, |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"))?;
+    assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls))).is_err());
+    reactor.defer(|_| panic!("on purpose"));
+    assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls))).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_registration_may_propagate_in_a_loop_that_removes_handlers() -> Result {
+    let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::RemoveHandler)?;
+    let essential = reactor.registrations().nth(5).unwrap().key;
+    reactor.set_panic_policy(essential, PanicPolicy::Propagate)?;
+    let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut vec![0; 10])));
+    assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"on purpose"));
+    assert!(!reactor.contains(essential) && reactor.metrics().panics == 0);
+    Ok(())
+}
+
+#[test]
+fn destructors_go_by_the_policy_of_their_registration_however_it_ends() -> Result {
+    for removes_itself in [false, true] {
+        let mut reactor = Reactor::<Vec<u32>>::new()?;
+        let (near, _far) = readable()?;
+        let bomb = BombOf("dropped");
+        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
+            let _ = &bomb;
+            cx.registry.remove(cx.key())?;
+            Ok(Next::Keep)
+        })?;
+        reactor.set_panic_policy(key, PanicPolicy::RemoveHandler)?;
+        if removes_itself {
+            turn_now(&mut reactor, &mut Vec::new());
+        } else {
+            reactor.remove(key)?;
+        }
+        assert_eq!((reactor.metrics().panics, reactor.len()), (1, 0), "removes itself: {removes_itself}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policy_is_not_inherited_by_the_next_that_removes_itself() -> Result {
+    let mut reactor = Reactor::<Vec<u32>>::new()?;
+    for policy in [Some(PanicPolicy::RemoveHandler), None] {
+        let (near, _far) = readable()?;
+        let bomb = policy.is_none().then(|| BombOf("dropped"));
+        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
+            let _ = &bomb;
+            cx.registry.remove(cx.key())?;
+            Ok(Next::Keep)
+        })?;
+        if let Some(policy) = policy {
+            reactor.set_panic_policy(key, policy)?;
+            turn_now(&mut reactor, &mut Vec::new());
+        }
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new()))).is_err());
+    assert!(reactor.set_panic_policy(reactor::Key::NULL, PanicPolicy::Propagate).is_err());
+    Ok(())
+}

@@ -85,7 +85,7 @@ fn the_list_is_empty_exactly_when_run_takes_no_turn() -> Result {
             match reason {
                 0 => reactor.set_foreground(key)?,
                 1 => reactor.set_timer_foreground(timer)?,
-                2 => reactor.defer(|_| ()),
+                2 => drop(reactor.defer(|_| ())),
                 3 => drop(reactor.idle(|_| Ok(Next::Remove))),
                 4 => token = Some(remote.keep_alive()),
                 5 => sender.try_send(1).map_err(|_| "it was refused")?,

@@ -62,3 +62,61 @@ fn would_block_waits_for_the_next_tick_and_ends_what_has_none() -> Result {
     assert_eq!((log.len(), reactor.metrics().failures), (5, 1));
     Ok(())
 }
+
+#[test]
+fn a_new_period_counts_from_the_change_and_its_ticks_are_multiples() -> Result {
+    for (changed_at, expected) in [(ms(0), vec![3, 6, 9]), (ms(7), vec![10, 13, 16]), (ms(10), vec![10, 13, 16])] {
+        let (mut reactor, _clock, began) = manual()?;
+        let timer = reactor.every(ms(10), Missed::Skip, move |cx| {
+            cx.state.push(("tick", cx.now() - began));
+            Ok(Next::Keep)
+        });
+        let mut log = Log::new();
+        reactor.advance(&mut log, changed_at)?;
+        reactor.set_period(timer, ms(3))?;
+        reactor.advance(&mut log, ms(9))?;
+        let ticks: Vec<_> = log.iter().map(|(_, at)| at.as_millis()).take(3).collect();
+        assert_eq!(ticks, expected, "changed at {changed_at:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_callback_changes_its_own_period_as_others_do() -> Result {
+    let (mut reactor, _clock, began) = manual()?;
+    let mut period = 1;
+    reactor.every(ms(1), Missed::Skip, move |cx| {
+        cx.state.push(("tick", cx.now() - began));
+        period *= 2;
+        cx.registry.set_period(cx.timer().unwrap(), ms(period))?;
+        Ok(Next::Keep)
+    });
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(40))?;
+    let ticks: Vec<_> = log.iter().map(|(_, at)| at.as_millis()).collect();
+    assert_eq!(ticks, [1, 3, 7, 15, 31]);
+    Ok(())
+}
+
+#[test]
+fn only_a_periodic_timer_has_a_period_which_may_be_zero_or_for_ever() -> Result {
+    let (mut reactor, _clock, _began) = manual()?;
+    let once = reactor.after(ms(1), |_| Ok(reactor::Then::Done));
+    assert!(reactor.set_period(once, ms(1)).is_err());
+    let timer = reactor.every(ms(1), Missed::Skip, |cx| {
+        cx.state.push(("tick", Duration::ZERO));
+        Ok(Next::Keep)
+    });
+    reactor.set_period(timer, Duration::MAX)?;
+    let mut log = Log::new();
+    reactor.advance(&mut log, ms(1000))?;
+    assert!(log.is_empty() && reactor.remaining(timer)?.is_none());
+    reactor.set_period(timer, Duration::ZERO)?;
+    for _ in 0..3 {
+        turn_now(&mut reactor, &mut log);
+    }
+    assert_eq!(log.len(), 3, "each turn");
+    reactor.cancel(timer)?;
+    assert!(reactor.set_period(timer, ms(1)).is_err());
+    Ok(())
+}

@@ -34,15 +34,18 @@ impl Tracee {
         loop {
             ptrace::syscall(self.pid, None)?;
             match waitpid(self.pid, None)? {
-                WaitStatus::PtraceSyscall(_) => {
-                    if ptrace::syscall_info(self.pid)?.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
-                        return Ok(name(number(&ptrace::getregs(self.pid)?)));
-                    }
+                WaitStatus::PtraceSyscall(_) if self.enters_call()? => {
+                    return Ok(name(number(&ptrace::getregs(self.pid)?)));
                 }
                 WaitStatus::Exited(_, code) => return Err(format!("it ended with {code}").into()),
                 _ => {}
             }
         }
+    }
+
+    /// Returns whether the process stands before a call. Otherwise it stands after one.
+    fn enters_call(&self) -> Result<bool> {
+        Ok(ptrace::syscall_info(self.pid)?.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
     }
 
     /// Lets it run until it is about to wait for events; gives the calls it has made up to there.

@@ -12,7 +12,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use hub::{Hub, Signal};
-use mailbox::{Found, Mailbox};
+use mailbox::{Mailbox, Taken};
 
 #[path = "../src/notify/gate.rs"]
 mod gate;
@@ -100,11 +100,11 @@ impl Loop {
         let mut values = Vec::new();
         loop {
             let mut batch = VecDeque::new();
-            match if told { mailbox.take(&mut batch) } else { Found::Nothing } {
-                Found::Values => values.extend(batch),
-                Found::Busy => thread::yield_now(),
-                Found::Ended => return values,
-                Found::Nothing => {
+            match if told { mailbox.take(&mut batch) } else { Taken::Nothing } {
+                Taken::Values => values.extend(batch),
+                Taken::Busy => thread::yield_now(),
+                Taken::Ended => return values,
+                Taken::Nothing => {
                     self.sleep();
                     told = !self.collect().is_empty();
                 }
@@ -115,14 +115,14 @@ impl Loop {
 
 fn send(mailbox: &Mailbox<VecDeque<u32>, TestHub>, value: u32) -> bool {
     match mailbox.push(value) {
-        Ok(told) => told.into_iter().for_each(|hub| hub.announce(7)),
+        Ok(told) => told.into_iter().for_each(|hub| hub.notify(7)),
         Err(_) => return false,
     }
     true
 }
 
 fn leave(mailbox: &Mailbox<VecDeque<u32>, TestHub>) {
-    mailbox.remove_sender().into_iter().for_each(|hub| hub.announce(7));
+    mailbox.remove_sender().into_iter().for_each(|hub| hub.notify(7));
 }
 
 /// Every order, as long as no thread is interrupted more than three times, which finds nearly all there is to be found.
@@ -214,7 +214,7 @@ fn a_bounded_mailbox_is_never_more_than_full() {
         });
         let mut batch = VecDeque::new();
         let mut handled = 0;
-        if mailbox.take(&mut batch) == Found::Values {
+        if mailbox.take(&mut batch) == Taken::Values {
             assert!(mailbox.len() <= 2);
             handled = batch.len();
             mailbox.note_taken(0);
@@ -293,9 +293,9 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
         let senders = [true, false].map(|keeps_alive| {
             let hub = Arc::clone(&reactor.hub);
             thread::spawn(move || {
-                hub.announce(u32::from(keeps_alive));
+                hub.notify(u32::from(keeps_alive));
                 if keeps_alive {
-                    hub.let_go();
+                    hub.release();
                 }
             })
         });
@@ -320,7 +320,7 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
             let (let_go, hub) = (Arc::clone(&let_go), Arc::clone(&reactor.hub));
             thread::spawn(move || {
                 let_go.fetch_add(1, Ordering::Relaxed);
-                hub.let_go();
+                hub.release();
             })
         });
         while reactor.hub.is_expected() {

@@ -4,8 +4,8 @@
 //! is allocated once both have grown. It does not wait for the lock to take: a sender that was put aside by the
 //! scheduler while it held it must not stop a loop.
 //!
-//! INVARIANT (told): while `told` is set the consumer knows, or is on its way to know, that there is something. It is set
-//! under the lock by the sender that then announces it, and cleared under the lock by the consumer that finds nothing.
+//! INVARIANT (notified): while `notified` is set the consumer knows, or is on its way to know, that there is something. It is set
+//! under the lock by the sender that then notifies the consumer, and cleared under the lock by the consumer that finds nothing.
 
 use std::collections::VecDeque;
 
@@ -63,9 +63,9 @@ pub(crate) struct Mailbox<B, A> {
 #[derive(Debug)]
 struct Inner<B, A> {
     values: B,
-    /// Where to announce that there is something.
+    /// Where the consumer is notified.
     address: Option<Arc<A>>,
-    told: bool,
+    notified: bool,
     closed: bool,
 }
 
@@ -78,10 +78,10 @@ pub(crate) enum Refused {
 
 /// What a consumer finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Taken {
     /// Values, which it has now.
     Values,
-    /// Nothing; it is told when there is something.
+    /// Nothing; it is notified when there is something.
     Nothing,
     /// Nothing, and no sender is left.
     Ended,
@@ -92,7 +92,7 @@ pub(crate) enum Found {
 impl<B: Batch, A> Mailbox<B, A> {
     /// An empty mailbox with one sender.
     pub(crate) fn new(capacity: usize) -> Self {
-        let inner = Inner { values: B::default(), address: None, told: false, closed: false };
+        let inner = Inner { values: B::default(), address: None, notified: false, closed: false };
         Self { inner: Mutex::new(inner), taken: AtomicUsize::new(0), senders: AtomicUsize::new(1), capacity }
     }
 
@@ -100,7 +100,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a value. Whom the consumer has to be told through, if it does; or the value back.
+    /// Adds a value. Returns the address of a consumer that is to be notified, or the value if it is refused.
     #[inline]
     pub(crate) fn push<T>(&self, value: T) -> Result<Option<Arc<A>>, (T, Refused)>
     where
@@ -114,7 +114,7 @@ impl<B: Batch, A> Mailbox<B, A> {
             return Err((value, Refused::Full));
         }
         inner.values.accept(value);
-        Ok(inner.tell())
+        Ok(inner.notify_once())
     }
 
     /// How many values have not been handled yet.
@@ -136,26 +136,26 @@ impl<B: Batch, A> Mailbox<B, A> {
     pub(crate) fn remove_sender(&self) -> Option<Arc<A>> {
         // Under the lock, so that a consumer that finds nothing knows whether anything can still come.
         let mut inner = self.lock();
-        if self.senders.fetch_sub(1, Ordering::Relaxed) > 1 { None } else { inner.tell() }
+        if self.senders.fetch_sub(1, Ordering::Relaxed) > 1 { None } else { inner.notify_once() }
     }
 
-    /// By the consumer: from now on it is told at `address`. Whether there is something already.
+    /// By the consumer: from now on it is notified at `address`. Whether there is something already.
     pub(crate) fn attach(&self, address: Arc<A>) -> bool {
         let mut inner = self.lock();
         inner.address = Some(address);
-        inner.told = inner.values.len() > 0 || self.senders.load(Ordering::Relaxed) == 0;
-        inner.told
+        inner.notified = inner.values.len() > 0 || self.senders.load(Ordering::Relaxed) == 0;
+        inner.notified
     }
 
     /// By the consumer: swaps all values into `batch`, which is empty.
-    pub(crate) fn take(&self, batch: &mut B) -> Found {
+    pub(crate) fn take(&self, batch: &mut B) -> Taken {
         let mut inner = match self.inner.try_lock() {
             Ok(inner) => inner,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Found::Busy,
+            Err(TryLockError::WouldBlock) => return Taken::Busy,
         };
         if inner.values.len() == 0 {
-            inner.told = false;
+            inner.notified = false;
             let ended = self.senders.load(Ordering::Relaxed) == 0;
             let spare =
                 if inner.values.capacity() > KEPT_CAPACITY { std::mem::take(&mut inner.values) } else { B::default() };
@@ -164,11 +164,11 @@ impl<B: Batch, A> Mailbox<B, A> {
             if batch.capacity() > KEPT_CAPACITY {
                 *batch = B::default();
             }
-            return if ended { Found::Ended } else { Found::Nothing };
+            return if ended { Taken::Ended } else { Taken::Nothing };
         }
         std::mem::swap(&mut inner.values, batch);
         self.note_taken(batch.len());
-        Found::Values
+        Taken::Values
     }
 
     /// By the consumer: how many of the values that it has taken are left to be handled. What it has done with the others
@@ -205,7 +205,7 @@ impl<T, A> Mailbox<VecDeque<T>, A> {
         let room = self.capacity.saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
         let count = room.min(values.len());
         inner.values.extend(values.drain(..count));
-        let tell = if count > 0 { inner.tell() } else { None };
+        let tell = if count > 0 { inner.notify_once() } else { None };
         (tell, if values.is_empty() { Ok(()) } else { Err(Refused::Full) })
     }
 }
@@ -213,12 +213,12 @@ impl<T, A> Mailbox<VecDeque<T>, A> {
 impl<B, A> Inner<B, A> {
     /// Whom to tell that there is something, if nobody has.
     #[inline]
-    fn tell(&mut self) -> Option<Arc<A>> {
-        if self.told {
+    fn notify_once(&mut self) -> Option<Arc<A>> {
+        if self.notified {
             return None;
         }
         let address = self.address.clone();
-        self.told = address.is_some();
+        self.notified = address.is_some();
         address
     }
 }

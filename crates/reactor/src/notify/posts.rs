@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::consumer::{Address, LoopHub};
+use super::consumer::{LoopHub, QueueAddress};
 use super::mailbox::{Accept, Batch, Mailbox};
 use crate::context::Context;
 use crate::handler::{Next, Task};
@@ -26,7 +26,7 @@ use crate::registry::{Deferred, Registry};
 use crate::slots::Key;
 
 /// Where closures for a loop are posted.
-pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, Address>>;
+pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, QueueAddress>>;
 
 /// A lane with room for more bytes than this gives it back when it is empty.
 const KEPT_BYTES: usize = 1 << 16;

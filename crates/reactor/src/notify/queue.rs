@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 
-use super::consumer::{Address, Inbox};
+use super::consumer::{MailboxReceiver, QueueAddress};
 use super::mailbox::{Mailbox, Refused};
 use crate::context::Context;
 use crate::error::AddError;
@@ -59,12 +59,12 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
         Capacity::Bounded(values) => values,
     };
     let mailbox = Arc::new(Mailbox::new(capacity));
-    (Sender { mailbox: Arc::clone(&mailbox) }, Receiver { inbox: Inbox { mailbox } })
+    (Sender { mailbox: Arc::clone(&mailbox) }, Receiver { end: MailboxReceiver { mailbox } })
 }
 
 /// The sending end of a [`notification_queue`], for any thread. Clones send to the same queue.
 pub struct Sender<T> {
-    mailbox: Arc<Mailbox<VecDeque<T>, Address>>,
+    mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>,
 }
 
 impl<T> Sender<T> {
@@ -78,7 +78,7 @@ impl<T> Sender<T> {
         match self.mailbox.push(value) {
             Ok(None) => Ok(()),
             Ok(Some(address)) => {
-                address.announce();
+                address.notify();
                 Ok(())
             }
             Err((value, Refused::Full)) => Err(TrySendError::Full(value)),
@@ -87,7 +87,7 @@ impl<T> Sender<T> {
     }
 
     /// The same for who holds a lock, and announces it when that is free. The value is dropped if it is refused.
-    pub(crate) fn send_unannounced(&self, value: T) -> Result<Option<Arc<Address>>, Refused> {
+    pub(crate) fn send_unnotified(&self, value: T) -> Result<Option<Arc<QueueAddress>>, Refused> {
         self.mailbox.push(value).map_err(|(_, reason)| reason)
     }
 
@@ -98,7 +98,7 @@ impl<T> Sender<T> {
     pub fn send_many(&self, values: &mut VecDeque<T>) -> Result<(), TrySendError<()>> {
         let (address, result) = self.mailbox.push_many(values);
         if let Some(address) = address {
-            address.announce();
+            address.notify();
         }
         match result {
             Ok(()) => Ok(()),
@@ -134,7 +134,7 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if let Some(address) = self.mailbox.remove_sender() {
-            address.announce();
+            address.notify();
         }
     }
 }
@@ -150,12 +150,12 @@ impl<T> fmt::Debug for Sender<T> {
 /// When it is dropped, and when its registration ends, values that have not been handled are dropped there and then, and
 /// each further one is given back to its sender.
 pub struct Receiver<T> {
-    inbox: Inbox<VecDeque<T>>,
+    end: MailboxReceiver<VecDeque<T>>,
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.inbox.mailbox.len()).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("len", &self.end.mailbox.len()).finish_non_exhaustive()
     }
 }
 
@@ -184,7 +184,7 @@ impl<S> Registry<S> {
     {
         let (named, origin) = (type_name::<F>(), Location::caller());
         let handle_next = move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
-        self.take_in(receiver.inbox, handle_next, named, origin)
-            .map_err(|(inbox, error)| AddError { source: Receiver { inbox }, error })
+        self.register_queue(receiver.end, handle_next, named, origin)
+            .map_err(|(end, error)| AddError { source: Receiver { end }, error })
     }
 }

@@ -7,8 +7,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::thread;
 
-use super::calls::Calls;
-use super::consumer::{Inbox, LoopHub};
+use super::calls::{CallError, Calls};
+use super::consumer::{LoopHub, MailboxReceiver};
 use super::mailbox::Mailbox;
 use super::posts::{Post, PostBox, hand_over};
 use crate::context::Context;
@@ -32,18 +32,6 @@ pub struct Remote<S> {
 /// posted has been dropped too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopGone;
-
-/// Why [`Remote::call`] has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CallError {
-    /// It was called on the thread of the loop, which would wait for itself for ever.
-    OnLoopThread,
-    /// The loop was gone, or went before the closure could run: it has not run.
-    Lost,
-    /// The closure panicked, and may have done a part.
-    Panicked,
-}
 
 impl<S: 'static> Remote<S> {
     /// Runs `callback` on the loop. No system call, unless the loop sleeps, and no allocation, once closures of its type have been
@@ -72,7 +60,7 @@ impl<S: 'static> Remote<S> {
     {
         let told = self.posts.push(Post { callback, origin }).map_err(|_| LoopGone)?;
         if let Some(address) = told {
-            address.announce();
+            address.notify();
         }
         Ok(())
     }
@@ -97,15 +85,15 @@ impl<S: 'static> Remote<S> {
         if thread::current().id() == self.hub.loop_thread() {
             return Err(CallError::OnLoopThread);
         }
-        let (asked, answering) = self.calls.begin();
+        let (caller, responder) = self.calls.begin();
         // A closure that is refused answers as it is dropped.
         let _ = self.post(move |cx| {
-            if answering.begin() {
+            if responder.begin() {
                 let result = callback(cx);
-                answering.answer(result);
+                responder.answer(result);
             }
         });
-        asked.wait()
+        caller.wait()
     }
 
     /// Lets [`Reactor::run`](crate::Reactor::run) return at the end of the turn that this arrives in. It arrives after what the
@@ -204,7 +192,7 @@ pub struct KeepAlive {
 impl Drop for KeepAlive {
     fn drop(&mut self) {
         self.hub.holders.forget(self.origin);
-        self.hub.let_go();
+        self.hub.release();
     }
 }
 
@@ -220,36 +208,6 @@ impl std::error::Error for LoopGone {}
 impl From<LoopGone> for io::Error {
     fn from(gone: LoopGone) -> Self {
         Self::new(io::ErrorKind::BrokenPipe, gone)
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OnLoopThread => "a call into the loop from its own thread would wait for itself: use defer",
-            Self::Lost => "the loop is gone: there will be no answer",
-            Self::Panicked => "the closure panicked on the loop: there will be no answer",
-        })
-    }
-}
-
-impl std::error::Error for CallError {}
-
-impl CallError {
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
-    pub const fn kind(&self) -> io::ErrorKind {
-        match self {
-            Self::OnLoopThread => io::ErrorKind::Deadlock,
-            Self::Lost => io::ErrorKind::BrokenPipe,
-            Self::Panicked => io::ErrorKind::Other,
-        }
-    }
-}
-
-/// So that `?` passes it on from a handler.
-impl From<CallError> for io::Error {
-    fn from(error: CallError) -> Self {
-        Self::new(error.kind(), error)
     }
 }
 
@@ -269,9 +227,10 @@ impl<S: 'static> Registry<S> {
         }
         self.handed_over.count_at(&hub);
         let posts = Arc::new(Mailbox::new(usize::MAX));
-        let inbox = Inbox { mailbox: Arc::clone(&posts) };
-        let key =
-            self.take_in(inbox, hand_over, type_name::<Remote<S>>(), Location::caller()).map_err(|(_, error)| error)?;
+        let receiver = MailboxReceiver { mailbox: Arc::clone(&posts) };
+        let key = self
+            .register_queue(receiver, hand_over, type_name::<Remote<S>>(), Location::caller())
+            .map_err(|(_, error)| error)?;
         self.set_background(key)?;
         self.set_name(key, "remote")?;
         let calls = Arc::<Calls>::default();
@@ -286,7 +245,7 @@ impl<S> Registry<S> {
         if let Some((key, _, calls)) = &self.posts
             && *key == queue
         {
-            calls.lose();
+            calls.cancel_all();
         }
     }
 }

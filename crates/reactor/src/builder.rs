@@ -38,6 +38,7 @@ pub struct Builder<S> {
     clock: Option<ManualClock>,
     high_resolution: bool,
     spin: Spin,
+    max_pending_posts: usize,
     state: PhantomData<fn(S)>,
 }
 
@@ -55,6 +56,7 @@ impl<S> Builder<S> {
             clock: None,
             high_resolution: false,
             spin: Spin::Off,
+            max_pending_posts: usize::MAX,
             state: PhantomData,
         }
     }
@@ -137,6 +139,15 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Sets how many posted closures may be [pending](crate::Remote::pending) at once: one more is refused by
+    /// [`Remote::try_post`](crate::Remote::try_post), which returns it. With 0 all of them are refused there.
+    /// [`Remote::post`](crate::Remote::post) is not limited. Default: no limit.
+    #[must_use]
+    pub const fn max_pending_posts(mut self, closures: usize) -> Self {
+        self.max_pending_posts = closures;
+        self
+    }
+
     /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
@@ -157,6 +168,7 @@ impl<S> Builder<S> {
         let events = Events::with_capacity(self.events_per_turn_max);
         let by_system_clock = self.clock.is_none();
         let mut registry = Registry::new(poller, events, Clock::new(self.clock), supervision, self.registrations_max);
+        registry.max_pending_posts = self.max_pending_posts;
         let spin = SpinPolicy::new(self.spin);
         registry.only_sources = spin.is_none() && !self.high_resolution && by_system_clock;
         Ok(Reactor::on(registry, spin, self.calls_per_turn_max))

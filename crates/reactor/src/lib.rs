@@ -52,6 +52,7 @@
 //! | run something later, or again and again | [`Registry::after`], [`Registry::every`] |
 //! | notice that a peer is silent | [`Registry::set_timeout`] |
 //! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
+//! | send to a queue that may be full | [`Sender::send_within`] on a thread, [`Sender::on_room`] on a loop |
 //! | run something on the loop from another thread | [`Remote`] |
 //! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
 //! | wait for one, any or all of several events, on a thread or on a loop | [`Event`] |
@@ -109,8 +110,12 @@ pub use crate::kind::Kind;
 pub use crate::metrics::{Metrics, Registration, Timer};
 pub use crate::notify::calls::CallError;
 pub use crate::notify::eventfd::EventFd;
-pub use crate::notify::queue::{Capacity, Receiver, Sender, notification_queue};
-pub use crate::notify::remote::{KeepAlive, LoopGone, Remote, Waker};
+pub use crate::notify::post_error::{LoopGone, TryPostError};
+pub use crate::notify::queue::{Capacity, Receiver, notification_queue};
+pub use crate::notify::remote::Remote;
+pub use crate::notify::send_error::SendTimeoutError;
+pub use crate::notify::sender::Sender;
+pub use crate::notify::waker::{KeepAlive, Waker};
 pub use crate::reactor::Reactor;
 pub use crate::readiness::{Interest, Readiness};
 pub use crate::ready::Priority;

@@ -59,6 +59,7 @@ pub struct Registry<S> {
     /// What the posted closures among the deferred callbacks have captured.
     pub(crate) captures: Captures,
     pub(crate) handed_over: HandedOver,
+    pub(crate) max_pending_posts: usize,
     pub(crate) locals: Locals,
     pub(crate) poller: Poller,
     /// What the last wait has brought and is not delivered yet.
@@ -105,6 +106,7 @@ impl<S> Registry<S> {
             posts: None,
             captures: Captures::default(),
             handed_over: HandedOver::default(),
+            max_pending_posts: usize::MAX,
             locals: Locals::default(),
             poller,
             events,

@@ -7,7 +7,8 @@ use super::table::{Condition, WaiterSignal, lock_table, unlock_and_wake};
 use crate::context::Context;
 use crate::error::Error;
 use crate::handler::Next;
-use crate::notify::queue::{Capacity, Sender, notification_queue};
+use crate::notify::queue::{Capacity, notification_queue};
+use crate::notify::sender::Sender;
 use crate::registry::Registry;
 use crate::slots::Key;
 

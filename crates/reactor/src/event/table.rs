@@ -12,7 +12,7 @@ use std::thread::Thread;
 
 use crate::notify::consumer::QueueAddress;
 use crate::notify::eventfd::EventFd;
-use crate::notify::queue::Sender;
+use crate::notify::sender::Sender;
 use crate::slots::{Blank, Key, Slots};
 
 #[derive(Debug)]

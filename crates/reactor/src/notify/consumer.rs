@@ -32,6 +32,11 @@ impl QueueAddress {
     pub(crate) fn notify(&self) {
         self.hub.notify(self.key);
     }
+
+    /// Whether this is the thread of the loop.
+    pub(super) fn is_loop_thread(&self) -> bool {
+        self.hub.is_loop_thread()
+    }
 }
 
 /// The end of a mailbox that values are taken from: without it nothing goes in.
@@ -114,7 +119,7 @@ impl<S> Registry<S> {
     }
 
     /// Takes back that the entry of a queue counts as a call: its values do.
-    fn uncount_call(&mut self, queue: Key) {
+    pub(crate) fn uncount_call(&mut self, queue: Key) {
         self.metrics.calls -= 1;
         if let Some(slot) = self.sources.get_mut(queue) {
             slot.calls -= 1;
@@ -133,8 +138,7 @@ impl<S> Registry<S> {
         if let Some(hub) = &self.hub {
             return Ok(Arc::clone(hub));
         }
-        let failed = |source| Error::Loop { call: "eventfd", source };
-        let event = EventFd::counter(0).map_err(failed)?;
+        let event = EventFd::for_loop()?;
         self.poller.add_signal(&event)?;
         let hub = Arc::new(LoopHub::new(event));
         self.hub = Some(Arc::clone(&hub));
@@ -189,6 +193,7 @@ where
             };
             // It may have been removed or paused by its handler, or be told of a timeout while it is paused.
             if !cx.registry.begin_value::<B>(key) {
+                self.receiver.mailbox.note_room();
                 return Readiness::READABLE;
             }
             self.handled += 1;
@@ -204,7 +209,11 @@ where
             };
             return cx.registry.end_running(reason);
         }
-        if self.refill() == Taken::Nothing { Readiness::EMPTY } else { Readiness::READABLE }
+        if self.refill() == Taken::Nothing {
+            return Readiness::EMPTY;
+        }
+        self.receiver.mailbox.note_room();
+        Readiness::READABLE
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -4,7 +4,7 @@
 //! sources, and a wake, which it takes before its hooks begin. A wake that comes later in a turn is the next turn's.
 
 use std::collections::VecDeque;
-use std::thread::ThreadId;
+use std::thread::{self, ThreadId};
 
 use super::gate::Gate;
 use super::holders::Holders;
@@ -52,7 +52,7 @@ impl<K, W: Signal> Hub<K, W> {
             handed_over: AtomicUsize::new(0),
             holders: Holders::default(),
             stop: AtomicBool::new(false),
-            loop_thread: std::thread::current().id(),
+            loop_thread: thread::current().id(),
         }
     }
 
@@ -180,6 +180,11 @@ impl<K, W: Signal> Hub<K, W> {
 
     pub(crate) const fn loop_thread(&self) -> ThreadId {
         self.loop_thread
+    }
+
+    /// Whether this is the thread of the loop.
+    pub(crate) fn is_loop_thread(&self) -> bool {
+        thread::current().id() == self.loop_thread
     }
 
     /// Whether the loop may not end: somebody keeps it alive, or has something for it. In this order: what was posted

@@ -9,7 +9,8 @@
 
 use std::collections::VecDeque;
 
-use super::primitives::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError};
+use super::primitives::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError, fence};
+use super::room::{Notify, Position, RoomWaiters};
 
 /// Buffers for more values than this are given back when there is nothing.
 const KEPT_CAPACITY: usize = 4096;
@@ -58,6 +59,8 @@ pub(crate) struct Mailbox<B, A> {
     taken: AtomicUsize,
     senders: AtomicUsize,
     capacity: usize,
+    /// Whether a sender waits for room: changed under the lock, and looked at without it by the consumer.
+    is_waited_for: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,7 @@ struct Inner<B, A> {
     address: Option<Arc<A>>,
     notified: bool,
     closed: bool,
+    waiters: RoomWaiters,
 }
 
 /// Why a value did not go in.
@@ -92,8 +96,15 @@ pub(crate) enum Taken {
 impl<B: Batch, A> Mailbox<B, A> {
     /// An empty mailbox with one sender.
     pub(crate) fn new(capacity: usize) -> Self {
-        let inner = Inner { values: B::default(), address: None, notified: false, closed: false };
-        Self { inner: Mutex::new(inner), taken: AtomicUsize::new(0), senders: AtomicUsize::new(1), capacity }
+        let waiters = RoomWaiters::default();
+        let inner = Inner { values: B::default(), address: None, notified: false, closed: false, waiters };
+        Self {
+            inner: Mutex::new(inner),
+            taken: AtomicUsize::new(0),
+            senders: AtomicUsize::new(1),
+            capacity,
+            is_waited_for: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<B, A>> {
@@ -106,11 +117,26 @@ impl<B: Batch, A> Mailbox<B, A> {
     where
         B: Accept<T>,
     {
+        self.push_below(self.capacity, || 0, value)
+    }
+
+    /// Adds a value, if there are fewer than `max` by then, those included that `elsewhere` counts: where the consumer counts what
+    /// it has taken, and before it counts it no longer here.
+    #[inline]
+    pub(crate) fn push_below<T>(
+        &self,
+        max: usize,
+        elsewhere: impl FnOnce() -> usize,
+        value: T,
+    ) -> Result<Option<Arc<A>>, (T, Refused)>
+    where
+        B: Accept<T>,
+    {
         let mut inner = self.lock();
         if inner.closed {
             return Err((value, Refused::Closed));
         }
-        if inner.values.len() + self.taken.load(Ordering::Relaxed) >= self.capacity {
+        if inner.values.len() + self.taken.load(Ordering::Acquire) + elsewhere() >= max {
             return Err((value, Refused::Full));
         }
         inner.values.accept(value);
@@ -159,7 +185,11 @@ impl<B: Batch, A> Mailbox<B, A> {
             let ended = self.senders.load(Ordering::Relaxed) == 0;
             let spare =
                 if inner.values.capacity() > KEPT_CAPACITY { std::mem::take(&mut inner.values) } else { B::default() };
-            drop(inner);
+            if inner.waiters.is_empty() {
+                drop(inner);
+            } else {
+                self.give_turns(inner);
+            }
             drop(spare);
             if batch.capacity() > KEPT_CAPACITY {
                 *batch = B::default();
@@ -183,7 +213,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         let mut inner = self.lock();
         inner.closed = true;
         let address = inner.address.take();
-        drop(inner);
+        self.give_turns(inner); // the senders that wait are refused now
         drop(address); // it may be the last to hold the hub
     }
 
@@ -192,6 +222,79 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.shut();
         self.note_taken(0);
         std::mem::take(&mut self.lock().values)
+    }
+}
+
+impl<B: Batch, A> Mailbox<B, A> {
+    /// Where the consumer is notified; `None` before it is registered, and after its end.
+    pub(crate) fn address(&self) -> Option<Arc<A>> {
+        self.lock().address.clone()
+    }
+
+    pub(crate) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// By a sender that was refused: calls `notify` once, when there is room or the consumer has ended, which may be
+    /// within this call. It has a turn then, until [`end_turn`](Self::end_turn). Returns a number for
+    /// [`stop_waiting`](Self::stop_waiting).
+    #[cold]
+    pub(crate) fn notify_of_room(&self, position: Position, notify: Notify) -> u64 {
+        let mut inner = self.lock();
+        let id = inner.waiters.add(position, notify);
+        self.is_waited_for.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // before the look at what the consumer has left: see `note_room`
+        self.give_turns(inner);
+        id
+    }
+
+    /// By a sender that waits no longer. Returns whether it has a turn, since it was notified.
+    pub(crate) fn stop_waiting(&self, id: u64) -> bool {
+        let mut inner = self.lock();
+        let removed = inner.waiters.remove(id);
+        self.is_waited_for.store(!inner.waiters.is_empty(), Ordering::Relaxed);
+        drop(inner);
+        removed.is_none()
+    }
+
+    /// By a sender that was notified, and has tried again or will not.
+    #[cold]
+    pub(crate) fn end_turn(&self) {
+        let mut inner = self.lock();
+        inner.waiters.end_turn();
+        self.give_turns(inner);
+    }
+
+    /// By the consumer, when it leaves values that it has taken: the senders that wait may have room by those it has handled.
+    ///
+    /// Without the lock, unless a sender waits. Either the consumer sees that, or the sender sees what was handled.
+    pub(crate) fn note_room(&self) {
+        if self.capacity == usize::MAX {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        if self.is_waited_for.load(Ordering::Relaxed) {
+            self.give_turns(self.lock());
+        }
+    }
+
+    /// Notifies as many senders that wait as there is room for, or all of them where the consumer has ended; the lock is
+    /// not held while one is notified.
+    #[cold]
+    fn give_turns<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
+        if !inner.waiters.begin_notifying() {
+            return;
+        }
+        loop {
+            let used = inner.values.len() + self.taken.load(Ordering::Acquire);
+            let room = if inner.closed { usize::MAX } else { self.capacity.saturating_sub(used) };
+            let next = inner.waiters.next_turn(room);
+            self.is_waited_for.store(!inner.waiters.is_empty(), Ordering::Relaxed);
+            drop(inner);
+            let Some(notify) = next else { return };
+            notify();
+            inner = self.lock();
+        }
     }
 }
 

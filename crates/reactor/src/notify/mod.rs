@@ -24,9 +24,14 @@ pub(crate) mod gate;
 pub(crate) mod holders;
 pub(crate) mod hub;
 pub(crate) mod mailbox;
+pub(crate) mod post_error;
 pub(crate) mod posts;
 pub(crate) mod queue;
 pub(crate) mod remote;
+pub(crate) mod room;
+pub(crate) mod send_error;
+pub(crate) mod sender;
+pub(crate) mod waker;
 
 /// What the protocol is made of. `tests/model.rs` compiles the same files with loom's in their place.
 mod primitives {

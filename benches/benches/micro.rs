@@ -125,14 +125,14 @@ fn messages(criterion: &mut Criterion) {
 }
 
 fn events(criterion: &mut Criterion) {
-    let event = Event::auto_reset(false);
+    let event = Event::auto_reset();
     criterion.bench_function("an event set and waited for", |bencher| {
         bencher.iter(|| {
             event.set();
             assert!(event.wait(Some(Duration::ZERO)));
         });
     });
-    let unset = Event::manual_reset(false);
+    let unset = Event::manual_reset();
     criterion.bench_function("a wait for any of two events", |bencher| {
         bencher.iter(|| {
             event.set();

@@ -102,7 +102,7 @@ pub use crate::builder::Builder;
 pub use crate::clock::ManualClock;
 pub use crate::context::Context;
 pub use crate::error::{AddError, Error, Failure, errno};
-pub use crate::event::{Event, Signalled};
+pub use crate::event::{Event, SetOutcome, Signalled};
 pub use crate::handler::{Closed, Handler, Next};
 pub use crate::hooks::HookKey;
 pub use crate::io::Io;

@@ -17,8 +17,9 @@
 
 mod object;
 mod on_loop;
+mod on_loop_with_fds;
 mod table;
 mod wait;
 
-pub use self::object::Event;
+pub use self::object::{Event, SetOutcome};
 pub use self::wait::Signalled;

@@ -14,7 +14,7 @@ use crate::slots::{Blank, Key};
 /// use reactor::Event;
 /// use std::time::Duration;
 ///
-/// let (ready, stop) = (Event::auto_reset(false), Event::manual_reset(false));
+/// let (ready, stop) = (Event::auto_reset(), Event::manual_reset());
 /// std::thread::scope(|scope| {
 ///     scope.spawn(|| {
 ///         // The lowest that is set, so the order to stop comes first.
@@ -36,6 +36,15 @@ pub struct Event {
 #[derive(Debug)]
 struct EventSlot(Key);
 
+/// What [`Event::set`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetOutcome {
+    /// The event was not set, or the count of a semaphore has grown: a wait has been let through, or the next one will be.
+    Set,
+    /// The event was set already, or the semaphore is at its greatest count: nothing has changed.
+    AlreadySet,
+}
+
 impl Event {
     fn new(count: u64, max: Option<u64>) -> Self {
         let state = State { count, max, ..State::blank() };
@@ -43,14 +52,32 @@ impl Event {
         Self { slot: Arc::new(EventSlot(lock_table().events.insert(state).unwrap_or(Key::NULL))) }
     }
 
-    /// An event that stays set until it is reset.
-    pub fn manual_reset(set: bool) -> Self {
-        Self::new(u64::from(set), None)
+    /// Makes an event that stays set until it is reset. It begins unset: [`set`](Self::set) it where it should not.
+    ///
+    /// ```
+    /// use reactor::Event;
+    ///
+    /// let open = Event::manual_reset();
+    /// open.set();
+    /// assert!(open.wait(None) && open.wait(None), "it lets every wait through");
+    /// ```
+    pub fn manual_reset() -> Self {
+        Self::new(0, None)
     }
 
-    /// An event that is reset by the one whom it lets through.
-    pub fn auto_reset(set: bool) -> Self {
-        Self::new(u64::from(set), Some(1))
+    /// Makes an event that one wait resets when it passes through. It begins unset.
+    ///
+    /// ```
+    /// use reactor::Event;
+    /// use std::time::Duration;
+    ///
+    /// let free = Event::auto_reset();
+    /// free.set();
+    /// assert!(free.wait(None), "the first wait passes through");
+    /// assert!(!free.wait(Some(Duration::ZERO)), "and has reset it");
+    /// ```
+    pub fn auto_reset() -> Self {
+        Self::new(0, Some(1))
     }
 
     /// An event that lets `count` through, and one more each time it is set, up to `max`, which is 1 at least.
@@ -63,18 +90,29 @@ impl Event {
         self.slot.0
     }
 
-    /// Sets it: whether that has changed anything, which it does not where it was set, or is a semaphore at its greatest
-    /// count. Who has waited longest is let through. Any thread; not for a signal handler.
-    pub fn set(&self) -> bool {
+    /// Sets the event, and lets the wait through that began first; a semaphore counts one more. Any thread; not for a
+    /// signal handler.
+    ///
+    /// Returns whether it has made a difference: an event that is set stays as it is, and so does a semaphore at its greatest
+    /// count.
+    ///
+    /// ```
+    /// use reactor::{Event, SetOutcome};
+    ///
+    /// let permits = Event::semaphore(0, 1);
+    /// assert_eq!(permits.set(), SetOutcome::Set);
+    /// assert_eq!(permits.set(), SetOutcome::AlreadySet, "one is its greatest count");
+    /// ```
+    pub fn set(&self) -> SetOutcome {
         let mut table = lock_table();
-        let Some(state) = table.events.get_mut(self.key()) else { return false };
+        let Some(state) = table.events.get_mut(self.key()) else { return SetOutcome::AlreadySet };
         if state.count >= state.max.unwrap_or(1) {
-            return false;
+            return SetOutcome::AlreadySet;
         }
         state.count += 1;
         table.wake_waiters(self.key());
         unlock_and_wake(table);
-        true
+        SetOutcome::Set
     }
 
     /// Resets it; a semaphore to nothing.

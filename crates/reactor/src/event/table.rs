@@ -34,6 +34,8 @@ pub(super) enum Condition {
     Any,
     /// All of its events at once: consumes them all.
     All,
+    /// All of its events at once, of which it consumes none: it has to look at fds before.
+    AllSet,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,7 @@ impl EventTable {
         match condition {
             Condition::Any => events.iter().position(|event| self.consume(*event)),
             Condition::All => self.consume_all(events).then_some(0),
+            Condition::AllSet => self.are_all_set(events).then_some(0),
         }
     }
 
@@ -161,6 +164,15 @@ impl EventTable {
             }
         }
         true
+    }
+
+    /// Returns whether [`consume_all`](Self::consume_all) would consume `events`.
+    fn are_all_set(&mut self, events: &[Key]) -> bool {
+        let all = self.consume_all(events);
+        if all {
+            events.iter().for_each(|event| self.restore(*event));
+        }
+        all
     }
 
     pub(super) fn add_waiter(&mut self, events: &[Key], condition: Condition, signal: WaiterSignal) -> Key {
@@ -268,5 +280,6 @@ fn consumed(events: &[Key], condition: Condition, outcome: usize) -> &[Key] {
     match condition {
         Condition::Any => &events[outcome..=outcome],
         Condition::All => events,
+        Condition::AllSet => &[],
     }
 }

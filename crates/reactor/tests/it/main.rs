@@ -20,6 +20,7 @@ mod priority;
 mod reasons;
 mod removal;
 mod said;
+mod send_sync;
 mod sleeps;
 mod spin;
 mod spinning;
@@ -36,7 +37,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Context, Interest, Io, Key, Next, Reactor};
+use reactor::{Context, Event, Interest, Io, Key, Next, Reactor, SetOutcome};
 
 /// A test that fails by waiting for ever says so instead: no event takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,6 +100,18 @@ fn note<T: 'static>(
         cx.state.push(name);
         Ok(Next::Keep)
     }
+}
+
+/// An auto-reset event that is set.
+fn set_event() -> Event {
+    let event = Event::auto_reset();
+    event.set();
+    event
+}
+
+/// Sets an event. Returns whether that has changed it.
+fn sets(event: &Event) -> bool {
+    event.set() == SetOutcome::Set
 }
 
 /// A source that has something to read, and the peer that wrote it.

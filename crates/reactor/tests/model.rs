@@ -357,6 +357,7 @@ impl Parked {
             Box::new(move || {
                 *notified.has_turn.lock().unwrap() = true;
                 notified.woken.notify_one();
+                None
             }),
         );
         let mut has_turn = parked.has_turn.lock().unwrap();

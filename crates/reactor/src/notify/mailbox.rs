@@ -221,7 +221,11 @@ impl<B: Batch, A> Mailbox<B, A> {
     pub(crate) fn close(&self) -> B {
         self.shut();
         self.note_taken(0);
-        std::mem::take(&mut self.lock().values)
+        let mut inner = self.lock();
+        let (values, leftovers) = (std::mem::take(&mut inner.values), inner.waiters.take_leftovers());
+        drop(inner);
+        leftovers.into_iter().for_each(|leftover| leftover());
+        values
     }
 }
 
@@ -279,7 +283,8 @@ impl<B: Batch, A> Mailbox<B, A> {
     }
 
     /// Notifies as many senders that wait as there is room for, or all of them where the consumer has ended; the lock is
-    /// not held while one is notified.
+    /// not held while one is notified. What they leave is dropped when none is left to be notified, and at the end of the
+    /// consumer by that, when all ways in are closed.
     #[cold]
     fn give_turns<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
         if !inner.waiters.begin_notifying() {
@@ -290,10 +295,16 @@ impl<B: Batch, A> Mailbox<B, A> {
             let room = if inner.closed { usize::MAX } else { self.capacity.saturating_sub(used) };
             let next = inner.waiters.next_turn(room);
             self.is_waited_for.store(!inner.waiters.is_empty(), Ordering::Relaxed);
+            let Some(notify) = next else { break };
             drop(inner);
-            let Some(notify) = next else { return };
-            notify();
+            let leftover = notify();
             inner = self.lock();
+            inner.waiters.keep(leftover);
+        }
+        if !inner.closed {
+            let leftovers = inner.waiters.take_leftovers();
+            drop(inner);
+            leftovers.into_iter().for_each(|leftover| leftover());
         }
     }
 }

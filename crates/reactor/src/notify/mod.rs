@@ -9,6 +9,8 @@
 //!        │ only if the gate says that the loop sleeps
 //!        ▼
 //!   write to the eventfd ──▶ ends the wait
+//!
+//!   a sender that waits for room ◀── Mailbox: as many as there is room for, when values have been handled
 //! ```
 //!
 //! A registered queue is a source like any other, only that the kernel knows nothing of it: it has a key, a priority, an

@@ -55,7 +55,16 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let told = self.posts.push(Post { callback, origin }).map_err(|_| LoopGone)?;
+        self.post_or_return(origin, callback).map_err(|_| LoopGone)
+    }
+
+    /// Posts `callback`, or returns it if the loop is gone.
+    #[inline]
+    pub(super) fn post_or_return<F>(&self, origin: &'static Location<'static>, callback: F) -> Result<(), F>
+    where
+        F: FnOnce(&mut Context<'_, S>) + Send + 'static,
+    {
+        let told = self.posts.push(Post { callback, origin }).map_err(|(post, _)| post.callback)?;
         if let Some(address) = told {
             address.notify();
         }

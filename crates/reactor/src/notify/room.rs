@@ -19,8 +19,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-/// Notifies a sender, once, without a lock of the mailbox.
-pub(crate) type Notify = Box<dyn FnOnce() + Send>;
+/// Notifies a sender, once, without a lock of the mailbox. Returns what is left to be dropped.
+pub(crate) type Notify = Box<dyn FnOnce() -> Option<Leftover> + Send>;
+
+/// Drops what a sender had for its turn, whose loop is gone: a value of the user's, which may do anything.
+pub(crate) type Leftover = Box<dyn FnOnce() + Send>;
 
 /// Where a sender joins those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(crate) struct RoomWaiters {
     turns: usize,
     /// Whether a thread is notifying, which looks again before it ends.
     is_notifying: bool,
+    /// What the thread that notifies drops at its end, or the consumer at its own.
+    leftovers: Vec<Leftover>,
     last_id: u64,
 }
 
@@ -78,6 +83,14 @@ impl RoomWaiters {
         next.map(|(_, notify)| notify)
     }
 
+    pub(crate) fn keep(&mut self, leftover: Option<Leftover>) {
+        self.leftovers.extend(leftover);
+    }
+
+    pub(crate) fn take_leftovers(&mut self) -> Vec<Leftover> {
+        std::mem::take(&mut self.leftovers)
+    }
+
     pub(crate) fn end_turn(&mut self) {
         self.turns -= 1;
     }
@@ -98,7 +111,7 @@ mod tests {
     fn a_sender_that_was_too_slow_in_its_turn_is_the_next_one() {
         let mut waiters = RoomWaiters::default();
         let ids =
-            [Position::Last, Position::Last, Position::First].map(|position| waiters.add(position, Box::new(|| ())));
+            [Position::Last, Position::Last, Position::First].map(|position| waiters.add(position, Box::new(|| None)));
         let order: Vec<_> = waiters.waiting.iter().map(|(id, _)| *id).collect();
         assert_eq!(order, [ids[2], ids[0], ids[1]]);
         assert!(waiters.begin_notifying() && !waiters.begin_notifying(), "one thread notifies");

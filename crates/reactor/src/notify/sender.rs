@@ -13,7 +13,7 @@ use super::consumer::QueueAddress;
 use super::mailbox::{Mailbox, Refused};
 use super::post_error::LoopGone;
 use super::remote::Remote;
-use super::room::Position;
+use super::room::{Leftover, Position};
 use super::send_error::SendTimeoutError;
 use crate::context::Context;
 use crate::supervise::catch_panic;
@@ -221,14 +221,15 @@ impl<T> Sender<T> {
         let (sender, remote, alive) = (self.clone(), remote.clone(), remote.keep_alive());
         let notify = move || {
             let turn = Turn { sender };
+            if remote.is_gone() {
+                drop(turn); // the next one's at once, and not when the callback has been dropped
+                return Some(leftover(origin, callback));
+            }
             let in_turn = move |cx: &mut Context<'_, S>| {
                 let _until_it_has_run = (turn, alive);
                 callback(cx);
             };
-            // A loop that is gone drops the callback here, in the midst of what another sender or another loop does.
-            if let Err(message) = catch_panic(|| remote.post_from(origin, in_turn)) {
-                tracing::error!(%origin, message, "a destructor of what a callback has captured panicked");
-            }
+            remote.post_or_return(origin, in_turn).err().map(|in_turn| leftover(origin, in_turn))
         };
         self.mailbox.notify_of_room(Position::Last, Box::new(notify));
         Ok(())
@@ -272,6 +273,16 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
+/// What a callback has captured whose loop is gone. It is dropped in the midst of what another sender or another loop does,
+/// which a panic of a destructor must not end.
+fn leftover<V: Send + 'static>(origin: &'static Location<'static>, captured: V) -> Leftover {
+    Box::new(move || {
+        if let Err(message) = catch_panic(|| drop(captured)) {
+            tracing::error!(%origin, message, "a destructor of what a callback has captured panicked");
+        }
+    })
+}
+
 /// A thread in [`Sender::send_within`].
 struct WaitingThread {
     thread: Thread,
@@ -279,9 +290,10 @@ struct WaitingThread {
 }
 
 impl WaitingThread {
-    fn wake(&self) {
+    fn wake(&self) -> Option<Leftover> {
         self.has_turn.store(true, Ordering::Release);
         self.thread.unpark();
+        None
     }
 }
 

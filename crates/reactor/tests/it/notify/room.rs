@@ -349,3 +349,34 @@ fn send_all(sender: Sender<usize>, mut left: usize, cx: &mut Context<'_, usize>)
         sender.on_room(&remote, move |cx| send_all(again, left, cx)).unwrap();
     }
 }
+
+/// Joins a thread when it is dropped, and notes what that has ended with.
+struct JoinsWhenDropped(Option<thread::JoinHandle<bool>>, Arc<AtomicUsize>);
+
+impl Drop for JoinsWhenDropped {
+    fn drop(&mut self) {
+        let was_woken = self.0.take().is_some_and(|thread| thread.join().unwrap());
+        self.1.store(if was_woken { 1 } else { 2 }, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_loop_that_ends_wakes_senders_before_it_drops_their_callbacks() -> Result {
+    let Loops { mut receiving, sender, sending, remote, .. } = loops(1)?;
+    let (other, receiver) = notification_queue(Capacity::Bounded(1));
+    receiving.consume(receiver, |_: Option<u32>, _| Ok(Next::Keep))?;
+    sender.try_send(0)?;
+    other.try_send(0)?;
+    let waits = other.clone();
+    let thread = thread::spawn(move || waits.send_within(1, PATIENCE) == Err(SendTimeoutError::Disconnected(1)));
+    for _ in 0..1000 {
+        thread::yield_now(); // most often it waits by then
+    }
+    let ended = Arc::new(AtomicUsize::new(0));
+    let joins = JoinsWhenDropped(Some(thread), Arc::clone(&ended));
+    sender.on_room(&remote, move |_| drop(joins))?;
+    drop(sending); // so nothing is left to run the callback
+    drop(receiving);
+    assert_eq!(ended.load(Ordering::Relaxed), 1, "it was woken before it was joined");
+    Ok(())
+}

@@ -7,8 +7,9 @@ use crate::slots::{Blank, Key};
 
 /// Something to wait for, set by any thread: clones are the same event.
 ///
-/// A *manual-reset* event stays set until [`reset`](Self::reset), and lets everybody through. An *auto-reset* event lets one
-/// through and is reset by that; set twice, it is set once. A *semaphore* lets as many through as it has been set.
+/// A *manual-reset* event stays set until [`reset`](Self::reset), and lets everybody through. An *auto-reset* event
+/// lets one through and is reset by that; set twice, it is set once. A *semaphore* lets as many through as it has been
+/// set.
 ///
 /// ```
 /// use reactor::Event;
@@ -39,7 +40,8 @@ struct EventSlot(Key);
 /// What [`Event::set`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetOutcome {
-    /// The event was not set, or the count of a semaphore has grown: a wait has been let through, or the next one will be.
+    /// The event was not set, or the count of a semaphore has grown: a wait has been let through, or the next one will
+    /// be.
     Set,
     /// The event was set already, or the semaphore is at its greatest count: nothing has changed.
     AlreadySet,
@@ -93,8 +95,8 @@ impl Event {
     /// Sets the event, and lets the wait through that began first; a semaphore counts one more. Any thread; not for a
     /// signal handler.
     ///
-    /// Returns whether it has made a difference: an event that is set stays as it is, and so does a semaphore at its greatest
-    /// count.
+    /// Returns whether it has made a difference: an event that is set stays as it is, and so does a semaphore at its
+    /// greatest count.
     ///
     /// ```
     /// use reactor::{Event, SetOutcome};

@@ -1,7 +1,8 @@
 //! How a loop waits for events and fds together: a source of its own, made of an epoll instance that watches them all.
 //!
-//! Ground rule: nothing is consumed before all is there at one look. The epoll instance only says when to look again: when
-//! an fd that was missing has something, or the events are all set. It is never emptied; edge-triggered, it reports each change.
+//! Ground rule: nothing is consumed before all is there at one look. The epoll instance only says when to look again:
+//! when an fd that was missing has something, or the events are all set. It is never emptied; edge-triggered, it
+//! reports each change.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -85,24 +86,24 @@ impl Drop for EventsAndFds {
 }
 
 impl<S> Registry<S> {
-    /// Calls `handler` each time that all of `events` are set and all of `fds` are readable, on this loop, and passes through
-    /// the events. As long as one of them is missing, none of the events is passed through. Never called for neither events
-    /// nor fds.
+    /// Calls `handler` each time that all of `events` are set and all of `fds` are readable, on this loop, and passes
+    /// through the events. As long as one of them is missing, none of the events is passed through. Never called for
+    /// neither events nor fds.
     ///
-    /// An fd counts as readable also where its other side is closed. It is looked at and not read: the handler, which owns
-    /// the sources by what it captures, reads from each of them. It is called again next turn if all is still there. Each fd is
-    /// duplicated, so it may be registered on its own as well; it is not put into non-blocking mode, and stays open until
-    /// this registration ends.
+    /// An fd counts as readable also where its other side is closed. It is looked at and not read: the handler, which
+    /// owns the sources by what it captures, reads from each of them. It is called again next turn if all is still
+    /// there. Each fd is duplicated, so it may be registered on its own as well; it is not put into non-blocking mode,
+    /// and stays open until this registration ends.
     ///
-    /// It is a registration like any other: its key can be removed, named, set into the background, given a priority, and
-    /// paused by an interest of [`Interest::NONE`]. It ends by [`Next::Remove`] or an error, but for `WouldBlock`
+    /// It is a registration like any other: its key can be removed, named, set into the background, given a priority,
+    /// and paused by an interest of [`Interest::NONE`]. It ends by [`Next::Remove`] or an error, but for `WouldBlock`
     /// and `Interrupted`, which mean nothing here. Timeouts mean nothing to it.
     ///
     /// For any of several fds, [`add`](Self::add) each of them.
     ///
     /// # Cost
-    /// Two fds and one for each of `fds`. One `poll` for each look: when an fd becomes readable, and when the events are all
-    /// set while the fds are readable.
+    /// Two fds and one for each of `fds`. One `poll` for each look: when an fd becomes readable, and when the events
+    /// are all set while the fds are readable.
     ///
     /// # Errors
     /// As [`add`](Self::add), and what `epoll_create1(2)`, `eventfd(2)` and `fcntl(2)` give.

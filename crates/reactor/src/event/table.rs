@@ -2,8 +2,8 @@
 //!
 //! The thread that sets an event completes waits within `set`: the first in the order of arrival whose condition holds.
 //!
-//! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by `wake_waiters` after each set
-//! and by the look before each wait.
+//! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by `wake_waiters` after each
+//! set and by the look before each wait.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

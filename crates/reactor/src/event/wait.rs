@@ -28,30 +28,31 @@ pub enum Signalled {
 impl Event {
     /// Waits until it is set and passes through it: whether that was before `timeout` had passed.
     ///
-    /// Blocks the thread, by [`thread::park`]: on the thread of a loop see [`Registry::on_event`](crate::Registry::on_event). `None` waits for ever; zero only
-    /// looks.
+    /// Blocks the thread, by [`thread::park`]: on the thread of a loop see
+    /// [`Registry::on_event`](crate::Registry::on_event). `None` waits for ever; zero only looks.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         Self::wait_any(&[self], timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, and passes through that: which, the lowest of those that are set; `None` after `timeout`, or
-    /// for no events. Otherwise like [`wait`](Self::wait).
+    /// Waits until any of `events` is set, and passes through that: which, the lowest of those that are set; `None`
+    /// after `timeout`, or for no events. Otherwise like [`wait`](Self::wait).
     pub fn wait_any(events: &[&Self], timeout: Option<Duration>) -> Option<usize> {
         if events.is_empty() { None } else { wait_for(events, Condition::Any, timeout) }
     }
 
     /// Waits until all of `events` are set at once, and passes through them all: whether that was before `timeout` had
-    /// passed. Until then, and if not, it passes through none. All of none are set. Otherwise like [`wait`](Self::wait).
+    /// passed. Until then, and if not, it passes through none. All of none are set. Otherwise like
+    /// [`wait`](Self::wait).
     ///
-    /// An event that is named several times is passed as often. A semaphore needs as many counts at once. An auto-reset event, which
-    /// lets one through, is never passed twice at once: such a wait ends by its timeout only.
+    /// An event that is named several times is passed as often. A semaphore needs as many counts at once. An auto-reset
+    /// event, which lets one through, is never passed twice at once: such a wait ends by its timeout only.
     pub fn wait_all(events: &[&Self], timeout: Option<Duration>) -> bool {
         wait_for(events, Condition::All, timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, or any of `fds` is readable; the events first. `None` after `timeout`. For a thread that
-    /// waits for stdin beside events. Where none is set, an eventfd and a `poll`. For neither events nor fds it waits until its time is
-    /// over.
+    /// Waits until any of `events` is set, or any of `fds` is readable; the events first. `None` after `timeout`. For a
+    /// thread that waits for stdin beside events. Where none is set, an eventfd and a `poll`. For neither events nor
+    /// fds it waits until its time is over.
     ///
     /// # Errors
     /// What `eventfd(2)` and `poll(2)` give.
@@ -86,11 +87,13 @@ impl Event {
     /// Waits until all of `events` are set and all of `fds` are readable, and passes through the events; `false` after
     /// `timeout`. As long as one of them is missing, none of the events is passed through.
     ///
-    /// An fd counts as readable also where its other side is closed. It is looked at and not read, so it has to stay readable:
-    /// an fd that another thread reads may be empty again when this returns. All of none are set and readable.
+    /// An fd counts as readable also where its other side is closed. It is looked at and not read, so it has to stay
+    /// readable: an fd that another thread reads may be empty again when this returns. All of none are set and
+    /// readable.
     ///
-    /// Blocks the thread, by `poll` while an fd is missing and by [`thread::park`] while an event is: on the thread of a loop
-    /// see [`Registry::on_all_and_readable`](crate::Registry::on_all_and_readable). One `poll` where all is there.
+    /// Blocks the thread, by `poll` while an fd is missing and by [`thread::park`] while an event is: on the thread of
+    /// a loop see [`Registry::on_all_and_readable`](crate::Registry::on_all_and_readable). One `poll` where all is
+    /// there.
     ///
     /// # Errors
     /// What `poll(2)` gives.
@@ -190,7 +193,8 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
     park_until(table, keys, condition, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
-/// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after `deadline`.
+/// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after
+/// `deadline`.
 fn park_until(
     mut table: MutexGuard<'_, EventTable>,
     keys: &[Key],

@@ -4,8 +4,9 @@
 //! is allocated once both have grown. It does not wait for the lock to take: a sender that was put aside by the
 //! scheduler while it held it must not stop a loop.
 //!
-//! INVARIANT (notified): while `notified` is set the consumer knows, or is on its way to know, that there is something. It is set
-//! under the lock by the sender that then notifies the consumer, and cleared under the lock by the consumer that finds nothing.
+//! INVARIANT (notified): while `notified` is set the consumer knows, or is on its way to know, that there is something.
+//! It is set under the lock by the sender that then notifies the consumer, and cleared under the lock by the consumer
+//! that finds nothing.
 
 use std::collections::VecDeque;
 
@@ -120,8 +121,8 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.push_below(self.capacity, || 0, value)
     }
 
-    /// Adds a value, if there are fewer than `max` by then, those included that `elsewhere` counts: where the consumer counts what
-    /// it has taken, and before it counts it no longer here.
+    /// Adds a value, if there are fewer than `max` by then, those included that `elsewhere` counts: where the consumer
+    /// counts what it has taken, and before it counts it no longer here.
     #[inline]
     pub(crate) fn push_below<T>(
         &self,
@@ -269,7 +270,8 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.give_turns(inner);
     }
 
-    /// By the consumer, when it leaves values that it has taken: the senders that wait may have room by those it has handled.
+    /// By the consumer, when it leaves values that it has taken: the senders that wait may have room by those it has
+    /// handled.
     ///
     /// Without the lock, unless a sender waits. Either the consumer sees that, or the sender sees what was handled.
     pub(crate) fn note_room(&self) {
@@ -282,9 +284,9 @@ impl<B: Batch, A> Mailbox<B, A> {
         }
     }
 
-    /// Notifies as many senders that wait as there is room for, or all of them where the consumer has ended; the lock is
-    /// not held while one is notified. What they leave is dropped when none is left to be notified, and at the end of the
-    /// consumer by that, when all ways in are closed.
+    /// Notifies as many senders that wait as there is room for, or all of them where the consumer has ended; the lock
+    /// is not held while one is notified. What they leave is dropped when none is left to be notified, and at the end
+    /// of the consumer by that, when all ways in are closed.
     #[cold]
     fn give_turns<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
         if !inner.waiters.begin_notifying() {

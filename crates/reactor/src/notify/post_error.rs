@@ -20,8 +20,8 @@ pub enum TryPostError<F> {
     Gone(F),
 }
 
-/// The loop is gone: its reactor has been dropped, or the registration named "remote" was removed from it. What was to be
-/// posted has been dropped too.
+/// The loop is gone: its reactor has been dropped, or the registration named "remote" was removed from it. What was to
+/// be posted has been dropped too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopGone;
 

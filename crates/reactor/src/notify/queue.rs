@@ -21,8 +21,9 @@ use crate::slots::Key;
 pub enum Capacity {
     /// As many as there is memory for.
     Unbounded,
-    /// So many, those included that the loop has taken and not handled yet, the one that is being handled too; one more is
-    /// given back to its sender. `Bounded(0)` takes no value: each is given back. It is no rendezvous.
+    /// At most this many values, those included that the loop has taken and not handled yet, the one that is being
+    /// handled too. One more is given back to its sender, which may wait for room: [`Sender::send_within`],
+    /// [`Sender::on_room`]. `Bounded(0)` takes no value: each is given back. It is not a rendezvous.
     Bounded(usize),
 }
 

@@ -75,8 +75,8 @@ impl<S: 'static> Remote<S> {
     /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) allows.
     ///
     /// The limit is for posts that a flood of work may cause. Closures of `post`, [`call`](Self::call) and
-    /// [`stop`](Self::stop) count, and are never refused for it: a library's answer and the order to stop arrive however full
-    /// it is. A closure that the loop takes over at this moment may count twice.
+    /// [`stop`](Self::stop) count, and are never refused for it: a library's answer and the order to stop arrive
+    /// however full it is. A closure that the loop takes over at this moment may count twice.
     ///
     /// # Errors
     /// The closure back: [`TryPostError::Full`] at the limit, [`TryPostError::Gone`] if the loop is gone.
@@ -168,8 +168,8 @@ impl<S> Remote<S> {
         self.hub.wake();
     }
 
-    /// Returns the thread of the loop: the one on which its [`Reactor`](crate::Reactor) was built. It runs there or not at
-    /// all, since a `Reactor` is not `Send`. Known before the loop runs, between its runs and after its end.
+    /// Returns the thread of the loop: the one on which its [`Reactor`](crate::Reactor) was built. It runs there or not
+    /// at all, since a `Reactor` is not `Send`. Known before the loop runs, between its runs and after its end.
     pub fn loop_thread(&self) -> ThreadId {
         self.hub.loop_thread()
     }
@@ -267,12 +267,13 @@ impl<S: 'static> Registry<S> {
 }
 
 impl<S> Registry<S> {
-    /// Returns the key of the queue of all [remotes](Self::remote), or `None` before the first of them and after its removal.
+    /// Returns the key of the queue of all [remotes](Self::remote), or `None` before the first of them and after its
+    /// removal.
     ///
     /// The queue is a registration like any other: by its key it is named, paused, given a
-    /// [priority](Self::set_priority) or a [limit for each turn](Self::set_messages_at_a_time), and set into the foreground,
-    /// where it keeps [`Reactor::run`](crate::Reactor::run) from ending. When it is removed, all remotes are refused with
-    /// [`LoopGone`].
+    /// [priority](Self::set_priority) or a [limit for each turn](Self::set_messages_at_a_time), and set into the
+    /// foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from ending. When it is removed, all remotes
+    /// are refused with [`LoopGone`].
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

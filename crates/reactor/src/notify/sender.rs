@@ -18,7 +18,8 @@ use super::send_error::SendTimeoutError;
 use crate::context::Context;
 use crate::supervise::catch_panic;
 
-/// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones send to the same queue.
+/// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones send to the same
+/// queue.
 pub struct Sender<T> {
     mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>,
 }
@@ -28,8 +29,8 @@ impl<T> Sender<T> {
         Self { mailbox }
     }
 
-    /// Sends a value. No system call, unless the loop sleeps: then one write to its eventfd, whoever of the senders comes first.
-    /// Locks for as long as a push takes.
+    /// Sends a value. No system call, unless the loop sleeps: then one write to its eventfd, whoever of the senders
+    /// comes first. Locks for as long as a push takes.
     ///
     /// # Errors
     /// The value back: [`TrySendError::Full`] at the capacity, [`TrySendError::Disconnected`] if the receiver is gone.
@@ -46,8 +47,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a value for a caller that holds a lock, and notifies the loop when that is free. The value is dropped if it is
-    /// refused.
+    /// Sends a value for a caller that holds a lock, and notifies the loop when that is free. The value is dropped if
+    /// it is refused.
     pub(crate) fn send_unnotified(&self, value: T) -> Result<Option<Arc<QueueAddress>>, Refused> {
         self.mailbox.push(value).map_err(|(_, reason)| reason)
     }
@@ -70,23 +71,23 @@ impl<T> Sender<T> {
 
     /// Sends a value, and blocks this thread for at most `timeout` while the queue is full.
     ///
-    /// With [`Duration::MAX`] it waits until there is room or the receiver is gone; with [`Duration::ZERO`] it does not wait.
-    /// A queue of `Capacity::Bounded(0)` never has room, so the value comes back at once. The timeout is real time, also
-    /// where the loop has a [`ManualClock`](crate::ManualClock).
+    /// With [`Duration::MAX`] it waits until there is room or the receiver is gone; with [`Duration::ZERO`] it does not
+    /// wait. A queue of `Capacity::Bounded(0)` never has room, so the value comes back at once. The timeout is real
+    /// time, also where the loop has a [`ManualClock`](crate::ManualClock).
     ///
-    /// Senders that wait are woken one for each value that is handled, those first that have waited longest. Room is not
-    /// reserved for them: a [`try_send`](Self::try_send) of another thread may be faster, and the woken sender goes on
-    /// waiting, before all others. A loop that ends wakes them all.
+    /// The loop wakes senders when it has handled what it took in this turn: as many as there is room for, those first
+    /// that have waited longest. Room is not reserved for them: a [`try_send`](Self::try_send) of another thread may be
+    /// faster, and the woken sender goes on waiting, before all others. A loop that ends wakes them all.
     ///
-    /// On the thread of another loop it blocks that loop: see [`on_room`](Self::on_room). Before the receiver is registered
-    /// it waits for that too.
+    /// On the thread of another loop it blocks that loop: see [`on_room`](Self::on_room). Before the receiver is
+    /// registered it waits for that too.
     ///
     /// Without waiting it costs what `try_send` does and two locks. A wait takes an allocation or two.
     ///
     /// # Errors
     /// The value back. [`SendTimeoutError::Timeout`]; [`SendTimeoutError::Disconnected`] if the receiver is gone;
-    /// [`SendTimeoutError::OnLoopThread`], at once, on the thread of the loop that handles the queue, also if there is room:
-    /// a mistake that shows only under load is found too late. There, use [`try_send`](Self::try_send).
+    /// [`SendTimeoutError::OnLoopThread`], at once, on the thread of the loop that handles the queue, also if there is
+    /// room: a mistake that shows only under load is found too late. There, use [`try_send`](Self::try_send).
     ///
     /// ```
     /// use reactor::{Capacity, LoopThread, Next, notification_queue};
@@ -158,18 +159,19 @@ impl<T> Sender<T> {
         true
     }
 
-    /// Runs `callback` on the loop of `remote` when the queue has room, once: within this call it is posted if there is room
-    /// already. For a loop that must not block where [`try_send`](Self::try_send) has returned
+    /// Runs `callback` on the loop of `remote` when the queue has room, once: within this call it is posted if there is
+    /// room already. For a loop that must not block where [`try_send`](Self::try_send) has returned
     /// [`Full`](TrySendError::Full): it stops reading what it makes its values of, and goes on in `callback`.
     ///
-    /// The callback runs also if the receiver is gone, which `try_send` says then. It is posted as by
+    /// The callback runs also if the receiver is gone, which `try_send` reports then. It is posted as by
     /// [`Remote::post`]; if its loop ends first, it is dropped. It keeps that loop alive until it has run, and
-    /// [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows this line. It counts as a sender of the queue.
+    /// [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows this line. It counts as a sender of the
+    /// queue.
     ///
-    /// One value that is handled runs one callback or wakes one thread in [`send_within`](Self::send_within), those first
-    /// that have waited longest. Room is not reserved: another sender may be faster, so `try_send` may say `Full` again;
-    /// then call `on_room` again. When the callback returns, the next one follows if there is still room. A queue of
-    /// `Capacity::Bounded(0)` never has room.
+    /// As many callbacks run and threads in [`send_within`](Self::send_within) are woken as there is room for, those
+    /// first that have waited longest; when a callback returns, the next one follows if there is still room. Room is
+    /// not reserved: another sender may be faster, so `try_send` may return `Full` again; then call `on_room` again. A
+    /// queue of `Capacity::Bounded(0)` never has room.
     ///
     /// One allocation and a lock, beside what a post costs.
     ///
@@ -235,8 +237,8 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Returns how many values have been sent and not handled, the one that is being handled included. By the time it is
-    /// looked at, they may be more or fewer.
+    /// Returns how many values have been sent and not handled, the one that is being handled included. By the time it
+    /// is looked at, they may be more or fewer.
     pub fn len(&self) -> usize {
         self.mailbox.len()
     }
@@ -273,8 +275,8 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// What a callback has captured whose loop is gone. It is dropped in the midst of what another sender or another loop does,
-/// which a panic of a destructor must not end.
+/// What a callback has captured whose loop is gone. It is dropped in the midst of what another sender or another loop
+/// does, which a panic of a destructor must not end.
 fn leftover<V: Send + 'static>(origin: &'static Location<'static>, captured: V) -> Leftover {
     Box::new(move || {
         if let Err(message) = catch_panic(|| drop(captured)) {

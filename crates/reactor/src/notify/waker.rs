@@ -16,11 +16,12 @@ impl Waker {
         Self { hub }
     }
 
-    /// Wakes the loop so that it takes a turn whose hooks all begin after this call. Call it after changing state that a hook
-    /// reads.
+    /// Wakes the loop so that it takes a turn whose hooks all begin after this call. Call it after changing state that
+    /// a hook reads.
     ///
-    /// A loop that sleeps ends its sleep. A loop that is at a turn takes another one without sleeping, at whatever place of the turn
-    /// this comes, also from one of its own callbacks. Wakes that come together are coalesced into one turn.
+    /// A loop that sleeps ends its sleep. A loop that is at a turn takes another one without sleeping, at whatever
+    /// place of the turn this comes, also from one of its own callbacks. Wakes that come together are coalesced into
+    /// one turn.
     ///
     /// Safe in a signal handler: a few atomic operations, and one `write` if the loop sleeps (`signal-safety(7)`); no
     /// lock and no allocation.

@@ -302,7 +302,8 @@ fn a_receiver_dropped_without_a_loop_wakes_its_senders() -> Result {
     Ok(())
 }
 
-/// Threads that wait, callbacks that wait and threads that only try, all at once: each value arrives, and the end is reached.
+/// Threads that wait, callbacks that wait and threads that only try, all at once: each value arrives, and the end is
+/// reached.
 #[test]
 fn no_room_is_lost_among_all_ways_to_send() -> Result {
     const VALUES: usize = 3000;

@@ -147,6 +147,9 @@ impl EventTable {
     }
 
     /// Consumes what `condition` says, if it holds. Returns the index of the event, 0 for all.
+    ///
+    /// Not inlined it takes 16 instructions more a wait for an event that is set.
+    #[inline(always)]
     pub(super) fn try_complete(&mut self, events: &[Key], condition: Condition) -> Option<usize> {
         match condition {
             Condition::Any => events.iter().position(|event| self.consume(*event)),
@@ -167,6 +170,8 @@ impl EventTable {
     }
 
     /// Returns whether [`consume_all`](Self::consume_all) would consume `events`.
+    #[cold]
+    #[inline(never)]
     fn are_all_set(&mut self, events: &[Key]) -> bool {
         let all = self.consume_all(events);
         if all {

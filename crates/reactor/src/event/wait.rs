@@ -195,6 +195,8 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
 
 /// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after
 /// `deadline`.
+#[cold]
+#[inline(never)]
 fn park_until(
     mut table: MutexGuard<'_, EventTable>,
     keys: &[Key],

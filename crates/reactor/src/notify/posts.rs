@@ -161,7 +161,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Accept<Post<F>> for Pos
     #[inline]
     fn accept(&mut self, Post { callback, origin }: Post<F>) {
         self.captures.put(callback);
-        self.tickets.push_back(Post { callback: Box::new(Of::<F>(PhantomData)), origin });
+        self.tickets.push_back(Post { callback: Box::new(TicketFor::<F>(PhantomData)), origin });
     }
 }
 
@@ -172,9 +172,9 @@ trait Ticket<S>: Send {
 }
 
 /// The ticket of an `F`, on its way and among the deferred callbacks.
-struct Of<F>(PhantomData<fn(F)>);
+struct TicketFor<F>(PhantomData<fn(F)>);
 
-impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
+impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for TicketFor<F> {
     fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
         if let Some(callback) = captures.take::<F>() {
             registry.captures.put(callback);
@@ -185,7 +185,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
     }
 }
 
-impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for Of<F> {
+impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for TicketFor<F> {
     fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
         if let Some(callback) = cx.registry.captures.take::<F>() {
             cx.registry.handed_over.is_running = true;

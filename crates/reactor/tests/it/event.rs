@@ -1,13 +1,13 @@
 //! Event objects: waited for by threads, by loops, one, any and all.
 
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reactor::{Event, Next, Reactor, Signalled};
+use reactor::{Event, Interest, Next, Reactor, Signalled};
 
 use crate::ends::in_time;
 use crate::{PATIENCE, Result, set_event, sets, turn_now};
@@ -182,7 +182,7 @@ fn no_set_is_lost_between_waits_that_time_out_and_waits_for_more() -> Result {
 
 #[test]
 fn a_thread_waits_for_events_and_for_what_it_reads_at_once() -> Result {
-    let (reader, mut writer) = std::io::pipe()?;
+    let (reader, mut writer) = pipe()?;
     let event = Event::auto_reset();
     let wait = |timeout| Event::wait_any_or_readable(&[&event], &[reader.as_fd()], timeout);
     assert_eq!(wait(NOW)?, None);
@@ -193,7 +193,7 @@ fn a_thread_waits_for_events_and_for_what_it_reads_at_once() -> Result {
     assert_eq!(wait(None)?, Some(Signalled::Event(0)), "events first");
     assert_eq!(wait(None)?, Some(Signalled::Readable(0)), "and it has passed through that");
 
-    let (idle, _kept) = std::io::pipe()?;
+    let (idle, _kept) = pipe()?;
     let other = event.clone();
     let thread = thread::spawn(move || sets(&other));
     assert_eq!(Event::wait_any_or_readable(&[&event], &[idle.as_fd()], SOON)?, Some(Signalled::Event(0)));
@@ -352,30 +352,45 @@ fn a_loop_goes_on_after_would_block_and_is_called_each_turn_for_what_stays_set()
 
 #[test]
 fn a_thread_passes_events_only_when_all_of_them_and_all_fds_are_there() -> Result {
-    let (reader, mut writer) = std::io::pipe()?;
-    let (other, mut other_writer) = std::io::pipe()?;
-    let (auto, count) = (set_event(), Event::semaphore(1, 9));
-    let wait =
-        |timeout| Event::wait_all_and_readable(&[&auto, &count, &count], &[reader.as_fd(), other.as_fd()], timeout);
-    let is_untouched = || auto.is_set() && count.is_set();
-    assert!(!wait(NOW)? && is_untouched(), "no fd is readable, and the count is one and not two");
-    writer.write_all(b"x")?;
-    assert!(!wait(Some(Duration::from_millis(1)))? && is_untouched(), "one fd is missing");
-    other_writer.write_all(b"x")?;
-    assert!(!wait(Some(Duration::from_millis(1)))? && is_untouched(), "an event is missing");
-    assert!(sets(&count));
-    assert!(wait(NOW)? && !auto.is_set() && !count.is_set());
-
-    assert!(Event::wait_all_and_readable(&[], &[reader.as_fd(), other.as_fd()], None)?, "fds alone");
-    assert!(sets(&auto) && Event::wait_all_and_readable(&[&auto], &[], None)?, "events alone");
-    assert!(!Event::wait_all_and_readable(&[&auto], &[], NOW)? && Event::wait_all_and_readable(&[], &[], None)?);
+    for last in 0..4 {
+        let ([reader, other], mut writers) = pipes()?;
+        let (auto, count) = (Event::auto_reset(), Event::semaphore(1, 9));
+        let wait =
+            |timeout| Event::wait_all_and_readable(&[&auto, &count, &count], &[reader.as_fd(), other.as_fd()], timeout);
+        for step in 1..=4 {
+            assert!(!wait(NOW)? && !wait(Some(Duration::from_millis(1)))?, "{step} steps before {last}");
+            match (last + step) % 4 {
+                fd @ (0 | 1) => writers[fd].write_all(b"x")?,
+                2 => assert!(sets(&auto), "it was passed through"),
+                _ => assert!(sets(&count), "it counts two"),
+            }
+        }
+        assert!(wait(NOW)? && !auto.is_set() && !count.is_set());
+    }
     Ok(())
+}
+
+#[test]
+fn a_wait_for_all_and_fds_takes_events_alone_fds_alone_and_neither() -> Result {
+    let ([reader, _other], mut writers) = pipes()?;
+    let wait = |events: &[&Event], fds: &[BorrowedFd<'_>]| Event::wait_all_and_readable(events, fds, NOW);
+    assert!(wait(&[&set_event()], &[])? && !wait(&[&Event::auto_reset()], &[])?);
+    assert!(!wait(&[], &[reader.as_fd()])?);
+    writers[0].write_all(b"x")?;
+    assert!(wait(&[], &[reader.as_fd()])? && wait(&[], &[])?);
+    Ok(())
+}
+
+/// Two pipes, their reading ends apart.
+fn pipes() -> Result<([PipeReader; 2], [PipeWriter; 2])> {
+    let ((reader, writer), (other, other_writer)) = (pipe()?, pipe()?);
+    Ok(([reader, other], [writer, other_writer]))
 }
 
 #[test]
 fn a_wait_for_all_and_fds_ends_whichever_comes_last() -> Result {
     for event_comes_last in [false, true] {
-        let (reader, mut writer) = std::io::pipe()?;
+        let (reader, mut writer) = pipe()?;
         let event = Event::auto_reset();
         let waits = event.clone();
         let wait = thread::spawn(move || Event::wait_all_and_readable(&[&waits], &[reader.as_fd()], SOON));
@@ -392,7 +407,7 @@ fn a_wait_for_all_and_fds_ends_whichever_comes_last() -> Result {
 
 #[test]
 fn what_a_wait_for_all_and_fds_does_not_use_goes_to_others() -> Result {
-    let (silent, _writer) = std::io::pipe()?;
+    let (silent, _writer) = pipe()?;
     let (event, started) = (Event::auto_reset(), Event::auto_reset());
     let (waits, starts) = (event.clone(), started.clone());
     let wait = thread::spawn(move || {
@@ -408,61 +423,92 @@ fn what_a_wait_for_all_and_fds_does_not_use_goes_to_others() -> Result {
     Ok(())
 }
 
-/// A loop with a handler for an event, a pipe that it reads and one that it leaves full, and what it is set and written
-/// by.
 #[test]
 fn a_loop_is_called_when_all_events_and_fds_are_there_and_not_before() -> Result {
-    let (mut reader, mut writer) = std::io::pipe()?;
-    let (full, mut full_writer) = std::io::pipe()?;
-    let (first, second) = (Event::semaphore(0, 9), Event::manual_reset());
-    let mut reactor = Reactor::<usize>::new()?;
-    let fds = [reader.as_fd(), full.as_fd()];
-    let key = reactor.on_all_and_readable(&[&first, &second], &fds, {
-        let mut reader = reader.try_clone()?;
-        move |cx| {
+    for last in 0..4 {
+        let ([reader, other], mut writers) = pipes()?;
+        let (auto, manual) = (Event::auto_reset(), Event::manual_reset());
+        let mut reactor = Reactor::<usize>::new()?;
+        reactor.on_all_and_readable(&[&auto, &manual], &[reader.as_fd(), other.as_fd()], |cx| {
             *cx.state += 1;
-            std::io::Read::read_exact(&mut reader, &mut [0])?;
-            Err(std::io::ErrorKind::WouldBlock.into()) // which means nothing
+            Ok(Next::Keep)
+        })?;
+        let mut calls = 0;
+        for step in 1..=4 {
+            for _ in 0..3 {
+                assert_eq!(turn_now(&mut reactor, &mut calls), 0, "{step} steps before {last}");
+            }
+            match (last + step) % 4 {
+                fd @ (0 | 1) => writers[fd].write_all(b"x")?,
+                2 => assert!(sets(&auto), "it was passed through"),
+                _ => assert!(sets(&manual)),
+            }
         }
-    })?;
-    let mut calls = 0;
-    let steps: [&mut dyn FnMut() -> Result; 4] = [
-        &mut || Ok(writer.write_all(b"xyz")?),
-        &mut || sets(&first).then_some(()).ok_or("it was passed through".into()),
-        &mut || Ok(full_writer.write_all(b"x")?),
-        &mut || sets(&second).then_some(()).ok_or("it was passed through".into()),
-    ];
-    for step in steps {
-        while turn_now(&mut reactor, &mut calls) > 0 {}
-        assert_eq!(calls, 0);
-        step()?;
+        assert_eq!(turn_now(&mut reactor, &mut calls), 1);
+        assert_eq!((turn_now(&mut reactor, &mut calls), auto.is_set()), (0, false), "the event is missing again");
+        assert_eq!((calls, reactor.metrics().calls), (1, 1), "what only looks is no call");
     }
-    let turn_all = |reactor: &mut Reactor<usize>, calls: &mut usize| {
-        for _ in 0..5 {
-            turn_now(reactor, calls);
-        }
-    };
-    turn_all(&mut reactor, &mut calls);
-    assert_eq!((calls, first.is_set()), (1, false));
-    assert!(sets(&first) && sets(&first) && sets(&first));
-    turn_all(&mut reactor, &mut calls);
-    assert_eq!((calls, first.is_set()), (3, true), "there were three bytes to read");
-    reactor.set_interest(key, reactor::Interest::NONE)?;
+    Ok(())
+}
+
+#[test]
+fn a_handler_of_events_and_fds_is_called_again_while_all_is_there() -> Result {
+    let ([reader, _other], [mut writer, _other_writer]) = pipes()?;
+    let event = Event::semaphore(0, 9);
+    let mut reactor = Reactor::<usize>::new()?;
+    let mut reads = reader.try_clone()?;
+    let key = reactor.on_all_and_readable(&[&event], &[reader.as_fd()], move |cx| {
+        *cx.state += 1;
+        reads.read_exact(&mut [0])?;
+        Err(std::io::ErrorKind::WouldBlock.into()) // which means nothing
+    })?;
+    let (mut calls, updates) = (0, reactor.metrics().kernel_updates);
+    let turns = |reactor: &mut Reactor<usize>, calls: &mut usize| (0..5).for_each(|_| _ = turn_now(reactor, calls));
+    writer.write_all(b"xyz")?;
+    assert!((0..4).all(|_| sets(&event)));
+    turns(&mut reactor, &mut calls);
+    assert_eq!((calls, event.is_set()), (3, true), "there were three bytes to read");
+    reactor.set_interest(key, Interest::NONE)?;
     writer.write_all(b"x")?;
-    turn_all(&mut reactor, &mut calls);
-    reactor.set_interest(key, reactor::Interest::READABLE)?;
+    turns(&mut reactor, &mut calls);
     assert_eq!(calls, 3, "it is paused");
-    turn_all(&mut reactor, &mut calls);
-    assert_eq!((calls, first.is_set()), (4, false));
+    reactor.set_interest(key, Interest::READABLE)?;
+    turns(&mut reactor, &mut calls);
+    assert_eq!((calls, event.is_set(), reactor.metrics().kernel_updates), (4, false, updates));
     reactor.remove(key)?;
-    drop((writer, full_writer));
-    assert_eq!(std::io::Read::read(&mut reader, &mut [0])?, 0, "its duplicates are closed, and it is in blocking mode");
+    drop((writer, reactor));
+    assert_eq!((&reader).read(&mut [0])?, 0, "it is in blocking mode as before");
+    Ok(())
+}
+
+#[test]
+fn a_loop_waits_for_events_alone_and_for_fds_alone() -> Result {
+    let ([reader, _other], [mut writer, _other_writer]) = pipes()?;
+    writer.write_all(b"x")?;
+    let mut reactor = Reactor::<Vec<&str>>::new()?;
+    let cases: [(&str, &[&Event], &[BorrowedFd<'_>]); 4] = [
+        ("events", &[&set_event()], &[]),
+        ("fds", &[], &[reader.as_fd()]),
+        ("an event that is not set", &[&Event::auto_reset()], &[]),
+        ("nothing", &[], &[]),
+    ];
+    for (name, events, fds) in cases {
+        reactor.on_all_and_readable(events, fds, move |cx| {
+            cx.state.push(name);
+            Ok(Next::Remove)
+        })?;
+    }
+    let mut called = Vec::new();
+    turn_now(&mut reactor, &mut called);
+    turn_now(&mut reactor, &mut called);
+    called.sort_unstable();
+    assert_eq!(called, ["events", "fds"]);
     Ok(())
 }
 
 #[test]
 fn a_loop_that_waits_for_all_and_fds_sleeps_while_one_is_missing() -> Result {
-    let (reader, mut writer) = std::io::pipe()?;
+    let (reader, mut writer) = pipe()?;
     let (registered, mut peer) = std::os::unix::net::UnixStream::pair()?;
     writer.write_all(b"x")?;
     peer.write_all(b"x")?;
@@ -473,7 +519,7 @@ fn a_loop_that_waits_for_all_and_fds_sleeps_while_one_is_missing() -> Result {
         *cx.state += 1;
         Ok(Next::Remove)
     })?;
-    reactor.add(registered, reactor::Interest::NONE, |_, _| Ok(Next::Remove))?; // the same fd on its own
+    reactor.add(registered, Interest::NONE, |_, _| Ok(Next::Remove))?; // the same fd on its own
     let mut calls = 0;
     turn_now(&mut reactor, &mut calls);
     let events = reactor.metrics().events;
@@ -482,19 +528,6 @@ fn a_loop_that_waits_for_all_and_fds_sleeps_while_one_is_missing() -> Result {
     }
     assert_eq!((calls, reactor.metrics().events), (0, events), "the kernel had nothing to report");
     assert_eq!(reactor.len(), 2);
-
-    let never = reactor.on_all_and_readable(&[], &[], |cx| {
-        *cx.state += 1;
-        Ok(Next::Keep)
-    })?;
-    turn_now(&mut reactor, &mut calls);
-    reactor.remove(never)?;
-    reactor.on_all_and_readable(&[], &[reader.as_fd()], |cx| {
-        *cx.state += 1;
-        Ok(Next::Remove)
-    })?;
-    turn_now(&mut reactor, &mut calls);
-    assert_eq!(calls, 1, "fds alone");
     Ok(())
 }
 
@@ -504,7 +537,7 @@ fn a_set_by_another_thread_ends_the_sleep_of_a_loop_that_has_the_fds() {
 }
 
 fn handle_fifty_sets() -> Result {
-    let (reader, mut writer) = std::io::pipe()?;
+    let (reader, mut writer) = pipe()?;
     writer.write_all(b"x")?;
     let file = std::fs::File::open("/dev/null")?; // which epoll refuses, and poll calls readable
     let event = Event::auto_reset();

@@ -56,6 +56,7 @@
 //! | run something on the loop from another thread | [`Remote`] |
 //! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
 //! | wait for one, any or all of several events, on a thread or on a loop | [`Event`] |
+//! | wait for events and fds, all of them | [`Event::wait_all_and_readable`], [`Registry::on_all_and_readable`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test what takes time without taking any | [`ManualClock`] |

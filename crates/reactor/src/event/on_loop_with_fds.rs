@@ -133,6 +133,7 @@ impl<S> Registry<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "WaitForMultipleObjects")]
     #[track_caller]
     pub fn on_all_and_readable<F>(
         &mut self,

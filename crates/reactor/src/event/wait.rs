@@ -114,6 +114,7 @@ impl Event {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "WaitForMultipleObjects")]
     pub fn wait_all_and_readable(
         events: &[&Self],
         fds: &[BorrowedFd<'_>],

@@ -188,6 +188,7 @@ impl<S> Remote<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "isInEventBaseThread")]
     pub fn is_loop_thread(&self) -> bool {
         self.hub.is_loop_thread()
     }

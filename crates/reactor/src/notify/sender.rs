@@ -110,6 +110,8 @@ impl<T> Sender<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "send_timeout")]
+    #[doc(alias = "blocking_send")]
     pub fn send_within(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         if self.mailbox.address().is_some_and(|address| address.is_loop_thread()) {
             return Err(SendTimeoutError::OnLoopThread(value));
@@ -209,6 +211,8 @@ impl<T> Sender<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "drain")]
+    #[doc(alias = "poll_ready")]
     #[track_caller]
     pub fn on_room<S, F>(&self, remote: &Remote<S>, callback: F) -> Result<(), LoopGone>
     where

@@ -55,7 +55,7 @@ fn deferred(criterion: &mut Criterion) {
     criterion.bench_function("defer, nothing captured", |bencher| {
         bencher.iter_custom(|times| {
             in_turns(times, |callbacks| {
-                (0..callbacks).for_each(|_| reactor.defer(|cx| *cx.state += 1));
+                (0..callbacks).for_each(|_| _ = reactor.defer(|cx| *cx.state += 1));
                 turn(&mut reactor, &mut sum);
             })
         });
@@ -125,14 +125,14 @@ fn messages(criterion: &mut Criterion) {
 }
 
 fn events(criterion: &mut Criterion) {
-    let event = Event::auto_reset(false);
+    let event = Event::auto_reset();
     criterion.bench_function("an event set and waited for", |bencher| {
         bencher.iter(|| {
             event.set();
             assert!(event.wait(Some(Duration::ZERO)));
         });
     });
-    let unset = Event::manual_reset(false);
+    let unset = Event::manual_reset();
     criterion.bench_function("a wait for any of two events", |bencher| {
         bencher.iter(|| {
             event.set();

@@ -175,7 +175,9 @@ fn post(text: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let (text, posts, posted) = (text.to_owned(), cx.state.posts.clone(), cx.state.posted.clone());
     let alive = cx.state.remote.keep_alive(); // the loop is not to end before the event is set
     let poster = thread::Builder::new().name("poster".to_owned()).spawn(move || {
-        let _ = posts.send(text).is_ok() && posted.set();
+        if posts.send(text).is_ok() {
+            posted.set();
+        }
         drop(alive);
     });
     poster.map(drop).map_err(|error| format!("no thread: {error}"))
@@ -240,8 +242,8 @@ fn run() -> io::Result<()> {
         pool: pool.handle(),
         remote: reactor.remote()?,
         posts,
-        posted: Event::auto_reset(false),
-        exit: Event::manual_reset(false),
+        posted: Event::auto_reset(),
+        exit: Event::manual_reset(),
         failure: None,
     };
     register(&mut reactor, &mut shell, receiver)?;

@@ -17,5 +17,5 @@ pub(crate) fn run(options: &Options) -> Result {
             Ok(Next::Keep)
         })?;
     }
-    chain.measure(options, |chain| reactor.run(chain))
+    chain.measure(options, |chain| reactor.run(chain).map(drop))
 }

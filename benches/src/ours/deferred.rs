@@ -18,7 +18,7 @@ pub(crate) fn run(options: &Options) -> Result {
     let mut reactor = Reactor::<State>::new()?;
     match options.op {
         Op::Deferred => {
-            (0..CALLBACKS_A_TURN).for_each(|_| reactor.defer(again));
+            (0..CALLBACKS_A_TURN).for_each(|_| _ = reactor.defer(again));
             measure(|| {
                 reactor.run(&mut state)?;
                 Ok(state.ran)

@@ -12,7 +12,8 @@ pub(crate) fn run(options: &Options) -> Result {
     let is_last = |place| place + 1 == options.events;
     match options.by {
         By::Event => {
-            let events: Vec<_> = (0..options.events).map(|place| Event::manual_reset(is_last(place))).collect();
+            let events: Vec<_> = (0..options.events).map(|_| Event::manual_reset()).collect();
+            events.last().map(Event::set);
             let events: Vec<_> = events.iter().collect();
             measure(options, || Ok(Event::wait_any(&events, Some(Duration::from_secs(1)))))
         }

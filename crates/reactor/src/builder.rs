@@ -40,6 +40,7 @@ pub struct Builder<S> {
     clock: Option<ManualClock>,
     high_resolution: bool,
     spin: Spin,
+    max_pending_posts: usize,
     state: PhantomData<fn(S)>,
 }
 
@@ -57,6 +58,7 @@ impl<S> Builder<S> {
             clock: None,
             high_resolution: false,
             spin: Spin::Off,
+            max_pending_posts: usize::MAX,
             state: PhantomData,
         }
     }
@@ -139,6 +141,15 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Sets how many posted closures may be [pending](crate::Remote::pending) at once: one more is refused by
+    /// [`Remote::try_post`](crate::Remote::try_post), which returns it. With 0 all of them are refused there.
+    /// [`Remote::post`](crate::Remote::post) is not limited. Default: no limit.
+    #[must_use]
+    pub const fn max_pending_posts(mut self, closures: usize) -> Self {
+        self.max_pending_posts = closures;
+        self
+    }
+
     /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
@@ -156,7 +167,9 @@ impl<S> Builder<S> {
         let spin = SpinPolicy::new(self.spin);
         let is_full = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
         let turn = Turn::new(Supervision::new(self.on_panic, self.slow_after), spin, is_full);
-        Ok(Reactor::on(Registry::new(sys, time, turn, self.registrations_max), self.calls_per_turn_max))
+        let mut registry = Registry::new(sys, time, turn, self.registrations_max);
+        registry.inbox.max_pending_posts = self.max_pending_posts;
+        Ok(Reactor::on(registry, self.calls_per_turn_max))
     }
 }
 

@@ -52,9 +52,11 @@
 //! | run something later, or again and again | [`Registry::after`], [`Registry::every`] |
 //! | notice that a peer is silent | [`Registry::set_timeout`] |
 //! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
+//! | send to a queue that may be full | [`Sender::send_within`] on a thread, [`Sender::on_room`] on a loop |
 //! | run something on the loop from another thread | [`Remote`] |
 //! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
 //! | wait for one, any or all of several events, on a thread or on a loop | [`Event`] |
+//! | wait for events and fds, all of them | [`Event::wait_all_and_readable`], [`Registry::on_all_and_readable`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test what takes time without taking any | [`ManualClock`] |
@@ -86,9 +88,14 @@ mod turn;
 pub use crate::builder::Builder;
 pub use crate::context::Context;
 pub use crate::error::{AddError, Error, Failure, errno};
-pub use crate::event::{Event, Signalled};
-pub use crate::notify::queue::{Capacity, Receiver, Sender, notification_queue};
-pub use crate::notify::remote::{CallError, KeepAlive, LoopGone, Remote, Waker};
+pub use crate::event::{Event, SetOutcome, Signalled};
+pub use crate::notify::calls::CallError;
+pub use crate::notify::post_error::{LoopGone, TryPostError};
+pub use crate::notify::queue::{Capacity, Receiver, notification_queue};
+pub use crate::notify::remote::Remote;
+pub use crate::notify::send_error::SendTimeoutError;
+pub use crate::notify::sender::Sender;
+pub use crate::notify::waker::{KeepAlive, Waker};
 pub use crate::outcome::{Closed, Exit, Next};
 pub use crate::reactor::Reactor;
 pub use crate::registry::Registry;

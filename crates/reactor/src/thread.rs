@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use crate::builder::Builder;
 use crate::context::Context;
-use crate::notify::remote::{KeepAlive, LoopGone, Remote};
+use crate::notify::post_error::LoopGone;
+use crate::notify::remote::Remote;
+use crate::notify::waker::KeepAlive;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 use crate::sys;

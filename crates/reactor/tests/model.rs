@@ -12,7 +12,8 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use hub::{Hub, Signal};
-use mailbox::{Found, Mailbox};
+use mailbox::{Mailbox, Refused, Taken};
+use room::Position;
 
 #[path = "../src/notify/gate.rs"]
 mod gate;
@@ -22,6 +23,8 @@ mod holders;
 mod hub;
 #[path = "../src/notify/mailbox.rs"]
 mod mailbox;
+#[path = "../src/notify/room.rs"]
+mod room;
 
 mod primitives {
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
@@ -100,11 +103,14 @@ impl Loop {
         let mut values = Vec::new();
         loop {
             let mut batch = VecDeque::new();
-            match if told { mailbox.take(&mut batch) } else { Found::Nothing } {
-                Found::Values => values.extend(batch),
-                Found::Busy => thread::yield_now(),
-                Found::Ended => return values,
-                Found::Nothing => {
+            match if told { mailbox.take(&mut batch) } else { Taken::Nothing } {
+                Taken::Values => {
+                    values.extend(batch);
+                    mailbox.note_taken(0);
+                }
+                Taken::Busy => thread::yield_now(),
+                Taken::Ended => return values,
+                Taken::Nothing => {
                     self.sleep();
                     told = !self.collect().is_empty();
                 }
@@ -115,14 +121,14 @@ impl Loop {
 
 fn send(mailbox: &Mailbox<VecDeque<u32>, TestHub>, value: u32) -> bool {
     match mailbox.push(value) {
-        Ok(told) => told.into_iter().for_each(|hub| hub.announce(7)),
+        Ok(told) => told.into_iter().for_each(|hub| hub.notify(7)),
         Err(_) => return false,
     }
     true
 }
 
 fn leave(mailbox: &Mailbox<VecDeque<u32>, TestHub>) {
-    mailbox.remove_sender().into_iter().for_each(|hub| hub.announce(7));
+    mailbox.remove_sender().into_iter().for_each(|hub| hub.notify(7));
 }
 
 /// Every order, as long as no thread is interrupted more than three times, which finds nearly all there is to be found.
@@ -214,7 +220,7 @@ fn a_bounded_mailbox_is_never_more_than_full() {
         });
         let mut batch = VecDeque::new();
         let mut handled = 0;
-        if mailbox.take(&mut batch) == Found::Values {
+        if mailbox.take(&mut batch) == Taken::Values {
             assert!(mailbox.len() <= 2);
             handled = batch.len();
             mailbox.note_taken(0);
@@ -293,9 +299,9 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
         let senders = [true, false].map(|keeps_alive| {
             let hub = Arc::clone(&reactor.hub);
             thread::spawn(move || {
-                hub.announce(u32::from(keeps_alive));
+                hub.notify(u32::from(keeps_alive));
                 if keeps_alive {
-                    hub.let_go();
+                    hub.release();
                 }
             })
         });
@@ -320,7 +326,7 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
             let (let_go, hub) = (Arc::clone(&let_go), Arc::clone(&reactor.hub));
             thread::spawn(move || {
                 let_go.fetch_add(1, Ordering::Relaxed);
-                hub.let_go();
+                hub.release();
             })
         });
         while reactor.hub.is_expected() {
@@ -329,5 +335,129 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
         }
         holders.into_iter().for_each(|holder| holder.join().unwrap());
         assert_eq!(let_go.load(Ordering::Relaxed), 2);
+    });
+}
+
+type TestMailbox = Mailbox<VecDeque<u32>, TestHub>;
+
+/// Notifies one sender that waits for room, as `thread::park` does.
+#[derive(Default)]
+struct Parked {
+    has_turn: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl Parked {
+    /// Waits for room in `mailbox`.
+    fn wait(mailbox: &TestMailbox, position: Position) {
+        let parked = Arc::new(Self::default());
+        let notified = Arc::clone(&parked);
+        mailbox.notify_of_room(
+            position,
+            Box::new(move || {
+                *notified.has_turn.lock().unwrap() = true;
+                notified.woken.notify_one();
+                None
+            }),
+        );
+        let mut has_turn = parked.has_turn.lock().unwrap();
+        while !*has_turn {
+            has_turn = parked.woken.wait(has_turn).unwrap();
+        }
+    }
+}
+
+/// What `Sender::send_within` does without a timeout. Returns whether the value was sent.
+fn send_within(mailbox: &TestMailbox, value: u32) -> bool {
+    let mut sent = mailbox.push(value).map_err(|(_, refused)| refused);
+    let mut position = Position::Last;
+    while matches!(sent, Err(Refused::Full)) {
+        Parked::wait(mailbox, position);
+        sent = mailbox.push(value).map_err(|(_, refused)| refused);
+        mailbox.end_turn();
+        position = Position::First;
+    }
+    match sent {
+        Ok(told) => told.into_iter().for_each(|hub| hub.notify(7)),
+        Err(_) => return false,
+    }
+    true
+}
+
+fn bounded(capacity: usize) -> Arc<TestMailbox> {
+    let mailbox = Arc::new(Mailbox::new(capacity));
+    assert!(send(&mailbox, 0));
+    mailbox
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_notified_when_a_value_is_handled() {
+    model(|| {
+        let mut reactor = Loop::new();
+        let mailbox = bounded(1);
+        let told = mailbox.attach(Arc::clone(&reactor.hub));
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || {
+                assert!(send_within(&mailbox, 1));
+                leave(&mailbox);
+            }
+        });
+        assert_eq!(reactor.consume(&mailbox, told), [0, 1]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_that_waits_sees_the_room_of_values_handled_from_a_batch() {
+    model(|| {
+        let mailbox = bounded(2);
+        assert!(send(&mailbox, 1));
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || Parked::wait(&mailbox, Position::Last)
+        });
+        let mut batch = VecDeque::new();
+        while mailbox.take(&mut batch) == Taken::Busy {
+            thread::yield_now();
+        }
+        assert_eq!(batch.pop_front(), Some(0));
+        mailbox.note_taken(batch.len()); // and the other one stays
+        mailbox.note_room();
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_turn_that_is_not_used_is_passed_on() {
+    model(|| {
+        let mailbox = bounded(1);
+        let waits = [(), ()].map(|()| {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                Parked::wait(&mailbox, Position::Last);
+                mailbox.end_turn();
+            })
+        });
+        let mut batch = VecDeque::new();
+        while mailbox.take(&mut batch) == Taken::Busy {
+            thread::yield_now();
+        }
+        mailbox.note_taken(0);
+        mailbox.note_room();
+        waits.into_iter().for_each(|wait| wait.join().unwrap());
+    });
+}
+
+#[test]
+fn the_end_of_the_consumer_wakes_the_senders_that_wait() {
+    model(|| {
+        let mailbox = bounded(1);
+        let sender = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || send_within(&mailbox, 1)
+        });
+        assert_eq!(mailbox.close(), [0]);
+        assert!(!sender.join().unwrap());
     });
 }

@@ -1,52 +1,58 @@
-//! Events as what a loop waits for: a registration that is told by a queue.
+//! How a loop waits for events: a registration that is notified by a queue.
 
 use std::io::{self, ErrorKind};
 
-use super::Event;
-use super::world::{Notify, wake, world};
+use super::object::Event;
+use super::table::{Condition, WaiterSignal, lock_table, unlock_and_wake};
 use crate::context::Context;
 use crate::error::Error;
-use crate::notify::queue::{Capacity, Sender, notification_queue};
+use crate::notify::queue::{Capacity, notification_queue};
+use crate::notify::sender::Sender;
 use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 
 /// A loop that waits for events: one waiter after the other.
-struct Watching {
+struct EventWatch {
     events: Vec<Event>,
-    all: bool,
+    condition: Condition,
     sender: Sender<usize>,
     waiter: Option<Key>,
 }
 
-impl Watching {
-    /// Has the loop told once, at once if they are set.
-    fn begin(&mut self) {
-        let keys: Vec<_> = self.events.iter().map(Event::key).collect();
-        let mut world = world();
-        let waiter = world.add_waiter(&keys, self.all, Notify::Loop(self.sender.clone()));
-        self.waiter = Some(waiter);
-        if !keys.is_empty() {
-            world.satisfy(waiter);
-        }
-        wake(world);
+impl EventWatch {
+    fn keys(&self) -> Vec<Key> {
+        self.events.iter().map(Event::key).collect()
     }
 
-    /// The loop has been told, and knows.
+    /// Notifies the loop once, at once if the condition holds.
+    fn begin(&mut self) {
+        let keys = self.keys();
+        let mut table = lock_table();
+        let waiter = table.add_waiter(&keys, self.condition, WaiterSignal::Queue(self.sender.clone()));
+        self.waiter = Some(waiter);
+        if !keys.is_empty() {
+            table.complete(waiter);
+        }
+        unlock_and_wake(table);
+    }
+
+    /// Ends a wait whose outcome the loop handles.
     fn end(&mut self) {
         if let Some(waiter) = self.waiter.take() {
-            world().remove_waiter(waiter);
+            lock_table().remove_waiter(waiter);
         }
     }
 }
 
-/// What the loop has passed through and does not know of yet is set again.
-impl Drop for Watching {
+/// Sets again what was consumed for the loop and not handled.
+impl Drop for EventWatch {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
-        let mut world = world();
-        world.give_back(waiter, &self.events, self.all);
-        wake(world);
+        let keys = self.keys();
+        let mut table = lock_table();
+        table.undo_wait(waiter, &keys, self.condition);
+        unlock_and_wake(table);
     }
 }
 
@@ -68,7 +74,7 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.on_events(vec![event.clone()], false, move |_, cx| handler(cx))
+        self.on_events(vec![event.clone()], Condition::Any, move |_, cx| handler(cx))
     }
 
     /// Calls `handler` each time that any of `events` is set, with its index: in the order in which they are set, and of those that are
@@ -83,7 +89,7 @@ impl<S> Registry<S> {
     where
         F: FnMut(usize, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.on_events(events.iter().map(|event| (*event).clone()).collect(), false, handler)
+        self.on_events(events.iter().map(|event| (*event).clone()).collect(), Condition::Any, handler)
     }
 
     /// Calls `handler` each time that all of `events` are set at once; never for none. An event that is named twice is passed twice,
@@ -96,26 +102,26 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.on_events(events.iter().map(|event| (*event).clone()).collect(), true, move |_, cx| handler(cx))
+        self.on_events(events.iter().map(|event| (*event).clone()).collect(), Condition::All, move |_, cx| handler(cx))
     }
 
     #[track_caller]
-    fn on_events<F>(&mut self, events: Vec<Event>, all: bool, mut handler: F) -> Result<Key, Error>
+    fn on_events<F>(&mut self, events: Vec<Event>, condition: Condition, mut handler: F) -> Result<Key, Error>
     where
         F: FnMut(usize, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
-        let mut watching = Watching { events, all, sender, waiter: None };
-        watching.begin();
+        let mut watch = EventWatch { events, condition, sender, waiter: None };
+        watch.begin();
         let key = self.consume(receiver, move |index, cx| {
-            watching.end();
+            watch.end();
             let result = index.map_or(Ok(Next::Keep), |index| handler(index, cx));
             let goes_on = match &result {
                 Ok(next) => *next == Next::Keep,
                 Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
             };
             if goes_on {
-                watching.begin();
+                watch.begin();
             }
             result
         })?;

@@ -3,9 +3,51 @@
 //! Ground rule: a loop that ends answers all that wait before it drops anything of the user's. A destructor may join the
 //! thread of a caller, and the closure of that call may lie behind the very value that is being dropped.
 
+use std::fmt;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::remote::CallError;
+/// Why [`Remote::call`](crate::Remote::call) has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It was called on the thread of the loop, which would wait for itself for ever.
+    OnLoopThread,
+    /// The loop was gone, or went before the closure could run: it has not run.
+    Lost,
+    /// The closure panicked, and may have done a part.
+    Panicked,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnLoopThread => "a call into the loop from its own thread would wait for itself: use defer",
+            Self::Lost => "the loop is gone: there will be no answer",
+            Self::Panicked => "the closure panicked on the loop: there will be no answer",
+        })
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl CallError {
+    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    pub const fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::OnLoopThread => io::ErrorKind::Deadlock,
+            Self::Lost => io::ErrorKind::BrokenPipe,
+            Self::Panicked => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// So that `?` passes it on from a handler.
+impl From<CallError> for io::Error {
+    fn from(error: CallError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing of the user's runs while it is held.
@@ -15,26 +57,26 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The calls of a loop that have no answer yet.
 #[derive(Default)]
 pub(crate) struct Calls {
-    waiting: Mutex<Vec<Arc<dyn Lose>>>,
+    waiting: Mutex<Vec<Arc<dyn Cancel>>>,
 }
 
-trait Lose: Send + Sync {
+trait Cancel: Send + Sync {
     /// Answers that the closure will not run, unless it is running or has run.
-    fn lose(&self);
+    fn cancel(&self);
 }
 
 impl Calls {
     /// A new call: the caller's end, and the one that goes to the loop.
-    pub(super) fn begin<R: Send + 'static>(&self) -> (Asked<'_, R>, Answering<R>) {
+    pub(super) fn begin<R: Send + 'static>(&self) -> (Caller<'_, R>, Responder<R>) {
         let call = Arc::new(Call { progress: Mutex::new(Progress::Waiting), over: Condvar::new() });
-        lock(&self.waiting).push(Arc::clone(&call) as Arc<dyn Lose>);
-        (Asked { calls: self, call: Arc::clone(&call) }, Answering { call })
+        lock(&self.waiting).push(Arc::clone(&call) as Arc<dyn Cancel>);
+        (Caller { calls: self, call: Arc::clone(&call) }, Responder { call })
     }
 
     /// Answers all that wait for a closure that has not begun: it does not run any more.
-    pub(crate) fn lose(&self) {
+    pub(crate) fn cancel_all(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.iter().for_each(|call| call.lose());
+        waiting.iter().for_each(|call| call.cancel());
     }
 }
 
@@ -60,19 +102,19 @@ impl<R> Call<R> {
     }
 }
 
-impl<R: Send> Lose for Call<R> {
-    fn lose(&self) {
+impl<R: Send> Cancel for Call<R> {
+    fn cancel(&self) {
         self.end(|progress| matches!(progress, Progress::Waiting).then_some(Err(CallError::Lost)));
     }
 }
 
 /// The caller's end.
-pub(super) struct Asked<'a, R> {
+pub(super) struct Caller<'a, R> {
     calls: &'a Calls,
     call: Arc<Call<R>>,
 }
 
-impl<R> Asked<'_, R> {
+impl<R> Caller<'_, R> {
     /// Waits for the answer.
     pub(super) fn wait(self) -> Result<R, CallError> {
         let is_pending = |progress: &mut Progress<R>| !matches!(progress, Progress::Over(_));
@@ -85,7 +127,7 @@ impl<R> Asked<'_, R> {
     }
 }
 
-impl<R> Drop for Asked<'_, R> {
+impl<R> Drop for Caller<'_, R> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.calls.waiting);
         let own = Arc::as_ptr(&self.call).addr();
@@ -96,11 +138,11 @@ impl<R> Drop for Asked<'_, R> {
 }
 
 /// The loop's end: answers when it is dropped, if nothing else has.
-pub(super) struct Answering<R> {
+pub(super) struct Responder<R> {
     call: Arc<Call<R>>,
 }
 
-impl<R> Answering<R> {
+impl<R> Responder<R> {
     /// Whether the closure is to run: whoever asked still waits.
     pub(super) fn begin(&self) -> bool {
         let mut progress = lock(&self.call.progress);
@@ -116,7 +158,7 @@ impl<R> Answering<R> {
     }
 }
 
-impl<R> Drop for Answering<R> {
+impl<R> Drop for Responder<R> {
     fn drop(&mut self) {
         self.call.end(|progress| match progress {
             Progress::Waiting => Some(Err(CallError::Lost)),

@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::hub::{Hub, Signal};
-use super::mailbox::{Batch, Found, Mailbox};
+use super::mailbox::{Batch, Mailbox, Taken};
 use crate::callback::{Entry, Task};
 use crate::context::Context;
 use crate::error::Error;
@@ -30,23 +30,28 @@ impl Signal for Wake {
 
 /// Where the handler of a queue is.
 #[derive(Debug)]
-pub(crate) struct Address {
+pub(crate) struct QueueAddress {
     hub: Arc<LoopHub>,
     key: Key,
 }
 
-impl Address {
-    pub(crate) fn announce(&self) {
-        self.hub.announce(self.key);
+impl QueueAddress {
+    pub(crate) fn notify(&self) {
+        self.hub.notify(self.key);
+    }
+
+    /// Whether this is the thread of the loop.
+    pub(super) fn is_loop_thread(&self) -> bool {
+        self.hub.is_loop_thread()
     }
 }
 
 /// The end of a mailbox that values are taken from: without it nothing goes in.
-pub(super) struct Inbox<B: Batch> {
-    pub(super) mailbox: Arc<Mailbox<B, Address>>,
+pub(super) struct MailboxReceiver<B: Batch> {
+    pub(super) mailbox: Arc<Mailbox<B, QueueAddress>>,
 }
 
-impl<B: Batch> Drop for Inbox<B> {
+impl<B: Batch> Drop for MailboxReceiver<B> {
     fn drop(&mut self) {
         drop(Undelivered(self.mailbox.close()));
     }
@@ -69,13 +74,13 @@ const MESSAGES_AT_A_TIME: usize = 1024;
 
 impl<S> Registry<S> {
     /// Registers what handles the values of a mailbox: the first of a batch, which is empty if no sender is left.
-    pub(super) fn take_in<B, F>(
+    pub(super) fn register_queue<B, F>(
         &mut self,
-        inbox: Inbox<B>,
+        receiver: MailboxReceiver<B>,
         handle_next: F,
         handler_type: &'static str,
         origin: &'static Location<'static>,
-    ) -> Result<Key, (Inbox<B>, Error)>
+    ) -> Result<Key, (MailboxReceiver<B>, Error)>
     where
         B: Batch + 'static,
         F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
@@ -83,11 +88,11 @@ impl<S> Registry<S> {
         let admitted = self.hub().and_then(|hub| self.admit_queue(origin).map(|key| (hub, key)));
         let (hub, key) = match admitted {
             Ok(admitted) => admitted,
-            Err(error) => return Err((inbox, error)),
+            Err(error) => return Err((receiver, error)),
         };
-        let has_something = inbox.mailbox.attach(Arc::new(Address { hub, key }));
+        let has_something = receiver.mailbox.attach(Arc::new(QueueAddress { hub, key }));
         let batch = Undelivered::default();
-        let consumer = Consumer { inbox, batch, turn: 0, handled: 0, handle_next, handler_type };
+        let consumer = Consumer { receiver, batch, turn: 0, handled: 0, handle_next, handler_type };
         self.fill_queue(key, Box::new(consumer), has_something);
         Ok(key)
     }
@@ -121,7 +126,7 @@ impl<S> Registry<S> {
     }
 
     /// Takes back that the entry of a queue counts as a call: its values do.
-    fn uncount_call(&mut self, queue: Key) {
+    pub(crate) fn uncount_call(&mut self, queue: Key) {
         self.metrics.calls -= 1;
         if let Some(slot) = self.sources.get_mut(queue) {
             slot.calls -= 1;
@@ -149,7 +154,7 @@ impl<S> Registry<S> {
 
 /// The entry of a queue.
 struct Consumer<B: Batch, F> {
-    inbox: Inbox<B>,
+    receiver: MailboxReceiver<B>,
     /// What has been taken from the mailbox.
     batch: Undelivered<B>,
     /// The turn in which it was called last, by [`Metrics::turns`](crate::Metrics::turns), and how many values were handled in
@@ -162,11 +167,11 @@ struct Consumer<B: Batch, F> {
 
 impl<B: Batch, F> Consumer<B, F> {
     /// Sees to it that there is a value to handle.
-    fn refill(&mut self) -> Found {
+    fn refill(&mut self) -> Taken {
         if self.batch.0.len() > 0 {
-            return Found::Values;
+            return Taken::Values;
         }
-        self.inbox.mailbox.take(&mut self.batch.0)
+        self.receiver.mailbox.take(&mut self.batch.0)
     }
 }
 
@@ -186,18 +191,19 @@ where
         }
         for _ in self.handled..cx.registry.queue_limit(key) {
             let last = match self.refill() {
-                Found::Values => false,
-                Found::Nothing => return Readiness::EMPTY,
-                Found::Busy => return Readiness::READABLE,
-                Found::Ended => true,
+                Taken::Values => false,
+                Taken::Nothing => return Readiness::EMPTY,
+                Taken::Busy => return Readiness::READABLE,
+                Taken::Ended => true,
             };
             // It may have been removed or paused by its handler, or be told of a timeout while it is paused.
             if !cx.registry.begin_value::<B>(key) {
+                self.receiver.mailbox.note_room();
                 return Readiness::READABLE;
             }
             self.handled += 1;
             let result = (self.handle_next)(&mut self.batch.0, cx);
-            self.inbox.mailbox.note_taken(self.batch.0.len());
+            self.receiver.mailbox.note_taken(self.batch.0.len());
             let reason = match result {
                 Ok(Next::Remove) => Closed::ByHandler,
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -208,7 +214,11 @@ where
             };
             return cx.registry.turn.end_running(reason);
         }
-        if self.refill() == Found::Nothing { Readiness::EMPTY } else { Readiness::READABLE }
+        if self.refill() == Taken::Nothing {
+            return Readiness::EMPTY;
+        }
+        self.receiver.mailbox.note_room();
+        Readiness::READABLE
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
@@ -228,14 +238,14 @@ where
     }
 
     fn shut(&self) {
-        self.inbox.mailbox.shut();
+        self.receiver.mailbox.shut();
     }
 
     fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
-        let Self { inbox, batch, handle_next, .. } = *self;
-        inbox.mailbox.shut(); // the way in first
+        let Self { receiver, batch, handle_next, .. } = *self;
+        receiver.mailbox.shut(); // the way in first
         disposal.drop_one(batch);
-        disposal.drop_one(inbox);
+        disposal.drop_one(receiver);
         disposal.drop_one(handle_next);
         disposal.drop_one(reason);
         None

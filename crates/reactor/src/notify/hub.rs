@@ -4,7 +4,7 @@
 //! sources, and a wake, which it takes before its hooks begin. A wake that comes later in a turn is the next turn's.
 
 use std::collections::VecDeque;
-use std::thread::ThreadId;
+use std::thread::{self, ThreadId};
 
 use super::gate::Gate;
 use super::holders::Holders;
@@ -25,8 +25,8 @@ pub(crate) trait Signal {
 pub(crate) struct Hub<K, W> {
     gate: Gate,
     /// [`NEWS`], [`WAKE`], both or neither: whether the loop may not sleep.
-    posted: AtomicU8,
-    announced: Mutex<Vec<K>>,
+    pending: AtomicU8,
+    notified: Mutex<Vec<K>>,
     signal: W,
     signals: AtomicU64,
     keep_alives: AtomicUsize,
@@ -44,43 +44,43 @@ impl<K, W: Signal> Hub<K, W> {
     pub(crate) fn new(signal: W) -> Self {
         Self {
             gate: Gate::new(),
-            posted: AtomicU8::new(0),
-            announced: Mutex::new(Vec::new()),
+            pending: AtomicU8::new(0),
+            notified: Mutex::new(Vec::new()),
             signal,
             signals: AtomicU64::new(0),
             keep_alives: AtomicUsize::new(0),
             handed_over: AtomicUsize::new(0),
             holders: Holders::default(),
             stop: AtomicBool::new(false),
-            loop_thread: std::thread::current().id(),
+            loop_thread: thread::current().id(),
         }
     }
 
     /// By any thread: a queue has something. Until the loop takes it, nobody needs to say so again.
-    pub(crate) fn announce(&self, queue: K) {
-        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.push(queue);
-        self.post(NEWS);
-        drop(announced);
-        self.ring();
+    pub(crate) fn notify(&self, queue: K) {
+        let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
+        notified.push(queue);
+        self.set_pending(NEWS);
+        drop(notified);
+        self.wake_if_asleep();
     }
 
     /// By any thread: the loop is to take a turn. No lock and no allocation: atomics, and a write if the loop sleeps.
     #[inline]
     pub(crate) fn wake(&self) {
-        self.post(WAKE);
-        self.ring();
+        self.set_pending(WAKE);
+        self.wake_if_asleep();
     }
 
     /// Keeps the loop from sleeping until it has taken `what`. A read-modify-write and not a store: where several post before the
     /// loop takes it, it passes on what each of them has done before.
     #[inline]
-    fn post(&self, what: u8) {
-        self.posted.fetch_or(what, Ordering::AcqRel);
+    fn set_pending(&self, what: u8) {
+        self.pending.fetch_or(what, Ordering::AcqRel);
     }
 
     #[inline]
-    fn ring(&self) {
+    fn wake_if_asleep(&self) {
         if self.gate.knock() {
             self.signals.fetch_add(1, Ordering::Relaxed);
             self.signal.signal();
@@ -90,29 +90,29 @@ impl<K, W: Signal> Hub<K, W> {
     /// Whether the loop may not sleep.
     #[inline]
     pub(crate) fn is_posted(&self) -> bool {
-        self.posted.load(Ordering::Relaxed) != 0
+        self.pending.load(Ordering::Relaxed) != 0
     }
 
     /// Whether there is something to collect.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        self.posted.load(Ordering::Relaxed) & NEWS != 0
+        self.pending.load(Ordering::Relaxed) & NEWS != 0
     }
 
     /// Whether a wake has not been taken yet.
     #[inline]
     pub(crate) fn has_wake(&self) -> bool {
-        self.posted.load(Ordering::Relaxed) & WAKE != 0
+        self.pending.load(Ordering::Relaxed) & WAKE != 0
     }
 
     /// By the loop, before hooks that are to see what was changed before a wake. Returns whether there was one.
     pub(crate) fn take_wake(&self) -> bool {
-        self.has_wake() && self.posted.fetch_and(!WAKE, Ordering::Acquire) & WAKE != 0
+        self.has_wake() && self.pending.fetch_and(!WAKE, Ordering::Acquire) & WAKE != 0
     }
 
     /// By the loop, where a turn was cut short: the hooks that did not run are to run next turn.
     pub(crate) fn put_wake_back(&self) {
-        self.post(WAKE);
+        self.set_pending(WAKE);
     }
 
     /// By the loop, before it waits: whether it may. If not, something is posted.
@@ -136,25 +136,25 @@ impl<K, W: Signal> Hub<K, W> {
     /// put aside by the scheduler there, the loop does not wait for it, and looks again next turn. A wake stays: the hooks
     /// of this turn have begun.
     pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
-        let posted = self.posted.swap(0, Ordering::Acquire);
-        if posted & WAKE != 0 {
-            self.post(WAKE);
+        let pending = self.pending.swap(0, Ordering::Acquire);
+        if pending & WAKE != 0 {
+            self.set_pending(WAKE);
         }
-        if posted & NEWS == 0 {
+        if pending & NEWS == 0 {
             return;
         }
-        match self.announced.try_lock() {
-            Ok(mut announced) => into.extend(announced.drain(..)),
+        match self.notified.try_lock() {
+            Ok(mut notified) => into.extend(notified.drain(..)),
             Err(TryLockError::Poisoned(poisoned)) => into.extend(poisoned.into_inner().drain(..)),
-            Err(TryLockError::WouldBlock) => self.post(NEWS),
+            Err(TryLockError::WouldBlock) => self.set_pending(NEWS),
         }
     }
 
     /// By any thread: the loop is to stop, whatever has become of its queues.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.post(NEWS);
-        self.ring();
+        self.set_pending(NEWS);
+        self.wake_if_asleep();
     }
 
     /// Whether the loop is to stop; once.
@@ -182,6 +182,11 @@ impl<K, W: Signal> Hub<K, W> {
         self.loop_thread
     }
 
+    /// Whether this is the thread of the loop.
+    pub(crate) fn is_loop_thread(&self) -> bool {
+        thread::current().id() == self.loop_thread
+    }
+
     /// Whether the loop may not end: somebody keeps it alive, or has something for it. In this order: what was posted
     /// before the last one let go is seen.
     pub(crate) fn is_expected(&self) -> bool {
@@ -193,7 +198,7 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     /// The last one to let go wakes the loop, to see that it may end.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release(&self) {
         if self.keep_alives.fetch_sub(1, Ordering::Release) == 1 {
             self.wake();
         }

@@ -20,6 +20,7 @@ pub(crate) struct LoopInbox<S> {
     /// What the posted closures among the deferred callbacks have captured.
     pub(crate) captures: Captures,
     pub(crate) handed_over: HandedOver,
+    pub(crate) max_pending_posts: usize,
 }
 
 impl<S> Default for LoopInbox<S> {
@@ -31,6 +32,7 @@ impl<S> Default for LoopInbox<S> {
             posts: None,
             captures: Captures::default(),
             handed_over: HandedOver::default(),
+            max_pending_posts: usize::MAX,
         }
     }
 }

@@ -9,6 +9,8 @@
 //!        │ only if the gate says that the loop sleeps
 //!        ▼
 //!   write to the eventfd ──▶ ends the wait
+//!
+//!   a sender that waits for room ◀── Mailbox: as many as there is room for, when values have been handled
 //! ```
 //!
 //! A registered queue is a source like any other, only that the kernel knows nothing of it: it has a key, a priority, an
@@ -24,9 +26,14 @@ pub(crate) mod holders;
 pub(crate) mod hub;
 pub(crate) mod inbox;
 pub(crate) mod mailbox;
+pub(crate) mod post_error;
 pub(crate) mod posts;
 pub(crate) mod queue;
 pub(crate) mod remote;
+pub(crate) mod room;
+pub(crate) mod send_error;
+pub(crate) mod sender;
+pub(crate) mod waker;
 
 /// What the protocol is made of. `tests/model.rs` compiles the same files with loom's in their place.
 mod primitives {

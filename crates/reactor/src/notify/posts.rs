@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::consumer::{Address, LoopHub};
+use super::consumer::{LoopHub, QueueAddress};
 use super::mailbox::{Accept, Batch, Mailbox};
 use crate::callback::Deferred;
 use crate::callback::Task;
@@ -28,7 +28,7 @@ use crate::registry::Registry;
 use crate::slots::Key;
 
 /// Where closures for a loop are posted.
-pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, Address>>;
+pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, QueueAddress>>;
 
 /// A lane with room for more bytes than this gives it back when it is empty.
 const KEPT_BYTES: usize = 1 << 16;
@@ -163,7 +163,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Accept<Post<F>> for Pos
     #[inline]
     fn accept(&mut self, Post { callback, origin }: Post<F>) {
         self.captures.put(callback);
-        self.tickets.push_back(Post { callback: Box::new(Of::<F>(PhantomData)), origin });
+        self.tickets.push_back(Post { callback: Box::new(TicketFor::<F>(PhantomData)), origin });
     }
 }
 
@@ -174,9 +174,9 @@ trait Ticket<S>: Send {
 }
 
 /// The ticket of an `F`, on its way and among the deferred callbacks.
-struct Of<F>(PhantomData<fn(F)>);
+struct TicketFor<F>(PhantomData<fn(F)>);
 
-impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
+impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for TicketFor<F> {
     fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
         if let Some(callback) = captures.take::<F>() {
             registry.inbox.captures.put(callback);
@@ -187,7 +187,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for Of<F> {
     }
 }
 
-impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for Of<F> {
+impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for TicketFor<F> {
     fn run(self: Box<Self>, cx: &mut Context<'_, S>) {
         if let Some(callback) = cx.registry.inbox.captures.take::<F>() {
             cx.registry.inbox.handed_over.is_running = true;

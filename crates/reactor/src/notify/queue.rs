@@ -6,10 +6,10 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::mpsc::TrySendError;
 
-use super::consumer::{Address, Inbox};
-use super::mailbox::{Mailbox, Refused};
+use super::consumer::MailboxReceiver;
+use super::mailbox::Mailbox;
+use super::sender::Sender;
 use crate::context::Context;
 use crate::error::AddError;
 use crate::outcome::Next;
@@ -21,8 +21,9 @@ use crate::slots::Key;
 pub enum Capacity {
     /// As many as there is memory for.
     Unbounded,
-    /// So many, those included that the loop has taken and not handled yet, the one that is being handled too; one more is
-    /// given back to its sender. `Bounded(0)` takes no value: each is given back. It is no rendezvous.
+    /// At most this many values, those included that the loop has taken and not handled yet, the one that is being
+    /// handled too. One more is given back to its sender, which may wait for room: [`Sender::send_within`],
+    /// [`Sender::on_room`]. `Bounded(0)` takes no value: each is given back. It is not a rendezvous.
     Bounded(usize),
 }
 
@@ -59,90 +60,7 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
         Capacity::Bounded(values) => values,
     };
     let mailbox = Arc::new(Mailbox::new(capacity));
-    (Sender { mailbox: Arc::clone(&mailbox) }, Receiver { inbox: Inbox { mailbox } })
-}
-
-/// The sending end of a [`notification_queue`], for any thread. Clones send to the same queue.
-pub struct Sender<T> {
-    mailbox: Arc<Mailbox<VecDeque<T>, Address>>,
-}
-
-impl<T> Sender<T> {
-    /// Sends a value. No system call, unless the loop sleeps: then one write to its eventfd, whoever of the senders comes first.
-    /// Locks for as long as a push takes.
-    ///
-    /// # Errors
-    /// The value back: [`TrySendError::Full`] at the capacity, [`TrySendError::Disconnected`] if the receiver is gone.
-    #[inline]
-    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        match self.mailbox.push(value) {
-            Ok(None) => Ok(()),
-            Ok(Some(address)) => {
-                address.announce();
-                Ok(())
-            }
-            Err((value, Refused::Full)) => Err(TrySendError::Full(value)),
-            Err((value, Refused::Closed)) => Err(TrySendError::Disconnected(value)),
-        }
-    }
-
-    /// The same for who holds a lock, and announces it when that is free. The value is dropped if it is refused.
-    pub(crate) fn send_unannounced(&self, value: T) -> Result<Option<Arc<Address>>, Refused> {
-        self.mailbox.push(value).map_err(|(_, reason)| reason)
-    }
-
-    /// Sends values under one lock, in their order, from the front of `values`.
-    ///
-    /// # Errors
-    /// [`TrySendError::Full`] or [`TrySendError::Disconnected`] if not all went in; the rest is left in `values`.
-    pub fn send_many(&self, values: &mut VecDeque<T>) -> Result<(), TrySendError<()>> {
-        let (address, result) = self.mailbox.push_many(values);
-        if let Some(address) = address {
-            address.announce();
-        }
-        match result {
-            Ok(()) => Ok(()),
-            Err(Refused::Full) => Err(TrySendError::Full(())),
-            Err(Refused::Closed) => Err(TrySendError::Disconnected(())),
-        }
-    }
-
-    /// Returns how many values have been sent and not handled, the one that is being handled included. By the time it is
-    /// looked at, they may be more or fewer.
-    pub fn len(&self) -> usize {
-        self.mailbox.len()
-    }
-
-    /// Whether the receiver is gone.
-    pub fn is_disconnected(&self) -> bool {
-        self.mailbox.is_closed()
-    }
-
-    /// Whether all that was sent has been handled.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl<T> Clone for Sender<T> {
-    fn clone(&self) -> Self {
-        self.mailbox.add_sender();
-        Self { mailbox: Arc::clone(&self.mailbox) }
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        if let Some(address) = self.mailbox.remove_sender() {
-            address.announce();
-        }
-    }
-}
-
-impl<T> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).finish_non_exhaustive()
-    }
+    (Sender::new(Arc::clone(&mailbox)), Receiver { end: MailboxReceiver { mailbox } })
 }
 
 /// The receiving end of a [`notification_queue`], for [`Registry::consume`].
@@ -150,12 +68,12 @@ impl<T> fmt::Debug for Sender<T> {
 /// When it is dropped, and when its registration ends, values that have not been handled are dropped there and then, and
 /// each further one is given back to its sender.
 pub struct Receiver<T> {
-    inbox: Inbox<VecDeque<T>>,
+    end: MailboxReceiver<VecDeque<T>>,
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.inbox.mailbox.len()).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("len", &self.end.mailbox.len()).finish_non_exhaustive()
     }
 }
 
@@ -184,7 +102,7 @@ impl<S> Registry<S> {
     {
         let (named, origin) = (type_name::<F>(), Location::caller());
         let handle_next = move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
-        self.take_in(receiver.inbox, handle_next, named, origin)
-            .map_err(|(inbox, error)| AddError { source: Receiver { inbox }, error })
+        self.register_queue(receiver.end, handle_next, named, origin)
+            .map_err(|(end, error)| AddError { source: Receiver { end }, error })
     }
 }

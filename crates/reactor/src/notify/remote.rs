@@ -1,16 +1,17 @@
-//! `Remote`: closures from any thread into a loop; `Waker`: a turn, and nothing else.
+//! `Remote`: closures from any thread into a loop.
 
 use std::any::type_name;
 use std::fmt;
-use std::io;
 use std::panic::Location;
 use std::sync::Arc;
-use std::thread;
+use std::thread::ThreadId;
 
-use super::calls::Calls;
-use super::consumer::{Inbox, LoopHub};
-use super::mailbox::Mailbox;
+use super::calls::{CallError, Calls};
+use super::consumer::{LoopHub, MailboxReceiver};
+use super::mailbox::{Mailbox, Refused};
+use super::post_error::{LoopGone, TryPostError};
 use super::posts::{Post, PostBox, hand_over};
+use super::waker::{KeepAlive, Waker};
 use crate::context::Context;
 use crate::error::Error;
 use crate::registry::Registry;
@@ -26,23 +27,7 @@ pub struct Remote<S> {
     posts: PostBox<S>,
     calls: Arc<Calls>,
     hub: Arc<LoopHub>,
-}
-
-/// The loop is gone: its reactor has been dropped, or the registration named "remote" was removed from it. What was to be
-/// posted has been dropped too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoopGone;
-
-/// Why [`Remote::call`] has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CallError {
-    /// It was called on the thread of the loop, which would wait for itself for ever.
-    OnLoopThread,
-    /// The loop was gone, or went before the closure could run: it has not run.
-    Lost,
-    /// The closure panicked, and may have done a part.
-    Panicked,
+    max_pending_posts: usize,
 }
 
 impl<S: 'static> Remote<S> {
@@ -70,11 +55,64 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let told = self.posts.push(Post { callback, origin }).map_err(|_| LoopGone)?;
+        self.post_or_return(origin, callback).map_err(|_| LoopGone)
+    }
+
+    /// Posts `callback`, or returns it if the loop is gone.
+    #[inline]
+    pub(super) fn post_or_return<F>(&self, origin: &'static Location<'static>, callback: F) -> Result<(), F>
+    where
+        F: FnOnce(&mut Context<'_, S>) + Send + 'static,
+    {
+        let told = self.posts.push(Post { callback, origin }).map_err(|(post, _)| post.callback)?;
         if let Some(address) = told {
-            address.announce();
+            address.notify();
         }
         Ok(())
+    }
+
+    /// Posts `callback` as [`post`](Self::post) does, unless as many closures are [pending](Self::pending) as
+    /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) allows.
+    ///
+    /// The limit is for posts that a flood of work may cause. Closures of `post`, [`call`](Self::call) and
+    /// [`stop`](Self::stop) count, and are never refused for it: a library's answer and the order to stop arrive
+    /// however full it is. A closure that the loop takes over at this moment may count twice.
+    ///
+    /// # Errors
+    /// The closure back: [`TryPostError::Full`] at the limit, [`TryPostError::Gone`] if the loop is gone.
+    ///
+    /// ```
+    /// use reactor::{Reactor, TryPostError};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<u32>::builder().max_pending_posts(1).build()?;
+    /// let remote = reactor.remote()?;
+    /// remote.try_post(|cx| *cx.state += 1)?;
+    /// let Err(TryPostError::Full { callback, .. }) = remote.try_post(|cx| *cx.state += 10) else {
+    ///     unreachable!("one is pending")
+    /// };
+    /// let mut state = 0;
+    /// reactor.run(&mut state)?;
+    /// remote.try_post(callback)?; // it was given back, and there is room now
+    /// reactor.run(&mut state)?;
+    /// assert_eq!(state, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn try_post<F>(&self, callback: F) -> Result<(), TryPostError<F>>
+    where
+        F: FnOnce(&mut Context<'_, S>) + Send + 'static,
+    {
+        let (post, max_pending_posts) = (Post { callback, origin: Location::caller() }, self.max_pending_posts);
+        match self.posts.push_below(max_pending_posts, || self.hub.handed_over(), post) {
+            Ok(address) => {
+                address.into_iter().for_each(|address| address.notify());
+                Ok(())
+            }
+            Err((Post { callback, .. }, Refused::Full)) => Err(TryPostError::Full { callback, max_pending_posts }),
+            Err((Post { callback, .. }, Refused::Closed)) => Err(TryPostError::Gone(callback)),
+        }
     }
 
     /// Runs `callback` on the loop, waits for it, and gives what it gives.
@@ -94,18 +132,18 @@ impl<S: 'static> Remote<S> {
         F: FnOnce(&mut Context<'_, S>) -> R + Send + 'static,
         R: Send + 'static,
     {
-        if thread::current().id() == self.hub.loop_thread() {
+        if self.hub.is_loop_thread() {
             return Err(CallError::OnLoopThread);
         }
-        let (asked, answering) = self.calls.begin();
+        let (caller, responder) = self.calls.begin();
         // A closure that is refused answers as it is dropped.
         let _ = self.post(move |cx| {
-            if answering.begin() {
+            if responder.begin() {
                 let result = callback(cx);
-                answering.answer(result);
+                responder.answer(result);
             }
         });
-        asked.wait()
+        caller.wait()
     }
 
     /// Lets [`Reactor::run`](crate::Reactor::run) return at the end of the turn that this arrives in. It arrives after what the
@@ -131,6 +169,31 @@ impl<S> Remote<S> {
         self.hub.wake();
     }
 
+    /// Returns the thread of the loop: the one on which its [`Reactor`](crate::Reactor) was built. It runs there or not
+    /// at all, since a `Reactor` is not `Send`. Known before the loop runs, between its runs and after its end.
+    pub fn loop_thread(&self) -> ThreadId {
+        self.hub.loop_thread()
+    }
+
+    /// Returns `true` on the [thread of the loop](Self::loop_thread), in a callback of it and outside.
+    ///
+    /// There, [`call`](Self::call) and [`Sender::send_within`](crate::Sender::send_within) are refused.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let remote = reactor.remote()?;
+    /// assert!(remote.is_loop_thread());
+    /// let elsewhere = std::thread::spawn(move || remote.is_loop_thread());
+    /// assert!(!elsewhere.join().expect("it does not panic"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "isInEventBaseThread")]
+    pub fn is_loop_thread(&self) -> bool {
+        self.hub.is_loop_thread()
+    }
+
     /// Whether the loop is gone, as [`LoopGone`] means it.
     pub fn is_gone(&self) -> bool {
         self.posts.is_closed()
@@ -151,106 +214,29 @@ impl<S> Remote<S> {
     #[must_use = "it keeps the loop alive until it is dropped"]
     #[track_caller]
     pub fn keep_alive(&self) -> KeepAlive {
-        let origin = Location::caller();
-        self.hub.keep_alive();
-        self.hub.holders.note(origin);
-        KeepAlive { hub: Arc::clone(&self.hub), origin }
+        KeepAlive::new(Arc::clone(&self.hub), Location::caller())
     }
 
     /// What wakes the loop without knowing its state.
     pub fn waker(&self) -> Waker {
-        Waker { hub: Arc::clone(&self.hub) }
+        Waker::new(Arc::clone(&self.hub))
     }
 }
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Self { posts: Arc::clone(&self.posts), calls: Arc::clone(&self.calls), hub: Arc::clone(&self.hub) }
+        Self {
+            posts: Arc::clone(&self.posts),
+            calls: Arc::clone(&self.calls),
+            hub: Arc::clone(&self.hub),
+            max_pending_posts: self.max_pending_posts,
+        }
     }
 }
 
 impl<S> fmt::Debug for Remote<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("pending", &self.pending()).finish_non_exhaustive()
-    }
-}
-
-/// Wakes a loop, from any thread and from a signal handler.
-#[derive(Clone, Debug)]
-pub struct Waker {
-    hub: Arc<LoopHub>,
-}
-
-impl Waker {
-    /// Wakes the loop so that it takes a turn whose hooks all begin after this call. Call it after changing state that a hook
-    /// reads.
-    ///
-    /// A loop that sleeps ends its sleep. A loop that is at a turn takes another one without sleeping, at whatever place of the turn
-    /// this comes, also from one of its own callbacks. Wakes that come together are coalesced into one turn.
-    ///
-    /// Safe in a signal handler: a few atomic operations, and one `write` if the loop sleeps (`signal-safety(7)`); no
-    /// lock and no allocation.
-    pub fn wake(&self) {
-        self.hub.wake();
-    }
-}
-
-/// As long as it lives, [`Reactor::run`](crate::Reactor::run) does not end for want of registrations. For any thread.
-#[derive(Debug)]
-pub struct KeepAlive {
-    hub: Arc<LoopHub>,
-    origin: &'static Location<'static>,
-}
-
-impl Drop for KeepAlive {
-    fn drop(&mut self) {
-        self.hub.holders.forget(self.origin);
-        self.hub.let_go();
-    }
-}
-
-impl fmt::Display for LoopGone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the loop is gone: its reactor, or its registration \"remote\", has been dropped")
-    }
-}
-
-impl std::error::Error for LoopGone {}
-
-/// So that `?` passes it on from a handler, as [`BrokenPipe`](io::ErrorKind::BrokenPipe).
-impl From<LoopGone> for io::Error {
-    fn from(gone: LoopGone) -> Self {
-        Self::new(io::ErrorKind::BrokenPipe, gone)
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OnLoopThread => "a call into the loop from its own thread would wait for itself: use defer",
-            Self::Lost => "the loop is gone: there will be no answer",
-            Self::Panicked => "the closure panicked on the loop: there will be no answer",
-        })
-    }
-}
-
-impl std::error::Error for CallError {}
-
-impl CallError {
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
-    pub const fn kind(&self) -> io::ErrorKind {
-        match self {
-            Self::OnLoopThread => io::ErrorKind::Deadlock,
-            Self::Lost => io::ErrorKind::BrokenPipe,
-            Self::Panicked => io::ErrorKind::Other,
-        }
-    }
-}
-
-/// So that `?` passes it on from a handler.
-impl From<CallError> for io::Error {
-    fn from(error: CallError) -> Self {
-        Self::new(error.kind(), error)
     }
 }
 
@@ -262,32 +248,56 @@ impl<S: 'static> Registry<S> {
     /// As [`consume`](Self::consume).
     #[track_caller]
     pub fn remote(&mut self) -> Result<Remote<S>, Error> {
-        let hub = self.hub()?;
+        let (hub, max_pending_posts) = (self.hub()?, self.inbox.max_pending_posts);
         if let Some((key, posts, calls)) = &self.inbox.posts
             && self.contains(*key)
         {
-            return Ok(Remote { posts: Arc::clone(posts), calls: Arc::clone(calls), hub });
+            return Ok(Remote { posts: Arc::clone(posts), calls: Arc::clone(calls), hub, max_pending_posts });
         }
         self.inbox.handed_over.count_at(&hub);
         let posts = Arc::new(Mailbox::new(usize::MAX));
-        let inbox = Inbox { mailbox: Arc::clone(&posts) };
-        let key =
-            self.take_in(inbox, hand_over, type_name::<Remote<S>>(), Location::caller()).map_err(|(_, error)| error)?;
+        let receiver = MailboxReceiver { mailbox: Arc::clone(&posts) };
+        let key = self
+            .register_queue(receiver, hand_over, type_name::<Remote<S>>(), Location::caller())
+            .map_err(|(_, error)| error)?;
         self.set_background(key)?;
         self.set_name(key, "remote")?;
         let calls = Arc::<Calls>::default();
         self.inbox.posts = Some((key, Arc::clone(&posts), Arc::clone(&calls)));
-        Ok(Remote { posts, calls, hub })
+        Ok(Remote { posts, calls, hub, max_pending_posts })
     }
 }
 
 impl<S> Registry<S> {
+    /// Returns the key of the queue of all [remotes](Self::remote), or `None` before the first of them and after its
+    /// removal.
+    ///
+    /// The queue is a registration like any other: by its key it is named, paused, given a
+    /// [priority](Self::set_priority) or a [limit for each turn](Self::set_messages_at_a_time), and set into the
+    /// foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from ending. When it is removed, all remotes
+    /// are refused with [`LoopGone`].
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// assert_eq!(reactor.remote_key(), None);
+    /// let _remote = reactor.remote()?;
+    /// let queue = reactor.remote_key().expect("a remote has been made");
+    /// reactor.set_name(queue, "orders of other threads")?;
+    /// reactor.set_messages_at_a_time(queue, 64)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remote_key(&self) -> Option<Key> {
+        self.inbox.posts.as_ref().map(|(key, ..)| *key).filter(|key| self.contains(*key))
+    }
+
     /// Answers the calls that wait for a closure, if `queue` is where they come in.
     pub(crate) fn lose_calls(&self, queue: Key) {
         if let Some((key, _, calls)) = &self.inbox.posts
             && *key == queue
         {
-            calls.lose();
+            calls.cancel_all();
         }
     }
 }

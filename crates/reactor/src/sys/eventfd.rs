@@ -52,7 +52,7 @@ impl EventFd {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn counter(initial: u32) -> io::Result<Self> {
-        Self::made(initial, EventfdFlags::CLOEXEC)
+        Ok(Self::open(initial, EventfdFlags::CLOEXEC).map_err(|source| Error::Call { call: "eventfd", source })?)
     }
 
     /// A counter that each [`read`](Self::read) takes one from (`EFD_SEMAPHORE`).
@@ -60,12 +60,17 @@ impl EventFd {
     /// # Errors
     /// As [`counter`](Self::counter).
     pub fn semaphore(initial: u32) -> io::Result<Self> {
-        Self::made(initial, EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE)
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE;
+        Ok(Self::open(initial, flags).map_err(|source| Error::Call { call: "eventfd", source })?)
     }
 
-    fn made(initial: u32, flags: EventfdFlags) -> io::Result<Self> {
-        let fd = eventfd(initial, flags).map_err(|errno| Error::Call { call: "eventfd", source: errno.into() })?;
-        Ok(Self { fd })
+    /// An eventfd of a loop, whose error names the call.
+    pub(crate) fn for_loop() -> Result<Self, Error> {
+        Self::open(0, EventfdFlags::CLOEXEC).map_err(|source| Error::Loop { call: "eventfd", source })
+    }
+
+    fn open(initial: u32, flags: EventfdFlags) -> io::Result<Self> {
+        Ok(Self { fd: eventfd(initial, flags)? })
     }
 
     /// Adds to the counter. One system call.

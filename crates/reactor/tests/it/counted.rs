@@ -12,7 +12,7 @@ use reactor::{
     Reactor, Sender, Then, notification_queue,
 };
 
-use crate::{Result, read_all, readable, turn_now};
+use crate::{Result, read_all, readable, set_event, sets, turn_now};
 
 /// How often something of the user's has run, hooks apart.
 type Ran = usize;
@@ -71,7 +71,7 @@ fn one_of_everything(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Box
     far.write_all(b"x")?;
     reactor.set_timeout(source, Some(Duration::ZERO))?;
     let values = ten_values(reactor, at_a_time)?;
-    reactor.on_event(&Event::auto_reset(true), |cx| count(Some(()), cx))?;
+    reactor.on_event(&set_event(), |cx| count(Some(()), cx))?;
     reactor.after(Duration::ZERO, |cx| {
         *cx.state += 1;
         Ok(Then::Done)
@@ -218,8 +218,8 @@ fn an_event_handler_is_called_once_a_turn_though_a_timer_sets_it_again() -> Resu
             add(&mut reactor, &event)?;
             let key = reactor.registrations().next().ok_or("it is registered")?.key;
             reactor.set_priority(key, priority)?;
-            let sets = event.clone();
-            assert_eq!(calls_a_turn(&mut reactor, move || assert!(sets.set()), 5), [1; 5], "{priority}");
+            let setter = event.clone();
+            assert_eq!(calls_a_turn(&mut reactor, move || assert!(sets(&setter)), 5), [1; 5], "{priority}");
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use reactor::{
 };
 
 use crate::ends::in_time;
-use crate::{Result, turn_now};
+use crate::{Result, set_event, turn_now};
 
 /// Panics when it is dropped, and counts that.
 struct Bomb(Arc<AtomicUsize>);
@@ -143,7 +143,7 @@ const KINDS: [(&str, Register); 13] = [
         Name::Source(key)
     }),
     ("event", |reactor, bomb, end| {
-        let key = reactor.on_event(&Event::auto_reset(true), move |_| {
+        let key = reactor.on_event(&set_event(), move |_| {
             let _ = &bomb;
             end.outcome()
         });
@@ -403,7 +403,7 @@ fn destructors_may_use_every_handle_that_other_threads_have() {
                     alive: Some(remote.keep_alive()),
                     remote,
                     sender,
-                    event: Event::auto_reset(false),
+                    event: Event::auto_reset(),
                     other: LoopThread::spawn("other", |_| Ok(7)).unwrap(),
                 };
                 let name = register(&mut reactor, busy);

@@ -1,14 +1,15 @@
 //! What cannot be registered comes back with the reason; what is registered can be listed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use reactor::{Error, Interest, Kind, Next, Priority, Reactor, errno};
+use reactor::{Capacity, Error, Interest, Kind, Next, Priority, Reactor, errno, notification_queue};
 use rustix::fs::OFlags;
 
 use crate::{Result, add_counting_reader, readable, turn_now};
@@ -133,7 +134,28 @@ fn the_errno_of_an_error_is_found_however_deep_it_is_wrapped() {
     }
     let taken = io::Error::from(Error::AlreadyRegistered { fd: 7 });
     assert_eq!(errno(&taken), Some(17), "EEXIST");
-    for error in [io::Error::other("a text"), io::ErrorKind::NotFound.into(), Error::NoManualClock.into()] {
+    for error in [io::Error::other("a text"), ErrorKind::NotFound.into(), Error::NoManualClock.into()] {
         assert_eq!(errno(&error), None, "{error}");
     }
+}
+
+#[test]
+fn refusals_of_queues_and_posts_give_back_what_was_passed() -> Result {
+    let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+    let mut reactor = Reactor::<()>::builder().max_pending_posts(0).build()?;
+    reactor.consume(receiver, |_: Option<String>, _| Ok(Next::Keep))?;
+    let remote = reactor.remote()?;
+    let refused = sender.send_within("text".to_owned(), Duration::ZERO).err().ok_or("it is the loop's thread")?;
+    assert_eq!((refused.kind(), format!("{refused:?}").as_str()), (ErrorKind::Deadlock, "OnLoopThread(..)"));
+    assert!(refused.to_string().contains("on_room"), "what to do: {refused}");
+    assert_eq!(refused.into_inner(), "text");
+    let refused = remote.try_post(|_| ()).err().ok_or("none is allowed")?;
+    assert!(refused.to_string().contains("all 0 closures"), "the limit is named: {refused}");
+    assert_eq!(refused.kind(), ErrorKind::ResourceBusy);
+    drop(reactor);
+    let refused = sender.send_within(String::new(), Duration::ZERO).err().ok_or("the loop is gone")?;
+    assert_eq!(io::Error::from(refused).kind(), ErrorKind::BrokenPipe);
+    let refused = remote.try_post(|_| ()).err().ok_or("the loop is gone")?;
+    assert_eq!(io::Error::from(refused).kind(), ErrorKind::BrokenPipe);
+    Ok(())
 }

@@ -24,6 +24,7 @@ mod reasons;
 mod removal;
 mod reused_fd;
 mod said;
+mod send_sync;
 mod short_io;
 mod sleeps;
 mod spin;
@@ -40,7 +41,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Context, Interest, Io, Key, Next, Reactor};
+use reactor::{Context, Event, Interest, Io, Key, Next, Reactor, SetOutcome};
 use support::tcp_pair;
 
 /// A test that fails by waiting for ever says so instead: no event takes longer.
@@ -96,6 +97,18 @@ fn note<T: 'static>(
         cx.state.push(name);
         Ok(Next::Keep)
     }
+}
+
+/// An auto-reset event that is set.
+fn set_event() -> Event {
+    let event = Event::auto_reset();
+    event.set();
+    event
+}
+
+/// Sets an event. Returns whether that has changed it.
+fn sets(event: &Event) -> bool {
+    event.set() == SetOutcome::Set
 }
 
 /// A source that has something to read, and the peer that wrote it.

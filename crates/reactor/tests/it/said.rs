@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reactor::{Event, EventFd, Interest, ManualClock, Missed, Next, Reactor};
 
-use crate::{Result, turn_now};
+use crate::{Result, set_event, sets, turn_now};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -13,12 +13,13 @@ const NOW: Option<Duration> = Some(Duration::ZERO);
 fn an_event_that_is_named_twice_in_a_wait_for_all_is_passed_twice() {
     let semaphore = Event::semaphore(1, 3);
     assert!(!Event::wait_all(&[&semaphore, &semaphore.clone()], NOW), "one count is not enough");
-    assert!(semaphore.set() && Event::wait_all(&[&semaphore; 2], NOW));
+    assert!(sets(&semaphore) && Event::wait_all(&[&semaphore; 2], NOW));
     assert!(!semaphore.is_set(), "both were taken");
-    let auto = Event::auto_reset(true);
+    let auto = set_event();
     assert!(!Event::wait_all(&[&auto; 2], NOW), "it lets one through");
     assert!(auto.is_set(), "and was not passed");
-    let manual = Event::manual_reset(true);
+    let manual = Event::manual_reset();
+    manual.set();
     assert!(Event::wait_all(&[&manual; 2], NOW) && manual.is_set());
 }
 

@@ -59,7 +59,7 @@ const CASES: [Case; 10] = [
         Ok(Box::new(move |_| drop(sender.take())))
     }),
     ("an event", |reactor| {
-        let key = reactor.on_event(&Event::auto_reset(false), |_| Ok(Next::Keep))?;
+        let key = reactor.on_event(&Event::auto_reset(), |_| Ok(Next::Keep))?;
         Ok(Box::new(move |registry| drop(registry.remove(key))))
     }),
     ("an idle callback", |reactor| {

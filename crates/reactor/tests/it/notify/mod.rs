@@ -2,6 +2,7 @@
 
 mod queue;
 mod remote;
+mod room;
 mod wake;
 
 type Values = Vec<u32>;

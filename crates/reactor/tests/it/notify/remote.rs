@@ -6,7 +6,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use reactor::{CallError, Capacity, Context, LoopGone, Next, PanicPolicy, Reactor, Remote, Then, notification_queue};
+use reactor::{
+    CallError, Capacity, Context, Interest, LoopGone, LoopThread, Next, PanicPolicy, Priority, Reactor, Remote, Then,
+    TryPostError, notification_queue,
+};
 
 use super::Values;
 use crate::{Result, turn_now};
@@ -294,5 +297,105 @@ fn closures_dropped_with_their_queue_or_their_loop_are_not_pending() -> Result {
     assert_eq!(again.pending(), 3);
     drop(reactor);
     assert_eq!((again.pending(), remote.pending()), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn closures_beyond_the_limit_come_back_and_posts_are_not_limited() -> Result {
+    for max in [0, 1, 3, usize::MAX] {
+        let mut reactor = Reactor::<Values>::builder().max_pending_posts(max).build()?;
+        let remote = reactor.remote()?;
+        let queue = reactor.remote_key().ok_or("it has a queue")?;
+        reactor.set_messages_at_a_time(queue, 1)?;
+        let mut values = Values::new();
+        for round in 0..3 {
+            let mut taken = 0;
+            for number in 0..5 {
+                match remote.try_post(move |cx| cx.state.push(number)) {
+                    Ok(()) => taken += 1,
+                    Err(TryPostError::Full { max_pending_posts, .. }) => assert_eq!(max_pending_posts, max),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            assert_eq!(taken, max.min(5), "round {round}");
+            assert_eq!(remote.pending(), taken);
+            remote.post(|cx| cx.state.push(9))?; // for which there is no limit
+            while remote.pending() > 0 {
+                turn_now(&mut reactor, &mut values);
+            }
+            let expected: Vec<_> = (0..taken as u32).chain([9]).collect();
+            assert_eq!(std::mem::take(&mut values), expected);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_closure_that_runs_or_was_handed_over_counts_for_the_limit() -> Result {
+    let mut reactor = Reactor::<Values>::builder().max_pending_posts(2).build()?;
+    let remote = reactor.remote()?;
+    let own = remote.clone();
+    remote.try_post(move |cx| {
+        let posted = [1, 2].map(|number| own.try_post(move |cx| cx.state.push(number)).is_ok());
+        cx.state.extend(posted.map(u32::from));
+    })?;
+    remote.try_post(|cx| cx.state.push(7))?;
+    let mut values = Values::new();
+    turn_now(&mut reactor, &mut values);
+    assert_eq!(values, [0, 0, 7]);
+    drop(reactor);
+    assert!(matches!(remote.try_post(|_| ()), Err(TryPostError::Gone(_))));
+    Ok(())
+}
+
+#[test]
+fn the_thread_of_a_loop_is_known_before_it_runs_and_after_its_end() -> Result {
+    let mut reactor = Reactor::<Values>::new()?;
+    let remote = reactor.remote()?;
+    let here = thread::current().id();
+    assert!(remote.is_loop_thread() && remote.loop_thread() == here);
+    let other = LoopThread::spawn("other", |_| Ok(()))?;
+    let (there, away) = (other.remote().clone(), remote.clone());
+    assert!(!there.is_loop_thread() && there.loop_thread() != here);
+    let seen = other.remote().call(move |_| (there.is_loop_thread(), away.is_loop_thread(), thread::current().id()))?;
+    assert_eq!(seen, (true, false, other.remote().loop_thread()));
+    drop(reactor);
+    assert!(remote.is_loop_thread() && remote.loop_thread() == here);
+    Ok(())
+}
+
+#[test]
+fn the_queue_of_the_remotes_has_a_key_as_any_registration() -> Result {
+    let mut reactor = Reactor::<Values>::new()?;
+    assert_eq!(reactor.remote_key(), None);
+    let remote = reactor.remote()?;
+    let queue = reactor.remote_key().ok_or("it has a queue")?;
+    reactor.set_name(queue, "orders")?;
+    reactor.set_priority(queue, Priority::High)?;
+    reactor.set_messages_at_a_time(queue, 1)?;
+    let listed: Vec<_> = reactor.registrations().map(|listed| (listed.key, listed.name.to_owned())).collect();
+    assert_eq!(listed, [(queue, "orders".to_owned())]);
+    remote.post(|cx| cx.state.push(1))?;
+    remote.post(|cx| cx.state.push(2))?;
+    let mut values = Values::new();
+    reactor.set_interest(queue, Interest::NONE)?;
+    turn_now(&mut reactor, &mut values);
+    assert_eq!(values, [], "it is paused");
+    reactor.set_interest(queue, Interest::READABLE)?;
+    turn_now(&mut reactor, &mut values);
+    assert_eq!(values, [1], "one a turn");
+    reactor.remove(queue)?;
+    assert_eq!((reactor.remote_key(), remote.is_gone()), (None, true));
+    reactor.remote()?;
+    assert!(reactor.remote_key().is_some_and(|again| again != queue));
+    Ok(())
+}
+
+#[test]
+fn the_limit_of_a_loop_on_a_thread_of_its_own_is_its_builder_s() -> Result {
+    let other = LoopThread::spawn_with("other", || Reactor::builder().max_pending_posts(0), |_| Ok(0))?;
+    assert!(matches!(other.remote().try_post(|_| ()), Err(TryPostError::Full { max_pending_posts: 0, .. })));
+    assert_eq!(other.remote().call(|_| 7), Ok(7));
+    assert_eq!(other.stop()?, 0);
     Ok(())
 }

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Closed, Context, Event, Handler, Interest, Io, ManualClock, Next, PanicPolicy, Reactor, Spin, Then,
-    Waker, notification_queue,
+    Capacity, Closed, Context, Handler, Interest, Io, ManualClock, Next, PanicPolicy, Reactor, Spin, Then, Waker,
+    notification_queue,
 };
 
-use crate::{Result, readable, turn_now};
+use crate::{Result, readable, set_event, turn_now};
 
 /// What the hooks before and after the wait have seen of the changes.
 type Seen = [u32; 2];
@@ -101,7 +101,7 @@ const PLACES: [Place; 10] = [
         Ok(())
     }),
     ("event", |reactor, change| {
-        reactor.on_event(&Event::auto_reset(true), move |_| {
+        reactor.on_event(&set_event(), move |_| {
             change.once();
             Ok(Next::Keep)
         })?;

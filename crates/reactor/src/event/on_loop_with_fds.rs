@@ -1,0 +1,163 @@
+//! How a loop waits for events and fds together: a source of its own, made of an epoll instance that watches them all.
+//!
+//! Ground rule: nothing is consumed before all is there at one look. The epoll instance only says when to look again:
+//! when an fd that was missing has something, or the events are all set. It is never emptied; edge-triggered, it
+//! reports each change.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::object::Event;
+use super::table::{Condition, WaiterSignal, lock_table};
+use super::wait::are_all_readable;
+use crate::context::Context;
+use crate::error::Error;
+use crate::outcome::Next;
+use crate::registry::Registry;
+use crate::slots::Key;
+use crate::source::readiness::Interest;
+use crate::sys::eventfd::EventFd;
+use crate::sys::poller::Poller;
+
+/// Events and fds that a loop waits for together.
+struct EventsAndFds {
+    poller: Poller,
+    /// Watched by `poller`: written when the events are all set.
+    all_set: Arc<EventFd>,
+    fds: Vec<OwnedFd>,
+    events: Vec<Key>,
+    /// Keeps the events of the keys.
+    _held: Vec<Event>,
+    waiter: Option<Key>,
+}
+
+impl EventsAndFds {
+    fn new(events: &[&Event], fds: &[BorrowedFd<'_>]) -> Result<Self, Error> {
+        let (mut poller, all_set) = (Poller::new()?, Arc::new(EventFd::for_loop()?));
+        poller.add(all_set.as_raw_fd(), Key::NULL, Interest::READABLE)?;
+        let fds = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
+        for fd in &fds {
+            poller.add(fd.as_raw_fd(), Key::NULL, Interest::READABLE)?; // one that is refused is always readable
+        }
+        let held: Vec<_> = events.iter().map(|event| (*event).clone()).collect();
+        Ok(Self { poller, all_set, fds, events: held.iter().map(Event::key).collect(), _held: held, waiter: None })
+    }
+
+    /// Passes through the events, if all of them are set and all fds are readable.
+    ///
+    /// # Errors
+    /// `WouldBlock` if not: the poller reports then when to look again.
+    fn look(&mut self) -> io::Result<()> {
+        let mut polled: Vec<_> = self.fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        if !are_all_readable(&mut polled)? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut table = lock_table();
+        self.waiter.take().and_then(|waiter| table.remove_waiter(waiter));
+        if table.try_complete(&self.events, Condition::All).is_some() {
+            return Ok(());
+        }
+        let signal = WaiterSignal::EventFd(Arc::clone(&self.all_set));
+        self.waiter = Some(table.add_waiter(&self.events, Condition::AllSet, signal));
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+fn duplicate(fd: &BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    let failed = |source| Error::Os { call: "fcntl(F_DUPFD_CLOEXEC)", fd: fd.as_raw_fd(), source };
+    fd.try_clone_to_owned().map_err(failed)
+}
+
+impl AsFd for EventsAndFds {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+}
+
+impl Drop for EventsAndFds {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            lock_table().remove_waiter(waiter); // it has consumed nothing
+        }
+    }
+}
+
+impl<S> Registry<S> {
+    /// Calls `handler` each time that all of `events` are set and all of `fds` are readable, on this loop, and passes
+    /// through the events. As long as one of them is missing, none of the events is passed through. Never called for
+    /// neither events nor fds.
+    ///
+    /// An fd counts as readable also where its other side is closed. It is looked at and not read: the handler, which
+    /// owns the sources by what it captures, reads from each of them. It is called again next turn if all is still
+    /// there. Each fd is duplicated, so it may be registered on its own as well; it is not put into non-blocking mode,
+    /// and stays open until this registration ends.
+    ///
+    /// It is a registration like any other: its key can be removed, named, set into the background, given a priority,
+    /// and paused by an interest of [`Interest::NONE`]. It ends by [`Next::Remove`] or an error, but for `WouldBlock`
+    /// and `Interrupted`, which mean nothing here. Timeouts mean nothing to it.
+    ///
+    /// For any of several fds, [`add`](Self::add) each of them.
+    ///
+    /// # Cost
+    /// Two fds and one for each of `fds`. One `poll` for each look: when an fd becomes readable, and when the events
+    /// are all set while the fds are readable.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), and what `epoll_create1(2)`, `eventfd(2)` and `fcntl(2)` give.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::os::fd::AsFd;
+    /// use reactor::{Event, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (orders, mut customer) = std::io::pipe()?;
+    /// let kitchen_is_open = Event::manual_reset();
+    /// let mut reactor = Reactor::<String>::new()?;
+    /// reactor.on_all_and_readable(&[&kitchen_is_open], &[orders.as_fd()], {
+    ///     let mut orders = orders.try_clone()?;
+    ///     move |cx| {
+    ///         orders.read_to_string(cx.state)?;
+    ///         Ok(Next::Remove)
+    ///     }
+    /// })?;
+    /// customer.write_all(b"soup")?;
+    /// drop(customer);
+    /// std::thread::spawn(move || kitchen_is_open.set());
+    /// let mut order = String::new();
+    /// reactor.run(&mut order)?;
+    /// assert_eq!(order, "soup");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "WaitForMultipleObjects")]
+    #[track_caller]
+    pub fn on_all_and_readable<F>(
+        &mut self,
+        events: &[&Event],
+        fds: &[BorrowedFd<'_>],
+        mut handler: F,
+    ) -> Result<Key, Error>
+    where
+        F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
+    {
+        let source = EventsAndFds::new(events, fds)?;
+        if !(events.is_empty() && fds.is_empty()) {
+            let _ = source.all_set.add(1); // the first look; an empty counter has room
+        }
+        let key = self.add(source, Interest::READABLE, move |source, cx| {
+            if let Err(error) = source.try_io(Interest::READABLE, EventsAndFds::look) {
+                cx.registry.uncount_call(cx.key()); // nothing of the user's has run
+                return Err(error);
+            }
+            match handler(cx) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Next::Keep),
+                result => result,
+            }
+        });
+        Ok(key?)
+    }
+}

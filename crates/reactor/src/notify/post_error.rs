@@ -1,0 +1,89 @@
+//! Why a closure was not posted.
+
+use std::fmt;
+use std::io;
+
+/// Why [`Remote::try_post`](crate::Remote::try_post) has not posted a closure, with the closure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryPostError<F> {
+    /// As many closures are [pending](crate::Remote::pending) as
+    /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) allows.
+    #[non_exhaustive]
+    Full {
+        /// The closure that was not posted.
+        callback: F,
+        /// The limit.
+        max_pending_posts: usize,
+    },
+    /// The loop is gone: see [`LoopGone`].
+    Gone(F),
+}
+
+/// The loop is gone: its reactor has been dropped, or the registration named "remote" was removed from it. What was to
+/// be posted has been dropped too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopGone;
+
+impl fmt::Display for LoopGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the loop is gone: its reactor, or its registration \"remote\", has been dropped")
+    }
+}
+
+impl std::error::Error for LoopGone {}
+
+impl<F> TryPostError<F> {
+    /// Returns the closure that was not posted.
+    pub fn into_inner(self) -> F {
+        match self {
+            Self::Full { callback, .. } | Self::Gone(callback) => callback,
+        }
+    }
+
+    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    pub const fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Full { .. } => io::ErrorKind::ResourceBusy,
+            Self::Gone(_) => io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
+impl<F> fmt::Debug for TryPostError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { max_pending_posts, .. } => {
+                f.debug_struct("Full").field("max_pending_posts", max_pending_posts).finish_non_exhaustive()
+            }
+            Self::Gone(_) => f.write_str("Gone(..)"),
+        }
+    }
+}
+
+impl<F> fmt::Display for TryPostError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { max_pending_posts, .. } => {
+                write!(f, "all {max_pending_posts} closures that may be pending for the loop are")
+            }
+            Self::Gone(_) => LoopGone.fmt(f),
+        }
+    }
+}
+
+impl<F> std::error::Error for TryPostError<F> {}
+
+/// Lets `?` pass it on from a handler; the closure is dropped.
+impl<F> From<TryPostError<F>> for io::Error {
+    fn from(error: TryPostError<F>) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+/// So that `?` passes it on from a handler, as [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+impl From<LoopGone> for io::Error {
+    fn from(gone: LoopGone) -> Self {
+        Self::new(io::ErrorKind::BrokenPipe, gone)
+    }
+}

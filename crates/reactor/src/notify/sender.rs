@@ -1,0 +1,315 @@
+//! The sending end of a queue: at once, within a time, or when there is room again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::TrySendError;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::consumer::QueueAddress;
+use super::mailbox::{Mailbox, Refused};
+use super::post_error::LoopGone;
+use super::remote::Remote;
+use super::room::{Leftover, Position};
+use super::send_error::SendTimeoutError;
+use crate::context::Context;
+use crate::turn::disposal::catch_panic;
+
+/// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones send to the same
+/// queue.
+pub struct Sender<T> {
+    mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>,
+}
+
+impl<T> Sender<T> {
+    pub(super) const fn new(mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>) -> Self {
+        Self { mailbox }
+    }
+
+    /// Sends a value. No system call, unless the loop sleeps: then one write to its eventfd, whoever of the senders
+    /// comes first. Locks for as long as a push takes.
+    ///
+    /// # Errors
+    /// The value back: [`TrySendError::Full`] at the capacity, [`TrySendError::Disconnected`] if the receiver is gone.
+    #[inline]
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        match self.mailbox.push(value) {
+            Ok(None) => Ok(()),
+            Ok(Some(address)) => {
+                address.notify();
+                Ok(())
+            }
+            Err((value, Refused::Full)) => Err(TrySendError::Full(value)),
+            Err((value, Refused::Closed)) => Err(TrySendError::Disconnected(value)),
+        }
+    }
+
+    /// Sends a value for a caller that holds a lock, and notifies the loop when that is free. The value is dropped if
+    /// it is refused.
+    pub(crate) fn send_unnotified(&self, value: T) -> Result<Option<Arc<QueueAddress>>, Refused> {
+        self.mailbox.push(value).map_err(|(_, reason)| reason)
+    }
+
+    /// Sends values under one lock, in their order, from the front of `values`.
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`] or [`TrySendError::Disconnected`] if not all went in; the rest is left in `values`.
+    pub fn send_many(&self, values: &mut VecDeque<T>) -> Result<(), TrySendError<()>> {
+        let (address, result) = self.mailbox.push_many(values);
+        if let Some(address) = address {
+            address.notify();
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Refused::Full) => Err(TrySendError::Full(())),
+            Err(Refused::Closed) => Err(TrySendError::Disconnected(())),
+        }
+    }
+
+    /// Sends a value, and blocks this thread for at most `timeout` while the queue is full.
+    ///
+    /// With [`Duration::MAX`] it waits until there is room or the receiver is gone; with [`Duration::ZERO`] it does not
+    /// wait. A queue of `Capacity::Bounded(0)` never has room, so the value comes back at once. The timeout is real
+    /// time, also where the loop has a [`ManualClock`](crate::ManualClock).
+    ///
+    /// The loop wakes senders when it has handled what it took in this turn: as many as there is room for, those first
+    /// that have waited longest. Room is not reserved for them: a [`try_send`](Self::try_send) of another thread may be
+    /// faster, and the woken sender goes on waiting, before all others. A loop that ends wakes them all.
+    ///
+    /// On the thread of another loop it blocks that loop: see [`on_room`](Self::on_room). Before the receiver is
+    /// registered it waits for that too.
+    ///
+    /// Without waiting it costs what `try_send` does and two locks. A wait takes an allocation or two.
+    ///
+    /// # Errors
+    /// The value back. [`SendTimeoutError::Timeout`]; [`SendTimeoutError::Disconnected`] if the receiver is gone;
+    /// [`SendTimeoutError::OnLoopThread`], at once, on the thread of the loop that handles the queue, also if there is
+    /// room: a mistake that shows only under load is found too late. There, use [`try_send`](Self::try_send).
+    ///
+    /// ```
+    /// use reactor::{Capacity, LoopThread, Next, notification_queue};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (sender, receiver) = notification_queue(Capacity::Bounded(2));
+    /// let summing = LoopThread::spawn("summing", |registry| {
+    ///     registry.consume(receiver, |value: Option<u64>, cx| {
+    ///         *cx.state += value.unwrap_or_default();
+    ///         Ok(Next::Keep)
+    ///     })?;
+    ///     Ok(0)
+    /// })?;
+    /// for value in 1..=100 {
+    ///     sender.send_within(value, Duration::from_secs(10))?; // as fast as the loop handles them
+    /// }
+    /// drop(sender); // the queue ends, and with it the loop
+    /// assert_eq!(summing.join()?, 5050);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "send_timeout")]
+    #[doc(alias = "blocking_send")]
+    pub fn send_within(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        if self.mailbox.address().is_some_and(|address| address.is_loop_thread()) {
+            return Err(SendTimeoutError::OnLoopThread(value));
+        }
+        match self.try_send(value) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
+            Err(TrySendError::Full(value)) if self.mailbox.capacity() == 0 => Err(SendTimeoutError::Timeout(value)),
+            Err(TrySendError::Full(value)) => self.wait_and_send(value, Instant::now().checked_add(timeout)),
+        }
+    }
+
+    /// Waits for turns, until the value is sent in one of them or the time is over.
+    #[cold]
+    fn wait_and_send(&self, mut value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        let mut position = Position::Last;
+        loop {
+            let has_turn = self.wait_for_turn(position, deadline);
+            let sent = self.try_send(value);
+            if has_turn {
+                self.mailbox.end_turn();
+            }
+            value = match sent {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(value)) => return Err(SendTimeoutError::Disconnected(value)),
+                Err(TrySendError::Full(value)) => value,
+            };
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(SendTimeoutError::Timeout(value));
+            }
+            position = Position::First;
+        }
+    }
+
+    /// Blocks until this sender has a turn or the time is over. Returns whether it has a turn.
+    fn wait_for_turn(&self, position: Position, deadline: Option<Instant>) -> bool {
+        let waiting = Arc::new(WaitingThread { thread: thread::current(), has_turn: AtomicBool::new(false) });
+        let notified = Arc::clone(&waiting);
+        let id = self.mailbox.notify_of_room(position, Box::new(move || notified.wake()));
+        while !waiting.has_turn.load(Ordering::Acquire) {
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => return self.mailbox.stop_waiting(id),
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+        true
+    }
+
+    /// Runs `callback` on the loop of `remote` when the queue has room, once: within this call it is posted if there is
+    /// room already. For a loop that must not block where [`try_send`](Self::try_send) has returned
+    /// [`Full`](TrySendError::Full): it stops reading what it makes its values of, and goes on in `callback`.
+    ///
+    /// The callback runs also if the receiver is gone, which `try_send` reports then. It is posted as by
+    /// [`Remote::post`]; if its loop ends first, it is dropped. It keeps that loop alive until it has run, and
+    /// [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows this line. It counts as a sender of the
+    /// queue.
+    ///
+    /// As many callbacks run and threads in [`send_within`](Self::send_within) are woken as there is room for, those
+    /// first that have waited longest; when a callback returns, the next one follows if there is still room. Room is
+    /// not reserved: another sender may be faster, so `try_send` may return `Full` again; then call `on_room` again. A
+    /// queue of `Capacity::Bounded(0)` never has room.
+    ///
+    /// One allocation and a lock, beside what a post costs.
+    ///
+    /// # Errors
+    /// [`LoopGone`] if the loop of `remote` is gone; the callback has been dropped.
+    ///
+    /// ```
+    /// use reactor::{Capacity, Context, Next, Reactor, Sender, notification_queue};
+    ///
+    /// /// Sends the numbers up to 10, as fast as the queue takes them.
+    /// fn send(numbers: Sender<u64>, cx: &mut Context<'_, Vec<u64>>) {
+    ///     let mut next = cx.state.len() as u64;
+    ///     while next < 10 && numbers.try_send(next).is_ok() {
+    ///         next += 1;
+    ///     }
+    ///     if next < 10 && !numbers.is_disconnected() {
+    ///         let remote = cx.registry.remote().expect("it has been made before");
+    ///         let again = numbers.clone();
+    ///         numbers.on_room(&remote, |cx| send(again, cx)).expect("this loop is alive");
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (numbers, receiver) = notification_queue(Capacity::Bounded(3));
+    /// let mut reactor = Reactor::<Vec<u64>>::new()?; // one loop at both ends here; it may as well be two
+    /// reactor.remote()?;
+    /// reactor.consume(receiver, |number: Option<u64>, cx| {
+    ///     cx.state.extend(number);
+    ///     Ok(Next::Keep)
+    /// })?;
+    /// reactor.defer(|cx| send(numbers, cx));
+    /// let mut received = Vec::new();
+    /// reactor.run(&mut received)?;
+    /// assert_eq!(received, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "drain")]
+    #[doc(alias = "poll_ready")]
+    #[track_caller]
+    pub fn on_room<S, F>(&self, remote: &Remote<S>, callback: F) -> Result<(), LoopGone>
+    where
+        T: Send + 'static,
+        S: 'static,
+        F: FnOnce(&mut Context<'_, S>) + Send + 'static,
+    {
+        if remote.is_gone() {
+            return Err(LoopGone);
+        }
+        let origin = Location::caller();
+        let (sender, remote, alive) = (self.clone(), remote.clone(), remote.keep_alive());
+        let notify = move || {
+            let turn = Turn { sender };
+            if remote.is_gone() {
+                drop(turn); // the next one's at once, and not when the callback has been dropped
+                return Some(leftover(origin, callback));
+            }
+            let in_turn = move |cx: &mut Context<'_, S>| {
+                let _until_it_has_run = (turn, alive);
+                callback(cx);
+            };
+            remote.post_or_return(origin, in_turn).err().map(|in_turn| leftover(origin, in_turn))
+        };
+        self.mailbox.notify_of_room(Position::Last, Box::new(notify));
+        Ok(())
+    }
+
+    /// Returns how many values have been sent and not handled, the one that is being handled included. By the time it
+    /// is looked at, they may be more or fewer.
+    pub fn len(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_disconnected(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
+    /// Whether all that was sent has been handled.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.mailbox.add_sender();
+        Self { mailbox: Arc::clone(&self.mailbox) }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if let Some(address) = self.mailbox.remove_sender() {
+            address.notify();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a callback has captured whose loop is gone. It is dropped in the midst of what another sender or another loop
+/// does, which a panic of a destructor must not end.
+fn leftover<V: Send + 'static>(origin: &'static Location<'static>, captured: V) -> Leftover {
+    Box::new(move || {
+        if let Err(message) = catch_panic(|| drop(captured)) {
+            tracing::error!(%origin, message, "a destructor of what a callback has captured panicked");
+        }
+    })
+}
+
+/// A thread in [`Sender::send_within`].
+struct WaitingThread {
+    thread: Thread,
+    has_turn: AtomicBool,
+}
+
+impl WaitingThread {
+    fn wake(&self) -> Option<Leftover> {
+        self.has_turn.store(true, Ordering::Release);
+        self.thread.unpark();
+        None
+    }
+}
+
+/// The turn of a callback of [`Sender::on_room`], which ends when that has run or is dropped.
+struct Turn<T> {
+    sender: Sender<T>,
+}
+
+impl<T> Drop for Turn<T> {
+    fn drop(&mut self) {
+        self.sender.mailbox.end_turn();
+    }
+}

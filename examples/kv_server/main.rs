@@ -50,7 +50,7 @@ fn run(options: Options) -> io::Result<()> {
     let connections = ConnectionOptions::new().unconsumed_max(COMMAND_MAX).queue_max(2 * REPLY_MAX);
     let server = listener.serve(&mut reactor, &connections, |_peer, cx| Ok(Client::new(cx.state)))?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
-        server.stop(cx, GRACE);
+        server.stop(cx.registry, GRACE);
     })?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;

@@ -81,7 +81,8 @@ pub use crate::console::{Console, ConsoleInput};
 #[cfg(feature = "framing")]
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
 pub use crate::listener::{
-    Accepted, Address, AddressError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey, on_listener_end,
+    Accepted, Address, AddressParseError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey,
+    on_listener_end,
 };
 #[cfg(feature = "pool")]
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};

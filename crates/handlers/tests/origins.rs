@@ -104,7 +104,7 @@ fn connections_and_their_server_are_shown_by_the_lines_of_their_user() -> Result
     })?;
     drop(far);
     let stopped = line!() + 1;
-    reactor.defer(move |cx| server.stop(cx, Duration::from_secs(5)));
+    reactor.defer(move |cx| server.stop(cx.registry, Duration::from_secs(5)));
     drop(client);
     turn_until(&mut reactor, &mut seen, |seen, _| seen.ends == 2)?;
     let own = seen.lines.iter().filter(|(_, line)| [opened, served, stopped].contains(line)).count();

@@ -1,6 +1,7 @@
 //! Keys of children: how one is reached from anywhere on its loop, also from outside of callbacks.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +22,13 @@ pub(super) struct Children(pub(super) HashMap<Key, Rc<Process>>);
 /// [`Remote::post`](reactor::Remote::post).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChildKey(pub(super) Key);
+
+/// As the [`Key`] of its registration.
+impl fmt::Display for ChildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl ChildKey {
     /// The key of its registration, whose source is the child's pidfd: for

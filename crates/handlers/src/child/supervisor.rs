@@ -4,6 +4,7 @@
 //! timer of the next start. So it is in one place at a time, and ends with the place it is in.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::panic::Location;
 use std::process::Command;
@@ -99,6 +100,13 @@ where
 /// The name of a supervisor on its loop: `Copy`, and checked at every use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SupervisorKey(u64);
+
+/// Its number: supervisors are counted from 1 on each loop.
+impl fmt::Display for SupervisorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl SupervisorKey {
     /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the last

@@ -39,6 +39,7 @@ impl ListenOptions {
     }
 
     /// How many connections may wait in the kernel to be accepted; `/proc/sys/net/core/somaxconn` is the limit of that. 4096.
+    #[must_use]
     pub const fn backlog(mut self, connections: u16) -> Self {
         self.bind.backlog = connections as i32;
         self
@@ -47,6 +48,7 @@ impl ListenOptions {
     /// Sets whether several sockets, one for each loop, may listen at one address (`SO_REUSEPORT`). The kernel spreads the
     /// connections among them. A Unix socket cannot share its address: [`bind`](Self::bind) refuses this option there.
     /// Default: `false`.
+    #[must_use]
     pub const fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.bind.reuse_port = reuse_port;
         self
@@ -55,6 +57,7 @@ impl ListenOptions {
     /// Sets the permissions of the file of a Unix socket: with `0o660` its owner and group may connect. The file has exactly these,
     /// whatever the umask says, before the first client can connect, and never more. Other addresses and a mode beyond `0o777` are
     /// refused by [`bind`](Self::bind). Default: `0o777` less the umask.
+    #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.bind.mode = Some(mode);
         self
@@ -62,18 +65,21 @@ impl ListenOptions {
 
     /// Sets whether a socket at an IPv6 address leaves IPv4 to others (`IPV6_V6ONLY`). Other addresses are not concerned.
     /// Default: `false`, so that `[::]` accepts both; the peers' addresses are shown in [plain form](super::Peer::Tcp).
+    #[must_use]
     pub const fn only_v6(mut self, only_v6: bool) -> Self {
         self.bind.only_v6 = only_v6;
         self
     }
 
     /// How many connections are accepted in one turn at most, so that a flood of them does not hold up the others. 64.
+    #[must_use]
     pub const fn accepts_per_turn(mut self, connections: usize) -> Self {
         self.accepts_per_turn = if connections == 0 { 1 } else { connections };
         self
     }
 
     /// How many connections may be open at once; more wait in the kernel's queue. Any number.
+    #[must_use]
     pub fn limit(mut self, limit: impl Into<Option<ConnectionLimit>>) -> Self {
         self.limit = limit.into();
         self

@@ -111,7 +111,7 @@ fn children_that_cannot_be_started_or_watched_say_errno_and_name() -> Result {
     let mut command = Command::new("cat");
     let cat = child::spawn(&mut reactor, command.stdin(Stdio::piped()), |_, _| Ok(()))?;
     let refused = cat.key.signal_group(&mut reactor, Signal::TERM).expect_err("it leads no group");
-    check(refused, Errno::SRCH, &format!("kill(SIGTERM) of child {}", cat.pid));
+    check(refused, Errno::SRCH, &format!("kill: SIGTERM to child {}", cat.pid));
     drop(cat.stdin);
     reactor.run(&mut ())?;
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,23 +40,23 @@ impl ChildKey {
         self.0
     }
 
-    /// The child's process id.
+    /// Returns the child's process id.
     ///
     /// # Errors
-    /// `NotFound` if its end has been told, or its watch removed.
-    pub fn pid<S>(self, registry: &mut Registry<S>) -> io::Result<u32> {
+    /// [`Error::StaleKey`] if its end has been told, or its watch removed.
+    pub fn pid<S>(self, registry: &mut Registry<S>) -> Result<u32, Error> {
         Ok(self.process(registry)?.pid())
     }
 
     /// Sends a signal. One system call; to a child that has ended and whose end is not told yet it does nothing.
     ///
     /// # Errors
-    /// `NotFound` if its end has been told, or its watch removed; `EPERM` if it runs as another user by now; `InvalidInput`
-    /// for what is no signal with a name, real-time signals among that.
+    /// [`Error::StaleKey`] if its end has been told, or its watch removed. [`Error::Call`] with the signal and the child: `EPERM` if it
+    /// runs as another user by now; of the kind `InvalidInput` for a signal that has no name, such as a real-time signal.
     ///
     /// # Source
     /// `pidfd_send_signal(2)`, which cannot hit another process that got the same pid.
-    pub fn signal<S>(self, registry: &mut Registry<S>, signal: Signal) -> io::Result<()> {
+    pub fn signal<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
         self.process(registry)?.send(Reach::Process, signal)
     }
 
@@ -65,12 +64,12 @@ impl ChildKey {
     /// made a group of their own.
     ///
     /// # Errors
-    /// As [`signal`](Self::signal). `ESRCH` if the child leads no group: spawn it with
+    /// As [`signal`](Self::signal); [`Error::Call`] with `ESRCH` if the child leads no group: spawn it with
     /// [`process_group(0)`](std::os::unix::process::CommandExt::process_group).
     ///
     /// # Source
     /// `kill(2)` of the group, whose number is the child's pid, which nobody else gets while the child is not reaped.
-    pub fn signal_group<S>(self, registry: &mut Registry<S>, signal: Signal) -> io::Result<()> {
+    pub fn signal_group<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
         self.process(registry)?.send(Reach::Group, signal)
     }
 
@@ -78,7 +77,7 @@ impl ChildKey {
     ///
     /// # Errors
     /// As [`signal`](Self::signal).
-    pub fn kill<S>(self, registry: &mut Registry<S>) -> io::Result<()> {
+    pub fn kill<S>(self, registry: &mut Registry<S>) -> Result<(), Error> {
         self.signal(registry, Signal::KILL)
     }
 
@@ -92,7 +91,7 @@ impl ChildKey {
     ///
     /// # Errors
     /// As [`signal`](Self::signal); nothing is pending then that was not before.
-    pub fn terminate<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
+    pub fn terminate<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         self.end(registry, grace, Reach::Process)
     }
 
@@ -109,18 +108,18 @@ impl ChildKey {
     ///
     /// # Errors
     /// As [`signal_group`](Self::signal_group).
-    pub fn terminate_group<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
+    pub fn terminate_group<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         self.end(registry, grace, Reach::Group)
     }
 
-    fn end<S>(self, registry: &mut Registry<S>, grace: Duration, reach: Reach) -> io::Result<()> {
+    fn end<S>(self, registry: &mut Registry<S>, grace: Duration, reach: Reach) -> Result<(), Error> {
         let process = self.process(registry)?;
         process.ask_to_end(reach)?;
         let now = registry.now();
         let Some(at) = now.checked_add(grace) else { return Ok(()) };
         let at = process.kill_at.get().map_or(at, |earlier| earlier.min(at));
         process.kill_at.set(Some(at));
-        Ok(registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))?)
+        registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))
     }
 
     fn process<S>(self, registry: &mut Registry<S>) -> Result<Rc<Process>, Error> {

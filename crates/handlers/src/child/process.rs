@@ -11,6 +11,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Instant;
 
+use reactor::Error;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
@@ -100,15 +101,19 @@ impl Process {
         reaped
     }
 
-    pub(super) fn send(&self, reach: Reach, signal: Signal) -> io::Result<()> {
-        let known = self.named(signal)?;
+    pub(super) fn send(&self, reach: Reach, signal: Signal) -> Result<(), Error> {
+        let call = match reach {
+            Reach::Process => "pidfd_send_signal",
+            Reach::Group => "kill",
+        };
+        let known = self.named(call, signal)?;
         // A pidfd cannot name a group, and its number is the child's only until somebody has reaped it.
         if reach == Reach::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
-            return Err(failed("waitid", &self.label, Errno::CHILD, STOLEN));
+            return Err(Error::Call { call: "waitid", source: advised(&self.label, Errno::CHILD.into(), STOLEN) });
         }
-        let (call, sent) = match reach {
-            Reach::Process => ("pidfd_send_signal", pidfd_send_signal(&self.pidfd, known)),
-            Reach::Group => ("kill", kill_process_group(self.pid, known)),
+        let sent = match reach {
+            Reach::Process => pidfd_send_signal(&self.pidfd, known),
+            Reach::Group => kill_process_group(self.pid, known),
         };
         match sent {
             Ok(()) => Ok(()),
@@ -119,20 +124,21 @@ impl Process {
                     Errno::PERM => ": it runs as another user by now",
                     _ => "",
                 };
-                Err(failed(&format!("{call}({signal})"), &self.label, errno, advice))
+                let source = advised(format_args!("{signal} to {}", self.label), errno.into(), advice);
+                Err(Error::Call { call, source })
             }
         }
     }
 
-    fn named(&self, signal: Signal) -> io::Result<rustix::process::Signal> {
+    fn named(&self, call: &'static str, signal: Signal) -> Result<rustix::process::Signal, Error> {
         rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
-            let text = format!("{signal} cannot be sent to {}: only signals that have a name can", self.label);
-            io::Error::new(ErrorKind::InvalidInput, text)
+            let text = format!("{signal} to {}: only signals that have a name can be sent", self.label);
+            Error::Call { call, source: io::Error::new(ErrorKind::InvalidInput, text) }
         })
     }
 
     /// Asks it to end, or all of its group: by one `SIGTERM`, whatever it was asked before.
-    pub(super) fn ask_to_end(&self, reach: Reach) -> io::Result<()> {
+    pub(super) fn ask_to_end(&self, reach: Reach) -> Result<(), Error> {
         match (self.asked.get(), reach) {
             (None, _) => self.send(reach, Signal::TERM)?,
             (Some(Reach::Process), Reach::Group) => self.ask_rest_of_group()?,
@@ -147,11 +153,12 @@ impl Process {
     }
 
     /// Sends `SIGTERM` to all of the group but the child, which has got it.
-    fn ask_rest_of_group(&self) -> io::Result<()> {
+    fn ask_rest_of_group(&self) -> Result<(), Error> {
         self.send(Reach::Group, Signal::CONT)?; // the same checks, and the same errors
-        let others = group::others(self.pid).map_err(|error| named("readdir(/proc)", error))?;
-        for other in others {
-            let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, self.named(Signal::TERM)?)?));
+        let term = self.named("pidfd_send_signal", Signal::TERM)?;
+        let unread = |error| Error::Call { call: "readdir", source: named("/proc", error) };
+        for other in group::others(self.pid).map_err(unread)? {
+            let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, term)?));
             if let Err(error) = sent {
                 tracing::debug!(child = %self.label, %error, "one of its group is not asked to end");
             }

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::panic::Location;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Io, Registry, Then, TimerKey};
+use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
 
 use super::process::Process;
 use super::restart::{Backoff, RestartPolicy};
@@ -101,10 +101,17 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SupervisorKey(u64);
 
-/// Its number: supervisors are counted from 1 on each loop.
+/// As it is shown in [`Error::StaleKey`].
+impl From<SupervisorKey> for Key {
+    fn from(supervisor: SupervisorKey) -> Self {
+        Self::unregistered(supervisor.0 as u32) // they are counted: the low half tells them apart
+    }
+}
+
+/// As the [`Key`] that this becomes: `7v0` for the seventh supervisor of its loop.
 impl fmt::Display for SupervisorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        Key::from(*self).fmt(f)
     }
 }
 
@@ -114,13 +121,13 @@ impl SupervisorKey {
     /// [`child`](Self::child) comes first: of the two the group counts, and each process gets one `SIGTERM`.
     ///
     /// # Errors
-    /// `NotFound` if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
-    pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
+    /// [`Error::StaleKey`] if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
+    pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         let course = self.course(registry).ok_or_else(|| self.stale())?;
         course.stopping = true;
         match course.stage {
             Stage::Starting => Ok(()),
-            Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
+            Stage::Waiting(timer) => registry.reset(timer, Duration::ZERO),
             Stage::Running(child) => child.terminate(registry, grace),
         }
     }
@@ -130,10 +137,10 @@ impl SupervisorKey {
     /// policy does so. The delays go on where they were. O(1).
     ///
     /// # Errors
-    /// `NotFound` if the supervision has ended.
-    pub fn start_now<S>(self, registry: &mut Registry<S>) -> io::Result<()> {
+    /// [`Error::StaleKey`] if the supervision has ended.
+    pub fn start_now<S>(self, registry: &mut Registry<S>) -> Result<(), Error> {
         match self.course(registry).ok_or_else(|| self.stale())?.stage {
-            Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
+            Stage::Waiting(timer) => registry.reset(timer, Duration::ZERO),
             Stage::Starting | Stage::Running(_) => Ok(()),
         }
     }
@@ -141,16 +148,16 @@ impl SupervisorKey {
     /// The child that runs at present, if one does: to signal it.
     ///
     /// # Errors
-    /// `NotFound` if the supervision has ended.
-    pub fn child<S>(self, registry: &mut Registry<S>) -> io::Result<Option<ChildKey>> {
+    /// [`Error::StaleKey`] if the supervision has ended.
+    pub fn child<S>(self, registry: &mut Registry<S>) -> Result<Option<ChildKey>, Error> {
         match self.course(registry).ok_or_else(|| self.stale())?.stage {
             Stage::Running(child) => Ok(Some(child)),
             Stage::Starting | Stage::Waiting(_) => Ok(None),
         }
     }
 
-    fn stale(self) -> io::Error {
-        io::Error::new(ErrorKind::NotFound, format!("supervisor {} has ended", self.0))
+    fn stale(self) -> Error {
+        Error::StaleKey(self.into())
     }
 
     /// What is known of it, unless it has ended with the registration or the timer that it was in.

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use handlers::child::{ChildKey, SupervisorKey};
-use handlers::udp::UdpSocket;
+use handlers::udp::{UdpKey, UdpSocket};
 use handlers::{
     Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, Job, JobPanic, ListenOptions,
     Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
@@ -32,6 +32,7 @@ fn every_key_can_be_copied_compared_hashed_and_shown_whatever_the_state() {
         is_key::<ChildKey>();
         is_key::<SupervisorKey>();
         is_key::<ServerKey<State>>();
+        is_key::<UdpKey<State>>();
     }
 }
 

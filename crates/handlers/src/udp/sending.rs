@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use reactor::{Interest, Io};
 use rustix::io::Errno;
 
-use super::outbox::{Outbox, Route, Run};
+use super::send_queue::{Route, Run, SendQueue};
 use super::socket::{Datagram, Outgoing, UdpSocket};
 use crate::answer::errno;
 
@@ -119,13 +119,13 @@ impl std::error::Error for Failure {
     }
 }
 
-/// What sending leaves behind between calls.
+/// What a socket has still to send, and to report.
 #[derive(Debug)]
-pub(super) struct Dispatch {
-    pub(super) outbox: Outbox,
+pub(super) struct SendState {
+    pub(super) queue: SendQueue,
     pub(super) log: Log,
-    /// Somebody was refused, and waits for the queue to drain.
-    pub(super) owes_drained: bool,
+    /// A datagram was refused since the queue was empty for the last time: `on_drain` is due when it is again.
+    pub(super) refused_since_drain: bool,
 }
 
 /// What has happened.
@@ -136,23 +136,23 @@ pub(super) struct Log {
     pub(super) metrics: UdpMetrics,
 }
 
-impl Dispatch {
-    pub(super) fn new(outbox: Outbox) -> Self {
-        Self { outbox, log: Log::default(), owes_drained: false }
+impl SendState {
+    pub(super) fn new(queue: SendQueue) -> Self {
+        Self { queue, log: Log::default(), refused_since_drain: false }
     }
 
     /// Sends what is queued, as far as there is room.
     pub(super) fn flush(&mut self, io: &mut Io<UdpSocket>) {
         for _ in 0..SENDS_PER_CALL_MAX {
-            let Some(run) = self.outbox.next_run(io.get_ref().segments_max()) else { break };
+            let Some(run) = self.queue.next_run(io.get_ref().segments_max()) else { break };
             let (datagrams, to) = (run.datagrams, run.route.to);
             match self.log.transmit(io, &run) {
-                Ok(()) => self.outbox.pop_run(datagrams),
+                Ok(()) => self.queue.pop_run(datagrams),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) if datagrams > 1 => self.outbox.split_run(datagrams), // so that each gets an answer of its own
+                Err(_) if datagrams > 1 => self.queue.split_run(datagrams), // so that each gets an answer of its own
                 Err(error) => {
                     self.log.note_failure("sendmsg", Some(to), error);
-                    self.outbox.pop_run(datagrams);
+                    self.queue.pop_run(datagrams);
                 }
             }
         }
@@ -209,11 +209,11 @@ fn is_broadcast(address: IpAddr) -> bool {
     refusal == Err(ErrorKind::PermissionDenied)
 }
 
-/// The sending side of a socket, as lent to callbacks and by [`Udp::with`](super::Udp::with).
+/// The sending side of a socket, as lent to callbacks and by [`UdpKey::with`](super::UdpKey::with).
 #[derive(Debug)]
 pub struct Sending<'a> {
     pub(super) io: &'a mut Io<UdpSocket>,
-    pub(super) dispatch: &'a mut Dispatch,
+    pub(super) send: &'a mut SendState,
 }
 
 impl Sending<'_> {
@@ -226,7 +226,7 @@ impl Sending<'_> {
         if let Some(peer) = self.io.get_ref().peer_addr() {
             return self.send_to(bytes, peer);
         }
-        self.dispatch.log.note_failure("sendmsg", None, Errno::DESTADDRREQ.into());
+        self.send.log.note_failure("sendmsg", None, Errno::DESTADDRREQ.into());
         Ok(Sent::Failed)
     }
 
@@ -258,40 +258,40 @@ impl Sending<'_> {
     /// [`Full`], and the datagram is still in the caller's hands.
     pub fn send_datagram(&mut self, datagram: &Outgoing<'_>) -> Result<Sent, Full> {
         let Outgoing { bytes, to, from, ecn } = *datagram;
-        if self.dispatch.outbox.is_empty() {
+        if self.send.queue.is_empty() {
             let run = Run { route: Route { to, from, ecn }, bytes, segment_bytes: bytes.len(), datagrams: 1 };
-            match self.dispatch.log.transmit(self.io, &run) {
+            match self.send.log.transmit(self.io, &run) {
                 Ok(()) => return Ok(Sent::Now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    self.dispatch.log.note_failure("sendmsg", Some(to), error);
+                    self.send.log.note_failure("sendmsg", Some(to), error);
                     return Ok(Sent::Failed);
                 }
             }
         }
-        let outbox = &mut self.dispatch.outbox;
-        if outbox.push(datagram) {
-            self.dispatch.log.metrics.queued += 1;
+        let queue = &mut self.send.queue;
+        if queue.push(datagram) {
+            self.send.log.metrics.queued += 1;
             return Ok(Sent::Queued);
         }
-        self.dispatch.log.metrics.dropped += 1;
-        self.dispatch.owes_drained = true;
-        Err(Full { datagrams: outbox.datagrams(), bytes: outbox.bytes() })
+        self.send.log.metrics.dropped += 1;
+        self.send.refused_since_drain = true;
+        Err(Full { datagrams: queue.datagrams(), bytes: queue.bytes() })
     }
 
     /// How many datagrams are queued.
     pub fn queued(&self) -> usize {
-        self.dispatch.outbox.datagrams()
+        self.send.queue.datagrams()
     }
 
     /// How many bytes are queued.
     pub fn queued_bytes(&self) -> usize {
-        self.dispatch.outbox.bytes()
+        self.send.queue.bytes()
     }
 
     /// What the socket has done so far.
     pub const fn metrics(&self) -> UdpMetrics {
-        self.dispatch.log.metrics
+        self.send.log.metrics
     }
 
     /// The socket.

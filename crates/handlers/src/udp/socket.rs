@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Type};
 
-use super::outbox::Run;
+use super::send_queue::Run;
 use crate::answer::{named, not_a, plain};
 
 /// A UDP socket that sends and receives many datagrams in one system call.

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::time::{Duration, Instant};
 
-use handlers::udp::{Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
+use handlers::udp::{self, Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
 use reactor::{Closed, Context, Key, Next, Reactor};
 use rustix::io::Errno;
 
@@ -94,5 +94,5 @@ where
 {
     let socket = UdpSocket::bind(local(false))?;
     let address = socket.local_addr()?;
-    Ok((Udp::new(Noting(on_datagram)).add_to(reactor, socket)?, address))
+    Ok((udp::add_handler(reactor, socket, Udp::new(Noting(on_datagram)))?.key(), address))
 }

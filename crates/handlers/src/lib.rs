@@ -85,7 +85,7 @@ pub use crate::listener::{
     on_listener_end,
 };
 #[cfg(feature = "pool")]
-pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
+pub use crate::pool::{Cancellation, Job, JobError, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
 pub use reactor::errno;
 
 /// The README's programs compile.

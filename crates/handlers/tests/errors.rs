@@ -13,8 +13,8 @@ use handlers::child::{self, WatchError};
 use handlers::signal::Signal;
 use handlers::udp::UdpSocket;
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError, JobPanic, ListenOptions,
-    Refusal, WorkerPool, connect, errno, files,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError, ListenOptions, Refusal,
+    WorkerPool, connect, errno, files,
 };
 use reactor::{CallError, Context, Error, Interest, LoopGone, Next, Reactor};
 use rustix::io::Errno;
@@ -194,7 +194,6 @@ fn errors_of_threads_and_queues_pass_by_the_question_mark() -> Result {
         (CallError::Panicked.into(), ErrorKind::Other),
         (Refusal::Full.into(), ErrorKind::QuotaExceeded),
         (Refusal::Closed.into(), ErrorKind::BrokenPipe),
-        (JobPanic { message: "why".to_owned() }.into(), ErrorKind::Other),
         (FrameError::Malformed("it").into(), ErrorKind::InvalidData),
         (handlers::udp::Full { datagrams: 1, bytes: 2 }.into(), ErrorKind::QuotaExceeded),
     ] {

@@ -167,7 +167,7 @@ fn jobs_and_what_follows_them_are_shown_by_the_line_that_submits() -> Result {
     assert_eq!(held, [submitted, submitted + 1]);
     end.send(())?;
     turn_until(&mut reactor, &mut seen, done)?;
-    assert!(!job.abandon(), "what follows has run");
+    assert_eq!(job.abandon(), handlers::Cancellation::TooLate, "what follows has run");
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use handlers::child::{ChildKey, SupervisorKey};
 use handlers::udp::{UdpKey, UdpSocket};
 use handlers::{
-    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, Job, JobPanic, ListenOptions,
-    Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
+    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, Job, JobError, JobPanic,
+    ListenOptions, Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
 };
 
 /// Neither of them has anything that a key or a handle could inherit.
@@ -42,8 +42,8 @@ fn what_is_for_other_threads_may_go_there_whatever_the_state() {
         is_send::<Accepted>();
         is_send::<Listener>();
         is_send::<UdpSocket>();
-        is_shared::<WorkerPool<State>>();
-        is_shared::<Pool<State>>();
+        is_shared::<WorkerPool<State, State>>();
+        is_shared::<Pool<State, State>>();
         is_shared::<Job>();
         is_shared::<ConnectionLimit>();
         is_shared::<Permit>();
@@ -59,6 +59,7 @@ fn every_error_may_be_boxed_and_sent() {
     const {
         is_error::<AddressParseError>();
         is_error::<FrameError>();
+        is_error::<JobError>();
         is_error::<JobPanic>();
         is_error::<Refusal>();
         is_error::<SystemError>();

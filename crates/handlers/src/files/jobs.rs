@@ -48,7 +48,12 @@ const NAMES_TRIED_MAX: usize = 100;
 /// # }
 /// ```
 #[track_caller]
-pub fn read<S, D>(pool: &Pool<S>, path: impl Into<PathBuf>, limit: usize, done: D) -> Result<Job, Refused<PathBuf, D>>
+pub fn read<S, W, D>(
+    pool: &Pool<S, W>,
+    path: impl Into<PathBuf>,
+    limit: usize,
+    done: D,
+) -> Result<Job, Refused<PathBuf, D>>
 where
     D: FnOnce(io::Result<Vec<u8>>, &mut Context<'_, S>) + Send + 'static,
 {
@@ -98,8 +103,8 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn write_atomically<S, B, D>(
-    pool: &Pool<S>,
+pub fn write_atomically<S, W, B, D>(
+    pool: &Pool<S, W>,
     path: impl Into<PathBuf>,
     bytes: B,
     done: D,
@@ -123,8 +128,8 @@ where
 /// and `fdatasync(2)` say, with call and path; of a file that was made also what `fsync(2)` of its folder says, when all of
 /// `bytes` is there and may not survive that the power fails.
 #[track_caller]
-pub fn append<S, B, D>(
-    pool: &Pool<S>,
+pub fn append<S, W, B, D>(
+    pool: &Pool<S, W>,
     path: impl Into<PathBuf>,
     bytes: B,
     done: D,
@@ -138,8 +143,8 @@ where
 
 /// Submits a job whose panic is an error like any other.
 #[track_caller]
-fn submit<S, I, R, D>(
-    pool: &Pool<S>,
+fn submit<S, W, I, R, D>(
+    pool: &Pool<S, W>,
     input: I,
     job: impl FnOnce(I) -> io::Result<R> + Send + 'static,
     done: D,
@@ -149,7 +154,7 @@ where
     R: Send + 'static,
     D: FnOnce(io::Result<R>, &mut Context<'_, S>) + Send + 'static,
 {
-    pool.submit_with((input, done), |(input, done)| {
+    pool.submit_made((input, done), |(input, done)| {
         (
             move || job(input),
             |result: Result<io::Result<R>, JobPanic>, cx: &mut Context<'_, S>| {
@@ -157,7 +162,7 @@ where
             },
         )
     })
-    .map_err(|((job, done), reason)| Refused { job, done, reason })
+    .map_err(Refused::from_parts)
 }
 
 /// Has a write beyond the limit of file sizes (`RLIMIT_FSIZE`, `ulimit -f`) fail, instead of ending the process.

@@ -12,6 +12,7 @@
 //! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
+//! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |
 //! | read lines from standard input, whatever that is | [`Console`] |
 //! | be told of signals, end gently on them | [`signal`] |
 //! | start children, be told of their end, end them, start them again | [`child`] |
@@ -46,6 +47,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`Framing`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Framing::frames`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Lines`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`check_framing`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
 #![cfg_attr(not(feature = "inherited"), doc = "[`ListenOptions::inherited`]: #features")]
@@ -79,7 +81,10 @@ pub use crate::connection::{
 #[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};
 #[cfg(feature = "framing")]
-pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
+pub use crate::framing::{
+    Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines,
+    check_framing,
+};
 pub use crate::listener::{
     Accepted, Address, AddressParseError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey,
     on_listener_end,

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use handlers::child::{ChildKey, SupervisorKey};
 use handlers::udp::{UdpKey, UdpSocket};
 use handlers::{
-    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, Job, JobError, JobPanic,
-    ListenOptions, Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
+    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, FramingFault, Job, JobError,
+    JobPanic, ListenOptions, Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
 };
 
 /// Neither of them has anything that a key or a handle could inherit.
@@ -59,6 +59,7 @@ fn every_error_may_be_boxed_and_sent() {
     const {
         is_error::<AddressParseError>();
         is_error::<FrameError>();
+        is_error::<FramingFault>();
         is_error::<JobError>();
         is_error::<JobPanic>();
         is_error::<Refusal>();

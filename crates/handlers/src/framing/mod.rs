@@ -3,6 +3,7 @@
 //! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is how
 //! far it has searched in vain; that saves time and changes no result.
 
+mod check;
 mod delimiter;
 mod error;
 mod length;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::iter::FusedIterator;
 
+pub use self::check::{FramesFound, FramingFault, check_framing};
 pub use self::delimiter::Delimited;
 pub use self::error::FrameError;
 pub use self::length::{LengthPrefix, LengthPrefixed};
@@ -21,6 +23,7 @@ pub use self::lines::Lines;
 ///
 /// One framing is for one direction of one stream. It copies nothing: frames are parts of the bytes it is given. A stream
 /// is over with its first error, as nobody can say where the next frame begins; asked again, a framing gives the same error.
+/// [`check_framing`] checks a framing of your own.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};
@@ -78,7 +81,7 @@ pub trait Framing {
     where
         Self: Sized,
     {
-        Frames { framing: self, data, taken: 0, then: Then::More }
+        Frames { framing: self, data, taken: 0, expected: Expected::More }
     }
 
     /// The frames of what is left when the stream has ended, an unfinished last one included. O(1) to make.
@@ -86,7 +89,7 @@ pub trait Framing {
     where
         Self: Sized,
     {
-        Frames { framing: self, data: rest, taken: 0, then: Then::End }
+        Frames { framing: self, data: rest, taken: 0, expected: Expected::End }
     }
 }
 
@@ -124,16 +127,16 @@ pub struct Frames<'f, 'a, F> {
     framing: &'f mut F,
     data: &'a [u8],
     taken: usize,
-    then: Then,
+    expected: Expected,
 }
 
-/// What follows the bytes at hand.
+/// What is expected after the bytes at hand.
 #[derive(Clone, Copy, Debug)]
-enum Then {
+enum Expected {
     More,
     End,
     /// Nothing that could be read: there was an error.
-    Failed,
+    Nothing,
 }
 
 impl<F> Frames<'_, '_, F> {
@@ -148,13 +151,13 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = &self.data[self.taken..];
-        let found = match self.then {
-            Then::More => self.framing.frame(rest),
-            Then::End => self.framing.finish(rest),
-            Then::Failed => return None,
+        let found = match self.expected {
+            Expected::More => self.framing.frame(rest),
+            Expected::End => self.framing.finish(rest),
+            Expected::Nothing => return None,
         };
         if found.is_err() {
-            self.then = Then::Failed;
+            self.expected = Expected::Nothing;
         }
         let frame = found.transpose()?;
         Some(frame.map(|frame| {

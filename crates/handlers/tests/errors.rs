@@ -195,7 +195,6 @@ fn errors_of_threads_and_queues_pass_by_the_question_mark() -> Result {
         (Refusal::Full.into(), ErrorKind::QuotaExceeded),
         (Refusal::Closed.into(), ErrorKind::BrokenPipe),
         (FrameError::Malformed("it").into(), ErrorKind::InvalidData),
-        (handlers::udp::Full { datagrams: 1, bytes: 2 }.into(), ErrorKind::QuotaExceeded),
     ] {
         assert_eq!((error.kind(), errno(&error)), (kind, None), "{error}");
         assert!(error.get_ref().is_some(), "what it was is still to be found");

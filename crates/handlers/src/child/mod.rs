@@ -88,6 +88,7 @@ pub struct Usage {
 /// Each pipe is a [`Stream`](crate::Stream), for [`open`](crate::open), [`lines`] or [`Registry::add`]. One that is dropped is
 /// closed: a child reads the end of its input, or cannot write its output any more.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Spawned {
     /// To signal and to end it.
     pub key: ChildKey,
@@ -102,6 +103,7 @@ pub struct Spawned {
 }
 
 /// A child that could not be watched, with the reason: it runs, and is the caller's again.
+#[non_exhaustive]
 pub struct WatchError {
     /// The child, as it was given.
     pub child: Child,

@@ -54,6 +54,7 @@ pub enum Sent {
 /// let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it would end the
 /// socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Full {
     /// So many datagrams are queued.
     pub datagrams: usize,

@@ -78,6 +78,8 @@ fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
     let mut panics = Vec::new();
     reactor.run(&mut panics)?;
     assert_eq!(panics.iter().map(|panic| panic.message.as_str()).collect::<Vec<_>>(), ["number 7"]);
+    let error = std::io::Error::from(panics.remove(0)); // as `?` would pass it on
+    assert!(error.kind() == std::io::ErrorKind::Other && error.get_ref().is_some(), "{error}");
     assert_eq!(reactor.metrics().panics, 1);
     Ok(())
 }

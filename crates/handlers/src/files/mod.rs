@@ -11,7 +11,7 @@ mod file;
 mod folder;
 mod inotify;
 mod jobs;
-mod way;
+mod path_watch;
 
 use std::io::{self, ErrorKind};
 use std::path::Path;

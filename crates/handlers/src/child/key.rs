@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reactor::{Error, Key, Registry};
 
-use super::process::{Process, Reach};
+use super::process::{Process, SignalTarget};
 use crate::signal::Signal;
 
 /// The children that a loop watches, by the keys of their registrations.
@@ -57,7 +57,7 @@ impl ChildKey {
     /// # Source
     /// `pidfd_send_signal(2)`, which cannot hit another process that got the same pid.
     pub fn signal<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
-        self.process(registry)?.send(Reach::Process, signal)
+        self.process(registry)?.send(SignalTarget::Process, signal)
     }
 
     /// Sends a signal to the child and to all of its process group: the processes that it has started and that have not
@@ -70,7 +70,7 @@ impl ChildKey {
     /// # Source
     /// `kill(2)` of the group, whose number is the child's pid, which nobody else gets while the child is not reaped.
     pub fn signal_group<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
-        self.process(registry)?.send(Reach::Group, signal)
+        self.process(registry)?.send(SignalTarget::Group, signal)
     }
 
     /// Kills the child at once, by `SIGKILL`. Its end is told as ever.
@@ -92,7 +92,7 @@ impl ChildKey {
     /// # Errors
     /// As [`signal`](Self::signal); nothing is pending then that was not before.
     pub fn terminate<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
-        self.end(registry, grace, Reach::Process)
+        self.end(registry, grace, SignalTarget::Process)
     }
 
     /// Asks the child and all of its process group to end, as [`terminate`](Self::terminate) does with the child alone. A
@@ -109,12 +109,12 @@ impl ChildKey {
     /// # Errors
     /// As [`signal_group`](Self::signal_group).
     pub fn terminate_group<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
-        self.end(registry, grace, Reach::Group)
+        self.end(registry, grace, SignalTarget::Group)
     }
 
-    fn end<S>(self, registry: &mut Registry<S>, grace: Duration, reach: Reach) -> Result<(), Error> {
+    fn end<S>(self, registry: &mut Registry<S>, grace: Duration, target: SignalTarget) -> Result<(), Error> {
         let process = self.process(registry)?;
-        process.ask_to_end(reach)?;
+        process.request_exit(target)?;
         let now = registry.now();
         let Some(at) = now.checked_add(grace) else { return Ok(()) };
         let at = process.kill_at.get().map_or(at, |earlier| earlier.min(at));

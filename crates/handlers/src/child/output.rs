@@ -7,7 +7,7 @@ use reactor::{AddError, Context, Registry};
 
 use crate::answer::is_nothing_done;
 use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
-use crate::framing::{Frame, FrameError, Framing, Lines};
+use crate::framing::{Framing, Lines, Search};
 
 /// What [`lines`] tells.
 ///
@@ -59,9 +59,6 @@ where
     open(registry, stream, &options, reader)
 }
 
-/// [`Framing::frame`] or [`Framing::finish`].
-type Search = for<'a> fn(&mut Lines, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
-
 struct LineReader<F> {
     lines: Lines,
     length_max: usize,
@@ -71,15 +68,15 @@ struct LineReader<F> {
 }
 
 /// A line that was found.
-enum Found<'a> {
-    Line(&'a [u8]),
+enum FoundLine<'a> {
+    Whole(&'a [u8]),
     Cut(&'a [u8]),
 }
 
 impl<F> LineReader<F> {
     /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have been
     /// skipped all the same.
-    fn next<'a>(&mut self, data: &'a [u8], search: Search) -> (usize, Option<Found<'a>>) {
+    fn next<'a>(&mut self, data: &'a [u8], search: Search<Lines>) -> (usize, Option<FoundLine<'a>>) {
         let mut skipped = 0;
         if self.skipping {
             let Some(end) = memchr(b'\n', data) else { return (data.len(), None) };
@@ -87,22 +84,22 @@ impl<F> LineReader<F> {
         }
         let rest = &data[skipped..];
         match search(&mut self.lines, rest) {
-            Ok(Some(frame)) => (skipped + frame.taken, Some(Found::Line(frame.bytes))),
+            Ok(Some(frame)) => (skipped + frame.taken, Some(FoundLine::Whole(frame.bytes))),
             Ok(None) => (skipped, None),
             Err(_) => {
                 self.lines = Lines::new(self.length_max); // the last one gives the same error for ever
                 self.skipping = true;
-                (skipped + self.length_max, Some(Found::Cut(&rest[..self.length_max])))
+                (skipped + self.length_max, Some(FoundLine::Cut(&rest[..self.length_max])))
             }
         }
     }
 
-    /// Tells of each line of `data`, until the connection is closed, paused or removed, and says how much was taken. To the
-    /// connection `WouldBlock` would mean that none was told.
-    fn tell<S>(
+    /// Calls back for each line of `data`, until the connection is closed, paused or removed, and returns how much was taken. To the
+    /// connection `WouldBlock` would mean that none was taken.
+    fn deliver<S>(
         &mut self,
         data: &[u8],
-        search: Search,
+        search: Search<Lines>,
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize>
@@ -114,8 +111,8 @@ impl<F> LineReader<F> {
             let (more, found) = self.next(&data[taken..], search);
             taken += more;
             let output = match found {
-                Some(Found::Line(line)) => Output::Line(line, connection),
-                Some(Found::Cut(line)) => Output::Cut(line, connection),
+                Some(FoundLine::Whole(line)) => Output::Line(line, connection),
+                Some(FoundLine::Cut(line)) => Output::Cut(line, connection),
                 None => return Ok(taken),
             };
             match (self.on_output)(output, cx) {
@@ -137,11 +134,11 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        self.tell(data, Lines::frame, connection, cx)
+        self.deliver(data, Lines::frame, connection, cx)
     }
 
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.tell(rest, Lines::finish, connection, cx)?; // one line at most: whole ones are told before the end is read
+        self.deliver(rest, Lines::finish, connection, cx)?; // one line at most: whole ones are told before the end is read
         connection.shutdown();
         Ok(())
     }

@@ -23,9 +23,9 @@ use super::{Exit, Usage};
 use crate::answer::{advised, named};
 use crate::signal::Signal;
 
-/// Whom a signal is for, those who reach more last.
+/// What a signal is sent to, the larger one last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
+pub(super) enum SignalTarget {
     Process,
     Group,
 }
@@ -35,12 +35,12 @@ pub(super) struct Process {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
-    /// The processes that were asked to end, by `SIGTERM`: each is asked once.
-    asked: Cell<Option<Reach>>,
-    /// When who has been asked is killed unless it has ended by then.
+    /// What was sent a `SIGTERM`: each process gets one.
+    requested: Cell<Option<SignalTarget>>,
+    /// The time at which what was requested to exit is killed, unless it has ended by then.
     pub(super) kill_at: Cell<Option<Instant>>,
     group_killed: Cell<bool>,
-    /// Whether it is no longer ours to reap.
+    /// Whether the child is no longer ours to reap.
     settled: Cell<bool>,
 }
 
@@ -63,31 +63,31 @@ impl Process {
         Ok(process)
     }
 
-    /// One that was left behind, by whom nobody is waited for any more.
+    /// A child whose loop has gone, to be reaped by another.
     pub(super) fn adopted(orphan: &Orphan, pidfd: Arc<OwnedFd>) -> Self {
         Self::unsettled(orphan.pid, Arc::clone(&orphan.label), pidfd)
     }
 
     fn unsettled(pid: Pid, label: Arc<str>, pidfd: Arc<OwnedFd>) -> Self {
-        let (asked, kill_at) = (Cell::new(None), Cell::new(None));
-        Self { pidfd, pid, label, asked, kill_at, group_killed: Cell::new(false), settled: Cell::new(false) }
+        let (requested, kill_at) = (Cell::new(None), Cell::new(None));
+        Self { pidfd, pid, label, requested, kill_at, group_killed: Cell::new(false), settled: Cell::new(false) }
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw_pid().cast_unsigned()
     }
 
-    /// How it appears in logs and errors: `child 4711 (sh)`.
+    /// Returns its name in logs and errors: `child 4711 (sh)`.
     pub(super) fn label(&self) -> &str {
         &self.label
     }
 
-    /// Gives the child up to somebody else, who reaps it.
+    /// Leaves the child to the caller, who reaps it.
     pub(super) fn release(&self) {
         self.settled.set(true);
     }
 
-    /// Whether it has been reaped, or is somebody else's to reap.
+    /// Returns whether it has been reaped, or is left to somebody else.
     pub(super) fn is_settled(&self) -> bool {
         self.settled.get()
     }
@@ -101,23 +101,23 @@ impl Process {
         reaped
     }
 
-    pub(super) fn send(&self, reach: Reach, signal: Signal) -> Result<(), Error> {
-        let call = match reach {
-            Reach::Process => "pidfd_send_signal",
-            Reach::Group => "kill",
+    pub(super) fn send(&self, target: SignalTarget, signal: Signal) -> Result<(), Error> {
+        let call = match target {
+            SignalTarget::Process => "pidfd_send_signal",
+            SignalTarget::Group => "kill",
         };
-        let known = self.named(call, signal)?;
+        let known = self.sendable(call, signal)?;
         // A pidfd cannot name a group, and its number is the child's only until somebody has reaped it.
-        if reach == Reach::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
+        if target == SignalTarget::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
             return Err(Error::Call { call: "waitid", source: advised(&self.label, Errno::CHILD.into(), STOLEN) });
         }
-        let sent = match reach {
-            Reach::Process => pidfd_send_signal(&self.pidfd, known),
-            Reach::Group => kill_process_group(self.pid, known),
+        let sent = match target {
+            SignalTarget::Process => pidfd_send_signal(&self.pidfd, known),
+            SignalTarget::Group => kill_process_group(self.pid, known),
         };
         match sent {
             Ok(()) => Ok(()),
-            Err(Errno::SRCH) if reach == Reach::Process => Ok(()), // it has ended, and others have reaped it
+            Err(Errno::SRCH) if target == SignalTarget::Process => Ok(()), // it has ended, and others have reaped it
             Err(errno) => {
                 let advice = match errno {
                     Errno::SRCH => ": it leads no process group, spawn it with CommandExt::process_group(0)",
@@ -130,32 +130,32 @@ impl Process {
         }
     }
 
-    fn named(&self, call: &'static str, signal: Signal) -> Result<rustix::process::Signal, Error> {
+    fn sendable(&self, call: &'static str, signal: Signal) -> Result<rustix::process::Signal, Error> {
         rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
             let text = format!("{signal} to {}: only signals that have a name can be sent", self.label);
             Error::Call { call, source: io::Error::new(ErrorKind::InvalidInput, text) }
         })
     }
 
-    /// Asks it to end, or all of its group: by one `SIGTERM`, whatever it was asked before.
-    pub(super) fn ask_to_end(&self, reach: Reach) -> Result<(), Error> {
-        match (self.asked.get(), reach) {
-            (None, _) => self.send(reach, Signal::TERM)?,
-            (Some(Reach::Process), Reach::Group) => self.ask_rest_of_group()?,
+    /// Sends `SIGTERM` to the child, or to all of its group, unless that was done before.
+    pub(super) fn request_exit(&self, target: SignalTarget) -> Result<(), Error> {
+        match (self.requested.get(), target) {
+            (None, _) => self.send(target, Signal::TERM)?,
+            (Some(SignalTarget::Process), SignalTarget::Group) => self.request_exit_of_others()?,
             (Some(_), _) => {}
         }
-        self.asked.set(self.asked.get().max(Some(reach)));
+        self.requested.set(self.requested.get().max(Some(target)));
         // A process that is stopped takes no signal but this one and SIGKILL.
-        if let Err(error) = self.send(reach, Signal::CONT) {
+        if let Err(error) = self.send(target, Signal::CONT) {
             tracing::debug!(child = %self.label, %error, "it is not continued");
         }
         Ok(())
     }
 
     /// Sends `SIGTERM` to all of the group but the child, which has got it.
-    fn ask_rest_of_group(&self) -> Result<(), Error> {
-        self.send(Reach::Group, Signal::CONT)?; // the same checks, and the same errors
-        let term = self.named("pidfd_send_signal", Signal::TERM)?;
+    fn request_exit_of_others(&self) -> Result<(), Error> {
+        self.send(SignalTarget::Group, Signal::CONT)?; // the same checks, and the same errors
+        let term = self.sendable("pidfd_send_signal", Signal::TERM)?;
         let unread = |error| Error::Call { call: "readdir", source: named("/proc", error) };
         for other in group::others(self.pid).map_err(unread)? {
             let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, term)?));
@@ -166,38 +166,38 @@ impl Process {
         Ok(())
     }
 
-    /// The time that was given to it has passed.
-    pub(super) fn carry_out_kill(&self) {
+    /// Kills what was requested to exit and has not ended in time.
+    pub(super) fn kill_if_overdue(&self) {
         if self.kill_at.take().is_none() {
             return;
         }
         tracing::info!(child = %self.label, "it has not ended in time and is killed");
-        match self.asked.get() {
-            Some(Reach::Group) => self.kill_group(),
-            _ => self.kill(Reach::Process),
+        match self.requested.get() {
+            Some(SignalTarget::Group) => self.kill_group(),
+            _ => self.kill(SignalTarget::Process),
         }
     }
 
     /// Kills what is left of the group. Its number is the child's, so the child must not have been reaped.
     pub(super) fn kill_group(&self) {
         self.group_killed.set(true);
-        self.kill(Reach::Group);
+        self.kill(SignalTarget::Group);
     }
 
-    fn kill(&self, reach: Reach) {
-        if let Err(error) = self.send(reach, Signal::KILL) {
+    fn kill(&self, target: SignalTarget) {
+        if let Err(error) = self.send(target, Signal::KILL) {
             tracing::warn!(child = %self.label, %error, "it cannot be killed");
         }
     }
 
-    /// Whether the child has ended while its group was asked to: what is left of that has the rest of the grace.
-    pub(super) fn leaves_group(&self) -> bool {
-        let is_ending = self.asked.get() == Some(Reach::Group) && !self.group_killed.get();
+    /// Returns whether the child has ended before its group, which was requested to exit too and has the rest of the grace.
+    pub(super) fn has_unfinished_group(&self) -> bool {
+        let is_ending = self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
         is_ending && has_ended(&self.pidfd) == Ok(true)
     }
 
-    /// One of those that are left of the group, if there is one.
-    pub(super) fn one_of_group(&self) -> io::Result<Option<OwnedFd>> {
+    /// Returns another process of the group, if one is left.
+    pub(super) fn other_of_group(&self) -> io::Result<Option<OwnedFd>> {
         group::others(self.pid)?.next().transpose()
     }
 }
@@ -209,8 +209,8 @@ impl Drop for Process {
         if self.settled.get() {
             return;
         }
-        self.carry_out_kill();
-        orphans::leave(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), pid: self.pid, label: Arc::clone(&self.label) });
+        self.kill_if_overdue();
+        orphans::add(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), pid: self.pid, label: Arc::clone(&self.label) });
     }
 }
 

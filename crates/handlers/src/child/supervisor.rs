@@ -15,7 +15,7 @@ use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
 
 use super::process::Process;
 use super::restart::{Backoff, RestartPolicy};
-use super::watch::{OnExit, Watch, kill_now, start};
+use super::watch::{OnExit, Watch, kill_now, spawn_watched};
 use super::{ChildKey, Exit, Spawned};
 
 /// What [`supervise`] tells.
@@ -86,7 +86,7 @@ where
     let supervisors = registry.local::<Supervisors>();
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
-    supervisors.courses.insert(key, Course { stage: Stage::Starting, stopping: false });
+    supervisors.supervisions.insert(key, Supervision { state: SupervisorState::Starting, stopping: false });
     let (backoff, origin) = (Backoff::new(policy), Location::caller());
     let supervisor = Supervisor { key, backoff, command, on_news, started: registry.now(), origin };
     registry.defer(move |cx| {
@@ -123,12 +123,12 @@ impl SupervisorKey {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
     pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
-        let course = self.course(registry).ok_or_else(|| self.stale())?;
-        course.stopping = true;
-        match course.stage {
-            Stage::Starting => Ok(()),
-            Stage::Waiting(timer) => registry.reset(timer, Duration::ZERO),
-            Stage::Running(child) => child.terminate(registry, grace),
+        let supervision = self.find(registry).ok_or_else(|| self.stale())?;
+        supervision.stopping = true;
+        match supervision.state {
+            SupervisorState::Starting => Ok(()),
+            SupervisorState::Waiting(timer) => registry.reset(timer, Duration::ZERO),
+            SupervisorState::Running(child) => child.terminate(registry, grace),
         }
     }
 
@@ -139,9 +139,9 @@ impl SupervisorKey {
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.
     pub fn start_now<S>(self, registry: &mut Registry<S>) -> Result<(), Error> {
-        match self.course(registry).ok_or_else(|| self.stale())?.stage {
-            Stage::Waiting(timer) => registry.reset(timer, Duration::ZERO),
-            Stage::Starting | Stage::Running(_) => Ok(()),
+        match self.find(registry).ok_or_else(|| self.stale())?.state {
+            SupervisorState::Waiting(timer) => registry.reset(timer, Duration::ZERO),
+            SupervisorState::Starting | SupervisorState::Running(_) => Ok(()),
         }
     }
 
@@ -150,9 +150,9 @@ impl SupervisorKey {
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.
     pub fn child<S>(self, registry: &mut Registry<S>) -> Result<Option<ChildKey>, Error> {
-        match self.course(registry).ok_or_else(|| self.stale())?.stage {
-            Stage::Running(child) => Ok(Some(child)),
-            Stage::Starting | Stage::Waiting(_) => Ok(None),
+        match self.find(registry).ok_or_else(|| self.stale())?.state {
+            SupervisorState::Running(child) => Ok(Some(child)),
+            SupervisorState::Starting | SupervisorState::Waiting(_) => Ok(None),
         }
     }
 
@@ -160,19 +160,19 @@ impl SupervisorKey {
         Error::StaleKey(self.into())
     }
 
-    /// What is known of it, unless it has ended with the registration or the timer that it was in.
-    fn course<S>(self, registry: &mut Registry<S>) -> Option<&mut Course> {
-        let stage = registry.local::<Supervisors>().courses.get(&self)?.stage;
-        let over = match stage {
-            Stage::Starting => false,
-            Stage::Waiting(timer) => registry.remaining(timer).is_err(),
-            Stage::Running(child) => !registry.contains(child.key()),
+    /// Returns its entry, unless it has ended with the registration or the timer that it was in.
+    fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
+        let state = registry.local::<Supervisors>().supervisions.get(&self)?.state;
+        let over = match state {
+            SupervisorState::Starting => false,
+            SupervisorState::Waiting(timer) => registry.remaining(timer).is_err(),
+            SupervisorState::Running(child) => !registry.contains(child.key()),
         };
-        let courses = &mut registry.local::<Supervisors>().courses;
+        let supervisions = &mut registry.local::<Supervisors>().supervisions;
         if over {
-            courses.remove(&self);
+            supervisions.remove(&self);
         }
-        courses.get_mut(&self)
+        supervisions.get_mut(&self)
     }
 }
 
@@ -180,16 +180,16 @@ impl SupervisorKey {
 #[derive(Default)]
 struct Supervisors {
     last: u64,
-    courses: HashMap<SupervisorKey, Course>,
+    supervisions: HashMap<SupervisorKey, Supervision>,
 }
 
-struct Course {
-    stage: Stage,
+struct Supervision {
+    state: SupervisorState,
     stopping: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Stage {
+enum SupervisorState {
     /// It will be with this turn's or next turn's deferred callbacks, or is being.
     Starting,
     Waiting(TimerKey),
@@ -216,29 +216,31 @@ where
     where
         F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
     {
-        self.enter(Stage::Starting, cx.registry);
+        self.set_state(SupervisorState::Starting, cx.registry);
         if self.is_stopping(cx.registry) {
-            self.forget(cx.registry);
+            self.remove(cx.registry);
             return (self.on_news)(News::Stopped, cx);
         }
-        let spawned = (self.command)().and_then(|mut command| start::<S, Self>(cx.registry, &mut command, None));
+        let spawned =
+            (self.command)().and_then(|mut command| spawn_watched::<S, Self>(cx.registry, &mut command, None));
         let spawned = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                return self.follow(false, Duration::ZERO, cx, |restart_in| News::NotStarted { error, restart_in });
+                return self
+                    .tell_and_restart(false, Duration::ZERO, cx, |restart_in| News::NotStarted { error, restart_in });
             }
         };
         self.started = cx.now();
         let key = spawned.key;
         cx.registry.set_origin(key.key(), self.origin)?;
-        self.enter(Stage::Running(key), cx.registry);
+        self.set_state(SupervisorState::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
         cx.visit(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
             watch.origin = self.origin;
             let supervisor = watch.on_exit.insert(self);
             let told = (supervisor.on_news)(News::Started(spawned), cx);
             if told.is_err() {
-                supervisor.forget(cx.registry);
+                supervisor.remove(cx.registry);
                 watch.on_exit = None;
                 kill_now(cx.registry, key);
             }
@@ -246,8 +248,8 @@ where
         })?
     }
 
-    /// After an end: tells it, and what comes next.
-    fn follow<S>(
+    /// Reports an end, and has the child started again if the policy says so.
+    fn tell_and_restart<S>(
         mut self,
         succeeded: bool,
         ran: Duration,
@@ -259,12 +261,12 @@ where
     {
         let delay = self.backoff.next(succeeded, ran).filter(|_| !self.is_stopping(cx.registry));
         let Some(delay) = delay else {
-            self.forget(cx.registry);
+            self.remove(cx.registry);
             return (self.on_news)(news(None), cx);
         };
-        self.enter(Stage::Starting, cx.registry);
+        self.set_state(SupervisorState::Starting, cx.registry);
         if let Err(error) = (self.on_news)(news(Some(delay)), cx) {
-            self.forget(cx.registry);
+            self.remove(cx.registry);
             return Err(error);
         }
         // Where it was stopped by that callback, it says so next turn.
@@ -278,24 +280,24 @@ where
             Ok(Then::Done)
         });
         let _ = cx.registry.set_timer_origin(timer, origin); // it is there
-        if let Some(course) = cx.registry.local::<Supervisors>().courses.get_mut(&key) {
-            course.stage = Stage::Waiting(timer);
+        if let Some(supervision) = cx.registry.local::<Supervisors>().supervisions.get_mut(&key) {
+            supervision.state = SupervisorState::Waiting(timer);
         }
         Ok(())
     }
 
-    fn enter<S>(&self, stage: Stage, registry: &mut Registry<S>) {
-        if let Some(course) = registry.local::<Supervisors>().courses.get_mut(&self.key) {
-            course.stage = stage;
+    fn set_state<S>(&self, state: SupervisorState, registry: &mut Registry<S>) {
+        if let Some(supervision) = registry.local::<Supervisors>().supervisions.get_mut(&self.key) {
+            supervision.state = state;
         }
     }
 
     fn is_stopping<S>(&self, registry: &mut Registry<S>) -> bool {
-        registry.local::<Supervisors>().courses.get(&self.key).is_none_or(|course| course.stopping)
+        registry.local::<Supervisors>().supervisions.get(&self.key).is_none_or(|supervision| supervision.stopping)
     }
 
-    fn forget<S>(&self, registry: &mut Registry<S>) {
-        registry.local::<Supervisors>().courses.remove(&self.key);
+    fn remove<S>(&self, registry: &mut Registry<S>) {
+        registry.local::<Supervisors>().supervisions.remove(&self.key);
     }
 }
 
@@ -307,6 +309,6 @@ where
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let succeeded = exit.as_ref().is_ok_and(|exit| exit.status.success());
         let ran = cx.now().saturating_duration_since(self.started);
-        self.follow(succeeded, ran, cx, |restart_in| News::Exited { exit, restart_in })
+        self.tell_and_restart(succeeded, ran, cx, |restart_in| News::Exited { exit, restart_in })
     }
 }

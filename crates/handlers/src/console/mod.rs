@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
 use self::input::Input;
-use self::lines::{Found, LineBuffer};
+use self::lines::{ConsoleLine, LineBuffer};
 use crate::answer;
 
 /// So many lines are told, or reads made, in one call; the rest next turn. Enough for what is typed or pasted, and a file
@@ -163,7 +163,7 @@ impl Console {
 }
 
 /// How the input has ended.
-enum End {
+enum InputEnd {
     /// By ^D.
     Typed,
     Over,
@@ -174,7 +174,7 @@ enum End {
 struct Reader<F> {
     lines: LineBuffer,
     /// There is nothing more to read, and that has not been told yet.
-    end: Option<End>,
+    end: Option<InputEnd>,
     prompt: Option<String>,
     /// Something has been told since the last prompt.
     prompt_due: bool,
@@ -182,7 +182,7 @@ struct Reader<F> {
 }
 
 impl<F> Reader<F> {
-    /// Tells what there is, and reads when that is told: a source that would block has nothing left in the buffer.
+    /// Delivers the lines of the buffer, and reads when there are none: where a read would block, none is left in the buffer.
     fn read<S>(&mut self, io: &mut Io<Input>, cx: &mut Context<'_, S>) -> io::Result<Next>
     where
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next>,
@@ -194,7 +194,7 @@ impl<F> Reader<F> {
                 answer::next((self.callback)(found.into(), cx))? == Next::Keep
             } else if let Some(end) = self.end.take() {
                 self.prompt_due = true;
-                let is_last = !matches!(end, End::Typed);
+                let is_last = !matches!(end, InputEnd::Typed);
                 answer::next((self.callback)(end.into(), cx))? == Next::Keep && !is_last
             } else {
                 self.fill(io)?;
@@ -214,21 +214,21 @@ impl<F> Reader<F> {
     /// Reads once.
     fn fill(&mut self, io: &mut Io<Input>) -> io::Result<()> {
         match io.try_io(Interest::READABLE, |input| input.read(self.lines.room())) {
-            Ok(0) if io.get_ref().is_terminal() => self.end = Some(End::Typed),
-            Ok(0) => self.end = Some(End::Over),
+            Ok(0) if io.get_ref().is_terminal() => self.end = Some(InputEnd::Typed),
+            Ok(0) => self.end = Some(InputEnd::Over),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.invite();
+                self.show_prompt();
                 return Err(error);
             }
-            Err(error) if io.get_ref().is_over(&error) => self.end = Some(End::Over),
-            Err(error) => self.end = Some(End::Failed(error)),
+            Err(error) if io.get_ref().is_over(&error) => self.end = Some(InputEnd::Over),
+            Err(error) => self.end = Some(InputEnd::Failed(error)),
         }
         Ok(())
     }
 
-    /// Shows the prompt, where what was told after the last one may have printed something.
-    fn invite(&mut self) {
+    /// Shows the prompt, if the callback has run since the last one and may have printed something.
+    fn show_prompt(&mut self) {
         if let (Some(prompt), true) = (&self.prompt, std::mem::take(&mut self.prompt_due)) {
             write_prompt(prompt);
         }
@@ -240,20 +240,20 @@ fn write_prompt(prompt: &str) {
     let _ = stdout.write_all(prompt.as_bytes()).and_then(|()| stdout.flush()); // the lines matter, also without it
 }
 
-impl<'a> From<Found<'a>> for ConsoleInput<'a> {
-    fn from(found: Found<'a>) -> Self {
+impl<'a> From<ConsoleLine<'a>> for ConsoleInput<'a> {
+    fn from(found: ConsoleLine<'a>) -> Self {
         match found {
-            Found::Line(line) => std::str::from_utf8(line).map_or(Self::NotText(line), Self::Line),
-            Found::TooLong => Self::TooLong,
+            ConsoleLine::Whole(line) => std::str::from_utf8(line).map_or(Self::NotText(line), Self::Line),
+            ConsoleLine::TooLong => Self::TooLong,
         }
     }
 }
 
-impl From<End> for ConsoleInput<'_> {
-    fn from(end: End) -> Self {
+impl From<InputEnd> for ConsoleInput<'_> {
+    fn from(end: InputEnd) -> Self {
         match end {
-            End::Typed | End::Over => Self::End,
-            End::Failed(error) => Self::Failed(error),
+            InputEnd::Typed | InputEnd::Over => Self::End,
+            InputEnd::Failed(error) => Self::Failed(error),
         }
     }
 }

@@ -2,13 +2,10 @@
 
 use std::fmt;
 
-use super::{Frame, FrameError, Framing};
+use super::{FrameError, Framing, Search};
 
 /// Streams of up to so many bytes are cut in every way there is: 2048 ways.
 const ALL_CUTS_LEN_MAX: usize = 12;
-
-/// [`Framing::frame`] or [`Framing::finish`].
-type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 /// The frames of a stream, and the error that ended it: what [`check_framing`] has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -171,6 +171,9 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
 /// Whatever was `None` stays so: the bytes are the same.
 impl<F: Framing> FusedIterator for Frames<'_, '_, F> {}
 
+/// [`Framing::frame`] or [`Framing::finish`].
+pub(crate) type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
+
 /// What is left of a stream whose frames need no end there.
 fn unended<'a>(rest: &'a [u8], what: &'static str, length_max: usize) -> Result<Option<Frame<'a>>, FrameError> {
     if rest.len() > length_max {

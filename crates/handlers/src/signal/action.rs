@@ -113,18 +113,18 @@ impl Drop for Watching {
 
 /// Something that is done in the signal handler itself, as long as this lives.
 #[derive(Debug)]
-pub(super) struct Reflex(SigId);
+pub(super) struct SignalHook(SigId);
 
-impl Reflex {
+impl SignalHook {
     /// Ends the process at once, as [`exit_status`] says, if `condition` holds by then.
     pub(super) fn end_process_if(signal: Signal, condition: &Arc<AtomicBool>) -> io::Result<Self> {
         let condition = Arc::clone(condition);
         flag::register_conditional_shutdown(signal.as_raw(), exit_status(signal), condition).map(Self)
     }
 
-    /// Makes `note` true.
-    pub(super) fn note(signal: Signal, note: &Arc<AtomicBool>) -> io::Result<Self> {
-        flag::register(signal.as_raw(), Arc::clone(note)).map(Self)
+    /// Sets `flag`.
+    pub(super) fn set_flag(signal: Signal, flag: &Arc<AtomicBool>) -> io::Result<Self> {
+        flag::register(signal.as_raw(), Arc::clone(flag)).map(Self)
     }
 
     /// Writes a byte to `socket` if it has room, and closes it when this goes.
@@ -133,7 +133,7 @@ impl Reflex {
     }
 }
 
-impl Drop for Reflex {
+impl Drop for SignalHook {
     fn drop(&mut self) {
         unregister(self.0);
     }

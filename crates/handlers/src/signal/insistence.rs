@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::action::Reflex;
+use super::action::SignalHook;
 use super::number::Signal;
 use crate::answer::named;
 
@@ -47,13 +47,15 @@ impl Insistence {
         Ok(Self::Later(insists, notice))
     }
 
-    /// What the handler of `signal` does. Reflexes run in the order they are made in: the look at the flag comes before
+    /// What the handler of `signal` does. Hooks run in the order they are made in: the look at the flag comes before
     /// what leads to its being set.
-    pub(super) fn reflexes(&self, signal: Signal) -> io::Result<Vec<Reflex>> {
+    pub(super) fn hooks(&self, signal: Signal) -> io::Result<Vec<SignalHook>> {
         Ok(match self {
-            Self::AtOnce(first) => vec![Reflex::end_process_if(signal, first)?, Reflex::note(signal, first)?],
+            Self::AtOnce(first) => {
+                vec![SignalHook::end_process_if(signal, first)?, SignalHook::set_flag(signal, first)?]
+            }
             Self::Later(insists, notice) => {
-                vec![Reflex::end_process_if(signal, insists)?, Reflex::write(signal, notice.try_clone()?)?]
+                vec![SignalHook::end_process_if(signal, insists)?, SignalHook::write(signal, notice.try_clone()?)?]
             }
             Self::Never => Vec::new(),
         })

@@ -20,7 +20,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::exfiltrator::origin::Origin;
 
-use self::action::{Reflex, Watching};
+use self::action::{SignalHook, Watching};
 pub use self::number::Signal;
 pub use self::shutdown::{ShutdownOptions, shutdown_on, stop_on};
 use crate::answer::{self, named};
@@ -122,13 +122,13 @@ fn register<S, F>(registry: &mut Registry<S>, source: Signals, mut callback: F) 
 where
     F: FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
-    let key = registry.add(source, Interest::READABLE, move |io, cx| tell(io, &mut callback, cx))?;
+    let key = registry.add(source, Interest::READABLE, move |io, cx| deliver(io, &mut callback, cx))?;
     registry.set_background(key)?;
     Ok(key)
 }
 
 /// Tells what has arrived, as long as the watcher lives.
-fn tell<S>(
+fn deliver<S>(
     io: &mut Io<Signals>,
     callback: &mut impl FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next>,
     cx: &mut Context<'_, S>,
@@ -149,31 +149,31 @@ fn tell<S>(
 
 /// Some signals that are caught, and the socket that tells of them.
 ///
-/// Fields drop in this order: the reflexes go before the note that somebody watches.
+/// Fields drop in this order: the hooks go before the note that somebody watches.
 #[derive(Debug)]
 struct Signals {
     delivery: SignalDelivery<UnixStream, WithOrigin>,
-    reflexes: Vec<Reflex>,
+    hooks: Vec<SignalHook>,
     watching: Vec<Watching>,
 }
 
 impl Signals {
-    /// Catches `signals`, with `reflexes` that come before the notice to the loop.
-    fn catch<R: IntoIterator<Item = Reflex>>(
+    /// Catches `signals`, with `hooks` that come before the notice to the loop.
+    fn catch<R: IntoIterator<Item = SignalHook>>(
         signals: impl IntoIterator<Item = Signal>,
-        mut reflexes: impl FnMut(Signal) -> io::Result<R>,
+        mut hooks: impl FnMut(Signal) -> io::Result<R>,
     ) -> io::Result<Self> {
         let mut signals: Vec<_> = signals.into_iter().collect();
         signals.sort_unstable();
         signals.dedup();
         let (read, write) = UnixStream::pair().map_err(|error| named("socketpair", error))?;
         let delivery = SignalDelivery::with_pipe(read, write, WithOrigin::default(), [0; 0])?;
-        let mut source = Self { delivery, reflexes: Vec::new(), watching: Vec::new() }; // dropped, it undoes what was done
+        let mut source = Self { delivery, hooks: Vec::new(), watching: Vec::new() }; // dropped, it undoes what was done
         for &signal in &signals {
             signal.check()?;
             let refused = |error| named(format_args!("sigaction({signal})"), error);
             action::prepare(signal).map_err(refused)?;
-            source.reflexes.extend(reflexes(signal).map_err(refused)?);
+            source.hooks.extend(hooks(signal).map_err(refused)?);
             source.delivery.handle().add_signal(signal.as_raw()).map_err(refused)?;
         }
         source.watching.extend(signals.into_iter().map(Watching::begin));

@@ -66,7 +66,7 @@ impl ShutdownOptions {
         F: FnOnce(&Arrival, &mut Context<'_, S>) + 'static,
     {
         let insistence = Insistence::after(self.insist_after)?;
-        let source = Signals::catch(signals, |signal| insistence.reflexes(signal))?;
+        let source = Signals::catch(signals, |signal| insistence.hooks(signal))?;
         let mut callback = Some(callback);
         register(registry, source, move |arrival, cx| {
             match callback.take() {

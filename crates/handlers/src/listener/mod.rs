@@ -7,13 +7,13 @@
 mod accepted;
 mod acceptor;
 mod bind;
-mod ends;
 #[cfg(feature = "inherited")]
 mod inherited;
 mod limit;
+mod on_end;
 mod options;
 mod server;
-mod stops;
+mod stopping;
 mod unix;
 
 use std::io::{self, ErrorKind};
@@ -24,8 +24,8 @@ use reactor::{Context, Key, Registry};
 pub use self::accepted::{Accepted, Peer};
 use self::bind::Socket;
 pub use self::bind::{Address, AddressParseError};
-pub use self::ends::on_listener_end;
 pub use self::limit::{ConnectionLimit, Permit};
+pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server::ServerKey;
 

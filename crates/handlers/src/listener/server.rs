@@ -13,7 +13,7 @@ use std::time::Duration;
 use reactor::{Context, Error, Key, Registry};
 
 use super::bind::Socket;
-use super::{Listener, Peer, stops};
+use super::{Listener, Peer, stopping};
 use crate::connection::{self, ConnectionHandler, ConnectionOptions, Finish};
 
 /// The servers of a loop, each with the options of the connections that it accepts from now on. Those whose listener has ended are
@@ -85,7 +85,7 @@ impl Listener {
                 return Ok(()); // it was stopped just now, and so is this connection
             }
             let connection = accepted.open_for(origin, listener, cx, &options.borrow(), handler)?.key();
-            if let Some(grace) = stops::grace_left(cx.registry, listener) {
+            if let Some(grace) = stopping::grace_left(cx.registry, listener) {
                 let finish = Finish { grace, reads: true };
                 if is_tcp {
                     connection::finish_one::<S, TcpStream, H>(cx.registry, connection, listener, finish);
@@ -136,7 +136,7 @@ impl<S> ServerKey<S> {
     /// No callback runs before this returns. After the listener has ended it stops the connections that are left.
     pub fn stop(self, registry: &mut Registry<S>, grace: Duration) {
         (self.finish_all)(registry, self.key, Finish { grace, reads: true });
-        stops::begin(registry, self.key, grace);
+        stopping::begin(registry, self.key, grace);
     }
 
     /// Sets the options of the connections that are accepted from now on, those that wait in the kernel's queue included.

@@ -6,7 +6,7 @@ use reactor::{Capacity, Closed, Context, Error, Key, Next, Registry, Sender, not
 
 /// The listeners of a loop whose end is to be told: each with its queue, and the registration of that.
 #[derive(Default)]
-struct Ends(Vec<(Key, Sender<Closed>, Key)>);
+struct EndCallbacks(Vec<(Key, Sender<Closed>, Key)>);
 
 /// Calls `callback` once when the listener `listener` has ended, with the reason.
 ///
@@ -56,7 +56,7 @@ pub fn on_listener_end<S>(
     });
     let queue = queue.map_err(|refused| refused.error)?;
     registry.set_background(queue)?;
-    let ends = &mut registry.local::<Ends>().0;
+    let ends = &mut registry.local::<EndCallbacks>().0;
     let before = ends.iter().position(|(key, ..)| *key == listener).map(|place| ends.swap_remove(place));
     ends.push((listener, tells, queue));
     if let Some((_, _, queue)) = before {
@@ -66,8 +66,8 @@ pub fn on_listener_end<S>(
 }
 
 /// Tells that a listener has ended.
-pub(super) fn tell<S>(registry: &mut Registry<S>, listener: Key, reason: Closed) {
-    let ends = &mut registry.local::<Ends>().0;
+pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: Closed) {
+    let ends = &mut registry.local::<EndCallbacks>().0;
     let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else { return };
     let (_, tells, queue) = ends.swap_remove(place);
     if registry.set_foreground(queue).is_ok() {

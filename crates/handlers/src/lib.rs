@@ -55,12 +55,12 @@
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
 
-mod answer;
 #[cfg(feature = "child")]
 pub mod child;
 mod connection;
 #[cfg(feature = "console")]
 mod console;
+mod error;
 #[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "framing")]
@@ -70,16 +70,17 @@ mod listener;
 mod pool;
 #[cfg(feature = "signal")]
 pub mod signal;
+mod socket;
 #[cfg(feature = "udp")]
 pub mod udp;
 
-pub use crate::answer::SystemError;
 pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
 #[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};
+pub use crate::error::SystemError;
 #[cfg(feature = "framing")]
 pub use crate::framing::{
     Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines,

@@ -5,8 +5,8 @@ use std::io;
 use memchr::memchr;
 use reactor::{AddError, Context, Registry};
 
-use crate::answer::is_nothing_done;
 use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
+use crate::error::is_nothing_done;
 use crate::framing::{Framing, Lines, Search};
 
 /// What [`lines`] tells.

@@ -20,7 +20,7 @@ use rustix::process::{
 use super::group;
 use super::orphans::{self, Orphan};
 use super::{Exit, Usage};
-use crate::answer::{advised, named};
+use crate::error::{advised, named};
 use crate::signal::Signal;
 
 /// What a signal is sent to, the larger one last.

@@ -11,7 +11,7 @@ use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
 use super::process::Process;
 use super::{Exit, Spawned, WatchError};
-use crate::answer::{advised, is_nothing_done};
+use crate::error::{advised, is_nothing_done};
 
 /// What is called at the end of a child.
 pub(super) trait OnExit<S>: 'static {

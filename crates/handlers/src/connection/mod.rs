@@ -49,8 +49,8 @@ pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::relay::Relay;
 pub use self::stream::Stream;
-use crate::answer::not_a;
 use crate::listener::Permit;
+use crate::socket::not_a;
 
 /// Whether a producer may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use reactor::{Context, Interest, Io, Key, Next, Registry};
 
 use self::input::Input;
 use self::lines::{ConsoleLine, LineBuffer};
-use crate::answer;
+use crate::error;
 
 /// So many lines are told, or reads made, in one call; the rest next turn. Enough for what is typed or pasted, and a file
 /// of a million lines holds up nobody.
@@ -148,7 +148,7 @@ impl Console {
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let fd = input.as_fd();
-        let named = |error| answer::named(format_args!("console on fd {}", fd.as_raw_fd()), error);
+        let named = |error| error::named(format_args!("console on fd {}", fd.as_raw_fd()), error);
         let input = Input::of(fd).map_err(named)?;
         let is_dialogue = !self.prompt.is_empty() && input.is_terminal() && io::stdout().is_terminal();
         let prompt = is_dialogue.then(|| self.prompt.clone());
@@ -191,11 +191,11 @@ impl<F> Reader<F> {
             let found = if self.end.is_none() { self.lines.next() } else { self.lines.last() };
             let goes_on = if let Some(found) = found {
                 self.prompt_due = true;
-                answer::next((self.callback)(found.into(), cx))? == Next::Keep
+                error::next((self.callback)(found.into(), cx))? == Next::Keep
             } else if let Some(end) = self.end.take() {
                 self.prompt_due = true;
                 let is_last = !matches!(end, InputEnd::Typed);
-                answer::next((self.callback)(end.into(), cx))? == Next::Keep && !is_last
+                error::next((self.callback)(end.into(), cx))? == Next::Keep && !is_last
             } else {
                 self.fill(io)?;
                 continue;

@@ -9,7 +9,7 @@ use reactor::{Context, Interest, Io, Key, Next, Registry};
 use super::inotify::{Inotify, Queue};
 use super::path_watch::{PathEvents, PathWatch, Update, WatchFor};
 use super::rest;
-use crate::answer;
+use crate::error;
 
 /// What has happened at a path that is watched by [`watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn deliver<S>(
     let queue = io.get_mut().collect()?;
     for index in 0..io.get_ref().watches.len() {
         let Some(change) = io.get_mut().update(index)? else { continue };
-        match answer::next(callback(&io.get_ref().given[index], change, cx)) {
+        match error::next(callback(&io.get_ref().given[index], change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }

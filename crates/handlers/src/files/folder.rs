@@ -15,7 +15,7 @@ use reactor::{Context, Interest, Io, Key, Next, Registry};
 use super::inotify::{Event, EventFlags, Inotify, Queue};
 use super::path_watch::{PathWatch, Target, Update, WatchFor};
 use super::rest;
-use crate::answer;
+use crate::error;
 
 /// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a
 /// path.
@@ -116,7 +116,7 @@ fn deliver<S>(
 ) -> io::Result<Next> {
     let (changes, queue) = io.get_mut().collect()?;
     for change in &changes {
-        match answer::next(callback(change, cx)) {
+        match error::next(callback(change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }

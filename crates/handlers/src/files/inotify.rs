@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::answer::advised;
+use crate::error::advised;
 use rustix::fs::inotify::{self, CreateFlags, Reader};
 pub(super) use rustix::fs::inotify::{ReadFlags as EventFlags, WatchFlags};
 use rustix::io::Errno;

@@ -11,8 +11,8 @@ use reactor::{Context, Key};
 
 use super::limit::Permit;
 use super::unix::UnixSocket;
-use crate::answer::plain;
 use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use crate::socket::plain;
 
 /// Who has connected.
 #[derive(Clone, Debug)]

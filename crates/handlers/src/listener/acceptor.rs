@@ -15,8 +15,8 @@ use super::bind::Socket;
 use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
 use super::{on_end, stopping};
-use crate::answer::errno;
-use crate::answer::has_input;
+use crate::error::errno;
+use crate::socket::has_input;
 
 /// The first pause when there is no room for another connection; it doubles up to the second while there is none.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use socket2::{Domain, SockRef, Type};
 
 use super::unix::UnixSocket;
-use crate::answer::not_a;
+use crate::socket::not_a;
 
 /// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
 /// Linux, which is no file. Port 0 is any that is free.

@@ -9,7 +9,7 @@ use super::bind::{self, Address, BindOptions, Socket};
 use super::inherited;
 use super::limit::ConnectionLimit;
 use super::unix;
-use crate::answer::named;
+use crate::error::named;
 
 /// So many connections are accepted in one call, if nothing else is asked for.
 const ACCEPTS_PER_TURN: usize = 64;

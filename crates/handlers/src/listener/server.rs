@@ -25,7 +25,7 @@ impl Listener {
     /// Accepts connections and opens each with the handler that `handler` makes for it.
     ///
     /// A listener whose socket stops listening ends with [`Closed::Failed`](reactor::Closed::Failed), and its end is logged as an error;
-    /// [`on_listener_end`] calls a callback then. A daemon that cannot do without it ends with it, and `run` says why, after
+    /// [`on_listener_end`](crate::on_listener_end) calls a callback then. A daemon that cannot do without it ends with it, and `run` says why, after
     /// [`Registry::set_essential`] of its key.
     ///
     /// An error of `handler` drops that connection, and no other. The listener keeps [`Reactor::run`](reactor::Reactor::run)
@@ -34,7 +34,7 @@ impl Listener {
     /// To accept nobody for a while, set the interest of its [key](ServerKey::key) to
     /// [`Interest::NONE`](reactor::Interest::NONE); whoever connects waits in the kernel until it is
     /// [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends that pause: neither a connection that leaves
-    /// room below the [limit](ListenOptions::limit) nor file descriptors that are free again.
+    /// room below the [limit](crate::ListenOptions::limit) nor file descriptors that are free again.
     ///
     /// # Errors
     /// As [`Registry::add`].
@@ -126,7 +126,7 @@ impl<S> ServerKey<S> {
     /// another connection, is waited for if it was [announced](crate::Connection::answer_later).
     ///
     /// Clients that wait in the kernel's queue have connected, and may have asked: they are accepted, also where the listener is
-    /// paused, and treated alike. Where a [limit](ListenOptions::limit) or the want of descriptors keeps them out they are let
+    /// paused, and treated alike. Where a [limit](crate::ListenOptions::limit) or the want of descriptors keeps them out they are let
     /// in as others end. The listener is closed when that queue is empty, next turn as a rule, or when `grace` is over: whoever is
     /// still in it is reset, as with a `grace` of zero at once.
     ///

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::bind::BindOptions;
-use crate::answer::named;
+use crate::error::named;
 
 /// So often the lock of a path is tried. Its holders have it for some ten system calls.
 const LOCK_TRIES_MAX: usize = 10_000;

@@ -11,7 +11,7 @@ use reactor::Registry;
 use super::queue::Shared;
 use super::state::{Make, WorkerState};
 use super::{Pool, WorkerPool};
-use crate::answer::named;
+use crate::error::named;
 
 /// Limits of a [`WorkerPool`], and the state of its workers.
 pub struct PoolBuilder<S, W = ()> {

@@ -6,7 +6,7 @@ use std::io;
 
 use super::queue::discard;
 use super::state::Failure;
-use crate::answer::panic_message;
+use crate::error::panic_message;
 
 /// What a job panicked with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::error::Refusal;
 use super::state::WorkerState;
-use crate::answer::panic_message;
+use crate::error::panic_message;
 
 /// A job, with all that belongs to it. It reports by [`Shared::count_end`] when it has ended.
 type Work<W> = Box<dyn FnOnce(&Shared<W>, &mut WorkerState<W>) + Send>;

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::queue::discard;
-use crate::answer::panic_message;
+use crate::error::panic_message;
 
 /// Makes the state of a worker.
 pub(super) type Make<W> = dyn Fn() -> io::Result<W> + Send + Sync;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::action::SignalHook;
 use super::number::Signal;
-use crate::answer::named;
+use crate::error::named;
 
 /// It calls a few functions that wait. The C library rounds up to its least.
 const STACK_BYTES: usize = 64 * 1024;

@@ -23,7 +23,7 @@ use signal_hook::iterator::exfiltrator::origin::Origin;
 use self::action::{SignalHook, Watching};
 pub use self::number::Signal;
 pub use self::shutdown::{ShutdownOptions, shutdown_on, stop_on};
-use crate::answer::{self, named};
+use crate::error::{self, named};
 
 /// So many arrivals are told in one call; the rest next turn. Enough for what is kept of a dozen signals.
 const ARRIVALS_PER_CALL_MAX: usize = 64;
@@ -136,7 +136,7 @@ fn deliver<S>(
     let mut told = 0;
     for origin in io.get_mut().delivery.pending().take(ARRIVALS_PER_CALL_MAX) {
         told += 1;
-        match answer::next(callback(&Arrival::from(origin), cx)) {
+        match error::next(callback(&Arrival::from(origin), cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }

@@ -10,7 +10,7 @@ use super::receiving::{Batch, ReceiveBuffers};
 use super::send_queue::SendQueue;
 use super::sending::{SendState, Sending, UdpMetrics};
 use super::socket::UdpSocket;
-use crate::answer;
+use crate::error;
 
 /// The handler of a [`UdpSocket`]: it receives in batches, queues what has to wait, and calls a [`DatagramHandler`].
 /// [`udp::add_handler`](super::add_handler) puts both on a loop.
@@ -59,7 +59,7 @@ impl<S> Udp<S> {
         cx: &mut Context<'_, S>,
         callback: impl FnOnce(&mut dyn DatagramHandler<S>, &mut Sending<'_>, &mut Context<'_, S>) -> io::Result<Next>,
     ) -> io::Result<Next> {
-        match answer::next(callback(&mut *self.handler, &mut Sending { io, send: &mut self.send }, cx)) {
+        match error::next(callback(&mut *self.handler, &mut Sending { io, send: &mut self.send }, cx)) {
             Ok(Next::Keep) if !cx.registry.contains(cx.key()) => Ok(Next::Remove),
             result => result,
         }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::sending::Log;
 use super::socket::{Datagram, UdpSocket};
-use crate::answer::errno;
+use crate::error::errno;
 
 /// The kernel merges no more than this, and no datagram is larger: nothing is ever truncated.
 const BUFFER_BYTES: usize = 65_536;

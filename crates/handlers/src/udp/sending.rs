@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::send_queue::{Route, Run, SendQueue};
 use super::socket::{Datagram, Outgoing, UdpSocket};
-use crate::answer::errno;
+use crate::error::errno;
 
 /// So many calls may be made to empty the queue, of 64 KiB at most each; the rest goes next turn.
 const SENDS_PER_CALL_MAX: usize = 64;

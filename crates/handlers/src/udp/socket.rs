@@ -9,7 +9,8 @@ use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Type};
 
 use super::send_queue::Run;
-use crate::answer::{named, not_a, plain};
+use crate::error::named;
+use crate::socket::{not_a, plain};
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///

@@ -54,7 +54,9 @@ fn run(options: Options) -> io::Result<()> {
     })?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
-    Ok(reactor.run(&mut Server::new(options.limits, limit))?)
+    let mut state = Server::new(options.limits, limit);
+    state.listener = Some((server, connections));
+    Ok(reactor.run(&mut state)?)
 }
 
 fn main() -> ExitCode {

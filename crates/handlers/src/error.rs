@@ -1,4 +1,5 @@
-//! Errors of all handlers: which call has failed and of what, and what the error of a callback means to its registration.
+//! Errors of all handlers: which call has failed and of what, and what the error of a callback means to its
+//! registration.
 
 use std::any::Any;
 use std::fmt::{self, Display};
@@ -6,15 +7,17 @@ use std::io::{self, ErrorKind};
 
 use rustix::io::Errno;
 
-/// Returns whether an error only says that nothing was done, and ends nothing: so `?` may be used on a call that would block.
+/// Returns whether an error only says that nothing was done, and ends nothing: so `?` may be used on a call that would
+/// block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// A system call that has failed: which it was, and of what. It travels inside an [`io::Error`] of the same kind.
 ///
-/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", with advice behind it where there is some. The errno
-/// is found by [`raw_os_error`](Self::raw_os_error), and in the `io::Error` around it by [`errno`](crate::errno).
+/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", with advice behind it where there is
+/// some. The errno is found by [`raw_os_error`](Self::raw_os_error), and in the `io::Error` around it by
+/// [`errno`](crate::errno).
 #[derive(Debug)]
 pub struct SystemError {
     call: String,

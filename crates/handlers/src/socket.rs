@@ -9,7 +9,8 @@ use socket2::{Domain, SockRef, Type};
 
 use crate::error::SystemError;
 
-/// Returns the error for a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not a datagram socket".
+/// Returns the error for a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not
+/// a datagram socket".
 pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
     let is = match socket.r#type() {
@@ -30,7 +31,8 @@ pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is {is}{of}, not {wanted}"))
 }
 
-/// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others stay as they are.
+/// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others
+/// stay as they are.
 pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(address, |v4| (v4, v6.port()).into()),
@@ -38,8 +40,8 @@ pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Returns whether something is there to read or to accept, or an end: asked of the kernel, whose events may tell it turns later
-/// where many sources are ready.
+/// Returns whether something is there to read or to accept, or an end: asked of the kernel, whose events may tell it
+/// turns later where many sources are ready.
 pub(crate) fn has_input(source: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(source, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -14,8 +14,8 @@ use crate::signal::Signal;
 #[derive(Default)]
 pub(super) struct Children(pub(super) HashMap<Key, Rc<Process>>);
 
-/// The name of a child on its loop: `Copy`, and checked at every use. It is stale as soon as the child's end is told, so
-/// nothing that is done by it can reach another process that got the same pid.
+/// The name of a child on its loop: `Copy`, and checked at every use. It is stale as soon as the child's end is told,
+/// so nothing that is done by it can reach another process that got the same pid.
 ///
 /// Loop thread only, as the [`Registry`] that each method takes; from other threads, by
 /// [`Remote::post`](reactor::Remote::post).
@@ -51,8 +51,9 @@ impl ChildKey {
     /// Sends a signal. One system call; to a child that has ended and whose end is not told yet it does nothing.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if its end has been told, or its watch removed. [`Error::Call`] with the signal and the child: `EPERM` if it
-    /// runs as another user by now; of the kind `InvalidInput` for a signal that has no name, such as a real-time signal.
+    /// [`Error::StaleKey`] if its end has been told, or its watch removed. [`Error::Call`] with the signal and the
+    /// child: `EPERM` if it runs as another user by now; of the kind `InvalidInput` for a signal that has no name, such
+    /// as a real-time signal.
     ///
     /// # Source
     /// `pidfd_send_signal(2)`, which cannot hit another process that got the same pid.
@@ -81,13 +82,14 @@ impl ChildKey {
         self.signal(registry, Signal::KILL)
     }
 
-    /// Asks the child to end, by `SIGTERM`, and kills it by `SIGKILL` if it has not ended `grace` after this turn's time.
+    /// Asks the child to end, by `SIGTERM`, and kills it by `SIGKILL` if it has not ended `grace` after this turn's
+    /// time.
     ///
     /// A child that is stopped is continued, by `SIGCONT`, so that it hears of it. Called again, this sends no second
-    /// `SIGTERM`, which many programs take for insistence: [`signal`](Self::signal) does. Of two times the earlier one counts,
-    /// and the group if either is for it. [`Duration::ZERO`] leaves it until next turn, [`Duration::MAX`] for ever. The
-    /// child's end is told as ever. If its watch is removed meanwhile, it is killed in time all the same; if the reactor is
-    /// dropped, with that. Two system calls and a timeout; O(1).
+    /// `SIGTERM`, which many programs take for insistence: [`signal`](Self::signal) does. Of two times the earlier one
+    /// counts, and the group if either is for it. [`Duration::ZERO`] leaves it until next turn, [`Duration::MAX`] for
+    /// ever. The child's end is told as ever. If its watch is removed meanwhile, it is killed in time all the same; if
+    /// the reactor is dropped, with that. Two system calls and a timeout; O(1).
     ///
     /// # Errors
     /// As [`signal`](Self::signal); nothing is pending then that was not before.
@@ -95,16 +97,17 @@ impl ChildKey {
         self.end(registry, grace, SignalTarget::Process)
     }
 
-    /// Asks the child and all of its process group to end, as [`terminate`](Self::terminate) does with the child alone. A
-    /// child that was asked before gets no second `SIGTERM`.
+    /// Asks the child and all of its process group to end, as [`terminate`](Self::terminate) does with the child alone.
+    /// A child that was asked before gets no second `SIGTERM`.
     ///
-    /// The grace is for the whole group. A child that ends before the others is not reaped, and its end is not told, until
-    /// they have ended or the grace is over. Then what is left is killed: the number of the group is the child's, and nobody
-    /// else gets it before the child is reaped. With a grace of [`Duration::MAX`] the others are waited for without a limit.
+    /// The grace is for the whole group. A child that ends before the others is not reaped, and its end is not told,
+    /// until they have ended or the grace is over. Then what is left is killed: the number of the group is the child's,
+    /// and nobody else gets it before the child is reaped. With a grace of [`Duration::MAX`] the others are waited for
+    /// without a limit.
     ///
-    /// The others are looked for in `/proc`, O(processes of the machine): when the child has ended, when one of them has, and
-    /// by a call after [`terminate`](Self::terminate). Where that fails, what is left is killed with the child's end. A process
-    /// that has made a group of its own is out of reach.
+    /// The others are looked for in `/proc`, O(processes of the machine): when the child has ended, when one of them
+    /// has, and by a call after [`terminate`](Self::terminate). Where that fails, what is left is killed with the
+    /// child's end. A process that has made a group of its own is out of reach.
     ///
     /// # Errors
     /// As [`signal_group`](Self::signal_group).

@@ -3,27 +3,29 @@
 //! Ground rule: nobody waits for *any* child. The end of each is noticed by a pidfd of its own, without a handler of
 //! `SIGCHLD`, so any number of loops and libraries can have children in one process and none reaps another's.
 //!
-//! Second rule: a child that was handed over here is reaped, whatever becomes of its watch. One whose watch is removed is
-//! reaped in the background of its loop; one whose loop is gone, by the next loop that starts a child. If it ends before there
-//! is one, it is a zombie until then: an entry in the table of processes and nothing else, which goes with this process at the
-//! latest. Nobody but a loop could wait for it, and a thread for that alone would outlive every loop.
+//! Second rule: a child that was handed over here is reaped, whatever becomes of its watch. One whose watch is removed
+//! is reaped in the background of its loop; one whose loop is gone, by the next loop that starts a child. If it ends
+//! before there is one, it is a zombie until then: an entry in the table of processes and nothing else, which goes with
+//! this process at the latest. Nobody but a loop could wait for it, and a thread for that alone would outlive every
+//! loop.
 //!
 //! # What a child gets
 //! `Command` decides, and this module adds nothing to it:
 //! - *Descriptors*: its standard ones. All of the loop's, and of the sources that the standard library opens, are
-//!   close-on-exec. What it inherits as standard input, output or error it shares with us, with its mode: do not register
-//!   a descriptor that you let children inherit, since that makes it non-blocking for them too. Pipes made by
+//!   close-on-exec. What it inherits as standard input, output or error it shares with us, with its mode: do not
+//!   register a descriptor that you let children inherit, since that makes it non-blocking for them too. Pipes made by
 //!   `Stdio::piped` are not shared: the child's end blocks.
 //! - *Signal mask*: none is blocked, whatever the thread that spawns has blocked.
-//! - *Dispositions*: signals that are watched by [`signal`](crate::signal), or caught by others, are at their default again
-//!   after `exec`. Signals that are *ignored* stay ignored, but for `SIGPIPE`, which Rust's runtime ignores and `Command` resets.
+//! - *Dispositions*: signals that are watched by [`signal`](crate::signal), or caught by others, are at their default
+//!   again after `exec`. Signals that are *ignored* stay ignored, but for `SIGPIPE`, which Rust's runtime ignores and
+//!   `Command` resets.
 //!
 //! # What it costs
-//! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread: it starts the process, and waits until the
-//! program is executed: half a millisecond in the tests, more for a large process whose `Command` has to fork
+//! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread: it starts the process, and waits
+//! until the program is executed: half a millisecond in the tests, more for a large process whose `Command` has to fork
 //! (`pre_exec`, `uid`), and as long as the file system takes to find the program. Who cannot afford that on the loop
-//! spawns on a [`WorkerPool`], and hands the child to [`watch`]. The watch costs a file descriptor, and
-//! an `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`; the end a `waitid` and a `wait4`.
+//! spawns on a [`WorkerPool`], and hands the child to [`watch`]. The watch costs a file descriptor, and an `epoll_ctl`,
+//! an `ioctl`, a `pidfd_open` and a `waitid`; the end a `waitid` and a `wait4`.
 //!
 //! Source: `pidfd_open(2)`, Linux 5.3; `waitid(2)` with `P_PIDFD`, 5.4. libuv and libev reap on `SIGCHLD`, one loop
 //! for the whole process.
@@ -78,15 +80,15 @@ pub struct Usage {
     pub user: Duration,
     /// Processor time in the kernel.
     pub system: Duration,
-    /// The most memory that was resident at a time, in bytes; of several processes the largest. It counts from the spawn:
-    /// never less than what the process that spawned it had resident until then.
+    /// The most memory that was resident at a time, in bytes; of several processes the largest. It counts from the
+    /// spawn: never less than what the process that spawned it had resident until then.
     pub rss_max_bytes: u64,
 }
 
 /// A child on its loop, with the pipes that its `Command` asked for.
 ///
-/// Each pipe is a [`Stream`](crate::Stream), for [`open`](crate::open), [`lines`] or [`Registry::add`]. One that is dropped is
-/// closed: a child reads the end of its input, or cannot write its output any more.
+/// Each pipe is a [`Stream`](crate::Stream), for [`open`](crate::open), [`lines`] or [`Registry::add`]. One that is
+/// dropped is closed: a child reads the end of its input, or cannot write its output any more.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Spawned {
@@ -114,18 +116,18 @@ pub struct WatchError {
 /// Starts `command`, and calls `on_exit` once when the child has ended.
 ///
 /// `on_exit` gets the status and the resource use, also if the child ends before the loop runs. It gets an error if
-/// those cannot be known since somebody else has reaped the child, `ECHILD`: the program ignores `SIGCHLD`, or a part of it waits for
-/// any child. The child has ended then too. What it has written may still be in its pipes: output ends when the pipe does, and
-/// that may be before the exit or after. An error that `on_exit` returns is logged.
+/// those cannot be known since somebody else has reaped the child, `ECHILD`: the program ignores `SIGCHLD`, or a part
+/// of it waits for any child. The child has ended then too. What it has written may still be in its pipes: output ends
+/// when the pipe does, and that may be before the exit or after. An error that `on_exit` returns is logged.
 ///
-/// The registration keeps [`Reactor::run`](reactor::Reactor::run) alive until the child has ended. If it is removed, or the
-/// reactor dropped, the child goes on, and `on_exit` is dropped: see [`ChildKey::key`]. The standard input of a command is
-/// inherited by default, as with [`Command::spawn`]. For the costs see the [module](self). Loop thread only.
+/// The registration keeps [`Reactor::run`](reactor::Reactor::run) alive until the child has ended. If it is removed, or
+/// the reactor dropped, the child goes on, and `on_exit` is dropped: see [`ChildKey::key`]. The standard input of a
+/// command is inherited by default, as with [`Command::spawn`]. For the costs see the [module](self). Loop thread only.
 ///
 /// # Errors
-/// What [`Command::spawn`] gives, with the program: `NotFound` if there is no such program, or no such folder to run it in;
-/// `PermissionDenied`; `EAGAIN` at a limit of processes; `EMFILE`. Where the child was started and cannot be watched
-/// (`EMFILE`, [`Error::Full`](reactor::Error::Full)), it is killed, and reaped with the next one.
+/// What [`Command::spawn`] gives, with the program: `NotFound` if there is no such program, or no such folder to run it
+/// in; `PermissionDenied`; `EAGAIN` at a limit of processes; `EMFILE`. Where the child was started and cannot be
+/// watched (`EMFILE`, [`Error::Full`](reactor::Error::Full)), it is killed, and reaped with the next one.
 ///
 /// ```
 /// use std::process::{Command, Stdio};
@@ -167,8 +169,8 @@ where
 /// waited for, by [`Child::try_wait`] for one. The pipes that it still has are handed back.
 ///
 /// # Errors
-/// [`WatchError`] gives the child back: `ESRCH` if it has been reaped, or `ECHILD` if another process has got its number since;
-/// `EMFILE` and the like; what [`Registry::add`] gives.
+/// [`WatchError`] gives the child back: `ESRCH` if it has been reaped, or `ECHILD` if another process has got its
+/// number since; `EMFILE` and the like; what [`Registry::add`] gives.
 #[track_caller]
 pub fn watch<S, F>(registry: &mut Registry<S>, child: Child, on_exit: F) -> Result<Spawned, WatchError>
 where

@@ -1,7 +1,7 @@
 //! Children whose loop is gone while they ran: kept until a loop of this process takes them in.
 //!
-//! A child must be reaped by its parent, or it stays a zombie as long as that lives. The next loop that starts or watches a
-//! child takes in those that are left, in the background.
+//! A child must be reaped by its parent, or it stays a zombie as long as that lives. The next loop that starts or
+//! watches a child takes in those that are left, in the background.
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;

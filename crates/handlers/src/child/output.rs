@@ -11,14 +11,15 @@ use crate::framing::{Framing, Lines, Search};
 
 /// What [`lines`] tells.
 ///
-/// With each line comes the connection: to [pause](Connection::pause_reading) whoever writes, or to answer at a terminal.
+/// With each line comes the connection: to [pause](Connection::pause_reading) whoever writes, or to answer at a
+/// terminal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
     /// A line, without its end. It need not be text.
     Line(&'a [u8], &'a mut Connection<'c, S>),
-    /// The beginning of a line that is longer than the limit, as many bytes as that allows. The rest of it is discarded, and
-    /// what is told next is the line after it.
+    /// The beginning of a line that is longer than the limit, as many bytes as that allows. The rest of it is
+    /// discarded, and what is told next is the line after it.
     Cut(&'a [u8], &'a mut Connection<'c, S>),
     /// There will be no more; told once, the last call. [`CloseReason::Finished`] where it came to its end.
     Ended(CloseReason),
@@ -26,17 +27,17 @@ pub enum Output<'a, 'c, S> {
 
 /// Calls `on_output` for each line of `stream`, a last one without an end included, and once when it has ended.
 ///
-/// For the pipes of a child, the master of its terminal, and anything else that is read. It ends when *all* who write to it
-/// have closed it: a child may have ended long before, if processes that it has started go on. The registration keeps
-/// [`Reactor::run`](reactor::Reactor::run) alive.
+/// For the pipes of a child, the master of its terminal, and anything else that is read. It ends when *all* who write
+/// to it have closed it: a child may have ended long before, if processes that it has started go on. The registration
+/// keeps [`Reactor::run`](reactor::Reactor::run) alive.
 ///
-/// A line of more than `length_max` bytes is cut: its first `length_max` are told as [`Output::Cut`], as soon as it is known to
-/// be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such a line is to; the child
-/// gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
+/// A line of more than `length_max` bytes is cut: its first `length_max` are told as [`Output::Cut`], as soon as it is
+/// known to be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such
+/// a line is to; the child gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
 ///
-/// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of lines that
-/// have come already; who writes waits when the pipe is full. Costs as [`open`], and no buffer while nothing comes. Loop
-/// thread only.
+/// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of
+/// lines that have come already; who writes waits when the pipe is full. Costs as [`open`], and no buffer while nothing
+/// comes. Loop thread only.
 ///
 /// # Errors
 /// As [`open`]: the stream is given back.
@@ -74,8 +75,8 @@ enum FoundLine<'a> {
 }
 
 impl<F> LineReader<F> {
-    /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have been
-    /// skipped all the same.
+    /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have
+    /// been skipped all the same.
     fn next<'a>(&mut self, data: &'a [u8], search: Search<Lines>) -> (usize, Option<FoundLine<'a>>) {
         let mut skipped = 0;
         if self.skipping {
@@ -94,8 +95,8 @@ impl<F> LineReader<F> {
         }
     }
 
-    /// Calls back for each line of `data`, until the connection is closed, paused or removed, and returns how much was taken. To the
-    /// connection `WouldBlock` would mean that none was taken.
+    /// Calls back for each line of `data`, until the connection is closed, paused or removed, and returns how much was
+    /// taken. To the connection `WouldBlock` would mean that none was taken.
     fn deliver<S>(
         &mut self,
         data: &[u8],

@@ -1,7 +1,7 @@
 //! One child process: how it is watched, signalled and reaped, without a look at any other.
 //!
-//! Ground rule: a number is used only while it is certain to be the child's. A pidfd names the child for ever; its pid does
-//! as long as nobody has reaped it, which is asked through the pidfd.
+//! Ground rule: a number is used only while it is certain to be the child's. A pidfd names the child for ever; its pid
+//! does as long as nobody has reaped it, which is asked through the pidfd.
 
 use std::cell::Cell;
 use std::fmt;
@@ -190,7 +190,8 @@ impl Process {
         }
     }
 
-    /// Returns whether the child has ended before its group, which was requested to exit too and has the rest of the grace.
+    /// Returns whether the child has ended before its group, which was requested to exit too and has the rest of the
+    /// grace.
     pub(super) fn has_unfinished_group(&self) -> bool {
         let is_ending = self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
         is_ending && has_ended(&self.pidfd) == Ok(true)
@@ -202,8 +203,8 @@ impl Process {
     }
 }
 
-/// No loop watches it any more. What was to end it does so now, as nobody will later; the rest is for the next loop that
-/// starts a child.
+/// No loop watches it any more. What was to end it does so now, as nobody will later; the rest is for the next loop
+/// that starts a child.
 impl Drop for Process {
     fn drop(&mut self) {
         if self.settled.get() {
@@ -245,8 +246,8 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
 
 /// Reaps a child, and no other; `WouldBlock` while it runs.
 ///
-/// The pidfd says that it has ended and has not been reaped, so its pid is still its own; the call that tells the resource
-/// use, `wait4(2)`, knows no pidfd.
+/// The pidfd says that it has ended and has not been reaped, so its pid is still its own; the call that tells the
+/// resource use, `wait4(2)`, knows no pidfd.
 pub(super) fn reap(pidfd: &OwnedFd, pid: Pid, label: &str) -> io::Result<Exit> {
     match has_ended(pidfd) {
         Ok(true) => {}

@@ -1,7 +1,7 @@
 //! A supervisor: a child that is started again when it ends, by a policy.
 //!
-//! It is one object that is passed on: from the callback that starts a child to the watch of the child, from there to the
-//! timer of the next start. So it is in one place at a time, and ends with the place it is in.
+//! It is one object that is passed on: from the callback that starts a child to the watch of the child, from there to
+//! the timer of the next start. So it is in one place at a time, and ends with the place it is in.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,13 +42,13 @@ pub enum News {
     Stopped,
 }
 
-/// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has ended, as
-/// `policy` says. `on_news` is told of each step.
+/// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has
+/// ended, as `policy` says. `on_news` is told of each step.
 ///
-/// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An error
-/// of `command` is a failed start. One of `on_news` ends the supervision: a child that runs is killed then, and the error is
-/// logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic of either, but for
-/// one at [`News::Started`]. Loop thread only.
+/// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An
+/// error of `command` is a failed start. One of `on_news` ends the supervision: a child that runs is killed then, and
+/// the error is logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic
+/// of either, but for one at [`News::Started`]. Loop thread only.
 ///
 /// ```
 /// use std::process::Command;
@@ -116,12 +116,14 @@ impl fmt::Display for SupervisorKey {
 }
 
 impl SupervisorKey {
-    /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the last
-    /// that is told; where none runs [`News::Stopped`] is, next turn. For its whole group, [`ChildKey::terminate_group`] of the
-    /// [`child`](Self::child) comes first: of the two the group counts, and each process gets one `SIGTERM`.
+    /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the
+    /// last that is told; where none runs [`News::Stopped`] is, next turn. For its whole group,
+    /// [`ChildKey::terminate_group`] of the [`child`](Self::child) comes first: of the two the group counts, and each
+    /// process gets one `SIGTERM`.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
+    /// [`Error::StaleKey`] if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again
+    /// all the same.
     pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         let supervision = self.find(registry).ok_or_else(|| self.stale())?;
         supervision.stopping = true;
@@ -132,9 +134,9 @@ impl SupervisorKey {
         }
     }
 
-    /// Starts the child next turn, where it is waited for to be started again: for an operator who has mended what it failed
-    /// of. Does nothing where it runs; [`ChildKey::terminate`] of the [`child`](Self::child) has that started again, if the
-    /// policy does so. The delays go on where they were. O(1).
+    /// Starts the child next turn, where it is waited for to be started again: for an operator who has mended what it
+    /// failed of. Does nothing where it runs; [`ChildKey::terminate`] of the [`child`](Self::child) has that started
+    /// again, if the policy does so. The delays go on where they were. O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.

@@ -46,8 +46,8 @@ impl LineBuffer {
         self.find(Lines::frame)
     }
 
-    /// The next line where no more bytes will follow, the last one whole or not. After `None` there is nothing left, and
-    /// what is read next begins a line.
+    /// The next line where no more bytes will follow, the last one whole or not. After `None` there is nothing left,
+    /// and what is read next begins a line.
     pub(super) fn last(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.skipping = false;

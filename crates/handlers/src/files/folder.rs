@@ -22,7 +22,8 @@ use crate::error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {
-    /// An entry was made, perhaps as a hard link. A file that is made is empty at first, or half: [`Written`](Self::Written) follows.
+    /// An entry was made, perhaps as a hard link. A file that is made is empty at first, or half:
+    /// [`Written`](Self::Written) follows.
     Created(OsString),
     /// An entry was moved here from another folder, by `rename(2)`. A file that is delivered so is whole, and
     /// [`Written`](Self::Written) does not follow. If there was another entry of that name, it is gone.
@@ -52,19 +53,20 @@ pub enum FolderChange {
 /// *Not recursive*: what is in folders below is not told. In the order of the changes; what was written several times
 /// among what is told in one turn is told once. Both ends of a rename within the folder are told together, with any
 /// other change between them after both; where the kernel was too slow with the second one, or one end is in another
-/// folder, as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn). An entry may be gone again when its change is told. Changes of attributes are not
-/// told.
+/// folder, as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn). An entry may be gone again when
+/// its change is told. Changes of attributes are not told.
 ///
 /// The path is watched, as with [`watch`](super::watch): when the folder is moved away or deleted, that is told, and
 /// when there is one again, or for the first time. What it has then is to be listed. What it has at first is not told:
 /// register, then list, and nothing is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the
 /// loop does not turn; if there are more, [`FolderChange::Overflow`] is told where they are missing.
 ///
-/// *A spool*, whose files are to be taken when they are whole, waits for three changes: `Written` for those that are written in
-/// place, `MovedIn` for those that are written elsewhere and renamed into it, as a maildir does, and `Renamed` for those that are
-/// written here under another name, as `rsync` does. `Created` says nothing of the content. A spool whose files come by
-/// `link(2)` is told by `Created` alone: its senders and it have to agree on names. The first listing may find files
-/// that are told once more, or are half: a spool that is written in place has to recognise them.
+/// *A spool*, whose files are to be taken when they are whole, waits for three changes: `Written` for those that are
+/// written in place, `MovedIn` for those that are written elsewhere and renamed into it, as a maildir does, and
+/// `Renamed` for those that are written here under another name, as `rsync` does. `Created` says nothing of the
+/// content. A spool whose files come by `link(2)` is told by `Created` alone: its senders and it have to agree on
+/// names. The first listing may find files that are told once more, or are half: a spool that is written in place has
+/// to recognise them.
 ///
 /// In the background, ended and limited as [`watch`](super::watch) is; one allocation for each name. Some thousand
 /// changes a turn at most, the rest next turn. Loop thread only.
@@ -140,7 +142,8 @@ struct MovedFrom {
 }
 
 impl Folder {
-    /// Reads the events that the kernel has queued, and returns the changes to report, and whether there is more to come.
+    /// Reads the events that the kernel has queued, and returns the changes to report, and whether there is more to
+    /// come.
     fn collect(&mut self) -> io::Result<(Vec<FolderChange>, Queue)> {
         let target = self.watch.target();
         let mut batch = Batch::beginning_with(self.held.take());

@@ -64,8 +64,8 @@ impl Inotify {
         Ok(Self { fd })
     }
 
-    /// Watches what is at `path`, which is not a symbolic link, for `flags`. A watch that exists keeps its number, and its flags are
-    /// added to.
+    /// Watches what is at `path`, which is not a symbolic link, for `flags`. A watch that exists keeps its number, and
+    /// its flags are added to.
     pub(super) fn watch(&self, path: &Path, flags: WatchFlags) -> io::Result<Watched> {
         match inotify::add_watch(&self.fd, path, flags | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW) {
             Ok(number) => Ok(Watched::By(Watch(number))),

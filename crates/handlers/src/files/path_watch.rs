@@ -1,7 +1,7 @@
 //! The watch of a path: every name that decides what is there, each in a folder that is watched.
 //!
-//! The path is resolved as the kernel does it, one name after the other. Resolution ends early at the nearest folder that
-//! exists, whose watch reports when the missing name appears.
+//! The path is resolved as the kernel does it, one name after the other. Resolution ends early at the nearest folder
+//! that exists, whose watch reports when the missing name appears.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -158,7 +158,8 @@ impl PathWatch {
         }
     }
 
-    /// Resolves the path again, if the events since the last time require it. Returns what has changed, or `None` if there was none.
+    /// Resolves the path again, if the events since the last time require it. Returns what has changed, or `None` if
+    /// there was none.
     pub(super) fn update(&mut self, inotify: &Inotify) -> io::Result<Option<Update>> {
         let events = std::mem::replace(&mut self.events, PathEvents::None);
         if events == PathEvents::None {
@@ -166,7 +167,8 @@ impl PathWatch {
         }
         let before = self.target;
         let mut unused = Vec::new();
-        // An event of the content does not require it, except where only the name reports it: the file may be readable by now.
+        // An event of the content does not require it, except where only the name reports it: the file may be readable
+        // by now.
         if events != PathEvents::Content || before == Target::ByName {
             unused.extend(self.lookups.drain(..).map(|lookup| lookup.folder));
             if let Target::Watched(watch) = before {

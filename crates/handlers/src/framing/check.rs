@@ -37,7 +37,8 @@ pub enum FramingFault {
         /// How many bytes there were.
         available: usize,
     },
-    /// [`Framing::finish`] finds neither a frame nor an error in bytes that are left at the end, so they would be lost silently.
+    /// [`Framing::finish`] finds neither a frame nor an error in bytes that are left at the end, so they would be lost
+    /// silently.
     Unfinished {
         /// How many bytes are left.
         left: usize,
@@ -61,11 +62,13 @@ pub enum FramingFault {
     },
 }
 
-/// Checks a framing by the bytes of one stream, and returns what is found in them. For the tests of a framing of your own.
+/// Checks a framing by the bytes of one stream, and returns what is found in them. For the tests of a framing of your
+/// own.
 ///
-/// `make` makes the framing anew for each reading. The stream is read in one piece, in pieces of each size, and with a cut at each
-/// byte; one of up to 12 bytes in every way there is to cut it. Each reading must find the same frames and the same error, as the
-/// network cuts where it likes. Then each frame is [put](Framing::put) and read back. O(length³).
+/// `make` makes the framing anew for each reading. The stream is read in one piece, in pieces of each size, and with a
+/// cut at each byte; one of up to 12 bytes in every way there is to cut it. Each reading must find the same frames and
+/// the same error, as the network cuts where it likes. Then each frame is [put](Framing::put) and read back.
+/// O(length³).
 ///
 /// Give it streams with several frames, with half a frame at the end, with a frame of the limit and with one beyond it.
 ///

@@ -1,7 +1,7 @@
 //! Framing: where the messages are in the bytes of a stream, which the network cuts as it likes.
 //!
-//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is how
-//! far it has searched in vain; that saves time and changes no result.
+//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is
+//! how far it has searched in vain; that saves time and changes no result.
 
 mod check;
 mod delimiter;
@@ -21,9 +21,9 @@ pub use self::lines::Lines;
 
 /// How messages are told apart in a stream: finds them in what was received, and puts them into what is to be sent.
 ///
-/// One framing is for one direction of one stream. It copies nothing: frames are parts of the bytes it is given. A stream
-/// is over with its first error, as nobody can say where the next frame begins; asked again, a framing gives the same error.
-/// [`check_framing`] checks a framing of your own.
+/// One framing is for one direction of one stream. It copies nothing: frames are parts of the bytes it is given. A
+/// stream is over with its first error, as nobody can say where the next frame begins; asked again, a framing gives the
+/// same error. [`check_framing`] checks a framing of your own.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};
@@ -51,8 +51,8 @@ pub use self::lines::Lines;
 /// # Ok::<(), FrameError>(())
 /// ```
 pub trait Framing {
-    /// Finds the first frame of `data`, which begins where the last frame ended. `None` if it is not whole yet: the next
-    /// call gets the same bytes with more behind them.
+    /// Finds the first frame of `data`, which begins where the last frame ended. `None` if it is not whole yet: the
+    /// next call gets the same bytes with more behind them.
     ///
     /// Bytes that were searched are not searched again, so that a frame costs O(its length), however many calls it
     /// takes. No allocation.
@@ -117,8 +117,8 @@ pub struct Frame<'a> {
     pub taken: usize,
 }
 
-/// The frames of some bytes, from [`Framing::frames`] or [`Framing::last_frames`]. It ends where no whole frame is left, and
-/// after an error.
+/// The frames of some bytes, from [`Framing::frames`] or [`Framing::last_frames`]. It ends where no whole frame is
+/// left, and after an error.
 ///
 /// To stop early is fine: give what is not [`taken`](Self::taken) to [`Framing::frames`] later.
 #[derive(Debug)]

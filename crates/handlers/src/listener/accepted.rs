@@ -18,8 +18,9 @@ use crate::socket::plain;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
-    /// From this address: an IPv4 one in plain form (`192.0.2.1`), also where the listener is at an IPv6 address such as `[::]`, to
-    /// which the kernel shows it as `::ffff:192.0.2.1`. So it can be compared with what a list of addresses says.
+    /// From this address: an IPv4 one in plain form (`192.0.2.1`), also where the listener is at an IPv6 address such
+    /// as `[::]`, to which the kernel shows it as `::ffff:192.0.2.1`. So it can be compared with what a list of
+    /// addresses says.
     Tcp(SocketAddr),
     /// By a Unix socket, which hardly ever has an address of its own.
     Unix,

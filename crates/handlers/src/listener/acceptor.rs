@@ -21,8 +21,8 @@ use crate::socket::has_input;
 /// The first pause when there is no room for another connection; it doubles up to the second while there is none.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// The interest of a listener that has backed off by itself. It tells that from a pause by its key, which is not ours to end: there
-/// the interest is empty. Of all interests the one in urgent data is not met by a listening socket.
+/// The interest of a listener that has backed off by itself. It tells that from a pause by its key, which is not ours
+/// to end: there the interest is empty. Of all interests the one in urgent data is not met by a listening socket.
 const BACKED_OFF: Interest = Interest::PRIORITY;
 
 /// Puts a listening socket on a loop.
@@ -103,7 +103,8 @@ struct Acceptor<F> {
 }
 
 impl<F> Acceptor<F> {
-    /// Accepts no more until [`end_back_off`], for at most `pause`. A listener that is to end does so no longer than its grace.
+    /// Accepts no more until [`end_back_off`], for at most `pause`. A listener that is to end does so no longer than
+    /// its grace.
     fn back_off<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         cx.registry.set_interest(cx.key(), BACKED_OFF)?;
         let left = stopping::grace_left(cx.registry, cx.key());
@@ -120,7 +121,8 @@ impl<F> Acceptor<F> {
         let Some(grace_left) = stopping::grace_left(cx.registry, cx.key()) else { return Ok(false) };
         if !self.is_stopping {
             self.is_stopping = true;
-            // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes behind.
+            // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes
+            // behind.
             if let Err(error) = SockRef::from(listener).listen(0) {
                 tracing::debug!(%error, "the queue of a listener that ends stays as long as it was");
             }

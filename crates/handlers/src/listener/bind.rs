@@ -14,8 +14,8 @@ use socket2::{Domain, SockRef, Type};
 use super::unix::UnixSocket;
 use crate::socket::not_a;
 
-/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
-/// Linux, which is no file. Port 0 is any that is free.
+/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace
+/// of Linux, which is no file. Port 0 is any that is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {

@@ -1,8 +1,8 @@
 //! Listeners: sockets that accept connections, and what becomes of those.
 //!
-//! Ground rule: a listener never spins and never dies of what a peer or a limit does. An error of `accept(2)` that concerns
-//! one connection is that connection's; where the process or the system has no room for another, the listener pauses
-//! and tries again by itself, later each time up to a second.
+//! Ground rule: a listener never spins and never dies of what a peer or a limit does. An error of `accept(2)` that
+//! concerns one connection is that connection's; where the process or the system has no room for another, the listener
+//! pauses and tries again by itself, later each time up to a second.
 
 mod accepted;
 mod acceptor;
@@ -63,8 +63,8 @@ impl Listener {
         }
     }
 
-    /// Accepts connections and hands each to `accept`: to open it, on this loop or [another](Accepted), or to refuse it by
-    /// dropping it. An error drops that connection, and no other. Paused, and ended by itself, as one that
+    /// Accepts connections and hands each to `accept`: to open it, on this loop or [another](Accepted), or to refuse it
+    /// by dropping it. An error drops that connection, and no other. Paused, and ended by itself, as one that
     /// [serves](Self::serve).
     ///
     /// # Errors
@@ -79,7 +79,8 @@ impl Listener {
     }
 }
 
-/// The listening socket: to set its options, or to ask for them. What is accepted from it directly passes by the limits and counts here.
+/// The listening socket: to set its options, or to ask for them. What is accepted from it directly passes by the limits
+/// and counts here.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -1,6 +1,7 @@
 //! Ends of listeners, told to those who asked for it.
 //!
-//! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's state.
+//! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's
+//! state.
 
 use reactor::{Capacity, Closed, Context, Error, Key, Next, Registry, Sender, notification_queue};
 
@@ -10,13 +11,15 @@ struct EndCallbacks(Vec<(Key, Sender<Closed>, Key)>);
 
 /// Calls `callback` once when the listener `listener` has ended, with the reason.
 ///
-/// A listener ends by itself, with [`Closed::Failed`], if its socket stops listening: by `shutdown(2)`, also of another process that has
-/// it, a service manager for example; if it is paused or waits for room, when it accepts again. It ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A
-/// server that is stopped ends with [`Closed::ByHandler`] or [`Closed::ByKey`]. Connections that were accepted go on in each case.
+/// A listener ends by itself, with [`Closed::Failed`], if its socket stops listening: by `shutdown(2)`, also of another
+/// process that has it, a service manager for example; if it is paused or waits for room, when it accepts again. It
+/// ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A server that is stopped ends with
+/// [`Closed::ByHandler`] or [`Closed::ByKey`]. Connections that were accepted go on in each case.
 ///
-/// The callback runs with the messages of the loop, this turn or next turn, and before [`Reactor::run`](reactor::Reactor::run)
-/// returns since nothing is left. Nothing is kept alive until then. A second callback for the same listener takes
-/// the place of the first. One allocation, and the `eventfd` of the loop if it has none.
+/// The callback runs with the messages of the loop, this turn or next turn, and before
+/// [`Reactor::run`](reactor::Reactor::run) returns since nothing is left. Nothing is kept alive until then. A second
+/// callback for the same listener takes the place of the first. One allocation, and the `eventfd` of the loop if it has
+/// none.
 ///
 /// # Errors
 /// [`Error::StaleKey`] if the listener has ended already; as [`Registry::consume`].

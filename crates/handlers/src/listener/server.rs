@@ -16,25 +16,25 @@ use super::bind::Socket;
 use super::{Listener, Peer, stopping};
 use crate::connection::{self, ConnectionHandler, ConnectionOptions, Finish};
 
-/// The servers of a loop, each with the options of the connections that it accepts from now on. Those whose listener has ended are
-/// removed when the next one begins.
+/// The servers of a loop, each with the options of the connections that it accepts from now on. Those whose listener
+/// has ended are removed when the next one begins.
 #[derive(Default)]
 struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 
 impl Listener {
     /// Accepts connections and opens each with the handler that `handler` makes for it.
     ///
-    /// A listener whose socket stops listening ends with [`Closed::Failed`](reactor::Closed::Failed), and its end is logged as an error;
-    /// [`on_listener_end`](crate::on_listener_end) calls a callback then. A daemon that cannot do without it ends with it, and `run` says why, after
-    /// [`Registry::set_essential`] of its key.
+    /// A listener whose socket stops listening ends with [`Closed::Failed`](reactor::Closed::Failed), and its end is
+    /// logged as an error; [`on_listener_end`](crate::on_listener_end) calls a callback then. A daemon that cannot do
+    /// without it ends with it, and `run` says why, after [`Registry::set_essential`] of its key.
     ///
-    /// An error of `handler` drops that connection, and no other. The listener keeps [`Reactor::run`](reactor::Reactor::run)
-    /// alive until it is [stopped](ServerKey::stop).
+    /// An error of `handler` drops that connection, and no other. The listener keeps
+    /// [`Reactor::run`](reactor::Reactor::run) alive until it is [stopped](ServerKey::stop).
     ///
     /// To accept nobody for a while, set the interest of its [key](ServerKey::key) to
     /// [`Interest::NONE`](reactor::Interest::NONE); whoever connects waits in the kernel until it is
-    /// [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends that pause: neither a connection that leaves
-    /// room below the [limit](crate::ListenOptions::limit) nor file descriptors that are free again.
+    /// [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends that pause: neither a connection
+    /// that leaves room below the [limit](crate::ListenOptions::limit) nor file descriptors that are free again.
     ///
     /// # Errors
     /// As [`Registry::add`].
@@ -102,8 +102,8 @@ impl Listener {
     }
 }
 
-/// Names a listener that [serves](Listener::serve), and the connections that it has accepted. `Copy`, and checked at each use like a
-/// [`Key`].
+/// Names a listener that [serves](Listener::serve), and the connections that it has accepted. `Copy`, and checked at
+/// each use like a [`Key`].
 pub struct ServerKey<S> {
     key: Key,
     /// Finishes all connections that the listener has accepted.
@@ -118,17 +118,18 @@ impl<S> ServerKey<S> {
         self.key
     }
 
-    /// Stops the server: answers what it has been asked, within `grace`, and lets nobody else in. Once its connections have ended,
-    /// nothing of it keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
+    /// Stops the server: answers what it has been asked, within `grace`, and lets nobody else in. Once its connections
+    /// have ended, nothing of it keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
     ///
-    /// Each connection is closed once its handler has been told, by [`on_finish`](ConnectionHandler::on_finish), has been given
-    /// what has come, and the answers have been [sent](crate::Connection::finish). An answer that is made elsewhere, by a worker or by
-    /// another connection, is waited for if it was [announced](crate::Connection::answer_later).
+    /// Each connection is closed once its handler has been told, by [`on_finish`](ConnectionHandler::on_finish), has
+    /// been given what has come, and the answers have been [sent](crate::Connection::finish). An answer that is made
+    /// elsewhere, by a worker or by another connection, is waited for if it was
+    /// [announced](crate::Connection::answer_later).
     ///
-    /// Clients that wait in the kernel's queue have connected, and may have asked: they are accepted, also where the listener is
-    /// paused, and treated alike. Where a [limit](crate::ListenOptions::limit) or the want of descriptors keeps them out they are let
-    /// in as others end. The listener is closed when that queue is empty, next turn as a rule, or when `grace` is over: whoever is
-    /// still in it is reset, as with a `grace` of zero at once.
+    /// Clients that wait in the kernel's queue have connected, and may have asked: they are accepted, also where the
+    /// listener is paused, and treated alike. Where a [limit](crate::ListenOptions::limit) or the want of descriptors
+    /// keeps them out they are let in as others end. The listener is closed when that queue is empty, next turn as a
+    /// rule, or when `grace` is over: whoever is still in it is reset, as with a `grace` of zero at once.
     ///
     /// To let connections go on as they like, and only accept no more, [remove](Registry::remove) the listener by its
     /// [key](Self::key): they can still be stopped by this one.
@@ -139,9 +140,9 @@ impl<S> ServerKey<S> {
         stopping::begin(registry, self.key, grace);
     }
 
-    /// Sets the options of the connections that are accepted from now on, those that wait in the kernel's queue included.
-    /// Connections that are open keep theirs: [`Connection::set_options`](crate::Connection::set_options) changes one of them.
-    /// O(servers of the loop).
+    /// Sets the options of the connections that are accepted from now on, those that wait in the kernel's queue
+    /// included. Connections that are open keep theirs: [`Connection::set_options`](crate::Connection::set_options)
+    /// changes one of them. O(servers of the loop).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the listener has ended.
@@ -170,15 +171,16 @@ impl<S> ServerKey<S> {
         Ok(())
     }
 
-    /// Stops the server without reading what clients have sent: for one that acknowledges what it takes on, and has enough.
+    /// Stops the server without reading what clients have sent: for one that acknowledges what it takes on, and has
+    /// enough.
     ///
     /// The listener is closed at once. Each connection reads nothing more; its handler is told by
     /// [`on_finish`](ConnectionHandler::on_finish), and what it has queued then, and what it has
-    /// [announced](crate::Connection::answer_later), is sent within `grace`. A handler that resumes reading reads on, as a
-    /// [`Relay`](crate::Relay) does. O(registrations).
+    /// [announced](crate::Connection::answer_later), is sent within `grace`. A handler that resumes reading reads on,
+    /// as a [`Relay`](crate::Relay) does. O(registrations).
     ///
-    /// It takes the [`Context`], unlike [`stop`](Self::stop), since it reaches into each connection at once. No callback runs before
-    /// this returns.
+    /// It takes the [`Context`], unlike [`stop`](Self::stop), since it reaches into each connection at once. No
+    /// callback runs before this returns.
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
         (self.pause_all)(cx, self.key);

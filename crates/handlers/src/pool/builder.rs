@@ -51,15 +51,18 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         self
     }
 
-    /// Gives each worker a state of its own, which `make` makes: a connection to a database, a compiled model, a large buffer. Jobs
-    /// that are submitted by [`Pool::submit_with`] borrow the state of the worker that runs them. Default: none.
+    /// Gives each worker a state of its own, which `make` makes: a connection to a database, a compiled model, a large
+    /// buffer. Jobs that are submitted by [`Pool::submit_with`] borrow the state of the worker that runs them. Default:
+    /// none.
     ///
-    /// The state is made on the worker's thread for the first job that takes it, and dropped there, so it need not be [`Send`]:
-    /// - If `make` returns an error or panics, the job does not run and its completion callback gets [`JobError::NoState`]. The next
-    ///   job that takes the state calls `make` again.
+    /// The state is made on the worker's thread for the first job that takes it, and dropped there, so it need not be
+    /// [`Send`]:
+    /// - If `make` returns an error or panics, the job does not run and its completion callback gets
+    ///   [`JobError::NoState`]. The next job that takes the state calls `make` again.
     /// - If a job panics, the state it had is dropped, since it may be half changed. The next job gets a new one.
     /// - A job that finds its connection closed makes a new one itself, through the `&mut W` that it has.
-    /// - It is dropped when the worker ends: when the pool is drained, abandoned or dropped, and the worker's last job is done.
+    /// - It is dropped when the worker ends: when the pool is drained, abandoned or dropped, and the worker's last job
+    ///   is done.
     ///
     /// [`JobError::NoState`]: super::JobError::NoState
     ///

@@ -1,8 +1,10 @@
 //! What follows a job: its callback, and the token that keeps the loop alive until that has run.
 //!
-//! Two hold it: the job, which passes it on to the loop, and the user's [`Job`](super::Job), which may end either before.
+//! Two hold it: the job, which passes it on to the loop, and the user's [`Job`](super::Job), which may end either
+//! before.
 //!
-//! Ground rule: once the job has been dropped, from the queue or with its loop, neither is left, whoever still has the `Job`.
+//! Ground rule: once the job has been dropped, from the queue or with its loop, neither is left, whoever still has the
+//! `Job`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

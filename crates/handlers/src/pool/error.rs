@@ -61,7 +61,8 @@ impl std::error::Error for JobError {
     }
 }
 
-/// So that `?` passes it on from a handler. An error of the state keeps its kind, and [`errno`](crate::errno) finds its errno.
+/// So that `?` passes it on from a handler. An error of the state keeps its kind, and [`errno`](crate::errno) finds its
+/// errno.
 impl From<JobError> for io::Error {
     fn from(error: JobError) -> Self {
         match error {

@@ -12,7 +12,8 @@ use super::job::Job;
 use super::queue::Shared;
 use super::state::WorkerState;
 
-/// Submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread: clone it into handlers, or keep it in the state.
+/// Submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread: clone it into handlers, or keep it in the
+/// state.
 pub struct Pool<S: 'static, W: 'static = ()> {
     pub(super) shared: Arc<Shared<W>>,
     pub(super) remote: Remote<S>,
@@ -21,8 +22,8 @@ pub struct Pool<S: 'static, W: 'static = ()> {
 impl<S, W> Pool<S, W> {
     /// Runs `job` on a worker, and then calls `done` with its result on the loop, with the deferred callbacks.
     ///
-    /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. `done` is dropped if the loop is gone by then. Costs a
-    /// lock, a few allocations, and a wake if a worker is asleep. It never waits for room.
+    /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. `done` is dropped if the loop is gone by
+    /// then. Costs a lock, a few allocations, and a wake if a worker is asleep. It never waits for room.
     ///
     /// # Errors
     /// [`Refused`] gives both back.
@@ -36,8 +37,8 @@ impl<S, W> Pool<S, W> {
         self.submit_made((job, done), |job_and_done| job_and_done).map_err(Refused::from_parts)
     }
 
-    /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then calls `done` with its result on
-    /// the loop, like [`submit`](Self::submit).
+    /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then calls `done` with
+    /// its result on the loop, like [`submit`](Self::submit).
     ///
     /// If there is no state yet it is made for this job. If that fails, the job does not run, and `done` gets
     /// [`JobError::NoState`]. If the job panics, `done` gets [`JobError::Panicked`], and the state is dropped.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::completion::Pending;
 use super::queue::Queued;
 
-/// A job that has been submitted: to cancel it, to give it up, or to let the loop end before it. Dropping this changes nothing.
+/// A job that has been submitted: to cancel it, to give it up, or to let the loop end before it. Dropping this changes
+/// nothing.
 pub struct Job {
     pub(super) slot: Arc<dyn Queued>,
     pub(super) pending: Arc<dyn Pending>,
@@ -28,16 +29,16 @@ impl Cancellation {
 }
 
 impl Job {
-    /// Cancels the job, if no worker has begun it. The job and its completion callback are then dropped on this thread, before this
-    /// returns. Any thread.
+    /// Cancels the job, if no worker has begun it. The job and its completion callback are then dropped on this thread,
+    /// before this returns. Any thread.
     pub fn cancel(&self) -> Cancellation {
         Cancellation::of(self.slot.cancel())
     }
 
     /// Lets [`Reactor::run`](reactor::Reactor::run) end although this job is queued or running.
     ///
-    /// Its completion callback still runs if the loop runs when the job is done. For work that need not be waited for, such as
-    /// filling a cache. Any thread.
+    /// Its completion callback still runs if the loop runs when the job is done. For work that need not be waited for,
+    /// such as filling a cache. Any thread.
     ///
     /// ```
     /// use handlers::WorkerPool;
@@ -59,13 +60,14 @@ impl Job {
         self.pending.release_loop();
     }
 
-    /// Gives the job up, also while it runs: drops its completion callback on this thread, before this returns, and lets
-    /// [`Reactor::run`](reactor::Reactor::run) end. It is too late once the callback has begun to run, or was dropped before.
+    /// Gives the job up, also while it runs: drops its completion callback on this thread, before this returns, and
+    /// lets [`Reactor::run`](reactor::Reactor::run) end. It is too late once the callback has begun to run, or was
+    /// dropped before.
     ///
-    /// For a job that may hang, such as the lookup of a name: no thread can be ended from outside, so its worker is busy until the
-    /// job returns, and its result is dropped there. To drop the pool does not wait for it; [`WorkerPool::drain`](super::WorkerPool::drain) and
-    /// [`WorkerPool::abandon`](super::WorkerPool::abandon) do. A job that has not begun is [cancelled](Self::cancel). To bound a job in time,
-    /// call this from a timer. Any thread.
+    /// For a job that may hang, such as the lookup of a name: no thread can be ended from outside, so its worker is
+    /// busy until the job returns, and its result is dropped there. To drop the pool does not wait for it;
+    /// [`WorkerPool::drain`](super::WorkerPool::drain) and [`WorkerPool::abandon`](super::WorkerPool::abandon) do. A
+    /// job that has not begun is [cancelled](Self::cancel). To bound a job in time, call this from a timer. Any thread.
     ///
     /// ```
     /// use std::time::Duration;

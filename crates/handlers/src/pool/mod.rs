@@ -17,12 +17,13 @@ pub use self::error::{JobError, JobPanic, Refusal, Refused};
 pub use self::handle::Pool;
 pub use self::job::{Cancellation, Job};
 
-/// Threads for work that would block the loop: files, name resolution, hashing, databases. It dereferences to its [`Pool`], which
-/// takes the jobs.
+/// Threads for work that would block the loop: files, name resolution, hashing, databases. It dereferences to its
+/// [`Pool`], which takes the jobs.
 ///
-/// A job runs on a worker, in the order of submission; its completion callback runs on the loop, with the result. While a job
-/// is queued or running it keeps the loop alive, unless it was put into the [background](Job::set_background) or
-/// [given up](Job::abandon); [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the line that has submitted it.
+/// A job runs on a worker, in the order of submission; its completion callback runs on the loop, with the result. While
+/// a job is queued or running it keeps the loop alive, unless it was put into the [background](Job::set_background) or
+/// [given up](Job::abandon); [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the line that has
+/// submitted it.
 ///
 /// Each worker may have a value of type `W` that its jobs share, such as a connection to a database:
 /// [`PoolBuilder::worker_state`].
@@ -67,15 +68,16 @@ impl<S, W> WorkerPool<S, W> {
         self.pool.clone()
     }
 
-    /// Accepts no more jobs, and blocks until the queued and the running ones are done. Their completion callbacks run when the
-    /// loop runs. The states of the workers are dropped by then. Not for the thread of a loop that is to go on meanwhile.
+    /// Accepts no more jobs, and blocks until the queued and the running ones are done. Their completion callbacks run
+    /// when the loop runs. The states of the workers are dropped by then. Not for the thread of a loop that is to go on
+    /// meanwhile.
     pub fn drain(mut self) {
         self.pool.shared.close();
         self.join();
     }
 
-    /// Accepts no more jobs, drops the queued ones with their completion callbacks, and blocks until the running ones are done. The
-    /// states of the workers are dropped by then.
+    /// Accepts no more jobs, drops the queued ones with their completion callbacks, and blocks until the running ones
+    /// are done. The states of the workers are dropped by then.
     pub fn abandon(mut self) {
         self.pool.shared.close_and_clear();
         self.join();

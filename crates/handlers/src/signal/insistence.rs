@@ -1,8 +1,8 @@
 //! When a signal that comes again ends the process.
 //!
-//! The handler of the signal ends the process where a flag is set, whatever the loop does. The flag is set some time after the
-//! first signal. Safe code cannot have a signal handler read a clock, and the loop may be held up, so a thread does it: the
-//! handler writes to a socket, and the thread reads from it, waits, and sets the flag.
+//! The handler of the signal ends the process where a flag is set, whatever the loop does. The flag is set some time
+//! after the first signal. Safe code cannot have a signal handler read a clock, and the loop may be held up, so a
+//! thread does it: the handler writes to a socket, and the thread reads from it, waits, and sets the flag.
 //!
 //! Ground rule: the flag is set late rather than early. The thread measures from when it has read of the first signal.
 

@@ -15,13 +15,14 @@ use crate::error;
 /// The handler of a [`UdpSocket`]: it receives in batches, queues what has to wait, and calls a [`DatagramHandler`].
 /// [`udp::add_handler`](super::add_handler) puts both on a loop.
 ///
-/// Fairness: a call receives one batch, of up to 32 buffers in one `recvmmsg`. Each holds a datagram, or a run of up to 64
-/// that the kernel has merged (GRO), 64 KiB together. If more are waiting it is called again next turn, after all others. To
-/// receive nothing for a while, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`]; datagrams of the batch that was
-/// received by then are still delivered. Where that is done outside of its callbacks, what is queued is not sent meanwhile either.
+/// Fairness: a call receives one batch, of up to 32 buffers in one `recvmmsg`. Each holds a datagram, or a run of up to
+/// 64 that the kernel has merged (GRO), 64 KiB together. If more are waiting it is called again next turn, after all
+/// others. To receive nothing for a while, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`];
+/// datagrams of the batch that was received by then are still delivered. Where that is done outside of its callbacks,
+/// what is queued is not sent meanwhile either.
 ///
-/// Memory: the sockets of a loop share one buffer of 2 MiB, of which no more is touched than is received at a time. An idle
-/// socket holds none.
+/// Memory: the sockets of a loop share one buffer of 2 MiB, of which no more is touched than is received at a time. An
+/// idle socket holds none.
 pub struct Udp<S: 'static> {
     handler: Box<dyn DatagramHandler<S>>,
     pub(super) send: SendState,
@@ -33,14 +34,16 @@ impl<S> Udp<S> {
         Self { handler: Box::new(handler), send: SendState::new(SendQueue::new(1024, 1 << 20)) }
     }
 
-    /// Sets the maximum number of queued datagrams; one more is refused with [`Full`](super::Full). With 0 none is queued. Default: 1024.
+    /// Sets the maximum number of queued datagrams; one more is refused with [`Full`](super::Full). With 0 none is
+    /// queued. Default: 1024.
     #[must_use]
     pub fn queued_max(mut self, datagrams: usize) -> Self {
         self.send.queue.datagrams_max = datagrams;
         self
     }
 
-    /// Sets the maximum number of queued bytes, all datagrams together. Up to twice as much memory is held. Default: 1 MiB.
+    /// Sets the maximum number of queued bytes, all datagrams together. Up to twice as much memory is held. Default: 1
+    /// MiB.
     #[must_use]
     pub fn queued_bytes_max(mut self, bytes: usize) -> Self {
         self.send.queue.bytes_max = bytes;

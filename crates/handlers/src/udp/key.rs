@@ -26,15 +26,15 @@ impl<S: 'static> UdpKey<S> {
         self.key
     }
 
-    /// Calls `act` with the sending side of the socket: to send from the callback of another source, or of a timer. The socket's own
-    /// callbacks get that side passed.
+    /// Calls `act` with the sending side of the socket: to send from the callback of another source, or of a timer. The
+    /// socket's own callbacks get that side passed.
     ///
-    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the kernel has refused. What was queued
-    /// leaves as the socket has room. O(1), beside what `act` sends.
+    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the kernel has refused.
+    /// What was queued leaves as the socket has room. O(1), beside what `act` sends.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if the socket has ended; [`Error::Running`] in its own callbacks; [`Error::Os`] if the kernel refuses to
-    /// watch for room.
+    /// [`Error::StaleKey`] if the socket has ended; [`Error::Running`] in its own callbacks; [`Error::Os`] if the
+    /// kernel refuses to watch for room.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,8 +1,9 @@
 //! Datagram sockets: many datagrams a system call in both directions, a bounded queue for what has to wait, and errors
 //! that concern one datagram and not the socket.
 //!
-//! Ground rule: a batch that is not full has emptied the socket, since `recvmmsg(2)` stops at the first datagram that is not
-//! there. Only then the socket counts as read; a full batch is followed by another one next turn, after the neighbours.
+//! Ground rule: a batch that is not full has emptied the socket, since `recvmmsg(2)` stops at the first datagram that
+//! is not there. Only then the socket counts as read; a full batch is followed by another one next turn, after the
+//! neighbours.
 
 mod handler;
 mod key;
@@ -25,8 +26,8 @@ pub trait DatagramHandler<S> {
     /// Called for each datagram that is received, in the order of their arrival.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` are [`Next::Keep`]. Any other ends the socket, as [`Next::Remove`] does; what else has
-    /// been received with this datagram is dropped, and so is what is queued.
+    /// `WouldBlock` and `Interrupted` are [`Next::Keep`]. Any other ends the socket, as [`Next::Remove`] does; what
+    /// else has been received with this datagram is dropped, and so is what is queued.
     fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -84,8 +85,8 @@ where
     }
 }
 
-/// Registers `socket` with a closure that is called for each datagram, and with the limits of [`Udp::new`]. Returns the key by which
-/// others send through the socket.
+/// Registers `socket` with a closure that is called for each datagram, and with the limits of [`Udp::new`]. Returns the
+/// key by which others send through the socket.
 ///
 /// # Errors
 /// As [`Registry::add`]: the socket is given back.
@@ -128,8 +129,8 @@ where
     add_handler(registry, socket, Udp::new(OnDatagram(on_datagram)))
 }
 
-/// Registers `socket` with a handler object, and with the limits that `udp` has set. Returns the key by which others send through the
-/// socket.
+/// Registers `socket` with a handler object, and with the limits that `udp` has set. Returns the key by which others
+/// send through the socket.
 ///
 /// # Errors
 /// As [`Registry::add`]: the socket is given back.

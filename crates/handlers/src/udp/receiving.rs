@@ -18,8 +18,8 @@ const BUFFER_BYTES: usize = 65_536;
 /// received.
 const ERRORS_PER_CALL_MAX: usize = 8;
 
-/// The buffers of a loop. Made when the first datagram is there; fresh from the kernel, so that pages which no datagram has
-/// reached take no memory.
+/// The buffers of a loop. Made when the first datagram is there; fresh from the kernel, so that pages which no datagram
+/// has reached take no memory.
 #[derive(Default)]
 pub(super) struct ReceiveBuffers {
     bytes: Vec<u8>,

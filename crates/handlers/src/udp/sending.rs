@@ -50,9 +50,9 @@ pub enum Sent {
 
 /// A datagram that was not taken: the socket has no room just now, and the queue is full.
 ///
-/// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or
-/// let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it would end the
-/// socket.
+/// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is
+/// called, or let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it
+/// would end the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Full {
@@ -71,7 +71,8 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// So that `?` passes it on from a handler, as [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), and ends its registration.
+/// So that `?` passes it on from a handler, as [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), and ends its
+/// registration.
 impl From<Full> for io::Error {
     fn from(full: Full) -> Self {
         Self::new(ErrorKind::QuotaExceeded, full)
@@ -187,8 +188,8 @@ impl Log {
 
     /// Sends one run.
     ///
-    /// A connected socket answers with what became of an earlier datagram, and does not even try this one: that is noted,
-    /// and this one tried again.
+    /// A connected socket answers with what became of an earlier datagram, and does not even try this one: that is
+    /// noted, and this one tried again.
     fn transmit(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>) -> io::Result<()> {
         let mut result = io.try_io(Interest::WRITABLE, |socket| socket.transmit(run));
         if let Err(error) = result {
@@ -201,8 +202,8 @@ impl Log {
     }
 }
 
-/// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the networks: it
-/// refuses to connect a socket to such an address that has not asked for it.
+/// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the
+/// networks: it refuses to connect a socket to such an address that has not asked for it.
 fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address.to_canonical() else { return false };
     let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
@@ -218,8 +219,8 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends `bytes` to the peer of a connected socket; otherwise as [`send_datagram`](Self::send_datagram). On a socket
-    /// without a peer it fails with `EDESTADDRREQ`.
+    /// Sends `bytes` to the peer of a connected socket; otherwise as [`send_datagram`](Self::send_datagram). On a
+    /// socket without a peer it fails with `EDESTADDRREQ`.
     ///
     /// # Errors
     /// [`Full`].
@@ -249,10 +250,10 @@ impl Sending<'_> {
 
     /// Sends a datagram, behind those that are queued.
     ///
-    /// With nothing queued the socket is tried at once, by one `sendmsg`. If it would block, the datagram is copied into the
-    /// queue, which goes out when the socket is writable again, datagrams of one size to one address in one call where the
-    /// kernel has segmentation offload. What the kernel refuses, `EMSGSIZE`, `ENETUNREACH`, `EHOSTUNREACH`, `EPERM`, ends
-    /// neither the socket nor the caller: [`Sent::Failed`], and the reason goes to
+    /// With nothing queued the socket is tried at once, by one `sendmsg`. If it would block, the datagram is copied
+    /// into the queue, which goes out when the socket is writable again, datagrams of one size to one address in one
+    /// call where the kernel has segmentation offload. What the kernel refuses, `EMSGSIZE`, `ENETUNREACH`,
+    /// `EHOSTUNREACH`, `EPERM`, ends neither the socket nor the caller: [`Sent::Failed`], and the reason goes to
     /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors

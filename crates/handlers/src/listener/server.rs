@@ -84,7 +84,7 @@ impl Listener {
             if !cx.registry.contains(listener) {
                 return Ok(()); // it was stopped just now, and so is this connection
             }
-            let connection = accepted.open_for(origin, listener, cx, &options.borrow(), handler)?.key();
+            let connection = accepted.open_for(origin, listener, cx.registry, &options.borrow(), handler)?.key();
             if let Some(grace) = stopping::grace_left(cx.registry, listener) {
                 let finish = Finish { grace, reads: true };
                 if is_tcp {

@@ -53,7 +53,7 @@ struct Server {
 impl Server {
     fn stop(cx: &mut Context<'_, Self>) {
         for listener in std::mem::take(&mut cx.state.listeners) {
-            listener.stop(cx, GRACE);
+            listener.stop(cx.registry, GRACE);
         }
     }
 }

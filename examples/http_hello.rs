@@ -238,7 +238,9 @@ fn run(options: &Options) -> io::Result<()> {
     let connections = ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
     let request_timeout = Duration::from_secs(options.request_timeout);
     let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| Ok(Http::new(request_timeout)))?;
-    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| server.stop(cx, GRACE))?;
+    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
+        server.stop(cx.registry, GRACE)
+    })?;
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;

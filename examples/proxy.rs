@@ -51,7 +51,9 @@ fn run(options: Options) -> io::Result<()> {
         client_side.gives_up(connect(cx.registry, options.to.iter().copied(), &connections, server_side));
         Ok(client_side)
     })?;
-    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| server.stop(cx, GRACE))?;
+    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
+        server.stop(cx.registry, GRACE)
+    })?;
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;

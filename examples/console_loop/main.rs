@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Arrival, Signal};
-use handlers::{Console, ConsoleInput, Pool, WorkerPool};
+use handlers::{Console, ConsoleInput, Job, Pool, WorkerPool};
 use reactor::{Context, Event, Key, Missed, Next, Reactor, Registry, Remote, Then, TimerKey};
 use tracing_subscriber::EnvFilter;
 
@@ -23,8 +23,8 @@ help                  this
 status                counters, what is registered, timers
 after SECONDS TEXT    says TEXT once
 every SECONDS TEXT    says TEXT again and again
-cancel ID             ends one of these
 work MILLISECONDS     keeps a worker busy for so long
+cancel ID             cancels a timer, or gives up a work
 post TEXT             has another thread say TEXT
 run COMMAND...        runs a program and shows its output
 quit                  ends at once";
@@ -37,6 +37,7 @@ struct Options {}
 struct Shell {
     console: Key,
     timers: BTreeMap<u64, (TimerKey, String)>,
+    works: BTreeMap<u64, Job>,
     /// How many timers, works and children have been numbered.
     numbers: u64,
     lines: u64,
@@ -94,12 +95,12 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 fn status(cx: &mut Cx<'_>) {
-    let Shell { lines, children, timers, pool, .. } = &*cx.state;
+    let Shell { lines, children, timers, works, .. } = &*cx.state;
     let metrics = cx.registry.metrics();
     let mut text = format!(
         "{lines} lines, {} timers, {} works, {children} children; {} turns, {} sleeps, {} calls",
         timers.len(),
-        pool.queued() + pool.running(),
+        works.len(),
         metrics.turns,
         metrics.sleeps,
         metrics.calls,
@@ -152,7 +153,12 @@ fn every(arguments: &str, cx: &mut Cx<'_>) -> Result<(), String> {
 
 fn cancel(number: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let number = number.parse().map_err(|_| "usage: cancel ID")?;
-    let (timer, text) = cx.state.timers.remove(&number).ok_or_else(|| format!("no timer {number}"))?;
+    if let Some(work) = cx.state.works.remove(&number) {
+        work.abandon(); // one that is done is not in the map; the worker of one that runs is busy until its end
+        cx.state.say(format_args!("gave up work {number}"));
+        return Ok(());
+    }
+    let (timer, text) = cx.state.timers.remove(&number).ok_or_else(|| format!("no timer and no work {number}"))?;
     cx.registry.cancel(timer).map_err(|error| error.to_string())?;
     cx.state.say(format_args!("cancelled timer {number}: {text}"));
     Ok(())
@@ -162,11 +168,15 @@ fn work(milliseconds: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let milliseconds = milliseconds.parse().map(u32::into).map_err(|_| "usage: work MILLISECONDS")?;
     let number = cx.state.number();
     let job = move || thread::sleep(Duration::from_millis(milliseconds)); // stands for what takes long
-    let done = move |result: Result<(), _>, cx: &mut Cx<'_>| match result {
-        Ok(()) => cx.state.say(format_args!("work {number} done after {milliseconds} ms")),
-        Err(panic) => cx.state.say(format_args!("work {number}: {panic}")),
+    let done = move |result: Result<(), _>, cx: &mut Cx<'_>| {
+        cx.state.works.remove(&number);
+        match result {
+            Ok(()) => cx.state.say(format_args!("work {number} done after {milliseconds} ms")),
+            Err(panic) => cx.state.say(format_args!("work {number}: {panic}")),
+        }
     };
-    cx.state.pool.submit(job, done).map_err(|refused| refused.reason.to_string())?;
+    let work = cx.state.pool.submit(job, done).map_err(|refused| refused.reason.to_string())?;
+    cx.state.works.insert(number, work);
     cx.state.say(format_args!("work {number}"));
     Ok(())
 }
@@ -236,6 +246,7 @@ fn run() -> io::Result<()> {
     let mut shell = Shell {
         console: Key::NULL,
         timers: BTreeMap::new(),
+        works: BTreeMap::new(),
         numbers: 0,
         lines: 0,
         children: 0,

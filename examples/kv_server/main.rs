@@ -50,11 +50,15 @@ fn run(options: Options) -> io::Result<()> {
     let connections = ConnectionOptions::new().unconsumed_max(COMMAND_MAX).queue_max(2 * REPLY_MAX);
     let server = listener.serve(&mut reactor, &connections, |_peer, cx| Ok(Client::new(cx.state)))?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
-        server.stop(cx, GRACE);
+        server.stop(cx.registry, GRACE);
     })?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
-    Ok(reactor.run(&mut Server::new(options.limits, limit))?)
+    let mut state = Server::new(options.limits, limit);
+    state.listener = Some((server, connections));
+    let exit = reactor.run(&mut state)?;
+    tracing::info!(%exit, "ended");
+    Ok(())
 }
 
 fn main() -> ExitCode {

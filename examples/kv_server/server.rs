@@ -10,8 +10,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, Flow};
-use reactor::Context;
+use handlers::{
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions, Flow, ServerKey,
+};
+use reactor::{Context, Registry};
 
 use super::handshake::Session;
 use super::protocol::{Limits, NOT_AN_INTEGER, Parser, Refusal, Replies, Resp, integer, lowercase};
@@ -36,6 +38,8 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     limits: Limits,
     clients: ConnectionLimit,
+    /// What accepts the clients, and the options of those that it accepts.
+    pub(crate) listener: Option<(ServerKey<Self>, ConnectionOptions)>,
     channels: HashMap<Rc<[u8]>, Subscribers>,
     /// Clients that there have been.
     sessions: u64,
@@ -197,7 +201,7 @@ fn put_message(channel: &[u8], message: &[u8], replies: &mut Replies) {
 impl Server {
     pub(crate) fn new(limits: Limits, clients: ConnectionLimit) -> Self {
         let (store, channels, replies) = Default::default();
-        Self { store, limits, clients, channels, sessions: 0, commands: 0, replies }
+        Self { store, limits, clients, listener: None, channels, sessions: 0, commands: 0, replies }
     }
 
     fn unsubscribe(&mut self, channel: &[u8], client: reactor::Key) {
@@ -268,6 +272,7 @@ impl Server {
             (b"info", _) => self.info(),
             (b"command", [b"DOCS" | b"docs", ..]) => replies.map(0), // there are no help texts
             (b"command", _) => replies.array(0),
+            (b"config", [b"SET" | b"set", b"timeout", seconds]) => self.set_timeout(seconds, timers)?,
             // What `redis-benchmark` asks for, and only that.
             (b"config", [b"GET" | b"get", option]) => match *option {
                 b"save" => replies.pair(option, b""),
@@ -301,6 +306,17 @@ impl Server {
             self.store.set(key, value, ttl, timers);
             self.replies.simple("OK");
         }
+        Ok(())
+    }
+
+    /// Has clients that connect from now on closed when they are idle for so long; 0 is never.
+    fn set_timeout(&mut self, seconds: &[u8], registry: &mut Registry<Self>) -> Result<(), Refusal> {
+        let seconds = integer(seconds).and_then(|seconds| u64::try_from(seconds).ok()).ok_or(NOT_AN_INTEGER)?;
+        let (listener, options) = self.listener.as_mut().ok_or("there is no listener")?;
+        let timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
+        *options = options.clone().idle_timeout(timeout);
+        listener.set_options(registry, options).map_err(|error| error.to_string())?;
+        self.replies.simple("OK");
         Ok(())
     }
 

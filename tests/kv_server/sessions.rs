@@ -1,10 +1,11 @@
 //! Sessions: bytes in, the replies of Redis out, over connections of a loop whose time the test drives.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{ConnectionLimit, ConnectionOptions, open};
+use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, open};
 use reactor::{ManualClock, Reactor};
 
 use crate::protocol::Limits;
@@ -119,6 +120,39 @@ fn commands_reply_as_redis_does() {
 }
 
 #[test]
+fn a_timeout_that_is_configured_is_for_clients_that_connect_later() -> Result<(), Box<dyn std::error::Error>> {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let (mut server, options) = (server(), ConnectionOptions::new());
+    let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
+    let Address::Tcp(address) = listener.local_address()? else { return Err("it is TCP".into()) };
+    let key = listener.serve(&mut reactor, &options, |_peer, cx| Ok(Client::new(cx.state)))?;
+    server.listener = Some((key, options));
+    let mut before = TcpStream::connect(address)?;
+    before.write_all(b"config set timeout 60\r\n")?;
+    let mut reply = [0; 5];
+    before.set_nonblocking(true)?;
+    while before.read(&mut reply).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+        reactor.turn(&mut server, Some(Duration::from_millis(10)))?;
+    }
+    assert_eq!(&reply, b"+OK\r\n");
+    let mut after = TcpStream::connect(address)?;
+    after.set_nonblocking(true)?;
+    after.write_all(b"ping\r\n")?;
+    let mut told = Vec::new();
+    while after.read_to_end(&mut told).is_err() && told.is_empty() {
+        reactor.turn(&mut server, Some(Duration::from_millis(10)))?;
+    }
+    reactor.advance(&mut server, Duration::from_secs(60))?;
+    while after.read_to_end(&mut told).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+        reactor.turn(&mut server, Some(Duration::from_millis(10)))?;
+    }
+    assert_eq!(told, b"+PONG\r\n");
+    let still_open = before.read(&mut [0]).expect_err("it has no timeout");
+    assert_eq!(still_open.kind(), ErrorKind::WouldBlock);
+    Ok(())
+}
+
+#[test]
 fn a_command_is_refused_in_the_words_of_redis_and_changes_nothing() {
     let mut setup = Setup::new();
     setup.expect("set k v", "+OK");
@@ -142,6 +176,8 @@ fn a_command_is_refused_in_the_words_of_redis_and_changes_nothing() {
         ("decrby n -9223372036854775808", "decrement would overflow"),
         ("select 1", "DB index is out of range"),
         ("config get", "unknown command 'config', or not with so many arguments"),
+        ("config set timeout 1", "there is no listener"),
+        ("config set timeout -1", not_an_integer),
     ] {
         setup.expect(line, &format!("-ERR {refusal}"));
     }

@@ -298,6 +298,17 @@ fn it_ends_when_what_is_pending_at_the_end_of_input_is_done() -> Result {
 }
 
 #[test]
+fn a_work_that_is_given_up_is_not_waited_for() -> Result {
+    let mut session = Session::at_pipe()?;
+    session.type_in("work 1000000\ncancel 1\ncancel 1\n")?;
+    drop(session.keyboard.take()); // nothing else is left to wait for
+    let (shown, status) = session.end()?;
+    assert_eq!(shown, "work 1\ngave up work 1\nno timer and no work 1\n");
+    assert!(status.success());
+    Ok(())
+}
+
+#[test]
 fn a_timer_can_be_repeated_and_cancelled() -> Result {
     let mut session = Session::at_pipe()?;
     session.type_in("every 0.01 tick\n")?;
@@ -309,7 +320,8 @@ fn a_timer_can_be_repeated_and_cancelled() -> Result {
     drop(session.keyboard.take());
     let (shown, status) = session.end()?;
     let shown: Vec<_> = shown.lines().filter(|line| *line != "tick").collect();
-    let expected = ["timer 2", "cancelled timer 1: tick", "no timer 1", "cancelled timer 2: never", "timer 3", "end"];
+    let expected =
+        ["timer 2", "cancelled timer 1: tick", "no timer and no work 1", "cancelled timer 2: never", "timer 3", "end"];
     assert_eq!((shown, status.success()), (expected.to_vec(), true));
     Ok(())
 }
@@ -375,7 +387,7 @@ fn what_makes_no_sense_gets_one_line_that_says_so() -> Result {
     let expected = [
         &["no such command: frobnicate; help lists them"][..],
         &[after; 6],
-        &["usage: every SECONDS TEXT", "usage: cancel ID", "usage: cancel ID", "no timer 7"],
+        &["usage: every SECONDS TEXT", "usage: cancel ID", "usage: cancel ID", "no timer and no work 7"],
         &[work; 4],
         &["a line that is no text"],
     ];
@@ -405,7 +417,7 @@ fn a_timer_beyond_all_time_is_shown_as_one() -> Result {
 fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
     let text = ["x".repeat(1_000_000), "\ncancel 1\n".to_owned(), "y".repeat(60_000)].concat();
     let cut = "no such command: yyyyyyyyyyyyyyyyyyyy; help lists them";
-    expect("long", text.as_bytes(), &["a line that is too long", "no timer 1", cut])
+    expect("long", text.as_bytes(), &["a line that is too long", "no timer and no work 1", cut])
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
+//! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |
 //! | read lines from standard input, whatever that is | [`Console`] |
 //! | be told of signals, end gently on them | [`signal`] |
 //! | start children, be told of their end, end them, start them again | [`child`] |
@@ -46,6 +47,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`Framing`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Framing::frames`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Lines`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`check_framing`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
 #![cfg_attr(not(feature = "inherited"), doc = "[`ListenOptions::inherited`]: #features")]
@@ -55,12 +57,12 @@
 // docs.rs, which builds by a nightly Rust, shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod answer;
 #[cfg(feature = "child")]
 pub mod child;
 mod connection;
 #[cfg(feature = "console")]
 mod console;
+mod error;
 #[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "framing")]
@@ -70,23 +72,28 @@ mod listener;
 mod pool;
 #[cfg(feature = "signal")]
 pub mod signal;
+mod socket;
 #[cfg(feature = "udp")]
 pub mod udp;
 
-pub use crate::answer::SystemError;
 pub use crate::connection::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
     RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
 #[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};
+pub use crate::error::SystemError;
 #[cfg(feature = "framing")]
-pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
+pub use crate::framing::{
+    Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines,
+    check_framing,
+};
 pub use crate::listener::{
-    Accepted, Address, AddressError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey, on_listener_end,
+    Accepted, Address, AddressParseError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey,
+    on_listener_end,
 };
 #[cfg(feature = "pool")]
-pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
+pub use crate::pool::{Cancellation, Job, JobError, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
 pub use reactor::errno;
 
 /// The README's programs compile.

@@ -59,7 +59,8 @@ fn still() -> Result<Reactor<Told>> {
 fn expect_nothing_left(reactor: &mut Reactor<Told>, told: &mut Told) -> Result {
     assert!(reactor.is_empty(), "{reactor:?}");
     assert_eq!(reactor.timers().count(), 0);
-    Ok(reactor.run(told)?) // which would wait for ever
+    reactor.run(told)?; // which would wait for ever
+    Ok(())
 }
 
 fn listens(address: &str) -> Result<(TcpListener, SocketAddr)> {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use handlers::child::{self, RestartPolicy};
-use handlers::udp::{Datagram, DatagramHandler, Sending, Udp, UdpSocket};
+use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, Console, Delimited,
     Framing, LengthPrefix, LengthPrefixed, Lines, ListenOptions, RateLimit, Refusal, WorkerPool, files, on_data, open,
@@ -226,7 +226,7 @@ fn datagrams_and_the_console_hold_their_limits() -> Result {
         let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
         let to = socket.local_addr()?;
         let udp = Udp::new(Keeps).queued_max(size).queued_bytes_max(size);
-        let key = udp.add_to(&mut reactor, socket)?;
+        let key = udp::add_handler(&mut reactor, socket, udp)?.key();
         peer.send_to(b"x", to)?;
         let mut seen = Vec::new();
         while seen.is_empty() {

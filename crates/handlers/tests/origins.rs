@@ -104,7 +104,7 @@ fn connections_and_their_server_are_shown_by_the_lines_of_their_user() -> Result
     })?;
     drop(far);
     let stopped = line!() + 1;
-    reactor.defer(move |cx| server.stop(cx, Duration::from_secs(5)));
+    reactor.defer(move |cx| server.stop(cx.registry, Duration::from_secs(5)));
     drop(client);
     turn_until(&mut reactor, &mut seen, |seen, _| seen.ends == 2)?;
     let own = seen.lines.iter().filter(|(_, line)| [opened, served, stopped].contains(line)).count();
@@ -167,7 +167,7 @@ fn jobs_and_what_follows_them_are_shown_by_the_line_that_submits() -> Result {
     assert_eq!(held, [submitted, submitted + 1]);
     end.send(())?;
     turn_until(&mut reactor, &mut seen, done)?;
-    assert!(!job.abandon(), "what follows has run");
+    assert_eq!(job.abandon(), handlers::Cancellation::TooLate, "what follows has run");
     Ok(())
 }
 

@@ -26,6 +26,14 @@ impl Key {
     /// belong to a source.
     pub const NULL: Self = Self(u64::MAX);
 
+    /// Returns a key that no registration has, with a number: stale everywhere, like [`NULL`](Self::NULL). Displays as `7v0`.
+    ///
+    /// For a library of handlers whose objects are not registrations: a use of one that has ended is refused with
+    /// [`Error::StaleKey`](crate::Error::StaleKey) of this.
+    pub const fn unregistered(number: u32) -> Self {
+        Self::new(number, 0)
+    }
+
     /// What the events of the wall clock have for a key. No registration has it: generations begin at 1.
     pub(crate) const WALL_CLOCK: Self = Self(0);
 

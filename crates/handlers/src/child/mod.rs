@@ -52,7 +52,7 @@ use self::orphans::Orphan;
 pub use self::output::{Output, lines};
 pub use self::restart::RestartPolicy;
 pub use self::supervisor::{News, SupervisorKey, supervise};
-use self::watch::{Callback, admit, start};
+use self::watch::{Callback, spawn_watched, watch_child};
 
 /// How a child has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,7 @@ pub struct Usage {
 /// Each pipe is a [`Stream`](crate::Stream), for [`open`](crate::open), [`lines`] or [`Registry::add`]. One that is dropped is
 /// closed: a child reads the end of its input, or cannot write its output any more.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Spawned {
     /// To signal and to end it.
     pub key: ChildKey,
@@ -102,6 +103,7 @@ pub struct Spawned {
 }
 
 /// A child that could not be watched, with the reason: it runs, and is the caller's again.
+#[non_exhaustive]
 pub struct WatchError {
     /// The child, as it was given.
     pub child: Child,
@@ -156,7 +158,7 @@ pub fn spawn<S, F>(registry: &mut Registry<S>, command: &mut Command, on_exit: F
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    start(registry, command, Some(Callback(on_exit)))
+    spawn_watched(registry, command, Some(Callback(on_exit)))
 }
 
 /// Calls `on_exit` once when `child`, which the standard library has started, has ended; otherwise like [`spawn`].
@@ -172,7 +174,7 @@ pub fn watch<S, F>(registry: &mut Registry<S>, child: Child, on_exit: F) -> Resu
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    admit(registry, child, None, Some(Callback(on_exit)))
+    watch_child(registry, child, None, Some(Callback(on_exit)))
 }
 
 /// The child is let go with that: it goes on, and is reaped as one whose loop is gone.
@@ -181,7 +183,7 @@ impl From<WatchError> for io::Error {
         // What others have reaped has a number that may be another's by now.
         if matches!(child.try_wait(), Ok(None)) {
             let label = format!("child {}", child.id());
-            orphans::leave(Orphan::of(child, &label));
+            orphans::add(Orphan::of(child, &label));
         }
         error
     }

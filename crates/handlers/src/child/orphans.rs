@@ -30,8 +30,8 @@ impl Orphan {
 
 static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
-/// Leaves a child to whoever comes next, unless it has ended already.
-pub(super) fn leave(mut orphan: Orphan) {
+/// Keeps a child for the next loop that starts one, unless it has ended already.
+pub(super) fn add(mut orphan: Orphan) {
     if let Some(pidfd) = &orphan.pidfd {
         match process::reap(pidfd, &mut orphan.child, &orphan.label) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -42,8 +42,8 @@ pub(super) fn leave(mut orphan: Orphan) {
     ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
 }
 
-/// Takes those that were left; what cannot be watched stays. A lock, if there are none.
-pub(super) fn take() -> Vec<Process> {
+/// Takes the children that were kept; one that cannot be watched stays. A lock, if there are none.
+pub(super) fn adopt() -> Vec<Process> {
     let left = std::mem::take(&mut *ORPHANS.lock().unwrap_or_else(PoisonError::into_inner));
     let mut adopted = Vec::new();
     for orphan in left {
@@ -54,7 +54,7 @@ pub(super) fn take() -> Vec<Process> {
         match pidfd {
             Ok(pidfd) => adopted.push(Process::adopted(orphan, pidfd)),
             Err(rustix::io::Errno::SRCH) => {} // reaped by others
-            Err(_) => leave(orphan),
+            Err(_) => add(orphan),
         }
     }
     adopted

@@ -5,20 +5,21 @@ use std::io;
 use memchr::memchr;
 use reactor::{AddError, Context, Registry};
 
-use crate::answer::is_nothing_done;
 use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
-use crate::framing::{Frame, FrameError, Framing, Lines};
+use crate::error::is_nothing_done;
+use crate::framing::{Framing, Lines, Search};
 
 /// What [`lines`] tells.
 ///
-/// With each line comes the connection: to [pause](Connection::pause_reading) whoever writes, or to answer at a terminal.
+/// With each line comes the connection: to [pause](Connection::pause_reading) whoever writes, or to answer at a
+/// terminal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
     /// A line, without its end. It need not be text.
     Line(&'a [u8], &'a mut Connection<'c, S>),
-    /// The beginning of a line that is longer than the limit, as many bytes as that allows. The rest of it is discarded, and
-    /// what is told next is the line after it.
+    /// The beginning of a line that is longer than the limit, as many bytes as that allows. The rest of it is
+    /// discarded, and what is told next is the line after it.
     Cut(&'a [u8], &'a mut Connection<'c, S>),
     /// There will be no more; told once, the last call. [`CloseReason::Finished`] where it came to its end.
     Ended(CloseReason),
@@ -26,17 +27,17 @@ pub enum Output<'a, 'c, S> {
 
 /// Calls `on_output` for each line of `stream`, a last one without an end included, and once when it has ended.
 ///
-/// For the pipes of a child, the master of its terminal, and anything else that is read. It ends when *all* who write to it
-/// have closed it: a child may have ended long before, if processes that it has started go on. The registration keeps
-/// [`Reactor::run`](reactor::Reactor::run) alive.
+/// For the pipes of a child, the master of its terminal, and anything else that is read. It ends when *all* who write
+/// to it have closed it: a child may have ended long before, if processes that it has started go on. The registration
+/// keeps [`Reactor::run`](reactor::Reactor::run) alive.
 ///
-/// A line of more than `length_max` bytes is cut: its first `length_max` are told as [`Output::Cut`], as soon as it is known to
-/// be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such a line is to; the child
-/// gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
+/// A line of more than `length_max` bytes is cut: its first `length_max` are told as [`Output::Cut`], as soon as it is
+/// known to be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such
+/// a line is to; the child gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
 ///
-/// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of lines that
-/// have come already; who writes waits when the pipe is full. Costs as [`open`], and no buffer while nothing comes. Loop
-/// thread only.
+/// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of
+/// lines that have come already; who writes waits when the pipe is full. Costs as [`open`], and no buffer while nothing
+/// comes. Loop thread only.
 ///
 /// # Errors
 /// As [`open`]: the stream is given back.
@@ -59,9 +60,6 @@ where
     open(registry, stream, &options, reader)
 }
 
-/// [`Framing::frame`] or [`Framing::finish`].
-type Search = for<'a> fn(&mut Lines, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
-
 struct LineReader<F> {
     lines: Lines,
     length_max: usize,
@@ -71,15 +69,15 @@ struct LineReader<F> {
 }
 
 /// A line that was found.
-enum Found<'a> {
-    Line(&'a [u8]),
+enum FoundLine<'a> {
+    Whole(&'a [u8]),
     Cut(&'a [u8]),
 }
 
 impl<F> LineReader<F> {
-    /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have been
-    /// skipped all the same.
-    fn next<'a>(&mut self, data: &'a [u8], search: Search) -> (usize, Option<Found<'a>>) {
+    /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have
+    /// been skipped all the same.
+    fn next<'a>(&mut self, data: &'a [u8], search: Search<Lines>) -> (usize, Option<FoundLine<'a>>) {
         let mut skipped = 0;
         if self.skipping {
             let Some(end) = memchr(b'\n', data) else { return (data.len(), None) };
@@ -87,22 +85,22 @@ impl<F> LineReader<F> {
         }
         let rest = &data[skipped..];
         match search(&mut self.lines, rest) {
-            Ok(Some(frame)) => (skipped + frame.taken, Some(Found::Line(frame.bytes))),
+            Ok(Some(frame)) => (skipped + frame.taken, Some(FoundLine::Whole(frame.bytes))),
             Ok(None) => (skipped, None),
             Err(_) => {
                 self.lines = Lines::new(self.length_max); // the last one gives the same error for ever
                 self.skipping = true;
-                (skipped + self.length_max, Some(Found::Cut(&rest[..self.length_max])))
+                (skipped + self.length_max, Some(FoundLine::Cut(&rest[..self.length_max])))
             }
         }
     }
 
-    /// Tells of each line of `data`, until the connection is closed, paused or removed, and says how much was taken. To the
-    /// connection `WouldBlock` would mean that none was told.
-    fn tell<S>(
+    /// Calls back for each line of `data`, until the connection is closed, paused or removed, and returns how much was
+    /// taken. To the connection `WouldBlock` would mean that none was taken.
+    fn deliver<S>(
         &mut self,
         data: &[u8],
-        search: Search,
+        search: Search<Lines>,
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize>
@@ -114,8 +112,8 @@ impl<F> LineReader<F> {
             let (more, found) = self.next(&data[taken..], search);
             taken += more;
             let output = match found {
-                Some(Found::Line(line)) => Output::Line(line, connection),
-                Some(Found::Cut(line)) => Output::Cut(line, connection),
+                Some(FoundLine::Whole(line)) => Output::Line(line, connection),
+                Some(FoundLine::Cut(line)) => Output::Cut(line, connection),
                 None => return Ok(taken),
             };
             match (self.on_output)(output, cx) {
@@ -137,11 +135,11 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        self.tell(data, Lines::frame, connection, cx)
+        self.deliver(data, Lines::frame, connection, cx)
     }
 
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.tell(rest, Lines::finish, connection, cx)?; // one line at most: whole ones are told before the end is read
+        self.deliver(rest, Lines::finish, connection, cx)?; // one line at most: whole ones are told before the end is read
         connection.shutdown();
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Instant;
 
+use reactor::Error;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
@@ -20,12 +21,12 @@ use wait4::Wait4;
 use super::group;
 use super::orphans::{self, Orphan};
 use super::{Exit, Usage};
-use crate::answer::{advised, named};
+use crate::error::{advised, named};
 use crate::signal::Signal;
 
-/// Whom a signal is for, those who reach more last.
+/// What a signal is sent to, the larger one last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
+pub(super) enum SignalTarget {
     Process,
     Group,
 }
@@ -35,9 +36,9 @@ pub(super) struct Process {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
-    /// The processes that were asked to end, by `SIGTERM`: each is asked once.
-    asked: Cell<Option<Reach>>,
-    /// When who has been asked is killed unless it has ended by then.
+    /// What was sent a `SIGTERM`: each process gets one.
+    requested: Cell<Option<SignalTarget>>,
+    /// The time at which what was requested to exit is killed, unless it has ended by then.
     pub(super) kill_at: Cell<Option<Instant>>,
     group_killed: Cell<bool>,
     /// The child while it is ours to reap.
@@ -58,14 +59,14 @@ impl Process {
         Ok(Self::new(pid, label, Arc::new(pidfd), None))
     }
 
-    /// One that was left behind, by whom nobody is waited for any more.
+    /// A child whose loop has gone, to be reaped by another.
     pub(super) fn adopted(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
         Self::new(Pid::from_child(&orphan.child), orphan.label, pidfd, Some(orphan.child))
     }
 
     fn new(pid: Pid, label: Arc<str>, pidfd: Arc<OwnedFd>, child: Option<Child>) -> Self {
-        let (asked, kill_at, group_killed) = (Cell::new(None), Cell::new(None), Cell::new(false));
-        Self { pidfd, pid, label, asked, kill_at, group_killed, child: RefCell::new(child) }
+        let (requested, kill_at, group_killed) = (Cell::new(None), Cell::new(None), Cell::new(false));
+        Self { pidfd, pid, label, requested, kill_at, group_killed, child: RefCell::new(child) }
     }
 
     /// Takes the child over: it is reaped here from now on.
@@ -77,12 +78,12 @@ impl Process {
         self.pid.as_raw_pid().cast_unsigned()
     }
 
-    /// How it appears in logs and errors: `child 4711 (sh)`.
+    /// Returns its name in logs and errors: `child 4711 (sh)`.
     pub(super) fn label(&self) -> &str {
         &self.label
     }
 
-    /// Whether it has been reaped, or is somebody else's to reap.
+    /// Returns whether it has been reaped, or is left to somebody else.
     pub(super) fn is_settled(&self) -> bool {
         self.child.borrow().is_none()
     }
@@ -100,58 +101,64 @@ impl Process {
         reaped
     }
 
-    pub(super) fn send(&self, reach: Reach, signal: Signal) -> io::Result<()> {
-        let known = self.named(signal)?;
+    pub(super) fn send(&self, target: SignalTarget, signal: Signal) -> Result<(), Error> {
+        let call = match target {
+            SignalTarget::Process => "pidfd_send_signal",
+            SignalTarget::Group => "kill",
+        };
+        let known = self.sendable(call, signal)?;
         // A pidfd cannot name a group, and its number is the child's only until somebody has reaped it.
-        if reach == Reach::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
-            return Err(failed("waitid", &self.label, Errno::CHILD, STOLEN));
+        if target == SignalTarget::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
+            return Err(Error::Call { call: "waitid", source: advised(&self.label, Errno::CHILD.into(), STOLEN) });
         }
-        let (call, sent) = match reach {
-            Reach::Process => ("pidfd_send_signal", pidfd_send_signal(&self.pidfd, known)),
-            Reach::Group => ("kill", kill_process_group(self.pid, known)),
+        let sent = match target {
+            SignalTarget::Process => pidfd_send_signal(&self.pidfd, known),
+            SignalTarget::Group => kill_process_group(self.pid, known),
         };
         match sent {
             Ok(()) => Ok(()),
-            Err(Errno::SRCH) if reach == Reach::Process => Ok(()), // it has ended, and others have reaped it
+            Err(Errno::SRCH) if target == SignalTarget::Process => Ok(()), // it has ended, and others have reaped it
             Err(errno) => {
                 let advice = match errno {
                     Errno::SRCH => ": it leads no process group, spawn it with CommandExt::process_group(0)",
                     Errno::PERM => ": it runs as another user by now",
                     _ => "",
                 };
-                Err(failed(&format!("{call}({signal})"), &self.label, errno, advice))
+                let source = advised(format_args!("{signal} to {}", self.label), errno.into(), advice);
+                Err(Error::Call { call, source })
             }
         }
     }
 
-    fn named(&self, signal: Signal) -> io::Result<rustix::process::Signal> {
+    fn sendable(&self, call: &'static str, signal: Signal) -> Result<rustix::process::Signal, Error> {
         rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
-            let text = format!("{signal} cannot be sent to {}: only signals that have a name can", self.label);
-            io::Error::new(ErrorKind::InvalidInput, text)
+            let text = format!("{signal} to {}: only signals that have a name can be sent", self.label);
+            Error::Call { call, source: io::Error::new(ErrorKind::InvalidInput, text) }
         })
     }
 
-    /// Asks it to end, or all of its group: by one `SIGTERM`, whatever it was asked before.
-    pub(super) fn ask_to_end(&self, reach: Reach) -> io::Result<()> {
-        match (self.asked.get(), reach) {
-            (None, _) => self.send(reach, Signal::TERM)?,
-            (Some(Reach::Process), Reach::Group) => self.ask_rest_of_group()?,
+    /// Sends `SIGTERM` to the child, or to all of its group, unless that was done before.
+    pub(super) fn request_exit(&self, target: SignalTarget) -> Result<(), Error> {
+        match (self.requested.get(), target) {
+            (None, _) => self.send(target, Signal::TERM)?,
+            (Some(SignalTarget::Process), SignalTarget::Group) => self.request_exit_of_others()?,
             (Some(_), _) => {}
         }
-        self.asked.set(self.asked.get().max(Some(reach)));
+        self.requested.set(self.requested.get().max(Some(target)));
         // A process that is stopped takes no signal but this one and SIGKILL.
-        if let Err(error) = self.send(reach, Signal::CONT) {
+        if let Err(error) = self.send(target, Signal::CONT) {
             tracing::debug!(child = %self.label, %error, "it is not continued");
         }
         Ok(())
     }
 
     /// Sends `SIGTERM` to all of the group but the child, which has got it.
-    fn ask_rest_of_group(&self) -> io::Result<()> {
-        self.send(Reach::Group, Signal::CONT)?; // the same checks, and the same errors
-        let others = group::others(self.pid).map_err(|error| named("readdir(/proc)", error))?;
-        for other in others {
-            let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, self.named(Signal::TERM)?)?));
+    fn request_exit_of_others(&self) -> Result<(), Error> {
+        self.send(SignalTarget::Group, Signal::CONT)?; // the same checks, and the same errors
+        let term = self.sendable("pidfd_send_signal", Signal::TERM)?;
+        let unread = |error| Error::Call { call: "readdir", source: named("/proc", error) };
+        for other in group::others(self.pid).map_err(unread)? {
+            let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, term)?));
             if let Err(error) = sent {
                 tracing::debug!(child = %self.label, %error, "one of its group is not asked to end");
             }
@@ -159,38 +166,38 @@ impl Process {
         Ok(())
     }
 
-    /// The time that was given to it has passed.
-    pub(super) fn carry_out_kill(&self) {
+    /// Kills what was requested to exit and has not ended in time.
+    pub(super) fn kill_if_overdue(&self) {
         if self.kill_at.take().is_none() {
             return;
         }
         tracing::info!(child = %self.label, "it has not ended in time and is killed");
-        match self.asked.get() {
-            Some(Reach::Group) => self.kill_group(),
-            _ => self.kill(Reach::Process),
+        match self.requested.get() {
+            Some(SignalTarget::Group) => self.kill_group(),
+            _ => self.kill(SignalTarget::Process),
         }
     }
 
     /// Kills what is left of the group. Its number is the child's, so the child must not have been reaped.
     pub(super) fn kill_group(&self) {
         self.group_killed.set(true);
-        self.kill(Reach::Group);
+        self.kill(SignalTarget::Group);
     }
 
-    fn kill(&self, reach: Reach) {
-        if let Err(error) = self.send(reach, Signal::KILL) {
+    fn kill(&self, target: SignalTarget) {
+        if let Err(error) = self.send(target, Signal::KILL) {
             tracing::warn!(child = %self.label, %error, "it cannot be killed");
         }
     }
 
-    /// Whether the child has ended while its group was asked to: what is left of that has the rest of the grace.
-    pub(super) fn leaves_group(&self) -> bool {
-        let is_ending = self.asked.get() == Some(Reach::Group) && !self.group_killed.get();
+    /// Returns whether the child has ended before its group, which was requested to exit too and has the rest of the grace.
+    pub(super) fn has_unfinished_group(&self) -> bool {
+        let is_ending = self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
         is_ending && has_ended(&self.pidfd) == Ok(true)
     }
 
-    /// One of those that are left of the group, if there is one.
-    pub(super) fn one_of_group(&self) -> io::Result<Option<OwnedFd>> {
+    /// Returns another process of the group, if one is left.
+    pub(super) fn other_of_group(&self) -> io::Result<Option<OwnedFd>> {
         group::others(self.pid)?.next().transpose()
     }
 }
@@ -200,8 +207,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
-        self.carry_out_kill();
-        orphans::leave(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), child, label: Arc::clone(&self.label) });
+        self.kill_if_overdue();
+        orphans::add(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), child, label: Arc::clone(&self.label) });
     }
 }
 

@@ -1,20 +1,21 @@
 //! A supervisor: a child that is started again when it ends, by a policy.
 //!
-//! It is one object that is passed on: from the callback that starts a child to the watch of the child, from there to the
-//! timer of the next start. So it is in one place at a time, and ends with the place it is in.
+//! It is one object that is passed on: from the callback that starts a child to the watch of the child, from there to
+//! the timer of the next start. So it is in one place at a time, and ends with the place it is in.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::fmt;
+use std::io;
 use std::panic::Location;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Io, Registry, Then, TimerKey};
+use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
 
 use super::process::Process;
 use super::restart::{Backoff, RestartPolicy};
-use super::watch::{OnExit, Watch, kill_now, start};
+use super::watch::{OnExit, Watch, kill_now, spawn_watched};
 use super::{ChildKey, Exit, Spawned};
 
 /// What [`supervise`] tells.
@@ -41,13 +42,13 @@ pub enum News {
     Stopped,
 }
 
-/// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has ended, as
-/// `policy` says. `on_news` is told of each step.
+/// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has
+/// ended, as `policy` says. `on_news` is told of each step.
 ///
-/// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An error
-/// of `command` is a failed start. One of `on_news` ends the supervision: a child that runs is killed then, and the error is
-/// logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic of either, but for
-/// one at [`News::Started`]. Loop thread only.
+/// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An
+/// error of `command` is a failed start. One of `on_news` ends the supervision: a child that runs is killed then, and
+/// the error is logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic
+/// of either, but for one at [`News::Started`]. Loop thread only.
 ///
 /// ```
 /// use std::process::Command;
@@ -85,7 +86,7 @@ where
     let supervisors = registry.local::<Supervisors>();
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
-    supervisors.courses.insert(key, Course { stage: Stage::Starting, stopping: false });
+    supervisors.supervisions.insert(key, Supervision { state: SupervisorState::Starting, stopping: false });
     let (backoff, origin) = (Backoff::new(policy), Location::caller());
     let supervisor = Supervisor { key, backoff, command, on_news, started: registry.now(), origin };
     registry.defer(move |cx| {
@@ -100,64 +101,80 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SupervisorKey(u64);
 
+/// As it is shown in [`Error::StaleKey`].
+impl From<SupervisorKey> for Key {
+    fn from(supervisor: SupervisorKey) -> Self {
+        Self::unregistered(supervisor.0 as u32) // they are counted: the low half tells them apart
+    }
+}
+
+/// As the [`Key`] that this becomes: `7v0` for the seventh supervisor of its loop.
+impl fmt::Display for SupervisorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Key::from(*self).fmt(f)
+    }
+}
+
 impl SupervisorKey {
-    /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the last
-    /// that is told; where none runs [`News::Stopped`] is, next turn. For its whole group, [`ChildKey::terminate_group`] of the
-    /// [`child`](Self::child) comes first: of the two the group counts, and each process gets one `SIGTERM`.
+    /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the
+    /// last that is told; where none runs [`News::Stopped`] is, next turn. For its whole group,
+    /// [`ChildKey::terminate_group`] of the [`child`](Self::child) comes first: of the two the group counts, and each
+    /// process gets one `SIGTERM`.
     ///
     /// # Errors
-    /// `NotFound` if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again all the same.
-    pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> io::Result<()> {
-        let course = self.course(registry).ok_or_else(|| self.stale())?;
-        course.stopping = true;
-        match course.stage {
-            Stage::Starting => Ok(()),
-            Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
-            Stage::Running(child) => child.terminate(registry, grace),
+    /// [`Error::StaleKey`] if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again
+    /// all the same.
+    pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
+        let supervision = self.find(registry).ok_or_else(|| self.stale())?;
+        supervision.stopping = true;
+        match supervision.state {
+            SupervisorState::Starting => Ok(()),
+            SupervisorState::Waiting(timer) => registry.reset(timer, Duration::ZERO),
+            SupervisorState::Running(child) => child.terminate(registry, grace),
         }
     }
 
-    /// Starts the child next turn, where it is waited for to be started again: for an operator who has mended what it failed
-    /// of. Does nothing where it runs; [`ChildKey::terminate`] of the [`child`](Self::child) has that started again, if the
-    /// policy does so. The delays go on where they were. O(1).
+    /// Starts the child next turn, where it is waited for to be started again: for an operator who has mended what it
+    /// failed of. Does nothing where it runs; [`ChildKey::terminate`] of the [`child`](Self::child) has that started
+    /// again, if the policy does so. The delays go on where they were. O(1).
     ///
     /// # Errors
-    /// `NotFound` if the supervision has ended.
-    pub fn start_now<S>(self, registry: &mut Registry<S>) -> io::Result<()> {
-        match self.course(registry).ok_or_else(|| self.stale())?.stage {
-            Stage::Waiting(timer) => Ok(registry.reset(timer, Duration::ZERO)?),
-            Stage::Starting | Stage::Running(_) => Ok(()),
+    /// [`Error::StaleKey`] if the supervision has ended.
+    pub fn start_now<S>(self, registry: &mut Registry<S>) -> Result<(), Error> {
+        match self.find(registry).ok_or_else(|| self.stale())?.state {
+            SupervisorState::Waiting(timer) => registry.reset(timer, Duration::ZERO),
+            SupervisorState::Starting | SupervisorState::Running(_) => Ok(()),
         }
     }
 
     /// The child that runs at present, if one does: to signal it.
     ///
     /// # Errors
-    /// `NotFound` if the supervision has ended.
-    pub fn child<S>(self, registry: &mut Registry<S>) -> io::Result<Option<ChildKey>> {
-        match self.course(registry).ok_or_else(|| self.stale())?.stage {
-            Stage::Running(child) => Ok(Some(child)),
-            Stage::Starting | Stage::Waiting(_) => Ok(None),
+    /// [`Error::StaleKey`] if the supervision has ended.
+    pub fn child<S>(self, registry: &mut Registry<S>) -> Result<Option<ChildKey>, Error> {
+        match self.find(registry).ok_or_else(|| self.stale())?.state {
+            SupervisorState::Running(child) => Ok(Some(child)),
+            SupervisorState::Starting | SupervisorState::Waiting(_) => Ok(None),
         }
     }
 
-    fn stale(self) -> io::Error {
-        io::Error::new(ErrorKind::NotFound, format!("supervisor {} has ended", self.0))
+    fn stale(self) -> Error {
+        Error::StaleKey(self.into())
     }
 
-    /// What is known of it, unless it has ended with the registration or the timer that it was in.
-    fn course<S>(self, registry: &mut Registry<S>) -> Option<&mut Course> {
-        let stage = registry.local::<Supervisors>().courses.get(&self)?.stage;
-        let over = match stage {
-            Stage::Starting => false,
-            Stage::Waiting(timer) => registry.remaining(timer).is_err(),
-            Stage::Running(child) => !registry.contains(child.key()),
+    /// Returns its entry, unless it has ended with the registration or the timer that it was in.
+    fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
+        let state = registry.local::<Supervisors>().supervisions.get(&self)?.state;
+        let over = match state {
+            SupervisorState::Starting => false,
+            SupervisorState::Waiting(timer) => registry.remaining(timer).is_err(),
+            SupervisorState::Running(child) => !registry.contains(child.key()),
         };
-        let courses = &mut registry.local::<Supervisors>().courses;
+        let supervisions = &mut registry.local::<Supervisors>().supervisions;
         if over {
-            courses.remove(&self);
+            supervisions.remove(&self);
         }
-        courses.get_mut(&self)
+        supervisions.get_mut(&self)
     }
 }
 
@@ -165,16 +182,16 @@ impl SupervisorKey {
 #[derive(Default)]
 struct Supervisors {
     last: u64,
-    courses: HashMap<SupervisorKey, Course>,
+    supervisions: HashMap<SupervisorKey, Supervision>,
 }
 
-struct Course {
-    stage: Stage,
+struct Supervision {
+    state: SupervisorState,
     stopping: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Stage {
+enum SupervisorState {
     /// It will be with this turn's or next turn's deferred callbacks, or is being.
     Starting,
     Waiting(TimerKey),
@@ -201,29 +218,31 @@ where
     where
         F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
     {
-        self.enter(Stage::Starting, cx.registry);
+        self.set_state(SupervisorState::Starting, cx.registry);
         if self.is_stopping(cx.registry) {
-            self.forget(cx.registry);
+            self.remove(cx.registry);
             return (self.on_news)(News::Stopped, cx);
         }
-        let spawned = (self.command)().and_then(|mut command| start::<S, Self>(cx.registry, &mut command, None));
+        let spawned =
+            (self.command)().and_then(|mut command| spawn_watched::<S, Self>(cx.registry, &mut command, None));
         let spawned = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                return self.follow(false, Duration::ZERO, cx, |restart_in| News::NotStarted { error, restart_in });
+                return self
+                    .tell_and_restart(false, Duration::ZERO, cx, |restart_in| News::NotStarted { error, restart_in });
             }
         };
         self.started = cx.now();
         let key = spawned.key;
         cx.registry.set_origin(key.key(), self.origin)?;
-        self.enter(Stage::Running(key), cx.registry);
+        self.set_state(SupervisorState::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
         cx.visit(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
             watch.origin = self.origin;
             let supervisor = watch.on_exit.insert(self);
             let told = (supervisor.on_news)(News::Started(spawned), cx);
             if told.is_err() {
-                supervisor.forget(cx.registry);
+                supervisor.remove(cx.registry);
                 watch.on_exit = None;
                 kill_now(cx.registry, key);
             }
@@ -231,8 +250,8 @@ where
         })?
     }
 
-    /// After an end: tells it, and what comes next.
-    fn follow<S>(
+    /// Reports an end, and has the child started again if the policy says so.
+    fn tell_and_restart<S>(
         mut self,
         succeeded: bool,
         ran: Duration,
@@ -244,12 +263,12 @@ where
     {
         let delay = self.backoff.next(succeeded, ran).filter(|_| !self.is_stopping(cx.registry));
         let Some(delay) = delay else {
-            self.forget(cx.registry);
+            self.remove(cx.registry);
             return (self.on_news)(news(None), cx);
         };
-        self.enter(Stage::Starting, cx.registry);
+        self.set_state(SupervisorState::Starting, cx.registry);
         if let Err(error) = (self.on_news)(news(Some(delay)), cx) {
-            self.forget(cx.registry);
+            self.remove(cx.registry);
             return Err(error);
         }
         // Where it was stopped by that callback, it says so next turn.
@@ -263,24 +282,24 @@ where
             Ok(Then::Done)
         });
         let _ = cx.registry.set_timer_origin(timer, origin); // it is there
-        if let Some(course) = cx.registry.local::<Supervisors>().courses.get_mut(&key) {
-            course.stage = Stage::Waiting(timer);
+        if let Some(supervision) = cx.registry.local::<Supervisors>().supervisions.get_mut(&key) {
+            supervision.state = SupervisorState::Waiting(timer);
         }
         Ok(())
     }
 
-    fn enter<S>(&self, stage: Stage, registry: &mut Registry<S>) {
-        if let Some(course) = registry.local::<Supervisors>().courses.get_mut(&self.key) {
-            course.stage = stage;
+    fn set_state<S>(&self, state: SupervisorState, registry: &mut Registry<S>) {
+        if let Some(supervision) = registry.local::<Supervisors>().supervisions.get_mut(&self.key) {
+            supervision.state = state;
         }
     }
 
     fn is_stopping<S>(&self, registry: &mut Registry<S>) -> bool {
-        registry.local::<Supervisors>().courses.get(&self.key).is_none_or(|course| course.stopping)
+        registry.local::<Supervisors>().supervisions.get(&self.key).is_none_or(|supervision| supervision.stopping)
     }
 
-    fn forget<S>(&self, registry: &mut Registry<S>) {
-        registry.local::<Supervisors>().courses.remove(&self.key);
+    fn remove<S>(&self, registry: &mut Registry<S>) {
+        registry.local::<Supervisors>().supervisions.remove(&self.key);
     }
 }
 
@@ -292,6 +311,6 @@ where
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let succeeded = exit.as_ref().is_ok_and(|exit| exit.status.success());
         let ran = cx.now().saturating_duration_since(self.started);
-        self.follow(succeeded, ran, cx, |restart_in| News::Exited { exit, restart_in })
+        self.tell_and_restart(succeeded, ran, cx, |restart_in| News::Exited { exit, restart_in })
     }
 }

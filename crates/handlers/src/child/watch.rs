@@ -11,9 +11,9 @@ use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
 use super::process::Process;
 use super::{Exit, Spawned, WatchError};
-use crate::answer::{advised, is_nothing_done};
+use crate::error::{advised, is_nothing_done};
 
-/// Who is told of the end.
+/// What is called at the end of a child.
 pub(super) trait OnExit<S>: 'static {
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()>;
 }
@@ -29,17 +29,17 @@ where
     }
 }
 
-/// Nobody: the child is only reaped.
-struct Nobody;
+/// Calls nothing: the child is only reaped.
+struct ReapOnly;
 
-impl<S> OnExit<S> for Nobody {
+impl<S> OnExit<S> for ReapOnly {
     fn exited(self, exit: io::Result<Exit>, _cx: &mut Context<'_, S>) -> io::Result<()> {
         exit.map(|exit| tracing::debug!(pid = exit.pid, status = %exit.status, "reaped in the background"))
     }
 }
 
 #[track_caller]
-pub(super) fn start<S, H: OnExit<S>>(
+pub(super) fn spawn_watched<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
     command: &mut Command,
     on_exit: Option<H>,
@@ -56,24 +56,24 @@ pub(super) fn start<S, H: OnExit<S>>(
         };
         advised(format_args!("spawn of {program:?}"), error, advice)
     })?;
-    admit(registry, child, Some(&program), on_exit).map_err(|WatchError { mut child, error }| {
+    watch_child(registry, child, Some(&program), on_exit).map_err(|WatchError { mut child, error }| {
         if let Err(error) = child.kill() {
             tracing::warn!(program, %error, "it cannot be watched, nor killed");
         }
-        orphans::leave(Orphan::of(child, &program));
+        orphans::add(Orphan::of(child, &program));
         error
     })
 }
 
-/// Watches `child`; who is told of its end may be filled in by a visit.
+/// Watches `child`. Where `on_exit` is `None`, it may be filled in by a visit.
 #[track_caller]
-pub(super) fn admit<S, H: OnExit<S>>(
+pub(super) fn watch_child<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
     mut child: Child,
     program: Option<&str>,
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
-    for orphan in orphans::take() {
+    for orphan in orphans::adopt() {
         reap_in_background(registry, Rc::new(orphan), Location::caller());
     }
     let process = match Process::open(&child, program) {
@@ -99,10 +99,9 @@ fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, 
     Ok(key)
 }
 
-/// Sees to it that a child that nobody watches any more is reaped, and killed if that is under way, when `run` waits
-/// for it too.
+/// Has a child reaped whose watch is gone. If it is to be killed, that is done in time, and `run` waits for it.
 fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>, origin: &'static Location<'static>) {
-    let watched = register(registry, &process, Some(Nobody)).and_then(|key| {
+    let watched = register(registry, &process, Some(ReapOnly)).and_then(|key| {
         registry.set_origin(key, origin)?;
         match process.kill_at.get() {
             Some(at) => {
@@ -123,13 +122,13 @@ pub(super) struct Watch<H> {
     process: Rc<Process>,
     /// The line of the user that it is shown by, also when it is only reaped.
     pub(super) origin: &'static Location<'static>,
-    /// `None` once it has been told, or where nobody wants to be.
+    /// `None` once it has been called, or before a supervisor is filled in.
     pub(super) on_exit: Option<H>,
 }
 
 impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
     fn ready(&mut self, io: &mut Io<Rc<Process>>, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        if self.process.leaves_group() {
+        if self.process.has_unfinished_group() {
             if !cx.readiness().is_timeout() && self.waits_for_group(cx) {
                 return Ok(Next::Keep);
             }
@@ -138,7 +137,7 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         let exit = match io.try_io(Interest::READABLE, |process| process.reap()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if cx.readiness().is_timeout() {
-                    self.process.carry_out_kill();
+                    self.process.kill_if_overdue();
                 }
                 return Ok(Next::Keep);
             }
@@ -166,10 +165,10 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
 }
 
 impl<H> Watch<H> {
-    /// Puts off the end of a child until one more of its group has ended: whether there is one.
+    /// Postpones the end of a child until another of its group has ended. Returns whether there is one.
     fn waits_for_group<S>(&self, cx: &mut Context<'_, S>) -> bool {
         let key = cx.key();
-        let waits = self.process.one_of_group().and_then(|other| {
+        let waits = self.process.other_of_group().and_then(|other| {
             let Some(other) = other else { return Ok(false) };
             let waiting = cx.registry.add(other, Interest::READABLE, move |_, cx| {
                 let _ = cx.registry.set_interest(key, Interest::READABLE); // it may have been killed in time, and be gone

@@ -16,7 +16,7 @@ use super::key::{ConnectionKey, Visitor};
 use super::lent::Connection;
 use super::stream::{Stream, is_end_of_terminal};
 use super::{CloseReason, ConnectionHandler, Timeout, run_later};
-use crate::answer::is_nothing_done;
+use crate::error::is_nothing_done;
 
 /// A connection keeps so much room for what its handler leaves, or four times as much as that is.
 const ROOM_KEPT: usize = 64 * 1024;

@@ -27,7 +27,7 @@ use super::lent::reset_on_close;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, Timeout};
-use crate::answer::{errno, named};
+use crate::error::{errno, named};
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

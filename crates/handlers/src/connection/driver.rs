@@ -16,7 +16,7 @@ use super::lent::reset_on_close;
 use super::options::ConnectionOptions;
 use super::stream::Stream;
 use super::{CloseReason, ConnectionHandler, run_later};
-use crate::answer::panic_message;
+use crate::error::panic_message;
 use crate::listener::Permit;
 
 /// What is read by one call.

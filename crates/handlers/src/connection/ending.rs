@@ -12,7 +12,7 @@ use super::call::{Call, Occasion};
 use super::core::{Pending, Phase, Writing};
 use super::stream::Stream;
 use super::{ConnectionHandler, ask_kernel_first, run_later};
-use crate::answer::has_input;
+use crate::socket::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Call<'_, S, T, H> {
     /// Asks the handler of a connection that is to finish what it still has to send. A visitor does not call it.

@@ -17,7 +17,7 @@ use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::stream::AnyStream;
 use super::{CloseReason, Flow};
-use crate::answer::plain;
+use crate::socket::plain;
 
 /// A connection in the hands of its handler, or of a visitor.
 pub struct Connection<'a, S> {

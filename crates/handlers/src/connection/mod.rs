@@ -49,8 +49,8 @@ pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::relay::Relay;
 pub use self::stream::Stream;
-use crate::answer::not_a;
 use crate::listener::Permit;
+use crate::socket::not_a;
 
 /// Whether a producer may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -388,20 +388,28 @@ pub(crate) struct Finish {
     pub(crate) reads: bool,
 }
 
-/// Finishes all connections that `listener` has accepted; later this turn or next. Those that are to read nothing more do so from
-/// now on.
-pub(crate) fn finish_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, finish: Finish)
+/// Finishes all connections that `listener` has accepted; later this turn or next.
+pub(crate) fn finish_accepted<S, T, H>(registry: &mut Registry<S>, listener: Key, finish: Finish)
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    let keys: Vec<Key> = registry.registrations().map(|registration| registration.key).collect();
+    for key in keys {
+        finish_one::<S, T, H>(registry, key, listener, finish);
+    }
+}
+
+/// Has all connections that `listener` has accepted read nothing more, from now on.
+pub(crate) fn pause_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key)
 where
     T: Stream,
     H: ConnectionHandler<S>,
 {
     let keys: Vec<Key> = cx.registry.registrations().map(|registration| registration.key).collect();
     for key in keys {
-        if !finish.reads {
-            // What is running, or of other types, is left to the deferred callback.
-            let _ = cx.visit(key, |_: &mut Io<T>, driver: &mut Driver<H>, _| driver.read_no_more_for(listener));
-        }
-        finish_one::<S, T, H>(cx.registry, key, listener, finish);
+        // A connection whose handler is running, or of other types, is left to the deferred callback that finishes it.
+        let _ = cx.visit(key, |_: &mut Io<T>, driver: &mut Driver<H>, _| driver.read_no_more_for(listener));
     }
 }
 

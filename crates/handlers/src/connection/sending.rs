@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use super::core::{Phase, Writing};
 use super::lent::Connection;
 use super::{CloseReason, Flow};
-use crate::answer::is_nothing_done;
+use crate::error::is_nothing_done;
 
 impl<S> Connection<'_, S> {
     /// The answer to a write on a socket that has failed, if it has: an error for a handler that reads nothing. One that reads is

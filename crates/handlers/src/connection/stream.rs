@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use crate::answer::errno;
+use crate::error::errno;
 use reactor::{Interest, Io};
 use rustix::io::Errno;
 use socket2::SockRef;

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::answer::errno;
+use crate::error::errno;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_getfl, fstat, major, minor, open};
@@ -63,7 +63,8 @@ impl Input {
         })
     }
 
-    /// Appends what there is to `buf`, up to its capacity: how many bytes. 0 is an end. `WouldBlock` if there is nothing now.
+    /// Appends what there is to `buf`, up to its capacity: how many bytes. 0 is an end. `WouldBlock` if there is
+    /// nothing now.
     pub(super) fn read(&self, buf: &mut Vec<u8>) -> io::Result<usize> {
         let bytes = match &self.reading {
             Reading::Own => retry_on_intr(|| read(&self.watched, spare_capacity(buf))),
@@ -77,8 +78,8 @@ impl Input {
         Ok(bytes?)
     }
 
-    /// Whether a read that fails so says that there is nothing more to come. `EIO` is what a terminal says that is gone; a
-    /// file says so of a disk that has lost what is in it.
+    /// Whether a read that fails so says that there is nothing more to come. `EIO` is what a terminal says that is
+    /// gone; a file says so of a disk that has lost what is in it.
     pub(super) fn is_over(&self, error: &io::Error) -> bool {
         match errno(error) {
             Some(Errno::BADF) => true,
@@ -99,8 +100,8 @@ impl Input {
 
 /// A description of our own of a terminal or a pipe. `None` if there is none, or if it would not be the same.
 ///
-/// Not of a file, which would be read from its beginning; sockets cannot be opened (`ENXIO`); other devices may take that for
-/// somebody new, as `/dev/ptmx` does, which makes a terminal each time.
+/// Not of a file, which would be read from its beginning; sockets cannot be opened (`ENXIO`); other devices may take
+/// that for somebody new, as `/dev/ptmx` does, which makes a terminal each time.
 fn reopen(fd: BorrowedFd<'_>, stat: &Stat) -> Option<OwnedFd> {
     let is_pipe = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => true,

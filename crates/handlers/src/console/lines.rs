@@ -4,18 +4,15 @@
 
 use memchr::memchr;
 
-use crate::framing::{Frame, FrameError, Framing, Lines};
-
-/// [`Framing::frame`] or [`Framing::finish`].
-type Search = for<'a> fn(&mut Lines, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
+use crate::framing::{Framing, Lines, Search};
 
 /// What is read at once; a terminal gives a line at most.
 const READ_MAX: usize = 16 * 1024;
 
-/// Something to tell.
+/// A line that was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
-    Line(&'a [u8]),
+pub(super) enum ConsoleLine<'a> {
+    Whole(&'a [u8]),
     TooLong,
 }
 
@@ -44,14 +41,14 @@ impl LineBuffer {
     }
 
     /// The next line. `None` if it is not whole yet.
-    pub(super) fn next(&mut self) -> Option<Found<'_>> {
+    pub(super) fn next(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.find(Lines::frame)
     }
 
-    /// The next line where no more bytes will follow, the last one whole or not. After `None` there is nothing left, and
-    /// what is read next begins a line.
-    pub(super) fn last(&mut self) -> Option<Found<'_>> {
+    /// The next line where no more bytes will follow, the last one whole or not. After `None` there is nothing left,
+    /// and what is read next begins a line.
+    pub(super) fn last(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.skipping = false;
         self.find(Lines::finish)
@@ -65,15 +62,15 @@ impl LineBuffer {
         }
     }
 
-    fn find(&mut self, search: Search) -> Option<Found<'_>> {
+    fn find(&mut self, search: Search<Lines>) -> Option<ConsoleLine<'_>> {
         let Ok(frame) = search(&mut self.framing, &self.bytes[self.done..]) else {
             self.framing = Lines::new(self.line_max); // the last one gives the same error for ever
             self.skipping = true;
-            return Some(Found::TooLong);
+            return Some(ConsoleLine::TooLong);
         };
         let frame = frame?;
         self.done += frame.taken;
-        Some(Found::Line(frame.bytes))
+        Some(ConsoleLine::Whole(frame.bytes))
     }
 }
 
@@ -85,9 +82,9 @@ mod tests {
     fn lines_of(input: &[u8], cut: usize, line_max: usize) -> Vec<Option<Vec<u8>>> {
         let mut buffer = LineBuffer::new(line_max);
         let mut lines = Vec::new();
-        let mut note = |found: Found<'_>| match found {
-            Found::Line(line) => lines.push(Some(line.to_vec())),
-            Found::TooLong => lines.push(None),
+        let mut note = |found: ConsoleLine<'_>| match found {
+            ConsoleLine::Whole(line) => lines.push(Some(line.to_vec())),
+            ConsoleLine::TooLong => lines.push(None),
         };
         for piece in input.chunks(cut) {
             buffer.room().extend_from_slice(piece);
@@ -124,15 +121,17 @@ mod tests {
     #[test]
     fn after_an_end_a_line_begins_anew() {
         let mut buffer = LineBuffer::new(4);
-        for (read, found) in
-            [(&b"half"[..], Found::Line(b"half")), (b"too long", Found::TooLong), (b"ok", Found::Line(b"ok"))]
-        {
+        for (read, found) in [
+            (&b"half"[..], ConsoleLine::Whole(b"half")),
+            (b"too long", ConsoleLine::TooLong),
+            (b"ok", ConsoleLine::Whole(b"ok")),
+        ] {
             buffer.room().extend_from_slice(read);
             assert_eq!(buffer.last(), Some(found));
             assert_eq!(buffer.last(), None);
         }
         buffer.room().extend_from_slice(b"ok\n");
-        assert_eq!(buffer.next(), Some(Found::Line(b"ok")));
+        assert_eq!(buffer.next(), Some(ConsoleLine::Whole(b"ok")));
     }
 
     #[test]
@@ -140,7 +139,7 @@ mod tests {
         let mut buffer = LineBuffer::new(1000);
         for read in 0..1000 {
             buffer.room().extend_from_slice(&[b'x'; READ_MAX]);
-            assert_eq!(buffer.next(), (read == 0).then_some(Found::TooLong));
+            assert_eq!(buffer.next(), (read == 0).then_some(ConsoleLine::TooLong));
             assert_eq!(buffer.next(), None);
         }
         assert!(buffer.bytes.capacity() <= 4 * READ_MAX, "{}", buffer.bytes.capacity());

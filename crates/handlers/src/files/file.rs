@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
 use super::inotify::{Inotify, Queue};
+use super::path_watch::{PathEvents, PathWatch, Update, WatchFor};
 use super::rest;
-use super::way::{Goal, News, Renewed, Way};
-use crate::answer;
+use crate::error;
 
 /// What has happened at a path that is watched by [`watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,21 +91,21 @@ where
     F: FnMut(&Path, Change, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
     let source = Files::watch(paths)?;
-    let key = registry.add(source, Interest::READABLE, move |io, cx| tell(io, &mut callback, cx))?;
+    let key = registry.add(source, Interest::READABLE, move |io, cx| deliver(io, &mut callback, cx))?;
     registry.set_background(key)?;
     Ok(key)
 }
 
-/// Tells of each path what the events of one call come to, as long as the watcher lives.
-fn tell<S>(
+/// Reports the change of each path that the events of one call amount to, until the watcher ends.
+fn deliver<S>(
     io: &mut Io<Files>,
     callback: &mut impl FnMut(&Path, Change, &mut Context<'_, S>) -> io::Result<Next>,
     cx: &mut Context<'_, S>,
 ) -> io::Result<Next> {
     let queue = io.get_mut().collect()?;
-    for index in 0..io.get_ref().ways.len() {
-        let Some(change) = io.get_mut().renew(index)? else { continue };
-        match answer::next(callback(&io.get_ref().given[index], change, cx)) {
+    for index in 0..io.get_ref().watches.len() {
+        let Some(change) = io.get_mut().update(index)? else { continue };
+        match error::next(callback(&io.get_ref().given[index], change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }
@@ -117,40 +117,40 @@ fn tell<S>(
 #[derive(Debug)]
 struct Files {
     inotify: Inotify,
-    ways: Vec<Way>,
-    /// The paths as they were given, one for each way.
+    watches: Vec<PathWatch>,
+    /// The paths as they were given, one for each watch.
     given: Vec<PathBuf>,
 }
 
 impl Files {
     fn watch(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<Self> {
-        let mut files = Self { inotify: Inotify::new()?, ways: Vec::new(), given: Vec::new() };
+        let mut files = Self { inotify: Inotify::new()?, watches: Vec::new(), given: Vec::new() };
         for path in paths {
-            files.ways.push(Way::to(path.as_ref(), Goal::File, &files.inotify)?);
+            files.watches.push(PathWatch::new(path.as_ref(), WatchFor::Content, &files.inotify)?);
             files.given.push(path.as_ref().to_owned());
         }
         Ok(files)
     }
 
-    /// Reads what the kernel has seen.
+    /// Reads the events that the kernel has queued.
     fn collect(&mut self) -> io::Result<Queue> {
-        self.inotify.read(|event| self.ways.iter_mut().for_each(|way| way.heed(event)))
+        self.inotify.read(|event| self.watches.iter_mut().for_each(|path| path.record(event)))
     }
 
-    /// Puts right what is watched of a path, and gives what is to be told of it.
-    fn renew(&mut self, index: usize) -> io::Result<Option<Change>> {
-        let Some(Renewed { before, after, news, left }) = self.ways[index].renew(&self.inotify)? else {
+    /// Updates the watches of a path, and returns the change to report.
+    fn update(&mut self, index: usize) -> io::Result<Option<Change>> {
+        let Some(Update { before, after, events, unused }) = self.watches[index].update(&self.inotify)? else {
             return Ok(None);
         };
-        for watch in left {
-            if !self.ways.iter().any(|way| way.uses(watch)) {
+        for watch in unused {
+            if !self.watches.iter().any(|path| path.uses(watch)) {
                 self.inotify.forget(watch);
             }
         }
         Ok(match (before.is_there(), after.is_there()) {
             (true, false) => Some(Change::Gone),
             (false, true) => Some(Change::Appeared),
-            (true, true) if news >= News::Content || before != after => Some(Change::Changed),
+            (true, true) if events >= PathEvents::Content || before != after => Some(Change::Changed),
             _ => None,
         })
     }

@@ -12,17 +12,18 @@ use std::path::Path;
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
-use super::inotify::{Event, Inotify, Queue, Seen};
+use super::inotify::{Event, EventFlags, Inotify, Queue};
+use super::path_watch::{PathWatch, Target, Update, WatchFor};
 use super::rest;
-use super::way::{Goal, Renewed, Target, Way};
-use crate::answer;
+use crate::error;
 
 /// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a
 /// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {
-    /// An entry was made, perhaps as a hard link. A file that is made is empty at first, or half: [`Written`](Self::Written) follows.
+    /// An entry was made, perhaps as a hard link. A file that is made is empty at first, or half:
+    /// [`Written`](Self::Written) follows.
     Created(OsString),
     /// An entry was moved here from another folder, by `rename(2)`. A file that is delivered so is whole, and
     /// [`Written`](Self::Written) does not follow. If there was another entry of that name, it is gone.
@@ -52,19 +53,20 @@ pub enum FolderChange {
 /// *Not recursive*: what is in folders below is not told. In the order of the changes; what was written several times
 /// among what is told in one turn is told once. Both ends of a rename within the folder are told together, with any
 /// other change between them after both; where the kernel was too slow with the second one, or one end is in another
-/// folder, as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn). An entry may be gone again when its change is told. Changes of attributes are not
-/// told.
+/// folder, as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn). An entry may be gone again when
+/// its change is told. Changes of attributes are not told.
 ///
 /// The path is watched, as with [`watch`](super::watch): when the folder is moved away or deleted, that is told, and
 /// when there is one again, or for the first time. What it has then is to be listed. What it has at first is not told:
 /// register, then list, and nothing is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the
 /// loop does not turn; if there are more, [`FolderChange::Overflow`] is told where they are missing.
 ///
-/// *A spool*, whose files are to be taken when they are whole, waits for three changes: `Written` for those that are written in
-/// place, `MovedIn` for those that are written elsewhere and renamed into it, as a maildir does, and `Renamed` for those that are
-/// written here under another name, as `rsync` does. `Created` says nothing of the content. A spool whose files come by
-/// `link(2)` is told by `Created` alone: its senders and it have to agree on names. The first listing may find files
-/// that are told once more, or are half: a spool that is written in place has to recognise them.
+/// *A spool*, whose files are to be taken when they are whole, waits for three changes: `Written` for those that are
+/// written in place, `MovedIn` for those that are written elsewhere and renamed into it, as a maildir does, and
+/// `Renamed` for those that are written here under another name, as `rsync` does. `Created` says nothing of the
+/// content. A spool whose files come by `link(2)` is told by `Created` alone: its senders and it have to agree on
+/// names. The first listing may find files that are told once more, or are half: a spool that is written in place has
+/// to recognise them.
 ///
 /// In the background, ended and limited as [`watch`](super::watch) is; one allocation for each name. Some thousand
 /// changes a turn at most, the rest next turn. Loop thread only.
@@ -101,22 +103,22 @@ where
     F: FnMut(&FolderChange, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
     let inotify = Inotify::new()?;
-    let way = Way::to(path.as_ref(), Goal::Entries, &inotify)?;
-    let source = Folder { inotify, way, held: None };
-    let key = registry.add(source, Interest::READABLE, move |io, cx| tell(io, &mut callback, cx))?;
+    let watch = PathWatch::new(path.as_ref(), WatchFor::Entries, &inotify)?;
+    let source = Folder { inotify, watch, held: None };
+    let key = registry.add(source, Interest::READABLE, move |io, cx| deliver(io, &mut callback, cx))?;
     registry.set_background(key)?;
     Ok(key)
 }
 
-/// Tells the changes of one call, as long as the watcher lives.
-fn tell<S>(
+/// Reports the changes of one call, until the watcher ends.
+fn deliver<S>(
     io: &mut Io<Folder>,
     callback: &mut impl FnMut(&FolderChange, &mut Context<'_, S>) -> io::Result<Next>,
     cx: &mut Context<'_, S>,
 ) -> io::Result<Next> {
     let (changes, queue) = io.get_mut().collect()?;
     for change in &changes {
-        match answer::next(callback(change, cx)) {
+        match error::next(callback(change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }
@@ -128,31 +130,32 @@ fn tell<S>(
 #[derive(Debug)]
 struct Folder {
     inotify: Inotify,
-    way: Way,
-    held: Option<Leaving>,
+    watch: PathWatch,
+    held: Option<MovedFrom>,
 }
 
 /// The first end of a rename, whose second has not been seen.
 #[derive(Debug)]
-struct Leaving {
+struct MovedFrom {
     cookie: u32,
     name: OsString,
 }
 
 impl Folder {
-    /// Reads what the kernel has seen, and gives what is to be told, and whether there is more to come.
+    /// Reads the events that the kernel has queued, and returns the changes to report, and whether there is more to
+    /// come.
     fn collect(&mut self) -> io::Result<(Vec<FolderChange>, Queue)> {
-        let target = self.way.target();
+        let target = self.watch.target();
         let mut batch = Batch::beginning_with(self.held.take());
         let mut queue = self.inotify.read(|event| {
-            if target == Target::Watched(event.watch) || event.seen.contains(Seen::QUEUE_OVERFLOW) {
+            if target == Target::Watched(event.watch) || event.flags.contains(EventFlags::QUEUE_OVERFLOW) {
                 batch.push(event);
             }
-            self.way.heed(event);
+            self.watch.record(event);
         })?;
-        match self.renew()? {
+        match self.update()? {
             Some(change) => batch.changes.push(change),
-            None if queue == Queue::Empty => self.held = batch.hold_back(),
+            None if queue == Queue::Empty => self.held = batch.take_last_moved_from(),
             None => {}
         }
         if self.held.is_some() {
@@ -161,10 +164,10 @@ impl Folder {
         Ok((batch.changes, queue))
     }
 
-    /// Puts right what is watched, and gives what has become of the folder itself.
-    fn renew(&mut self) -> io::Result<Option<FolderChange>> {
-        let Some(Renewed { before, after, left, .. }) = self.way.renew(&self.inotify)? else { return Ok(None) };
-        left.into_iter().for_each(|watch| self.inotify.forget(watch));
+    /// Updates the watches, and returns the change of the folder itself.
+    fn update(&mut self) -> io::Result<Option<FolderChange>> {
+        let Some(Update { before, after, unused, .. }) = self.watch.update(&self.inotify)? else { return Ok(None) };
+        unused.into_iter().for_each(|watch| self.inotify.forget(watch));
         Ok(match after {
             _ if before == after => None, // moved away and back: no event was lost
             Target::Absent => Some(FolderChange::Gone),
@@ -192,49 +195,49 @@ struct Batch {
 }
 
 impl Batch {
-    fn beginning_with(held: Option<Leaving>) -> Self {
+    fn beginning_with(held: Option<MovedFrom>) -> Self {
         let mut batch = Self::default();
-        if let Some(Leaving { cookie, name }) = held {
-            batch.leave(cookie, name);
+        if let Some(MovedFrom { cookie, name }) = held {
+            batch.push_moved_from(cookie, name);
             batch.held = 1;
         }
         batch
     }
 
     fn push(&mut self, event: &Event<'_>) {
-        if event.seen.contains(Seen::QUEUE_OVERFLOW) {
+        if event.flags.contains(EventFlags::QUEUE_OVERFLOW) {
             self.changes.push(FolderChange::Overflow);
         }
         let Some(name) = event.name else { return };
-        if event.seen.contains(Seen::CLOSE_WRITE) {
+        if event.flags.contains(EventFlags::CLOSE_WRITE) {
             if self.written.insert(name.to_owned()) {
                 self.changes.push(FolderChange::Written(name.to_owned()));
             }
             return;
         }
-        if event.seen.contains(Seen::ATTRIB) {
+        if event.flags.contains(EventFlags::ATTRIB) {
             return;
         }
         self.written.remove(name);
-        if event.seen.contains(Seen::CREATE) {
+        if event.flags.contains(EventFlags::CREATE) {
             self.changes.push(FolderChange::Created(name.to_owned()));
-        } else if event.seen.contains(Seen::DELETE) {
+        } else if event.flags.contains(EventFlags::DELETE) {
             self.changes.push(FolderChange::Removed(name.to_owned()));
-        } else if event.seen.contains(Seen::MOVED_FROM) {
-            self.leave(event.cookie, name.to_owned());
-        } else if event.seen.contains(Seen::MOVED_TO) {
-            self.arrive(event.cookie, name);
+        } else if event.flags.contains(EventFlags::MOVED_FROM) {
+            self.push_moved_from(event.cookie, name.to_owned());
+        } else if event.flags.contains(EventFlags::MOVED_TO) {
+            self.push_moved_to(event.cookie, name);
         }
     }
 
-    /// An entry is moved away, as far as is known.
-    fn leave(&mut self, cookie: u32, name: OsString) {
+    /// Adds an entry that is moved away, as far as is known.
+    fn push_moved_from(&mut self, cookie: u32, name: OsString) {
         self.leaving.push((cookie, self.changes.len()));
         self.changes.push(FolderChange::Removed(name));
     }
 
-    /// An entry is moved here: from a name in this folder, if that was seen.
-    fn arrive(&mut self, cookie: u32, to: &OsStr) {
+    /// Adds an entry that is moved here: from a name in this folder, if that event was seen.
+    fn push_moved_to(&mut self, cookie: u32, to: &OsStr) {
         let first_end = self.leaving.iter().position(|(other, _)| *other == cookie);
         let change = first_end.map(|index| &mut self.changes[self.leaving.swap_remove(index).1]);
         match change {
@@ -246,12 +249,12 @@ impl Batch {
         }
     }
 
-    /// Takes back the first end of a rename that has come last, if it has not waited already.
-    fn hold_back(&mut self) -> Option<Leaving> {
+    /// Removes the last change, if it is the first end of a rename that has not waited yet.
+    fn take_last_moved_from(&mut self) -> Option<MovedFrom> {
         let last = self.changes.len().checked_sub(1).filter(|last| *last >= self.held)?;
         let (cookie, _) = *self.leaving.iter().find(|(_, place)| *place == last)?;
         match self.changes.pop() {
-            Some(FolderChange::Removed(name)) => Some(Leaving { cookie, name }),
+            Some(FolderChange::Removed(name)) => Some(MovedFrom { cookie, name }),
             _ => None,
         }
     }
@@ -262,39 +265,39 @@ mod tests {
     use super::*;
 
     /// A batch that begins with what was held back, and its events: what was seen, the cookie, the name.
-    fn batch(held: Option<Leaving>, events: &[(Seen, u32, &str)]) -> Batch {
+    fn batch(held: Option<MovedFrom>, events: &[(EventFlags, u32, &str)]) -> Batch {
         let inotify = Inotify::new().unwrap();
-        let way = Way::to(Path::new("/"), Goal::Entries, &inotify).unwrap();
-        let Target::Watched(watch) = way.target() else { panic!("the root is not there") };
+        let root = PathWatch::new(Path::new("/"), WatchFor::Entries, &inotify).unwrap();
+        let Target::Watched(watch) = root.target() else { panic!("the root is not there") };
         let mut batch = Batch::beginning_with(held);
-        for &(seen, cookie, name) in events {
-            batch.push(&Event { watch, seen, cookie, name: Some(OsStr::new(name)) });
+        for &(flags, cookie, name) in events {
+            batch.push(&Event { watch, flags, cookie, name: Some(OsStr::new(name)) });
         }
         batch
     }
 
     #[test]
     fn a_rename_whose_ends_are_read_apart_is_told_as_one() {
-        let mut first = batch(None, &[(Seen::CREATE, 0, "new"), (Seen::MOVED_FROM, 7, "old")]);
-        let held = first.hold_back();
+        let mut first = batch(None, &[(EventFlags::CREATE, 0, "new"), (EventFlags::MOVED_FROM, 7, "old")]);
+        let held = first.take_last_moved_from();
         assert_eq!(first.changes, [FolderChange::Created("new".into())]);
-        let second = batch(held, &[(Seen::CREATE, 0, "another"), (Seen::MOVED_TO, 7, "young")]);
+        let second = batch(held, &[(EventFlags::CREATE, 0, "another"), (EventFlags::MOVED_TO, 7, "young")]);
         let renamed = FolderChange::Renamed { from: "old".into(), to: "young".into() };
         assert_eq!(second.changes, [renamed, FolderChange::Created("another".into())]);
     }
 
     #[test]
     fn the_first_end_of_a_rename_waits_once_and_only_at_the_end() {
-        let mut first = batch(None, &[(Seen::MOVED_FROM, 7, "old"), (Seen::CREATE, 0, "new")]);
-        assert!(first.hold_back().is_none(), "its second end would be here by now");
+        let mut first = batch(None, &[(EventFlags::MOVED_FROM, 7, "old"), (EventFlags::CREATE, 0, "new")]);
+        assert!(first.take_last_moved_from().is_none(), "its second end would be here by now");
         assert_eq!(first.changes.len(), 2);
-        let held = batch(None, &[(Seen::MOVED_FROM, 7, "old")]).hold_back();
+        let held = batch(None, &[(EventFlags::MOVED_FROM, 7, "old")]).take_last_moved_from();
         let mut second = batch(held, &[]);
-        assert!(second.hold_back().is_none());
+        assert!(second.take_last_moved_from().is_none());
         assert_eq!(second.changes, [FolderChange::Removed("old".into())]);
-        let held = batch(None, &[(Seen::MOVED_FROM, 7, "old")]).hold_back();
-        let mut third = batch(held, &[(Seen::MOVED_TO, 8, "other"), (Seen::MOVED_FROM, 9, "next")]);
-        assert!(third.hold_back().is_some_and(|next| next.cookie == 9));
+        let held = batch(None, &[(EventFlags::MOVED_FROM, 7, "old")]).take_last_moved_from();
+        let mut third = batch(held, &[(EventFlags::MOVED_TO, 8, "other"), (EventFlags::MOVED_FROM, 9, "next")]);
+        assert!(third.take_last_moved_from().is_some_and(|next| next.cookie == 9));
         assert_eq!(third.changes, [FolderChange::Removed("old".into()), FolderChange::MovedIn("other".into())]);
     }
 }

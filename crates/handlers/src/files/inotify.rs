@@ -1,4 +1,4 @@
-//! An inotify instance: watches by number, and the queue of what they have seen.
+//! An inotify instance: watches by number, and the queue of their events.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -7,15 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::answer::advised;
+use crate::error::advised;
 use rustix::fs::inotify::{self, CreateFlags, Reader};
-pub(super) use rustix::fs::inotify::{ReadFlags as Seen, WatchFlags as Want};
+pub(super) use rustix::fs::inotify::{ReadFlags as EventFlags, WatchFlags};
 use rustix::io::Errno;
 
 /// Bytes of one read: some 250 events with names of usual length, 30 with the longest ones.
 const BUFFER_LEN: usize = 8192;
 
-/// So many reads a call; the rest of the queue is read next turn.
+/// The maximum number of reads in a call; the rest of the queue is read next turn.
 const READS_PER_CALL_MAX: usize = 4;
 
 /// The source of a watcher.
@@ -28,7 +28,7 @@ pub(super) struct Inotify {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Watch(i32);
 
-/// What has become of the wish to watch.
+/// The result of adding a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
     By(Watch),
@@ -38,12 +38,12 @@ pub(super) enum Watched {
     Unreadable,
 }
 
-/// What the kernel has seen.
+/// An event in the kernel's queue.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     /// Of no watch where the queue has overflowed.
     pub(super) watch: Watch,
-    pub(super) seen: Seen,
+    pub(super) flags: EventFlags,
     /// What the two ends of a rename have in common.
     pub(super) cookie: u32,
     /// Of what is in the folder watched; `None` where it happened to what is watched itself.
@@ -64,10 +64,10 @@ impl Inotify {
         Ok(Self { fd })
     }
 
-    /// Watches what is at `path`, which is no symbolic link. What is watched already keeps its number, and is watched
-    /// for both.
-    pub(super) fn watch(&self, path: &Path, want: Want) -> io::Result<Watched> {
-        match inotify::add_watch(&self.fd, path, want | Want::MASK_ADD | Want::DONT_FOLLOW) {
+    /// Watches what is at `path`, which is not a symbolic link, for `flags`. A watch that exists keeps its number, and
+    /// its flags are added to.
+    pub(super) fn watch(&self, path: &Path, flags: WatchFlags) -> io::Result<Watched> {
+        match inotify::add_watch(&self.fd, path, flags | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW) {
             Ok(number) => Ok(Watched::By(Watch(number))),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(Watched::Vanished),
             Err(Errno::ACCESS) => Ok(Watched::Unreadable),
@@ -82,13 +82,13 @@ impl Inotify {
         }
     }
 
-    /// Lets `see` see what is in the queue, in its order, up to a limit.
-    pub(super) fn read(&self, mut see: impl FnMut(&Event<'_>)) -> io::Result<Queue> {
+    /// Calls `handle` with the events in the queue, in their order, up to a limit.
+    pub(super) fn read(&self, mut handle: impl FnMut(&Event<'_>)) -> io::Result<Queue> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_LEN];
         let mut reader = Reader::new(&self.fd, &mut buffer);
         let mut reads = 0;
         loop {
-            // What is in the buffer is in the queue no more, so it is seen in full.
+            // Events in the buffer have left the queue, so all of them are handled.
             if reader.is_buffer_empty() {
                 if reads == READS_PER_CALL_MAX {
                     return Ok(Queue::More);
@@ -96,9 +96,9 @@ impl Inotify {
                 reads += 1;
             }
             match reader.next() {
-                Ok(event) => see(&Event {
+                Ok(event) => handle(&Event {
                     watch: Watch(event.wd()),
-                    seen: event.events(),
+                    flags: event.events(),
                     cookie: event.cookie(),
                     name: event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())),
                 }),

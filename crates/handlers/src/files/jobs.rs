@@ -27,8 +27,8 @@ const NAMES_TRIED_MAX: usize = 100;
 /// system calls on the worker, and memory for the content. Any thread.
 ///
 /// # Errors
-/// [`Refused`] if the pool takes no more jobs: it gives `path` and `done` back. To `done`: `FileTooLarge`, which names the limit;
-/// what `open(2)` and `read(2)` say, with call and path.
+/// [`Refused`] if the pool takes no more jobs: it gives `path` and `done` back. To `done`: `FileTooLarge`, which names
+/// the limit; what `open(2)` and `read(2)` say, with call and path.
 ///
 /// ```
 /// use handlers::{WorkerPool, files};
@@ -48,7 +48,12 @@ const NAMES_TRIED_MAX: usize = 100;
 /// # }
 /// ```
 #[track_caller]
-pub fn read<S, D>(pool: &Pool<S>, path: impl Into<PathBuf>, limit: usize, done: D) -> Result<Job, Refused<PathBuf, D>>
+pub fn read<S, W, D>(
+    pool: &Pool<S, W>,
+    path: impl Into<PathBuf>,
+    limit: usize,
+    done: D,
+) -> Result<Job, Refused<PathBuf, D>>
 where
     D: FnOnce(io::Result<Vec<u8>>, &mut Context<'_, S>) + Send + 'static,
 {
@@ -68,14 +73,14 @@ where
 /// calls on the worker, two of them waiting for the disk. Any thread. `bytes` may be shared: `bytes::Bytes`,
 /// `Arc<[u8]>`.
 ///
-/// A write beyond the limit of file sizes (`ulimit -f`) is the error `FileTooLarge`. The first write of the process installs a
-/// handler for SIGXFSZ that does nothing, since the kernel would end the process instead.
+/// A write beyond the limit of file sizes (`ulimit -f`) is the error `FileTooLarge`. The first write of the process
+/// installs a handler for SIGXFSZ that does nothing, since the kernel would end the process instead.
 ///
 /// # Errors
-/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`, with call and path: what the
-/// system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that is no
-/// regular file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync` on
-/// the folder is the exception: the new file is there, and may not survive that the power fails.
+/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`, with call and path:
+/// what the system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that
+/// is no regular file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync`
+/// on the folder is the exception: the new file is there, and may not survive that the power fails.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -98,8 +103,8 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn write_atomically<S, B, D>(
-    pool: &Pool<S>,
+pub fn write_atomically<S, W, B, D>(
+    pool: &Pool<S, W>,
     path: impl Into<PathBuf>,
     bytes: B,
     done: D,
@@ -113,18 +118,18 @@ where
 
 /// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
 ///
-/// The file is made if there is none, and its folder is synced then as well: a file whose name is lost is lost. What others
-/// append at the same time comes before or after, not between, as long as there is room on the disk; two appends on two
-/// workers may change places. Otherwise like [`write_atomically`], but for two things: after an error a part of `bytes`
-/// may be there, and of a symbolic link that leads nowhere the file is made to which it leads.
+/// The file is made if there is none, and its folder is synced then as well: a file whose name is lost is lost. What
+/// others append at the same time comes before or after, not between, as long as there is room on the disk; two appends
+/// on two workers may change places. Otherwise like [`write_atomically`], but for two things: after an error a part of
+/// `bytes` may be there, and of a symbolic link that leads nowhere the file is made to which it leads.
 ///
 /// # Errors
-/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`: what `open(2)`, `write(2)`
-/// and `fdatasync(2)` say, with call and path; of a file that was made also what `fsync(2)` of its folder says, when all of
-/// `bytes` is there and may not survive that the power fails.
+/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`: what `open(2)`,
+/// `write(2)` and `fdatasync(2)` say, with call and path; of a file that was made also what `fsync(2)` of its folder
+/// says, when all of `bytes` is there and may not survive that the power fails.
 #[track_caller]
-pub fn append<S, B, D>(
-    pool: &Pool<S>,
+pub fn append<S, W, B, D>(
+    pool: &Pool<S, W>,
     path: impl Into<PathBuf>,
     bytes: B,
     done: D,
@@ -138,8 +143,8 @@ where
 
 /// Submits a job whose panic is an error like any other.
 #[track_caller]
-fn submit<S, I, R, D>(
-    pool: &Pool<S>,
+fn submit<S, W, I, R, D>(
+    pool: &Pool<S, W>,
     input: I,
     job: impl FnOnce(I) -> io::Result<R> + Send + 'static,
     done: D,
@@ -149,7 +154,7 @@ where
     R: Send + 'static,
     D: FnOnce(io::Result<R>, &mut Context<'_, S>) + Send + 'static,
 {
-    pool.submit_with((input, done), |(input, done)| {
+    pool.submit_made((input, done), |(input, done)| {
         (
             move || job(input),
             |result: Result<io::Result<R>, JobPanic>, cx: &mut Context<'_, S>| {
@@ -157,13 +162,14 @@ where
             },
         )
     })
-    .map_err(|((job, done), reason)| Refused { job, done, reason })
+    .map_err(Refused::from_parts)
 }
 
 /// Has a write beyond the limit of file sizes (`RLIMIT_FSIZE`, `ulimit -f`) fail, instead of ending the process.
 ///
-/// The kernel sends SIGXFSZ with the error, and the default of that is to end. A handler that does nothing is enough; unlike an
-/// ignored signal it is not inherited by what a child executes, and a handler that is there already is called as before.
+/// The kernel sends SIGXFSZ with the error, and the default of that is to end. A handler that does nothing is enough;
+/// unlike an ignored signal it is not inherited by what a child executes, and a handler that is there already is called
+/// as before.
 fn survive_the_size_limit() -> io::Result<()> {
     static REGISTERED: Mutex<bool> = Mutex::new(false);
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,7 +239,8 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(path) => Ok(path),
-        // Nothing is there yet; a link that leads nowhere is not to be replaced by a file, nor do we know where that belongs.
+        // Nothing is there yet; a link that leads nowhere is not to be replaced by a file, nor do we know where that
+        // belongs.
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(path.to_owned()),
         Err(error) => Err(named("realpath", path, error)),
     }

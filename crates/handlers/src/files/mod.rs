@@ -11,7 +11,7 @@ mod file;
 mod folder;
 mod inotify;
 mod jobs;
-mod way;
+mod path_watch;
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -19,7 +19,7 @@ use std::path::Path;
 use reactor::{Interest, Io, Next};
 
 use self::inotify::Queue;
-use crate::answer;
+use crate::error;
 
 pub use self::file::{Change, watch};
 pub use self::folder::{FolderChange, watch_folder};
@@ -27,7 +27,7 @@ pub use self::jobs::{append, read, write_atomically};
 
 /// An error with the call that gave it and the path that it was made for.
 fn named(call: &str, path: &Path, error: io::Error) -> io::Error {
-    answer::named(format_args!("{call}({})", path.display()), error)
+    error::named(format_args!("{call}({})", path.display()), error)
 }
 
 /// Ends a call of the handler: where nothing is left in the queue, the next event wakes the loop.

@@ -1,8 +1,9 @@
 //! Framing: where the messages are in the bytes of a stream, which the network cuts as it likes.
 //!
-//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is how
-//! far it has searched in vain; that saves time and changes no result.
+//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is
+//! how far it has searched in vain; that saves time and changes no result.
 
+mod check;
 mod delimiter;
 mod error;
 mod length;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::iter::FusedIterator;
 
+pub use self::check::{FramesFound, FramingFault, check_framing};
 pub use self::delimiter::Delimited;
 pub use self::error::FrameError;
 pub use self::length::{LengthPrefix, LengthPrefixed};
@@ -19,8 +21,9 @@ pub use self::lines::Lines;
 
 /// How messages are told apart in a stream: finds them in what was received, and puts them into what is to be sent.
 ///
-/// One framing is for one direction of one stream. It copies nothing: frames are parts of the bytes it is given. A stream
-/// is over with its first error, as nobody can say where the next frame begins; asked again, a framing gives the same error.
+/// One framing is for one direction of one stream. It copies nothing: frames are parts of the bytes it is given. A
+/// stream is over with its first error, as nobody can say where the next frame begins; asked again, a framing gives the
+/// same error. [`check_framing`] checks a framing of your own.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};
@@ -48,8 +51,8 @@ pub use self::lines::Lines;
 /// # Ok::<(), FrameError>(())
 /// ```
 pub trait Framing {
-    /// Finds the first frame of `data`, which begins where the last frame ended. `None` if it is not whole yet: the next
-    /// call gets the same bytes with more behind them.
+    /// Finds the first frame of `data`, which begins where the last frame ended. `None` if it is not whole yet: the
+    /// next call gets the same bytes with more behind them.
     ///
     /// Bytes that were searched are not searched again, so that a frame costs O(its length), however many calls it
     /// takes. No allocation.
@@ -78,7 +81,7 @@ pub trait Framing {
     where
         Self: Sized,
     {
-        Frames { framing: self, data, taken: 0, then: Then::More }
+        Frames { framing: self, data, taken: 0, expected: Expected::More }
     }
 
     /// The frames of what is left when the stream has ended, an unfinished last one included. O(1) to make.
@@ -86,7 +89,7 @@ pub trait Framing {
     where
         Self: Sized,
     {
-        Frames { framing: self, data: rest, taken: 0, then: Then::End }
+        Frames { framing: self, data: rest, taken: 0, expected: Expected::End }
     }
 }
 
@@ -114,8 +117,8 @@ pub struct Frame<'a> {
     pub taken: usize,
 }
 
-/// The frames of some bytes, from [`Framing::frames`] or [`Framing::last_frames`]. It ends where no whole frame is left, and
-/// after an error.
+/// The frames of some bytes, from [`Framing::frames`] or [`Framing::last_frames`]. It ends where no whole frame is
+/// left, and after an error.
 ///
 /// To stop early is fine: give what is not [`taken`](Self::taken) to [`Framing::frames`] later.
 #[derive(Debug)]
@@ -124,16 +127,16 @@ pub struct Frames<'f, 'a, F> {
     framing: &'f mut F,
     data: &'a [u8],
     taken: usize,
-    then: Then,
+    expected: Expected,
 }
 
-/// What follows the bytes at hand.
+/// What is expected after the bytes at hand.
 #[derive(Clone, Copy, Debug)]
-enum Then {
+enum Expected {
     More,
     End,
     /// Nothing that could be read: there was an error.
-    Failed,
+    Nothing,
 }
 
 impl<F> Frames<'_, '_, F> {
@@ -148,13 +151,13 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = &self.data[self.taken..];
-        let found = match self.then {
-            Then::More => self.framing.frame(rest),
-            Then::End => self.framing.finish(rest),
-            Then::Failed => return None,
+        let found = match self.expected {
+            Expected::More => self.framing.frame(rest),
+            Expected::End => self.framing.finish(rest),
+            Expected::Nothing => return None,
         };
         if found.is_err() {
-            self.then = Then::Failed;
+            self.expected = Expected::Nothing;
         }
         let frame = found.transpose()?;
         Some(frame.map(|frame| {
@@ -167,6 +170,9 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
 
 /// Whatever was `None` stays so: the bytes are the same.
 impl<F: Framing> FusedIterator for Frames<'_, '_, F> {}
+
+/// [`Framing::frame`] or [`Framing::finish`].
+pub(crate) type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 /// What is left of a stream whose frames need no end there.
 fn unended<'a>(rest: &'a [u8], what: &'static str, length_max: usize) -> Result<Option<Frame<'a>>, FrameError> {

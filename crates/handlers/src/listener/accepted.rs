@@ -7,19 +7,20 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::Location;
 
-use reactor::{Context, Key};
+use reactor::{Key, Registry};
 
 use super::limit::Permit;
 use super::unix::UnixSocket;
-use crate::answer::plain;
 use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use crate::socket::plain;
 
 /// Who has connected.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
-    /// From this address: an IPv4 one in plain form (`192.0.2.1`), also where the listener is at an IPv6 address such as `[::]`, to
-    /// which the kernel shows it as `::ffff:192.0.2.1`. So it can be compared with what a list of addresses says.
+    /// From this address: an IPv4 one in plain form (`192.0.2.1`), also where the listener is at an IPv6 address such
+    /// as `[::]`, to which the kernel shows it as `::ffff:192.0.2.1`. So it can be compared with what a list of
+    /// addresses says.
     Tcp(SocketAddr),
     /// By a Unix socket, which hardly ever has an address of its own.
     Unix,
@@ -52,7 +53,7 @@ pub(super) enum AcceptedStream {
 ///         let to = pool.round_robin().ok_or_else(|| io::Error::other("an empty pool"))?;
 ///         let posted = to.post(move |cx| {
 ///             let echo = on_data(|data, connection, _cx| connection.write(data).map(|_flow| data.len()));
-///             if let Err(error) = accepted.open(cx, &ConnectionOptions::new(), echo) {
+///             if let Err(error) = accepted.open(cx.registry, &ConnectionOptions::new(), echo) {
 ///                 eprintln!("a connection is dropped: {error}");
 ///             }
 ///         });
@@ -72,26 +73,26 @@ impl Accepted {
         Self { stream, peer, permit }
     }
 
-    /// Who it is.
+    /// Returns the peer's address.
     pub const fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Opens the connection on the loop of `cx`; `on_open` is called later this turn.
+    /// Opens the connection on the loop of `registry`; `on_open` is called later this turn.
     ///
     /// # Errors
     /// As [`Registry::add`](reactor::Registry::add); those of `setsockopt(2)`. The connection is dropped then.
     #[track_caller]
     pub fn open<S, H>(
         self,
-        cx: &mut Context<'_, S>,
+        registry: &mut Registry<S>,
         options: &ConnectionOptions,
         handler: H,
     ) -> io::Result<ConnectionKey<S>>
     where
         H: ConnectionHandler<S>,
     {
-        self.open_for(Location::caller(), Key::NULL, cx, options, handler)
+        self.open_for(Location::caller(), Key::NULL, registry, options, handler)
     }
 
     /// The same for a listener that closes what it has accepted when it is stopped.
@@ -99,7 +100,7 @@ impl Accepted {
         self,
         line: &'static Location<'static>,
         listener: Key,
-        cx: &mut Context<'_, S>,
+        registry: &mut Registry<S>,
         options: &ConnectionOptions,
         handler: H,
     ) -> io::Result<ConnectionKey<S>>
@@ -111,9 +112,9 @@ impl Accepted {
         Ok(match stream {
             AcceptedStream::Tcp(stream) => {
                 stream.set_nodelay(options.no_delays())?;
-                connection::admit(cx.registry, stream, options, handler, by)?
+                connection::admit(registry, stream, options, handler, by)?
             }
-            AcceptedStream::Unix(stream) => connection::admit(cx.registry, stream, options, handler, by)?,
+            AcceptedStream::Unix(stream) => connection::admit(registry, stream, options, handler, by)?,
         })
     }
 }

@@ -12,19 +12,18 @@ use socket2::SockRef;
 
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
-use super::ends;
 use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
-use super::stops;
-use crate::answer::errno;
-use crate::answer::has_input;
+use super::{on_end, stopping};
+use crate::error::errno;
+use crate::socket::has_input;
 
-/// The first pause when there is no room for another connection; doubled up to the second as long as there is none.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The first pause when there is no room for another connection; it doubles up to the second while there is none.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What a listener wants while it rests by itself. That tells such a rest from a pause by its key, which is none of ours to end:
-/// there nothing is wanted. Of all interests the one in urgent data is not met by a listening socket.
-const RESTING: Interest = Interest::PRIORITY;
+/// The interest of a listener that has backed off by itself. It tells that from a pause by its key, which is not ours
+/// to end: there the interest is empty. Of all interests the one in urgent data is not met by a listening socket.
+const BACKED_OFF: Interest = Interest::PRIORITY;
 
 /// Puts a listening socket on a loop.
 #[track_caller]
@@ -43,8 +42,13 @@ where
         None => None,
     };
     let room = admission.as_ref().map_or(Key::NULL, |admission| admission.room);
-    let acceptor =
-        Acceptor { accepts_per_turn: options.accepts_per_turn, accept, admission, pause: PAUSES.0, is_stopping: false };
+    let acceptor = Acceptor {
+        accepts_per_turn: options.accepts_per_turn,
+        accept,
+        admission,
+        pause: BACK_OFF.0,
+        is_stopping: false,
+    };
     let added = match socket {
         Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor).map_err(Into::into),
         Socket::Unix(socket) => registry.add_handler(socket, Interest::READABLE, acceptor).map_err(Into::into),
@@ -71,7 +75,7 @@ impl Admission {
     fn new<S>(limit: ConnectionLimit, registry: &mut Registry<S>, listener: Rc<Cell<Key>>) -> io::Result<Self> {
         let (wake, receiver) = notification_queue(Capacity::Unbounded);
         let room = registry.consume(receiver, move |room, cx| match room {
-            Some(()) if cx.registry.contains(listener.get()) => end_rest(listener.get(), cx),
+            Some(()) if cx.registry.contains(listener.get()) => end_back_off(listener.get(), cx),
             _ => Ok(Next::Remove),
         })?;
         registry.set_background(room)?;
@@ -99,10 +103,11 @@ struct Acceptor<F> {
 }
 
 impl<F> Acceptor<F> {
-    /// Accepts no more until [`end_rest`], for at most `pause`. A listener that is to end rests for no longer than it has.
-    fn rest<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        cx.registry.set_interest(cx.key(), RESTING)?;
-        let left = stops::grace_left(cx.registry, cx.key());
+    /// Accepts no more until [`end_back_off`], for at most `pause`. A listener that is to end does so no longer than
+    /// its grace.
+    fn back_off<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        cx.registry.set_interest(cx.key(), BACKED_OFF)?;
+        let left = stopping::grace_left(cx.registry, cx.key());
         let left = if self.is_stopping { left } else { left.map(|_| Duration::ZERO) }; // it is to begin to stop
         if let Some(pause) = pause.into_iter().chain(left).min() {
             cx.registry.set_timeout(cx.key(), Some(pause))?;
@@ -110,13 +115,14 @@ impl<F> Acceptor<F> {
         Ok(Next::Keep)
     }
 
-    /// A pause is over, or its server stops: whether it has to end now.
-    fn wake_up<S>(&mut self, listener: &impl AsFd, cx: &mut Context<'_, S>) -> io::Result<bool> {
-        end_rest(cx.key(), cx)?;
-        let Some(grace_left) = stops::grace_left(cx.registry, cx.key()) else { return Ok(false) };
+    /// Resumes after a pause, or begins to stop. Returns whether the listener has to end now.
+    fn resume_or_stop<S>(&mut self, listener: &impl AsFd, cx: &mut Context<'_, S>) -> io::Result<bool> {
+        end_back_off(cx.key(), cx)?;
+        let Some(grace_left) = stopping::grace_left(cx.registry, cx.key()) else { return Ok(false) };
         if !self.is_stopping {
             self.is_stopping = true;
-            // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes behind.
+            // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes
+            // behind.
             if let Err(error) = SockRef::from(listener).listen(0) {
                 tracing::debug!(%error, "the queue of a listener that ends stays as long as it was");
             }
@@ -124,7 +130,7 @@ impl<F> Acceptor<F> {
         Ok(grace_left.is_zero())
     }
 
-    /// Whether the listener may go on: who was told of the last connection may have removed or paused it.
+    /// Returns whether the listener may go on: the callback of the last connection may have removed or paused it.
     fn may_accept<S>(&self, cx: &Context<'_, S>) -> bool {
         match cx.registry.interest(cx.key()) {
             Ok(interest) => self.is_stopping || interest.contains(Interest::READABLE),
@@ -146,7 +152,7 @@ where
     F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        if cx.readiness().is_timeout() && self.wake_up(listener, cx)? {
+        if cx.readiness().is_timeout() && self.resume_or_stop(listener, cx)? {
             return Ok(Next::Remove);
         }
         // A listener that ends asks the kernel itself: nobody has said yet who came just before.
@@ -160,12 +166,12 @@ where
                 return Ok(Next::Remove);
             }
             let permit = match self.admission.as_ref().map(Admission::acquire) {
-                Some(None) => return self.rest(None, cx),
+                Some(None) => return self.back_off(None, cx),
                 permit => permit.flatten(),
             };
             match listener.try_io(direction, |listener| Listen::accept(listener)) {
                 Ok(accepted) => {
-                    self.pause = PAUSES.0;
+                    self.pause = BACK_OFF.0;
                     if let Err(error) = (self.accept)(Accepted::new(accepted, permit), cx) {
                         tracing::warn!(%error, "a connection is dropped");
                     }
@@ -179,8 +185,8 @@ where
                 Err(error) if is_out_of_resources(&error) => {
                     tracing::warn!(%error, pause = ?self.pause, "no room for another connection: accepting pauses");
                     let pause = self.pause;
-                    self.pause = (pause * 2).min(PAUSES.1);
-                    return self.rest(Some(pause), cx);
+                    self.pause = (pause * 2).min(BACK_OFF.1);
+                    return self.back_off(Some(pause), cx);
                 }
                 Err(error) if listens_no_more(&error) => return Err(error),
                 // accept(2) passes on what went wrong with that one connection: the next one is another matter.
@@ -194,19 +200,19 @@ where
         if let Some(admission) = &self.admission {
             let _ = cx.registry.remove(admission.room); // it is gone if it was told of room meanwhile
         }
-        let stops = stops::end(cx.registry, cx.key()).is_some();
+        let stops = stopping::end(cx.registry, cx.key()).is_some();
         if !stops && !matches!(reason, Closed::ByKey) {
             tracing::error!(%reason, "a listener has ended");
         }
-        ends::tell(cx.registry, cx.key(), reason);
+        on_end::report(cx.registry, cx.key(), reason);
     }
 }
 
-/// Ends a rest, for whatever reason it was taken, and no pause by the key.
-fn end_rest<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
-    if cx.registry.interest(listener)? == RESTING {
+/// Accepts again after backing off, for whatever reason; a pause by the key goes on.
+fn end_back_off<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    if cx.registry.interest(listener)? == BACKED_OFF {
         cx.registry.set_interest(listener, Interest::READABLE)?;
-        if stops::grace_left(cx.registry, listener).is_some() {
+        if stopping::grace_left(cx.registry, listener).is_some() {
             cx.registry.set_timeout(listener, Some(Duration::ZERO))?; // no event tells of an empty queue
         }
     }

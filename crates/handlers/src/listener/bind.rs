@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
@@ -12,11 +12,10 @@ use std::str::FromStr;
 use socket2::{Domain, SockRef, Type};
 
 use super::unix::UnixSocket;
+use crate::socket::not_a;
 
-use crate::answer::not_a;
-
-/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace of
-/// Linux, which is no file. Port 0 is any that is free.
+/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace
+/// of Linux, which is no file. Port 0 is any that is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
@@ -29,35 +28,55 @@ pub enum Address {
 }
 
 impl FromStr for Address {
-    type Err = AddressError;
+    type Err = AddressParseError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn from_str(text: &str) -> Result<Self, AddressParseError> {
+        let refused = |reason| AddressParseError { text: text.to_owned(), reason };
         let Some(name) = text.strip_prefix("unix:") else {
-            return text.parse().map(Self::Tcp).map_err(|_| AddressError("none of IP:PORT, unix:PATH, unix:@NAME"));
+            return text.parse().map(Self::Tcp).map_err(|_| refused("expected IP:PORT, unix:PATH or unix:@NAME"));
         };
         match name.strip_prefix('@') {
-            _ if name.is_empty() => Err(AddressError("a path is missing after unix:")),
+            _ if name.is_empty() => Err(refused("a path is missing after unix:")),
             Some(name) => Ok(Self::Abstract(name.as_bytes().to_owned())),
             None => Ok(Self::Unix(name.into())),
         }
     }
 }
 
-/// A text that is no [`Address`], with the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressError(&'static str);
+/// A text that is not an [`Address`], with the reason.
+///
+/// Displays as "localhost:80 is not an address: expected IP:PORT, unix:PATH or unix:@NAME".
+///
+/// ```
+/// use handlers::Address;
+///
+/// let error = "localhost:80".parse::<Address>().unwrap_err(); // a name, and not an IP address
+/// assert_eq!(error.text(), "localhost:80");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressParseError {
+    text: String,
+    reason: &'static str,
+}
 
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+impl AddressParseError {
+    /// Returns the text that was parsed.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
-impl std::error::Error for AddressError {}
+impl fmt::Display for AddressParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not an address: {}", self.text.escape_debug(), self.reason)
+    }
+}
+
+impl std::error::Error for AddressParseError {}
 
 /// So that `?` passes it on, as [`InvalidInput`](ErrorKind::InvalidInput).
-impl From<AddressError> for io::Error {
-    fn from(error: AddressError) -> Self {
+impl From<AddressParseError> for io::Error {
+    fn from(error: AddressParseError) -> Self {
         Self::new(ErrorKind::InvalidInput, error)
     }
 }
@@ -127,6 +146,15 @@ pub(super) enum Socket {
     Unix(UnixSocket),
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 /// The address of a socket of the Unix family.
 pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
     let path = address.as_pathname().map(|path| Address::Unix(path.to_owned()));
@@ -153,8 +181,18 @@ mod tests {
         for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x.sock", "unix:relative", "unix:@name"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_text_that_is_no_address_is_kept_in_the_error() {
         for bad in ["", "localhost:80", "127.0.0.1", "127.0.0.1:65536", "unix:", "/run/x.sock"] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
+            let error = bad.parse::<Address>().unwrap_err();
+            assert_eq!(error.text(), bad);
+            assert!(error.to_string().starts_with(&format!("{bad} is not an address: ")), "{error}");
         }
+        let error = io::Error::from("a\nb".parse::<Address>().unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("a\\nb is not"), "one line of a log: {error}");
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<AddressParseError>()));
     }
 }

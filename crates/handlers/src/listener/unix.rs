@@ -1,8 +1,8 @@
 //! Unix sockets at a path: one that is left over is replaced, and one that is served never is.
 //!
-//! Ground rule: what is at a path is looked at, and then changed, only by the holder of its lock. Two servers that start at once
-//! would else both find the socket that is left over, and the second would remove the one that the first has just bound; or find
-//! one that is bound and does not listen yet, which is refused like one that is left over.
+//! Ground rule: what is at a path is looked at, and then changed, only by the holder of its lock. Two servers that
+//! start at once would else both find the socket that is left over, and the second would remove the one that the first
+//! has just bound; or find one that is bound and does not listen yet, which is refused like one that is left over.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::bind::BindOptions;
-use crate::answer::named;
+use crate::error::named;
 
 /// So often the lock of a path is tried. Its holders have it for some ten system calls.
 const LOCK_TRIES_MAX: usize = 10_000;
@@ -27,7 +27,8 @@ const LOCK_TRIES_MAX: usize = 10_000;
 /// The pause between two tries: a second for all of them.
 const LOCK_PAUSE: Duration = Duration::from_micros(100);
 
-/// Binds to a path. A socket that is left over from a process that has ended, so that nobody answers there, is replaced.
+/// Binds to a path. A socket that is left over from a process that has ended, so that nobody answers there, is
+/// replaced.
 pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> {
     UnixAddr::from_pathname(path)?; // too long, or with a NUL
     let lock = PathLock::take(path)?;
@@ -63,8 +64,8 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
     SockRef::from(socket).listen(options.backlog)
 }
 
-/// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the user's.
-/// Does not wait, as connecting to a busy server with a full queue would.
+/// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the
+/// user's. Does not wait, as connecting to a busy server with a full queue would.
 fn is_stale(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     is_socket && try_connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
@@ -150,7 +151,8 @@ impl FileId {
 
 /// The right to change what is at the path of a socket, among all who use this library: `flock(2)` on a file beside it.
 ///
-/// The kernel ends the lock with its holder. The file that a killed one leaves is taken over, and goes with the next holder.
+/// The kernel ends the lock with its holder. The file that a killed one leaves is taken over, and goes with the next
+/// holder.
 #[derive(Debug)]
 struct PathLock {
     path: PathBuf,

@@ -1,37 +1,44 @@
 //! The queue of a pool, and the workers that take from it; it knows jobs, but neither their results nor a loop.
 //!
-//! Ground rule: a worker is woken only while there is one asleep that nobody has woken yet. Each wake is noted under
-//! the lock and forgotten by whoever returns from the wait, so none is lost and none is made twice.
+//! Ground rule: a worker is woken only while there is one asleep that has not been woken yet. Each wake is noted under
+//! the lock and removed by the worker that returns from the wait, so none is lost and none is made twice.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::refusal::Refusal;
-use crate::answer::panic_message;
+use super::error::Refusal;
+use super::state::WorkerState;
+use crate::error::panic_message;
 
-/// A job, with all that belongs to it. It says by [`Shared::note_done`] when it is over.
-type Work = Box<dyn FnOnce(&Shared) + Send>;
+/// A job, with all that belongs to it. It reports by [`Shared::count_end`] when it has ended.
+type Work<W> = Box<dyn FnOnce(&Shared<W>, &mut WorkerState<W>) + Send>;
 
-/// A place in the queue. Empty once the job has been taken, by a worker or by who cancels it.
-pub(super) struct Slot {
-    work: Mutex<Option<Work>>,
+/// A place in the queue. Empty once the job has been taken, by a worker or by a cancellation.
+pub(super) struct Slot<W> {
+    work: Mutex<Option<Work<W>>>,
+    shared: Weak<Shared<W>>,
+}
+
+/// What a [`Job`](super::Job) can do with its place, whatever the state of the workers.
+pub(super) trait Queued: Send + Sync {
+    /// Drops the job, unless a worker has begun it. Returns whether it was dropped.
+    fn cancel(&self) -> bool;
+    fn is_queued(&self) -> bool;
 }
 
 /// The queue, and what its workers wait at.
-#[derive(Debug)]
-pub(super) struct Shared {
-    queue: Mutex<Queue>,
+pub(super) struct Shared<W> {
+    queue: Mutex<Queue<W>>,
     wake: Condvar,
     queued_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    slots: VecDeque<Arc<Slot>>,
-    /// Of these, how many have not been cancelled.
+struct Queue<W> {
+    slots: VecDeque<Arc<Slot<W>>>,
+    /// How many of these have not been cancelled.
     queued: usize,
     running: usize,
     asleep: usize,
@@ -46,18 +53,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Room in the queue for one job, for as long as the lock is held.
-pub(super) struct Room<'a> {
-    shared: &'a Shared,
-    queue: MutexGuard<'a, Queue>,
-    /// Workers that nobody has woken yet.
+pub(super) struct Room<'a, W> {
+    shared: &'a Arc<Shared<W>>,
+    queue: MutexGuard<'a, Queue<W>>,
+    /// Workers that sleep and have not been woken yet.
     idle: usize,
 }
 
-impl Room<'_> {
+impl<W> Room<'_, W> {
     /// Queues a job, and wakes a worker if one is asleep.
-    pub(super) fn fill(self, work: impl FnOnce(&Shared) + Send + 'static) -> Arc<Slot> {
+    pub(super) fn fill(self, work: impl FnOnce(&Shared<W>, &mut WorkerState<W>) + Send + 'static) -> Arc<Slot<W>> {
         let Self { shared, mut queue, idle } = self;
-        let slot = Arc::new(Slot { work: Mutex::new(Some(Box::new(work))) });
+        let slot = Arc::new(Slot { work: Mutex::new(Some(Box::new(work))), shared: Arc::downgrade(shared) });
         queue.slots.push_back(Arc::clone(&slot));
         queue.queued += 1;
         if idle > 0 {
@@ -69,16 +76,18 @@ impl Room<'_> {
     }
 }
 
-impl Shared {
+impl<W> Shared<W> {
     pub(super) fn new(queued_max: usize) -> Self {
-        Self { queue: Mutex::new(Queue::default()), wake: Condvar::new(), queued_max }
+        let slots = VecDeque::new();
+        let queue = Queue { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
+        Self { queue: Mutex::new(queue), wake: Condvar::new(), queued_max }
     }
 
-    /// Room for one more job.
+    /// Returns room for one more job.
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn room(&self) -> Result<Room<'_>, Refusal> {
+    pub(super) fn room(self: &Arc<Self>) -> Result<Room<'_, W>, Refusal> {
         let queue = lock(&self.queue);
         let idle = queue.asleep - queue.woken; // they take one each, without a wait
         if queue.closed {
@@ -90,7 +99,7 @@ impl Shared {
         Ok(Room { shared: self, queue, idle })
     }
 
-    /// How many jobs wait for a worker.
+    /// Returns how many jobs wait for a worker.
     pub(super) fn queued(&self) -> usize {
         lock(&self.queue).queued
     }
@@ -99,13 +108,13 @@ impl Shared {
         lock(&self.queue).running
     }
 
-    /// A job is over, and what follows it is no work of its worker's.
-    pub(super) fn note_done(&self) {
+    /// Counts a job that has ended: what follows it is not its worker's.
+    pub(super) fn count_end(&self) {
         lock(&self.queue).running -= 1;
     }
 
-    /// Takes back a job that no worker has begun, and drops it: whether it was so.
-    pub(super) fn take_back(&self, slot: &Slot) -> bool {
+    /// Drops a job that no worker has begun, and returns whether there was one.
+    fn cancel(&self, slot: &Slot<W>) -> bool {
         let work = lock(&slot.work).take();
         if work.is_none() {
             return false;
@@ -120,19 +129,20 @@ impl Shared {
         true
     }
 
-    /// What a worker does all its life.
-    pub(super) fn work(&self) {
+    /// Runs jobs until the pool is closed and empty.
+    pub(super) fn work(&self, mut state: WorkerState<W>) {
         while let Some(work) = self.next() {
             // The job's own panic is caught already; what is left are destructors of what it and `done` have captured.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self, &mut state))) {
                 tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
                 discard(panic);
             }
+            state.drop_if_spoiled();
         }
     }
 
-    /// The next job; `None` when the pool is closed and empty.
-    fn next(&self) -> Option<Work> {
+    /// Returns the next job, or `None` when the pool is closed and empty.
+    fn next(&self) -> Option<Work<W>> {
         let mut queue = lock(&self.queue);
         loop {
             while let Some(slot) = queue.slots.pop_front() {
@@ -158,13 +168,13 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// The same, and drops the jobs that are queued.
-    pub(super) fn clear(&self) {
+    /// Accepts no more jobs, and drops those that are queued.
+    pub(super) fn close_and_clear(&self) {
         let mut queue = lock(&self.queue);
         queue.closed = true;
         let abandoned = std::mem::take(&mut queue.slots);
         let work: Vec<_> = abandoned.iter().filter_map(|slot| lock(&slot.work).take()).collect();
-        queue.queued -= work.len(); // who cancels at this moment counts their own
+        queue.queued -= work.len(); // a cancellation at this moment counts its own
         drop(queue);
         self.wake.notify_all();
         // The user's destructors run without the lock, each on its own: all go, however many panic.
@@ -176,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// Its counts, in the form of a `Pool`.
+    /// Writes its counts, in the form of a `Pool`.
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Queue { queued, running, asleep, closed, .. } = &*lock(&self.queue);
         f.debug_struct("Pool")
@@ -188,9 +198,13 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("queued", &lock(&self.work).is_some()).finish()
+impl<W> Queued for Slot<W> {
+    fn cancel(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.cancel(self))
+    }
+
+    fn is_queued(&self) -> bool {
+        lock(&self.work).is_some()
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a signal does while nobody watches it: the same as before it was watched for the first time.
 //!
-//! signal-hook never calls `sigaction(2)` a second time: once caught, a signal stays caught. With no hook left its handler
-//! does one thing, to call the handler that was there before; that one keeps its part in any case, also while the signal
-//! is watched. Where there was none, a signal that was ignored stays so. The default action, which ends the process for
-//! most signals, would be lost: a hook of our own, made before any of ours that watches, takes
-//! it while nobody does.
+//! signal-hook never calls `sigaction(2)` a second time: once caught, a signal stays caught. With no hook left its
+//! handler does one thing, to call the handler that was there before; that one keeps its part in any case, also while
+//! the signal is watched. Where there was none, a signal that was ignored stays so. The default action, which ends the
+//! process for most signals, would be lost: a hook of our own, made before any of ours that watches, takes it while
+//! nobody does.
 //!
 //! Ground rule: the note that somebody watches is made after the watcher's own hooks are, and withdrawn after they are
-//! gone. So at each moment a signal reaches a watcher or does what it did before; it is never swallowed between the two.
+//! gone. So at each moment a signal reaches a watcher or does what it did before; it is never swallowed between the
+//! two.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -64,8 +65,8 @@ fn catch_with_default(signal: Signal) -> io::Result<()> {
 
 /// Whether nobody has caught or ignored `signal` so far.
 ///
-/// `/proc` is where safe code can learn it. Where that is not mounted, the default is what most signals do in most programs,
-/// but for `SIGPIPE`, which Rust's runtime ignores before `main`.
+/// `/proc` is where safe code can learn it. Where that is not mounted, the default is what most signals do in most
+/// programs, but for `SIGPIPE`, which Rust's runtime ignores before `main`.
 fn is_default(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_else(|error| {
         tracing::debug!(%signal, %error, "/proc/self/status: the action before is taken to be the default");
@@ -113,18 +114,18 @@ impl Drop for Watching {
 
 /// Something that is done in the signal handler itself, as long as this lives.
 #[derive(Debug)]
-pub(super) struct Reflex(SigId);
+pub(super) struct SignalHook(SigId);
 
-impl Reflex {
+impl SignalHook {
     /// Ends the process at once, as [`exit_status`] says, if `condition` holds by then.
     pub(super) fn end_process_if(signal: Signal, condition: &Arc<AtomicBool>) -> io::Result<Self> {
         let condition = Arc::clone(condition);
         flag::register_conditional_shutdown(signal.as_raw(), exit_status(signal), condition).map(Self)
     }
 
-    /// Makes `note` true.
-    pub(super) fn note(signal: Signal, note: &Arc<AtomicBool>) -> io::Result<Self> {
-        flag::register(signal.as_raw(), Arc::clone(note)).map(Self)
+    /// Sets `flag`.
+    pub(super) fn set_flag(signal: Signal, flag: &Arc<AtomicBool>) -> io::Result<Self> {
+        flag::register(signal.as_raw(), Arc::clone(flag)).map(Self)
     }
 
     /// Writes a byte to `socket` if it has room, and closes it when this goes.
@@ -133,7 +134,7 @@ impl Reflex {
     }
 }
 
-impl Drop for Reflex {
+impl Drop for SignalHook {
     fn drop(&mut self) {
         unregister(self.0);
     }

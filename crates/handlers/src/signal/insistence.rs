@@ -1,8 +1,8 @@
 //! When a signal that comes again ends the process.
 //!
-//! The handler of the signal ends the process where a flag is set, whatever the loop does. The flag is set some time after the
-//! first signal. Safe code cannot have a signal handler read a clock, and the loop may be held up, so a thread does it: the
-//! handler writes to a socket, and the thread reads from it, waits, and sets the flag.
+//! The handler of the signal ends the process where a flag is set, whatever the loop does. The flag is set some time
+//! after the first signal. Safe code cannot have a signal handler read a clock, and the loop may be held up, so a
+//! thread does it: the handler writes to a socket, and the thread reads from it, waits, and sets the flag.
 //!
 //! Ground rule: the flag is set late rather than early. The thread measures from when it has read of the first signal.
 
@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::action::Reflex;
+use super::action::SignalHook;
 use super::number::Signal;
-use crate::answer::named;
+use crate::error::named;
 
 /// It calls a few functions that wait. The C library rounds up to its least.
 const STACK_BYTES: usize = 64 * 1024;
@@ -47,13 +47,15 @@ impl Insistence {
         Ok(Self::Later(insists, notice))
     }
 
-    /// What the handler of `signal` does. Reflexes run in the order they are made in: the look at the flag comes before
+    /// What the handler of `signal` does. Hooks run in the order they are made in: the look at the flag comes before
     /// what leads to its being set.
-    pub(super) fn reflexes(&self, signal: Signal) -> io::Result<Vec<Reflex>> {
+    pub(super) fn hooks(&self, signal: Signal) -> io::Result<Vec<SignalHook>> {
         Ok(match self {
-            Self::AtOnce(first) => vec![Reflex::end_process_if(signal, first)?, Reflex::note(signal, first)?],
+            Self::AtOnce(first) => {
+                vec![SignalHook::end_process_if(signal, first)?, SignalHook::set_flag(signal, first)?]
+            }
             Self::Later(insists, notice) => {
-                vec![Reflex::end_process_if(signal, insists)?, Reflex::write(signal, notice.try_clone()?)?]
+                vec![SignalHook::end_process_if(signal, insists)?, SignalHook::write(signal, notice.try_clone()?)?]
             }
             Self::Never => Vec::new(),
         })

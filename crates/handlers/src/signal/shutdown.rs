@@ -39,12 +39,12 @@ impl ShutdownOptions {
 
     /// Sets how long after the first signal another one ends the process at once. Default: 1 s.
     ///
-    /// Signals that come earlier change nothing: one intention often arrives as two signals. `timeout` of coreutils signals its
-    /// child and then the group that this is in, and a terminal and a script that has started the program both pass on Ctrl-C.
-    /// The time is that of the monotonic clock, and runs also while the loop is held up.
+    /// Signals that come earlier change nothing: one intention often arrives as two signals. `timeout` of coreutils
+    /// signals its child and then the group that this is in, and a terminal and a script that has started the program
+    /// both pass on Ctrl-C. The time is that of the monotonic clock, and runs also while the loop is held up.
     ///
-    /// [`Duration::ZERO`] takes every second signal for insistence. [`Duration::MAX`] takes none: then only `SIGKILL` ends a
-    /// program that hangs.
+    /// [`Duration::ZERO`] takes every second signal for insistence. [`Duration::MAX`] takes none: then only `SIGKILL`
+    /// ends a program that hangs.
     #[must_use]
     pub const fn insist_after(mut self, delay: Duration) -> Self {
         self.insist_after = delay;
@@ -66,7 +66,7 @@ impl ShutdownOptions {
         F: FnOnce(&Arrival, &mut Context<'_, S>) + 'static,
     {
         let insistence = Insistence::after(self.insist_after)?;
-        let source = Signals::catch(signals, |signal| insistence.reflexes(signal))?;
+        let source = Signals::catch(signals, |signal| insistence.hooks(signal))?;
         let mut callback = Some(callback);
         register(registry, source, move |arrival, cx| {
             match callback.take() {
@@ -92,20 +92,20 @@ impl ShutdownOptions {
     }
 }
 
-/// Calls `callback` on the loop at the first arrival of any of `signals`, for a gentle end. Another one, of any of them, that
-/// comes at least a second after the first ends the process at once.
+/// Calls `callback` on the loop at the first arrival of any of `signals`, for a gentle end. Another one, of any of
+/// them, that comes at least a second after the first ends the process at once.
 ///
 /// A signal that comes sooner changes nothing: see [`ShutdownOptions::insist_after`], which sets the time.
 ///
-/// The insistence is dealt with in the signal handler: it works also while the loop is held up by a callback, or hangs in
-/// what was to be the gentle end. It ends the process by `_exit(2)` with status 128 + number, as a shell would report it:
-/// no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or with the reactor, that
-/// holds no more, and the signals do what they did before.
+/// The insistence is dealt with in the signal handler: it works also while the loop is held up by a callback, or hangs
+/// in what was to be the gentle end. It ends the process by `_exit(2)` with status 128 + number, as a shell would
+/// report it: no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or with the
+/// reactor, that holds no more, and the signals do what they did before.
 ///
-/// Everything else is as with [`watch`](super::watch): it does not keep [`Reactor::run`](reactor::Reactor::run) alive, each
-/// loop that calls this is told, and each measures the time on its own. Beside the costs of `watch` it takes a socket for each
-/// signal, and a thread that sleeps, since safe code cannot read a clock in a signal handler; neither where the time is
-/// [`Duration::ZERO`] or [`Duration::MAX`]. The thread ends with the registration.
+/// Everything else is as with [`watch`](super::watch): it does not keep [`Reactor::run`](reactor::Reactor::run) alive,
+/// each loop that calls this is told, and each measures the time on its own. Beside the costs of `watch` it takes a
+/// socket for each signal, and a thread that sleeps, since safe code cannot read a clock in a signal handler; neither
+/// where the time is [`Duration::ZERO`] or [`Duration::MAX`]. The thread ends with the registration.
 ///
 /// # Errors
 /// As [`watch`](super::watch); `EAGAIN` where no thread can be started.
@@ -140,8 +140,8 @@ where
     ShutdownOptions::new().shutdown_on(registry, signals, callback)
 }
 
-/// Stops the loop at the first arrival of any of `signals`. Another one that comes at least a second later ends the process at
-/// once, as with [`shutdown_on`].
+/// Stops the loop at the first arrival of any of `signals`. Another one that comes at least a second later ends the
+/// process at once, as with [`shutdown_on`].
 ///
 /// # Errors
 /// As [`shutdown_on`].

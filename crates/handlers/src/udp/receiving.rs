@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::sending::Log;
 use super::socket::{Datagram, UdpSocket};
-use crate::answer::errno;
+use crate::error::errno;
 
 /// The kernel merges no more than this, and no datagram is larger: nothing is ever truncated.
 const BUFFER_BYTES: usize = 65_536;
@@ -18,10 +18,10 @@ const BUFFER_BYTES: usize = 65_536;
 /// received.
 const ERRORS_PER_CALL_MAX: usize = 8;
 
-/// The buffers of a loop. Made when the first datagram is there; fresh from the kernel, so that pages which no datagram has
-/// reached take no memory.
+/// The buffers of a loop. Made when the first datagram is there; fresh from the kernel, so that pages which no datagram
+/// has reached take no memory.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct ReceiveBuffers {
     bytes: Vec<u8>,
     metas: Vec<RecvMeta>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Batch<'a> {
     metas: &'a [RecvMeta],
 }
 
-impl Scratch {
+impl ReceiveBuffers {
     /// Receives what is there, up to a batch. Nothing, if nothing is there.
     ///
     /// Errors that end the socket are given; the others, which are those of datagrams, are noted.
@@ -88,8 +88,8 @@ fn is_of_the_socket(error: &io::Error) -> bool {
     errno(error).is_none_or(|errno| of_the_socket.contains(&errno))
 }
 
-impl fmt::Debug for Scratch {
+impl fmt::Debug for ReceiveBuffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scratch").field("bytes", &self.bytes.len()).finish()
+        f.debug_struct("ReceiveBuffers").field("bytes", &self.bytes.len()).finish()
     }
 }

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use reactor::{Interest, Io};
 use rustix::io::Errno;
 
-use super::outbox::{Outbox, Route, Run};
+use super::send_queue::{Route, Run, SendQueue};
 use super::socket::{Datagram, Outgoing, UdpSocket};
-use crate::answer::errno;
+use crate::error::errno;
 
 /// So many calls may be made to empty the queue, of 64 KiB at most each; the rest goes next turn.
 const SENDS_PER_CALL_MAX: usize = 64;
@@ -50,10 +50,11 @@ pub enum Sent {
 
 /// A datagram that was not taken: the socket has no room just now, and the queue is full.
 ///
-/// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or
-/// let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it would end the
-/// socket.
+/// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is
+/// called, or let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it
+/// would end the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Full {
     /// So many datagrams are queued.
     pub datagrams: usize,
@@ -70,7 +71,8 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// So that `?` passes it on from a handler, as [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), and ends its registration.
+/// So that `?` passes it on from a handler, as [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), and ends its
+/// registration.
 impl From<Full> for io::Error {
     fn from(full: Full) -> Self {
         Self::new(ErrorKind::QuotaExceeded, full)
@@ -119,13 +121,13 @@ impl std::error::Error for Failure {
     }
 }
 
-/// What sending leaves behind between calls.
+/// What a socket has still to send, and to report.
 #[derive(Debug)]
-pub(super) struct Dispatch {
-    pub(super) outbox: Outbox,
+pub(super) struct SendState {
+    pub(super) queue: SendQueue,
     pub(super) log: Log,
-    /// Somebody was refused, and waits for the queue to drain.
-    pub(super) owes_drained: bool,
+    /// A datagram was refused since the queue was empty for the last time: `on_drain` is due when it is again.
+    pub(super) refused_since_drain: bool,
 }
 
 /// What has happened.
@@ -136,23 +138,23 @@ pub(super) struct Log {
     pub(super) metrics: UdpMetrics,
 }
 
-impl Dispatch {
-    pub(super) fn new(outbox: Outbox) -> Self {
-        Self { outbox, log: Log::default(), owes_drained: false }
+impl SendState {
+    pub(super) fn new(queue: SendQueue) -> Self {
+        Self { queue, log: Log::default(), refused_since_drain: false }
     }
 
     /// Sends what is queued, as far as there is room.
     pub(super) fn flush(&mut self, io: &mut Io<UdpSocket>) {
         for _ in 0..SENDS_PER_CALL_MAX {
-            let Some(run) = self.outbox.next_run(io.get_ref().segments_max()) else { break };
+            let Some(run) = self.queue.next_run(io.get_ref().segments_max()) else { break };
             let (datagrams, to) = (run.datagrams, run.route.to);
             match self.log.transmit(io, &run) {
-                Ok(()) => self.outbox.pop_run(datagrams),
+                Ok(()) => self.queue.pop_run(datagrams),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) if datagrams > 1 => self.outbox.split_run(datagrams), // so that each gets an answer of its own
+                Err(_) if datagrams > 1 => self.queue.split_run(datagrams), // so that each gets an answer of its own
                 Err(error) => {
                     self.log.note_failure("sendmsg", Some(to), error);
-                    self.outbox.pop_run(datagrams);
+                    self.queue.pop_run(datagrams);
                 }
             }
         }
@@ -186,8 +188,8 @@ impl Log {
 
     /// Sends one run.
     ///
-    /// A connected socket answers with what became of an earlier datagram, and does not even try this one: that is noted,
-    /// and this one tried again.
+    /// A connected socket answers with what became of an earlier datagram, and does not even try this one: that is
+    /// noted, and this one tried again.
     fn transmit(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>) -> io::Result<()> {
         let mut result = io.try_io(Interest::WRITABLE, |socket| socket.transmit(run));
         if let Err(error) = result {
@@ -200,8 +202,8 @@ impl Log {
     }
 }
 
-/// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the networks: it
-/// refuses to connect a socket to such an address that has not asked for it.
+/// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the
+/// networks: it refuses to connect a socket to such an address that has not asked for it.
 fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address.to_canonical() else { return false };
     let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
@@ -209,16 +211,16 @@ fn is_broadcast(address: IpAddr) -> bool {
     refusal == Err(ErrorKind::PermissionDenied)
 }
 
-/// The sending side of a socket, as lent to callbacks and by [`Udp::with`](super::Udp::with).
+/// The sending side of a socket, as lent to callbacks and by [`UdpKey::with`](super::UdpKey::with).
 #[derive(Debug)]
 pub struct Sending<'a> {
     pub(super) io: &'a mut Io<UdpSocket>,
-    pub(super) dispatch: &'a mut Dispatch,
+    pub(super) send: &'a mut SendState,
 }
 
 impl Sending<'_> {
-    /// Sends `bytes` to the peer of a connected socket; otherwise as [`send_datagram`](Self::send_datagram). On a socket
-    /// without a peer it fails with `EDESTADDRREQ`.
+    /// Sends `bytes` to the peer of a connected socket; otherwise as [`send_datagram`](Self::send_datagram). On a
+    /// socket without a peer it fails with `EDESTADDRREQ`.
     ///
     /// # Errors
     /// [`Full`].
@@ -226,7 +228,7 @@ impl Sending<'_> {
         if let Some(peer) = self.io.get_ref().peer_addr() {
             return self.send_to(bytes, peer);
         }
-        self.dispatch.log.note_failure("sendmsg", None, Errno::DESTADDRREQ.into());
+        self.send.log.note_failure("sendmsg", None, Errno::DESTADDRREQ.into());
         Ok(Sent::Failed)
     }
 
@@ -248,50 +250,50 @@ impl Sending<'_> {
 
     /// Sends a datagram, behind those that are queued.
     ///
-    /// With nothing queued the socket is tried at once, by one `sendmsg`. If it would block, the datagram is copied into the
-    /// queue, which goes out when the socket is writable again, datagrams of one size to one address in one call where the
-    /// kernel has segmentation offload. What the kernel refuses, `EMSGSIZE`, `ENETUNREACH`, `EHOSTUNREACH`, `EPERM`, ends
-    /// neither the socket nor the caller: [`Sent::Failed`], and the reason goes to
+    /// With nothing queued the socket is tried at once, by one `sendmsg`. If it would block, the datagram is copied
+    /// into the queue, which goes out when the socket is writable again, datagrams of one size to one address in one
+    /// call where the kernel has segmentation offload. What the kernel refuses, `EMSGSIZE`, `ENETUNREACH`,
+    /// `EHOSTUNREACH`, `EPERM`, ends neither the socket nor the caller: [`Sent::Failed`], and the reason goes to
     /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors
     /// [`Full`], and the datagram is still in the caller's hands.
     pub fn send_datagram(&mut self, datagram: &Outgoing<'_>) -> Result<Sent, Full> {
         let Outgoing { bytes, to, from, ecn } = *datagram;
-        if self.dispatch.outbox.is_empty() {
+        if self.send.queue.is_empty() {
             let run = Run { route: Route { to, from, ecn }, bytes, segment_bytes: bytes.len(), datagrams: 1 };
-            match self.dispatch.log.transmit(self.io, &run) {
+            match self.send.log.transmit(self.io, &run) {
                 Ok(()) => return Ok(Sent::Now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    self.dispatch.log.note_failure("sendmsg", Some(to), error);
+                    self.send.log.note_failure("sendmsg", Some(to), error);
                     return Ok(Sent::Failed);
                 }
             }
         }
-        let outbox = &mut self.dispatch.outbox;
-        if outbox.push(datagram) {
-            self.dispatch.log.metrics.queued += 1;
+        let queue = &mut self.send.queue;
+        if queue.push(datagram) {
+            self.send.log.metrics.queued += 1;
             return Ok(Sent::Queued);
         }
-        self.dispatch.log.metrics.dropped += 1;
-        self.dispatch.owes_drained = true;
-        Err(Full { datagrams: outbox.datagrams(), bytes: outbox.bytes() })
+        self.send.log.metrics.dropped += 1;
+        self.send.refused_since_drain = true;
+        Err(Full { datagrams: queue.datagrams(), bytes: queue.bytes() })
     }
 
     /// How many datagrams are queued.
     pub fn queued(&self) -> usize {
-        self.dispatch.outbox.datagrams()
+        self.send.queue.datagrams()
     }
 
     /// How many bytes are queued.
     pub fn queued_bytes(&self) -> usize {
-        self.dispatch.outbox.bytes()
+        self.send.queue.bytes()
     }
 
     /// What the socket has done so far.
     pub const fn metrics(&self) -> UdpMetrics {
-        self.dispatch.log.metrics
+        self.send.log.metrics
     }
 
     /// The socket.

@@ -8,15 +8,16 @@ use std::time::{Duration, SystemTime};
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Type};
 
-use super::outbox::Run;
-use crate::answer::{named, not_a, plain};
+use super::send_queue::Run;
+use crate::error::named;
+use crate::socket::{not_a, plain};
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///
 /// Datagrams are never fragmented on their way: one that is larger than the route takes is refused with `EMSGSIZE`.
-/// [`as_std`](Self::as_std) leads to its options: broadcast, multicast, time to live; but the congestion mark that each datagram is
-/// sent with stands in place of a type of service set there. Received datagrams come with the
-/// address they were sent to, and with the kernel's time stamp.
+/// [`as_std`](Self::as_std) leads to its options: broadcast, multicast, time to live; but the congestion mark that each
+/// datagram is sent with stands in place of a type of service set there. Received datagrams come with the address they
+/// were sent to, and with the kernel's time stamp.
 ///
 /// # Source
 /// quinn-udp, which brings `recvmmsg(2)`, and segmentation offload in both directions (`UDP_SEGMENT`, `UDP_GRO` of
@@ -39,8 +40,8 @@ impl UdpSocket {
         bound.map_err(|error| named(format_args!("bind {address}"), error))
     }
 
-    /// A socket that talks to `peer` alone: the kernel drops what comes from others, and reports that nobody listens there.
-    /// It is bound to any free port other than that of `peer`: it would be its own peer.
+    /// A socket that talks to `peer` alone: the kernel drops what comes from others, and reports that nobody listens
+    /// there. It is bound to any free port other than that of `peer`: it would be its own peer.
     ///
     /// # Errors
     /// What `connect(2)` gives, with the address: `ENETUNREACH`, `EACCES` for a broadcast address; `EMFILE`.
@@ -59,10 +60,12 @@ impl UdpSocket {
         connected().map_err(|error| named(format_args!("connect {peer}"), error))
     }
 
-    /// A socket that was made and bound elsewhere, connected or not: with `SO_REUSEPORT`, or passed in by a service manager.
+    /// A socket that was made and bound elsewhere, connected or not: with `SO_REUSEPORT`, or passed in by a service
+    /// manager.
     ///
     /// # Errors
-    /// `InvalidInput`, with the fd and what it is, for anything but a datagram socket of IPv4 or IPv6; what `setsockopt(2)` gives.
+    /// `InvalidInput`, with the fd and what it is, for anything but a datagram socket of IPv4 or IPv6; what
+    /// `setsockopt(2)` gives.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
         let given = SockRef::from(&socket);
         let is_internet = matches!(given.domain(), Ok(Domain::IPV4 | Domain::IPV6));
@@ -87,8 +90,8 @@ impl UdpSocket {
         self.peer
     }
 
-    /// The socket itself, for its options. What is sent and received through it passes by the queue and the counts, and by
-    /// what the loop knows of the readiness.
+    /// The socket itself, for its options. What is sent and received through it passes by the queue and the counts, and
+    /// by what the loop knows of the readiness.
     pub const fn as_std(&self) -> &std::net::UdpSocket {
         &self.socket
     }
@@ -197,7 +200,8 @@ pub struct Outgoing<'a> {
     pub bytes: &'a [u8],
     /// Where it goes.
     pub to: SocketAddr,
-    /// Which of our addresses it comes from; `None` leaves the choice to the kernel, and so does the broadcast address of a network.
+    /// Which of our addresses it comes from; `None` leaves the choice to the kernel, and so does the broadcast address
+    /// of a network.
     pub from: Option<IpAddr>,
     /// The congestion mark.
     pub ecn: Option<Ecn>,

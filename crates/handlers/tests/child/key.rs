@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use handlers::child;
 use handlers::signal::Signal;
-use reactor::{ManualClock, Reactor};
+use reactor::{Error, ManualClock, Reactor};
 
 use crate::{Result, Seen, note_lines, run, sh, spawn, turn_until, wait_for_end, waiting};
 
@@ -54,7 +54,8 @@ fn to_end_a_child_that_has_ended_does_nothing_and_is_an_error_once_that_is_told(
     run(&mut reactor, &mut seen)?;
     assert_eq!(seen.exits[0].status.code(), Some(4));
     let late = child.key.terminate(&mut reactor, Duration::ZERO).expect_err("its end has been told");
-    assert_eq!(late.kind(), ErrorKind::NotFound);
+    assert!(matches!(late, Error::StaleKey(key) if key == child.key.key()), "{late}");
+    assert_eq!(child.key.to_string(), child.key.key().to_string());
     Ok(())
 }
 
@@ -82,6 +83,7 @@ fn a_signal_without_a_name_is_refused_and_one_with_a_name_is_sent() -> Result {
     for signal in [Signal::from_raw(0), Signal::from_raw(99), Signal::real_time(1).ok_or("there are 30")?] {
         let refused = child.key.signal(&mut reactor, signal).expect_err("no safe way to send it");
         assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+        assert!(refused.to_string().contains(&format!("child {}", child.pid)), "{refused}");
     }
     child.key.signal(&mut reactor, Signal::HUP)?;
     let mut seen = Seen::default();
@@ -126,6 +128,7 @@ fn a_child_that_leads_no_group_is_not_taken_for_one_that_does() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut waiting("exec cat"))?;
     let refused = child.key.terminate_group(&mut reactor, Duration::ZERO).expect_err("it is in our group");
+    assert!(matches!(refused, Error::Call { call: "kill", .. }), "{refused:?}");
     assert!(refused.to_string().contains("process_group(0)"), "{refused}");
     drop(child.stdin);
     let mut seen = Seen::default();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use handlers::child::{self, News, RestartPolicy};
-use reactor::{ManualClock, Reactor};
+use reactor::{Error, ManualClock, Reactor};
 
 use crate::{Result, Seen, run, sh, turn_until, waiting};
 
@@ -54,7 +54,10 @@ fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() 
     let exits: Vec<_> = seen.news.iter().skip(1).step_by(2).collect();
     let expected = ["Some(1s)", "Some(2s)", "Some(3s)", "None"].map(|delay| format!("exit status: 3, {delay}"));
     assert_eq!(exits, expected.iter().collect::<Vec<_>>());
-    assert_eq!(key.stop(&mut reactor, SECOND).expect_err("it has ended").kind(), ErrorKind::NotFound);
+    for refused in [key.stop(&mut reactor, SECOND), key.start_now(&mut reactor), key.child(&mut reactor).map(drop)] {
+        assert!(matches!(refused, Err(Error::StaleKey(stale)) if stale == key.into()), "{refused:?}");
+    }
+    assert_eq!(reactor.remove(key.into()).map_err(|error| error.kind()), Err(ErrorKind::NotFound), "it is none");
     Ok(())
 }
 

@@ -372,7 +372,7 @@ fn a_panic_of_a_handler_that_opens_what_was_accepted_is_its_own() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (listener, address, _) = listener(2)?;
     listener.accept(&mut bench.reactor, |accepted: Accepted, cx| {
-        accepted.open(cx, &ConnectionOptions::new(), probe(|_, _, _| panic!("on opening"))).map(drop)
+        accepted.open(cx.registry, &ConnectionOptions::new(), probe(|_, _, _| panic!("on opening"))).map(drop)
     })?;
     for ends in 1..=2 {
         let _far = TcpStream::connect(address)?;

@@ -6,8 +6,8 @@ mod file;
 mod folder;
 mod jobs;
 mod links;
+mod path;
 mod watcher;
-mod way;
 
 use std::fs::{self, Permissions};
 use std::io;

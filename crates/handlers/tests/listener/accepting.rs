@@ -88,7 +88,7 @@ fn an_accepted_connection_is_opened_on_another_loop() -> Result {
     listener.accept(&mut reactor, move |accepted, _cx| {
         let (to, told) = (pool.round_robin().ok_or(io::ErrorKind::NotFound)?, told.clone());
         let posted = to.post(move |cx| {
-            accepted.open(cx, &ConnectionOptions::new(), Echo).expect("there is room");
+            accepted.open(cx.registry, &ConnectionOptions::new(), Echo).expect("there is room");
             let name = std::thread::current().name().map(str::to_owned);
             told.send(name).expect("the test waits");
         });

@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const CLIENTS: usize = 200;
 
 fn stop(registry: &mut Registry<Seen>, server: ServerKey<Seen>, grace: Duration) {
-    registry.defer(move |cx| server.stop(cx, grace));
+    registry.defer(move |cx| server.stop(cx.registry, grace));
 }
 
 /// Clients that have connected and asked, and ended their direction.
@@ -63,7 +63,7 @@ fn who_connects_in_the_turn_of_the_stop_is_answered() -> Result {
     let (send, receive) = std::sync::mpsc::channel();
     reactor.defer(move |cx| {
         let _ = send.send(ask(address, 3).expect("it listens"));
-        server.stop(cx, GRACE);
+        server.stop(cx.registry, GRACE);
     });
     run_out(&mut reactor, &mut seen)?;
     assert_eq!(answered(receive.recv()?), 3);

@@ -8,6 +8,7 @@ mod backlog;
 mod ends;
 mod limit;
 mod process;
+mod server;
 mod stop;
 mod unix;
 

@@ -14,7 +14,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Stops `server` from a callback of the loop.
 fn stop(reactor: &mut Reactor<Seen>, server: ServerKey<Seen>) {
-    reactor.defer(move |cx| server.stop(cx, GRACE));
+    reactor.defer(move |cx| server.stop(cx.registry, GRACE));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn connections_of_a_server_that_stops_still_get_what_is_queued() -> Result {
     reactor.defer(move |cx| {
         let written = connection.with(cx, |connection, _cx| connection.write(&vec![7; LENGTH]));
         let _ = written.expect("it is open").expect("there is room");
-        server.stop(cx, GRACE);
+        server.stop(cx.registry, GRACE);
     });
     let reader = std::thread::spawn(move || {
         let mut all = Vec::new();
@@ -86,7 +86,7 @@ struct Stops;
 impl Stops {
     fn stop(cx: &mut Context<'_, Server>) {
         if let Some(key) = cx.state.key.take() {
-            key.stop(cx, GRACE);
+            key.stop(cx.registry, GRACE);
         }
     }
 }
@@ -167,7 +167,7 @@ fn a_server_stops_twice_from_a_timer_without_harm() -> Result {
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 1)?;
     let mut times = 0;
     reactor.after(Duration::ZERO, move |cx| {
-        server.stop(cx, GRACE);
+        server.stop(cx.registry, GRACE);
         times += 1;
         Ok(if times == 2 { Then::Done } else { Then::After(Duration::ZERO) })
     });
@@ -392,7 +392,7 @@ fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_
     // Who stops it is called after the three are accepted, and before they are opened.
     let (mut asks, asked) = UnixStream::pair()?;
     let stops = reactor.add(asked, Interest::READABLE, move |_, cx| {
-        server.stop(cx, GRACE);
+        server.stop(cx.registry, GRACE);
         Ok(cx.registry.set_interest(cx.key(), Interest::NONE).map(|()| Next::Keep)?)
     })?;
     reactor.set_priority(stops, Priority::Low)?;

@@ -29,7 +29,7 @@ fn a_relay_whose_server_stops_goes_on_for_its_grace_and_is_reset_then() -> Resul
         let mut answers = upstream.accept()?.0;
         answers.write_all(b"half an answer")?;
         turn_until_quiet(&mut reactor, &mut ())?;
-        reactor.defer(move |cx| server.stop(cx, GRACE));
+        reactor.defer(move |cx| server.stop(cx.registry, GRACE));
         turn_until_quiet(&mut reactor, &mut ())?;
         reactor.advance(&mut (), GRACE - Duration::from_millis(1))?;
         answers.write_all(b", and the other")?;

@@ -8,7 +8,7 @@ mod sending;
 use std::io;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 
-use handlers::udp::{Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
+use handlers::udp::{self, Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
 use reactor::{Closed, Context, Key, Next, Reactor};
 use rustix::io::Errno;
 use support::{PATIENCE, turn_until};
@@ -82,5 +82,5 @@ where
 {
     let socket = UdpSocket::bind(local(false))?;
     let address = socket.local_addr()?;
-    Ok((Udp::new(Noting(on_datagram)).add_to(reactor, socket)?, address))
+    Ok((udp::add_handler(reactor, socket, Udp::new(Noting(on_datagram)))?.key(), address))
 }

@@ -226,10 +226,10 @@ fn the_ipv4_peer_of_an_ipv6_socket_has_an_ipv4_address() -> Result {
     let address = peer.local_addr()?;
     let socket = UdpSocket::connect(format!("[::ffff:127.0.0.1]:{}", address.port()).parse()?)?;
     assert_eq!(socket.peer_addr(), Some(address));
-    let key = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)))
-        .add_to(&mut reactor, socket)?;
+    let nothing = |_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep);
+    let key = udp::add_handler(&mut reactor, socket, Udp::new(Noting(nothing)))?;
     reactor.defer(move |cx| {
-        let sent = Udp::with(key, cx, |socket, _cx| socket.send(b"hello"));
+        let sent = key.with(cx, |socket, _cx| socket.send(b"hello"));
         cx.state.sent.push(sent.ok().and_then(std::result::Result::ok));
     });
     let mut seen = Seen::default();

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::rc::Rc;
 
-use handlers::udp::{self, Datagram, Ecn, Outgoing, Sending, Sent, Udp, UdpSocket};
-use reactor::{Context, Handler, Interest, Io, Key, Next, Reactor};
+use handlers::udp::{self, Datagram, Ecn, Outgoing, Sending, Sent, Udp, UdpKey, UdpSocket};
+use reactor::{Context, Error, Handler, Interest, Io, Key, Next, Reactor};
 use rustix::io::Errno;
 
 use crate::{Noting, PATIENCE, Result, Seen, local, noting, peer, turn_until};
@@ -51,7 +51,7 @@ fn that_nobody_listens_is_told_and_a_connected_socket_goes_on() -> Result {
             cx.state.sent.extend([socket.send(b"1").ok(), socket.send(b"2").ok(), socket.send(b"3").ok()]);
             Ok(Next::Keep)
         };
-        Udp::new(Noting(on_datagram)).add_to(&mut reactor, socket)?;
+        udp::add_handler(&mut reactor, socket, Udp::new(Noting(on_datagram)))?;
         peer_socket.send_to(b"go", address)?;
         drop(peer_socket);
         let mut seen = Seen::default();
@@ -105,22 +105,48 @@ fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result 
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
     let udp = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)));
-    let key = udp.add_to(&mut reactor, UdpSocket::connect(peer.local_addr()?)?)?;
+    let key = udp::add_handler(&mut reactor, UdpSocket::connect(peer.local_addr()?)?, udp)?;
     reactor.defer(move |cx| {
-        let sent = Udp::with(key, cx, |socket, _| {
+        let sent = key.with(cx, |socket, _| {
             assert_eq!((socket.queued(), socket.queued_bytes()), (0, 0));
             (socket.send(b"hello"), socket.send(&[0; 70_000]))
         });
         let (hello, too_long) = sent.unwrap();
         cx.state.sent.extend([hello.ok(), too_long.ok()]);
-        cx.registry.remove(key).unwrap();
-        assert_eq!(Udp::with(key, cx, |_, _| ()).expect_err("it is gone").kind(), ErrorKind::NotFound);
+        cx.registry.remove(key.key()).unwrap();
+        let refused = key.with(cx, |_, _| ()).expect_err("it is gone");
+        assert!(matches!(refused, Error::StaleKey(stale) if stale == key.key()), "{refused}");
     });
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| !seen.sent.is_empty())?;
     assert_eq!(seen.sent, [Some(Sent::Now), Some(Sent::Failed)]);
     assert_eq!(seen.failures, [("sendmsg", Some(peer.local_addr()?), Some(Errno::MSGSIZE))]);
     assert_eq!(peer.recv(&mut [0; 16])?, 5);
+    Ok(())
+}
+
+#[test]
+fn the_key_of_a_socket_is_refused_in_its_own_callbacks() -> Result {
+    let peer = peer(false)?;
+    let mut reactor = Reactor::<Vec<bool>>::new()?;
+    let socket = UdpSocket::bind(local(false))?;
+    let address = socket.local_addr()?;
+    let own = Rc::new(Cell::new(None));
+    let key = Rc::clone(&own);
+    let echo = udp::add(&mut reactor, socket, move |datagram, socket, cx| {
+        let own: UdpKey<Vec<bool>> = key.get().ok_or(ErrorKind::NotFound)?;
+        let refused = own.with(cx, |_, _| ());
+        cx.state.push(matches!(refused, Err(Error::Running(running)) if running == own.key()));
+        socket.reply(datagram, datagram.bytes)?; // this is what it has that side for
+        Ok(Next::Keep)
+    })?;
+    own.set(Some(echo));
+    peer.send_to(b"hello", address)?;
+    let mut refused = Vec::new();
+    turn_until(&mut reactor, &mut refused, |refused| !refused.is_empty())?;
+    assert_eq!(refused, [true]);
+    assert_eq!(peer.recv(&mut [0; 16])?, 5);
+    assert_eq!(echo.to_string(), echo.key().to_string());
     Ok(())
 }
 
@@ -168,7 +194,15 @@ fn filler(
 ) -> impl FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next> + 'static {
     move |datagram, socket, cx| {
         if datagram.bytes == b"fill" {
-            cx.state.sent = (0..5).map(|number| socket.send_to(&[number; 100], to).ok()).collect();
+            let mut send = |number| match socket.send_to(&[number; 100], to) {
+                Ok(sent) => Some(sent),
+                Err(full) => {
+                    let error = io::Error::from(full); // as `?` would pass it on
+                    assert!(error.kind() == ErrorKind::QuotaExceeded && error.get_ref().is_some(), "{error}");
+                    None
+                }
+            };
+            cx.state.sent = (0..5).map(&mut send).collect();
         }
         Ok(Next::Keep)
     }
@@ -306,7 +340,7 @@ fn answer_to(to: IpAddr, at: SocketAddr) -> Result<Vec<u8>> {
         cx.state.sent.push(socket.reply(datagram, b"here").ok());
         Ok(Next::Keep)
     };
-    Udp::new(Noting(reply)).add_to(&mut reactor, socket)?;
+    udp::add_handler(&mut reactor, socket, Udp::new(Noting(reply)))?;
     let asks = StdSocket::bind("0.0.0.0:0")?;
     asks.set_read_timeout(Some(PATIENCE))?;
     asks.set_broadcast(true)?;

@@ -99,7 +99,7 @@ fn a_stale_key_is_an_error_whatever_is_asked_of_it() -> Result {
     let (key, _far) = add_counting_reader(&mut reactor, 0)?;
     reactor.remove(key)?;
     let (newcomer, _far) = add_counting_reader(&mut reactor, 0)?; // in the same place
-    for stale in [key, Key::NULL] {
+    for stale in [key, Key::NULL, Key::unregistered(0), Key::unregistered(u32::MAX)] {
         let answers = [
             reactor.remove(stale),
             reactor.set_interest(stale, Interest::WRITABLE),

@@ -81,7 +81,7 @@ fn what_is_no_more_on_the_way_is_watched_no_more() -> Result {
         assert_eq!(watcher.told(), [Gone]);
         assert_eq!(watches(&watcher), before);
         fs::write(away.join("conf"), "not ours")?;
-        assert_eq!(watcher.reactor.turn(&mut Vec::new(), Some(Duration::ZERO))?, 0);
+        assert_eq!(watcher.told(), []); // others may write to the folders on the way meanwhile, which wakes the loop
     }
     Ok(())
 }

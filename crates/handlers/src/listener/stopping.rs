@@ -8,7 +8,7 @@ use reactor::{Key, Registry};
 
 /// The listeners of a loop that are to end, each with the time by which it does; `None` for no time.
 #[derive(Default)]
-struct Stops(Vec<(Key, Option<Instant>)>);
+struct Stopping(Vec<(Key, Option<Instant>)>);
 
 /// Has a listener accept who waits, and end; of several times the earliest holds.
 pub(super) fn begin<S>(registry: &mut Registry<S>, listener: Key, grace: Duration) {
@@ -23,12 +23,12 @@ pub(super) fn begin<S>(registry: &mut Registry<S>, listener: Key, grace: Duratio
     let by = registry.now().checked_add(grace);
     let earlier = end(registry, listener);
     let by = earlier.flatten().into_iter().chain(by).min();
-    registry.local::<Stops>().0.push((listener, by));
+    registry.local::<Stopping>().0.push((listener, by));
 }
 
 /// Forgets a listener: by when it was to end, if it was.
 pub(super) fn end<S>(registry: &mut Registry<S>, listener: Key) -> Option<Option<Instant>> {
-    let stops = &mut registry.local::<Stops>().0;
+    let stops = &mut registry.local::<Stopping>().0;
     let place = stops.iter().position(|(key, _)| *key == listener)?;
     Some(stops.swap_remove(place).1)
 }
@@ -36,6 +36,6 @@ pub(super) fn end<S>(registry: &mut Registry<S>, listener: Key) -> Option<Option
 /// How much is left of the grace of a listener that is to end.
 pub(super) fn grace_left<S>(registry: &mut Registry<S>, listener: Key) -> Option<Duration> {
     let now = registry.now();
-    let (_, by) = registry.local::<Stops>().0.iter().find(|(key, _)| *key == listener)?;
+    let (_, by) = registry.local::<Stopping>().0.iter().find(|(key, _)| *key == listener)?;
     Some(by.map_or(Duration::MAX, |by| by.saturating_duration_since(now)))
 }

@@ -2,11 +2,14 @@
 
 #![allow(clippy::panic, reason = "helpers of tests")]
 
+mod state;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use handlers::Cancellation::{InTime, TooLate};
 use handlers::{JobPanic, Refusal, WorkerPool};
 use reactor::{PanicPolicy, Reactor, ReasonToRun, Then};
 
@@ -74,7 +77,9 @@ fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
     pool.submit(|| 2, |result, _| assert_eq!(result, Ok(2)))?;
     let mut panics = Vec::new();
     reactor.run(&mut panics)?;
-    assert_eq!(panics, [JobPanic { message: "number 7".to_owned() }]);
+    assert_eq!(panics.iter().map(|panic| panic.message.as_str()).collect::<Vec<_>>(), ["number 7"]);
+    let error = std::io::Error::from(panics.remove(0)); // as `?` would pass it on
+    assert!(error.kind() == std::io::ErrorKind::Other && error.get_ref().is_some(), "{error}");
     assert_eq!(reactor.metrics().panics, 1);
     Ok(())
 }
@@ -89,8 +94,8 @@ fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() -> Result {
     let refused = pool.submit(|| 3, |_, _| ()).err().ok_or("there was room")?;
     assert_eq!((refused.reason, (refused.job)()), (Refusal::Full, 3));
     assert_eq!((pool.handle().queued(), pool.handle().running()), (2, 1));
-    assert!(first.cancel(), "it had not begun");
-    assert!(!first.cancel(), "it is gone");
+    assert_eq!(first.cancel(), InTime, "it had not begun");
+    assert_eq!(first.cancel(), TooLate, "it is gone");
     pool.submit(|| 4, |number, cx| cx.state.extend(number))?;
     drop(end);
     let mut numbers = Vec::new();
@@ -113,12 +118,12 @@ fn a_job_that_runs_cannot_be_cancelled_and_one_that_is_cancelled_is_dropped_at_o
         |_, cx| cx.state.push(1),
     )?;
     begun.recv()?;
-    assert!(!running.cancel());
+    assert_eq!(running.cancel(), TooLate);
     let held = Arc::new(());
     for _ in 0..10_000 {
         let captured = Arc::clone(&held);
         let job = pool.submit(move || drop(captured), |_, cx| cx.state.push(2))?;
-        assert!(job.cancel());
+        assert_eq!(job.cancel(), InTime);
         assert_eq!(Arc::strong_count(&held), 1);
     }
     drop(end);
@@ -191,7 +196,7 @@ fn who_cancels_while_the_pool_is_dropped_spoils_no_count() -> Result {
         let end = occupy(&pool)?;
         let jobs = (0..2000).map(|_| pool.submit(|| (), |_, _| ())).collect::<std::result::Result<Vec<_>, _>>()?;
         let handle = pool.handle();
-        let cancels = std::thread::spawn(move || jobs.iter().rev().filter(|job| job.cancel()).count());
+        let cancels = std::thread::spawn(move || jobs.iter().rev().filter(|job| job.cancel() == InTime).count());
         drop(pool);
         assert!(cancels.join().map_err(|_| "it panicked")? <= 2000);
         assert_eq!(handle.queued(), 0);
@@ -307,7 +312,7 @@ fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
                 for number in 0..JOBS / 4 {
                     let ran = Arc::clone(&ran);
                     let job = handle.submit(move || ran.fetch_add(1, Ordering::Relaxed), |_, _| ());
-                    if number % 7 == thread && job.is_ok_and(|job| job.cancel()) {
+                    if number % 7 == thread && job.is_ok_and(|job| job.cancel() == InTime) {
                         cancelled.fetch_add(1, Ordering::Relaxed);
                     }
                     if number % 64 == 0 {
@@ -399,9 +404,9 @@ fn a_job_that_hangs_is_given_up_and_what_follows_is_dropped_at_once() -> Result 
     )?;
     let queued = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
     begun.recv()?;
-    assert!(queued.abandon() && hangs.abandon());
+    assert_eq!((queued.abandon(), hangs.abandon()), (InTime, InTime));
     assert_eq!(Arc::strong_count(&captured), 1, "dropped here and now, while its job runs");
-    assert!(!queued.abandon() && !hangs.abandon() && !queued.cancel());
+    assert_eq!((queued.abandon(), hangs.abandon(), queued.cancel()), (TooLate, TooLate, TooLate));
     assert_eq!((pool.queued(), pool.running()), (0, 1));
     let mut numbers = Vec::new();
     reactor.run(&mut numbers)?; // ends at once: a graceful stop does not wait for it
@@ -419,11 +424,11 @@ fn a_job_that_is_done_can_be_given_up_until_what_follows_has_begun() -> Result {
     let given_up = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
     let told = pool.submit(|| 2, |number, cx| cx.state.extend(number))?;
     pool.drain(); // both have been posted
-    assert!(given_up.abandon());
+    assert_eq!(given_up.abandon(), InTime);
     let mut numbers = Vec::new();
     reactor.run(&mut numbers)?;
     assert_eq!(numbers, [2]);
-    assert!(!told.abandon(), "it has run");
+    assert_eq!(told.abandon(), TooLate, "it has run");
     Ok(())
 }
 
@@ -438,7 +443,7 @@ fn whoever_keeps_the_name_of_a_job_keeps_nothing_of_it() -> Result {
         pool.submit(|| (), move |_, _| drop(follows))
     };
     let cancelled = submit(&pool)?;
-    assert!(cancelled.cancel());
+    assert_eq!(cancelled.cancel(), InTime);
     assert_eq!(Arc::strong_count(&captured), 1, "cancelled");
     let _posted = submit(&pool)?;
     drop(end);

@@ -1,16 +1,79 @@
-//! What can become of a job instead of its result: it panics, or is not accepted.
+//! What can become of a job instead of its result: it panics, has no state to run with, or is not accepted.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 
+use super::queue::discard;
+use super::state::Failure;
+use crate::error::panic_message;
+
 /// What a job panicked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JobPanic {
-    /// Its message.
+    /// The message of the panic.
     pub message: String,
 }
 
+impl JobPanic {
+    pub(super) fn of(payload: Box<dyn Any + Send>) -> Self {
+        let message = panic_message(&*payload);
+        discard(payload);
+        Self { message }
+    }
+}
+
+/// Why a job that takes the [state of its worker](super::PoolBuilder::worker_state) has no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The job panicked. The state that it had is dropped.
+    Panicked(JobPanic),
+    /// The state could not be made, so the job has not run. The next job tries again.
+    NoState(io::Error),
+}
+
+impl From<Failure> for JobError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Panic(payload) => Self::Panicked(JobPanic::of(payload)),
+            Failure::NoState(error) => Self::NoState(error),
+        }
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(panic) => panic.fmt(f),
+            Self::NoState(error) => write!(f, "the state of a worker cannot be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JobError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Panicked(_) => None,
+            Self::NoState(error) => Some(error),
+        }
+    }
+}
+
+/// So that `?` passes it on from a handler. An error of the state keeps its kind, and [`errno`](crate::errno) finds its
+/// errno.
+impl From<JobError> for io::Error {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Panicked(panic) => panic.into(),
+            JobError::NoState(ref source) => Self::new(source.kind(), error),
+        }
+    }
+}
+
 /// A job that was not accepted, with the reason and all that was passed in.
+#[non_exhaustive]
 pub struct Refused<J, D> {
     /// The job; for a function of `files` the path, and the bytes if there are any.
     pub job: J,
@@ -70,6 +133,12 @@ impl Refusal {
 impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.kind(), refusal)
+    }
+}
+
+impl<J, D> Refused<J, D> {
+    pub(crate) fn from_parts(((job, done), reason): ((J, D), Refusal)) -> Self {
+        Self { job, done, reason }
     }
 }
 

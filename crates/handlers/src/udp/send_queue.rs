@@ -34,7 +34,7 @@ pub(super) struct Run<'a> {
 
 /// The queue.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
     /// From `begin` on the datagrams of `entries`, one behind the other.
     bytes: Vec<u8>,
     begin: usize,
@@ -45,7 +45,7 @@ pub(super) struct Outbox {
     pub(super) bytes_max: usize,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(super) const fn new(datagrams_max: usize, bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), begin: 0, entries: VecDeque::new(), singly: 0, datagrams_max, bytes_max }
     }
@@ -122,31 +122,31 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn filled(datagrams: &[(u16, usize)]) -> Outbox {
-        let mut outbox = Outbox::new(1000, 1 << 20);
+    fn filled(datagrams: &[(u16, usize)]) -> SendQueue {
+        let mut queue = SendQueue::new(1000, 1 << 20);
         for (number, &(port, bytes)) in datagrams.iter().enumerate() {
-            assert!(outbox.push(&Outgoing::new(&vec![number as u8; bytes], to(port))));
+            assert!(queue.push(&Outgoing::new(&vec![number as u8; bytes], to(port))));
         }
-        outbox
+        queue
     }
 
     /// The runs as they go out: port, size of each datagram, and how many.
-    fn runs(mut outbox: Outbox, segments_max: usize) -> Vec<(u16, usize, usize)> {
+    fn runs(mut queue: SendQueue, segments_max: usize) -> Vec<(u16, usize, usize)> {
         let mut runs = Vec::new();
-        while let Some(run) = outbox.next_run(segments_max) {
+        while let Some(run) = queue.next_run(segments_max) {
             runs.push((run.route.to.port(), run.segment_bytes, run.datagrams));
             let datagrams = run.datagrams;
-            outbox.pop_run(datagrams);
+            queue.pop_run(datagrams);
         }
-        assert_eq!((outbox.bytes(), outbox.bytes.capacity()), (0, 0), "an idle socket holds no buffer");
+        assert_eq!((queue.bytes(), queue.bytes.capacity()), (0, 0), "an idle socket holds no buffer");
         runs
     }
 
     #[test]
     fn datagrams_of_one_size_to_one_address_are_merged_and_a_shorter_one_ends_the_run() {
-        let outbox = filled(&[(1, 10), (1, 10), (1, 4), (1, 4), (2, 4), (1, 0), (1, 0), (1, 2), (1, 3)]);
+        let queue = filled(&[(1, 10), (1, 10), (1, 4), (1, 4), (2, 4), (1, 0), (1, 0), (1, 2), (1, 3)]);
         assert_eq!(
-            runs(outbox, SEGMENTS_MAX),
+            runs(queue, SEGMENTS_MAX),
             [(1, 10, 3), (1, 4, 1), (2, 4, 1), (1, 0, 1), (1, 0, 1), (1, 2, 1), (1, 3, 1)]
         );
     }
@@ -161,41 +161,41 @@ mod tests {
 
     #[test]
     fn a_run_that_went_wrong_goes_one_by_one_and_what_is_behind_it_is_merged_again() {
-        let mut outbox = filled(&[(1, 10); 6]);
-        outbox.split_run(3);
-        assert_eq!(runs(outbox, SEGMENTS_MAX), [(1, 10, 1), (1, 10, 1), (1, 10, 1), (1, 10, 3)]);
+        let mut queue = filled(&[(1, 10); 6]);
+        queue.split_run(3);
+        assert_eq!(runs(queue, SEGMENTS_MAX), [(1, 10, 1), (1, 10, 1), (1, 10, 1), (1, 10, 3)]);
     }
 
     #[test]
     fn both_limits_hold_and_room_comes_back() {
-        let mut outbox = Outbox::new(2, 100);
-        assert!(!outbox.push(&Outgoing::new(&[0; 101], to(1))));
-        assert!(outbox.push(&Outgoing::new(&[0; 60], to(1))));
-        assert!(!outbox.push(&Outgoing::new(&[0; 41], to(1))));
-        assert!(outbox.push(&Outgoing::new(&[0; 40], to(1))));
-        assert!(!outbox.push(&Outgoing::new(&[], to(1))), "two are enough");
-        outbox.pop_run(1);
-        assert!(outbox.push(&Outgoing::new(&[0; 60], to(1))));
-        assert_eq!((outbox.datagrams(), outbox.bytes()), (2, 100));
+        let mut queue = SendQueue::new(2, 100);
+        assert!(!queue.push(&Outgoing::new(&[0; 101], to(1))));
+        assert!(queue.push(&Outgoing::new(&[0; 60], to(1))));
+        assert!(!queue.push(&Outgoing::new(&[0; 41], to(1))));
+        assert!(queue.push(&Outgoing::new(&[0; 40], to(1))));
+        assert!(!queue.push(&Outgoing::new(&[], to(1))), "two are enough");
+        queue.pop_run(1);
+        assert!(queue.push(&Outgoing::new(&[0; 60], to(1))));
+        assert_eq!((queue.datagrams(), queue.bytes()), (2, 100));
     }
 
     #[test]
     fn bytes_leave_in_the_order_they_came_in_however_they_are_moved() {
-        let mut outbox = Outbox::new(1000, 1 << 20);
+        let mut queue = SendQueue::new(1000, 1 << 20);
         let (mut pushed, mut popped) = (0_u32, 0_u32);
         for step in 0..2000_usize {
             for _ in 0..step % 4 {
-                assert!(outbox.push(&Outgoing::new(&pushed.to_ne_bytes(), to(1))));
+                assert!(queue.push(&Outgoing::new(&pushed.to_ne_bytes(), to(1))));
                 pushed += 1;
             }
-            let Some(run) = outbox.next_run(1 + step % 3) else { continue };
+            let Some(run) = queue.next_run(1 + step % 3) else { continue };
             for bytes in run.bytes.chunks(4) {
                 assert_eq!(bytes, popped.to_ne_bytes());
                 popped += 1;
             }
             let datagrams = run.datagrams;
-            outbox.pop_run(datagrams);
-            if outbox.datagrams() > 900 {
+            queue.pop_run(datagrams);
+            if queue.datagrams() > 900 {
                 break;
             }
         }

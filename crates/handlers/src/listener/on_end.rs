@@ -1,22 +1,25 @@
 //! Ends of listeners, told to those who asked for it.
 //!
-//! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's state.
+//! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's
+//! state.
 
 use reactor::{Capacity, Closed, Context, Error, Key, Next, Registry, Sender, notification_queue};
 
 /// The listeners of a loop whose end is to be told: each with its queue, and the registration of that.
 #[derive(Default)]
-struct Ends(Vec<(Key, Sender<Closed>, Key)>);
+struct EndCallbacks(Vec<(Key, Sender<Closed>, Key)>);
 
 /// Calls `callback` once when the listener `listener` has ended, with the reason.
 ///
-/// A listener ends by itself, with [`Closed::Failed`], if its socket stops listening: by `shutdown(2)`, also of another process that has
-/// it, a service manager for example; if it is paused or waits for room, when it accepts again. It ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A
-/// server that is stopped ends with [`Closed::ByHandler`] or [`Closed::ByKey`]. Connections that were accepted go on in each case.
+/// A listener ends by itself, with [`Closed::Failed`], if its socket stops listening: by `shutdown(2)`, also of another
+/// process that has it, a service manager for example; if it is paused or waits for room, when it accepts again. It
+/// ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A server that is stopped ends with
+/// [`Closed::ByHandler`] or [`Closed::ByKey`]. Connections that were accepted go on in each case.
 ///
-/// The callback runs with the messages of the loop, this turn or next turn, and before [`Reactor::run`](reactor::Reactor::run)
-/// returns since nothing is left. Nothing is kept alive until then. A second callback for the same listener takes
-/// the place of the first. One allocation, and the `eventfd` of the loop if it has none.
+/// The callback runs with the messages of the loop, this turn or next turn, and before
+/// [`Reactor::run`](reactor::Reactor::run) returns since nothing is left. Nothing is kept alive until then. A second
+/// callback for the same listener takes the place of the first. One allocation, and the `eventfd` of the loop if it has
+/// none.
 ///
 /// # Errors
 /// [`Error::StaleKey`] if the listener has ended already; as [`Registry::consume`].
@@ -56,7 +59,7 @@ pub fn on_listener_end<S>(
     });
     let queue = queue.map_err(|refused| refused.error)?;
     registry.set_background(queue)?;
-    let ends = &mut registry.local::<Ends>().0;
+    let ends = &mut registry.local::<EndCallbacks>().0;
     let before = ends.iter().position(|(key, ..)| *key == listener).map(|place| ends.swap_remove(place));
     ends.push((listener, tells, queue));
     if let Some((_, _, queue)) = before {
@@ -66,8 +69,8 @@ pub fn on_listener_end<S>(
 }
 
 /// Tells that a listener has ended.
-pub(super) fn tell<S>(registry: &mut Registry<S>, listener: Key, reason: Closed) {
-    let ends = &mut registry.local::<Ends>().0;
+pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: Closed) {
+    let ends = &mut registry.local::<EndCallbacks>().0;
     let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else { return };
     let (_, tells, queue) = ends.swap_remove(place);
     if registry.set_foreground(queue).is_ok() {

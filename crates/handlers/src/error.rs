@@ -1,0 +1,92 @@
+//! Errors of all handlers: which call has failed and of what, and what the error of a callback means to its
+//! registration.
+
+use std::any::Any;
+use std::fmt::{self, Display};
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
+
+/// Returns whether an error only says that nothing was done, and ends nothing: so `?` may be used on a call that would
+/// block.
+pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// A system call that has failed: which it was, and of what. It travels inside an [`io::Error`] of the same kind.
+///
+/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", with advice behind it where there is
+/// some. The errno is found by [`raw_os_error`](Self::raw_os_error), and in the `io::Error` around it by
+/// [`errno`](crate::errno).
+#[derive(Debug)]
+pub struct SystemError {
+    call: String,
+    source: io::Error,
+    advice: &'static str,
+}
+
+impl SystemError {
+    pub(crate) const fn of(call: String, source: io::Error) -> Self {
+        Self { call, source, advice: "" }
+    }
+
+    /// Returns the call and what it was made for: a path, an address, a child.
+    pub fn call(&self) -> &str {
+        &self.call
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.source.kind()
+    }
+
+    /// Returns the errno of the kernel. `None` where the standard library has refused before it was asked.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        reactor::errno(&self.source)
+    }
+}
+
+impl Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, source, advice } = self;
+        write!(f, "{call}: {source}{advice}")
+    }
+}
+
+impl std::error::Error for SystemError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Returns an error with the call that has failed, and its object.
+#[cold]
+pub(crate) fn named(call: impl Display, error: io::Error) -> io::Error {
+    advised(call, error, "")
+}
+
+/// Returns the same, with advice behind it: the kernel's words may mislead.
+#[cold]
+pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str) -> io::Error {
+    io::Error::new(error.kind(), SystemError { call: call.to_string(), source: error, advice })
+}
+
+/// Returns the errno of an error, also where it is wrapped.
+pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
+    reactor::errno(error).map(Errno::from_raw_os_error)
+}
+
+/// Returns what becomes of a registration after its callback has returned `answer`.
+#[cfg(any(feature = "console", feature = "files", feature = "signal", feature = "udp"))]
+pub(crate) fn next(answer: io::Result<reactor::Next>) -> io::Result<reactor::Next> {
+    match answer {
+        Err(error) if is_nothing_done(&error) => Ok(reactor::Next::Keep),
+        answer => answer,
+    }
+}
+
+/// Returns the message of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is no text").to_owned()
+}

@@ -1,0 +1,285 @@
+//! The watch of a path: every name that decides what is there, each in a folder that is watched.
+//!
+//! The path is resolved as the kernel does it, one name after the other. Resolution ends early at the nearest folder
+//! that exists, whose watch reports when the missing name appears.
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::path::{Component, Path, PathBuf};
+
+use super::inotify::{Event, EventFlags, Inotify, Watch, WatchFlags, Watched};
+use super::named;
+
+/// What may happen to a name in a folder on the way. Attributes, since they decide who may search the folder.
+const NAMES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::ONLYDIR);
+
+/// What may happen to the content of a file. Not each `write`: who writes closes the file when all is there.
+const CONTENT: WatchFlags = WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB);
+
+/// What may happen in a folder that is watched for what is in it.
+const ENTRIES: WatchFlags = NAMES.union(WatchFlags::CLOSE_WRITE);
+
+/// The events after which a name leads elsewhere.
+const RENAMING: EventFlags =
+    EventFlags::CREATE.union(EventFlags::DELETE).union(EventFlags::MOVED_FROM).union(EventFlags::MOVED_TO);
+
+/// `path_resolution(7)`: more symbolic links than that are an error.
+const LINKS_MAX: usize = 40;
+
+/// A path that is watched.
+#[derive(Debug)]
+pub(super) struct PathWatch {
+    path: PathBuf,
+    watch_for: WatchFor,
+    // INVARIANT (lookups): each name that was looked at to find `target`, with the watch of the folder that has it.
+    // Kept by `resolve`. `classify` relies on it: a name that is missing loses a change for ever.
+    lookups: Vec<Lookup>,
+    target: Target,
+    /// What the events since the last update amount to.
+    events: PathEvents,
+}
+
+/// What a path is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchFor {
+    /// Anything at all, for its content.
+    Content,
+    /// A folder, for what is in it.
+    Entries,
+}
+
+/// A name that was looked up to resolve the path.
+#[derive(Debug)]
+struct Lookup {
+    folder: Watch,
+    name: OsString,
+}
+
+/// What the path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Absent,
+    Watched(Watch),
+    /// There, and seen by its name alone: a file that we may not read, a folder where a file was expected.
+    ByName,
+}
+
+impl Target {
+    pub(super) fn is_there(self) -> bool {
+        self != Self::Absent
+    }
+}
+
+/// What events mean to a path, the stronger ones last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PathEvents {
+    None,
+    /// Permissions on the way have changed, so it may lead elsewhere.
+    Access,
+    /// The content may have changed.
+    Content,
+    /// A name on the way leads elsewhere.
+    Names,
+}
+
+/// What [`PathWatch::update`] has found.
+#[derive(Debug)]
+pub(super) struct Update {
+    pub(super) before: Target,
+    pub(super) after: Target,
+    pub(super) events: PathEvents,
+    /// Watches that this path needs no more.
+    pub(super) unused: Vec<Watch>,
+}
+
+impl PathWatch {
+    /// Resolves `path` for the first time. A relative path counts from the working directory of this moment.
+    pub(super) fn new(path: &Path, watch_for: WatchFor, inotify: &Inotify) -> io::Result<Self> {
+        let absolute = std::path::absolute(path).map_err(|error| named("watch", path, error))?;
+        let mut watch =
+            Self { path: absolute, watch_for, lookups: Vec::new(), target: Target::Absent, events: PathEvents::None };
+        watch.resolve(inotify)?;
+        Ok(watch)
+    }
+
+    pub(super) const fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Returns whether this path needs `watch`.
+    pub(super) fn uses(&self, watch: Watch) -> bool {
+        self.target == Target::Watched(watch) || self.lookups.iter().any(|lookup| lookup.folder == watch)
+    }
+
+    /// Records an event, which may not concern this path.
+    pub(super) fn record(&mut self, event: &Event<'_>) {
+        self.events = self.events.max(self.classify(event));
+    }
+
+    fn classify(&self, event: &Event<'_>) -> PathEvents {
+        if event.flags.contains(EventFlags::QUEUE_OVERFLOW) {
+            return PathEvents::Names;
+        }
+        let Some(name) = event.name else { return self.classify_own(event) };
+        let Some(place) = self.lookups.iter().position(|lookup| lookup.folder == event.watch && lookup.name == name)
+        else {
+            return PathEvents::None;
+        };
+        if event.flags.intersects(RENAMING) {
+            return PathEvents::Names;
+        }
+        // Content and attributes, by name. Where the target is watched itself, that tells of it.
+        let is_target = place + 1 == self.lookups.len() && self.target == Target::ByName;
+        if is_target {
+            PathEvents::Content
+        } else if event.flags.contains(EventFlags::ATTRIB) {
+            PathEvents::Access
+        } else {
+            PathEvents::None
+        }
+    }
+
+    /// Returns the meaning of an event of the watched object itself, not of a name in it.
+    fn classify_own(&self, event: &Event<'_>) -> PathEvents {
+        if !self.uses(event.watch) {
+            PathEvents::None // of a watch that has been ended
+        } else if event.flags.intersects(EventFlags::IGNORED | EventFlags::UNMOUNT) {
+            PathEvents::Names
+        } else if self.target == Target::Watched(event.watch) && self.watch_for == WatchFor::Content {
+            PathEvents::Content
+        } else {
+            PathEvents::Access
+        }
+    }
+
+    /// Resolves the path again, if the events since the last time require it. Returns what has changed, or `None` if
+    /// there was none.
+    pub(super) fn update(&mut self, inotify: &Inotify) -> io::Result<Option<Update>> {
+        let events = std::mem::replace(&mut self.events, PathEvents::None);
+        if events == PathEvents::None {
+            return Ok(None);
+        }
+        let before = self.target;
+        let mut unused = Vec::new();
+        // An event of the content does not require it, except where only the name reports it: the file may be readable
+        // by now.
+        if events != PathEvents::Content || before == Target::ByName {
+            unused.extend(self.lookups.drain(..).map(|lookup| lookup.folder));
+            if let Target::Watched(watch) = before {
+                unused.push(watch);
+            }
+            self.resolve(inotify)?;
+            unused.sort_unstable();
+            unused.dedup();
+            unused.retain(|watch| !self.uses(*watch));
+        }
+        Ok(Some(Update { before, after: self.target, events, unused }))
+    }
+
+    /// Resolves the path, and watches each folder before looking at the name in it.
+    fn resolve(&mut self, inotify: &Inotify) -> io::Result<()> {
+        self.lookups.clear();
+        self.target = Target::Absent;
+        let mut folder = PathBuf::from("/");
+        let mut found = Some(EntryKind::Folder);
+        let mut names = Vec::new(); // the next one last
+        push_names(&self.path, &mut names);
+        let mut links = 0;
+        while let Some(name) = names.pop() {
+            if found != Some(EntryKind::Folder) {
+                return Ok(()); // a name behind what is no folder leads nowhere
+            }
+            if name == ".." {
+                folder.pop();
+                continue;
+            }
+            match inotify.watch(&folder, NAMES)? {
+                Watched::By(watch) => self.lookups.push(Lookup { folder: watch, name: name.clone() }),
+                Watched::Vanished => return Ok(()), // its own name is watched: an event is on its way
+                Watched::Unreadable => tracing::debug!(folder = %folder.display(), "cannot be watched"),
+            }
+            folder.push(&name);
+            found = entry_kind(&folder)?;
+            if found == Some(EntryKind::Link) {
+                links += 1;
+                let Ok(target) = fs::read_link(&folder) else { return Ok(()) }; // gone since: likewise
+                if links > LINKS_MAX {
+                    return Ok(());
+                }
+                folder.pop();
+                if target.is_absolute() {
+                    folder = PathBuf::from("/");
+                }
+                push_names(&target, &mut names);
+                found = Some(EntryKind::Folder);
+            }
+        }
+        if let Some(found) = found {
+            self.target = self.watch_target(inotify, &folder, found)?;
+        }
+        Ok(())
+    }
+
+    /// Watches what the path leads to.
+    fn watch_target(&self, inotify: &Inotify, path: &Path, found: EntryKind) -> io::Result<Target> {
+        let watched = match (self.watch_for, found) {
+            (WatchFor::Entries, EntryKind::Folder) => inotify.watch(path, ENTRIES)?,
+            (WatchFor::Entries, _) => return Ok(Target::Absent),
+            (WatchFor::Content, EntryKind::Folder) => return Ok(Target::ByName),
+            (WatchFor::Content, _) => inotify.watch(path, CONTENT)?,
+        };
+        match (watched, self.watch_for) {
+            (Watched::By(watch), _) => Ok(Target::Watched(watch)),
+            (Watched::Vanished, _) | (Watched::Unreadable, WatchFor::Entries) => Ok(Target::Absent),
+            (Watched::Unreadable, WatchFor::Content) => {
+                if let Some(folder) = path.parent() {
+                    inotify.watch(folder, ENTRIES)?; // a close is reported by its name
+                }
+                Ok(Target::ByName)
+            }
+        }
+    }
+}
+
+/// What a name on the way is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryKind {
+    Folder,
+    Link,
+    Other,
+}
+
+/// What is at `path`, not followed further; `None` if nothing that we can get at.
+fn entry_kind(path: &Path) -> io::Result<Option<EntryKind>> {
+    let of = |metadata: Metadata| match metadata.file_type() {
+        kind if kind.is_dir() => EntryKind::Folder,
+        kind if kind.is_symlink() => EntryKind::Link,
+        _ => EntryKind::Other,
+    };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(of(metadata))),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::PermissionDenied
+            | ErrorKind::StaleNetworkFileHandle => Ok(None),
+            _ => Err(named("lstat", path, error)),
+        },
+    }
+}
+
+/// Puts the names of `path` on top of those to come.
+fn push_names(path: &Path, names: &mut Vec<OsString>) {
+    let of_path = path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    names.extend(of_path);
+}

@@ -1,0 +1,236 @@
+//! A check of any framing, for the tests of a user's own: what it finds may not depend on how the stream was cut.
+
+use std::fmt;
+
+use super::{FrameError, Framing, Search};
+
+/// Streams of up to so many bytes are cut in every way there is: 2048 ways.
+const ALL_CUTS_LEN_MAX: usize = 12;
+
+/// The frames of a stream, and the error that ended it: what [`check_framing`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FramesFound {
+    /// The frames, without their framing.
+    pub frames: Vec<Vec<u8>>,
+    /// The error after them; `None` where the stream came to its end.
+    pub error: Option<FrameError>,
+}
+
+/// What is wrong with a framing: the error of [`check_framing`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FramingFault {
+    /// The stream gives other frames, or another error, when it is cut.
+    Cut {
+        /// The cuts, each with the number of bytes before it.
+        cuts: Vec<usize>,
+        /// What is found with these cuts.
+        found: Box<FramesFound>,
+        /// What is found when the stream comes in one piece.
+        in_one_piece: Box<FramesFound>,
+    },
+    /// A frame takes no bytes of the stream, or more than there are.
+    Taken {
+        /// How many bytes the frame says that it takes.
+        taken: usize,
+        /// How many bytes there were.
+        available: usize,
+    },
+    /// [`Framing::finish`] finds neither a frame nor an error in bytes that are left at the end, so they would be lost
+    /// silently.
+    Unfinished {
+        /// How many bytes are left.
+        left: usize,
+    },
+    /// After an error, the same call for the same bytes does not return that error.
+    ErrorForgotten {
+        /// The error.
+        error: FrameError,
+    },
+    /// [`Framing::put`] accepts a frame, and what it writes is not read as that frame.
+    NotReadBack {
+        /// The frame that was put.
+        frame: Vec<u8>,
+        /// What is found in the bytes that were written for it.
+        found: Box<FramesFound>,
+    },
+    /// [`Framing::put`] changes bytes that were there before, or leaves something when it refuses a frame.
+    OutputSpoiled {
+        /// The frame that was put.
+        frame: Vec<u8>,
+    },
+}
+
+/// Checks a framing by the bytes of one stream, and returns what is found in them. For the tests of a framing of your
+/// own.
+///
+/// `make` makes the framing anew for each reading. The stream is read in one piece, in pieces of each size, and with a
+/// cut at each byte; one of up to 12 bytes in every way there is to cut it. Each reading must find the same frames and
+/// the same error, as the network cuts where it likes. Then each frame is [put](Framing::put) and read back.
+/// O(length²) for a framing that searches no byte twice.
+///
+/// Give it streams with several frames, with half a frame at the end, with a frame of the limit and with one beyond it.
+///
+/// # Errors
+/// [`FramingFault`] with the first reading that differs, or the first call that breaks the contract of [`Framing`].
+///
+/// ```
+/// use handlers::{Frame, FrameError, Framing, check_framing};
+///
+/// /// Records of four bytes.
+/// #[derive(Clone, Copy)]
+/// struct Records;
+///
+/// impl Framing for Records {
+///     fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+///         Ok(data.get(..4).map(|bytes| Frame { bytes, taken: 4 }))
+///     }
+///
+///     fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+///         match (self.frame(rest)?, rest.len()) {
+///             (None, 1..) => Err(FrameError::Truncated { missing: Some(4 - rest.len() as u64) }),
+///             (record, _) => Ok(record),
+///         }
+///     }
+///
+///     fn put(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+///         if record.len() != 4 {
+///             return Err(FrameError::Malformed("a record has four bytes"));
+///         }
+///         out.extend_from_slice(record);
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), handlers::FramingFault> {
+/// let found = check_framing(|| Records, b"onetwo12")?;
+/// assert_eq!(found.frames, [b"onet", b"wo12"]);
+/// let found = check_framing(|| Records, b"half a")?;
+/// assert_eq!(found.error, Some(FrameError::Truncated { missing: Some(2) }));
+/// # Ok(())
+/// # }
+/// ```
+pub fn check_framing<F: Framing>(make: impl Fn() -> F, stream: &[u8]) -> Result<FramesFound, FramingFault> {
+    let in_one_piece = read(&mut make(), stream, &[])?;
+    for cuts in cuttings(stream.len()) {
+        let found = read(&mut make(), stream, &cuts)?;
+        if found != in_one_piece {
+            let (found, in_one_piece) = (Box::new(found), Box::new(in_one_piece));
+            return Err(FramingFault::Cut { cuts, found, in_one_piece });
+        }
+    }
+    for frame in &in_one_piece.frames {
+        check_put(&make, frame)?;
+    }
+    Ok(in_one_piece)
+}
+
+/// Returns the ways in which a stream is cut: each is a list of places.
+fn cuttings(len: usize) -> Box<dyn Iterator<Item = Vec<usize>>> {
+    if (2..=ALL_CUTS_LEN_MAX).contains(&len) {
+        let chosen = move |set: u32| (1..len).filter(|at| set & 1 << (at - 1) != 0).collect();
+        return Box::new((1..1_u32 << (len - 1)).map(chosen));
+    }
+    let of_size = move |size| (size..len).step_by(size).collect();
+    Box::new((1..len).map(of_size).chain((1..len).map(|at| vec![at])))
+}
+
+/// Reads as a connection does: what is not taken is kept, and the next piece comes behind it.
+fn read<F: Framing>(framing: &mut F, stream: &[u8], cuts: &[usize]) -> Result<FramesFound, FramingFault> {
+    let (mut found, mut begin) = (FramesFound::default(), 0);
+    for end in cuts.iter().copied().chain([stream.len()]) {
+        begin += take_frames(framing, F::frame, &stream[begin..end], &mut found)?;
+        if found.error.is_some() {
+            return Ok(found);
+        }
+    }
+    let left = stream.len() - begin - take_frames(framing, F::finish, &stream[begin..], &mut found)?;
+    if left > 0 && found.error.is_none() {
+        return Err(FramingFault::Unfinished { left });
+    }
+    Ok(found)
+}
+
+/// Adds the frames of `data` to those found, and returns how many bytes they take.
+fn take_frames<F: Framing>(
+    framing: &mut F,
+    search: Search<F>,
+    data: &[u8],
+    found: &mut FramesFound,
+) -> Result<usize, FramingFault> {
+    let mut begin = 0;
+    loop {
+        let rest = &data[begin..];
+        match search(framing, rest) {
+            Ok(None) => return Ok(begin),
+            Ok(Some(frame)) if !(1..=rest.len()).contains(&frame.taken) => {
+                return Err(FramingFault::Taken { taken: frame.taken, available: rest.len() });
+            }
+            Ok(Some(frame)) => {
+                found.frames.push(frame.bytes.to_vec());
+                begin += frame.taken;
+            }
+            Err(error) => {
+                if search(framing, rest) != Err(error) {
+                    return Err(FramingFault::ErrorForgotten { error });
+                }
+                found.error = Some(error);
+                return Ok(begin);
+            }
+        }
+    }
+}
+
+/// Checks that a frame is read back from what is written for it, or refused without a trace.
+fn check_put<F: Framing>(make: impl Fn() -> F, frame: &[u8]) -> Result<(), FramingFault> {
+    const BEFORE: &[u8] = b"what was there before";
+    let mut out = BEFORE.to_vec();
+    let put = make().put(frame, &mut out);
+    let Some(written) = out.strip_prefix(BEFORE).filter(|written| put.is_ok() || written.is_empty()) else {
+        return Err(FramingFault::OutputSpoiled { frame: frame.to_vec() });
+    };
+    if put.is_err() {
+        return Ok(()); // a last frame without its end may be one that cannot be sent
+    }
+    let found = read(&mut make(), written, &[])?;
+    if found.error.is_some() || found.frames != [frame] {
+        return Err(FramingFault::NotReadBack { frame: frame.to_vec(), found: Box::new(found) });
+    }
+    Ok(())
+}
+
+impl fmt::Display for FramesFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (place, frame) in self.frames.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}\"{}\"", frame.escape_ascii())?;
+        }
+        match &self.error {
+            Some(error) => write!(f, "] and the error \"{error}\""),
+            None => f.write_str("]"),
+        }
+    }
+}
+
+impl fmt::Display for FramingFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut { cuts, found, in_one_piece } => {
+                write!(f, "cut after bytes {cuts:?}, the stream gives {found}; in one piece it gives {in_one_piece}")
+            }
+            Self::Taken { taken, available } => write!(f, "a frame takes {taken} of {available} bytes"),
+            Self::Unfinished { left } => write!(f, "{left} bytes are left at the end without an error"),
+            Self::ErrorForgotten { error } => write!(f, "asked again after the error \"{error}\", it is not returned"),
+            Self::NotReadBack { frame, found } => {
+                write!(f, "the frame \"{}\" is put, and {found} is read", frame.escape_ascii())
+            }
+            Self::OutputSpoiled { frame } => {
+                write!(f, "putting the frame \"{}\" changes bytes that are not its own", frame.escape_ascii())
+            }
+        }
+    }
+}
+
+impl std::error::Error for FramingFault {}

@@ -1,0 +1,136 @@
+//! How a pool is set up: its limits, its threads, the state of each worker.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread;
+
+use reactor::Registry;
+
+use super::queue::Shared;
+use super::state::{Make, WorkerState};
+use super::{Pool, WorkerPool};
+use crate::error::named;
+
+/// Limits of a [`WorkerPool`], and the state of its workers.
+pub struct PoolBuilder<S, W = ()> {
+    workers: usize,
+    queued_max: usize,
+    name: String,
+    make: Arc<Make<W>>,
+    state: PhantomData<fn(S)>,
+}
+
+impl<S> PoolBuilder<S> {
+    pub(super) fn new() -> Self {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        Self { workers, queued_max: 1024, name: "worker-".to_owned(), make: Arc::new(|| Ok(())), state: PhantomData }
+    }
+}
+
+impl<S, W: 'static> PoolBuilder<S, W> {
+    /// Sets the number of threads, at least 1. Default: as many as processors may be used.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// Sets how many jobs may wait while all workers are busy; one more is refused. Default: 1024.
+    #[must_use]
+    pub fn queued_max(mut self, jobs: usize) -> Self {
+        self.queued_max = jobs;
+        self
+    }
+
+    /// Sets the name of the threads, which their number follows. Default: `worker-`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Gives each worker a state of its own, which `make` makes: a connection to a database, a compiled model, a large
+    /// buffer. Jobs that are submitted by [`Pool::submit_with`] borrow the state of the worker that runs them. Default:
+    /// none.
+    ///
+    /// The state is made on the worker's thread for the first job that takes it, and dropped there, so it need not be
+    /// [`Send`]:
+    /// - If `make` returns an error or panics, the job does not run and its completion callback gets
+    ///   [`JobError::NoState`]. The next job that takes the state calls `make` again.
+    /// - If a job panics, the state it had is dropped, since it may be half changed. The next job gets a new one.
+    /// - A job that finds its connection closed makes a new one itself, through the `&mut W` that it has.
+    /// - It is dropped when the worker ends: when the pool is drained, abandoned or dropped, and the worker's last job
+    ///   is done.
+    ///
+    /// [`JobError::NoState`]: super::JobError::NoState
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use handlers::WorkerPool;
+    /// use reactor::Reactor;
+    ///
+    /// /// Stands for a connection to a database.
+    /// struct Database {
+    ///     users: HashMap<u32, &'static str>,
+    /// }
+    ///
+    /// impl Database {
+    ///     fn connect() -> std::io::Result<Self> {
+    ///         Ok(Self { users: HashMap::from([(1000, "alice")]) })
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = Reactor::<Vec<String>>::new()?;
+    /// let pool = WorkerPool::builder().workers(4).worker_state(Database::connect).build(&mut reactor)?;
+    /// pool.submit_with(
+    ///     |database| database.users.get(&1000).copied(), // on a worker, with its connection
+    ///     |found, cx| match found {
+    ///         Ok(name) => cx.state.extend(name.map(str::to_owned)),
+    ///         Err(error) => eprintln!("no answer: {error}"), // no connection, or the job has panicked
+    ///     },
+    /// )?;
+    /// let mut names = Vec::new();
+    /// reactor.run(&mut names)?;
+    /// assert_eq!(names, ["alice"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn worker_state<V: 'static>(
+        self,
+        make: impl Fn() -> io::Result<V> + Send + Sync + 'static,
+    ) -> PoolBuilder<S, V> {
+        let Self { workers, queued_max, name, state, .. } = self;
+        PoolBuilder { workers, queued_max, name, make: Arc::new(make), state }
+    }
+
+    /// Starts the threads. The completion callbacks of their jobs run on the loop of `registry`.
+    ///
+    /// # Errors
+    /// `EAGAIN` if a thread cannot be started, and those that were are ended; those of [`Registry::remote`].
+    #[track_caller]
+    pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S, W>> {
+        let pool = Pool { shared: Arc::new(Shared::new(self.queued_max)), remote: registry.remote()? };
+        let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
+        for number in 0..self.workers {
+            let (shared, make) = (Arc::clone(&started.pool.shared), Arc::clone(&self.make));
+            let thread = thread::Builder::new().name(format!("{}{number}", self.name));
+            let thread = thread.spawn(move || shared.work(WorkerState::new(make)));
+            started.threads.push(thread.map_err(|error| named("clone", error))?);
+        }
+        Ok(started)
+    }
+}
+
+impl<S, W> fmt::Debug for PoolBuilder<S, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("workers", &self.workers)
+            .field("queued_max", &self.queued_max)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,75 @@
+//! What follows a job: its callback, and the token that keeps the loop alive until that has run.
+//!
+//! Two hold it: the job, which passes it on to the loop, and the user's [`Job`](super::Job), which may end either
+//! before.
+//!
+//! Ground rule: once the job has been dropped, from the queue or with its loop, neither is left, whoever still has the
+//! `Job`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reactor::KeepAlive;
+
+/// The job's own hold.
+pub(super) struct Completion<D>(Arc<Parts<D>>);
+
+struct Parts<D> {
+    alive: Mutex<Option<KeepAlive>>,
+    done: Mutex<Option<D>>,
+}
+
+/// What a [`Job`](super::Job) can do with its completion, whatever the callback's type.
+pub(super) trait Pending: Send + Sync {
+    /// Keeps the loop alive no more.
+    fn release_loop(&self);
+    /// Drops the callback too, and returns whether there was one.
+    fn abandon(&self) -> bool;
+    fn is_pending(&self) -> bool;
+}
+
+fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    // Nothing panics while it is held; the value is dropped without it.
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl<D: Send + 'static> Completion<D> {
+    pub(super) fn new(alive: KeepAlive, done: D) -> Self {
+        Self(Arc::new(Parts { alive: Mutex::new(Some(alive)), done: Mutex::new(Some(done)) }))
+    }
+
+    pub(super) fn handle(&self) -> Arc<dyn Pending> {
+        Arc::clone(&self.0) as Arc<dyn Pending>
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        !self.0.is_pending()
+    }
+
+    /// Returns the callback, unless it was abandoned. Called on the loop, whose own work it is from here.
+    pub(super) fn take(self) -> Option<D> {
+        self.0.release_loop();
+        take(&self.0.done)
+    }
+}
+
+impl<D> Drop for Completion<D> {
+    fn drop(&mut self) {
+        drop(take(&self.0.alive));
+        drop(take(&self.0.done));
+    }
+}
+
+impl<D: Send> Pending for Parts<D> {
+    fn release_loop(&self) {
+        drop(take(&self.alive));
+    }
+
+    fn abandon(&self) -> bool {
+        self.release_loop(); // before a destructor of the user's runs
+        take(&self.done).is_some()
+    }
+
+    fn is_pending(&self) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}

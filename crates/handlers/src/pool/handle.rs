@@ -1,0 +1,148 @@
+//! The handle of a pool: jobs are submitted by it, from any thread.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+
+use reactor::{Context, Remote};
+
+use super::completion::Completion;
+use super::error::{JobError, JobPanic, Refusal, Refused};
+use super::job::Job;
+use super::queue::Shared;
+use super::state::WorkerState;
+
+/// Submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread: clone it into handlers, or keep it in the
+/// state.
+pub struct Pool<S: 'static, W: 'static = ()> {
+    pub(super) shared: Arc<Shared<W>>,
+    pub(super) remote: Remote<S>,
+}
+
+impl<S, W> Pool<S, W> {
+    /// Runs `job` on a worker, and then calls `done` with its result on the loop, with the deferred callbacks.
+    ///
+    /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. `done` is dropped if the loop is gone by
+    /// then. Costs a lock, a few allocations, and a wake if a worker is asleep. It never waits for room.
+    ///
+    /// # Errors
+    /// [`Refused`] gives both back.
+    #[track_caller]
+    pub fn submit<J, R, D>(&self, job: J, done: D) -> Result<Job, Refused<J, D>>
+    where
+        J: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+        D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
+    {
+        self.submit_made((job, done), |job_and_done| job_and_done).map_err(Refused::from_parts)
+    }
+
+    /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then calls `done` with
+    /// its result on the loop, like [`submit`](Self::submit).
+    ///
+    /// If there is no state yet it is made for this job. If that fails, the job does not run, and `done` gets
+    /// [`JobError::NoState`]. If the job panics, `done` gets [`JobError::Panicked`], and the state is dropped.
+    ///
+    /// # Errors
+    /// [`Refused`] gives both back.
+    ///
+    /// For an example see [`PoolBuilder::worker_state`](super::PoolBuilder::worker_state).
+    #[track_caller]
+    pub fn submit_with<J, R, D>(&self, job: J, done: D) -> Result<Job, Refused<J, D>>
+    where
+        J: FnOnce(&mut W) -> R + Send + 'static,
+        R: Send + 'static,
+        D: FnOnce(Result<R, JobError>, &mut Context<'_, S>) + Send + 'static,
+    {
+        let work = |(job, done): (J, D)| {
+            let work = move |shared: &Shared<W>, state: &mut WorkerState<W>| {
+                let result = state.run(job);
+                shared.count_end();
+                result.map_err(JobError::from)
+            };
+            (work, done)
+        };
+        self.enqueue((job, done), work).map_err(Refused::from_parts)
+    }
+
+    /// Submits a job that is made of `input` where there is room, and otherwise gives `input` back.
+    #[track_caller]
+    pub(crate) fn submit_made<I, J, R, D>(&self, input: I, make: impl FnOnce(I) -> (J, D)) -> Result<Job, (I, Refusal)>
+    where
+        J: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+        D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
+    {
+        self.enqueue(input, |input| {
+            let (job, done) = make(input);
+            let work = move |shared: &Shared<W>, _: &mut WorkerState<W>| {
+                let result = catch_unwind(AssertUnwindSafe(job));
+                shared.count_end();
+                result.map_err(JobPanic::of)
+            };
+            (work, done)
+        })
+    }
+
+    /// Queues what a worker does for a job, and what follows it on the loop.
+    #[track_caller]
+    fn enqueue<I, J, R, D>(&self, input: I, make: impl FnOnce(I) -> (J, D)) -> Result<Job, (I, Refusal)>
+    where
+        J: FnOnce(&Shared<W>, &mut WorkerState<W>) -> R + Send + 'static,
+        R: Send + 'static,
+        D: FnOnce(R, &mut Context<'_, S>) + Send + 'static,
+    {
+        let room = match self.shared.room() {
+            Ok(room) => room,
+            Err(reason) => return Err((input, reason)),
+        };
+        let (work, done) = make(input);
+        let (remote, origin) = (self.remote.clone(), Location::caller());
+        let completion = Completion::new(remote.keep_alive(), done);
+        let pending = completion.handle();
+        let slot = room.fill(move |shared, state| complete(&remote, origin, work(shared, state), completion));
+        Ok(Job { slot, pending })
+    }
+
+    /// Returns how many jobs wait for a worker.
+    pub fn queued(&self) -> usize {
+        self.shared.queued()
+    }
+
+    /// Returns how many jobs are running. A job whose `done` is still to run is over.
+    pub fn running(&self) -> usize {
+        self.shared.running()
+    }
+}
+
+/// Hands the result of a job to the loop, unless the job was given up.
+fn complete<S, R, D>(remote: &Remote<S>, origin: &'static Location<'static>, result: R, completion: Completion<D>)
+where
+    S: 'static,
+    R: Send + 'static,
+    D: FnOnce(R, &mut Context<'_, S>) + Send + 'static,
+{
+    if completion.is_abandoned() {
+        return; // which drops the result, here on the worker
+    }
+    let posted = remote.post_from(origin, move |cx| {
+        if let Some(done) = completion.take() {
+            done(result, cx);
+        }
+    });
+    if posted.is_err() {
+        tracing::debug!("a job is done, and its loop is gone");
+    }
+}
+
+impl<S, W> Clone for Pool<S, W> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), remote: self.remote.clone() }
+    }
+}
+
+impl<S, W> fmt::Debug for Pool<S, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.describe(f)
+    }
+}

@@ -1,0 +1,78 @@
+//! The state of one worker: a value that its jobs share, one after the other.
+//!
+//! Ground rule: it is made, used and dropped on the worker's own thread, so it need not be `Send`.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::queue::discard;
+use crate::error::panic_message;
+
+/// Makes the state of a worker.
+pub(super) type Make<W> = dyn Fn() -> io::Result<W> + Send + Sync;
+
+/// The state, where it has been made.
+pub(super) struct WorkerState<W> {
+    make: Arc<Make<W>>,
+    state: Option<W>,
+    /// A job has panicked with it: it may be in the middle of a change, and no other job is to see it.
+    is_spoiled: bool,
+}
+
+/// Why a job has no result.
+pub(super) enum Failure {
+    /// The job panicked, with this payload.
+    Panic(Box<dyn Any + Send>),
+    /// The state could not be made, so the job did not run.
+    NoState(io::Error),
+}
+
+impl<W> WorkerState<W> {
+    pub(super) const fn new(make: Arc<Make<W>>) -> Self {
+        Self { make, state: None, is_spoiled: false }
+    }
+
+    /// Runs `job` with the state, which is made where there is none.
+    pub(super) fn run<R>(&mut self, job: impl FnOnce(&mut W) -> R) -> Result<R, Failure> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            none => none.insert(make(&*self.make).map_err(Failure::NoState)?),
+        };
+        catch_unwind(AssertUnwindSafe(|| job(state))).map_err(|panic| {
+            self.is_spoiled = true;
+            Failure::Panic(panic)
+        })
+    }
+
+    /// Drops the state, if a job has panicked with it.
+    pub(super) fn drop_if_spoiled(&mut self) {
+        if std::mem::take(&mut self.is_spoiled) {
+            self.clear();
+        }
+    }
+
+    /// Drops the state. A panic of its destructor ends no worker.
+    fn clear(&mut self) {
+        let state = self.state.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
+            tracing::error!(message = panic_message(&*panic), "dropping the state of a worker panicked");
+            discard(panic);
+        }
+    }
+}
+
+fn make<W>(make: &Make<W>) -> io::Result<W> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
+        let error = io::Error::other(format!("its constructor panicked: {}", panic_message(&*panic)));
+        discard(panic);
+        Err(error)
+    })
+}
+
+impl<W> Drop for WorkerState<W> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

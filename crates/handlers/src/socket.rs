@@ -1,0 +1,48 @@
+//! Sockets: what one is, what it has, and how the address of its peer is shown.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockRef, Type};
+
+use crate::error::SystemError;
+
+/// Returns the error for a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not
+/// a datagram socket".
+pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
+    let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
+    let is = match socket.r#type() {
+        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => "a listening stream socket",
+        Ok(Type::STREAM) => "a stream socket",
+        Ok(Type::DGRAM) => "a datagram socket",
+        Ok(_) => "a socket of another type",
+        Err(source) => {
+            let call = format!("fd {number} is not a socket, not {wanted}");
+            return io::Error::new(ErrorKind::InvalidInput, SystemError::of(call, source));
+        }
+    };
+    let of = match socket.domain() {
+        Ok(Domain::IPV4 | Domain::IPV6) | Err(_) => "",
+        Ok(Domain::UNIX) => " of the Unix family",
+        Ok(_) => " of another family",
+    };
+    io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is {is}{of}, not {wanted}"))
+}
+
+/// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others
+/// stay as they are.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(address, |v4| (v4, v6.port()).into()),
+        SocketAddr::V4(_) => address,
+    }
+}
+
+/// Returns whether something is there to read or to accept, or an end: asked of the kernel, whose events may tell it
+/// turns later where many sources are ready.
+pub(crate) fn has_input(source: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(source, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}

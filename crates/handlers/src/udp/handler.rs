@@ -1,0 +1,159 @@
+//! The handler object of a socket: it receives, sends what is queued, and calls the user's handler.
+
+use std::fmt;
+use std::io;
+
+use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next, Registry};
+
+use super::DatagramHandler;
+use super::receiving::{Batch, ReceiveBuffers};
+use super::send_queue::SendQueue;
+use super::sending::{SendState, Sending, UdpMetrics};
+use super::socket::UdpSocket;
+use crate::error;
+
+/// The handler of a [`UdpSocket`]: it receives in batches, queues what has to wait, and calls a [`DatagramHandler`].
+/// [`udp::add_handler`](super::add_handler) puts both on a loop.
+///
+/// Fairness: a call receives one batch, of up to 32 buffers in one `recvmmsg`. Each holds a datagram, or a run of up to
+/// 64 that the kernel has merged (GRO), 64 KiB together. If more are waiting it is called again next turn, after all
+/// others. To receive nothing for a while, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`];
+/// datagrams of the batch that was received by then are still delivered. Where that is done outside of its callbacks,
+/// what is queued is not sent meanwhile either.
+///
+/// Memory: the sockets of a loop share one buffer of 2 MiB, of which no more is touched than is received at a time. An
+/// idle socket holds none.
+pub struct Udp<S: 'static> {
+    handler: Box<dyn DatagramHandler<S>>,
+    pub(super) send: SendState,
+}
+
+impl<S> Udp<S> {
+    /// Serves a socket with `handler`, and a queue of at most 1024 datagrams and 1 MiB.
+    pub fn new(handler: impl DatagramHandler<S> + 'static) -> Self {
+        Self { handler: Box::new(handler), send: SendState::new(SendQueue::new(1024, 1 << 20)) }
+    }
+
+    /// Sets the maximum number of queued datagrams; one more is refused with [`Full`](super::Full). With 0 none is
+    /// queued. Default: 1024.
+    #[must_use]
+    pub fn queued_max(mut self, datagrams: usize) -> Self {
+        self.send.queue.datagrams_max = datagrams;
+        self
+    }
+
+    /// Sets the maximum number of queued bytes, all datagrams together. Up to twice as much memory is held. Default: 1
+    /// MiB.
+    #[must_use]
+    pub fn queued_bytes_max(mut self, bytes: usize) -> Self {
+        self.send.queue.bytes_max = bytes;
+        self
+    }
+
+    /// Returns the counters of the socket.
+    pub const fn metrics(&self) -> UdpMetrics {
+        self.send.log.metrics
+    }
+
+    /// Calls one of the callbacks that may end the socket, and says whether it goes on.
+    fn call(
+        &mut self,
+        io: &mut Io<UdpSocket>,
+        cx: &mut Context<'_, S>,
+        callback: impl FnOnce(&mut dyn DatagramHandler<S>, &mut Sending<'_>, &mut Context<'_, S>) -> io::Result<Next>,
+    ) -> io::Result<Next> {
+        match error::next(callback(&mut *self.handler, &mut Sending { io, send: &mut self.send }, cx)) {
+            Ok(Next::Keep) if !cx.registry.contains(cx.key()) => Ok(Next::Remove),
+            result => result,
+        }
+    }
+
+    /// Receives one batch and delivers it, unless receiving is paused.
+    fn receive(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if !cx.registry.interest(cx.key())?.contains(Interest::READABLE) {
+            return Ok(Next::Keep);
+        }
+        let mut buffers = std::mem::take(cx.registry.local::<ReceiveBuffers>());
+        let result = buffers.fill(io, &mut self.send.log).and_then(|batch| self.deliver(&batch, io, cx));
+        *cx.registry.local::<ReceiveBuffers>() = buffers;
+        result
+    }
+
+    /// Calls the handler for each datagram of a batch, until the socket ends.
+    fn deliver(&mut self, batch: &Batch<'_>, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        for datagram in batch.datagrams() {
+            self.send.log.metrics.received += 1;
+            let next = self.call(io, cx, |handler, socket, cx| handler.on_datagram(&datagram, socket, cx))?;
+            if next == Next::Remove {
+                return Ok(next);
+            }
+        }
+        Ok(Next::Keep)
+    }
+
+    pub(super) fn report_failures(&mut self, cx: &mut Context<'_, S>) {
+        for failure in std::mem::take(&mut self.send.log.failures) {
+            self.handler.on_failure(&failure, cx);
+        }
+    }
+
+    /// Sends what is queued, and calls `on_drain` once the queue is empty again after it has refused a datagram.
+    fn drain(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        self.send.flush(io);
+        let drained = self.send.queue.is_empty() && io.readiness().is_writable();
+        if !drained || !std::mem::take(&mut self.send.refused_since_drain) {
+            return Ok(Next::Keep);
+        }
+        self.call(io, cx, |handler, socket, cx| handler.on_drain(socket, cx))
+    }
+
+    /// Wants `WRITABLE` while something is queued or `on_drain` is due, and not otherwise.
+    pub(super) fn want_room(&self, key: Key, registry: &mut Registry<S>) -> Result<(), Error> {
+        let interest = registry.interest(key)?;
+        let room = !self.send.queue.is_empty() || self.send.refused_since_drain;
+        let wanted = if room { interest | Interest::WRITABLE } else { interest.without(Interest::WRITABLE) };
+        if wanted != interest {
+            registry.set_interest(key, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Handles one call of the loop: a timeout, then the queue, then what has come. Ends early with the socket.
+    fn take_call(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if cx.readiness().is_timeout() {
+            let next = self.call(io, cx, |handler, socket, cx| handler.on_timeout(socket, cx))?;
+            if next == Next::Remove {
+                return Ok(next);
+            }
+        }
+        match self.drain(io, cx)? {
+            Next::Keep => self.receive(io, cx),
+            Next::Remove => Ok(Next::Remove),
+        }
+    }
+}
+
+impl<S> Handler<S, UdpSocket> for Udp<S> {
+    fn ready(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        let result = self.take_call(io, cx);
+        self.report_failures(cx); // also where the socket ends: they may be the reason
+        if !matches!(result, Ok(Next::Keep)) || !cx.registry.contains(cx.key()) {
+            return result;
+        }
+        self.want_room(cx.key(), cx.registry)?;
+        Ok(Next::Keep)
+    }
+
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+        self.handler.on_close(reason, cx);
+    }
+}
+
+impl<S> fmt::Debug for Udp<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Udp")
+            .field("queued", &self.send.queue.datagrams())
+            .field("metrics", &self.send.log.metrics)
+            .finish_non_exhaustive()
+    }
+}

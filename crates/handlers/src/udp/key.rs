@@ -1,0 +1,109 @@
+//! Keys of sockets: how datagrams are sent from the callback of another source, or of a timer.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use reactor::{Context, Error, Io, Key};
+
+use super::handler::Udp;
+use super::sending::Sending;
+use super::socket::UdpSocket;
+
+/// Names a socket on its loop: `Copy`, and checked at each use like a [`Key`].
+pub struct UdpKey<S> {
+    key: Key,
+    state: PhantomData<fn(S)>,
+}
+
+impl<S: 'static> UdpKey<S> {
+    pub(super) const fn new(key: Key) -> Self {
+        Self { key, state: PhantomData }
+    }
+
+    /// Returns the key of the socket's registration: to pause receiving, set a timeout, or remove it.
+    pub const fn key(self) -> Key {
+        self.key
+    }
+
+    /// Calls `act` with the sending side of the socket: to send from the callback of another source, or of a timer. The
+    /// socket's own callbacks get that side passed.
+    ///
+    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the kernel has refused.
+    /// What was queued leaves as the socket has room. O(1), beside what `act` sends.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`] if the socket has ended; [`Error::Running`] in its own callbacks; [`Error::Os`] if the
+    /// kernel refuses to watch for room.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use handlers::udp::{self, UdpSocket};
+    /// use reactor::{Missed, Next, Reactor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let collector = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let socket = UdpSocket::connect(collector.local_addr()?)?;
+    /// let metrics = udp::add(&mut reactor, socket, |_answer, _socket, _cx| Ok(Next::Keep))?;
+    /// reactor.every(Duration::from_millis(10), Missed::Skip, move |cx| {
+    ///     if let Err(full) = metrics.with(cx, |socket, _cx| socket.send(b"turns:1|c"))? {
+    ///         eprintln!("a sample is lost: {full}");
+    ///     }
+    ///     Ok(Next::Keep)
+    /// });
+    /// # reactor.turn(&mut (), None)?;
+    /// # assert_eq!(collector.recv(&mut [0; 16])?, 9);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with<R>(
+        self,
+        cx: &mut Context<'_, S>,
+        act: impl FnOnce(&mut Sending<'_>, &mut Context<'_, S>) -> R,
+    ) -> Result<R, Error> {
+        cx.visit(self.key, |io: &mut Io<UdpSocket>, udp: &mut Udp<S>, cx| {
+            let result = act(&mut Sending { io, send: &mut udp.send }, cx);
+            udp.report_failures(cx);
+            if cx.registry.contains(self.key) {
+                udp.want_room(self.key, cx.registry)?;
+            }
+            Ok(result)
+        })?
+    }
+}
+
+impl<S> Clone for UdpKey<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for UdpKey<S> {}
+
+impl<S> PartialEq for UdpKey<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<S> Eq for UdpKey<S> {}
+
+impl<S> Hash for UdpKey<S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+/// As the [`Key`] of its registration.
+impl<S> fmt::Display for UdpKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl<S> fmt::Debug for UdpKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UdpKey({})", self.key)
+    }
+}

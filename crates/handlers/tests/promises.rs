@@ -1,0 +1,68 @@
+//! What the types of `handlers` promise at compile time: what every key can do, and what may go to another thread.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::rc::Rc;
+
+use handlers::child::{ChildKey, SupervisorKey};
+use handlers::udp::{UdpKey, UdpSocket};
+use handlers::{
+    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, FramingFault, Job, JobError,
+    JobPanic, ListenOptions, Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
+};
+
+/// Neither of them has anything that a key or a handle could inherit.
+struct NeitherSendNorDebug {
+    _state: Rc<()>,
+}
+
+type State = NeitherSendNorDebug;
+
+const fn is_key<K: Copy + Debug + Display + Eq + Hash + Send + Sync + 'static>() {}
+
+const fn is_send<T: Send + 'static>() {}
+
+const fn is_shared<T: Send + Sync + 'static>() {}
+
+const fn is_error<E: std::error::Error + Send + Sync + 'static>() {}
+
+#[test]
+fn every_key_can_be_copied_compared_hashed_and_shown_whatever_the_state() {
+    const {
+        is_key::<ChildKey>();
+        is_key::<SupervisorKey>();
+        is_key::<ServerKey<State>>();
+        is_key::<UdpKey<State>>();
+    }
+}
+
+#[test]
+fn what_is_for_other_threads_may_go_there_whatever_the_state() {
+    const {
+        is_send::<Accepted>();
+        is_send::<Listener>();
+        is_send::<UdpSocket>();
+        is_shared::<WorkerPool<State, State>>();
+        is_shared::<Pool<State, State>>();
+        is_shared::<Job>();
+        is_shared::<ConnectionLimit>();
+        is_shared::<Permit>();
+        is_shared::<RateLimit>();
+        is_shared::<ConnectionOptions>();
+        is_shared::<ListenOptions>();
+        is_shared::<Address>();
+    }
+}
+
+#[test]
+fn every_error_may_be_boxed_and_sent() {
+    const {
+        is_error::<AddressParseError>();
+        is_error::<FrameError>();
+        is_error::<FramingFault>();
+        is_error::<JobError>();
+        is_error::<JobPanic>();
+        is_error::<Refusal>();
+        is_error::<SystemError>();
+    }
+}

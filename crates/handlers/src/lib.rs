@@ -63,6 +63,7 @@ mod console;
 pub mod files;
 #[cfg(feature = "framing")]
 mod framing;
+mod limit;
 mod listener;
 #[cfg(feature = "pool")]
 mod pool;
@@ -80,9 +81,8 @@ pub use crate::connection::{
 pub use crate::console::{Console, ConsoleInput};
 #[cfg(feature = "framing")]
 pub use crate::framing::{Delimited, Frame, FrameError, Frames, Framing, LengthPrefix, LengthPrefixed, Lines};
-pub use crate::listener::{
-    Accepted, Address, AddressError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey, on_listener_end,
-};
+pub use crate::limit::{ConnectionLimit, Permit};
+pub use crate::listener::{Accepted, Address, AddressError, ListenOptions, Listener, Peer, ServerKey, on_listener_end};
 #[cfg(feature = "pool")]
 pub use crate::pool::{Job, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
 pub use reactor::errno;

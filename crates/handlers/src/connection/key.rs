@@ -3,42 +3,43 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use reactor::{Context, Error, Io, Key};
+use reactor::{Context, Error, Key};
 
-use super::ConnectionHandler;
-use super::driver::Driver;
-use super::lent::Connection;
-use super::stream::Stream;
+use super::connection::Connection;
 
-pub(super) type Visitor<'v, S> = &'v mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);
+/// A closure that is called with a connection.
+pub(super) type Access<'a, S> = &'a mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);
 
-type Visit<S> = fn(&mut Context<'_, S>, Key, Option<Visitor<'_, S>>) -> Result<(), Error>;
+/// Calls the closure with the connection that has this key; without one, has the connection do what can be done now.
+pub(super) type AccessByKey<S> = fn(&mut Context<'_, S>, Key, Option<Access<'_, S>>) -> Result<(), Error>;
 
-/// The name of a connection, whatever its stream and its handler are: `Copy`, and checked at every use like a [`Key`].
+/// The key of a connection, whatever its stream and its handler are: `Copy`, and checked at every use like a [`Key`].
 pub struct ConnectionKey<S> {
     key: Key,
-    visit: Visit<S>,
+    /// Knows the types of the connection.
+    access: AccessByKey<S>,
 }
 
 impl<S> ConnectionKey<S> {
-    pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
-        Self { key, visit: visit::<S, T, H> }
+    pub(super) const fn new(key: Key, access: AccessByKey<S>) -> Self {
+        Self { key, access }
     }
 
-    /// The key of its registration.
+    /// Returns the key of its registration.
     pub const fn key(self) -> Key {
         self.key
     }
 
-    /// Lends the connection: to write to it, pause it or close it from the callback of another, or of a timer.
+    /// Calls `access` with the connection: to write to it, pause it or close it from the callback of another, or of a timer.
     ///
-    /// Writes leave with the deferred callbacks, all of this turn by one system call: in this turn, or in the next where those
+    /// Writes are sent with the deferred callbacks, all of this turn by one system call: in this turn, or in the next where those
     /// have run already. They are tried before that where the queue reaches the
     /// [high watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
     /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before it. O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has it in its hands.
+    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has the
+    /// connection already.
     ///
     /// ```
     /// # use handlers::ConnectionKey;
@@ -54,27 +55,18 @@ impl<S> ConnectionKey<S> {
     pub fn with<R>(
         self,
         cx: &mut Context<'_, S>,
-        visitor: impl FnOnce(&mut Connection<'_, S>, &mut Context<'_, S>) -> R,
+        access: impl FnOnce(&mut Connection<'_, S>, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error> {
-        let (mut visitor, mut result) = (Some(visitor), None);
-        let visit: Visitor<'_, S> =
-            &mut |connection, cx| result = visitor.take().map(|visitor| visitor(connection, cx));
-        (self.visit)(cx, self.key, Some(visit))?;
+        let (mut access, mut result) = (Some(access), None);
+        let once: Access<'_, S> = &mut |connection, cx| result = access.take().map(|access| access(connection, cx));
+        (self.access)(cx, self.key, Some(once))?;
         result.ok_or(Error::StaleKey(self.key))
     }
 
-    /// Has it do what can be done now: to open, to deliver what was left.
+    /// Has the connection do what can be done now: open, deliver what was left, send what is queued.
     pub(super) fn run(self, cx: &mut Context<'_, S>) {
-        let _ = (self.visit)(cx, self.key, None); // one that is gone has been told so, one that runs needs no call
+        let _ = (self.access)(cx, self.key, None); // one that is gone was notified, one that runs needs no call
     }
-}
-
-fn visit<S, T, H>(cx: &mut Context<'_, S>, key: Key, visitor: Option<Visitor<'_, S>>) -> Result<(), Error>
-where
-    T: Stream,
-    H: ConnectionHandler<S>,
-{
-    cx.visit(key, |io: &mut Io<T>, driver: &mut Driver<H>, cx| driver.visited(io, cx, visitor))
 }
 
 impl<S> Clone for ConnectionKey<S> {

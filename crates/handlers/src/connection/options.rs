@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::gathered::GATHERED_MAX;
 use super::rate::RateLimit;
+use super::write::BUFFER_MAX;
 
 /// How connections are treated: watermarks, limits, timeouts, rates. Cheap to clone; one serves any number of connections.
 ///
@@ -35,8 +35,8 @@ pub(super) struct Settings {
     pub(super) shared_read_rate: Option<RateLimit>,
     pub(super) shared_write_rate: Option<RateLimit>,
     pub(super) no_delay: bool,
-    /// As long as less than this is gathered, no other limit of writing is met. Follows from those.
-    pub(super) gathered_max: usize,
+    /// As long as less than this is buffer, no other limit of writing is met. Follows from those.
+    pub(super) buffer_max: usize,
 }
 
 impl Default for Settings {
@@ -57,7 +57,7 @@ impl Default for Settings {
             shared_read_rate: None,
             shared_write_rate: None,
             no_delay: true,
-            gathered_max: GATHERED_MAX,
+            buffer_max: BUFFER_MAX,
         }
     }
 }
@@ -84,7 +84,7 @@ impl ConnectionOptions {
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let settings = Arc::make_mut(&mut self.0);
         change(settings);
-        settings.gathered_max = GATHERED_MAX.min(settings.high_watermark).min(settings.queue_max.saturating_add(1));
+        settings.buffer_max = BUFFER_MAX.min(settings.high_watermark).min(settings.queue_max.saturating_add(1));
         self
     }
 

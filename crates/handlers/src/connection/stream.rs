@@ -118,7 +118,7 @@ streams! {
 }
 
 /// A stream without its type, so that the rest of the connection is compiled once.
-pub(super) trait AnyStream {
+pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<bool>;
     /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before: whether it can
@@ -128,7 +128,7 @@ pub(super) trait AnyStream {
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
-impl<T: Stream> AnyStream for Io<T> {
+impl<T: Stream> DynStream for Io<T> {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         T::write(self, bufs)
     }

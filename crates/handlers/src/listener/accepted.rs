@@ -9,10 +9,10 @@ use std::panic::Location;
 
 use reactor::{Context, Key};
 
-use super::limit::Permit;
 use super::unix::UnixSocket;
 use crate::answer::plain;
 use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use crate::limit::Permit;
 
 /// Who has connected.
 #[derive(Clone, Debug)]

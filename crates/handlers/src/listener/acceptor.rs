@@ -13,11 +13,11 @@ use socket2::SockRef;
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
 use super::ends;
-use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
 use super::stops;
 use crate::answer::errno;
 use crate::answer::has_input;
+use crate::limit::{ConnectionLimit, Permit};
 
 /// The first pause when there is no room for another connection; doubled up to the second as long as there is none.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

@@ -10,7 +10,7 @@ mod bind;
 mod ends;
 #[cfg(feature = "inherited")]
 mod inherited;
-mod limit;
+
 mod options;
 mod stops;
 mod unix;
@@ -28,7 +28,7 @@ pub use self::accepted::{Accepted, Peer};
 use self::bind::Socket;
 pub use self::bind::{Address, AddressError};
 pub use self::ends::on_listener_end;
-pub use self::limit::{ConnectionLimit, Permit};
+
 pub use self::options::ListenOptions;
 use crate::connection::{self, ConnectionHandler, ConnectionOptions, Finish};
 

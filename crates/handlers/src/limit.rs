@@ -50,7 +50,7 @@ impl ConnectionLimit {
     }
 
     /// The same; without room, `listener` is told once there is some.
-    pub(super) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
+    pub(crate) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
         if let Some(permit) = self.try_acquire() {
             return Some(permit);
         }

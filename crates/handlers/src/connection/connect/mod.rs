@@ -7,27 +7,27 @@
 //! answered within 250 ms gets company. Unlike there, names are not resolved here, since `getaddrinfo` blocks: that
 //! is for the worker pool.
 
+mod attempt;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem::take;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Interest, Io, Key, Registry, Then, TimerKey};
-use rustix::io::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use reactor::{Interest, Key, Registry, Then, TimerKey};
 
-use super::driver::Driver;
-use super::lent::reset_on_close;
+use self::attempt::start_connect;
+pub(super) use self::attempt::{Attempt, Outcome};
+use super::close::CloseReason;
+use super::handler::ConnectionHandler;
 use super::options::ConnectionOptions;
-use super::stream::Stream;
-use super::{CloseReason, ConnectionHandler, Timeout};
-use crate::answer::{errno, named};
+use super::registration::Registration;
+use crate::answer::named;
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -75,7 +75,7 @@ where
         options: options.clone(),
         attempts: Vec::new(),
         gives_up_at: options.0.connect_timeout.and_then(|timeout| registry.now().checked_add(timeout)),
-        company: None,
+        next_attempt_timer: None,
         last_error: None,
         origin: Location::caller(),
     }));
@@ -101,8 +101,8 @@ struct Race<H> {
     /// When the attempts that are under way fail. It is the timeout of each of them and no timer: one that has succeeded meanwhile, in
     /// the kernel, is told of that first.
     gives_up_at: Option<Instant>,
-    /// When the latest attempt gets company.
-    company: Option<TimerKey>,
+    /// When the next attempt begins beside those that are under way.
+    next_attempt_timer: Option<TimerKey>,
     last_error: Option<io::Error>,
     /// The line that has called [`connect`].
     origin: &'static Location<'static>,
@@ -134,14 +134,14 @@ impl<H: 'static> Connecting<H> {
 
     /// Ends all attempts but the winner, and gives the handler, if nobody has it yet.
     fn finish<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
-        let (handler, attempts, company) = {
+        let (handler, attempts, next_attempt_timer) = {
             let mut race = self.race.borrow_mut();
             race.addresses.clear();
-            (race.handler.take(), take(&mut race.attempts), race.company.take())
+            (race.handler.take(), take(&mut race.attempts), race.next_attempt_timer.take())
         };
         // What has ended meanwhile needs no end.
         attempts.into_iter().filter(|attempt| *attempt != winner).for_each(|attempt| drop(registry.remove(attempt)));
-        company.map(|timer| registry.cancel(timer));
+        next_attempt_timer.map(|timer| registry.cancel(timer));
         handler
     }
 
@@ -151,15 +151,15 @@ impl<H: 'static> Connecting<H> {
         H: ConnectionHandler<S>,
     {
         loop {
-            let (address, options, company) = {
+            let (address, options, next_attempt_timer) = {
                 let race = &mut *self.race.borrow_mut();
-                (race.addresses.pop_front(), race.options.clone(), race.company.take())
+                (race.addresses.pop_front(), race.options.clone(), race.next_attempt_timer.take())
             };
-            company.map(|timer| registry.cancel(timer));
+            next_attempt_timer.map(|timer| registry.cancel(timer));
             let Some(address) = address else { break };
             match self.attempt(registry, address, &options) {
-                Ok(key) => return self.note_attempt(registry, key),
-                Err(error) => self.note_failure(address, error),
+                Ok(key) => return self.record_attempt(registry, key),
+                Err(error) => self.record_failure(address, error),
             }
         }
         let (is_lost, error) = {
@@ -172,7 +172,7 @@ impl<H: 'static> Connecting<H> {
         }
     }
 
-    fn note_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
+    fn record_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
     where
         H: ConnectionHandler<S>,
     {
@@ -185,11 +185,11 @@ impl<H: 'static> Connecting<H> {
                 Ok(Then::Done)
             });
             let _ = registry.set_timer_origin(timer, race.origin); // it is there
-            race.company = Some(timer);
+            race.next_attempt_timer = Some(timer);
         }
     }
 
-    fn note_failure(&self, address: SocketAddr, error: io::Error) {
+    fn record_failure(&self, address: SocketAddr, error: io::Error) {
         tracing::debug!(%address, %error, "an attempt to connect has failed");
         self.race.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), error));
     }
@@ -205,7 +205,7 @@ impl<H: 'static> Connecting<H> {
     {
         let stream = start_connect(address, options)?;
         let attempt = Attempt { connecting: self.clone(), address };
-        let key = registry.add_handler(stream, Interest::WRITABLE, Driver::connecting(options, attempt))?;
+        let key = registry.add_handler(stream, Interest::WRITABLE, Registration::connecting(options, attempt))?;
         let race = self.race.borrow();
         registry.set_origin(key, race.origin)?;
         let left = race.gives_up_at.map(|at| at.saturating_duration_since(registry.now()));
@@ -226,22 +226,6 @@ impl<H> fmt::Debug for Connecting<H> {
     }
 }
 
-/// A socket that has begun to connect.
-fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    socket.set_tcp_nodelay(options.0.no_delay)?;
-    if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
-        // Attempts at several addresses come from one port, where one is given.
-        socket.set_reuse_address(local.port() != 0)?;
-        socket.bind(&local.into()).map_err(|error| named(format_args!("bind to {local}"), error))?;
-    }
-    match socket.connect(&address.into()) {
-        // connect(2): interrupted, it goes on all the same.
-        Err(error) if !matches!(errno(&error), Some(Errno::INPROGRESS | Errno::INTR)) => Err(error),
-        _ => Ok(socket.into()),
-    }
-}
-
 /// The families take turns, beginning with that of the first address.
 fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let Some(first) = addresses.first() else { return VecDeque::new() };
@@ -253,95 +237,6 @@ fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
         alternating.extend(others.pop_front());
     }
     alternating
-}
-
-/// One attempt, as its registration has it.
-pub(super) struct Attempt<H> {
-    connecting: Connecting<H>,
-    address: SocketAddr,
-}
-
-/// What has become of an attempt.
-pub(super) enum Outcome<H> {
-    Pending,
-    /// With the error of a peer that has spoken and gone by now.
-    Won(H, Option<io::Error>),
-    Lost,
-}
-
-impl<H> Attempt<H> {
-    pub(super) fn outcome<S>(&self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> Outcome<H>
-    where
-        H: ConnectionHandler<S>,
-    {
-        let socket = SockRef::from(io);
-        let outcome = match socket.take_error() {
-            Ok(None) => match socket.peer_addr() {
-                Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
-                Ok(peer) if is_itself(&socket, &peer) => {
-                    reset_on_close(io.as_fd()); // which leaves the port to whoever is to listen there
-                    Err(Errno::CONNREFUSED.into())
-                }
-                other => other.map(|_| None),
-            },
-            // A connection was made, and reset before we looked: what it has brought is there to be read.
-            Ok(Some(failed)) if Stream::has_unread(io) => Ok(Some(failed)),
-            Ok(Some(failed)) | Err(failed) => Err(failed),
-        };
-        match outcome {
-            Ok(failed) => match self.connecting.finish(cx.registry, cx.key()) {
-                Some(handler) => Outcome::Won(handler, failed),
-                None => Outcome::Lost,
-            },
-            Err(error) => {
-                self.failed(error, cx);
-                Outcome::Lost
-            }
-        }
-    }
-
-    /// It is still pending when the time for all attempts is over.
-    pub(super) fn timed_out<S>(&self, cx: &mut Context<'_, S>)
-    where
-        H: ConnectionHandler<S>,
-    {
-        let is_last = {
-            let mut race = self.connecting.race.borrow_mut();
-            race.addresses.clear();
-            race.attempts.retain(|attempt| *attempt != cx.key());
-            race.attempts.is_empty()
-        };
-        if is_last {
-            self.connecting.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
-        }
-    }
-
-    /// Its registration was removed from outside.
-    pub(super) fn removed<S>(&self, reason: CloseReason, cx: &mut Context<'_, S>)
-    where
-        H: ConnectionHandler<S>,
-    {
-        // By the end of the race, in nearly every case.
-        if self.connecting.is_pending() {
-            self.failed(io::Error::other(format!("the attempt was removed: {reason:?}")), cx);
-        }
-    }
-
-    fn failed<S>(&self, error: io::Error, cx: &mut Context<'_, S>)
-    where
-        H: ConnectionHandler<S>,
-    {
-        let key = cx.key();
-        self.connecting.note_failure(self.address, error);
-        self.connecting.race.borrow_mut().attempts.retain(|attempt| *attempt != key);
-        self.connecting.next(cx.registry);
-    }
-}
-
-/// Whether a socket has become its own peer, as the kernel allows: the port that was chosen for it was that of the target, where
-/// nobody listens. RFC 793 calls it a simultaneous open.
-fn is_itself(socket: &SockRef<'_>, peer: &SockAddr) -> bool {
-    socket.local_addr().is_ok_and(|local| local == *peer)
 }
 
 #[cfg(test)]

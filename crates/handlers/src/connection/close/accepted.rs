@@ -1,0 +1,60 @@
+//! Closing the connections that a listener has accepted.
+
+use std::time::Duration;
+
+use reactor::{Context, Io, Key, Registry};
+
+use crate::connection::handler::ConnectionHandler;
+use crate::connection::key::ConnectionKey;
+use crate::connection::later::defer_for;
+use crate::connection::registration::Registration;
+use crate::connection::stream::Stream;
+
+/// How connections are asked to finish.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finish {
+    pub(crate) grace: Duration,
+    /// Whether input that has come is answered too.
+    pub(crate) reads: bool,
+}
+
+/// Finishes all connections that `listener` has accepted; later this turn or next. Those that are to read nothing more do so from
+/// now on.
+pub(crate) fn finish_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, finish: Finish)
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    let keys: Vec<Key> = cx.registry.registrations().map(|registration| registration.key).collect();
+    for key in keys {
+        if !finish.reads {
+            // What is running, or of other types, is left to the deferred callback.
+            let pause =
+                |_: &mut Io<T>, to: &mut Registration<H>, _: &mut Context<'_, S>| to.pause_if_accepted_by(listener);
+            let _ = cx.visit(key, pause);
+        }
+        finish_one::<S, T, H>(cx.registry, key, listener, finish);
+    }
+}
+
+/// Finishes the connection `key`, if `listener` has accepted it; later this turn or next.
+///
+/// By a deferred callback: one that has not opened yet does so for this, and a handler that panics then takes neither who asks with
+/// it nor the others.
+pub(crate) fn finish_one<S, T, H>(registry: &mut Registry<S>, key: Key, listener: Key, finish: Finish)
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    defer_for(registry, key, move |cx| {
+        // What has ended meanwhile, or is of other types, is none of them.
+        let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
+            if connection.state.accepted_by() == listener {
+                if !finish.reads {
+                    connection.pause_reading();
+                }
+                connection.finish(finish.grace);
+            }
+        });
+    });
+}

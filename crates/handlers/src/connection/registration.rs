@@ -1,0 +1,187 @@
+//! The registration: what the loop calls for a connection, from its first attempt to connect to its end.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next};
+
+use super::buffers::with_buffers;
+use super::close::{CloseReason, reset_on_close};
+use super::connect::{Attempt, Outcome};
+use super::dispatch::Dispatch;
+use super::handler::ConnectionHandler;
+use super::key::{Access, ConnectionKey};
+use super::later::run_later;
+use super::options::ConnectionOptions;
+use super::state::{Flags, Phase, State};
+use super::stream::Stream;
+use super::write::WriteBuffer;
+use crate::answer::panic_message;
+use crate::limit::Permit;
+
+/// A connection and its handler.
+pub(super) struct Registration<H> {
+    state: State,
+    role: Role<H>,
+}
+
+enum Role<H> {
+    Handler(H),
+    /// One of several attempts to connect, of which the first that succeeds gets the handler.
+    Attempt(Attempt<H>),
+    /// An attempt that did not succeed first.
+    Lost,
+}
+
+impl<H> Registration<H> {
+    pub(super) fn connected<T: Stream>(
+        options: &ConnectionOptions,
+        handler: H,
+        accepted_by: Key,
+        permit: Option<Permit>,
+    ) -> Self {
+        let state = State::new(options, Phase::Opening, T::READS, T::WRITES).accepted(accepted_by, permit);
+        Self { state, role: Role::Handler(handler) }
+    }
+
+    pub(super) fn connecting(options: &ConnectionOptions, attempt: Attempt<H>) -> Self {
+        Self { state: State::new(options, Phase::Connecting, true, true), role: Role::Attempt(attempt) }
+    }
+
+    pub(super) const fn interest(&self) -> Interest {
+        self.state.interest()
+    }
+
+    /// Pauses reading, if `listener` has accepted the connection.
+    pub(super) fn pause_if_accepted_by(&mut self, listener: Key) {
+        if self.state.accepted_by() == listener {
+            self.state.flags.insert(Flags::PAUSED);
+        }
+    }
+
+    /// Looks at the outcome of an attempt to connect: a successful one becomes the connection.
+    fn check_attempt<S>(&mut self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> io::Result<Next>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let Role::Attempt(attempt) = &self.role else { return Ok(Next::Keep) };
+        match attempt.outcome(io, cx) {
+            Outcome::Pending if !cx.readiness().is_timeout() => return Err(ErrorKind::WouldBlock.into()),
+            Outcome::Pending => {
+                attempt.timed_out(cx);
+                self.role = Role::Lost;
+                return Ok(Next::Remove);
+            }
+            Outcome::Lost => {
+                self.role = Role::Lost;
+                return Ok(Next::Remove);
+            }
+            Outcome::Won(handler, failed) => {
+                self.role = Role::Handler(handler);
+                self.state.set_phase(Phase::Opening);
+                cx.registry.set_timeout(cx.key(), None)?; // that of the attempt
+                if let Some(error) = failed {
+                    self.state.fail_writing(error);
+                }
+            }
+        }
+        Ok(Next::Keep)
+    }
+
+    /// Calls `access` with the connection; without it, does what can be done now.
+    pub(super) fn access<S, T: Stream>(
+        &mut self,
+        io: &mut Io<T>,
+        cx: &mut Context<'_, S>,
+        access: Option<Access<'_, S>>,
+    ) where
+        H: ConnectionHandler<S>,
+    {
+        let key = cx.key();
+        let result = catch_unwind(AssertUnwindSafe(|| match access {
+            // Writes from outside are not buffered, and the buffers may be in use by the caller.
+            Some(access) => self.dispatch(io, &mut WriteBuffer::default(), cx, true).on_access(access, cx),
+            None => with_buffers(|input, output| self.dispatch(io, output, cx, false).on_deferred(input, cx)),
+        }));
+        let result = result.unwrap_or_else(|panic| {
+            // The loop takes the panic for one of the caller, and it is, unless our handler was running.
+            if self.state.flags.has(Flags::IN_CALLBACK) {
+                self.state.end(CloseReason::Panicked(panic_message(&*panic)));
+                let _ = cx.registry.remove(key);
+            } else {
+                run_later::<S, T, H>(cx.registry, key); // nothing else sends what `access` has queued
+            }
+            resume_unwind(panic)
+        });
+        if !matches!(result, Ok(Next::Keep)) {
+            if let Err(error) = result {
+                let _ = cx.registry.note_failure(key, &error); // it is there, as below
+                self.state.end(CloseReason::Failed(error));
+            }
+            let _ = cx.registry.remove(key); // it is there: it is in use
+        }
+    }
+
+    /// Returns a dispatch of this connection, with all that it works on.
+    #[inline]
+    fn dispatch<'a, S, T: Stream>(
+        &'a mut self,
+        io: &'a mut Io<T>,
+        buffer: &'a mut WriteBuffer,
+        cx: &Context<'_, S>,
+        from_outside: bool,
+    ) -> Dispatch<'a, S, T, H>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let Self { state, role } = self;
+        let handler = if let Role::Handler(handler) = role { Some(handler) } else { None };
+        Dispatch { io, state, buffer, handler, key: ConnectionKey::of::<T, H>(cx.key()), from_outside }
+    }
+}
+
+impl<S> ConnectionKey<S> {
+    /// Returns the key of a connection of these types.
+    pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
+        Self::new(key, access::<S, T, H>)
+    }
+}
+
+fn access<S, T, H>(cx: &mut Context<'_, S>, key: Key, access: Option<Access<'_, S>>) -> Result<(), Error>
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    cx.visit(key, |io: &mut Io<T>, registration: &mut Registration<H>, cx| registration.access(io, cx, access))
+}
+
+impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
+    #[inline]
+    fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.state.phase() == Phase::Connecting && self.check_attempt(io, cx)? == Next::Remove {
+            return Ok(Next::Remove);
+        }
+        with_buffers(|input, output| self.dispatch(io, output, cx, false).on_event(input, cx))
+    }
+
+    fn closing(&mut self, io: &mut Io<T>) {
+        if self.state.would_truncate() {
+            reset_on_close(io.as_fd());
+        }
+    }
+
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+        let reason = match (self.state.reason.take(), reason) {
+            (Some(reason), _) => reason,
+            (None, Closed::Failed(error)) => CloseReason::Failed(error),
+            (None, Closed::Panicked(message)) => CloseReason::Panicked(message),
+            (None, _) => CloseReason::Closed,
+        };
+        match &mut self.role {
+            Role::Handler(handler) => handler.on_close(reason, cx),
+            Role::Attempt(attempt) => attempt.removed(reason, cx),
+            Role::Lost => {}
+        }
+    }
+}

@@ -74,8 +74,8 @@ pub mod udp;
 
 pub use crate::answer::SystemError;
 pub use crate::connection::{
-    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
-    RateLimit, Relay, Stream, Timeout, connect, on_data, open,
+    BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters,
+    Flow, OnData, RateLimit, Relay, Stream, Timeout, connect, on_data, open,
 };
 #[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::state::{Counters, Flags, State};
-use super::stream::DynStream;
+use super::stream::{DynStream, Stream};
 use super::write::WriteBuffer;
 use crate::answer::plain;
 
@@ -86,6 +86,27 @@ impl<S> Connection<'_, S> {
     /// connection.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
+    }
+
+    /// Returns the stream, if it is of this type: to query or set what only that type knows. `None` otherwise.
+    ///
+    /// Do not read from it or write to it: those bytes bypass the connection.
+    ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use std::os::unix::net::UnixStream;
+    /// use handlers::Connection;
+    ///
+    /// /// Returns whether the peer is on this machine.
+    /// fn is_local<S>(connection: &Connection<'_, S>) -> bool {
+    ///     match connection.stream::<TcpStream>() {
+    ///         Some(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
+    ///         None => connection.stream::<UnixStream>().is_some(),
+    ///     }
+    /// }
+    /// ```
+    pub fn stream<T: Stream>(&self) -> Option<&T> {
+        self.stream.as_any().downcast_ref()
     }
 
     /// Returns the address of the peer of a TCP connection, an IPv4 one in [plain form](crate::Peer::Tcp). One system call.

@@ -13,7 +13,7 @@ use reactor::{Context, Io, Next};
 use super::close::CloseReason;
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
-use super::key::{Access, ConnectionKey};
+use super::key::ConnectionKey;
 use super::later::run_later;
 use super::state::{Flags, Phase, State};
 use super::stream::Stream;
@@ -72,14 +72,25 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if opens { self.read_on(0, input, cx) } else { self.update_registration(cx) }
     }
 
-    /// Calls `access` with the connection. What it writes is queued or sent, never buffered.
-    pub(super) fn on_access(mut self, access: Access<'_, S>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    /// Calls `access` with the handler and the connection. What it writes is queued or sent, never buffered.
+    pub(super) fn on_access(
+        mut self,
+        access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         self.open_if_new(cx)?;
         if self.state.phase() == Phase::Over {
             return self.update_registration(cx); // it has ended as it opened, so there is no connection to access
         }
         let was_deferred = self.state.flags.has(Flags::FLUSH_DEFERRED);
-        access(&mut self.connection(), cx);
+        let Self { io, state, buffer, handler: Some(handler), key, from_outside } = &mut self else {
+            return Ok(Next::Keep); // no peer has answered
+        };
+        let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
+        access(handler, &mut connection, cx);
+        if self.state.flags.has(Flags::REPLACED) {
+            self.replace_handler();
+        }
         self.check_removed(cx);
         if self.state.flags.has(Flags::FLUSH_DEFERRED) && !was_deferred {
             run_later::<S, T, H>(cx.registry, self.key.key());
@@ -104,10 +115,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         self.state.flags.remove(Flags::FLUSH_DEFERRED);
         if self.state.wants_to_write() && self.connection().flush_queue() {
-            self.notify(Callback::Drain, cx)?;
+            self.notify(&Callback::Drain, cx)?;
         }
         if self.state.must_redeliver() {
-            self.deliver_after_unconsumed(&[], cx)?;
+            self.redeliver(cx)?;
         }
         Ok(())
     }
@@ -119,7 +130,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         if self.state.phase() == Phase::Opening {
             self.state.set_phase(Phase::Open);
-            self.notify(Callback::Open, cx)?;
+            self.notify(&Callback::Open, cx)?;
         }
         Ok(())
     }
@@ -132,7 +143,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         match times.as_mut().and_then(|times| times.take_expired(settings, waits, end_of_turn)) {
             Some(Timeout::Close) => self.state.end(CloseReason::TimedOut(Timeout::Close)),
             Some(timeout) => {
-                self.notify(Callback::Timeout(timeout), cx)?;
+                self.notify(&Callback::Timeout(timeout), cx)?;
                 self.state.end_timed_out(timeout);
             }
             None => {} // a rate limit has bytes again, or the timeout was extended
@@ -140,11 +151,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Calls the handler for anything but data.
+    /// Calls the handler for anything but data. A handler that does not know of its connection yet is not called.
     #[cold]
     #[inline(never)]
-    pub(super) fn notify(&mut self, callback: Callback, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.call(cx, |handler, connection, cx| match &callback {
+    pub(super) fn notify(&mut self, callback: &Callback, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if self.state.phase() == Phase::Opening {
+            return Ok(());
+        }
+        self.call(cx, |handler, connection, cx| match callback {
             Callback::Open => handler.on_open(connection, cx),
             Callback::Drain => handler.on_drain(connection, cx),
             Callback::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
@@ -169,6 +183,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let answer = callback(handler, &mut connection, cx);
         self.state.flags.remove(Flags::IN_CALLBACK);
         self.flush_after_callback(); // also what a handler that fails has written
+        if self.state.flags.has(Flags::REPLACED) {
+            self.replace_handler();
+        }
         let answer = match answer {
             Err(error) if is_nothing_done(&error) => R::default(),
             answer => answer?,

@@ -1,5 +1,6 @@
 //! The handler of a connection: what a user implements, and the closure that is one.
 
+use std::any::Any;
 use std::io;
 
 use reactor::Context;
@@ -26,7 +27,7 @@ use super::times::Timeout;
 ///     }
 /// }
 /// ```
-pub trait ConnectionHandler<S>: 'static {
+pub trait ConnectionHandler<S>: Any {
     /// The connection is there; called before any other method but [`on_close`](Self::on_close). Nothing is done by default.
     ///
     /// # Errors
@@ -124,6 +125,15 @@ pub trait ConnectionHandler<S>: 'static {
     /// Where the reactor itself is dropped, the handler is only dropped.
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
+    }
+
+    /// Returns the handler that [`with_handler`](crate::ConnectionKey::with_handler) finds by its type, if that is not this one.
+    /// Override it in a handler that wraps another. Default: this handler.
+    fn as_any_mut(&mut self) -> &mut dyn Any
+    where
+        Self: Sized,
+    {
+        self
     }
 }
 

@@ -1,28 +1,42 @@
 //! Keys of connections: how one is reached from anywhere on its loop.
 
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use reactor::{Context, Error, Key};
 
 use super::connection::Connection;
+use super::handler::ConnectionHandler;
 
-/// A closure that is called with a connection.
+/// What is asked of a connection by its key.
+pub(super) enum Request<'a, 'c, S> {
+    /// Do what can be done now: open, deliver what was left, send what is queued.
+    Run(&'a mut Context<'c, S>),
+    /// Call a closure with the connection.
+    Access(&'a mut Context<'c, S>, Access<'a, S>),
+    /// Call a closure with the connection and its handler, if that is of this type.
+    AccessHandler(&'a mut Context<'c, S>, TypeId, HandlerAccess<'a, S>),
+    /// Tell the type of the handler.
+    HandlerType(&'a mut Option<TypeId>),
+}
+
 pub(super) type Access<'a, S> = &'a mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);
+pub(super) type HandlerAccess<'a, S> = &'a mut dyn FnMut(&mut dyn Any, &mut Connection<'_, S>, &mut Context<'_, S>);
 
-/// Calls the closure with the connection that has this key; without one, has the connection do what can be done now.
-pub(super) type AccessByKey<S> = fn(&mut Context<'_, S>, Key, Option<Access<'_, S>>) -> Result<(), Error>;
+/// Passes a request to the connection that has this key.
+type PassRequest<S> = fn(Key, Request<'_, '_, S>) -> Result<(), Error>;
 
 /// The key of a connection, whatever its stream and its handler are: `Copy`, and checked at every use like a [`Key`].
 pub struct ConnectionKey<S> {
     key: Key,
     /// Knows the types of the connection.
-    access: AccessByKey<S>,
+    pass: PassRequest<S>,
 }
 
 impl<S> ConnectionKey<S> {
-    pub(super) const fn new(key: Key, access: AccessByKey<S>) -> Self {
-        Self { key, access }
+    pub(super) const fn new(key: Key, pass: PassRequest<S>) -> Self {
+        Self { key, pass }
     }
 
     /// Returns the key of its registration.
@@ -59,13 +73,72 @@ impl<S> ConnectionKey<S> {
     ) -> Result<R, Error> {
         let (mut access, mut result) = (Some(access), None);
         let once: Access<'_, S> = &mut |connection, cx| result = access.take().map(|access| access(connection, cx));
-        (self.access)(cx, self.key, Some(once))?;
+        (self.pass)(self.key, Request::Access(cx, once))?;
         result.ok_or(Error::StaleKey(self.key))
+    }
+
+    /// Calls `access` with the handler of the connection, by its type, and with the connection.
+    ///
+    /// The handler object need not be kept in the state of the loop to be reached from elsewhere. Of a [boxed](crate::BoxedHandler)
+    /// handler `H` is the type in the box, or the box itself. Writes are sent as those by [`with`](Self::with). O(1), no allocation.
+    ///
+    /// # Errors
+    /// [`Error::OtherType`] if the handler is not of this type: nothing is called then. [`Error::StaleKey`] and [`Error::Running`] as by
+    /// [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionHandler, ConnectionKey};
+    /// use reactor::Context;
+    ///
+    /// struct Player {
+    ///     score: u32,
+    /// }
+    ///
+    /// impl ConnectionHandler<()> for Player {
+    ///     fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, ()>, _: &mut Context<'_, ()>) -> io::Result<usize> {
+    ///         Ok(data.len())
+    ///     }
+    /// }
+    ///
+    /// /// Adds to the score of a player, and returns it.
+    /// fn reward(player: ConnectionKey<()>, cx: &mut Context<'_, ()>) -> io::Result<u32> {
+    ///     let score = player.with_handler(cx, |player: &mut Player, connection, _cx| {
+    ///         player.score += 1;
+    ///         let _ = connection.write(b"+1\n")?;
+    ///         io::Result::Ok(player.score)
+    ///     })?;
+    ///     score
+    /// }
+    /// ```
+    pub fn with_handler<H, R>(
+        self,
+        cx: &mut Context<'_, S>,
+        access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>) -> R,
+    ) -> Result<R, Error>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let (mut access, mut result) = (Some(access), None);
+        let once: HandlerAccess<'_, S> = &mut |handler, connection, cx| {
+            if let Some(handler) = handler.downcast_mut() {
+                result = access.take().map(|access| access(handler, connection, cx));
+            }
+        };
+        (self.pass)(self.key, Request::AccessHandler(cx, TypeId::of::<H>(), once))?;
+        result.ok_or(Error::OtherType(self.key))
+    }
+
+    /// Returns the type of the handler, as it was opened.
+    pub(super) fn handler_type(self) -> Option<TypeId> {
+        let mut handler_type = None;
+        let _ = (self.pass)(self.key, Request::HandlerType(&mut handler_type)); // which looks at no registration
+        handler_type
     }
 
     /// Has the connection do what can be done now: open, deliver what was left, send what is queued.
     pub(super) fn run(self, cx: &mut Context<'_, S>) {
-        let _ = (self.access)(cx, self.key, None); // one that is gone was notified, one that runs needs no call
+        let _ = (self.pass)(self.key, Request::Run(cx)); // one that is gone was notified, one that runs needs no call
     }
 }
 

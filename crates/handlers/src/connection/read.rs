@@ -76,8 +76,23 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     pub(super) fn end_of_input(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.open_if_new(cx)?; // no byte has set the time
         if self.state.phase() == Phase::Open {
-            let rest = take(&mut self.state.unconsumed);
-            self.notify(Callback::End(rest), cx)?;
+            let callback = Callback::End(take(&mut self.state.unconsumed));
+            self.notify(&callback, cx)?;
+            if let (Phase::Opening, Callback::End(rest)) = (self.state.phase(), callback) {
+                self.state.unconsumed = rest; // for the handler that replaces this one
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the handler what was left, and an end that came after it.
+    pub(super) fn redeliver(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.state.flags.remove(Flags::REDELIVER);
+        if !self.state.unconsumed.is_empty() {
+            self.deliver_after_unconsumed(&[], cx)?;
+        }
+        if self.state.delivers() && self.state.flags.take(Flags::END_AGAIN) {
+            self.end_of_input(cx)?;
         }
         Ok(())
     }
@@ -95,7 +110,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     #[cold]
     #[inline(never)]
-    pub(super) fn deliver_after_unconsumed(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn deliver_after_unconsumed(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<()> {
         self.state.flags.remove(Flags::REDELIVER); // all of it is given now
         let mut rest = take(&mut self.state.unconsumed);
         rest.extend_from_slice(data);
@@ -109,11 +124,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     fn keep_unconsumed(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
-        if self.state.phase() != Phase::Open || rest.is_empty() {
+        let is_replaced = self.state.phase() == Phase::Opening;
+        if self.state.phase() != Phase::Open && !is_replaced || rest.is_empty() {
             return Ok(()); // closed, with an answer perhaps that is on its way: no handler takes the rest
         }
         let max = self.state.settings.unconsumed_max;
-        if rest.len() > max {
+        if rest.len() > max && !is_replaced {
             let text = format!("the handler has left {} bytes, more than unconsumed_max, {max}", rest.len());
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
         }

@@ -1,5 +1,6 @@
 //! The registration: what the loop calls for a connection, from its first attempt to connect to its end.
 
+use std::any::TypeId;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,9 +10,10 @@ use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next};
 use super::buffers::with_buffers;
 use super::close::{CloseReason, reset_on_close};
 use super::connect::{Attempt, Outcome};
+use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
-use super::key::{Access, ConnectionKey};
+use super::key::{ConnectionKey, Request};
 use super::later::run_later;
 use super::options::ConnectionOptions;
 use super::state::{Flags, Phase, State};
@@ -89,21 +91,41 @@ impl<H> Registration<H> {
         Ok(Next::Keep)
     }
 
-    /// Calls `access` with the connection; without it, does what can be done now.
-    pub(super) fn access<S, T: Stream>(
+    /// Runs what can be run now, with the deferred callbacks.
+    fn run<S, T: Stream>(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        self.guarded::<S, T>(cx, |registration, cx| {
+            with_buffers(|input, output| registration.dispatch(io, output, cx, false).on_deferred(input, cx))
+        });
+    }
+
+    /// Calls `access` with the handler, if a peer has answered, and the connection.
+    fn access<S, T: Stream>(
         &mut self,
         io: &mut Io<T>,
         cx: &mut Context<'_, S>,
-        access: Option<Access<'_, S>>,
+        access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
+    ) where
+        H: ConnectionHandler<S>,
+    {
+        self.guarded::<S, T>(cx, |registration, cx| {
+            // Writes from outside are not buffered, and the buffers may be in use by the caller.
+            registration.dispatch(io, &mut WriteBuffer::default(), cx, true).on_access(access, cx)
+        });
+    }
+
+    /// Makes a call that is not the loop's own, and draws its consequences.
+    fn guarded<S, T: Stream>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        call: impl FnOnce(&mut Self, &mut Context<'_, S>) -> io::Result<Next>,
     ) where
         H: ConnectionHandler<S>,
     {
         let key = cx.key();
-        let result = catch_unwind(AssertUnwindSafe(|| match access {
-            // Writes from outside are not buffered, and the buffers may be in use by the caller.
-            Some(access) => self.dispatch(io, &mut WriteBuffer::default(), cx, true).on_access(access, cx),
-            None => with_buffers(|input, output| self.dispatch(io, output, cx, false).on_deferred(input, cx)),
-        }));
+        let result = catch_unwind(AssertUnwindSafe(|| call(self, cx)));
         let result = result.unwrap_or_else(|panic| {
             // The loop takes the panic for one of the caller, and it is, unless our handler was running.
             if self.state.flags.has(Flags::IN_CALLBACK) {
@@ -144,16 +166,32 @@ impl<H> Registration<H> {
 impl<S> ConnectionKey<S> {
     /// Returns the key of a connection of these types.
     pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
-        Self::new(key, access::<S, T, H>)
+        Self::new(key, pass::<S, T, H>)
     }
 }
 
-fn access<S, T, H>(cx: &mut Context<'_, S>, key: Key, access: Option<Access<'_, S>>) -> Result<(), Error>
+/// Passes a request to the connection `key`, which is of these types.
+fn pass<S, T, H>(key: Key, request: Request<'_, '_, S>) -> Result<(), Error>
 where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    cx.visit(key, |io: &mut Io<T>, registration: &mut Registration<H>, cx| registration.access(io, cx, access))
+    match request {
+        Request::Run(cx) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| to.run(io, cx)),
+        Request::Access(cx, access) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+            to.access(io, cx, |_, connection, cx| access(connection, cx));
+        }),
+        Request::AccessHandler(cx, wanted, access) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+            to.access(io, cx, |handler, connection, cx| {
+                let is_wanted = wanted == TypeId::of::<H>();
+                access(if is_wanted { handler } else { handler.as_any_mut() }, connection, cx);
+            });
+        }),
+        Request::HandlerType(handler_type) => {
+            *handler_type = Some(TypeId::of::<H>());
+            Ok(())
+        }
+    }
 }
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {

@@ -1,5 +1,6 @@
 //! Streams: what a connection can be made of.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -125,6 +126,7 @@ pub(super) trait DynStream {
     /// say so.
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
+    fn as_any(&self) -> &dyn Any;
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
@@ -150,6 +152,10 @@ impl<T: Stream> DynStream for Io<T> {
 
     fn is_writable(&self) -> bool {
         self.readiness().is_writable()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.get_ref()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -12,6 +12,7 @@ mod keys;
 mod pauses;
 mod rates;
 mod reading;
+mod replacing;
 mod streams;
 mod times;
 mod writing;

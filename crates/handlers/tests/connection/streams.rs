@@ -1,6 +1,8 @@
-//! Connections of what is no socket.
+//! Connections of what is no socket, and streams that are reached by their type.
 
 use std::io::{ErrorKind, Read, Write, pipe};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use handlers::{ConnectionOptions, open};
@@ -98,5 +100,19 @@ fn a_file_is_read_to_its_end() -> Result {
     let mut expected = Vec::new();
     std::fs::File::open("Cargo.toml")?.read_to_end(&mut expected)?;
     assert!(bench.world.received == expected);
+    Ok(())
+}
+
+#[test]
+fn a_stream_is_in_reach_of_its_handler_by_its_type() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.settle();
+    let (nodelay, peer, as_unix) = bench.with(key, |connection| {
+        let stream = connection.stream::<TcpStream>().unwrap();
+        stream.set_nodelay(false).unwrap();
+        (stream.nodelay().unwrap(), stream.peer_addr().unwrap(), connection.stream::<UnixStream>().is_some())
+    });
+    assert_eq!((nodelay, peer, as_unix), (false, far.local_addr()?, false));
     Ok(())
 }

@@ -21,7 +21,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if let Some(error) = self.error_while_not_reading() {
             self.state.fail_writing(error);
         }
-        if self.state.writing() != Writing::Failed || self.state.phase() == Phase::Over {
+        if self.state.writing() != Writing::Failed || matches!(self.state.phase(), Phase::Opening | Phase::Over) {
             return Ok(());
         }
         if self.state.phase() != Phase::Open || self.state.flags.has(Flags::READ_ENDED) {
@@ -59,7 +59,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.state.flags.insert(Flags::FAILURE_NOTIFIED);
         let error = self.state.copy_of_failure();
         run_later::<S, T, H>(cx.registry, self.key.key()); // for what it asks for
-        self.notify(Callback::Failure(error), cx)
+        self.notify(&Callback::Failure(error), cx)
     }
 
     /// Ends the connection where nothing is known to be left to read, if the kernel was asked since the socket failed.

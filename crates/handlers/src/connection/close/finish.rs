@@ -23,7 +23,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         self.state.set_finishing(Pending::Awaited);
         ask_kernel_first::<S, T, H>(cx.registry, self.key.key());
-        self.notify(Callback::Finish, cx)
+        self.notify(&Callback::Finish, cx)
     }
 
     /// Returns whether a graceful close can begin: the handler was given everything, and no response of it is pending.

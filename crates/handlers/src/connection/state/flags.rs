@@ -32,7 +32,7 @@ impl Flags {
     pub(in crate::connection) const NEEDS_UPDATE: Self = Self(1 << 9);
 
     /// The connection cannot be read, so only an error tells that its peer is gone.
-    pub(super) const WRITE_ONLY: Self = Self(1 << 16);
+    pub(in crate::connection) const WRITE_ONLY: Self = Self(1 << 16);
     /// The connection cannot be written to, so the peer need not learn of its end.
     pub(in crate::connection) const READ_ONLY: Self = Self(1 << 17);
     /// A full write queue does not stop reading.
@@ -49,6 +49,10 @@ impl Flags {
     pub(in crate::connection) const AWAITS_SENT: Self = Self(1 << 23);
     /// The paused handler was notified of the failure of its socket.
     pub(in crate::connection) const FAILURE_NOTIFIED: Self = Self(1 << 24);
+    /// The callback has replaced the handler.
+    pub(in crate::connection) const REPLACED: Self = Self(1 << 25);
+    /// The end of the input was told to a handler that was replaced since.
+    pub(in crate::connection) const END_AGAIN: Self = Self(1 << 26);
 
     /// Any of these needs more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN

@@ -4,6 +4,7 @@ mod flags;
 mod phase;
 mod wants;
 
+use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) unconsumed: Vec<u8>,
     /// `None` where neither a timeout nor a rate limit is set.
     pub(super) times: Option<Box<Times>>,
+    /// The handler that the callback wants instead of itself.
+    pub(super) replacement: Option<Box<dyn Any>>,
     pub(super) counters: Counters,
     pub(super) flags: Flags,
     phase: Phase,
@@ -61,6 +64,7 @@ impl State {
             queue: None,
             unconsumed: Vec::new(),
             times: Times::of(&options.0),
+            replacement: None,
             counters: Counters::default(),
             flags: Flags::default(),
             phase: Phase::Open,

@@ -12,9 +12,10 @@ impl State {
         matches!(self.phase, Phase::Open) && !self.flags.has(Flags::PAUSED) && !is_held_by_queue
     }
 
-    /// Returns whether the handler is to be given what it has left, with nothing new after it.
+    /// Returns whether the handler is to be given what was left, or an end, with nothing new before that.
     pub(in crate::connection) const fn must_redeliver(&self) -> bool {
-        self.flags.has(Flags::REDELIVER) && self.delivers() && !self.unconsumed.is_empty()
+        let is_left = !self.unconsumed.is_empty() || self.flags.has(Flags::END_AGAIN);
+        self.flags.has(Flags::REDELIVER) && self.delivers() && is_left
     }
 
     pub(in crate::connection) const fn wants_to_read(&self) -> bool {

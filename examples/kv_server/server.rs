@@ -111,7 +111,7 @@ impl Client {
             (b"ping", []) if is_subscriber => cx.state.replies.strings(&[b"pong", b""]),
             (b"ping", [text]) if is_subscriber => cx.state.replies.strings(&[b"pong", text]),
             _ if is_subscriber => return Err("only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers".into()),
-            (b"publish", [channel, message]) => publish(channel, message, key, cx),
+            (b"publish", [channel, message]) => publish(channel, message, cx),
             (b"hello", _) => self.hello(arguments, key, cx.state)?,
             (b"auth", [_] | [_, _]) => Session::auth(arguments, &mut cx.state.replies)?,
             (b"client", _) => self.session.client(arguments, &cx.state.limits, &mut cx.state.replies)?,
@@ -164,27 +164,24 @@ impl Client {
     }
 }
 
-/// Hands a message to all who have subscribed, the publisher included, and replies how many those are. A subscriber that does
-/// not read, and for which too much is queued, is closed.
-fn publish(channel: &[u8], message: &[u8], publisher: Key, cx: &mut Cx<'_>) {
+/// Sends a message to all subscribers, and replies how many those are. A publisher that has subscribed reads the reply first, as
+/// in Redis from 7.2 on. A subscriber that does not read, and for which too much is queued, is closed.
+fn publish(channel: &[u8], message: &[u8], cx: &mut Cx<'_>) {
     let Some(subscribers) = cx.state.channels.get(channel) else { return cx.state.replies.integer(0) };
     let subscribers: Vec<(Key, Resp)> = subscribers.values().copied().collect();
     let (mut in_v2, mut in_v3) = (None, None); // which the queues share
     let mut reached = 0;
     for (key, resp) in subscribers {
-        if key == publisher {
-            put_message(channel, message, &mut cx.state.replies);
-            reached += 1;
-            continue;
-        }
         let told = if resp == Resp::V2 { &mut in_v2 } else { &mut in_v3 };
         let told = told.get_or_insert_with(|| {
             let mut replies = Replies { resp, ..Replies::default() };
             put_message(channel, message, &mut replies);
             Bytes::from(replies.bytes)
         });
-        let sent = key.with(cx, |client, _cx| client.write_bytes(told.clone()).map_err(|_| client.abort()));
-        reached += usize::from(matches!(sent, Ok(Ok(_))));
+        match key.write_bytes(cx, told.clone()) {
+            Ok(_flow) => reached += 1,
+            Err(_) => drop(key.abort(cx)), // it may be gone
+        }
     }
     cx.state.replies.integer(reached);
 }

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use reactor::{Context, Io, Next};
 
 use super::close::CloseReason;
+use super::commands;
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
@@ -88,6 +89,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         };
         let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
         access(handler, &mut connection, cx);
+        if commands::are_waiting() {
+            self.obey_commands(cx);
+        }
         if self.state.flags.has(Flags::REPLACED) {
             self.replace_handler();
         }
@@ -131,6 +135,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.phase() == Phase::Opening {
             self.state.set_phase(Phase::Open);
             self.notify(&Callback::Open, cx)?;
+        }
+        if commands::are_waiting() {
+            self.obey_commands(cx); // a panic has kept the last caller from it
+            self.flush_after_callback();
         }
         Ok(())
     }
@@ -182,6 +190,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
         let answer = callback(handler, &mut connection, cx);
         self.state.flags.remove(Flags::IN_CALLBACK);
+        if commands::are_waiting() {
+            self.obey_commands(cx);
+        }
         self.flush_after_callback(); // also what a handler that fails has written
         if self.state.flags.has(Flags::REPLACED) {
             self.replace_handler();

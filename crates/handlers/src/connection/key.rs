@@ -52,18 +52,15 @@ impl<S> ConnectionKey<S> {
     /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before it. O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has the
-    /// connection already.
+    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own callback is running, which
+    /// has the connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the ways to close are possible then too.
     ///
     /// ```
     /// # use handlers::ConnectionKey;
     /// # use reactor::Context;
-    /// /// Sends a message to all subscribers, and forgets those that have gone.
-    /// fn publish(subscribers: &mut Vec<ConnectionKey<()>>, message: &bytes::Bytes, cx: &mut Context<'_, ()>) {
-    ///     subscribers.retain(|subscriber| {
-    ///         let sent = subscriber.with(cx, |connection, _cx| connection.write_bytes(message.clone()));
-    ///         matches!(sent, Ok(Ok(_)))
-    ///     });
+    /// /// Returns how many bytes are queued for all of these connections.
+    /// fn queued(connections: &[ConnectionKey<()>], cx: &mut Context<'_, ()>) -> usize {
+    ///     connections.iter().filter_map(|key| key.with(cx, |connection, _cx| connection.queued()).ok()).sum()
     /// }
     /// ```
     pub fn with<R>(

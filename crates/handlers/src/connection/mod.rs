@@ -40,6 +40,7 @@
 
 mod buffers;
 mod close;
+mod commands;
 mod connect;
 mod connection;
 mod dispatch;

@@ -9,6 +9,7 @@ use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next};
 
 use super::buffers::with_buffers;
 use super::close::{CloseReason, reset_on_close};
+use super::commands;
 use super::connect::{Attempt, Outcome};
 use super::connection::Connection;
 use super::dispatch::Dispatch;
@@ -210,6 +211,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
     }
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+        commands::forget(cx.registry, cx.key());
         let reason = match (self.state.reason.take(), reason) {
             (Some(reason), _) => reason,
             (None, Closed::Failed(error)) => CloseReason::Failed(error),

@@ -4,6 +4,7 @@
 
 mod batches;
 mod closing;
+mod commands;
 mod cuts;
 mod ends;
 mod failures;

@@ -56,7 +56,7 @@ pub struct Relay<S> {
     sides: Rc<[Cell<Side<S>>; 2]>,
     own: usize,
     /// The attempt to open the other side.
-    attempt: RefCell<Option<Connecting<Self>>>,
+    attempt: RefCell<Option<Connecting<S>>>,
 }
 
 struct Side<S> {
@@ -96,7 +96,7 @@ impl<S> Relay<S> {
     }
 
     /// Has this side give up the attempt to connect the other one, if this side ends before that is open.
-    pub fn gives_up(&self, attempt: Connecting<Self>) {
+    pub fn gives_up(&self, attempt: Connecting<S>) {
         *self.attempt.borrow_mut() = Some(attempt);
     }
 

@@ -8,7 +8,7 @@ use reactor::{Context, Io};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::Connecting;
+use super::race::Race;
 use crate::answer::{errno, named};
 use crate::connection::close::{CloseReason, reset_on_close};
 use crate::connection::handler::ConnectionHandler;
@@ -34,7 +34,7 @@ pub(super) fn start_connect(address: SocketAddr, options: &ConnectionOptions) ->
 
 /// One attempt, as its registration has it.
 pub(in crate::connection) struct Attempt<H> {
-    pub(super) connecting: Connecting<H>,
+    pub(super) race: Race<H>,
     pub(super) address: SocketAddr,
 }
 
@@ -66,7 +66,7 @@ impl<H> Attempt<H> {
             Ok(Some(failed)) | Err(failed) => Err(failed),
         };
         match outcome {
-            Ok(failed) => match self.connecting.finish(cx.registry, cx.key()) {
+            Ok(failed) => match self.race.finish(cx.registry, cx.key()) {
                 Some(handler) => Outcome::Won(handler, failed),
                 None => Outcome::Lost,
             },
@@ -82,14 +82,9 @@ impl<H> Attempt<H> {
     where
         H: ConnectionHandler<S>,
     {
-        let is_last = {
-            let mut race = self.connecting.race.borrow_mut();
-            race.addresses.clear();
-            race.attempts.retain(|attempt| *attempt != cx.key());
-            race.attempts.is_empty()
-        };
-        if is_last {
-            self.connecting.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
+        self.race.stop();
+        if !self.race.remove_attempt(cx.key()) {
+            self.race.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
         }
     }
 
@@ -99,7 +94,7 @@ impl<H> Attempt<H> {
         H: ConnectionHandler<S>,
     {
         // By the end of the race, in nearly every case.
-        if self.connecting.is_pending() {
+        if self.race.is_pending() {
             self.failed(io::Error::other(format!("the attempt was removed: {reason:?}")), cx);
         }
     }
@@ -108,10 +103,9 @@ impl<H> Attempt<H> {
     where
         H: ConnectionHandler<S>,
     {
-        let key = cx.key();
-        self.connecting.record_failure(self.address, error);
-        self.connecting.race.borrow_mut().attempts.retain(|attempt| *attempt != key);
-        self.connecting.next(cx.registry);
+        self.race.record_failure(self.address, error);
+        self.race.remove_attempt(cx.key());
+        self.race.next(cx.registry);
     }
 }
 

@@ -10,6 +10,7 @@
 //! | pipe two connections into each other | [`Relay`] |
 //! | do what blocks or takes long without holding up the loop | [`WorkerPool`] |
 //! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
+//! | call a closure with each message of a connection | [`on_frames`] |
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | read lines from standard input, whatever that is | [`Console`] |
@@ -48,6 +49,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`Lines`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`on_frames`]: #features")]
 #![cfg_attr(not(feature = "inherited"), doc = "[`ListenOptions::inherited`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
@@ -75,8 +77,10 @@ pub mod udp;
 pub use crate::answer::SystemError;
 pub use crate::connection::{
     BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters,
-    Flow, OnData, RateLimit, Relay, Stream, Timeout, connect, on_data, open,
+    Flow, OnData, RateLimit, Relay, Shutdown, Stream, Timeout, connect, on_data, open,
 };
+#[cfg(feature = "framing")]
+pub use crate::connection::{OnFrames, on_frames};
 #[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};
 #[cfg(feature = "framing")]

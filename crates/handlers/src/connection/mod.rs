@@ -44,6 +44,8 @@ mod commands;
 mod connect;
 mod connection;
 mod dispatch;
+#[cfg(feature = "framing")]
+mod frames;
 mod handler;
 mod key;
 mod later;
@@ -64,6 +66,8 @@ pub use self::close::CloseReason;
 pub(crate) use self::close::{Finish, finish_accepted, finish_one};
 pub use self::connect::{Connecting, connect};
 pub use self::connection::Connection;
+#[cfg(feature = "framing")]
+pub use self::frames::{OnFrames, on_frames};
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
 pub use self::open::open;
@@ -73,6 +77,6 @@ pub use self::rate::RateLimit;
 pub use self::relay::Relay;
 pub use self::replace::BoxedHandler;
 pub use self::state::Counters;
-pub use self::stream::Stream;
+pub use self::stream::{Shutdown, Stream};
 pub use self::times::Timeout;
 pub use self::write::Flow;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IsTerminal, PipeReader, PipeWriter, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -42,17 +42,27 @@ pub trait Stream: AsFd + Sized + 'static {
         unread(io.as_fd()) > 0
     }
 
-    /// Ends the direction of writing. A stream that cannot do that on its own says so by `false`, and is closed instead.
+    /// Ends the direction of writing. Default: `shutdown(2)`.
     ///
     /// # Errors
     /// Those of `shutdown(2)`; `ENOTCONN`, for a peer that has gone, is none.
-    fn shutdown(io: &mut Io<Self>) -> io::Result<bool> {
-        match SockRef::from(&*io).shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(true),
-            Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(false),
-            other => other.map(|()| true),
+    fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
+        match SockRef::from(&*io).shutdown(std::net::Shutdown::Write) {
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(Shutdown::Done),
+            Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(Shutdown::Unsupported),
+            other => other.map(|()| Shutdown::Done),
         }
     }
+}
+
+/// What [`Stream::shutdown`] has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream that cannot end one direction must be closed"]
+pub enum Shutdown {
+    /// The direction of writing has ended.
+    Done,
+    /// The stream cannot end one direction alone. It is closed instead.
+    Unsupported,
 }
 
 /// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that had it
@@ -121,7 +131,7 @@ streams! {
 /// A stream without its type, so that the rest of the connection is compiled once.
 pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
-    fn shutdown(&mut self) -> io::Result<bool>;
+    fn shutdown(&mut self) -> io::Result<Shutdown>;
     /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before: whether it can
     /// say so.
     fn await_sent(&mut self) -> bool;
@@ -135,7 +145,7 @@ impl<T: Stream> DynStream for Io<T> {
         T::write(self, bufs)
     }
 
-    fn shutdown(&mut self) -> io::Result<bool> {
+    fn shutdown(&mut self) -> io::Result<Shutdown> {
         T::shutdown(self)
     }
 

@@ -9,6 +9,7 @@ mod cuts;
 mod ends;
 mod failures;
 mod finishing;
+mod frames;
 mod keys;
 mod pauses;
 mod rates;

@@ -1,11 +1,13 @@
 //! Connections of what is no socket, and streams that are reached by their type.
 
-use std::io::{ErrorKind, Read, Write, pipe};
+use std::io::{self, ErrorKind, IoSlice, Read, Write, pipe};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use handlers::{ConnectionOptions, open};
+use handlers::{ConnectionOptions, Shutdown, Stream, open};
+use reactor::{Interest, Io};
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -114,5 +116,44 @@ fn a_stream_is_in_reach_of_its_handler_by_its_type() -> Result {
         (stream.nodelay().unwrap(), stream.peer_addr().unwrap(), connection.stream::<UnixStream>().is_some())
     });
     assert_eq!((nodelay, peer, as_unix), (false, far.local_addr()?, false));
+    Ok(())
+}
+
+/// A stream that cannot end one direction alone.
+struct Whole(UnixStream);
+
+impl AsFd for Whole {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Stream for Whole {
+    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
+        io.try_io(Interest::READABLE, |stream| stream.0.read(buf))
+    }
+
+    fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        io.try_io(Interest::WRITABLE, |stream| stream.0.write_vectored(bufs))
+    }
+
+    fn shutdown(_io: &mut Io<Self>) -> io::Result<Shutdown> {
+        Ok(Shutdown::Unsupported)
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_end_one_direction_is_closed_instead() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let key = open(&mut bench.reactor, Whole(near), &ConnectionOptions::new(), sink())?;
+    bench.settle();
+    bench.with(key, |connection| {
+        let _ = connection.write(b"all").unwrap();
+        connection.shutdown();
+    });
+    assert_eq!(bench.receive_all(&mut far)?, b"all");
+    assert_eq!(bench.until_closed(), "close Finished");
     Ok(())
 }

@@ -17,6 +17,7 @@ pub(crate) use self::accepted::{Finish, finish_accepted, finish_one};
 pub use self::reason::CloseReason;
 use super::connection::Connection;
 use super::state::{Flags, Pending, Phase, Writing};
+use super::stream::Shutdown;
 
 impl<S> Connection<'_, S> {
     /// Ends our direction once everything that was written has been sent: the peer reads an end of stream, and can still
@@ -200,10 +201,11 @@ impl<S> Connection<'_, S> {
         if self.state.writing() == Writing::Ending && self.state.phase() != Phase::Connecting {
             self.state.set_writing(Writing::Ended);
             // A socket whose other direction has ended is closed anyway, which says the same.
-            let ended = if self.state.flags.has(Flags::READ_ENDED) { Ok(true) } else { self.stream.shutdown() };
+            let ended =
+                if self.state.flags.has(Flags::READ_ENDED) { Ok(Shutdown::Done) } else { self.stream.shutdown() };
             match ended {
-                Ok(true) => {}
-                Ok(false) => self.state.end(CloseReason::Finished),
+                Ok(Shutdown::Done) => {}
+                Ok(Shutdown::Unsupported) => self.state.end(CloseReason::Finished),
                 Err(error) => return self.fail_writing(error),
             }
         }

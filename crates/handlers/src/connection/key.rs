@@ -161,6 +161,13 @@ impl<S> Hash for ConnectionKey<S> {
     }
 }
 
+/// As the [`Key`] of its registration.
+impl<S> fmt::Display for ConnectionKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
 impl<S> fmt::Debug for ConnectionKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConnectionKey({})", self.key)

@@ -53,6 +53,7 @@ fn keys_are_equal_if_they_name_the_same_connection() -> Result {
     assert!(own == one && one != other);
     assert_eq!(HashSet::from([one, other, own]).len(), 2);
     assert_eq!(format!("{one:?}"), format!("ConnectionKey({})", one.key()));
+    assert_eq!(one.to_string(), one.key().to_string());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::write::WriteBuffer;
+use super::write::buffer::WriteBuffer;
 
 /// The size of the read buffer, so the most that one call reads.
 const READ_MAX: usize = 64 * 1024;

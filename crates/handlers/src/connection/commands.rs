@@ -11,15 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use reactor::{Context, Error, Key, Registry};
 
-use super::close::CloseReason;
 use super::connection::Connection;
-use super::dispatch::Dispatch;
-use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
-use super::stream::Stream;
+use super::reason::CloseReason;
 use super::write::Flow;
 
-enum Command {
+pub(super) enum Command {
     Write(Bytes),
     Shutdown,
     CloseAfterFlush(Duration),
@@ -62,11 +59,9 @@ pub(super) fn are_waiting() -> bool {
     WAITING.get() > 0
 }
 
-/// Drops the commands to a connection that has ended.
-pub(super) fn forget<S>(registry: &mut Registry<S>, key: Key) {
-    if are_waiting() {
-        drop(registry.local::<Commands>().take(key));
-    }
+/// Removes the commands that wait for a connection, in their order.
+pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
+    registry.local::<Commands>().take(key)
 }
 
 /// Commands, which are obeyed at once, or when the running callback of the connection returns.
@@ -165,7 +160,7 @@ impl<S> ConnectionKey<S> {
 }
 
 impl<S> Connection<'_, S> {
-    fn obey(&mut self, command: Command) {
+    pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Write(bytes) => self.write_late(bytes),
             Command::Shutdown => self.shutdown(),
@@ -181,17 +176,6 @@ impl<S> Connection<'_, S> {
             Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => self.state.end(CloseReason::Failed(error)),
             // Otherwise its own callback has ended the direction, or the socket has failed, which has consequences of its own.
             Ok(_) | Err(_) => {}
-        }
-    }
-}
-
-impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Obeys the commands that have come while the connection was in use.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn obey_commands(&mut self, cx: &mut Context<'_, S>) {
-        for command in cx.registry.local::<Commands>().take(self.key.key()) {
-            self.connection().obey(command);
         }
     }
 }

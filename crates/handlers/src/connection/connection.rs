@@ -13,7 +13,7 @@ use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::state::{Counters, Flags, State};
 use super::stream::{DynStream, Stream};
-use super::write::WriteBuffer;
+use super::write::buffer::WriteBuffer;
 use crate::answer::plain;
 
 /// A connection, as its handler has it in a callback, and others by [`ConnectionKey::with`].
@@ -107,6 +107,13 @@ impl<S> Connection<'_, S> {
     /// ```
     pub fn stream<T: Stream>(&self) -> Option<&T> {
         self.stream.as_any().downcast_ref()
+    }
+
+    /// Returns the stream mutably, if it is of this type: to change how a stream of your own treats its bytes. `None` otherwise.
+    ///
+    /// Its file descriptor must stay the same: the loop watches that one.
+    pub fn stream_mut<T: Stream>(&mut self) -> Option<&mut T> {
+        self.stream.as_any_mut().downcast_mut()
     }
 
     /// Returns the address of the peer of a TCP connection, an IPv4 one in [plain form](crate::Peer::Tcp). One system call.

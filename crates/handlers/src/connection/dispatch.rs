@@ -10,16 +10,16 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use reactor::{Context, Io, Next};
 
-use super::close::CloseReason;
 use super::commands;
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
 use super::later::run_later;
+use super::reason::CloseReason;
 use super::state::{Flags, Phase, State};
 use super::stream::Stream;
 use super::times::Timeout;
-use super::write::WriteBuffer;
+use super::write::buffer::WriteBuffer;
 use crate::answer::is_nothing_done;
 
 pub(super) struct Dispatch<'a, S, T, H> {
@@ -233,6 +233,15 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[inline(never)]
     fn after_write(&mut self, tried: io::Result<usize>) {
         self.connection().after_write(tried);
+    }
+
+    /// Obeys the commands that have come by the key while the connection was in use.
+    #[cold]
+    #[inline(never)]
+    fn obey_commands(&mut self, cx: &mut Context<'_, S>) {
+        for command in commands::take(cx.registry, self.key.key()) {
+            self.connection().obey(command);
+        }
     }
 
     /// Ends a connection whose registration was removed by the callback: its handler is called no more.

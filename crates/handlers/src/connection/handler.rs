@@ -5,8 +5,8 @@ use std::io;
 
 use reactor::Context;
 
-use super::close::CloseReason;
 use super::connection::Connection;
+use super::reason::CloseReason;
 use super::times::Timeout;
 
 /// What a user does with a connection. Every method runs on the loop's thread.

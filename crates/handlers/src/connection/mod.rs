@@ -17,27 +17,33 @@
 //!                     the user's     handler.rs      ConnectionHandler::on_data
 //!                                        │               Connection::write      write/mod.rs: copied into the write buffer
 //!                                        ▼
-//!                                  dispatch.rs       flush_after_callback       one write; the rest into write/queue.rs
+//!                                  dispatch.rs       commands by its own key    commands.rs: obeyed after the callback
+//!                                                    flush_after_callback       one write; the rest into write/queue.rs
+//!                                                    replace_handler            replace.rs, where the callback wants it
 //!                                        │
 //!                                  read.rs           read_on                    only where the socket may have more
 //!                                        │
 //!                                  update.rs         update_registration        steady?  no → close/, interest, timeout
 //! ```
 //!
-//! Between two messages everything is in [`State`](state::State), which names neither the stream nor the handler. Whoever has
-//! the [`ConnectionKey`] enters by `Registration::access`, and ends at the same update.
+//! Between two messages everything is in [`State`](state::State), which names neither the stream nor the handler. A caller
+//! from outside enters by its [`ConnectionKey`] and `Registration::access`, and ends at the same update.
 //!
 //! Ground rules:
 //! - An idle connection holds no buffer. Reading and writing use two buffers of the loop (`buffers.rs`).
-//! - Small pieces written [from outside](ConnectionKey::with) are queued, and sent next turn, all of them by one system call.
+//! - Small pieces written [from outside](ConnectionKey::with) are queued, and sent with the deferred callbacks, all of them by
+//!   one system call.
 //! - The handler of a connection is notified once of its end, by [`on_close`](ConnectionHandler::on_close), when the source is
 //!   closed.
-//! - The data lies below the behaviour: `state/`, `write/queue.rs`, `write/buffer.rs`, `times.rs` and `rate.rs` know no loop, no
-//!   stream and no handler.
+//! - The data lies below the behaviour: `state/`, `write/queue.rs`, `write/buffer.rs`, `times.rs` and `rate.rs` know no stream and
+//!   no handler. No file uses one above it, with two exceptions: the types of the interface name each other (`connection.rs`,
+//!   `key.rs`, `handler.rs`), and an attempt to connect is a registration, of which the winner becomes the connection (`connect/`,
+//!   `registration.rs`).
 //!
 //! Where it comes from: watermarks and the one handler object are libevent's bufferevent and folly's AsyncSocket; unlike
 //! theirs, a connection belongs to the loop and is reached by a key.
 
+mod accepted;
 mod buffers;
 mod close;
 mod commands;
@@ -53,6 +59,7 @@ mod open;
 mod options;
 mod rate;
 mod read;
+mod reason;
 mod registration;
 mod relay;
 mod replace;
@@ -62,8 +69,7 @@ mod times;
 mod update;
 mod write;
 
-pub use self::close::CloseReason;
-pub(crate) use self::close::{Finish, finish_accepted, finish_one};
+pub(crate) use self::accepted::{Finish, finish_accepted, finish_one};
 pub use self::connect::{Connecting, connect};
 pub use self::connection::Connection;
 #[cfg(feature = "framing")]
@@ -74,6 +80,7 @@ pub use self::open::open;
 pub(crate) use self::open::{AdmittedBy, admit};
 pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
+pub use self::reason::CloseReason;
 pub use self::relay::Relay;
 pub use self::replace::BoxedHandler;
 pub use self::state::Counters;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rate::RateLimit;
-use super::write::BUFFER_MAX;
+use super::write::buffer::BUFFER_MAX;
 
 /// The options of connections: watermarks, limits, timeouts, rates. Cheap to clone, and one serves any number of connections.
 ///

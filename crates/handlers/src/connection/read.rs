@@ -5,9 +5,9 @@ use std::mem::take;
 
 use reactor::{Context, Next};
 
-use super::close::CloseReason;
 use super::dispatch::{Callback, Dispatch};
 use super::handler::ConnectionHandler;
+use super::reason::CloseReason;
 use super::state::{Flags, Phase, Writing};
 use super::stream::{Stream, is_end_of_terminal};
 

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next};
 
 use super::buffers::with_buffers;
-use super::close::{CloseReason, reset_on_close};
+use super::close::reset_on_close;
 use super::commands;
 use super::connect::{Attempt, Outcome};
 use super::connection::Connection;
@@ -17,9 +17,10 @@ use super::handler::ConnectionHandler;
 use super::key::{ConnectionKey, Request};
 use super::later::run_later;
 use super::options::ConnectionOptions;
+use super::reason::CloseReason;
 use super::state::{Flags, Phase, State};
 use super::stream::Stream;
-use super::write::WriteBuffer;
+use super::write::buffer::WriteBuffer;
 use crate::answer::panic_message;
 use crate::limit::Permit;
 
@@ -211,7 +212,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
     }
 
     fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
-        commands::forget(cx.registry, cx.key());
+        if commands::are_waiting() {
+            drop(commands::take(cx.registry, cx.key()));
+        }
         let reason = match (self.state.reason.take(), reason) {
             (Some(reason), _) => reason,
             (None, Closed::Failed(error)) => CloseReason::Failed(error),

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use reactor::Context;
 
-use super::close::CloseReason;
 use super::connect::Connecting;
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
+use super::reason::CloseReason;
 use super::write::Flow;
 
 /// A side whose other side is gone, and whose peer has taken no byte for so long, is closed. Long, since a slow reader may take

@@ -9,10 +9,10 @@ use std::mem::replace;
 
 use reactor::{Context, Error};
 
-use super::close::CloseReason;
 use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
+use super::reason::CloseReason;
 use super::state::{Flags, Phase};
 use super::stream::Stream;
 use super::times::Timeout;

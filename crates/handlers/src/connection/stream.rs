@@ -137,6 +137,7 @@ pub(super) trait DynStream {
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
@@ -166,6 +167,10 @@ impl<T: Stream> DynStream for Io<T> {
 
     fn as_any(&self) -> &dyn Any {
         self.get_ref()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self.get_mut()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

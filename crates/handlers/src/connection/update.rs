@@ -4,10 +4,10 @@ use std::io;
 
 use reactor::{Context, Next};
 
-use super::close::CloseReason;
 use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
 use super::later::run_later;
+use super::reason::CloseReason;
 use super::state::{Flags, Phase};
 use super::stream::Stream;
 

@@ -65,7 +65,7 @@ fn a_message_to_all_reaches_each_subscriber_in_the_order_of_publishing() -> Resu
     let (one, mut far_one) = bench.open_unix(&options, acts(|_, _, cx| publish(b"from 1, ", cx)))?;
     let (two, mut far_two) = bench.open_unix(&options, acts(|_, _, cx| publish(b"from 2, ", cx)))?;
     SUBSCRIBERS.set(vec![one, two]);
-    bench.settle();
+    bench.run_until_idle();
     far_one.write_all(b"x")?;
     far_two.write_all(b"x")?; // both are ready in the same turn
     let (at_one, at_two) = (bench.receive(&mut far_one, 16), bench.receive(&mut far_two, 16));
@@ -155,7 +155,7 @@ fn commands_from_elsewhere_are_obeyed_at_once() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(1, 4);
     let (key, mut far) = bench.open_unix(&options, sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         assert_eq!(key.write(cx, b"abc").unwrap(), Flow::Open);
         assert_eq!(key.with(cx, |connection, _| connection.queued()).unwrap(), 3);
@@ -171,7 +171,7 @@ fn commands_from_elsewhere_are_obeyed_at_once() -> Result {
         assert_eq!(key.write(cx, b"e").unwrap_err().kind(), ErrorKind::NotFound);
         cx.state.log.push("asked".to_owned());
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.has("asked"));
     Ok(())
 }
@@ -222,7 +222,7 @@ fn commands_to_a_connection_whose_callback_panics_are_dropped() -> Result {
 fn commands_within_an_access_that_panics_are_obeyed_all_the_same() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let _ = key.with(cx, |_, cx| {
             key.write(cx, b"by key").map(drop).unwrap();

@@ -28,11 +28,11 @@ fn a_closure_is_called_with_each_frame_however_the_stream_is_cut() -> Result {
         let mut bench = Bench::new()?;
         let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), lines(|_, _, _| Ok(())))?;
         far.write_all(&stream[..cut])?;
-        bench.settle();
+        bench.run_until_idle();
         far.write_all(&stream[cut..])?;
         far.shutdown(Shutdown::Write)?;
         assert_eq!(bench.receive_all(&mut far)?, b"", "our direction ends too");
-        bench.settle();
+        bench.run_until_idle();
         assert_eq!(bench.world.log, ["one", "", "two", "last"], "cut at {cut}");
     }
     Ok(())
@@ -49,7 +49,7 @@ fn a_closure_that_pauses_is_called_with_the_next_frame_when_it_resumes() -> Resu
     far.write_all(b"one\ntwo\nthree")?;
     far.shutdown(Shutdown::Write)?;
     for expected in [&["one"][..], &["one", "two"]] {
-        bench.settle();
+        bench.run_until_idle();
         assert_eq!(bench.world.log, expected);
         bench.with(key, |connection| connection.resume_reading());
     }
@@ -102,7 +102,7 @@ fn an_error_that_says_that_nothing_was_done_hands_no_frame_over_twice() -> Resul
         bench.open_unix(&ConnectionOptions::new(), lines(|_, _, _| Err(ErrorKind::WouldBlock.into())))?;
     far.write_all(b"one\ntwo\n")?;
     bench.until(|world| world.has("two"));
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["one", "two"]);
     Ok(())
 }

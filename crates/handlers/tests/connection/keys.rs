@@ -21,7 +21,7 @@ fn a_key_is_stale_once_its_connection_has_ended() -> Result {
         assert!(matches!(result, Err(Error::StaleKey(stale)) if stale == key.key()));
         cx.state.log.push("seen".to_owned());
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.has("seen"));
     Ok(())
 }
@@ -39,7 +39,7 @@ fn a_connection_whose_handler_runs_cannot_be_lent() -> Result {
         let nested = key.with(cx, |_, cx| key.with(cx, |_, _| ()));
         assert!(matches!(nested, Ok(Err(Error::Running(_)))));
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     Ok(())
 }
@@ -65,7 +65,7 @@ fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> R
         let key = handlers::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
         key.with(cx, |_, cx| cx.state.log.push("visit".to_owned())).unwrap();
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "visit"]);
     Ok(())
 }
@@ -102,14 +102,14 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
 fn a_connection_outlives_a_visitor_that_panics_and_sends_what_it_has_written() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let _ = key.with(cx, |connection, _| {
             let _ = connection.write(b"before");
             panic!("a visitor")
         });
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     assert_eq!(bench.receive(&mut far, 6), b"before");
     Ok(())
@@ -181,7 +181,7 @@ fn add_one(key: ConnectionKey<World>, bench: &mut Bench) -> u32 {
         });
         result.set(count.unwrap());
     });
-    bench.settle();
+    bench.run_until_idle();
     place.get()
 }
 
@@ -190,7 +190,7 @@ fn a_handler_is_reached_by_the_key_of_its_connection() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), Counting { count: 0 })?;
     io::Write::write_all(&mut far, b"x")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(add_one(key, &mut bench), 2);
     assert_eq!(bench.receive(&mut far, 7), b"counted");
     Ok(())
@@ -208,7 +208,7 @@ fn a_handler_in_a_box_is_reached_by_its_own_type_and_by_that_of_the_box() -> Res
         });
         reached.unwrap();
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(add_one(key, &mut bench), 41);
     Ok(())
 }
@@ -223,7 +223,7 @@ fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result 
         let nested = key.with(cx, |_, cx| key.with_handler(cx, |_: &mut Counting, _, _| ()));
         assert!(matches!(nested, Ok(Err(Error::Running(running))) if running == key.key()));
     });
-    bench.settle();
+    bench.run_until_idle();
     drop(far);
     bench.until_closed();
     bench.reactor.defer(move |cx| {
@@ -231,7 +231,7 @@ fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result 
         assert!(matches!(gone, Err(Error::StaleKey(stale)) if stale == key.key()));
         cx.state.log.push("asked".to_owned());
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.has("asked"));
     Ok(())
 }

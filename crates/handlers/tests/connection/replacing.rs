@@ -64,7 +64,7 @@ fn a_handler_that_is_replaced_at_the_end_hands_on_the_rest_and_the_end() -> Resu
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), boxed(old))?;
     far.write_all(b"rest")?;
-    bench.settle();
+    bench.run_until_idle();
     far.shutdown(Shutdown::Write)?;
     assert_eq!(bench.until_closed(), "close Finished");
     let expected = ["open", "data rest", "end rest", "open", "data rest", "end ", "close Finished"];
@@ -94,7 +94,7 @@ fn a_handler_is_replaced_by_the_key_of_its_connection() -> Result {
     far.write_all(b"left")?;
     bench.until(|world| world.has("data left"));
     bench.with(key, |connection| connection.replace_handler(boxed(sink())).unwrap());
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left", "open", "data left"]);
     bench.with(key, |connection| connection.close()); // the key is still the same
     assert_eq!(bench.until_closed(), "close Closed");
@@ -114,7 +114,7 @@ fn a_new_handler_that_pauses_is_given_the_rest_when_it_resumes() -> Result {
     far.write_all(b"old:new")?;
     far.shutdown(Shutdown::Write)?;
     bench.until(|world| world.count("open") == 2);
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data old:new", "open"]);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
@@ -129,7 +129,7 @@ fn the_limit_of_unconsumed_bytes_counts_for_the_new_handler() -> Result {
     let (_, mut far) = bench.open_unix(&options, upgrades_to(sink()))?;
     far.write_all(b"old:and more than that")?;
     bench.until(|world| world.has("data and more than that"));
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     Ok(())
 }
@@ -147,13 +147,13 @@ fn of_several_new_handlers_the_last_one_is_taken_and_all_are_dropped() -> Result
         }))
     };
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), holds("first"))?;
-    bench.settle();
+    bench.run_until_idle();
     let (second, third) = (holds("second"), holds("third"));
     bench.with(key, |connection| {
         connection.replace_handler(second).unwrap();
         connection.replace_handler(third).unwrap();
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "first", "open", "third"]);
     assert_eq!(Rc::strong_count(&token), 2);
     bench.with(key, |connection| connection.close());
@@ -166,10 +166,10 @@ fn of_several_new_handlers_the_last_one_is_taken_and_all_are_dropped() -> Result
 fn a_handler_that_is_not_boxed_is_not_replaced() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let refused = bench.with(key, |connection| connection.replace_handler(boxed(sink())));
     assert!(matches!(refused, Err(Error::OtherType(other)) if other == key.key()));
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     Ok(())
 }

@@ -3,19 +3,16 @@
 //! Ground rule: nothing is over while the kernel has bytes of the peer that the handler is to be given, and a stream that was
 //! cut never looks whole.
 
-mod accepted;
 mod failure;
 mod finish;
-mod reason;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use socket2::SockRef;
 
-pub(crate) use self::accepted::{Finish, finish_accepted, finish_one};
-pub use self::reason::CloseReason;
 use super::connection::Connection;
+use super::reason::CloseReason;
 use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
 

@@ -10,9 +10,10 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::race::Race;
 use crate::answer::{errno, named};
-use crate::connection::close::{CloseReason, reset_on_close};
+use crate::connection::close::reset_on_close;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
+use crate::connection::reason::CloseReason;
 use crate::connection::stream::Stream;
 use crate::connection::times::Timeout;
 

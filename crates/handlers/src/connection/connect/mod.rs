@@ -19,9 +19,9 @@ use reactor::Registry;
 
 pub(super) use self::attempt::{Attempt, Outcome};
 use self::race::Race;
-use super::close::CloseReason;
 use super::handler::ConnectionHandler;
 use super::options::ConnectionOptions;
+use super::reason::CloseReason;
 
 /// Connects by TCP to the first of `addresses` that answers.
 ///

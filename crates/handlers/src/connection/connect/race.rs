@@ -13,9 +13,9 @@ use reactor::{Interest, Key, Registry, Then, TimerKey};
 
 use super::attempt::{Attempt, start_connect};
 use crate::answer::named;
-use crate::connection::close::CloseReason;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
+use crate::connection::reason::CloseReason;
 use crate::connection::registration::Registration;
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.

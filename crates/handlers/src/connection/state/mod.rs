@@ -13,10 +13,10 @@ use reactor::{Context, Interest, Key};
 
 pub(super) use self::flags::Flags;
 pub(super) use self::phase::{Pending, Phase, Writing};
-use super::close::CloseReason;
 use super::options::{ConnectionOptions, Settings};
+use super::reason::CloseReason;
 use super::times::{Timeout, Times};
-use super::write::WriteQueue;
+use super::write::queue::WriteQueue;
 use crate::limit::Permit;
 
 pub(super) struct State {

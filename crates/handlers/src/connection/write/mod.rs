@@ -1,22 +1,21 @@
 //! Writing: what a handler writes, and how it leaves.
 //!
-//! What one callback writes is collected in a [`WriteBuffer`] of the loop, and sent by one system call when the callback
-//! returns. What the socket does not take goes into the [`WriteQueue`] of the connection, and is sent when the socket is
+//! What one callback writes is collected in a [`WriteBuffer`](buffer::WriteBuffer) of the loop, and sent by one system call when the callback
+//! returns. What the socket does not take goes into the [`WriteQueue`](queue::WriteQueue) of the connection, and is sent when the socket is
 //! writable again.
 //!
 //! Ground rule: a socket that can no longer be written to may hold bytes of the peer. So a failed write ends nothing: it is
 //! recorded ([`Writing::Failed`]), the connection reads on until the kernel has nothing more, and then ends with that error.
 
-mod buffer;
-mod queue;
+pub(super) mod buffer;
+pub(super) mod queue;
 mod send;
 
 use std::io::{self, ErrorKind};
 
 use bytes::Bytes;
 
-pub(super) use self::buffer::{BUFFER_MAX, WriteBuffer};
-pub(super) use self::queue::WriteQueue;
+use self::buffer::BUFFER_MAX;
 use super::connection::Connection;
 use super::state::{Flags, Phase, Writing};
 

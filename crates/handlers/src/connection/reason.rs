@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::connection::times::Timeout;
+use super::times::Timeout;
 
 /// Why a connection has ended. Displays as “finished”, “idle timeout has passed”, or “failed: ” with the error.
 #[derive(Debug)]

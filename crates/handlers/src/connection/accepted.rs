@@ -1,14 +1,14 @@
-//! Closing the connections that a listener has accepted.
+//! The connections that a listener has accepted, which it finishes when it stops.
 
 use std::time::Duration;
 
 use reactor::{Context, Io, Key, Registry};
 
-use crate::connection::handler::ConnectionHandler;
-use crate::connection::key::ConnectionKey;
-use crate::connection::later::defer_for;
-use crate::connection::registration::Registration;
-use crate::connection::stream::Stream;
+use super::handler::ConnectionHandler;
+use super::key::ConnectionKey;
+use super::later::defer_for;
+use super::registration::Registration;
+use super::stream::Stream;
 
 /// How connections are asked to finish.
 #[derive(Clone, Copy, Debug)]

@@ -18,8 +18,8 @@ pub(crate) struct Finish {
     pub(crate) reads: bool,
 }
 
-/// Finishes all connections that `listener` has accepted; later this turn or next. Those that are to read nothing more do so from
-/// now on.
+/// Finishes all connections that `listener` has accepted; later this turn or next. Those that are to read nothing more
+/// do so from now on.
 pub(crate) fn finish_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key, finish: Finish)
 where
     T: Stream,
@@ -39,8 +39,8 @@ where
 
 /// Finishes the connection `key`, if `listener` has accepted it; later this turn or next.
 ///
-/// By a deferred callback: one that has not opened yet does so for this, and a handler that panics then takes neither who asks with
-/// it nor the others.
+/// By a deferred callback: one that has not opened yet does so for this, and a handler that panics then takes neither
+/// who asks with it nor the others.
 pub(crate) fn finish_one<S, T, H>(registry: &mut Registry<S>, key: Key, listener: Key, finish: Finish)
 where
     T: Stream,

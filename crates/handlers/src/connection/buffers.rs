@@ -14,8 +14,9 @@ struct Buffers {
 }
 
 thread_local! {
-    /// The buffers of the loop, which has its thread for itself. `Registry::local` costs forty instructions more for a look.
-    /// Taken while a connection is called: the loop of another reactor that runs meanwhile has buffers of its own.
+    /// The buffers of the loop, which has its thread for itself. `Registry::local` costs forty instructions more for a
+    /// look. Taken while a connection is called: the loop of another reactor that runs meanwhile has buffers of its
+    /// own.
     static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 

@@ -1,8 +1,9 @@
 //! Commands to a connection by its key, which are obeyed also while its callback is running.
 //!
-//! A callback has its connection by `&mut`, so nothing else can reach it meanwhile. A command that comes from within, of a
-//! publisher that is one of its own subscribers for example, waits until the callback returns, and is obeyed before anything
-//! else is done with the connection: after what the callback has written, before anything written later.
+//! A callback has its connection by `&mut`, so nothing else can reach it meanwhile. A command that comes from within,
+//! of a publisher that is one of its own subscribers for example, waits until the callback returns, and is obeyed
+//! before anything else is done with the connection: after what the callback has written, before anything written
+//! later.
 
 use std::cell::Cell;
 use std::io;
@@ -66,16 +67,17 @@ pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
 
 /// Commands, which are obeyed at once, or when the running callback of the connection returns.
 ///
-/// Within that callback, and within a closure of [`with`](Self::with) for the same connection, several commands are obeyed in
-/// their order, after everything that the callback has written, and before the next callback. A command that then has no effect
-/// any more, since the callback has closed the connection, is dropped.
+/// Within that callback, and within a closure of [`with`](Self::with) for the same connection, several commands are
+/// obeyed in their order, after everything that the callback has written, and before the next callback. A command that
+/// then has no effect any more, since the callback has closed the connection, is dropped.
 impl<S> ConnectionKey<S> {
-    /// Sends `bytes` after everything that was written before: by [`Connection::write`], in a call of [`with`](Self::with).
+    /// Sends `bytes` after everything that was written before: by [`Connection::write`], in a call of
+    /// [`with`](Self::with).
     ///
-    /// So a message to all subscribers needs no special case for the one that publishes it: to the connection whose callback is
-    /// running the bytes are sent when that returns, after what it has written itself, and the answer is [`Flow::Open`] meanwhile.
-    /// If its queue cannot take them then, the connection ends with that error, since its peer must not miss a part unnoticed.
-    /// O(length), and a copy of the bytes where they wait.
+    /// So a message to all subscribers needs no special case for the one that publishes it: to the connection whose
+    /// callback is running the bytes are sent when that returns, after what it has written itself, and the answer is
+    /// [`Flow::Open`] meanwhile. If its queue cannot take them then, the connection ends with that error, since its
+    /// peer must not miss a part unnoticed. O(length), and a copy of the bytes where they wait.
     ///
     /// # Errors
     /// `NotFound` if the connection has ended; those of [`Connection::write`].
@@ -174,7 +176,8 @@ impl<S> Connection<'_, S> {
     fn write_late(&mut self, bytes: Bytes) {
         match self.write_bytes(bytes) {
             Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => self.state.end(CloseReason::Failed(error)),
-            // Otherwise its own callback has ended the direction, or the socket has failed, which has consequences of its own.
+            // Otherwise its own callback has ended the direction, or the socket has failed, which has consequences of
+            // its own.
             Ok(_) | Err(_) => {}
         }
     }

@@ -23,8 +23,8 @@ pub struct Connection<'a, S> {
     /// What was written in this callback, and is still to be tried. Empty while something is queued.
     pub(super) buffer: &'a mut WriteBuffer,
     pub(super) key: ConnectionKey<S>,
-    /// Whether it was reached by its key. Writes of the handler are sent when its callback returns. Small writes from outside
-    /// are sent with the deferred callbacks, together with those of others.
+    /// Whether it was reached by its key. Writes of the handler are sent when its callback returns. Small writes from
+    /// outside are sent with the deferred callbacks, together with those of others.
     pub(super) from_outside: bool,
 }
 
@@ -39,10 +39,11 @@ impl<S> Connection<'_, S> {
         self.state.counters
     }
 
-    /// Stops reading until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is full.
+    /// Stops reading until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is
+    /// full.
     ///
-    /// Nothing is lost by it: what the peer has sent, and its end, wait in the kernel until reading is resumed, also where the
-    /// peer has closed the connection or reset it. A reset is reported at once: by
+    /// Nothing is lost by it: what the peer has sent, and its end, wait in the kernel until reading is resumed, also
+    /// where the peer has closed the connection or reset it. A reset is reported at once: by
     /// [`on_failure`](crate::ConnectionHandler::on_failure), or where nothing is unread by the end of the connection.
     pub const fn pause_reading(&mut self) {
         self.state.flags.insert(Flags::PAUSED);
@@ -76,14 +77,14 @@ impl<S> Connection<'_, S> {
         self.state.flags.has(Flags::READ_ENDED)
     }
 
-    /// Replaces the options of this connection. Restarts all timeouts except the deadline of a close, and the rate limits that are
-    /// not shared.
+    /// Replaces the options of this connection. Restarts all timeouts except the deadline of a close, and the rate
+    /// limits that are not shared.
     pub fn set_options(&mut self, options: &ConnectionOptions) {
         self.state.set_options(options);
     }
 
-    /// Returns the file descriptor, to query or set socket options. Do not read from it or write to it: those bytes bypass the
-    /// connection.
+    /// Returns the file descriptor, to query or set socket options. Do not read from it or write to it: those bytes
+    /// bypass the connection.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
     }
@@ -109,14 +110,16 @@ impl<S> Connection<'_, S> {
         self.stream.as_any().downcast_ref()
     }
 
-    /// Returns the stream mutably, if it is of this type: to change how a stream of your own treats its bytes. `None` otherwise.
+    /// Returns the stream mutably, if it is of this type: to change how a stream of your own treats its bytes. `None`
+    /// otherwise.
     ///
     /// Its file descriptor must stay the same: the loop watches that one.
     pub fn stream_mut<T: Stream>(&mut self) -> Option<&mut T> {
         self.stream.as_any_mut().downcast_mut()
     }
 
-    /// Returns the address of the peer of a TCP connection, an IPv4 one in [plain form](crate::Peer::Tcp). One system call.
+    /// Returns the address of the peer of a TCP connection, an IPv4 one in [plain form](crate::Peer::Tcp). One system
+    /// call.
     ///
     /// # Errors
     /// `ENOTCONN` for a peer that has gone; `InvalidInput` for a stream that is no TCP.

@@ -1,10 +1,10 @@
 //! One call of a connection, by the loop or by its key: what is done in it, and in which order the handler is called.
 //!
 //! Between most calls of most connections nothing is queued, reading is not paused and no rate limit applies: they are
-//! [steady](State::is_steady). What a message costs them is inlined into [`Dispatch::on_event`], in one straight line: a
-//! read, the handler's callback, a write. Everything else is outlined. It is marked cold also where it is not rare, for a
-//! connection with a timeout: that is how the compiler learns which way the line goes, without which it stops inlining half
-//! way.
+//! [steady](State::is_steady). What a message costs them is inlined into [`Dispatch::on_event`], in one straight line:
+//! a read, the handler's callback, a write. Everything else is outlined. It is marked cold also where it is not rare,
+//! for a connection with a timeout: that is how the compiler learns which way the line goes, without which it stops
+//! inlining half way.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -65,8 +65,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.read_on(0, input, cx)
     }
 
-    /// Opens the connection, or does what may be due, with the deferred callbacks. Input is left to the next event, except that of
-    /// a new connection, which no event may announce.
+    /// Opens the connection, or does what may be due, with the deferred callbacks. Input is left to the next event,
+    /// except that of a new connection, which no event may announce.
     pub(super) fn on_deferred(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
         let opens = self.state.phase() == Phase::Opening;
         self.before_reading(cx)?;

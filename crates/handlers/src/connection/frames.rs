@@ -19,9 +19,10 @@ pub struct OnFrames<F, C> {
 
 /// Makes a handler of a framing and a closure, which is called with each frame and its connection.
 ///
-/// Frames come in their order, without their framing, and also those at the end of the stream that need no end. A closure that
-/// [pauses](Connection::pause_reading) the connection, or fills its write queue, is called with the next frame when that is over.
-/// After a last frame without end our direction ends too, as by the default [`on_end`](ConnectionHandler::on_end).
+/// Frames come in their order, without their framing, and also those at the end of the stream that need no end. A
+/// closure that [pauses](Connection::pause_reading) the connection, or fills its write queue, is called with the next
+/// frame when that is over. After a last frame without end our direction ends too, as by the default
+/// [`on_end`](ConnectionHandler::on_end).
 ///
 /// An error that the closure returns ends the connection, but for `WouldBlock` and `Interrupted`, and so does a
 /// [`FrameError`]: the stream is over with the first one. Keep the limit of the framing below
@@ -63,7 +64,8 @@ where
 type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 impl<F: Framing, C> OnFrames<F, C> {
-    /// Calls the closure with each frame of `data`, as long as `goes_on` with the connection, and returns how many bytes they took.
+    /// Calls the closure with each frame of `data`, as long as `goes_on` with the connection, and returns how many
+    /// bytes they took.
     fn call_with_frames<S>(
         &mut self,
         data: &[u8],

@@ -9,9 +9,10 @@ use super::connection::Connection;
 use super::reason::CloseReason;
 use super::times::Timeout;
 
-/// What a user does with a connection. Every method runs on the loop's thread.
+/// The handler of a connection: the callbacks that a user implements. All of them run on the thread of the loop.
 ///
-/// An error that a method returns ends the connection, and no other; `WouldBlock` and `Interrupted` count as nothing done.
+/// An error that a method returns ends the connection, and no other; `WouldBlock` and `Interrupted` count as nothing
+/// done.
 ///
 /// ```
 /// use std::io;
@@ -28,7 +29,8 @@ use super::times::Timeout;
 /// }
 /// ```
 pub trait ConnectionHandler<S>: Any {
-    /// The connection is there; called before any other method but [`on_close`](Self::on_close). Nothing is done by default.
+    /// Called first, when the connection is open. Only [`on_close`](Self::on_close) may come without it. Does nothing
+    /// by default.
     ///
     /// # Errors
     /// Any ends the connection.
@@ -37,11 +39,13 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Bytes have come. `data` begins with what the last call left; gives how many of them are done with.
+    /// Called when bytes have come. `data` begins with those that the last call has left. Returns how many bytes are
+    /// consumed.
     ///
-    /// To leave bytes is for a message that is not complete: reading goes on, and more than
-    /// [`ConnectionOptions::unconsumed_max`](crate::ConnectionOptions::unconsumed_max) left ends the connection. It is no flow control. A handler that can take no more for now
-    /// calls [`Connection::pause_reading`] too; it is given the rest after [`Connection::resume_reading`].
+    /// Leave bytes if a message is not complete: reading goes on, and more than
+    /// [`ConnectionOptions::unconsumed_max`](crate::ConnectionOptions::unconsumed_max) left end the connection. That is
+    /// not flow control. A handler that can take no more for now also calls [`Connection::pause_reading`], and is given
+    /// the rest after [`Connection::resume_reading`].
     ///
     /// # Errors
     /// Any ends the connection.
@@ -52,7 +56,7 @@ pub trait ConnectionHandler<S>: Any {
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize>;
 
-    /// The queue, which was [full](crate::Flow::Full), has room again. Nothing is done by default.
+    /// Called when the write queue, which was [full](crate::Flow::Full), has room again. Does nothing by default.
     ///
     /// # Errors
     /// Any ends the connection.
@@ -61,10 +65,11 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// The peer has ended its direction; `rest` is what [`on_data`](Self::on_data) has left. Writing is still possible.
+    /// Called when the peer has ended its direction. `rest` is what [`on_data`](Self::on_data) has left. Writing is
+    /// still possible.
     ///
-    /// By default ours ends too, once everything has been sent and every answer that was
-    /// [announced](Connection::answer_later) has been given, and with it the connection.
+    /// By default our direction ends too, and with it the connection, once everything was sent and no response is
+    /// [pending](Connection::answer_later).
     ///
     /// # Errors
     /// Any ends the connection.
@@ -74,9 +79,11 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// The connection is to [finish](Connection::finish), its server is [stopping](crate::ServerKey::stop) for example. Called
-    /// once, before anything is closed: for a handler that keeps a queue of its own to write what is in it, or to
-    /// [announce](Connection::answer_later) that it will. Does nothing by default.
+    /// Called when the connection is to [finish](Connection::finish), because its server
+    /// [stops](crate::ServerKey::stop) for example.
+    ///
+    /// Called once, before anything is closed. A handler that keeps a queue of its own writes what is in it, or
+    /// [announces](Connection::answer_later) that it will. Does nothing by default.
     ///
     /// # Errors
     /// Any ends the connection.
@@ -85,13 +92,14 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// The socket has failed while the handler [pauses](Connection::pause_reading), by a reset of the peer for example, and
-    /// bytes that had come before are unread. Nothing can be sent any more. The connection stays until the handler resumes
-    /// reading, and then ends with this error after the last byte, or until it closes the connection. Called once. Does
-    /// nothing by default.
+    /// Called when the socket fails while reading is [paused](Connection::pause_reading), by a reset of the peer for
+    /// example, and bytes that had come before are unread.
     ///
-    /// Where nothing is unread, the connection ends at once. A handler that reads is given what has come first. Both are told the
-    /// error by [`on_close`](Self::on_close).
+    /// Nothing can be sent any more. The connection stays until the handler resumes reading, and ends with this error
+    /// after the last byte, or until the handler closes it. Called once. Does nothing by default.
+    ///
+    /// Where nothing is unread, the connection ends at once. A handler that reads is first given what has come. In both
+    /// cases the error comes with [`on_close`](Self::on_close).
     ///
     /// # Errors
     /// Any ends the connection.
@@ -105,7 +113,8 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// A timeout has passed. By default the connection is closed; if it is not, the timeout begins anew.
+    /// Called when a timeout expires. By default it closes the connection. If the connection is not closed, the timeout
+    /// starts again.
     ///
     /// # Errors
     /// Any ends the connection.
@@ -120,15 +129,16 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// The connection has ended, the last call; also for one that never came about. Nothing is done by default.
+    /// Called exactly once, as the last callback, when the connection has ended or could not be established. Does
+    /// nothing by default.
     ///
-    /// Where the reactor itself is dropped, the handler is only dropped.
+    /// If the reactor itself is dropped, the handler is dropped without this call.
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 
-    /// Returns the handler that [`with_handler`](crate::ConnectionKey::with_handler) finds by its type, if that is not this one.
-    /// Override it in a handler that wraps another. Default: this handler.
+    /// Returns the handler that [`with_handler`](crate::ConnectionKey::with_handler) finds by its type, if that is not
+    /// this one. Override it in a handler that wraps another. Default: this handler.
     fn as_any_mut(&mut self) -> &mut dyn Any
     where
         Self: Sized,
@@ -137,11 +147,12 @@ pub trait ConnectionHandler<S>: Any {
     }
 }
 
-/// A handler that is a closure: for connections where what comes is all that matters. [`on_data`] makes one.
+/// A handler that is a closure, for connections where only their data matters. [`on_data`] makes one.
 #[derive(Debug)]
 pub struct OnData<F>(F);
 
-/// Makes a handler of a closure, which is its [`ConnectionHandler::on_data`]; the rest is done by default.
+/// Makes a handler of a closure, which is its [`ConnectionHandler::on_data`]. The other callbacks do what is their
+/// default.
 pub fn on_data<S, F>(closure: F) -> OnData<F>
 where
     F: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<usize> + 'static,

@@ -44,16 +44,19 @@ impl<S> ConnectionKey<S> {
         self.key
     }
 
-    /// Calls `access` with the connection: to write to it, pause it or close it from the callback of another, or of a timer.
+    /// Calls `access` with the connection: to write to it, pause it or close it from the callback of another, or of a
+    /// timer.
     ///
-    /// Writes are sent with the deferred callbacks, all of this turn by one system call: in this turn, or in the next where those
-    /// have run already. They are tried before that where the queue reaches the
-    /// [high watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
-    /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before it. O(1).
+    /// Writes are sent with the deferred callbacks, all of this turn by one system call: in this turn, or in the next
+    /// where those have run already. They are tried before that where the queue reaches the [high
+    /// watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
+    /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before
+    /// it. O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own callback is running, which
-    /// has the connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the ways to close are possible then too.
+    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own callback is
+    /// running, which has the connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the ways to
+    /// close are possible then too.
     ///
     /// ```
     /// # use handlers::ConnectionKey;
@@ -76,12 +79,13 @@ impl<S> ConnectionKey<S> {
 
     /// Calls `access` with the handler of the connection, by its type, and with the connection.
     ///
-    /// The handler object need not be kept in the state of the loop to be reached from elsewhere. Of a [boxed](crate::BoxedHandler)
-    /// handler `H` is the type in the box, or the box itself. Writes are sent as those by [`with`](Self::with). O(1), no allocation.
+    /// The handler object need not be kept in the state of the loop to be reached from elsewhere. Of a
+    /// [boxed](crate::BoxedHandler) handler `H` is the type in the box, or the box itself. Writes are sent as those by
+    /// [`with`](Self::with). O(1), no allocation.
     ///
     /// # Errors
-    /// [`Error::OtherType`] if the handler is not of this type: nothing is called then. [`Error::StaleKey`] and [`Error::Running`] as by
-    /// [`with`](Self::with).
+    /// [`Error::OtherType`] if the handler is not of this type: nothing is called then. [`Error::StaleKey`] and
+    /// [`Error::Running`] as by [`with`](Self::with).
     ///
     /// ```
     /// use std::io;

@@ -1,6 +1,7 @@
 //! What a connection does later this turn or next, by a deferred callback.
 //!
-//! A deferred callback names the types of the connection: a key with the type of the state would have to outlive the state.
+//! A deferred callback names the types of the connection: a key with the type of the state would have to outlive the
+//! state.
 
 use reactor::{Context, Key, Registry};
 
@@ -13,8 +14,8 @@ pub(super) fn run_later<S, T: Stream, H: ConnectionHandler<S>>(registry: &mut Re
     defer_for(registry, key, move |cx| ConnectionKey::<S>::of::<T, H>(key).run(cx));
 }
 
-/// Defers a callback that calls the handler of the connection `key`. A slow or panicking one is reported with the line that
-/// has opened the connection.
+/// Defers a callback that calls the handler of the connection `key`. A slow or panicking one is reported with the line
+/// that has opened the connection.
 pub(super) fn defer_for<S>(registry: &mut Registry<S>, key: Key, callback: impl FnOnce(&mut Context<'_, S>) + 'static) {
     if let Ok(origin) = registry.origin(key) {
         registry.defer_from(origin, callback);

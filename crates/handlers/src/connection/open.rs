@@ -21,8 +21,8 @@ use crate::limit::Permit;
 /// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
 ///
 /// # Errors
-/// As [`Registry::add`]: the stream is given back. `InvalidInput`, with the fd and what it is, for a socket that listens or is not of
-/// the stream type.
+/// As [`Registry::add`]: the stream is given back. `InvalidInput`, with the fd and what it is, for a socket that
+/// listens or is not of the stream type.
 ///
 /// ```
 /// use std::io::{Read, Write};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::rate::RateLimit;
 use super::write::buffer::BUFFER_MAX;
 
-/// The options of connections: watermarks, limits, timeouts, rates. Cheap to clone, and one serves any number of connections.
+/// The options of connections: watermarks, limits, timeouts, rates. Cheap to clone, and one serves any number of
+/// connections.
 ///
 /// ```
 /// use handlers::ConnectionOptions;
@@ -88,9 +89,9 @@ impl ConnectionOptions {
         self
     }
 
-    /// Sets the watermarks of the write queue. From `high` queued bytes on, `write` returns [`Flow::Full`](crate::Flow::Full) and the
-    /// connection reads no more. Both go on when the queue has drained to `low`. Default: 64 KiB and 256 KiB. `low` is at most `high`, and
-    /// `high` is at least 1.
+    /// Sets the watermarks of the write queue. From `high` queued bytes on, `write` returns
+    /// [`Flow::Full`](crate::Flow::Full) and the connection reads no more. Both go on when the queue has drained to
+    /// `low`. Default: 64 KiB and 256 KiB. `low` is at most `high`, and `high` is at least 1.
     #[must_use]
     pub fn watermarks(self, low: usize, high: usize) -> Self {
         self.with(|settings| (settings.low_watermark, settings.high_watermark) = (low.min(high), high.max(1)))
@@ -102,46 +103,47 @@ impl ConnectionOptions {
         self.with(|settings| settings.queue_max = bytes)
     }
 
-    /// Sets how many bytes a handler may leave unconsumed. More of them end the connection with an error, so this must exceed the longest
-    /// message. Default: 1 MiB.
+    /// Sets how many bytes a handler may leave unconsumed. More of them end the connection with an error, so this must
+    /// exceed the longest message. Default: 1 MiB.
     #[must_use]
     pub fn unconsumed_max(self, bytes: usize) -> Self {
         self.with(|settings| settings.unconsumed_max = bytes)
     }
 
-    /// Sets how many bytes a connection reads at most in one turn, and sends from its queue, so that a fast one does not hold up others.
-    /// Default: 256 KiB. At least 1.
+    /// Sets how many bytes a connection reads at most in one turn, and sends from its queue, so that a fast one does
+    /// not hold up others. Default: 256 KiB. At least 1.
     #[must_use]
     pub fn bytes_per_turn(self, bytes: usize) -> Self {
         self.with(|settings| settings.bytes_per_turn = bytes.max(1))
     }
 
-    /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has gone in either direction for
-    /// this long. It does not run while a rate limit holds back reading. Default: none.
+    /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has gone in
+    /// either direction for this long. It does not run while a rate limit holds back reading. Default: none.
     ///
-    /// For every timeout of a connection: bytes that had come, or room that the peer had made, by the time it expires are served first,
-    /// also where the process was stopped until long after that, or a callback was slow.
+    /// For every timeout of a connection: bytes that had come, or room that the peer had made, by the time it expires
+    /// are served first, also where the process was stopped until long after that, or a callback was slow.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.idle_timeout = timeout.into())
     }
 
-    /// Sets the read timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has come for this long. It does
-    /// not run while reading is paused, the write queue is full, or a rate limit holds back reading. Default: none.
+    /// Sets the read timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has come for
+    /// this long. It does not run while reading is paused, the write queue is full, or a rate limit holds back reading.
+    /// Default: none.
     #[must_use]
     pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.read_timeout = timeout.into())
     }
 
-    /// Sets the write timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when the peer has taken no byte of what is
-    /// queued for this long. It does not run while a rate limit holds back writing. Default: none.
+    /// Sets the write timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when the peer has taken
+    /// no byte of what is queued for this long. It does not run while a rate limit holds back writing. Default: none.
     #[must_use]
     pub fn write_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.write_timeout = timeout.into())
     }
 
-    /// Sets how long all attempts to connect may take together. An attempt that the kernel has completed by then becomes a connection,
-    /// also where the loop learns of it later. Default: 30 s.
+    /// Sets how long all attempts to connect may take together. An attempt that the kernel has completed by then
+    /// becomes a connection, also where the loop learns of it later. Default: 30 s.
     #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
@@ -181,7 +183,8 @@ impl ConnectionOptions {
         self.0.no_delay
     }
 
-    /// Sets `TCP_NODELAY`: whether small packets leave at once. The small writes of one callback are merged in any case. Default: `true`.
+    /// Sets `TCP_NODELAY`: whether small packets leave at once. The small writes of one callback are merged in any
+    /// case. Default: `true`.
     #[must_use]
     pub fn no_delay(self, no_delay: bool) -> Self {
         self.with(|settings| settings.no_delay = no_delay)

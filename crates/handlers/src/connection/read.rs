@@ -119,8 +119,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.keep_unconsumed(rest)
     }
 
-    /// Keeps what the handler has left. Where that is nothing the buffer is freed: an idle connection holds none. Capacity that a
-    /// long message has taken is freed with it.
+    /// Keeps what the handler has left. Where that is nothing the buffer is freed: an idle connection holds none.
+    /// Capacity that a long message has taken is freed with it.
     #[cold]
     #[inline(never)]
     fn keep_unconsumed(&mut self, mut rest: Vec<u8>) -> io::Result<()> {

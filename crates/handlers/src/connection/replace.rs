@@ -1,7 +1,7 @@
 //! Replacing the handler of an open connection.
 //!
-//! A key knows the type of the handler for which it was made, and keys are copied. So what is replaced is the content of a box,
-//! whose type stays.
+//! A key knows the type of the handler for which it was made, and keys are copied. So what is replaced is the content
+//! of a box, whose type stays.
 
 use std::any::{Any, TypeId};
 use std::io;
@@ -76,11 +76,13 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
 impl<S: 'static> Connection<'_, S> {
     /// Replaces the handler of this connection when this callback, or this call by its key, returns.
     ///
-    /// For a change of protocol: HTTP to WebSocket, STARTTLS. The connection must have been opened with a [`BoxedHandler`]. The new
-    /// handler is notified by [`on_open`](ConnectionHandler::on_open), later this turn or next, before any other callback. Then it is
-    /// given the bytes that the old one has not consumed, and an end of the peer's direction that has come already. The old handler
-    /// is dropped without [`on_close`](ConnectionHandler::on_close). The key, the options, the timeouts, what is queued and the pending
-    /// responses stay. Of several calls the last one counts.
+    /// For a change of protocol: HTTP to WebSocket, STARTTLS. The connection must have been opened with a
+    /// [`BoxedHandler`]. The new handler is notified by [`on_open`](ConnectionHandler::on_open), later this turn or
+    /// next, before any other callback. Then it is given the bytes that the old one has not consumed, and an end of the
+    /// peer's direction that has come already. The old handler is dropped without
+    /// [`on_close`](ConnectionHandler::on_close). The new one is notified too if the connection is to
+    /// [finish](Connection::finish), or has [failed](ConnectionHandler::on_failure). The key, the options, a pause of
+    /// reading, the timeouts, what is queued and the pending responses stay. Of several calls the last one counts.
     ///
     /// # Errors
     /// [`Error::OtherType`] if the connection was not opened with a [`BoxedHandler`].
@@ -129,10 +131,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let Some(handler) = &mut self.handler else { return };
         let old = replace(*handler, *new);
         if self.state.phase() == Phase::Open {
-            self.state.set_phase(Phase::Opening);
-            self.state.flags.insert(Flags::REDELIVER);
-            let has_ended = self.state.flags.has(Flags::READ_ENDED) && !self.state.flags.has(Flags::WRITE_ONLY);
-            self.state.flags.set(Flags::END_AGAIN, has_ended);
+            self.state.reopen();
         }
         drop(old); // which may panic
     }

@@ -20,24 +20,24 @@ pub trait Stream: AsFd + Sized + 'static {
     /// Whether anything can be written to it.
     const WRITES: bool = true;
 
-    /// Reads once. 0 is the end of the stream.
+    /// Reads once. Returns 0 at the end of the stream.
     ///
-    /// The loop knows of the source alone, not of what a stream has taken from it and keeps. Such a stream gives that first,
-    /// and goes to the source, by [`Io::try_io`], only when it has nothing left: as long as no `WouldBlock` was met there, the
-    /// source counts as readable, and this is called again.
+    /// The loop tracks the readiness of the file descriptor only. A stream that buffers input, TLS for example, returns
+    /// buffered bytes first, and reads from the source, through [`Io::try_io`], only when it has none left. Until
+    /// `WouldBlock` was met there the source counts as readable, and this is called again.
     ///
     /// # Errors
     /// `WouldBlock` if there is nothing now; any other ends the connection.
     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes once, as much as goes.
+    /// Writes once, as much as the stream takes. Returns how many bytes that was.
     ///
     /// # Errors
     /// `WouldBlock` if nothing goes now; any other ends the connection.
     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Returns whether bytes are left to read that have arrived. Asked of a stream whose socket has failed while its handler
-    /// pauses: one that keeps bytes of its own counts those too.
+    /// Returns whether bytes that have come are left to read. Asked of a stream whose socket has failed while its
+    /// handler pauses. A stream that buffers input counts that too.
     fn has_unread(io: &Io<Self>) -> bool {
         unread(io.as_fd()) > 0
     }
@@ -65,8 +65,9 @@ pub enum Shutdown {
     Unsupported,
 }
 
-/// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that had it
-/// open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is in it.
+/// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that
+/// had it open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is
+/// in it.
 #[cold]
 pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
     errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
@@ -132,8 +133,8 @@ streams! {
 pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<Shutdown>;
-    /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before: whether it can
-    /// say so.
+    /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before:
+    /// whether it can say so.
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
     fn as_any(&self) -> &dyn Any;

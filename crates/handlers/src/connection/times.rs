@@ -1,11 +1,12 @@
 //! Times of a connection: its timeouts and its rates, all by the one timeout that its source has.
 //!
-//! Only connections that need the time have one of these. The time of the turn enters by [`Times::set_now`], or with the first
-//! bytes of a call that has nothing else to see to.
+//! Only connections that need the time have one of these. The time of the turn enters by [`Times::set_now`], or with
+//! the first bytes of a call that has nothing else to see to.
 //!
-//! Ground rule: bytes put timeouts off and never bring one forward. So the loop is told when to call at the end of a call that
-//! has changed something else, and what comes and goes is only noted down: the loop calls too soon then, finds that nothing has
-//! passed, and is told anew. One such call for each length of the timeout is what a busy connection costs.
+//! Ground rule: bytes put timeouts off and never bring one forward. So the loop is told when to call at the end of a
+//! call that has changed something else, and what comes and goes is only noted down: the loop calls too soon then,
+//! finds that nothing has passed, and is told anew. One such call for each length of the timeout is what a busy
+//! connection costs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ pub enum Timeout {
     Read,
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
-    /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush) or [`Connection::finish`](crate::Connection::finish), of which no
+    /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush) or
+    /// [`Connection::finish`](crate::Connection::finish), of which no
     /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is told.
     Close,
     /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout), likewise.
@@ -50,8 +52,8 @@ pub(super) struct Times {
     /// The turns of the last bytes in each direction: what was late in a turn that took long is not older than its end.
     read_in: u64,
     written_in: u64,
-    /// When the loop was asked to call. It calls when the kernel has been asked at that time or later, and says nothing of the time
-    /// since: a timeout that passes later has not passed.
+    /// When the loop was asked to call. It calls when the kernel has been asked at that time or later, and says nothing
+    /// of the time since: a timeout that passes later has not passed.
     calls_at: Option<Instant>,
     /// The last bytes in either direction, or the last time that there had been none for too long.
     last_byte: Option<Instant>,

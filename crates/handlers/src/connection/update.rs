@@ -32,8 +32,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.phase() == Phase::Over {
             return self.remove();
         }
-        // What was left while the handler was paused or full is not waited for, and neither is a call for a new handler: the source
-        // may never be ready again.
+        // What was left while the handler was paused or full is not waited for, and neither is a call for a new
+        // handler: the source may never be ready again.
         if self.state.must_redeliver() || self.state.phase() == Phase::Opening {
             run_later::<S, T, H>(cx.registry, self.key.key());
         }

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::time::Duration;
 
 use handlers::{BoxedHandler, ConnectionHandler, ConnectionOptions};
 use reactor::Error;
 
-use crate::{Bench, Event, Result, World, default, probe, sink};
+use crate::{Bench, Event, Result, World, default, probe, secs, sink};
 
 fn boxed(handler: impl ConnectionHandler<World>) -> BoxedHandler<World> {
     Box::new(handler)
@@ -159,6 +160,47 @@ fn of_several_new_handlers_the_last_one_is_taken_and_all_are_dropped() -> Result
     bench.with(key, |connection| connection.close());
     assert_eq!(bench.until_closed(), "close Closed");
     assert_eq!(Rc::strong_count(&token), 1);
+    Ok(())
+}
+
+#[test]
+fn a_new_handler_is_told_that_its_connection_is_to_finish() -> Result {
+    let mut bench = Bench::new()?;
+    let old = probe(|event, connection, _| {
+        if matches!(event, Event::Finish) {
+            connection.replace_handler(boxed(sink()))?;
+        }
+        Ok(0)
+    });
+    let (key, far) = bench.open_unix(&ConnectionOptions::new(), boxed(old))?;
+    bench.with(key, |connection| connection.finish(secs(5)));
+    bench.run_until_idle();
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Finished");
+    assert_eq!(bench.world.log, ["open", "finish", "open", "finish", "close Finished"]);
+    Ok(())
+}
+
+#[test]
+fn a_new_handler_of_a_paused_connection_is_told_that_it_has_failed() -> Result {
+    let mut bench = Bench::new()?;
+    let old = probe(|_, connection, _| {
+        connection.pause_reading();
+        Ok(0)
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), boxed(old))?;
+    bench.run_until_idle();
+    far.write_all(b"last words")?;
+    rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?;
+    drop(far); // a reset
+    bench.until(|world| world.has("failure ConnectionReset"));
+    bench.with(key, |connection| connection.replace_handler(boxed(sink())).unwrap());
+    bench.run_until_idle();
+    let expected = ["open", "failure ConnectionReset", "open", "failure ConnectionReset"];
+    assert_eq!(bench.world.log, expected);
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.received, b"last words");
     Ok(())
 }
 

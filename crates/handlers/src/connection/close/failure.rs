@@ -1,7 +1,7 @@
 //! The end of a connection whose socket has failed: its handler is first given what has come.
 //!
-//! Ground rule: nothing is over while the kernel has bytes of the peer. Silence of one wait does not say that it has none,
-//! where more sources are ready than a wait reports: so the socket is polled.
+//! Ground rule: nothing is over while the kernel has bytes of the peer. Silence of one wait does not say that it has
+//! none, where more sources are ready than a wait reports: so the socket is polled.
 
 use std::io::{self, ErrorKind};
 
@@ -37,8 +37,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Handles the failure for a handler that is paused, which does not learn of it by reading: it is notified. Where only an end
-    /// is left to read, it is given that now. From outside, the notification is deferred.
+    /// Handles the failure for a handler that is paused, which does not learn of it by reading: it is notified. Where
+    /// only an end is left to read, it is given that now. From outside, the notification is deferred.
     fn handle_failure_while_paused(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         let is_drained = self.state.unconsumed.is_empty() && !T::has_unread(self.io);
         if self.state.flags.has(Flags::FAILURE_NOTIFIED) && !is_drained {

@@ -1,7 +1,7 @@
 //! Closing: every way in which a connection ends.
 //!
-//! Ground rule: nothing is over while the kernel has bytes of the peer that the handler is to be given, and a stream that was
-//! cut never looks whole.
+//! Ground rule: nothing is over while the kernel has bytes of the peer that the handler is to be given, and a stream
+//! that was cut never looks whole.
 
 mod failure;
 mod finish;
@@ -17,26 +17,26 @@ use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
 
 impl<S> Connection<'_, S> {
-    /// Ends our direction once everything that was written has been sent: the peer reads an end of stream, and can still
-    /// write. When both directions have ended, so has the connection.
+    /// Ends our direction once everything that was written has been sent. The peer reads an end of stream, and can
+    /// still write. The connection ends when both directions have ended.
     pub fn shutdown(&mut self) {
         if self.state.writing() == Writing::Open {
             self.state.set_writing(Writing::Ending);
         }
     }
 
-    /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every answer that was
-    /// [announced](Self::answer_later) has been given.
+    /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every [pending](Self::answer_later)
+    /// response was written.
     pub const fn shutdown_when_answered(&mut self) {
         self.state.flags.insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
     }
 
-    /// Closes the connection in order: what is queued is sent, then our direction ends, and what the peer still sends is
-    /// thrown away until it has ended too. All that for at most `deadline`, after which it is closed as it is: by a reset where
-    /// something is still queued, so that what the peer has does not look whole.
+    /// Closes the connection gracefully: sends what is queued, ends our direction, and discards what the peer still
+    /// sends until it has ended too.
     ///
-    /// To close at once after the last write would lose it where the peer has sent something that was not read:
-    /// `close(2)` resets the connection then.
+    /// After `deadline` the connection is closed as it is. If something is still queued then, it is reset, so that what
+    /// the peer has does not look whole. A close right after the last write would lose that where the peer has sent
+    /// something that was not read: `close(2)` resets the connection then.
     pub fn close_after_flush(&mut self, deadline: Duration) {
         match self.state.phase() {
             Phase::Connecting => self.state.end(CloseReason::Closed),
@@ -48,10 +48,10 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection by a reset (RST) once what is queued has been sent, within `deadline`: for a stream that breaks off,
-    /// whose peer is to have what there is of it and must not take it for the whole.
+    /// Closes the connection by a reset (RST) once what is queued has been sent, within `deadline`. For a stream that
+    /// breaks off: its peer is to have what there is of it, and must not take it for the whole.
     ///
-    /// A packet that is lost on its way just before the reset is not sent again. A stream that is no TCP knows no resets, and is
+    /// A packet that is lost just before the reset is not sent again. A stream that is not TCP knows no resets, and is
     /// closed.
     pub fn abort_after_flush(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open | Phase::Flushing) {
@@ -60,8 +60,8 @@ impl<S> Connection<'_, S> {
         self.close_after_flush(deadline);
     }
 
-    /// The same close, by a reset where the stream is `cut`, without a deadline: it ends once the peer has taken no byte for
-    /// `patience`.
+    /// Closes the connection gracefully, by a reset where the stream is `cut`. It has no deadline, and ends once the
+    /// peer has taken no byte for `patience`.
     pub(super) fn close_patiently(&mut self, patience: Duration, cut: bool) {
         match self.state.phase() {
             Phase::Connecting => self.state.end(CloseReason::Closed),
@@ -81,21 +81,21 @@ impl<S> Connection<'_, S> {
         self.state.flags.insert(Flags::NEEDS_UPDATE);
     }
 
-    /// Begins a close in order of a connection that is open.
+    /// Begins a graceful close of a connection that is open.
     pub(super) fn begin_closing(&mut self) {
         self.state.set_phase(Phase::Flushing);
         self.state.unconsumed = Vec::new();
         self.shutdown();
     }
 
-    /// Closes the connection [in order](Self::close_after_flush) once the handler has been given what has come up to now, all
-    /// within `deadline`: for a server that ends, and answers what it has been asked. What a handler that is paused has not
-    /// read is not waited for, and an answer that is still being made only where it was [announced](Self::answer_later); a
-    /// peer that never stops asking is cut at the deadline. Of several deadlines, also of a
-    /// [close](Self::close_after_flush) meanwhile, the earliest holds.
+    /// Closes the connection [gracefully](Self::close_after_flush) once the handler was given what has come up to now,
+    /// within `deadline`. For a server that ends, and answers what it has been asked.
     ///
-    /// The handler is asked first, by [`on_finish`](crate::ConnectionHandler::on_finish), what it still has to send. To finish
-    /// without reading what has come, [pause](Self::pause_reading) as well.
+    /// The handler is first asked, by [`on_finish`](crate::ConnectionHandler::on_finish), what it still has to send.
+    /// Pending responses are waited for only if they were [announced](Self::answer_later). Input that a paused handler
+    /// has not read is discarded: to finish without reading what has come, [pause](Self::pause_reading) as well. At the
+    /// deadline the connection is closed even if the peer is still sending. Of several deadlines, also of a
+    /// [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn finish(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.finishing() == Pending::No {
@@ -107,12 +107,12 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Says that the answer to what has come is made elsewhere, by a worker or by another connection: a
-    /// [`finish`](Self::finish), that of a server which [stops](crate::ServerKey::stop) too, waits for it until its deadline.
+    /// Announces a response that is made elsewhere, by a worker or by another connection. A [`finish`](Self::finish),
+    /// and so a [stop](crate::ServerKey::stop) of the server, waits for it until its deadline.
     ///
-    /// For each answer once, and [`answered`](Self::answered) when it has been written. A peer that ends its direction before it
-    /// has its answer is waited for likewise, by the default [`on_end`](crate::ConnectionHandler::on_end). A connection that
-    /// ends with an answer owed, by a timeout for example, ends by a reset. It changes nothing else: the timeouts run on.
+    /// Call it once for each response, and [`answered`](Self::answered) when that was written. If the peer ends its
+    /// direction before, the default [`on_end`](crate::ConnectionHandler::on_end) waits for it too. A connection that
+    /// ends with a response pending, by a timeout for example, ends by a reset. The timeouts run on.
     ///
     /// ```
     /// use std::io;
@@ -147,8 +147,8 @@ impl<S> Connection<'_, S> {
         self.state.pending_responses = self.state.pending_responses.saturating_add(1);
     }
 
-    /// One that was to be [answered later](Self::answer_later) is answered by what has been written until this callback, or
-    /// call of [`ConnectionKey::with`](crate::ConnectionKey::with), returns.
+    /// Marks one pending response, see [`answer_later`](Self::answer_later), as complete. Call it in the callback, or
+    /// in the call of [`ConnectionKey::with`](crate::ConnectionKey::with), that writes the response.
     pub const fn answered(&mut self) {
         self.state.pending_responses = self.state.pending_responses.saturating_sub(1);
         if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) {
@@ -156,8 +156,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection when this callback returns. What was written and is queued is tried once more, and dropped where
-    /// the peer does not take it at once: then, and where an answer is owed, by a reset.
+    /// Closes the connection when this callback returns. What was written is tried once more. What the peer does not
+    /// take at once is dropped: then, and while a response is pending, the connection is reset.
     pub fn close(&mut self) {
         if !matches!(self.state.phase(), Phase::Connecting | Phase::Over) {
             self.queue_buffer();
@@ -166,7 +166,7 @@ impl<S> Connection<'_, S> {
         self.state.end(CloseReason::Closed);
     }
 
-    /// Closes the connection when this callback returns, by a reset (RST): the peer is told that something is wrong, and
+    /// Closes the connection when this callback returns, by a reset (RST). The peer learns that something is wrong, and
     /// what is queued here and in the kernel is dropped.
     pub fn abort(&mut self) {
         if self.state.phase() == Phase::Over {

@@ -110,8 +110,8 @@ impl<H> Attempt<H> {
     }
 }
 
-/// Whether a socket has become its own peer, as the kernel allows: the port that was chosen for it was that of the target, where
-/// nobody listens. RFC 793 calls it a simultaneous open.
+/// Whether a socket has become its own peer, as the kernel allows: the port that was chosen for it was that of the
+/// target, where nobody listens. RFC 793 calls it a simultaneous open.
 fn is_itself(socket: &SockRef<'_>, peer: &SockAddr) -> bool {
     socket.local_addr().is_ok_and(|local| local == *peer)
 }

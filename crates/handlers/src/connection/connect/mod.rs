@@ -3,9 +3,9 @@
 //! Each attempt is a registration of its own, without the handler; the attempt that is connected first becomes the
 //! connection and gets it, and the others are removed.
 //!
-//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5: families take turns, and an attempt that has not been
-//! answered within 250 ms gets company. Unlike there, names are not resolved here, since `getaddrinfo` blocks: that
-//! is for the worker pool.
+//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5: families take turns, and an attempt that has not
+//! been answered within 250 ms gets company. Unlike there, names are not resolved here, since `getaddrinfo` blocks:
+//! that is for the worker pool.
 
 mod attempt;
 mod race;
@@ -27,14 +27,14 @@ use super::reason::CloseReason;
 ///
 /// The handler is told of the connection by [`on_open`](ConnectionHandler::on_open), or by
 /// [`on_close`](ConnectionHandler::on_close) that none came about: with [`CloseReason::Failed`] and what the last
-/// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called from within
-/// this call, nor is anything else but the first `connect(2)`.
+/// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called
+/// from within this call, nor is anything else but the first `connect(2)`.
 ///
-/// A socket that the kernel has connected to itself, which happens at ports that it gives to clients and where nobody listens, is
-/// closed: that attempt fails with `ECONNREFUSED`.
+/// A socket that the kernel has connected to itself, which happens at ports that it gives to clients and where nobody
+/// listens, is closed: that attempt fails with `ECONNREFUSED`.
 ///
-/// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails, or
-/// after 250 ms.
+/// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails,
+/// or after 250 ms.
 ///
 /// ```no_run
 /// use handlers::{ConnectionOptions, connect, on_data};
@@ -113,8 +113,8 @@ impl<S, H: ConnectionHandler<S>> Pending<S> for Race<H> {
 }
 
 impl<S> Connecting<S> {
-    /// Gives up: the handler is notified by [`CloseReason::Closed`] with the deferred callbacks. Does nothing if the connection is
-    /// open already, or has failed.
+    /// Gives up: the handler is notified by [`CloseReason::Closed`] with the deferred callbacks. Does nothing if the
+    /// connection is open already, or has failed.
     pub fn cancel(&self, registry: &mut Registry<S>) {
         self.race.cancel(registry);
     }

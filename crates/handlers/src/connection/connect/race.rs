@@ -32,8 +32,8 @@ struct Entrants<H> {
     options: ConnectionOptions,
     /// Under way.
     attempts: Vec<Key>,
-    /// When the attempts that are under way fail. It is the timeout of each of them and no timer: one that has succeeded meanwhile, in
-    /// the kernel, is told of that first.
+    /// When the attempts that are under way fail. It is the timeout of each of them and no timer: one that has
+    /// succeeded meanwhile, in the kernel, is told of that first.
     gives_up_at: Option<Instant>,
     /// When the next attempt begins beside those that are under way.
     next_attempt_timer: Option<TimerKey>,

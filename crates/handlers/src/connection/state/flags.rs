@@ -1,8 +1,8 @@
 //! The flags of a connection: one word, so that the fast path tests all of them at once.
 //!
-//! Ground rule: a connection is *steady* exactly if no flag of [`Flags::UNSTEADY`] is set. The first five of these repeat
-//! what a field of the state says. Only the setters of [`State`](super::State) change such a field, and each of them
-//! updates the flag.
+//! Ground rule: a connection is *steady* exactly if no flag of [`Flags::UNSTEADY`] is set. The first five of these
+//! repeat what a field of the state says. Only the setters of [`State`](super::State) change such a field, and each of
+//! them updates the flag.
 
 /// A set of facts about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,12 +27,12 @@ impl Flags {
     pub(in crate::connection) const READ_ENDED: Self = Self(1 << 7);
     /// The handler may consume now what it has left: it was paused, or its queue was full, meanwhile.
     pub(in crate::connection) const REDELIVER: Self = Self(1 << 8);
-    /// The registration must be updated at the end of this call, its timeout for example. With a rate limit that is so after
-    /// every call. Bytes that come and go do not ask for it: see `times.rs`.
+    /// The registration must be updated at the end of this call, its timeout for example. With a rate limit that is so
+    /// after every call. Bytes that come and go do not ask for it: see `times.rs`.
     pub(in crate::connection) const NEEDS_UPDATE: Self = Self(1 << 9);
 
     /// The connection cannot be read, so only an error tells that its peer is gone.
-    pub(in crate::connection) const WRITE_ONLY: Self = Self(1 << 16);
+    pub(super) const WRITE_ONLY: Self = Self(1 << 16);
     /// The connection cannot be written to, so the peer need not learn of its end.
     pub(in crate::connection) const READ_ONLY: Self = Self(1 << 17);
     /// A full write queue does not stop reading.

@@ -241,8 +241,8 @@ impl State {
         }
     }
 
-    /// Returns whether the peer had ended its direction before it went, so that what it has sent is whole: tcp(7) reports a
-    /// reset as `EPIPE` to a socket that has received the end already, and as another error to all others.
+    /// Returns whether the peer had ended its direction before it went, so that what it has sent is whole: tcp(7)
+    /// reports a reset as `EPIPE` to a socket that has received the end already, and as another error to all others.
     pub(super) fn is_end_whole(&self) -> bool {
         self.failure.as_ref().is_none_or(|failure| failure.kind() == ErrorKind::BrokenPipe)
     }
@@ -254,6 +254,18 @@ impl State {
         self.end(CloseReason::Failed(failure));
     }
 
+    /// Begins anew with another handler, which learns of the connection and of all that it has to do with.
+    pub(super) fn reopen(&mut self) {
+        self.set_phase(Phase::Opening);
+        self.flags.insert(Flags::REDELIVER);
+        self.flags.remove(Flags::FAILURE_NOTIFIED);
+        let has_ended = self.flags.has(Flags::READ_ENDED) && !self.flags.has(Flags::WRITE_ONLY);
+        self.flags.set(Flags::END_AGAIN, has_ended);
+        if self.finishing != Pending::No {
+            self.set_finishing(Pending::Asked);
+        }
+    }
+
     /// Records that the kernel was asked once more what has come.
     pub(super) fn kernel_was_asked(&mut self) {
         let mut finishing = self.finishing;
@@ -262,8 +274,8 @@ impl State {
         self.failing.advance();
     }
 
-    /// Returns whether an end now would leave out something that was to be sent, so that the peer must not take what it has
-    /// for the whole.
+    /// Returns whether an end now would leave out something that was to be sent, so that the peer must not take what it
+    /// has for the whole.
     pub(super) const fn would_truncate(&self) -> bool {
         let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
         may_send && (self.pending_responses > 0 || self.flags.has(Self::TRUNCATES))

@@ -1,4 +1,5 @@
-//! What follows from the state of a connection: whether it reads, writes and delivers, and the interest that the loop has to watch.
+//! What follows from the state of a connection: whether it reads, writes and delivers, and the interest that the loop
+//! has to watch.
 
 use reactor::{Interest, Readiness};
 
@@ -23,8 +24,8 @@ impl State {
         !self.flags.has(Flags::READ_ENDED) && (self.delivers() || discards)
     }
 
-    /// Returns whether the connection is open and reads nothing at the moment, so that only an error tells that its peer is
-    /// gone.
+    /// Returns whether the connection is open and reads nothing at the moment, so that only an error tells that its
+    /// peer is gone.
     pub(in crate::connection) fn is_not_reading(&self) -> bool {
         matches!(self.phase, Phase::Open) && (!self.wants_to_read() || self.is_held(Times::holds_reading))
     }
@@ -33,7 +34,8 @@ impl State {
         self.times.as_deref().is_some_and(by)
     }
 
-    /// Returns how many of `most` bytes are to be read now. A rate does not hold back the rest of a stream whose peer is gone.
+    /// Returns how many of `most` bytes are to be read now. A rate does not hold back the rest of a stream whose peer
+    /// is gone.
     pub(in crate::connection) fn read_allowance(&mut self, most: usize) -> usize {
         if most == 0 || !self.wants_to_read() {
             return 0;

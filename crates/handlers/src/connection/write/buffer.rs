@@ -3,8 +3,8 @@
 /// More than this is not collected in the buffer of a callback, but tried at once.
 pub(in crate::connection) const BUFFER_MAX: usize = 16 * 1024;
 
-/// A buffer of fixed size. A `Vec` would ask at each piece whether it has to grow, and copy by a function of its own, at twice
-/// the instructions.
+/// A buffer of fixed size. A `Vec` would ask at each piece whether it has to grow, and copy by a function of its own,
+/// at twice the instructions.
 #[derive(Default)]
 pub(in crate::connection) struct WriteBuffer {
     room: Box<[u8]>,

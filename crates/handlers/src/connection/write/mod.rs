@@ -1,11 +1,12 @@
 //! Writing: what a handler writes, and how it leaves.
 //!
-//! What one callback writes is collected in a [`WriteBuffer`](buffer::WriteBuffer) of the loop, and sent by one system call when the callback
-//! returns. What the socket does not take goes into the [`WriteQueue`](queue::WriteQueue) of the connection, and is sent when the socket is
-//! writable again.
+//! What one callback writes is collected in a [`WriteBuffer`](buffer::WriteBuffer) of the loop, and sent by one system
+//! call when the callback returns. What the socket does not take goes into the [`WriteQueue`](queue::WriteQueue) of the
+//! connection, and is sent when the socket is writable again.
 //!
-//! Ground rule: a socket that can no longer be written to may hold bytes of the peer. So a failed write ends nothing: it is
-//! recorded ([`Writing::Failed`]), the connection reads on until the kernel has nothing more, and then ends with that error.
+//! Ground rule: a socket that can no longer be written to may hold bytes of the peer. So a failed write ends nothing:
+//! it is recorded ([`Writing::Failed`]), the connection reads on until the kernel has nothing more, and then ends with
+//! that error.
 
 pub(super) mod buffer;
 pub(super) mod queue;
@@ -33,16 +34,16 @@ pub enum Flow {
 impl<S> Connection<'_, S> {
     /// Sends `bytes` after everything that was written before, as soon as the peer takes them.
     ///
-    /// Small pieces that are written in one callback are sent by one system call when it returns. A piece of 16 KiB or more is
-    /// tried at once, and only the part that the socket does not take is copied. Never blocks.
+    /// Small pieces that are written in one callback are sent by one system call when it returns. A piece of 16 KiB or
+    /// more is tried at once, and only the part that the socket does not take is copied. Never blocks.
     ///
     /// # Errors
     /// `BrokenPipe` after [`shutdown`](Self::shutdown) or [`close_after_flush`](Self::close_after_flush);
-    /// `QuotaExceeded` beyond [`ConnectionOptions::queue_max`](crate::ConnectionOptions::queue_max): nothing of `bytes` was queued then, and the
-    /// connection is as it was.
+    /// `QuotaExceeded` beyond [`ConnectionOptions::queue_max`](crate::ConnectionOptions::queue_max): nothing of `bytes`
+    /// was queued then, and the connection is as it was.
     ///
-    /// A socket that has failed, by `ConnectionReset` for example, takes no more, and what is written is dropped. A handler that
-    /// reads is first given the rest of what has come, and then told the error by
+    /// A socket that has failed, by `ConnectionReset` for example, takes no more, and what is written is dropped. A
+    /// handler that reads is first given the rest of what has come, and then told the error by
     /// [`on_close`](crate::ConnectionHandler::on_close): until then the answer is [`Flow::Full`], and no
     /// [`on_drain`](crate::ConnectionHandler::on_drain) follows. Where nothing is read, since the handler
     /// [pauses](Self::pause_reading) or the peer has ended its direction, the error is returned here.
@@ -138,8 +139,9 @@ impl<S> Connection<'_, S> {
 
     /// Sends now what was written and is queued, as much as the socket takes.
     ///
-    /// For a caller [from outside](crate::ConnectionKey::with) that cannot wait for the [deferred callbacks](reactor::Registry::defer), and
-    /// for a callback that goes on for long. One system call, none if nothing is queued.
+    /// For a caller [from outside](crate::ConnectionKey::with) that cannot wait for the [deferred
+    /// callbacks](reactor::Registry::defer), and for a callback that goes on for long. One system call, none if nothing
+    /// is queued.
     pub fn flush(&mut self) -> Flow {
         if self.state.writing() != Writing::Failed && self.state.phase() != Phase::Connecting {
             self.send_buffer();
@@ -153,8 +155,8 @@ impl<S> Connection<'_, S> {
         self.state.queued() + self.buffer.len()
     }
 
-    /// Returns the answer to a write on a socket that has failed, if it has: an error for a handler that reads nothing. One that
-    /// reads is notified when it has been given what has come, and until then what it writes is dropped.
+    /// Returns the answer to a write on a socket that has failed, if it has: an error for a handler that reads nothing.
+    /// One that reads is notified when it has been given what has come, and until then what it writes is dropped.
     fn answer_after_failure(&self) -> Option<io::Result<Flow>> {
         let is_read =
             self.state.phase() == Phase::Open && !self.state.flags.has(Flags::READ_ENDED.union(Flags::PAUSED));

@@ -1,8 +1,8 @@
 //! The write queue: what a connection has to send and its socket has not taken yet.
 //!
-//! A queue of chunks, written by one call as a list of slices. Small pieces are copied into a chunk that is still open at
-//! the end, large shared ones are kept as they are. A connection that has nothing to send has no queue: it is made with
-//! the first bytes that the socket does not take, and dropped with the last.
+//! A queue of chunks, written by one call as a list of slices. Small pieces are copied into a chunk that is still open
+//! at the end, large shared ones are kept as they are. A connection that has nothing to send has no queue: it is made
+//! with the first bytes that the socket does not take, and dropped with the last.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,8 +10,8 @@ use std::mem::take;
 
 use bytes::{Buf, Bytes};
 
-/// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own in
-/// the list costs the kernel more than the copy.
+/// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own
+/// in the list costs the kernel more than the copy.
 const SHARED_MIN: usize = 1024;
 /// An open chunk grows so long and is closed then: the memory of what has been sent is freed in such pieces.
 const OPEN_MAX: usize = 32 * 1024;
@@ -95,7 +95,8 @@ impl WriteQueue {
         self.advance(sent);
     }
 
-    /// A chunk that has been sent goes when the rest is right: the destructor of its owner is the user's, and may panic.
+    /// A chunk that has been sent goes when the rest is right: the destructor of its owner is the user's, and may
+    /// panic.
     fn advance(&mut self, sent: usize) {
         match self.chunks.front_mut() {
             Some(chunk) if sent < chunk.len() => chunk.advance(sent),

@@ -20,8 +20,8 @@ impl<S> Connection<'_, S> {
         self.after_write(tried)
     }
 
-    /// Completes a write of the buffer, and perhaps of more: queues what is left of the buffer, and returns how many bytes of the
-    /// rest were sent.
+    /// Completes a write of the buffer, and perhaps of more: queues what is left of the buffer, and returns how many
+    /// bytes of the rest were sent.
     pub(in crate::connection) fn after_write(&mut self, tried: io::Result<usize>) -> usize {
         let sent = match tried {
             Ok(sent @ 1..) => sent,
@@ -62,8 +62,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends what is queued, as much as a turn has room for. Returns whether the queue, which was full, has room again, and may
-    /// still be written to.
+    /// Sends what is queued, as much as a turn has room for. Returns whether the queue, which was full, has room again,
+    /// and may still be written to.
     pub(in crate::connection) fn flush_queue(&mut self) -> bool {
         self.send_queued();
         let drained = self.state.flags.has(Flags::FULL) && self.state.queued() <= self.state.settings.low_watermark;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions, Flow, ServerKey,
 };
-use reactor::{Context, Registry};
+use reactor::{Context, Error, Registry};
 
 use super::handshake::Session;
 use super::protocol::{Limits, NOT_AN_INTEGER, Parser, Refusal, Replies, Resp, integer, lowercase};
@@ -29,8 +29,7 @@ const SYNTAX: &str = "syntax error";
 
 type Cx<'a> = Context<'a, Server>;
 type Key = ConnectionKey<Server>;
-/// With the protocol that each speaks.
-type Subscribers = HashMap<reactor::Key, (Key, Resp)>;
+type Subscribers = HashMap<reactor::Key, Key>;
 
 /// What all clients share: the state of the loop.
 #[derive(Debug)]
@@ -115,8 +114,8 @@ impl Client {
             (b"ping", []) if is_subscriber => cx.state.replies.strings(&[b"pong", b""]),
             (b"ping", [text]) if is_subscriber => cx.state.replies.strings(&[b"pong", text]),
             _ if is_subscriber => return Err("only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers".into()),
-            (b"publish", [channel, message]) => publish(channel, message, key, cx),
-            (b"hello", _) => self.hello(arguments, key, cx.state)?,
+            (b"publish", [channel, message]) => self.publish(channel, message, cx),
+            (b"hello", _) => self.session.hello(arguments, &cx.state.limits, &mut cx.state.replies)?,
             (b"auth", [_] | [_, _]) => Session::auth(arguments, &mut cx.state.replies)?,
             (b"client", _) => self.session.client(arguments, &cx.state.limits, &mut cx.state.replies)?,
             _ => cx.state.execute(name, arguments, cx.registry)?,
@@ -124,24 +123,12 @@ impl Client {
         Ok(Continue(()))
     }
 
-    /// What it has subscribed to comes in the protocol that it speaks from now on.
-    fn hello(&mut self, arguments: &[&[u8]], key: Key, server: &mut Server) -> Result<(), Refusal> {
-        self.session.hello(arguments, &server.limits, &mut server.replies)?;
-        for channel in &self.channels {
-            let subscribers = server.channels.get_mut(channel);
-            if let Some((_, resp)) = subscribers.and_then(|subscribers| subscribers.get_mut(&key.key())) {
-                *resp = self.session.resp;
-            }
-        }
-        Ok(())
-    }
-
     fn subscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) -> Result<(), Refusal> {
         channels.iter().try_for_each(|channel| server.limits.check(channel, b""))?;
         for channel in channels {
             let entry = server.channels.entry(Rc::from(*channel));
             self.channels.insert(Rc::clone(entry.key()));
-            entry.or_default().insert(key.key(), (key, self.session.resp));
+            entry.or_default().insert(key.key(), key);
             self.confirm("subscribe", Some(channel), server);
         }
         Ok(())
@@ -160,6 +147,25 @@ impl Client {
         }
     }
 
+    /// Sends a message to all subscribers, and replies how many those are. A publisher that has subscribed reads the reply first, as
+    /// in Redis from 7.2 on. A subscriber that does not read, and for which too much is queued, is closed.
+    fn publish(&self, channel: &[u8], text: &[u8], cx: &mut Cx<'_>) {
+        let subscribers: Vec<Key> = cx.state.channels.get(channel).into_iter().flatten().map(|(_, key)| *key).collect();
+        let mut message = Message { channel, text, encoded: [None, None] };
+        let mut reached = 0;
+        for key in subscribers {
+            let sent = key.with_handler(cx, |client: &mut Self, connection, _cx| {
+                connection.write_bytes(message.encoded(client.session.resp)).inspect_err(|_| connection.abort())
+            });
+            let sent = match sent {
+                Err(Error::Running(_)) => key.write_bytes(cx, message.encoded(self.session.resp)), // the publisher
+                sent => sent.unwrap_or_else(|gone| Err(gone.into())),
+            };
+            reached += usize::from(sent.is_ok());
+        }
+        cx.state.replies.integer(reached);
+    }
+
     fn confirm(&self, what: &str, channel: Option<&[u8]>, server: &mut Server) {
         server.replies.push(3);
         server.replies.bulk(Some(what.as_bytes()));
@@ -168,34 +174,23 @@ impl Client {
     }
 }
 
-/// Hands a message to all who have subscribed, the publisher included, and replies how many those are. A subscriber that does
-/// not read, and for which too much is queued, is closed.
-fn publish(channel: &[u8], message: &[u8], publisher: Key, cx: &mut Cx<'_>) {
-    let Some(subscribers) = cx.state.channels.get(channel) else { return cx.state.replies.integer(0) };
-    let subscribers: Vec<(Key, Resp)> = subscribers.values().copied().collect();
-    let (mut in_v2, mut in_v3) = (None, None); // which the queues share
-    let mut reached = 0;
-    for (key, resp) in subscribers {
-        if key == publisher {
-            put_message(channel, message, &mut cx.state.replies);
-            reached += 1;
-            continue;
-        }
-        let told = if resp == Resp::V2 { &mut in_v2 } else { &mut in_v3 };
-        let told = told.get_or_insert_with(|| {
-            let mut replies = Replies { resp, ..Replies::default() };
-            put_message(channel, message, &mut replies);
-            Bytes::from(replies.bytes)
-        });
-        let sent = key.with(cx, |client, _cx| client.write_bytes(told.clone()).map_err(|_| client.abort()));
-        reached += usize::from(matches!(sent, Ok(Ok(_))));
-    }
-    cx.state.replies.integer(reached);
+/// What subscribers are sent, in the protocol that each speaks. The queues of all of them share the bytes.
+struct Message<'a> {
+    channel: &'a [u8],
+    text: &'a [u8],
+    encoded: [Option<Bytes>; 2],
 }
 
-fn put_message(channel: &[u8], message: &[u8], replies: &mut Replies) {
-    replies.push(3);
-    [b"message", channel, message].iter().for_each(|part| replies.bulk(Some(part)));
+impl Message<'_> {
+    fn encoded(&mut self, resp: Resp) -> Bytes {
+        let encode = || {
+            let mut message = Replies { resp, ..Replies::default() };
+            message.push(3);
+            [b"message", self.channel, self.text].iter().for_each(|part| message.bulk(Some(part)));
+            Bytes::from(message.bytes)
+        };
+        self.encoded[usize::from(resp == Resp::V3)].get_or_insert_with(encode).clone()
+    }
 }
 
 impl Server {

@@ -26,7 +26,7 @@ struct Forwarder {
 }
 
 enum Link {
-    Connecting(Connecting<Session>),
+    Connecting(Connecting<Forwarder>),
     Open(ConnectionKey<Forwarder>),
     Waiting(TimerKey),
     Ended,

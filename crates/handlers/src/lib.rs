@@ -10,6 +10,7 @@
 //! | pipe two connections into each other | [`Relay`] |
 //! | do what blocks or takes long without holding up the loop | [`WorkerPool`] |
 //! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
+//! | call a closure with each message of a connection | [`on_frames`] |
 //! | speak in lines, with either end | [`Lines`] |
 //! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |
@@ -50,6 +51,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`check_framing`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
+#![cfg_attr(not(feature = "framing"), doc = "[`on_frames`]: #features")]
 #![cfg_attr(not(feature = "inherited"), doc = "[`ListenOptions::inherited`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
@@ -67,6 +69,7 @@ mod error;
 pub mod files;
 #[cfg(feature = "framing")]
 mod framing;
+mod limit;
 mod listener;
 #[cfg(feature = "pool")]
 mod pool;
@@ -77,9 +80,11 @@ mod socket;
 pub mod udp;
 
 pub use crate::connection::{
-    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters, Flow, OnData,
-    RateLimit, Relay, Stream, Timeout, connect, on_data, open,
+    BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters,
+    Flow, OnData, RateLimit, Relay, Shutdown, Stream, Timeout, connect, on_data, open,
 };
+#[cfg(feature = "framing")]
+pub use crate::connection::{OnFrames, on_frames};
 #[cfg(feature = "console")]
 pub use crate::console::{Console, ConsoleInput};
 pub use crate::error::SystemError;
@@ -88,9 +93,9 @@ pub use crate::framing::{
     Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines,
     check_framing,
 };
+pub use crate::limit::{ConnectionLimit, Permit};
 pub use crate::listener::{
-    Accepted, Address, AddressParseError, ConnectionLimit, ListenOptions, Listener, Peer, Permit, ServerKey,
-    on_listener_end,
+    Accepted, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey, on_listener_end,
 };
 #[cfg(feature = "pool")]
 pub use crate::pool::{Cancellation, Job, JobError, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, Timeout, connect};
+use handlers::{CloseReason, Connecting, Connection, ConnectionHandler, ConnectionOptions, Timeout, connect, on_data};
 use reactor::{Context, ManualClock, Reactor};
 use support::{turn_until, turn_until_quiet};
 
@@ -241,6 +241,21 @@ fn an_attempt_that_is_cancelled_tells_its_handler_so() -> Result {
     connecting.cancel(&mut reactor);
     assert!(told.closed.is_empty(), "not from within the call");
     assert!(!connecting.is_pending());
+    turn_until_quiet(&mut reactor, &mut told)?;
+    assert!(matches!(told.closed[..], [CloseReason::Closed]), "{told:?}");
+    expect_nothing_left(&mut reactor, &mut told)
+}
+
+#[test]
+fn attempts_with_handlers_of_several_types_are_kept_in_one_list() -> Result {
+    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
+    let (mut reactor, mut told) = (still()?, Told::default());
+    let echo = on_data(|data, _connection, _cx| Ok(data.len()));
+    let attempts: [Connecting<Told>; 2] =
+        [connect(&mut reactor, [nobody], &options(), Greets), connect(&mut reactor, [nobody], &options(), echo)];
+    assert!(attempts.iter().all(Connecting::is_pending));
+    assert_eq!(format!("{:?}", attempts[1]), "Connecting { attempts: 1, .. }");
+    attempts.iter().for_each(|attempt| attempt.cancel(&mut reactor));
     turn_until_quiet(&mut reactor, &mut told)?;
     assert!(matches!(told.closed[..], [CloseReason::Closed]), "{told:?}");
     expect_nothing_left(&mut reactor, &mut told)

@@ -1,80 +1,146 @@
 //! Keys of connections: how one is reached from anywhere on its loop.
 
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use reactor::{Context, Error, Io, Key};
+use reactor::{Context, Error, Key};
 
-use super::ConnectionHandler;
-use super::driver::Driver;
-use super::lent::Connection;
-use super::stream::Stream;
+use super::connection::Connection;
+use super::handler::ConnectionHandler;
 
-pub(super) type Visitor<'v, S> = &'v mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);
+/// What is asked of a connection by its key.
+pub(super) enum Request<'a, 'c, S> {
+    /// Do what can be done now: open, deliver what was left, send what is queued.
+    Run(&'a mut Context<'c, S>),
+    /// Call a closure with the connection.
+    Access(&'a mut Context<'c, S>, Access<'a, S>),
+    /// Call a closure with the connection and its handler, if that is of this type.
+    AccessHandler(&'a mut Context<'c, S>, TypeId, HandlerAccess<'a, S>),
+    /// Tell the type of the handler.
+    HandlerType(&'a mut Option<TypeId>),
+}
 
-type Visit<S> = fn(&mut Context<'_, S>, Key, Option<Visitor<'_, S>>) -> Result<(), Error>;
+pub(super) type Access<'a, S> = &'a mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);
+pub(super) type HandlerAccess<'a, S> = &'a mut dyn FnMut(&mut dyn Any, &mut Connection<'_, S>, &mut Context<'_, S>);
 
-/// The name of a connection, whatever its stream and its handler are: `Copy`, and checked at every use like a [`Key`].
+/// Passes a request to the connection that has this key.
+type PassRequest<S> = fn(Key, Request<'_, '_, S>) -> Result<(), Error>;
+
+/// The key of a connection, whatever its stream and its handler are: `Copy`, and checked at every use like a [`Key`].
 pub struct ConnectionKey<S> {
     key: Key,
-    visit: Visit<S>,
+    /// Knows the types of the connection.
+    pass: PassRequest<S>,
 }
 
 impl<S> ConnectionKey<S> {
-    pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
-        Self { key, visit: visit::<S, T, H> }
+    pub(super) const fn new(key: Key, pass: PassRequest<S>) -> Self {
+        Self { key, pass }
     }
 
-    /// The key of its registration.
+    /// Returns the key of its registration.
     pub const fn key(self) -> Key {
         self.key
     }
 
-    /// Lends the connection: to write to it, pause it or close it from the callback of another, or of a timer.
+    /// Calls `access` with the connection: to write to it, pause it or close it from the callback of another, or of a
+    /// timer.
     ///
-    /// Writes leave with the deferred callbacks, all of this turn by one system call: in this turn, or in the next where those
-    /// have run already. They are tried before that where the queue reaches the
-    /// [high watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
-    /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before it. O(1).
+    /// Writes are sent with the deferred callbacks, all of this turn by one system call: in this turn, or in the next
+    /// where those have run already. They are tried before that where the queue reaches the [high
+    /// watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
+    /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before
+    /// it. O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own handler runs, which has it in its hands.
+    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own callback is
+    /// running, which has the connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the ways to
+    /// close are possible then too.
     ///
     /// ```
     /// # use handlers::ConnectionKey;
     /// # use reactor::Context;
-    /// /// Sends a message to all subscribers, and forgets those that have gone.
-    /// fn publish(subscribers: &mut Vec<ConnectionKey<()>>, message: &bytes::Bytes, cx: &mut Context<'_, ()>) {
-    ///     subscribers.retain(|subscriber| {
-    ///         let sent = subscriber.with(cx, |connection, _cx| connection.write_bytes(message.clone()));
-    ///         matches!(sent, Ok(Ok(_)))
-    ///     });
+    /// /// Returns how many bytes are queued for all of these connections.
+    /// fn queued(connections: &[ConnectionKey<()>], cx: &mut Context<'_, ()>) -> usize {
+    ///     connections.iter().filter_map(|key| key.with(cx, |connection, _cx| connection.queued()).ok()).sum()
     /// }
     /// ```
     pub fn with<R>(
         self,
         cx: &mut Context<'_, S>,
-        visitor: impl FnOnce(&mut Connection<'_, S>, &mut Context<'_, S>) -> R,
+        access: impl FnOnce(&mut Connection<'_, S>, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error> {
-        let (mut visitor, mut result) = (Some(visitor), None);
-        let visit: Visitor<'_, S> =
-            &mut |connection, cx| result = visitor.take().map(|visitor| visitor(connection, cx));
-        (self.visit)(cx, self.key, Some(visit))?;
+        let (mut access, mut result) = (Some(access), None);
+        let once: Access<'_, S> = &mut |connection, cx| result = access.take().map(|access| access(connection, cx));
+        (self.pass)(self.key, Request::Access(cx, once))?;
         result.ok_or(Error::StaleKey(self.key))
     }
 
-    /// Has it do what can be done now: to open, to deliver what was left.
-    pub(super) fn run(self, cx: &mut Context<'_, S>) {
-        let _ = (self.visit)(cx, self.key, None); // one that is gone has been told so, one that runs needs no call
+    /// Calls `access` with the handler of the connection, by its type, and with the connection.
+    ///
+    /// The handler object need not be kept in the state of the loop to be reached from elsewhere. Of a
+    /// [boxed](crate::BoxedHandler) handler `H` is the type in the box, or the box itself. Writes are sent as those by
+    /// [`with`](Self::with). O(1), no allocation.
+    ///
+    /// # Errors
+    /// [`Error::OtherType`] if the handler is not of this type: nothing is called then. [`Error::StaleKey`] and
+    /// [`Error::Running`] as by [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionHandler, ConnectionKey};
+    /// use reactor::Context;
+    ///
+    /// struct Player {
+    ///     score: u32,
+    /// }
+    ///
+    /// impl ConnectionHandler<()> for Player {
+    ///     fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, ()>, _: &mut Context<'_, ()>) -> io::Result<usize> {
+    ///         Ok(data.len())
+    ///     }
+    /// }
+    ///
+    /// /// Adds to the score of a player, and returns it.
+    /// fn reward(player: ConnectionKey<()>, cx: &mut Context<'_, ()>) -> io::Result<u32> {
+    ///     let score = player.with_handler(cx, |player: &mut Player, connection, _cx| {
+    ///         player.score += 1;
+    ///         let _ = connection.write(b"+1\n")?;
+    ///         io::Result::Ok(player.score)
+    ///     })?;
+    ///     score
+    /// }
+    /// ```
+    pub fn with_handler<H, R>(
+        self,
+        cx: &mut Context<'_, S>,
+        access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>) -> R,
+    ) -> Result<R, Error>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let (mut access, mut result) = (Some(access), None);
+        let once: HandlerAccess<'_, S> = &mut |handler, connection, cx| {
+            if let Some(handler) = handler.downcast_mut() {
+                result = access.take().map(|access| access(handler, connection, cx));
+            }
+        };
+        (self.pass)(self.key, Request::AccessHandler(cx, TypeId::of::<H>(), once))?;
+        result.ok_or(Error::OtherType(self.key))
     }
-}
 
-fn visit<S, T, H>(cx: &mut Context<'_, S>, key: Key, visitor: Option<Visitor<'_, S>>) -> Result<(), Error>
-where
-    T: Stream,
-    H: ConnectionHandler<S>,
-{
-    cx.visit(key, |io: &mut Io<T>, driver: &mut Driver<H>, cx| driver.visited(io, cx, visitor))
+    /// Returns the type of the handler, as it was opened.
+    pub(super) fn handler_type(self) -> Option<TypeId> {
+        let mut handler_type = None;
+        let _ = (self.pass)(self.key, Request::HandlerType(&mut handler_type)); // which looks at no registration
+        handler_type
+    }
+
+    /// Has the connection do what can be done now: open, deliver what was left, send what is queued.
+    pub(super) fn run(self, cx: &mut Context<'_, S>) {
+        let _ = (self.pass)(self.key, Request::Run(cx)); // one that is gone was notified, one that runs needs no call
+    }
 }
 
 impl<S> Clone for ConnectionKey<S> {
@@ -96,6 +162,13 @@ impl<S> Eq for ConnectionKey<S> {}
 impl<S> Hash for ConnectionKey<S> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.hash(state);
+    }
+}
+
+/// As the [`Key`] of its registration.
+impl<S> fmt::Display for ConnectionKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
     }
 }
 

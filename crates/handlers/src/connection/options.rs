@@ -1,13 +1,14 @@
-//! Options: how a connection is treated, shared by all that are treated alike.
+//! The options of a connection, shared by all connections that have the same.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::gathered::GATHERED_MAX;
 use super::rate::RateLimit;
+use super::write::buffer::BUFFER_MAX;
 
-/// How connections are treated: watermarks, limits, timeouts, rates. Cheap to clone; one serves any number of connections.
+/// The options of connections: watermarks, limits, timeouts, rates. Cheap to clone, and one serves any number of
+/// connections.
 ///
 /// ```
 /// use handlers::ConnectionOptions;
@@ -35,8 +36,8 @@ pub(super) struct Settings {
     pub(super) shared_read_rate: Option<RateLimit>,
     pub(super) shared_write_rate: Option<RateLimit>,
     pub(super) no_delay: bool,
-    /// As long as less than this is gathered, no other limit of writing is met. Follows from those.
-    pub(super) gathered_max: usize,
+    /// As long as less than this is buffer, no other limit of writing is met. Follows from those.
+    pub(super) buffer_max: usize,
 }
 
 impl Default for Settings {
@@ -57,7 +58,7 @@ impl Default for Settings {
             shared_read_rate: None,
             shared_write_rate: None,
             no_delay: true,
-            gathered_max: GATHERED_MAX,
+            buffer_max: BUFFER_MAX,
         }
     }
 }
@@ -76,7 +77,7 @@ impl Settings {
 }
 
 impl ConnectionOptions {
-    /// The defaults, as each of the methods below tells them.
+    /// Returns the defaults, which each of the methods below names.
     pub fn new() -> Self {
         Self::default()
     }
@@ -84,80 +85,96 @@ impl ConnectionOptions {
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let settings = Arc::make_mut(&mut self.0);
         change(settings);
-        settings.gathered_max = GATHERED_MAX.min(settings.high_watermark).min(settings.queue_max.saturating_add(1));
+        settings.buffer_max = BUFFER_MAX.min(settings.high_watermark).min(settings.queue_max.saturating_add(1));
         self
     }
 
-    /// From `high` queued bytes on the producer is told to pause, and the connection itself reads no more; once no more than
-    /// `low` are left, both go on. 64 KiB and 256 KiB; `low` is at most `high`.
+    /// Sets the watermarks of the write queue. From `high` queued bytes on, `write` returns
+    /// [`Flow::Full`](crate::Flow::Full) and the connection reads no more. Both go on when the queue has drained to
+    /// `low`. Default: 64 KiB and 256 KiB. `low` is at most `high`, and `high` is at least 1.
+    #[must_use]
     pub fn watermarks(self, low: usize, high: usize) -> Self {
         self.with(|settings| (settings.low_watermark, settings.high_watermark) = (low.min(high), high.max(1)))
     }
 
-    /// A write that would make the queue longer than so many bytes is an error, whoever writes. 16 MiB.
+    /// Sets how many bytes may be queued. A write beyond that is an error. Default: 16 MiB.
+    #[must_use]
     pub fn queue_max(self, bytes: usize) -> Self {
         self.with(|settings| settings.queue_max = bytes)
     }
 
-    /// A handler that leaves more than so many bytes unconsumed ends its connection with an error: more than its longest
-    /// message. 1 MiB.
+    /// Sets how many bytes a handler may leave unconsumed. More of them end the connection with an error, so this must
+    /// exceed the longest message. Default: 1 MiB.
+    #[must_use]
     pub fn unconsumed_max(self, bytes: usize) -> Self {
         self.with(|settings| settings.unconsumed_max = bytes)
     }
 
-    /// What a connection reads at most in one turn, so that one that is fast does not hold up the others. 256 KiB.
+    /// Sets how many bytes a connection reads at most in one turn, and sends from its queue, so that a fast one does
+    /// not hold up others. Default: 256 KiB. At least 1.
+    #[must_use]
     pub fn bytes_per_turn(self, bytes: usize) -> Self {
         self.with(|settings| settings.bytes_per_turn = bytes.max(1))
     }
 
-    /// After so long without a byte in either direction, [`on_timeout`](super::ConnectionHandler::on_timeout): not while a rate
-    /// holds back reading. None.
+    /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has gone in
+    /// either direction for this long. It does not run while a rate limit holds back reading. Default: none.
     ///
-    /// For each timeout of a connection: bytes that had come, or room that the peer had made, by the time it passes are served first, also
-    /// where the process was stopped until long after that, or a callback was slow.
+    /// For every timeout of a connection: bytes that had come, or room that the peer had made, by the time it expires
+    /// are served first, also where the process was stopped until long after that, or a callback was slow.
+    #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.idle_timeout = timeout.into())
     }
 
-    /// After so long without a byte from the peer while we would read, [`on_timeout`](super::ConnectionHandler::on_timeout): not
-    /// while the handler pauses, the queue is full, or a rate holds us back. None.
+    /// Sets the read timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has come for
+    /// this long. It does not run while reading is paused, the write queue is full, or a rate limit holds back reading.
+    /// Default: none.
+    #[must_use]
     pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.read_timeout = timeout.into())
     }
 
-    /// After so long without the peer taking a byte of what is queued, [`on_timeout`](super::ConnectionHandler::on_timeout): not
-    /// while a rate holds us back. None.
+    /// Sets the write timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when the peer has taken
+    /// no byte of what is queued for this long. It does not run while a rate limit holds back writing. Default: none.
+    #[must_use]
     pub fn write_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.write_timeout = timeout.into())
     }
 
-    /// How long all attempts to connect may take together. 30 s. An attempt that the kernel has brought to its end by then is a
-    /// connection, also where the loop learns of it later.
+    /// Sets how long all attempts to connect may take together. An attempt that the kernel has completed by then
+    /// becomes a connection, also where the loop learns of it later. Default: 30 s.
+    #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
     }
 
-    /// The address to connect from; attempts to addresses of another family take any. Any.
+    /// Sets the address to connect from. It is ignored for addresses of another family. Default: chosen by the kernel.
+    #[must_use]
     pub fn local_address(self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.with(|settings| settings.local_address = address.into())
     }
 
-    /// What each connection reads at most; each has a bucket of its own. None.
+    /// Limits the rate at which each connection reads. Each has a bucket of its own. Default: no limit.
+    #[must_use]
     pub fn read_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.read_rate = limit.into())
     }
 
-    /// What each connection writes at most; each has a bucket of its own. None.
+    /// Limits the rate at which each connection writes. Each has a bucket of its own. Default: no limit.
+    #[must_use]
     pub fn write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.write_rate = limit.into())
     }
 
-    /// What all connections that share this limit read together. None.
+    /// Limits the rate at which all connections that share this limit read together. Default: no limit.
+    #[must_use]
     pub fn shared_read_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_read_rate = limit.into())
     }
 
-    /// What all connections that share this limit write together. None.
+    /// Limits the rate at which all connections that share this limit write together. Default: no limit.
+    #[must_use]
     pub fn shared_write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_write_rate = limit.into())
     }
@@ -166,7 +183,9 @@ impl ConnectionOptions {
         self.0.no_delay
     }
 
-    /// Whether small writes of TCP leave at once (`TCP_NODELAY`); they are merged here already. Yes.
+    /// Sets `TCP_NODELAY`: whether small packets leave at once. The small writes of one callback are merged in any
+    /// case. Default: `true`.
+    #[must_use]
     pub fn no_delay(self, no_delay: bool) -> Self {
         self.with(|settings| settings.no_delay = no_delay)
     }

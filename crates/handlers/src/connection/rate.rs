@@ -1,8 +1,8 @@
 //! Rate limits: token buckets, of one connection or shared by many.
 //!
-//! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an argument, so the arithmetic can
-//! be tested without waiting. Its level is counted in parts of a byte, the part that comes in a nanosecond at a rate of 1, so
-//! it is exact for each rate and each burst that 64 bits hold.
+//! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an argument, so the arithmetic
+//! can be tested without waiting. Its level is counted in parts of a byte, the part that comes in a nanosecond at a
+//! rate of 1, so it is exact for each rate and each burst that 64 bits hold.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,8 +34,8 @@ impl RateLimit {
         self.bucket().take(bytes, now);
     }
 
-    /// From `now` until it is worth to look again: when `wanted` bytes are there, or as much as is not little, so that little is
-    /// not sent often.
+    /// From `now` until it is worth to look again: when `wanted` bytes are there, or as much as is not little, so that
+    /// little is not sent often.
     pub(super) fn wait(&self, wanted: usize, now: Instant) -> Duration {
         self.bucket().wait(wanted, now)
     }

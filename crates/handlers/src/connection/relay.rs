@@ -1,8 +1,8 @@
 //! Relays: two connections whose bytes go from each to the other.
 //!
-//! Ground rule: a stream that has not come to its own end never looks as if it had. Each side owes its peer the rest of the
-//! other side's stream, as an answer that is made elsewhere, until the end of that has been passed on: so a finish waits for it, and
-//! a side that ends before ends by a reset.
+//! Ground rule: a stream that has not come to its own end never looks as if it had. Each side owes its peer the rest of
+//! the other side's stream, as an answer that is made elsewhere, until the end of that has been passed on: so a finish
+//! waits for it, and a side that ends before ends by a reset.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,29 +13,32 @@ use std::time::Duration;
 use reactor::Context;
 
 use super::connect::Connecting;
+use super::connection::Connection;
+use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
-use super::lent::Connection;
-use super::{CloseReason, ConnectionHandler, Flow};
+use super::reason::CloseReason;
+use super::write::Flow;
 
-/// A side whose other side is gone, and whose peer has taken no byte for so long, is closed. Long, since a slow reader may take
-/// minutes to empty a good part of the kernel's buffers, before which the kernel takes no more.
+/// A side whose other side is gone, and whose peer has taken no byte for so long, is closed. Long, since a slow reader
+/// may take minutes to empty a good part of the kernel's buffers, before which the kernel takes no more.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
 /// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
 ///
-/// All bytes that have come from a side are passed on, whatever becomes of that side: they arrive up to the last one, at the pace
-/// of the other peer. Behind them comes the end of the stream if the peer had sent it, and a reset if it had not: where the
-/// peer reset its connection, and where this side was closed by a timeout, by its key, or at the end of the grace of its
-/// [server](crate::ServerKey::stop), which until then lets both streams go on. A peer that takes no byte for five minutes is waited for
-/// no longer, and reset. A Unix socket knows no reset, so there a stream that breaks off ends like any other.
+/// All bytes that have come from a side are passed on, whatever becomes of that side: they arrive up to the last one,
+/// at the pace of the other peer. Behind them comes the end of the stream if the peer had sent it, and a reset if it
+/// had not: where the peer reset its connection, and where this side was closed by a timeout, by its key, or at the end
+/// of the grace of its [server](crate::ServerKey::stop), which until then lets both streams go on. A peer that takes no
+/// byte for five minutes is waited for no longer, and reset. A Unix socket knows no reset, so there a stream that
+/// breaks off ends like any other.
 ///
-/// Bytes beyond [`queue_max`](crate::ConnectionOptions::queue_max) of a side cannot be passed on, and reset both. Keep it above the high
-/// watermark by at least one read (64 KiB, or [`bytes_per_turn`](crate::ConnectionOptions::bytes_per_turn) if that is less), as it is
-/// by default.
+/// Bytes beyond [`queue_max`](crate::ConnectionOptions::queue_max) of a side cannot be passed on, and reset both. Keep
+/// it above the high watermark by at least one read (64 KiB, or
+/// [`bytes_per_turn`](crate::ConnectionOptions::bytes_per_turn) if that is less), as it is by default.
 ///
-/// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps: nothing is
-/// read until both are open.
+/// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps:
+/// nothing is read until both are open.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
@@ -54,7 +57,7 @@ pub struct Relay<S> {
     sides: Rc<[Cell<Side<S>>; 2]>,
     own: usize,
     /// The attempt to open the other side.
-    attempt: RefCell<Option<Connecting<Self>>>,
+    attempt: RefCell<Option<Connecting<S>>>,
 }
 
 struct Side<S> {
@@ -94,7 +97,7 @@ impl<S> Relay<S> {
     }
 
     /// Has this side give up the attempt to connect the other one, if this side ends before that is open.
-    pub fn gives_up(&self, attempt: Connecting<Self>) {
+    pub fn gives_up(&self, attempt: Connecting<S>) {
         *self.attempt.borrow_mut() = Some(attempt);
     }
 
@@ -177,7 +180,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(())
     }
 
-    /// The bytes that had come stay until the other side has room. A peer there that takes nothing is not waited for without end.
+    /// The bytes that had come stay until the other side has room. A peer there that takes nothing is not waited for
+    /// without end.
     fn on_failure(
         &mut self,
         _error: &io::Error,

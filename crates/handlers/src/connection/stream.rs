@@ -1,8 +1,9 @@
 //! Streams: what a connection can be made of.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IsTerminal, PipeReader, PipeWriter, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -19,43 +20,54 @@ pub trait Stream: AsFd + Sized + 'static {
     /// Whether anything can be written to it.
     const WRITES: bool = true;
 
-    /// Reads once. 0 is the end of the stream.
+    /// Reads once. Returns 0 at the end of the stream.
     ///
-    /// The loop knows of the source alone, not of what a stream has taken from it and keeps. Such a stream gives that first,
-    /// and goes to the source, by [`Io::try_io`], only when it has nothing left: as long as no `WouldBlock` was met there, the
-    /// source counts as readable, and this is called again.
+    /// The loop tracks the readiness of the file descriptor only. A stream that buffers input, TLS for example, returns
+    /// buffered bytes first, and reads from the source, through [`Io::try_io`], only when it has none left. Until
+    /// `WouldBlock` was met there the source counts as readable, and this is called again.
     ///
     /// # Errors
     /// `WouldBlock` if there is nothing now; any other ends the connection.
     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes once, as much as goes.
+    /// Writes once, as much as the stream takes. Returns how many bytes that was.
     ///
     /// # Errors
     /// `WouldBlock` if nothing goes now; any other ends the connection.
     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Returns whether bytes are left to read that have arrived. Asked of a stream whose socket has failed while its handler
-    /// pauses: one that keeps bytes of its own counts those too.
+    /// Returns whether bytes that have come are left to read. Asked of a stream whose socket has failed while its
+    /// handler pauses. A stream that buffers input counts that too.
     fn has_unread(io: &Io<Self>) -> bool {
         unread(io.as_fd()) > 0
     }
 
-    /// Ends the direction of writing. A stream that cannot do that on its own says so by `false`, and is closed instead.
+    /// Ends the direction of writing. Default: `shutdown(2)`.
     ///
     /// # Errors
     /// Those of `shutdown(2)`; `ENOTCONN`, for a peer that has gone, is none.
-    fn shutdown(io: &mut Io<Self>) -> io::Result<bool> {
-        match SockRef::from(&*io).shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(true),
-            Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(false),
-            other => other.map(|()| true),
+    fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
+        match SockRef::from(&*io).shutdown(std::net::Shutdown::Write) {
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(Shutdown::Done),
+            Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(Shutdown::Unsupported),
+            other => other.map(|()| Shutdown::Done),
         }
     }
 }
 
-/// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that had it
-/// open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is in it.
+/// What [`Stream::shutdown`] has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream that cannot end one direction must be closed"]
+pub enum Shutdown {
+    /// The direction of writing has ended.
+    Done,
+    /// The stream cannot end one direction alone. It is closed instead.
+    Unsupported,
+}
+
+/// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that
+/// had it open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is
+/// in it.
 #[cold]
 pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
     errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
@@ -118,22 +130,24 @@ streams! {
 }
 
 /// A stream without its type, so that the rest of the connection is compiled once.
-pub(super) trait AnyStream {
+pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
-    fn shutdown(&mut self) -> io::Result<bool>;
-    /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before: whether it can
-    /// say so.
+    fn shutdown(&mut self) -> io::Result<Shutdown>;
+    /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before:
+    /// whether it can say so.
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
-impl<T: Stream> AnyStream for Io<T> {
+impl<T: Stream> DynStream for Io<T> {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         T::write(self, bufs)
     }
 
-    fn shutdown(&mut self) -> io::Result<bool> {
+    fn shutdown(&mut self) -> io::Result<Shutdown> {
         T::shutdown(self)
     }
 
@@ -150,6 +164,14 @@ impl<T: Stream> AnyStream for Io<T> {
 
     fn is_writable(&self) -> bool {
         self.readiness().is_writable()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.get_ref()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self.get_mut()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

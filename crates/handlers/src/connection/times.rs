@@ -1,17 +1,48 @@
 //! Times of a connection: its timeouts and its rates, all by the one timeout that its source has.
 //!
-//! Only connections that need the time have one of these. The time of the turn enters by [`Times::begin`], or with the first
-//! bytes of a call that has nothing else to see to.
+//! Only connections that need the time have one of these. The time of the turn enters by [`Times::set_now`], or with
+//! the first bytes of a call that has nothing else to see to.
 //!
-//! Ground rule: bytes put timeouts off and never bring one forward. So the loop is told when to call at the end of a call that
-//! has changed something else, and what comes and goes is only noted down: the loop calls too soon then, finds that nothing has
-//! passed, and is told anew. One such call for each length of the timeout is what a busy connection costs.
+//! Ground rule: bytes put timeouts off and never bring one forward. So the loop is told when to call at the end of a
+//! call that has changed something else, and what comes and goes is only noted down: the loop calls too soon then,
+//! finds that nothing has passed, and is told anew. One such call for each length of the timeout is what a busy
+//! connection costs.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::Timeout;
 use super::options::Settings;
 use super::rate::RateLimit;
+
+/// Which timeout has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// [`ConnectionOptions::idle_timeout`](crate::ConnectionOptions::idle_timeout).
+    Idle,
+    /// [`ConnectionOptions::read_timeout`](crate::ConnectionOptions::read_timeout).
+    Read,
+    /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
+    Write,
+    /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush) or
+    /// [`Connection::finish`](crate::Connection::finish), of which no
+    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is told.
+    Close,
+    /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout), likewise.
+    Connect,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle timeout",
+            Self::Read => "read timeout",
+            Self::Write => "write timeout",
+            Self::Close => "deadline of the close",
+            Self::Connect => "connect timeout",
+        })
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Times {
@@ -21,8 +52,8 @@ pub(super) struct Times {
     /// The turns of the last bytes in each direction: what was late in a turn that took long is not older than its end.
     read_in: u64,
     written_in: u64,
-    /// When the loop was asked to call. It calls when the kernel has been asked at that time or later, and says nothing of the time
-    /// since: a timeout that passes later has not passed.
+    /// When the loop was asked to call. It calls when the kernel has been asked at that time or later, and says nothing
+    /// of the time since: a timeout that passes later has not passed.
     calls_at: Option<Instant>,
     /// The last bytes in either direction, or the last time that there had been none for too long.
     last_byte: Option<Instant>,
@@ -67,7 +98,7 @@ impl Times {
     }
 
     /// Tells the time.
-    pub(super) fn begin(&mut self, now: Instant, turn: u64) {
+    pub(super) fn set_now(&mut self, now: Instant, turn: u64) {
         (self.now, self.turn) = (Some(now), turn);
         if self.last_byte.is_none() {
             (self.read_in, self.written_in) = (turn, turn);
@@ -104,7 +135,7 @@ impl Times {
     }
 
     /// Takes over by when the connection is to be closed.
-    pub(super) const fn close_as(&mut self, other: &Self) {
+    pub(super) const fn take_over_close(&mut self, other: &Self) {
         (self.close_within, self.close_by) = (other.close_within, other.close_by);
         self.close_patience = other.close_patience;
     }
@@ -122,18 +153,18 @@ impl Times {
     /// Bytes have come, which tells the time to one that has not been told.
     #[cold]
     #[inline(never)]
-    pub(super) fn note_read(&mut self, bytes: usize, now: Instant, turn: u64) {
+    pub(super) fn count_read(&mut self, bytes: usize, now: Instant, turn: u64) {
         (self.now, self.turn, self.read_in) = (Some(now), turn, turn);
         (self.last_read, self.last_byte) = (self.now, self.now);
-        take_from(&self.read_limits, bytes, self.now);
+        deduct(&self.read_limits, bytes, self.now);
     }
 
     #[cold]
     #[inline(never)]
-    pub(super) fn note_written(&mut self, bytes: usize) {
+    pub(super) fn count_written(&mut self, bytes: usize) {
         if bytes > 0 {
             (self.last_written, self.last_byte, self.written_in) = (self.now, self.now, self.turn);
-            take_from(&self.write_limits, bytes, self.now);
+            deduct(&self.write_limits, bytes, self.now);
         }
     }
 
@@ -185,7 +216,7 @@ impl Times {
     }
 
     /// Returns the first timeout that has passed in a call that was asked for. It begins anew, and no other does.
-    pub(super) fn take_passed(
+    pub(super) fn take_expired(
         &mut self,
         settings: &Settings,
         waits: Waits,
@@ -207,7 +238,7 @@ impl Times {
     }
 
     /// From now until something is to be looked at.
-    pub(super) fn next(&mut self, settings: &Settings, waits: Waits) -> Option<Duration> {
+    pub(super) fn next_timeout(&mut self, settings: &Settings, waits: Waits) -> Option<Duration> {
         let now = self.now?;
         let passes = self.deadlines(settings, waits).into_iter().flatten().map(|(_, passes)| passes);
         let first = passes.chain(self.read_held_until).chain(self.write_held_until).min();
@@ -217,7 +248,7 @@ impl Times {
 }
 
 #[inline]
-fn take_from(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
+fn deduct(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
     // That most have none is seen before anything is called.
     if let (Some(now), [_, ..]) = (now, limits) {
         limits.iter().for_each(|limit| limit.take(bytes, now));

@@ -9,9 +9,9 @@ use std::panic::Location;
 
 use reactor::{Key, Registry};
 
-use super::limit::Permit;
 use super::unix::UnixSocket;
 use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use crate::limit::Permit;
 use crate::socket::plain;
 
 /// Who has connected.

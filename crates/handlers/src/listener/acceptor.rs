@@ -12,10 +12,10 @@ use socket2::SockRef;
 
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
-use super::limit::{ConnectionLimit, Permit};
 use super::options::ListenOptions;
 use super::{on_end, stopping};
 use crate::error::errno;
+use crate::limit::{ConnectionLimit, Permit};
 use crate::socket::has_input;
 
 /// The first pause when there is no room for another connection; it doubles up to the second while there is none.

@@ -9,7 +9,6 @@ mod acceptor;
 mod bind;
 #[cfg(feature = "inherited")]
 mod inherited;
-mod limit;
 mod on_end;
 mod options;
 mod server;
@@ -24,7 +23,6 @@ use reactor::{Context, Key, Registry};
 pub use self::accepted::{Accepted, Peer};
 use self::bind::Socket;
 pub use self::bind::{Address, AddressParseError};
-pub use self::limit::{ConnectionLimit, Permit};
 pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server::ServerKey;

@@ -7,9 +7,9 @@ use super::Listener;
 use super::bind::{self, Address, BindOptions, Socket};
 #[cfg(feature = "inherited")]
 use super::inherited;
-use super::limit::ConnectionLimit;
 use super::unix;
 use crate::error::named;
+use crate::limit::ConnectionLimit;
 
 /// So many connections are accepted in one call, if nothing else is asked for.
 const ACCEPTS_PER_TURN: usize = 64;

@@ -28,7 +28,7 @@ fn opened(events: usize, echo: bool) -> Result<(Bench, Vec<ConnectionKey<World>>
         keys.push(key);
         fars.push(far);
     }
-    bench.settle();
+    bench.run_until_idle();
     Ok((bench, keys, fars))
 }
 
@@ -78,7 +78,7 @@ fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
     for case in 0..3 {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-        bench.settle();
+        bench.run_until_idle();
         if case == 0 {
             bench.with(key, |connection| connection.shutdown_when_answered());
         } else {
@@ -86,7 +86,7 @@ fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
                 connection.answer_later();
                 connection.shutdown_when_answered();
             });
-            bench.settle();
+            bench.run_until_idle();
             assert_eq!(far.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
             bench.with(key, move |connection| {
                 connection.answered();
@@ -108,7 +108,7 @@ fn a_handler_ends_its_direction_in_the_callback_that_has_written_all() -> Result
         Ok(data.len())
     });
     let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), ends)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"quit")?;
     assert_eq!(bench.receive_all(&mut far)?, b"bye");
     Ok(())

@@ -22,7 +22,7 @@ fn an_answer_can_be_sent_after_the_end_of_the_peer() -> Result {
     far.write_all(b"question")?;
     far.shutdown(Shutdown::Write)?;
     bench.until(|world| world.has("end "));
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     bench.with(key, |connection| {
         let _ = connection.write(&pattern(MUCH)).unwrap();
@@ -85,13 +85,13 @@ fn a_peer_gets_every_byte_of_a_connection_that_is_closed_in_order_whatever_it_ha
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, _| answer_and_close(&event, connection).map(|()| 0));
     let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(&pattern(200_000))?; // most of it is never read by the handler
     let received = bench.receive(&mut far, MUCH / 2);
     far.write_all(b"and more")?;
     let rest = bench.receive_all(&mut far)?;
     assert!([received, rest].concat() == pattern(MUCH));
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed(), "the peer has not ended yet: {:?}", bench.world.log);
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");
@@ -108,7 +108,7 @@ fn a_close_in_order_that_takes_too_long_is_cut_short_and_never_early() -> Result
     far.write_all(b"x")?;
     bench.until(|world| world.has("data x"));
     bench.advance(ms(4999));
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     bench.advance(ms(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Close)");
@@ -119,7 +119,7 @@ fn a_close_in_order_that_takes_too_long_is_cut_short_and_never_early() -> Result
 fn a_peer_that_never_ends_is_waited_for_no_longer_than_the_deadline() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.close_after_flush(secs(5)));
     bench.with(key, |connection| connection.close_after_flush(secs(500))); // too late to change it
     assert_eq!(bench.receive_all(&mut far)?, b"");
@@ -137,7 +137,7 @@ fn a_peer_that_never_ends_is_waited_for_no_longer_than_the_deadline() -> Result 
 fn new_options_do_not_put_off_the_deadline_of_a_close() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.close_after_flush(secs(5)));
     bench.advance(secs(3));
     bench.with(key, |connection| connection.set_options(&ConnectionOptions::new().idle_timeout(secs(1))));
@@ -150,7 +150,7 @@ fn new_options_do_not_put_off_the_deadline_of_a_close() -> Result {
 fn a_deadline_without_end_is_none() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.close_after_flush(Duration::MAX));
     bench.advance(secs(1_000_000));
     assert!(!bench.world.is_closed());
@@ -165,7 +165,7 @@ fn a_paused_connection_is_closed_in_order_all_the_same() -> Result {
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(b"unread")?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(b"bye").unwrap();
         connection.close_after_flush(secs(5));
@@ -188,7 +188,7 @@ fn a_producer_is_not_told_to_go_on_when_nothing_can_be_written_any_more() -> Res
             Ok(default(&event, connection, cx))
         });
         let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), produce)?;
-        bench.settle();
+        bench.run_until_idle();
         bench.with(
             key,
             move |connection| {
@@ -223,7 +223,7 @@ fn what_was_written_before_a_close_is_tried_and_what_was_queued_is_dropped() -> 
 
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(b"says a visitor").unwrap();
         connection.close();
@@ -233,7 +233,7 @@ fn what_was_written_before_a_close_is_tried_and_what_was_queued_is_dropped() -> 
 
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(&pattern(MUCH)).unwrap();
         connection.close();
@@ -256,7 +256,7 @@ fn a_timeout_that_closes_a_connection_with_a_full_queue_is_its_last_callback() -
     // The rest may go when the timeout passes, and would leave room for more.
     let options = ConnectionOptions::new().watermarks(0, 10).idle_timeout(secs(1)).write_rate(RateLimit::new(1, 10));
     let (_, _far) = bench.open_unix(&options, handler)?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
     assert_eq!(bench.world.log, ["open", "timeout Idle", "close TimedOut(Idle)"]);
@@ -267,7 +267,7 @@ fn a_timeout_that_closes_a_connection_with_a_full_queue_is_its_last_callback() -
 fn the_peer_of_an_aborted_connection_is_told_by_a_reset() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(b"dropped").unwrap();
         connection.abort();
@@ -282,7 +282,7 @@ fn a_connection_that_no_tcp_carries_is_only_closed_by_an_abort() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = std::io::pipe()?;
     let key = open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.abort());
     assert_eq!(bench.until_closed(), "close Aborted");
     assert_eq!((&writer).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
@@ -293,7 +293,7 @@ fn a_connection_that_no_tcp_carries_is_only_closed_by_an_abort() -> Result {
 fn the_first_word_on_the_end_holds() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         connection.close();
         connection.abort();

@@ -37,7 +37,7 @@ const CUTS: [(&str, Cut); 8] = [
     }),
     ("finish at once", |bench, key| {
         visit(bench, key, |connection| connection.finish(Duration::ZERO))?;
-        bench.settle();
+        bench.run_until_idle();
         Ok(())
     }),
     ("idle timeout", |bench, _| {
@@ -76,7 +76,7 @@ fn a_connection_that_ends_with_something_queued_is_reset() -> Result {
         let mut bench = Bench::new()?;
         let (key, far) = bench.open_tcp(&options(), sink())?;
         bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop))?;
-        bench.settle();
+        bench.run_until_idle();
         cut(&mut bench, key)?;
         bench.until_closed();
         assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "{name}");
@@ -93,7 +93,7 @@ fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
             connection.answer_later();
             connection.write(b"the beginning of it").map(drop)
         })?;
-        bench.settle();
+        bench.run_until_idle();
         if name.starts_with("shutdown") {
             continue; // who has said that this is all owes nothing
         }
@@ -114,7 +114,7 @@ fn a_connection_that_owes_nothing_ends_cleanly_in_every_way() -> Result {
             connection.answered();
             connection.write(b"all of it").map(drop)
         })?;
-        bench.settle();
+        bench.run_until_idle();
         cut(&mut bench, key)?;
         bench.until(World::is_closed);
         assert_eq!(end_of(far)?, None, "{name}");
@@ -149,7 +149,7 @@ fn a_connection_whose_handler_fails_with_something_queued_is_reset() -> Result {
             writes_and(|_, _| Err(ErrorKind::InvalidData.into()))
         };
         let (_, mut far) = bench.open_tcp(&options(), handler)?;
-        bench.settle();
+        bench.run_until_idle();
         far.write_all(b"bad")?;
         bench.until_closed();
         assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "panics: {panics}");
@@ -168,7 +168,7 @@ fn what_a_callback_wrote_before_it_panicked_does_not_look_whole() -> Result {
         Ok(0)
     });
     let (_, mut far) = bench.open_tcp(&options(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"question")?;
     bench.until_closed();
     assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset));
@@ -203,7 +203,7 @@ fn a_reset_after_the_flush_waits_for_a_reader_until_its_deadline() -> Result {
             connection.abort_after_flush(secs(5));
             io::Result::Ok(())
         })?;
-        bench.settle();
+        bench.run_until_idle();
         assert!(!bench.world.is_closed());
         if reads {
             let reader = thread::spawn(move || end_of(far).map_err(|error| error.to_string()));
@@ -228,7 +228,7 @@ fn a_connection_that_has_sent_all_and_lingers_is_not_reset_at_its_deadline() -> 
         connection.close_after_flush(secs(5));
         io::Result::Ok(())
     })?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(5));
     assert_eq!(bench.until_closed(), "close TimedOut(Close)");
     assert_eq!(end_of(far)?, None);
@@ -240,7 +240,7 @@ fn a_connection_whose_panic_or_loop_ends_with_something_queued_is_reset() -> Res
     for panics in [true, false] {
         let mut bench = Bench::new()?;
         let (_, mut far) = bench.open_tcp(&options(), writes_and(|_, _| panic!("through the loop")))?;
-        bench.settle();
+        bench.run_until_idle();
         far.write_all(b"x")?;
         if panics {
             let turn = || while bench.turn() > 0 {};

@@ -50,16 +50,16 @@ fn end_at(
         Ok(consumed)
     });
     let (_, mut far) = bench.open_unix(&options, handler)?;
-    bench.settle();
+    bench.run_until_idle();
     if !bench.world.is_closed() {
         far.write_all(b"data")?;
-        bench.settle();
+        bench.run_until_idle();
     }
     if at == "timeout" {
         bench.advance(secs(10));
     } else if !bench.world.is_closed() {
         bench.receive(&mut far, 1 << 19);
-        bench.settle();
+        bench.run_until_idle();
         far.shutdown(Shutdown::Write)?;
     }
     let end = bench.until_closed();
@@ -127,7 +127,7 @@ fn a_handler_that_has_removed_its_registration_is_given_nothing_more() -> Result
         Ok(0)
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(&[0; 150_000])?; // more than one read
     assert_eq!(bench.until_closed(), "close Closed");
     assert_eq!(bench.world.log, ["open", "data 65536 bytes", "close Closed"]);
@@ -145,7 +145,7 @@ fn a_paused_connection_with_nothing_unread_ends_by_a_reset_at_once() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
-    bench.settle();
+    bench.run_until_idle();
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
     assert_eq!(bench.world.log, ["open", "close Failed(ConnectionReset)"]);
@@ -158,7 +158,7 @@ fn a_connection_with_a_full_queue_ends_by_a_reset() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.write(&pattern(8 << 20)).map(drop).unwrap());
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -172,7 +172,7 @@ fn a_paused_connection_loses_nothing_of_a_peer_that_has_ended_its_direction() ->
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(&pattern(100_000))?;
     far.shutdown(Shutdown::Write)?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
@@ -187,10 +187,10 @@ fn a_paused_connection_loses_nothing_of_a_peer_that_has_closed_it_and_takes_no_m
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(&pattern(10_000))?; // all of it fits into the kernel, and the end behind it
     drop(far);
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.write(b"nobody reads this").map(drop).unwrap());
     bench.until(|_| true);
-    bench.settle(); // the peer's kernel has answered by a reset
+    bench.run_until_idle(); // the peer's kernel has answered by a reset
     assert_eq!(bench.world.log, ["open"]);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
@@ -208,7 +208,7 @@ fn a_connection_that_waits_with_its_answer_ends_when_its_half_closed_peer_resets
     let (_, far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
     far.shutdown(Shutdown::Write)?;
     bench.until(|world| world.has("end "));
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
@@ -222,7 +222,7 @@ fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_se
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(b"last words")?;
     drop(far);
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
@@ -234,7 +234,7 @@ fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_se
         connection.pause_reading();
         connection.write(b"nobody reads this").map(drop).unwrap();
     });
-    bench.settle();
+    bench.run_until_idle();
     drop(far);
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
     Ok(())
@@ -244,7 +244,7 @@ fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_se
 fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.remove(key.key())?;
     assert_eq!(bench.until_closed(), "close Closed");
     Ok(())
@@ -254,7 +254,7 @@ fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
 fn a_connection_that_is_removed_by_a_visitor_is_told_so() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| key.with(cx, |_, cx| cx.registry.remove(cx.key()).unwrap()).unwrap());
     assert_eq!(bench.until_closed(), "close Closed");
     assert_eq!(bench.reactor.metrics().failures, 0);
@@ -265,7 +265,7 @@ fn a_connection_that_is_removed_by_a_visitor_is_told_so() -> Result {
 fn a_reset_by_the_peer_is_told() -> Result {
     let mut bench = Bench::new()?;
     let (_, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     rustix::net::sockopt::set_socket_linger(&far, Some(secs(0)))?;
     drop(far);
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -301,7 +301,7 @@ fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() ->
         Ok(default(&event, connection, cx))
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     let Bench { reactor, world } = bench;
     drop(reactor);
     assert_eq!((Rc::strong_count(&alive), world.log), (1, vec!["open".to_owned()]));
@@ -337,7 +337,7 @@ fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
     let first = TcpStream::connect(address)?;
     bench.until(|world| world.count("open") == 1);
     let _second = TcpStream::connect(address)?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!((limit.open(), bench.world.count("open")), (1, 1));
     drop(first);
     bench.until(|world| world.count("open") == 2);

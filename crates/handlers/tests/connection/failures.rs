@@ -36,7 +36,7 @@ fn an_answer_that_comes_with_a_reset_is_read_while_much_is_queued() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"413 too large")?;
     drop(far); // with much unread: a reset right behind the answer
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -49,7 +49,7 @@ fn an_answer_of_many_turns_that_comes_with_a_reset_is_read_to_its_last_byte() ->
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().bytes_per_turn(1000), sink())?;
     bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(&pattern(SOME))?;
     drop(far);
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -147,7 +147,7 @@ fn the_end_after_a_reset_is_not_told_as_an_end_of_the_stream() -> Result {
     for read_first in [false, true] {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-        bench.settle();
+        bench.run_until_idle();
         far.write_all(b"half of a mess")?;
         if read_first {
             bench.until(|world| !world.received.is_empty());
@@ -169,10 +169,10 @@ fn paused_and_reset(bench: &mut Bench) -> Result<ConnectionKey<World>> {
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().idle_timeout(secs(60)), sink())?;
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(&pattern(SOME))?;
-    bench.settle();
+    bench.run_until_idle();
     reset(far)?;
     bench.until(|world| world.has("failure ConnectionReset"));
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "failure ConnectionReset"]);
     Ok(key)
 }
@@ -184,7 +184,7 @@ fn a_paused_connection_is_told_a_reset_and_keeps_what_had_come() -> Result {
     let refused = bench.with(key, |connection| connection.write(b"anybody there?").map_err(|error| error.kind()));
     assert_eq!(refused, Err(ErrorKind::ConnectionReset));
     let sleeps = bench.reactor.metrics().turns;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.reactor.metrics().turns, sleeps + 1, "it rests");
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -233,7 +233,7 @@ fn a_handler_may_resume_or_close_when_it_is_told_of_a_failure() -> Result {
         });
         let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
         far.write_all(&pattern(SOME))?;
-        bench.settle();
+        bench.run_until_idle();
         reset(far)?;
         let end = bench.until_closed();
         assert_eq!(end, if resumes { "close Failed(ConnectionReset)" } else { "close Closed" });
@@ -269,7 +269,7 @@ fn a_connection_that_was_full_is_given_what_came_before_its_reset() -> Result {
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().bytes_per_turn(1000), sink())?;
     bench.with(key, |connection| assert_eq!(connection.write(&pattern(MUCH)).unwrap(), Flow::Full));
     far.write_all(&pattern(SOME))?;
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.received.is_empty(), "it is full, and does not read");
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -285,7 +285,7 @@ fn a_reset_while_a_rate_holds_reading_back_is_told_at_once_and_loses_nothing() -
     let (_, mut far) = bench.open_tcp(&options, sink())?;
     far.write_all(&pattern(SOME))?;
     bench.until(|world| world.received.len() == 1000);
-    bench.settle();
+    bench.run_until_idle();
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)"); // the clock stands still
     assert!(bench.world.received == pattern(SOME));
@@ -302,11 +302,11 @@ fn a_connection_pauses_in_the_middle_of_what_came_before_a_reset() -> Result {
         Ok(default(&event, connection, cx))
     });
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(&pattern(SOME))?; // more than one read
     reset(far)?;
     bench.until(|world| world.has("failure ConnectionReset"));
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.received.len() < SOME && !bench.world.is_closed());
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
@@ -319,9 +319,9 @@ fn what_comes_between_a_failed_write_and_the_next_wait_is_read() -> Result {
     // The peer does not read any more, and still sends: the kernel refuses our writes, and says nothing else.
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     far.shutdown(Shutdown::Read)?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let _ = key.with(cx, |connection, _cx| connection.write(&pattern(20_000)));
     });
@@ -344,7 +344,7 @@ fn a_half_closed_connection_that_owes_its_answer_ends_at_once_by_a_failure() -> 
     far.write_all(b"question")?;
     drop(far);
     bench.until(|world| world.has("end "));
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed(), "it waits for its answer");
     bench.with(key, |connection| drop(connection.write(&pattern(20_000))));
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
@@ -367,7 +367,7 @@ fn a_peer_that_ends_its_direction_gets_the_answers_that_were_announced() -> Resu
     far.shutdown(Shutdown::Write)?;
     bench.until(|world| world.has("end "));
     for answer in [b"one ", b"two "] {
-        bench.settle();
+        bench.run_until_idle();
         bench.advance(ms(100));
         assert!(!bench.world.is_closed());
         bench.with(key, move |connection| {
@@ -392,7 +392,7 @@ fn a_handler_may_finish_when_it_is_told_of_a_failure() -> Result {
         Ok(default(&event, connection, cx))
     });
     let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"unread")?;
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");

@@ -21,7 +21,7 @@ fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
         Ok(default(&event, connection, cx))
     });
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"the last question")?;
     // Before the loop has heard of it.
     bench.with(key, |connection| connection.finish(secs(5)));
@@ -98,9 +98,9 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
                 Ok(default(&event, connection, cx))
             });
             let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
-            bench.settle();
+            bench.run_until_idle();
             bench.with(key, move |connection| connection.finish(secs(first)));
-            bench.settle();
+            bench.run_until_idle();
             bench.with(key, move |connection| {
                 if finishes_twice {
                     connection.finish(secs(second))
@@ -108,7 +108,7 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
                     connection.close_after_flush(secs(second))
                 }
             });
-            bench.settle();
+            bench.run_until_idle();
             bench.advance(secs(5) - ms(1));
             assert!(!bench.world.is_closed());
             bench.advance(ms(1));
@@ -123,7 +123,7 @@ fn a_visitor_who_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends
     for pauses in [false, true] {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-        bench.settle();
+        bench.run_until_idle();
         bench.with(key, move |connection| {
             connection.finish(secs(5));
             if pauses {
@@ -163,7 +163,7 @@ fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
 fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(32))?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.finish(secs(5)));
     let heard = bench.receive_all(&mut far)?;
     assert_eq!(heard.len(), 2 * MUCH);
@@ -177,7 +177,7 @@ fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
 fn on_finish_is_called_once_and_from_within_no_call_of_a_visitor() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let finished = key.with(cx, |connection, _cx| {
             connection.finish(secs(5));
@@ -186,7 +186,7 @@ fn on_finish_is_called_once_and_from_within_no_call_of_a_visitor() -> Result {
         finished.unwrap();
         assert!(!cx.state.has("finish"), "called from within the call of a visitor");
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "finish"]);
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");
@@ -227,7 +227,7 @@ fn a_handler_may_close_its_connection_when_it_is_told_to_finish() -> Result {
             Ok(default(&event, connection, cx))
         });
         let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
-        bench.settle();
+        bench.run_until_idle();
         bench.with(key, |connection| connection.finish(secs(5)));
         assert_eq!(bench.until_closed(), if closes { "close Closed" } else { "close Failed(InvalidData)" });
     }

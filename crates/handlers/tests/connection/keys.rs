@@ -1,8 +1,11 @@
 //! Connections reached from elsewhere, by their keys.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::io;
+use std::rc::Rc;
 
-use handlers::{Connection, ConnectionOptions};
+use handlers::{BoxedHandler, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions};
 use reactor::{Context, Error, PanicPolicy};
 
 use crate::{Bench, Event, Result, World, default, probe, sink};
@@ -18,7 +21,7 @@ fn a_key_is_stale_once_its_connection_has_ended() -> Result {
         assert!(matches!(result, Err(Error::StaleKey(stale)) if stale == key.key()));
         cx.state.log.push("seen".to_owned());
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.has("seen"));
     Ok(())
 }
@@ -36,7 +39,7 @@ fn a_connection_whose_handler_runs_cannot_be_lent() -> Result {
         let nested = key.with(cx, |_, cx| key.with(cx, |_, _| ()));
         assert!(matches!(nested, Ok(Err(Error::Running(_)))));
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     Ok(())
 }
@@ -50,6 +53,7 @@ fn keys_are_equal_if_they_name_the_same_connection() -> Result {
     assert!(own == one && one != other);
     assert_eq!(HashSet::from([one, other, own]).len(), 2);
     assert_eq!(format!("{one:?}"), format!("ConnectionKey({})", one.key()));
+    assert_eq!(one.to_string(), one.key().to_string());
     Ok(())
 }
 
@@ -61,13 +65,13 @@ fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> R
         let key = handlers::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
         key.with(cx, |_, cx| cx.state.log.push("visit".to_owned())).unwrap();
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "visit"]);
     Ok(())
 }
 
 /// A way for a connection to end.
-type End = fn(&mut Connection<'_, World>, &mut Context<'_, World>) -> std::io::Result<()>;
+type End = fn(&mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<()>;
 
 #[test]
 fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
@@ -77,7 +81,7 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
             Ok(())
         },
         |_, cx| Ok(cx.registry.remove(cx.key())?),
-        |_, _| Err(std::io::ErrorKind::InvalidData.into()),
+        |_, _| Err(io::ErrorKind::InvalidData.into()),
     ];
     for end in ends {
         let mut bench = Bench::new()?;
@@ -98,14 +102,14 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
 fn a_connection_outlives_a_visitor_that_panics_and_sends_what_it_has_written() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let _ = key.with(cx, |connection, _| {
             let _ = connection.write(b"before");
             panic!("a visitor")
         });
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     assert_eq!(bench.receive(&mut far, 6), b"before");
     Ok(())
@@ -123,7 +127,7 @@ fn a_connection_is_reached_from_the_callback_of_another() -> Result {
         _ => Ok(0),
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), forward)?;
-    std::io::Write::write_all(&mut far, b"by another")?;
+    io::Write::write_all(&mut far, b"by another")?;
     assert_eq!(bench.receive(&mut far_to, 10), b"by another");
     bench.reactor.defer(move |cx| to.with(cx, |to, _| to.close()).unwrap());
     assert_eq!(bench.until_closed(), "close Closed");
@@ -136,19 +140,98 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
         let mut reactor = reactor::Reactor::<()>::new()?;
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         far.shutdown(std::net::Shutdown::Read)?; // what is written fails
-        let handler = handlers::on_data(|_data, _connection, _cx| Err(std::io::Error::from_raw_os_error(24)));
+        let handler = handlers::on_data(|_data, _connection, _cx| Err(io::Error::from_raw_os_error(24)));
         let key = handlers::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
         reactor.set_name(key.key(), "upstream")?;
         reactor.set_essential(key.key())?;
         if visits {
             reactor.defer(move |cx| drop(key.with(cx, |connection, _| connection.write(&[0; 32_768]).map(drop))));
         } else {
-            std::io::Write::write_all(&mut &far, b"x")?;
+            io::Write::write_all(&mut &far, b"x")?;
         }
         let failed = reactor.run(&mut ()).expect_err("it has failed");
         let Error::Failed(failure) = failed else { return Err(failed.into()) };
         let errno = if visits { rustix::io::Errno::PIPE.raw_os_error() } else { 24 };
         assert_eq!((failure.name.as_deref(), failure.source.raw_os_error()), (Some("upstream"), Some(errno)));
     }
+    Ok(())
+}
+
+/// A handler with something in it.
+struct Counting {
+    count: u32,
+}
+
+impl ConnectionHandler<World> for Counting {
+    fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<usize> {
+        self.count += 1;
+        Ok(data.len())
+    }
+}
+
+/// The answer of a [`Counting`] handler that is reached by its key.
+fn add_one(key: ConnectionKey<World>, bench: &mut Bench) -> u32 {
+    let place = Rc::new(Cell::new(0));
+    let result = Rc::clone(&place);
+    bench.reactor.defer(move |cx| {
+        let count = key.with_handler(cx, |handler: &mut Counting, connection, _| {
+            handler.count += 1;
+            let _ = connection.write(b"counted").unwrap();
+            handler.count
+        });
+        result.set(count.unwrap());
+    });
+    bench.run_until_idle();
+    place.get()
+}
+
+#[test]
+fn a_handler_is_reached_by_the_key_of_its_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), Counting { count: 0 })?;
+    io::Write::write_all(&mut far, b"x")?;
+    bench.run_until_idle();
+    assert_eq!(add_one(key, &mut bench), 2);
+    assert_eq!(bench.receive(&mut far, 7), b"counted");
+    Ok(())
+}
+
+#[test]
+fn a_handler_in_a_box_is_reached_by_its_own_type_and_by_that_of_the_box() -> Result {
+    let mut bench = Bench::new()?;
+    let handler: BoxedHandler<World> = Box::new(Counting { count: 6 });
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    assert_eq!(add_one(key, &mut bench), 7);
+    bench.reactor.defer(move |cx| {
+        let reached = key.with_handler(cx, |handler: &mut BoxedHandler<World>, _, _| {
+            *handler = Box::new(Counting { count: 40 });
+        });
+        reached.unwrap();
+    });
+    bench.run_until_idle();
+    assert_eq!(add_one(key, &mut bench), 41);
+    Ok(())
+}
+
+#[test]
+fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.reactor.defer(move |cx| {
+        let other = key.with_handler(cx, |_: &mut Counting, _, _| ());
+        assert!(matches!(other, Err(Error::OtherType(other)) if other == key.key()));
+        let nested = key.with(cx, |_, cx| key.with_handler(cx, |_: &mut Counting, _, _| ()));
+        assert!(matches!(nested, Ok(Err(Error::Running(running))) if running == key.key()));
+    });
+    bench.run_until_idle();
+    drop(far);
+    bench.until_closed();
+    bench.reactor.defer(move |cx| {
+        let gone = key.with_handler(cx, |_: &mut Counting, _, _| ());
+        assert!(matches!(gone, Err(Error::StaleKey(stale)) if stale == key.key()));
+        cx.state.log.push("asked".to_owned());
+    });
+    bench.run_until_idle();
+    assert!(bench.world.has("asked"));
     Ok(())
 }

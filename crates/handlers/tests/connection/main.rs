@@ -4,14 +4,17 @@
 
 mod batches;
 mod closing;
+mod commands;
 mod cuts;
 mod ends;
 mod failures;
 mod finishing;
+mod frames;
 mod keys;
 mod pauses;
 mod rates;
 mod reading;
+mod replacing;
 mod streams;
 mod times;
 mod writing;
@@ -250,7 +253,7 @@ impl Bench {
 
     /// Takes so many turns as it takes until there is nothing more to do, and fails if that is never.
     #[track_caller]
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         for _ in 0..1000 {
             if self.turn() == 0 {
                 return;
@@ -273,7 +276,7 @@ impl Bench {
     #[track_caller]
     fn until_closed(&mut self) -> String {
         self.until(World::is_closed);
-        self.settle();
+        self.run_until_idle();
         let closes: Vec<_> = self.world.log.iter().filter(|entry| entry.starts_with("close")).cloned().collect();
         assert_eq!(closes.len(), 1, "the end is told once: {:?}", self.world.log);
         assert_eq!(self.world.log.last(), closes.last(), "the end is the last: {:?}", self.world.log);
@@ -350,7 +353,7 @@ impl Bench {
     /// Lets a second pass once nothing is under way.
     #[track_caller]
     fn pass_a_second(&mut self) {
-        self.settle();
+        self.run_until_idle();
         self.advance(secs(1));
     }
 

@@ -31,12 +31,12 @@ fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> R
                 let (_, far) = bench.open_unix(&options, sink())?;
                 peers.push(far);
             }
-            bench.settle();
+            bench.run_until_idle();
             slow.write_all(b"x")?;
             for peer in &mut peers[1..] {
                 peer.write_all(b"in time")?;
             }
-            bench.settle();
+            bench.run_until_idle();
             assert_eq!(bench.world.count("data in time"), 9);
             let closed: Vec<_> = bench.world.log.iter().filter(|entry| entry.starts_with("close")).collect();
             assert_eq!(closed.len(), 1, "the silent one, by batches of {batch}: {closed:?}");
@@ -49,15 +49,15 @@ fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> R
 fn after_a_pause_a_peer_that_has_taken_what_was_queued_is_not_slow() -> Result {
     let (mut bench, mut slow) = slow(1, true)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let _ = bench.with(key, |connection| connection.write(&pattern(1 << 20)))?;
-    bench.settle();
+    bench.run_until_idle();
     slow.write_all(b"x")?;
     let mut taken = vec![0; 1 << 20];
     let room = std::io::Read::read(&mut far, &mut taken)?;
     assert!(room > 0);
     bench.turn();
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.has("timeout Write"), "{:?}", bench.world.log);
     Ok(())
 }

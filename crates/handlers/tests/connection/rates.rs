@@ -12,7 +12,7 @@ fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
     let options = ConnectionOptions::new().read_rate(RateLimit::new(1000, 800));
     let (key, mut far) = bench.open_unix(&options, sink())?;
     far.write_all(&[0; 10_000])?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 800);
     for second in 1..=9 {
         bench.advance(ms(500));
@@ -39,7 +39,7 @@ fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
         Ok(default(&event, connection, cx))
     });
     let (key, _far) = bench.open_unix(&options, handler)?;
-    bench.settle();
+    bench.run_until_idle();
     for second in 0..=20 {
         let written = bench.with(key, |connection| connection.counters().written);
         assert!((700 + 1000 * second..=800 + 1000 * second).contains(&written), "{written} in {second} s");
@@ -57,7 +57,7 @@ fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
     let (_, mut far) =
         bench.open_unix(&ConnectionOptions::new().read_rate(limit()).bytes_per_turn(usize::MAX), sink())?;
     far.write_all(&[0; 101_000])?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 100_000);
     bench.advance(ms(100));
     assert_eq!(bench.world.received.len(), 101_000, "read");
@@ -68,7 +68,7 @@ fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
         Ok(default(&event, connection, cx))
     });
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().write_rate(limit()), writes)?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.with(key, |connection| connection.counters().written), 100_000);
     bench.advance(ms(50));
     assert_eq!(bench.with(key, |connection| connection.counters().written), 100_500);
@@ -83,7 +83,7 @@ fn a_burst_without_a_bound_lets_all_pass_and_a_rate_of_1_a_byte_a_second() -> Re
         let (_, mut far) = bench.open_unix(&options(rate, burst), sink())?;
         for part in 1..=3 {
             far.write_all(b"x")?;
-            bench.settle();
+            bench.run_until_idle();
             bench.advance(ms(1));
             assert_eq!(bench.world.received.len(), part, "{rate}, {burst}");
         }
@@ -91,7 +91,7 @@ fn a_burst_without_a_bound_lets_all_pass_and_a_rate_of_1_a_byte_a_second() -> Re
     }
     let (_, mut far) = bench.open_unix(&options(0, 0), sink())?;
     far.write_all(b"abc")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received, b"a");
     bench.advance(ms(999));
     assert_eq!(bench.world.received, b"a");
@@ -108,10 +108,10 @@ fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
     let (_, mut one) = bench.open_unix(&options, sink())?;
     let (_, mut other) = bench.open_unix(&options, sink())?;
     one.write_all(&[0; 5000])?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 600);
     other.write_all(&[0; 5000])?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 1000);
     for second in 1..=8 {
         bench.advance(secs(1));
@@ -129,7 +129,7 @@ fn a_connection_is_not_idle_while_a_rate_holds_it_back() -> Result {
         let options = ConnectionOptions::new().idle_timeout(ms(500));
         let options = if shared { options.shared_read_rate(limit) } else { options.read_rate(limit) };
         let (_, mut far) = bench.open_tcp(&options, sink())?;
-        bench.settle();
+        bench.run_until_idle();
         far.write_all(&pattern(20_000))?;
         bench.until(|world| !world.received.is_empty());
         bench.advance(secs(13));

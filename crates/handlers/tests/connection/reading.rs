@@ -15,9 +15,9 @@ fn a_handler_is_told_of_its_connection_first_and_once() -> Result {
     let mut bench = Bench::new()?;
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     far.write_all(b"early")?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"late")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data early", "data late"]);
     Ok(())
 }
@@ -32,7 +32,7 @@ fn what_is_not_consumed_is_given_again_with_more_behind_it() -> Result {
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), lines)?;
     for part in ["ab", "c\nd", "e\n", "f"] {
         far.write_all(part.as_bytes())?;
-        bench.settle();
+        bench.run_until_idle();
     }
     assert_eq!(bench.world.log, ["open", "data ab", "data abc\\nd", "data de\\n", "data f"]);
     Ok(())
@@ -47,11 +47,11 @@ fn an_error_that_says_that_nothing_is_done_leaves_everything() -> Result {
         _ => Err(ErrorKind::Interrupted.into()),
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"a")?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"b")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data a", "data ab"]);
     Ok(())
 }
@@ -62,11 +62,11 @@ fn a_paused_connection_reads_nothing_until_it_is_resumed() -> Result {
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(b"wait")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     assert!(bench.with(key, |connection| connection.is_paused()));
     bench.with(key, |connection| connection.resume_reading());
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data wait"]);
     Ok(())
 }
@@ -80,11 +80,11 @@ fn a_handler_that_pauses_is_given_no_more_in_the_same_turn() -> Result {
     });
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(&pattern(150_000))?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     for calls in 1..=3 {
         bench.with(key, |connection| connection.resume_reading());
-        bench.settle();
+        bench.run_until_idle();
         assert_eq!(bench.world.log.len(), 1 + calls, "{:?}", bench.world.log);
     }
     assert!(bench.world.received == pattern(150_000));
@@ -103,9 +103,9 @@ fn what_was_left_is_given_again_on_resuming_without_new_bytes() -> Result {
     });
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(b"later")?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.resume_reading());
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data later", "data later"]);
     Ok(())
 }
@@ -121,22 +121,22 @@ fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
     });
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(b"left")?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         connection.resume_reading();
         connection.pause_reading();
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left"]);
     // Resumed by one visitor and paused by the next, before what the first has made due.
     bench.reactor.defer(move |cx| {
         key.with(cx, |connection, _| connection.resume_reading()).unwrap();
         key.with(cx, |connection, _| connection.pause_reading()).unwrap();
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left"]);
     bench.with(key, |connection| connection.resume_reading());
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left", "data left"]);
     Ok(())
 }
@@ -161,9 +161,9 @@ fn what_was_left_is_given_again_once_the_queue_has_drained_without_new_bytes() -
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(b"twice")?;
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.receive(&mut far, MUCH) == pattern(MUCH));
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data twice", "drain", "data twice"]);
     Ok(())
 }
@@ -183,12 +183,12 @@ fn a_handler_that_has_paused_is_given_nothing_when_its_queue_drains() -> Result 
     bench.turn();
     bench.with(key, |connection| connection.resume_reading());
     far.write_all(b"left")?;
-    bench.settle();
+    bench.run_until_idle();
     bench.receive(&mut far, MUCH);
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left", "drain"]);
     bench.with(key, |connection| connection.resume_reading());
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left", "drain", "data left"]);
     Ok(())
 }
@@ -205,9 +205,9 @@ fn a_handler_that_pauses_or_closes_when_its_queue_drains_is_given_nothing() -> R
         });
         let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
         far.write_all(b"left")?;
-        bench.settle();
+        bench.run_until_idle();
         bench.receive(&mut far, MUCH);
-        bench.settle();
+        bench.run_until_idle();
         let expected = ["open", "data left", "drain", "close Closed"];
         assert_eq!(bench.world.log, expected[..3 + usize::from(closes)]);
     }
@@ -225,12 +225,12 @@ fn a_connection_with_a_full_queue_reads_nothing_until_it_has_drained() -> Result
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(b"one")?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"two")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data one"]);
     bench.receive(&mut far, MUCH);
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data one", "drain", "data two"]);
     Ok(())
 }
@@ -241,7 +241,7 @@ fn a_handler_that_leaves_more_than_allowed_ends_its_connection() -> Result {
     let options = ConnectionOptions::new().unconsumed_max(10);
     let (_, mut far) = bench.open_unix(&options, probe(|_, _, _| Ok(0)))?;
     far.write_all(b"0123456789")?;
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.is_closed());
     far.write_all(b"x")?;
     assert_eq!(bench.until_closed(), "close Failed(QuotaExceeded)");
@@ -280,14 +280,14 @@ fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
     let options = ConnectionOptions::new().bytes_per_turn(1000);
     let (_, mut far) = bench.open_unix(&options, fast)?;
     let (_, mut neighbour) = bench.open_unix(&options, sink())?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(&[0; 10_000])?;
     neighbour.write_all(b"hello")?;
     for turn in 1..=3 {
         bench.turn();
         assert_eq!((bench.world.received.len(), bench.world.count("data hello")), (1000 * turn + 5, 1));
     }
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 10_005);
     Ok(())
 }
@@ -304,7 +304,7 @@ fn a_handler_may_lower_what_its_connection_reads_in_a_turn_while_it_reads() -> R
         _ => Ok(0),
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new().bytes_per_turn(1000), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(&[0; 2000])?;
     for received in [1000, 1100, 1200] {
         bench.turn();
@@ -343,7 +343,7 @@ fn the_end_of_the_peer_waits_until_a_paused_handler_has_had_what_came_before() -
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(b"abcd")?;
     drop(far);
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data abcd"]);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
@@ -403,7 +403,7 @@ fn bytes_that_are_left_are_no_flow_control_and_pausing_is() -> Result {
         let mut sent = 0;
         while sent < BODY && !bench.world.is_closed() {
             sent += far.write(&body[sent..]).unwrap_or(0);
-            bench.settle();
+            bench.run_until_idle();
             if pauses {
                 bench.with(key, |connection| connection.resume_reading());
             }

@@ -1,9 +1,13 @@
-//! Connections of what is no socket.
+//! Connections of what is no socket, and streams that are reached by their type.
 
-use std::io::{ErrorKind, Read, Write, pipe};
+use std::io::{self, ErrorKind, IoSlice, Read, Write, pipe};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use handlers::{ConnectionOptions, open};
+use handlers::{ConnectionOptions, Shutdown, Stream, open};
+use reactor::{Interest, Io};
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -47,7 +51,7 @@ fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() ->
     let (mut reader, writer) = pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     let key = open(&mut bench.reactor, writer, &ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(&pattern(500_000)).unwrap();
         connection.close_after_flush(secs(5));
@@ -62,7 +66,7 @@ fn a_pipe_that_nobody_reads_any_more_is_the_end_of_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = pipe()?;
     open(&mut bench.reactor, writer, &ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     drop(reader);
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
@@ -98,5 +102,90 @@ fn a_file_is_read_to_its_end() -> Result {
     let mut expected = Vec::new();
     std::fs::File::open("Cargo.toml")?.read_to_end(&mut expected)?;
     assert!(bench.world.received == expected);
+    Ok(())
+}
+
+#[test]
+fn a_stream_is_in_reach_of_its_handler_by_its_type() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.run_until_idle();
+    let (nodelay, peer, as_unix) = bench.with(key, |connection| {
+        let stream = connection.stream::<TcpStream>().unwrap();
+        stream.set_nodelay(false).unwrap();
+        (stream.nodelay().unwrap(), stream.peer_addr().unwrap(), connection.stream::<UnixStream>().is_some())
+    });
+    assert_eq!((nodelay, peer, as_unix), (false, far.local_addr()?, false));
+    Ok(())
+}
+
+/// A stream that cannot end one direction alone, and may send in capitals.
+struct Whole {
+    stream: UnixStream,
+    capitals: bool,
+}
+
+impl AsFd for Whole {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Stream for Whole {
+    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
+        io.try_io(Interest::READABLE, |whole| whole.stream.read(buf))
+    }
+
+    fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        io.try_io(Interest::WRITABLE, |whole| match bufs.first() {
+            Some(bytes) if whole.capitals => whole.stream.write(&bytes.to_ascii_uppercase()),
+            _ => whole.stream.write_vectored(bufs),
+        })
+    }
+
+    fn shutdown(_io: &mut Io<Self>) -> io::Result<Shutdown> {
+        Ok(Shutdown::Unsupported)
+    }
+}
+
+fn whole(stream: UnixStream) -> Whole {
+    Whole { stream, capitals: false }
+}
+
+#[test]
+fn a_stream_of_ones_own_is_changed_while_its_connection_is_open() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let handler = probe(|event, connection, cx| {
+        if let Event::Data(data) = event {
+            let _ = connection.write(data)?;
+            let _ = connection.flush();
+            connection.stream_mut::<Whole>().unwrap().capitals = true;
+            assert!(connection.stream_mut::<UnixStream>().is_none());
+        }
+        Ok(default(&event, connection, cx))
+    });
+    open(&mut bench.reactor, whole(near), &ConnectionOptions::new(), handler)?;
+    far.write_all(b"a")?;
+    assert_eq!(bench.receive(&mut far, 1), b"a");
+    far.write_all(b"b")?;
+    assert_eq!(bench.receive(&mut far, 1), b"B");
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_cannot_end_one_direction_is_closed_instead() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let key = open(&mut bench.reactor, whole(near), &ConnectionOptions::new(), sink())?;
+    bench.run_until_idle();
+    bench.with(key, |connection| {
+        let _ = connection.write(b"all").unwrap();
+        connection.shutdown();
+    });
+    assert_eq!(bench.receive_all(&mut far)?, b"all");
+    assert_eq!(bench.until_closed(), "close Finished");
     Ok(())
 }

@@ -22,7 +22,7 @@ fn patient() -> impl ConnectionHandler<World> {
 fn an_idle_connection_is_closed_after_its_timeout_and_never_before() -> Result {
     let mut bench = Bench::new()?;
     let (_, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(ms(9999));
     assert_eq!(bench.world.log, ["open"]);
     bench.advance(ms(1));
@@ -35,7 +35,7 @@ fn an_idle_connection_is_closed_after_its_timeout_and_never_before() -> Result {
 fn bytes_in_either_direction_put_an_idle_timeout_off() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     for round in 0..6 {
         bench.advance(secs(9));
         if round % 2 == 0 {
@@ -43,7 +43,7 @@ fn bytes_in_either_direction_put_an_idle_timeout_off() -> Result {
         } else {
             let _ = bench.with(key, |connection| connection.write(b"out"))?;
         }
-        bench.settle();
+        bench.run_until_idle();
     }
     bench.advance(ms(9999));
     assert!(!bench.world.is_closed());
@@ -61,10 +61,10 @@ fn an_answer_to_the_end_of_a_stream_puts_an_idle_timeout_off() -> Result {
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
     far.write_all(b"the end")?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(9));
     far.shutdown(std::net::Shutdown::Write)?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(ms(9999));
     assert_eq!(bench.world.log, ["open", "data the end", "end "]);
     bench.advance(ms(1));
@@ -76,9 +76,9 @@ fn an_answer_to_the_end_of_a_stream_puts_an_idle_timeout_off() -> Result {
 fn what_moves_no_byte_does_not_put_an_idle_timeout_off() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?; // the socket is full from here on
-    bench.settle();
+    bench.run_until_idle();
     for _ in 0..3 {
         bench.advance(secs(3));
         bench.with(key, |connection| {
@@ -86,7 +86,7 @@ fn what_moves_no_byte_does_not_put_an_idle_timeout_off() -> Result {
             connection.resume_reading();
         });
         let _ = bench.with(key, |connection| connection.write(b"queued"))?;
-        bench.settle();
+        bench.run_until_idle();
     }
     bench.advance(secs(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
@@ -97,7 +97,7 @@ fn what_moves_no_byte_does_not_put_an_idle_timeout_off() -> Result {
 fn a_timeout_that_does_not_close_begins_anew() -> Result {
     let mut bench = Bench::new()?;
     let (_, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), patient())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(ms(19_999));
     assert_eq!(bench.world.count("timeout Idle"), 1);
     bench.advance(ms(10_001));
@@ -111,7 +111,7 @@ fn a_timeout_that_does_not_close_puts_no_other_off() -> Result {
         let mut bench = Bench::new()?;
         let options = ConnectionOptions::new().idle_timeout(secs(idle)).read_timeout(secs(read));
         let (_, _far) = bench.open_unix(&options, patient())?;
-        bench.settle();
+        bench.run_until_idle();
         bench.advance(secs(60));
         let passed = (bench.world.count("timeout Idle"), bench.world.count("timeout Read"));
         assert_eq!(passed, (60 / idle as usize, 60 / read as usize));
@@ -131,7 +131,7 @@ fn a_handler_that_closes_in_order_on_a_timeout_is_told_how_that_went() -> Result
         event => Ok(default(&event, connection, cx)),
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(10));
     assert_eq!(bench.receive_all(&mut far)?, b"too slow");
     drop(far);
@@ -143,7 +143,7 @@ fn a_handler_that_closes_in_order_on_a_timeout_is_told_how_that_went() -> Result
 fn a_read_timeout_runs_only_while_something_is_read() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(9));
     bench.with(key, |connection| connection.pause_reading());
     bench.advance(secs(100));
@@ -151,7 +151,7 @@ fn a_read_timeout_runs_only_while_something_is_read() -> Result {
     bench.advance(secs(9));
     let _ = bench.with(key, |connection| connection.write(b"is not reading"))?;
     far.write_all(b"is")?;
-    bench.settle();
+    bench.run_until_idle();
     let _ = bench.with(key, |connection| connection.write(b"is not reading"))?;
     bench.advance(ms(9999));
     assert!(!bench.world.is_closed());
@@ -164,12 +164,12 @@ fn a_read_timeout_runs_only_while_something_is_read() -> Result {
 fn a_read_timeout_does_not_run_while_the_queue_is_full() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.with(key, |connection| connection.write(&pattern(MUCH)))?, Flow::Full);
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(100));
     bench.receive(&mut far, MUCH);
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(ms(9999));
     assert!(!bench.world.is_closed());
     bench.advance(ms(1));
@@ -181,15 +181,15 @@ fn a_read_timeout_does_not_run_while_the_queue_is_full() -> Result {
 fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(100));
     let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?;
-    bench.settle();
+    bench.run_until_idle();
     let mut buf = vec![0; MUCH / 2];
     for _ in 0..2 {
         bench.advance(ms(9999));
         assert!(far.read(&mut buf)? > 0);
-        bench.settle();
+        bench.run_until_idle();
     }
     bench.advance(ms(9999));
     assert!(!bench.world.is_closed());
@@ -204,10 +204,10 @@ fn what_is_held_by_a_rate_of_ours_is_no_fault_of_the_peer() -> Result {
     let slow = RateLimit::new(1, 80);
     let options = ConnectionOptions::new().read_timeout(secs(5)).write_timeout(secs(5));
     let (key, mut far) = bench.open_unix(&options.read_rate(slow.clone()).write_rate(slow), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let _ = bench.with(key, |connection| connection.write(&[0; 100]))?;
     far.write_all(&[0; 100])?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(20)); // ten bytes each in 10 s, so that a pause is longer than either timeout
     assert!(!bench.world.has("timeout Write") && !bench.world.has("timeout Read"), "{:?}", bench.world.log);
     assert_eq!(bench.world.received.len(), 100);
@@ -218,7 +218,7 @@ fn what_is_held_by_a_rate_of_ours_is_no_fault_of_the_peer() -> Result {
 fn new_options_hold_from_then_on() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.advance(secs(100));
     bench.with(key, |connection| connection.set_options(&ConnectionOptions::new().idle_timeout(secs(10))));
     bench.advance(secs(9));
@@ -227,10 +227,10 @@ fn new_options_hold_from_then_on() -> Result {
     bench.advance(secs(100));
     assert_eq!(bench.world.log, ["open"]);
     far.write_all(&[0; 100])?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 10);
     bench.with(key, |connection| connection.set_options(&ConnectionOptions::new()));
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 100);
     Ok(())
 }
@@ -326,7 +326,7 @@ proptest! {
             ConnectionOptions::new().idle_timeout(idle.map(ms)).read_timeout(read.map(ms))
         };
         let (key, mut far) = bench.open_unix(&options(idle, read), handler).unwrap();
-        bench.settle();
+        bench.run_until_idle();
         let mut watch = Watch { idle, read, ..Watch::default() };
         for step in &steps {
             match *step {
@@ -339,7 +339,7 @@ proptest! {
                     bench.with(key, move |connection| connection.set_options(&options(idle, read)));
                 }
             }
-            bench.settle();
+            bench.run_until_idle();
             watch.take(step);
             prop_assert_eq!(&bench.world.timeouts, &watch.told, "after {:?}", step);
         }

@@ -26,7 +26,7 @@ fn small_writes_of_one_callback_are_one_system_call() -> Result {
         Ok(default(&event, connection, cx))
     });
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [990]);
     assert!(bench.receive(&mut far, 990).starts_with(b"0;shared;1;shared;"));
     assert_eq!(bench.with(key, |connection| (connection.queued(), connection.counters().written)), (0, 990));
@@ -37,7 +37,7 @@ fn small_writes_of_one_callback_are_one_system_call() -> Result {
 fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let before = bench.reactor.metrics().kernel_updates;
     // From a timer: the deferred callbacks are still to come.
     bench.reactor.after(Duration::ZERO, move |cx| {
@@ -62,7 +62,7 @@ fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(1000, 4000).queue_max(6000);
     let (key, mut far) = bench.open_unix(&options, sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let mut reads = far.try_clone()?;
     bench.reactor.defer(move |cx| {
         let mut heard = 0;
@@ -75,7 +75,7 @@ fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
         }
         assert!(heard > 1_400_000);
     });
-    bench.settle();
+    bench.run_until_idle();
     while far.read(&mut [0; 4096]).is_ok() {}
     assert!(!bench.world.has("drain"));
     // One that does not read is.
@@ -90,7 +90,7 @@ fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
 fn a_visitor_may_flush() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let recorded = Rc::clone(&writes);
     bench.with(key, move |connection| {
         assert_eq!(connection.flush(), Flow::Open);
@@ -99,7 +99,7 @@ fn a_visitor_may_flush() -> Result {
         assert_eq!(connection.flush(), Flow::Open);
         assert_eq!((recorded.borrow().len(), connection.queued()), (1, 0));
     });
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!((bench.receive(&mut far, 3), writes.borrow().len()), (b"now".to_vec(), 1));
     Ok(())
 }
@@ -116,7 +116,7 @@ fn a_handler_may_flush_in_the_middle_of_a_callback() -> Result {
         Ok(default(&event, connection, cx))
     });
     let (_, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     far.write_all(b"x")?;
     assert_eq!(bench.receive(&mut far, 6), b"onetwo");
     assert_eq!(writes.borrow().len(), 2);
@@ -133,12 +133,12 @@ fn a_write_of_nothing_is_none() -> Result {
     });
     let options = ConnectionOptions::new().queue_max(0);
     let (key, _far, writes) = bench.open_recorded(&options, handler)?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| {
         assert_eq!(connection.write(b"").unwrap(), Flow::Open);
         assert_eq!(connection.write_bytes(Bytes::new()).unwrap(), Flow::Open);
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(writes.borrow().is_empty() && !bench.world.is_closed());
     Ok(())
 }
@@ -158,7 +158,7 @@ fn a_large_piece_that_is_shared_is_neither_copied_when_tried_nor_when_queued() -
         Ok(0)
     });
     let (_, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
-    bench.settle();
+    bench.run_until_idle();
     let received = bench.receive(&mut far, 6 + 2 * MUCH + 3000);
     assert!(received[6 + MUCH..][..3000] == pattern(3000) && received[9006 - 6000 + MUCH..] == pattern(MUCH));
     let written: Vec<_> = writes.borrow().iter().flat_map(|write| write.slices.clone()).collect();
@@ -210,7 +210,7 @@ proptest! {
             Ok(0)
         });
         let (key, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), handler).unwrap();
-        bench.settle();
+        bench.run_until_idle();
         let (mut expected, mut received) = (Vec::new(), Vec::new());
         for piece in pieces.clone() {
             match piece {
@@ -239,7 +239,7 @@ proptest! {
         let rest = expected.len() - received.len();
         received.extend(bench.receive(&mut far, rest));
         prop_assert!(received == expected, "{pieces:?}");
-        bench.settle();
+        bench.run_until_idle();
         prop_assert_eq!(bench.with(key, |connection| connection.queued()), 0);
     }
 }
@@ -249,7 +249,7 @@ fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_lo
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(10_000, 300_000);
     let (key, mut far) = bench.open_unix(&options, sink())?;
-    bench.settle();
+    bench.run_until_idle();
     let flow = bench.with(key, |connection| {
         loop {
             let flow = connection.write(&[7; 16_384]).unwrap();
@@ -260,15 +260,15 @@ fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_lo
             assert!(connection.queued() < 300_000);
         }
     });
-    bench.settle();
+    bench.run_until_idle();
     assert!(!bench.world.has("drain"));
     bench.receive(&mut far, 300_000);
-    bench.settle();
+    bench.run_until_idle();
     let still_full = bench
         .with(key, |connection| ((10_001..300_000).contains(&connection.queued()), connection.write(b"x").unwrap()));
     assert_eq!((still_full, bench.world.count("drain")), ((true, Flow::Full), 0));
     bench.receive(&mut far, flow.1 + 1 - 300_000);
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.count("drain"), 1);
     assert_eq!(bench.with(key, |connection| connection.write(b"y").unwrap()), Flow::Open);
     Ok(())
@@ -288,10 +288,10 @@ fn a_producer_that_was_told_to_pause_is_told_to_go_on_once_also_if_everything_le
     });
     let (_, mut far) = bench.open_unix(&options, handler)?;
     far.write_all(b"waits")?;
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "drain", "data waits"]);
     assert_eq!(bench.receive(&mut far, 14), b"1234567890more");
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(bench.world.count("drain"), 1);
     Ok(())
 }
@@ -339,7 +339,7 @@ fn a_write_beyond_the_bound_of_the_queue_is_refused_and_the_connection_goes_on()
     let received = bench.receive(&mut far, MUCH + 1);
     assert!(received[..MUCH] == pattern(MUCH) && received[MUCH] == b'!');
     far.write_all(b"on")?;
-    bench.settle();
+    bench.run_until_idle();
     assert!(bench.world.has("data on"));
     Ok(())
 }
@@ -349,9 +349,9 @@ fn what_is_queued_leaves_in_turns_of_their_budget() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().bytes_per_turn(1000);
     let (key, _far, writes) = bench.open_recorded(&options, sink())?;
-    bench.settle();
+    bench.run_until_idle();
     bench.with(key, |connection| connection.write(&[0; 2500]).map(drop)).unwrap();
-    bench.settle();
+    bench.run_until_idle();
     assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [1000, 1000, 500]);
     Ok(())
 }
@@ -365,11 +365,11 @@ fn counters_count_what_has_passed() -> Result {
     });
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), echo)?;
     far.write_all(&[1; 1000])?;
-    bench.settle();
+    bench.run_until_idle();
     let counters = bench.with(key, |connection| connection.counters());
     assert_eq!((counters.read, counters.written), (1000, 1000));
     bench.send(&mut far, &pattern(MUCH / 4));
-    bench.settle();
+    bench.run_until_idle();
     let (counters, queued) = bench.with(key, |connection| (connection.counters(), connection.queued()));
     assert_eq!(counters.read, counters.written + queued as u64);
     Ok(())

@@ -1,8 +1,8 @@
-//! Outbox: what a connection has to send and its peer has not taken yet.
+//! The write queue: what a connection has to send and its socket has not taken yet.
 //!
-//! A queue of chunks, written by one call as a list of slices. Small pieces are copied into a chunk that is still open at
-//! the end, large ones that somebody else holds already are kept as they are. A connection that has nothing to send has no
-//! outbox: it is made with the first bytes that the socket does not take and goes with the last.
+//! A queue of chunks, written by one call as a list of slices. Small pieces are copied into a chunk that is still open
+//! at the end, large shared ones are kept as they are. A connection that has nothing to send has no queue: it is made
+//! with the first bytes that the socket does not take, and dropped with the last.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,8 +10,8 @@ use std::mem::take;
 
 use bytes::{Buf, Bytes};
 
-/// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own in
-/// the list costs the kernel more than the copy.
+/// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own
+/// in the list costs the kernel more than the copy.
 const SHARED_MIN: usize = 1024;
 /// An open chunk grows so long and is closed then: the memory of what has been sent is freed in such pieces.
 const OPEN_MAX: usize = 32 * 1024;
@@ -20,7 +20,7 @@ const SLICES_MAX: usize = 64;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(in crate::connection) struct WriteQueue {
     chunks: VecDeque<Bytes>,
     /// Behind all chunks.
     open: Vec<u8>,
@@ -29,13 +29,13 @@ pub(super) struct Outbox {
     len: usize,
 }
 
-impl Outbox {
-    pub(super) const fn len(&self) -> usize {
+impl WriteQueue {
+    pub(in crate::connection) const fn len(&self) -> usize {
         self.len
     }
 
     /// Adds a copy of `bytes` at the end.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+    pub(in crate::connection) fn push(&mut self, mut bytes: &[u8]) {
         self.len += bytes.len();
         while !bytes.is_empty() {
             let (piece, rest) = bytes.split_at(bytes.len().min(OPEN_MAX - self.open.len()));
@@ -48,7 +48,7 @@ impl Outbox {
     }
 
     /// Adds `bytes` at the end, as they are if they are many.
-    pub(super) fn push_shared(&mut self, bytes: Bytes) {
+    pub(in crate::connection) fn push_shared(&mut self, bytes: Bytes) {
         if bytes.len() < SHARED_MIN {
             return self.push(&bytes);
         }
@@ -66,7 +66,7 @@ impl Outbox {
     }
 
     /// Writes at most `most` bytes from the front by one call of `write`, and gives how many it took.
-    pub(super) fn write_to(
+    pub(in crate::connection) fn write_to(
         &mut self,
         most: usize,
         write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
@@ -95,7 +95,8 @@ impl Outbox {
         self.advance(sent);
     }
 
-    /// A chunk that has been sent goes when the rest is right: the destructor of its owner is the user's, and may panic.
+    /// A chunk that has been sent goes when the rest is right: the destructor of its owner is the user's, and may
+    /// panic.
     fn advance(&mut self, sent: usize) {
         match self.chunks.front_mut() {
             Some(chunk) if sent < chunk.len() => chunk.advance(sent),
@@ -141,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_comes_out_is_what_went_in(operations in prop::collection::vec(op(), 1..60)) {
-            let mut outbox = Outbox::default();
+            let mut queue = WriteQueue::default();
             let mut model = VecDeque::<u8>::new();
             let mut next = 0_u8;
             let mut bytes = |length: usize| -> Vec<u8> {
@@ -151,18 +152,18 @@ mod tests {
                 match operation {
                     Op::Push(length) => {
                         let bytes = bytes(length);
-                        outbox.push(&bytes);
+                        queue.push(&bytes);
                         model.extend(&bytes);
                     }
                     Op::PushShared(length) => {
                         let bytes = bytes(length);
                         model.extend(&bytes);
-                        outbox.push_shared(bytes.into());
+                        queue.push_shared(bytes.into());
                     }
                     Op::Write(most, takes) => {
                         let expected = model.clone();
                         let offered = expected.len().min(most);
-                        let written = outbox.write_to(most, |slices| {
+                        let written = queue.write_to(most, |slices| {
                             let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
                             assert!(all.len() <= offered && (all.len() == offered || slices.len() == SLICES_MAX));
                             assert!(slices.iter().all(|slice| !slice.is_empty()));
@@ -172,18 +173,18 @@ mod tests {
                         model.drain(..written);
                     }
                 }
-                prop_assert_eq!(outbox.len(), model.len());
+                prop_assert_eq!(queue.len(), model.len());
             }
         }
     }
 
     #[test]
     fn a_long_piece_that_is_shared_is_not_copied() {
-        let mut outbox = Outbox::default();
+        let mut queue = WriteQueue::default();
         let bytes = Bytes::from(vec![1; 4096]);
-        outbox.push(b"before");
-        outbox.push_shared(bytes.clone());
-        let count = outbox.write_to(usize::MAX, |slices| {
+        queue.push(b"before");
+        queue.push_shared(bytes.clone());
+        let count = queue.write_to(usize::MAX, |slices| {
             assert_eq!(slices[1].as_ptr(), bytes.as_ptr());
             Ok(slices.len())
         });
@@ -203,23 +204,23 @@ mod tests {
                 panic!("as the test wants");
             }
         }
-        let mut outbox = Outbox::default();
-        outbox.push_shared(Bytes::from_owner(Owner([1; 4096])));
-        outbox.push(b"abcd");
-        let write = std::panic::AssertUnwindSafe(|| outbox.write_to(usize::MAX, |_| Ok(4098)));
+        let mut queue = WriteQueue::default();
+        queue.push_shared(Bytes::from_owner(Owner([1; 4096])));
+        queue.push(b"abcd");
+        let write = std::panic::AssertUnwindSafe(|| queue.write_to(usize::MAX, |_| Ok(4098)));
         assert!(std::panic::catch_unwind(write).is_err());
         let mut left = Vec::new();
-        outbox
+        queue
             .write_to(usize::MAX, |slices| Ok(slices.iter().map(|slice| left.extend_from_slice(slice)).count()))
             .unwrap();
-        assert_eq!((left.as_slice(), outbox.len()), (&b"cd"[..], 1));
+        assert_eq!((left.as_slice(), queue.len()), (&b"cd"[..], 1));
     }
 
     #[test]
     fn a_write_that_fails_takes_nothing() {
-        let mut outbox = Outbox::default();
-        outbox.push(b"abc");
-        assert!(outbox.write_to(9, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
-        assert_eq!(outbox.len(), 3);
+        let mut queue = WriteQueue::default();
+        queue.push(b"abc");
+        assert!(queue.write_to(9, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert_eq!(queue.len(), 3);
     }
 }

@@ -1,7 +1,7 @@
 //! Limits of connections: how many may be open at once, over any number of listeners and loops.
 //!
-//! Each connection holds a [`Permit`]. A listener that gets none pauses, and is told through a notification queue when one
-//! has been given back, from whichever thread that happens.
+//! Each connection holds a [`Permit`]. A listener that gets none pauses, and is told through a notification queue when
+//! one has been given back, from whichever thread that happens.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +28,9 @@ impl ConnectionLimit {
         Self(Arc::new(Shared { max, open, waiting, listeners: Mutex::default() }))
     }
 
-    /// At most `max` at once from now on, for all clones: for a configuration that is read again. Where more are open they stay,
-    /// and nobody is let in until enough of them have ended; listeners that pause are told of the room that there is now.
+    /// At most `max` at once from now on, for all clones: for a configuration that is read again. Where more are open
+    /// they stay, and nobody is let in until enough of them have ended; listeners that pause are told of the room that
+    /// there is now.
     pub fn set_max(&self, max: usize) {
         self.0.max.store(max, Ordering::SeqCst);
         self.0.tell_listeners();
@@ -42,15 +43,15 @@ impl ConnectionLimit {
 
     /// Room for one more, until the permit is dropped.
     pub fn try_acquire(&self) -> Option<Permit> {
-        // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the one who makes room sees the waiter, or the waiter the
-        // room.
+        // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the one who makes room sees the waiter, or the
+        // waiter the room.
         let more = |open| (open < self.0.max.load(Ordering::SeqCst)).then_some(open + 1);
         self.0.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         Some(Permit(Arc::clone(&self.0)))
     }
 
     /// The same; without room, `listener` is told once there is some.
-    pub(super) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
+    pub(crate) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
         if let Some(permit) = self.try_acquire() {
             return Some(permit);
         }

@@ -1,0 +1,40 @@
+//! The graceful close: the handler is given what has come, and what it answers is sent.
+
+use std::io;
+
+use reactor::Context;
+
+use crate::connection::dispatch::{Callback, Dispatch};
+use crate::connection::handler::ConnectionHandler;
+use crate::connection::later::{ask_kernel_first, run_later};
+use crate::connection::state::{Flags, Pending, Phase};
+use crate::connection::stream::Stream;
+use crate::socket::has_input;
+
+impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
+    /// Asks the handler of a connection that is to finish what it still has to send. From outside, that is deferred.
+    pub(in crate::connection) fn start_finish(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if (self.state.finishing(), self.state.phase()) != (Pending::Asked, Phase::Open) {
+            return Ok(());
+        }
+        if self.from_outside {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+            return Ok(());
+        }
+        self.state.set_finishing(Pending::Awaited);
+        ask_kernel_first::<S, T, H>(cx.registry, self.key.key());
+        self.notify(&Callback::Finish, cx)
+    }
+
+    /// Returns whether a graceful close can begin: the handler was given everything, and no response of it is pending.
+    pub(in crate::connection) fn has_finished(&self) -> bool {
+        let state = &*self.state;
+        let is_due = (state.finishing(), state.phase()) == (Pending::Due, Phase::Open);
+        let may_come = || {
+            let is_left = !state.unconsumed.is_empty() && state.flags.has(Flags::REDELIVER);
+            is_left || !state.flags.has(Flags::READ_ENDED) && (self.io.readiness().is_readable() || has_input(self.io))
+        };
+        let is_served = || state.flags.has(Flags::PAUSED) || !may_come();
+        is_due && state.pending_responses == 0 && !state.flags.has(Flags::FULL) && is_served()
+    }
+}

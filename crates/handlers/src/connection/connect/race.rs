@@ -1,0 +1,212 @@
+//! The race of the attempts of one connection: which address is tried when, and which attempt wins.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::mem::take;
+use std::net::SocketAddr;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reactor::{Interest, Key, Registry, Then, TimerKey};
+
+use super::attempt::{Attempt, start_connect};
+use crate::connection::handler::ConnectionHandler;
+use crate::connection::options::ConnectionOptions;
+use crate::connection::reason::CloseReason;
+use crate::connection::registration::Registration;
+use crate::error::named;
+
+/// RFC 8305, section 5: "Connection Attempt Delay", recommended.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// What the attempts of one connection share. It is borrowed only to look at it, never while a callback runs.
+pub(in crate::connection) struct Race<H>(Rc<RefCell<Entrants<H>>>);
+
+struct Entrants<H> {
+    /// `None` when it is over.
+    handler: Option<H>,
+    /// Not tried yet.
+    addresses: VecDeque<SocketAddr>,
+    options: ConnectionOptions,
+    /// Under way.
+    attempts: Vec<Key>,
+    /// When the attempts that are under way fail. It is the timeout of each of them and no timer: one that has
+    /// succeeded meanwhile, in the kernel, is told of that first.
+    gives_up_at: Option<Instant>,
+    /// When the next attempt begins beside those that are under way.
+    next_attempt_timer: Option<TimerKey>,
+    last_error: Option<io::Error>,
+    /// The line that has called `connect`.
+    origin: &'static Location<'static>,
+}
+
+impl<H: 'static> Race<H> {
+    pub(super) fn new(
+        handler: H,
+        addresses: Vec<SocketAddr>,
+        options: &ConnectionOptions,
+        gives_up_at: Option<Instant>,
+        origin: &'static Location<'static>,
+    ) -> Self {
+        Self(Rc::new(RefCell::new(Entrants {
+            handler: Some(handler),
+            addresses: alternate(addresses),
+            options: options.clone(),
+            attempts: Vec::new(),
+            gives_up_at,
+            next_attempt_timer: None,
+            last_error: None,
+            origin,
+        })))
+    }
+
+    /// Returns whether the handler was notified neither of a connection nor of a failure.
+    pub(super) fn is_pending(&self) -> bool {
+        self.0.borrow().handler.is_some()
+    }
+
+    /// Returns how many attempts are under way.
+    pub(super) fn attempts(&self) -> usize {
+        self.0.borrow().attempts.len()
+    }
+
+    /// Removes an attempt that has failed. Returns whether others are under way.
+    pub(super) fn remove_attempt(&self, key: Key) -> bool {
+        let attempts = &mut self.0.borrow_mut().attempts;
+        attempts.retain(|attempt| *attempt != key);
+        !attempts.is_empty()
+    }
+
+    /// Tries no more addresses.
+    pub(super) fn stop(&self) {
+        self.0.borrow_mut().addresses.clear();
+    }
+
+    /// Ends the race: the handler is notified of that with the deferred callbacks.
+    pub(super) fn give_up<S>(&self, registry: &mut Registry<S>, reason: CloseReason)
+    where
+        H: ConnectionHandler<S>,
+    {
+        if let Some(mut handler) = self.finish(registry, Key::NULL) {
+            registry.defer_from(self.0.borrow().origin, move |cx| handler.on_close(reason, cx));
+        }
+    }
+
+    /// Ends all attempts but the winner, and returns the handler, if no attempt has it yet.
+    pub(super) fn finish<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
+        let (handler, attempts, next_attempt_timer) = {
+            let mut race = self.0.borrow_mut();
+            race.addresses.clear();
+            (race.handler.take(), take(&mut race.attempts), race.next_attempt_timer.take())
+        };
+        // What has ended meanwhile needs no end.
+        attempts.into_iter().filter(|attempt| *attempt != winner).for_each(|attempt| drop(registry.remove(attempt)));
+        next_attempt_timer.map(|timer| registry.cancel(timer));
+        handler
+    }
+
+    /// Begins the next attempt; gives up when there is none left, and none under way.
+    pub(super) fn next<S>(&self, registry: &mut Registry<S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        loop {
+            let (address, options, next_attempt_timer) = {
+                let race = &mut *self.0.borrow_mut();
+                (race.addresses.pop_front(), race.options.clone(), race.next_attempt_timer.take())
+            };
+            next_attempt_timer.map(|timer| registry.cancel(timer));
+            let Some(address) = address else { break };
+            match self.attempt(registry, address, &options) {
+                Ok(key) => return self.record_attempt(registry, key),
+                Err(error) => self.record_failure(address, error),
+            }
+        }
+        let (is_lost, error) = {
+            let race = &mut *self.0.borrow_mut();
+            (race.attempts.is_empty() && race.handler.is_some(), race.last_error.take())
+        };
+        if is_lost {
+            let none = || io::Error::new(ErrorKind::AddrNotAvailable, "connect: no address to connect to");
+            self.give_up(registry, CloseReason::Failed(error.unwrap_or_else(none)));
+        }
+    }
+
+    /// Keeps an attempt that is under way, beside which the next begins after a while.
+    fn record_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
+    where
+        H: ConnectionHandler<S>,
+    {
+        let mut race = self.0.borrow_mut();
+        race.attempts.push(key);
+        if !race.addresses.is_empty() {
+            let race_on = self.clone();
+            let timer = registry.after(ATTEMPT_DELAY, move |cx| {
+                race_on.next(cx.registry);
+                Ok(Then::Done)
+            });
+            let _ = registry.set_timer_origin(timer, race.origin); // it is there
+            race.next_attempt_timer = Some(timer);
+        }
+    }
+
+    pub(super) fn record_failure(&self, address: SocketAddr, error: io::Error) {
+        tracing::debug!(%address, %error, "an attempt to connect has failed");
+        self.0.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), error));
+    }
+
+    /// Registers an attempt to connect to `address`.
+    fn attempt<S>(
+        &self,
+        registry: &mut Registry<S>,
+        address: SocketAddr,
+        options: &ConnectionOptions,
+    ) -> io::Result<Key>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let stream = start_connect(address, options)?;
+        let attempt = Attempt { race: self.clone(), address };
+        let key = registry.add_handler(stream, Interest::WRITABLE, Registration::connecting(options, attempt))?;
+        let race = self.0.borrow();
+        registry.set_origin(key, race.origin)?;
+        let left = race.gives_up_at.map(|at| at.saturating_duration_since(registry.now()));
+        registry.set_timeout(key, left)?;
+        Ok(key)
+    }
+}
+
+impl<H> Clone for Race<H> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+/// The families take turns, beginning with that of the first address.
+fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let Some(first) = addresses.first() else { return VecDeque::new() };
+    let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let mut alternating = VecDeque::with_capacity(addresses.len());
+    while !ours.is_empty() || !others.is_empty() {
+        alternating.extend(ours.pop_front());
+        alternating.extend(others.pop_front());
+    }
+    alternating
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_beginning_with_the_first() {
+        let parse = |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let addresses = parse(&["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1", "127.0.0.2:1"]);
+        let expected = parse(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"]);
+        assert_eq!(alternate(addresses), expected);
+        assert_eq!(alternate(Vec::new()), []);
+    }
+}

@@ -1,0 +1,254 @@
+//! One call of a connection, by the loop or by its key: what is done in it, and in which order the handler is called.
+//!
+//! Between most calls of most connections nothing is queued, reading is not paused and no rate limit applies: they are
+//! [steady](State::is_steady). What a message costs them is inlined into [`Dispatch::on_event`], in one straight line:
+//! a read, the handler's callback, a write. Everything else is outlined. It is marked cold also where it is not rare,
+//! for a connection with a timeout: that is how the compiler learns which way the line goes, without which it stops
+//! inlining half way.
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use reactor::{Context, Io, Next};
+
+use super::commands;
+use super::connection::Connection;
+use super::handler::ConnectionHandler;
+use super::key::ConnectionKey;
+use super::later::run_later;
+use super::reason::CloseReason;
+use super::state::{Flags, Phase, State};
+use super::stream::Stream;
+use super::times::Timeout;
+use super::write::buffer::WriteBuffer;
+use crate::error::is_nothing_done;
+
+pub(super) struct Dispatch<'a, S, T, H> {
+    pub(super) io: &'a mut Io<T>,
+    pub(super) state: &'a mut State,
+    pub(super) buffer: &'a mut WriteBuffer,
+    /// `None` while no peer has answered.
+    pub(super) handler: Option<&'a mut H>,
+    pub(super) key: ConnectionKey<S>,
+    pub(super) from_outside: bool,
+}
+
+/// A callback of the handler, other than that for data.
+pub(super) enum Callback {
+    Open,
+    Drain,
+    Timeout(Timeout),
+    End(Vec<u8>),
+    Finish,
+    Failure(io::Error),
+}
+
+impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
+    /// Does all that can be done now, and tells the loop what to wait for.
+    #[inline(always)]
+    pub(super) fn on_event(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if !self.state.is_steady() || cx.readiness().is_timeout() {
+            return self.on_event_slow(input, cx);
+        }
+        let most = input.len().min(self.state.settings.bytes_per_turn);
+        let delivers = true; // a steady connection reads for its handler alone
+        match self.read_once(&mut input[..most], delivers, cx)? {
+            Some(read) => self.read_on(read, input, cx),
+            None => self.update_registration(cx),
+        }
+    }
+
+    /// Handles an event of a connection that is not steady: first what may be due before anything is read.
+    #[cold]
+    #[inline(never)]
+    fn on_event_slow(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+        self.before_reading(cx)?;
+        self.read_on(0, input, cx)
+    }
+
+    /// Opens the connection, or does what may be due, with the deferred callbacks. Input is left to the next event,
+    /// except that of a new connection, which no event may announce.
+    pub(super) fn on_deferred(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+        let opens = self.state.phase() == Phase::Opening;
+        self.before_reading(cx)?;
+        if opens { self.read_on(0, input, cx) } else { self.update_registration(cx) }
+    }
+
+    /// Calls `access` with the handler and the connection. What it writes is queued or sent, never buffered.
+    pub(super) fn on_access(
+        mut self,
+        access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
+        self.open_if_new(cx)?;
+        if self.state.phase() == Phase::Over {
+            return self.update_registration(cx); // it has ended as it opened, so there is no connection to access
+        }
+        let was_deferred = self.state.flags.has(Flags::FLUSH_DEFERRED);
+        let Self { io, state, buffer, handler: Some(handler), key, from_outside } = &mut self else {
+            return Ok(Next::Keep); // no peer has answered
+        };
+        let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
+        access(handler, &mut connection, cx);
+        if commands::are_waiting() {
+            self.obey_commands(cx);
+        }
+        if self.state.flags.has(Flags::REPLACED) {
+            self.replace_handler();
+        }
+        self.check_removed(cx);
+        if self.state.flags.has(Flags::FLUSH_DEFERRED) && !was_deferred {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+        }
+        self.update_registration(cx)
+    }
+
+    #[inline]
+    pub(super) fn connection(&mut self) -> Connection<'_, S> {
+        let Self { io, state, buffer, key, from_outside, .. } = self;
+        Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside }
+    }
+
+    /// Does what may be due before anything is read.
+    fn before_reading(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.open_if_new(cx)?;
+        if self.state.is_unread(cx.readiness()) {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if cx.readiness().is_timeout() {
+            self.check_timeouts(cx)?;
+        }
+        self.state.flags.remove(Flags::FLUSH_DEFERRED);
+        if self.state.wants_to_write() && self.connection().flush_queue() {
+            self.notify(&Callback::Drain, cx)?;
+        }
+        if self.state.must_redeliver() {
+            self.redeliver(cx)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the time of a connection that needs it, and announces a new connection to its handler.
+    pub(super) fn open_if_new(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if let Some(times) = &mut self.state.times {
+            times.set_now(cx.now(), cx.registry.turn_number());
+        }
+        if self.state.phase() == Phase::Opening {
+            self.state.set_phase(Phase::Open);
+            self.notify(&Callback::Open, cx)?;
+        }
+        if commands::are_waiting() {
+            self.obey_commands(cx); // a panic has kept the last caller from it
+            self.flush_after_callback();
+        }
+        Ok(())
+    }
+
+    fn check_timeouts(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        self.state.flags.insert(Flags::NEEDS_UPDATE);
+        let waits = self.state.waits();
+        let State { times, settings, .. } = &mut *self.state;
+        let end_of_turn = |turn| cx.registry.end_of_turn(turn);
+        match times.as_mut().and_then(|times| times.take_expired(settings, waits, end_of_turn)) {
+            Some(Timeout::Close) => self.state.end(CloseReason::TimedOut(Timeout::Close)),
+            Some(timeout) => {
+                self.notify(&Callback::Timeout(timeout), cx)?;
+                self.state.end_timed_out(timeout);
+            }
+            None => {} // a rate limit has bytes again, or the timeout was extended
+        }
+        Ok(())
+    }
+
+    /// Calls the handler for anything but data. A handler that does not know of its connection yet is not called.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn notify(&mut self, callback: &Callback, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if self.state.phase() == Phase::Opening {
+            return Ok(());
+        }
+        self.call(cx, |handler, connection, cx| match callback {
+            Callback::Open => handler.on_open(connection, cx),
+            Callback::Drain => handler.on_drain(connection, cx),
+            Callback::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
+            Callback::End(rest) => handler.on_end(rest, connection, cx),
+            Callback::Finish => handler.on_finish(connection, cx),
+            Callback::Failure(error) => handler.on_failure(error, connection, cx),
+        })
+    }
+
+    /// Calls the handler, sends what it has written, and returns its answer unless that says that nothing was done.
+    #[inline(always)]
+    pub(super) fn call<R: Default>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        callback: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let Self { io, state, buffer, handler: Some(handler), key, from_outside } = self else {
+            return Ok(R::default());
+        };
+        state.flags.insert(Flags::IN_CALLBACK);
+        let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
+        let answer = callback(handler, &mut connection, cx);
+        self.state.flags.remove(Flags::IN_CALLBACK);
+        if commands::are_waiting() {
+            self.obey_commands(cx);
+        }
+        self.flush_after_callback(); // also what a handler that fails has written
+        if self.state.flags.has(Flags::REPLACED) {
+            self.replace_handler();
+        }
+        let answer = match answer {
+            Err(error) if is_nothing_done(&error) => R::default(),
+            answer => answer?,
+        };
+        self.check_removed(cx);
+        Ok(answer)
+    }
+
+    /// Sends or queues what the callback has written.
+    #[inline(always)]
+    fn flush_after_callback(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        if self.state.flags.has(Flags::QUEUED.union(Flags::NEEDS_UPDATE)) {
+            return self.send_buffer();
+        }
+        match T::write(self.io, &[IoSlice::new(self.buffer.bytes())]) {
+            Ok(sent) if sent == self.buffer.bytes().len() => {
+                self.buffer.clear();
+                self.state.count_written(sent);
+            }
+            tried => self.after_write(tried),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_buffer(&mut self) {
+        self.connection().send_buffer();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn after_write(&mut self, tried: io::Result<usize>) {
+        self.connection().after_write(tried);
+    }
+
+    /// Obeys the commands that have come by the key while the connection was in use.
+    #[cold]
+    #[inline(never)]
+    fn obey_commands(&mut self, cx: &mut Context<'_, S>) {
+        for command in commands::take(cx.registry, self.key.key()) {
+            self.connection().obey(command);
+        }
+    }
+
+    /// Ends a connection whose registration was removed by the callback: its handler is called no more.
+    #[inline]
+    fn check_removed(&mut self, cx: &Context<'_, S>) {
+        if !cx.registry.contains(self.key.key()) {
+            self.state.end(CloseReason::Closed);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A handler of a framing and a closure: for protocols of messages.
+
+use std::fmt;
+use std::io;
+
+use reactor::Context;
+
+use super::connection::Connection;
+use super::handler::ConnectionHandler;
+use super::state::Phase;
+use crate::error::is_nothing_done;
+use crate::framing::{Frame, FrameError, Framing};
+
+/// A handler that finds frames and calls a closure with each. [`on_frames`] makes one.
+pub struct OnFrames<F, C> {
+    framing: F,
+    closure: C,
+}
+
+/// Makes a handler of a framing and a closure, which is called with each frame and its connection.
+///
+/// Frames come in their order, without their framing, and also those at the end of the stream that need no end. A
+/// closure that [pauses](Connection::pause_reading) the connection, or fills its write queue, is called with the next
+/// frame when that is over. After a last frame without end our direction ends too, as by the default
+/// [`on_end`](ConnectionHandler::on_end).
+///
+/// An error that the closure returns ends the connection, but for `WouldBlock` and `Interrupted`, and so does a
+/// [`FrameError`]: the stream is over with the first one. Keep the limit of the framing below
+/// [`ConnectionOptions::unconsumed_max`](crate::ConnectionOptions::unconsumed_max).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use handlers::{ConnectionOptions, Framing, Lines, on_frames, open};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = reactor::Reactor::<()>::new()?;
+/// let (near, mut far) = UnixStream::pair()?;
+/// let replies = Lines::new(80);
+/// let handler = on_frames(Lines::new(80), move |line, connection, _cx| {
+///     let mut reply = Vec::new();
+///     replies.put(&line.to_ascii_uppercase(), &mut reply)?;
+///     connection.write(&reply).map(|_flow| ())
+/// });
+/// open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
+/// far.write_all(b"hello\nyou\n")?;
+/// far.shutdown(std::net::Shutdown::Write)?;
+/// reactor.run(&mut ())?; // until the connection has ended
+/// let mut answer = String::new();
+/// far.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "HELLO\nYOU\n");
+/// # Ok(())
+/// # }
+/// ```
+pub fn on_frames<S, F, C>(framing: F, closure: C) -> OnFrames<F, C>
+where
+    F: Framing + 'static,
+    C: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<()> + 'static,
+{
+    OnFrames { framing, closure }
+}
+
+/// [`Framing::frame`] or [`Framing::finish`].
+type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
+
+impl<F: Framing, C> OnFrames<F, C> {
+    /// Calls the closure with each frame of `data`, as long as `goes_on` with the connection, and returns how many
+    /// bytes they took.
+    fn call_with_frames<S>(
+        &mut self,
+        data: &[u8],
+        search: Search<F>,
+        goes_on: fn(&Connection<'_, S>) -> bool,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize>
+    where
+        C: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<()>,
+    {
+        let mut taken = 0;
+        while goes_on(connection) && cx.registry.contains(connection.key().key()) {
+            let Some(frame) = search(&mut self.framing, &data[taken..])? else { break };
+            taken += frame.taken;
+            match (self.closure)(frame.bytes, connection, cx) {
+                Err(error) if !is_nothing_done(&error) => return Err(error),
+                // To the connection nothing done would mean that no frame was handled.
+                _ => {}
+            }
+        }
+        Ok(taken)
+    }
+}
+
+impl<S, F, C> ConnectionHandler<S> for OnFrames<F, C>
+where
+    F: Framing + 'static,
+    C: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<()> + 'static,
+{
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<usize> {
+        self.call_with_frames(data, F::frame, |connection| connection.state.delivers(), connection, cx)
+    }
+
+    fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let is_open = |connection: &Connection<'_, S>| connection.state.phase() == Phase::Open;
+        self.call_with_frames(rest, F::finish, is_open, connection, cx)?;
+        connection.shutdown_when_answered();
+        Ok(())
+    }
+}
+
+impl<F: fmt::Debug, C> fmt::Debug for OnFrames<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnFrames").field("framing", &self.framing).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! The registration: what the loop calls for a connection, from its first attempt to connect to its end.
+
+use std::any::TypeId;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next};
+
+use super::buffers::with_buffers;
+use super::close::reset_on_close;
+use super::commands;
+use super::connect::{Attempt, Outcome};
+use super::connection::Connection;
+use super::dispatch::Dispatch;
+use super::handler::ConnectionHandler;
+use super::key::{ConnectionKey, Request};
+use super::later::run_later;
+use super::options::ConnectionOptions;
+use super::reason::CloseReason;
+use super::state::{Flags, Phase, State};
+use super::stream::Stream;
+use super::write::buffer::WriteBuffer;
+use crate::error::panic_message;
+use crate::limit::Permit;
+
+/// A connection and its handler.
+pub(super) struct Registration<H> {
+    state: State,
+    role: Role<H>,
+}
+
+enum Role<H> {
+    Handler(H),
+    /// One of several attempts to connect, of which the first that succeeds gets the handler.
+    Attempt(Attempt<H>),
+    /// An attempt that did not succeed first.
+    Lost,
+}
+
+impl<H> Registration<H> {
+    pub(super) fn connected<T: Stream>(
+        options: &ConnectionOptions,
+        handler: H,
+        accepted_by: Key,
+        permit: Option<Permit>,
+    ) -> Self {
+        let state = State::new(options, Phase::Opening, T::READS, T::WRITES).accepted(accepted_by, permit);
+        Self { state, role: Role::Handler(handler) }
+    }
+
+    pub(super) fn connecting(options: &ConnectionOptions, attempt: Attempt<H>) -> Self {
+        Self { state: State::new(options, Phase::Connecting, true, true), role: Role::Attempt(attempt) }
+    }
+
+    pub(super) const fn interest(&self) -> Interest {
+        self.state.interest()
+    }
+
+    /// Pauses reading, if `listener` has accepted the connection.
+    pub(super) fn pause_if_accepted_by(&mut self, listener: Key) {
+        if self.state.accepted_by() == listener {
+            self.state.flags.insert(Flags::PAUSED);
+        }
+    }
+
+    /// Looks at the outcome of an attempt to connect: a successful one becomes the connection.
+    fn check_attempt<S>(&mut self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> io::Result<Next>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let Role::Attempt(attempt) = &self.role else { return Ok(Next::Keep) };
+        match attempt.outcome(io, cx) {
+            Outcome::Pending if !cx.readiness().is_timeout() => return Err(ErrorKind::WouldBlock.into()),
+            Outcome::Pending => {
+                attempt.timed_out(cx);
+                self.role = Role::Lost;
+                return Ok(Next::Remove);
+            }
+            Outcome::Lost => {
+                self.role = Role::Lost;
+                return Ok(Next::Remove);
+            }
+            Outcome::Won(handler, failed) => {
+                self.role = Role::Handler(handler);
+                self.state.set_phase(Phase::Opening);
+                cx.registry.set_timeout(cx.key(), None)?; // that of the attempt
+                if let Some(error) = failed {
+                    self.state.fail_writing(error);
+                }
+            }
+        }
+        Ok(Next::Keep)
+    }
+
+    /// Runs what can be run now, with the deferred callbacks.
+    fn run<S, T: Stream>(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        self.guarded::<S, T>(cx, |registration, cx| {
+            with_buffers(|input, output| registration.dispatch(io, output, cx, false).on_deferred(input, cx))
+        });
+    }
+
+    /// Calls `access` with the handler, if a peer has answered, and the connection.
+    fn access<S, T: Stream>(
+        &mut self,
+        io: &mut Io<T>,
+        cx: &mut Context<'_, S>,
+        access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
+    ) where
+        H: ConnectionHandler<S>,
+    {
+        self.guarded::<S, T>(cx, |registration, cx| {
+            // Writes from outside are not buffered, and the buffers may be in use by the caller.
+            registration.dispatch(io, &mut WriteBuffer::default(), cx, true).on_access(access, cx)
+        });
+    }
+
+    /// Makes a call that is not the loop's own, and draws its consequences.
+    fn guarded<S, T: Stream>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        call: impl FnOnce(&mut Self, &mut Context<'_, S>) -> io::Result<Next>,
+    ) where
+        H: ConnectionHandler<S>,
+    {
+        let key = cx.key();
+        let result = catch_unwind(AssertUnwindSafe(|| call(self, cx)));
+        let result = result.unwrap_or_else(|panic| {
+            // The loop takes the panic for one of the caller, and it is, unless our handler was running.
+            if self.state.flags.has(Flags::IN_CALLBACK) {
+                self.state.end(CloseReason::Panicked(panic_message(&*panic)));
+                let _ = cx.registry.remove(key);
+            } else {
+                run_later::<S, T, H>(cx.registry, key); // nothing else sends what `access` has queued
+            }
+            resume_unwind(panic)
+        });
+        if !matches!(result, Ok(Next::Keep)) {
+            if let Err(error) = result {
+                let _ = cx.registry.note_failure(key, &error); // it is there, as below
+                self.state.end(CloseReason::Failed(error));
+            }
+            let _ = cx.registry.remove(key); // it is there: it is in use
+        }
+    }
+
+    /// Returns a dispatch of this connection, with all that it works on.
+    #[inline]
+    fn dispatch<'a, S, T: Stream>(
+        &'a mut self,
+        io: &'a mut Io<T>,
+        buffer: &'a mut WriteBuffer,
+        cx: &Context<'_, S>,
+        from_outside: bool,
+    ) -> Dispatch<'a, S, T, H>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let Self { state, role } = self;
+        let handler = if let Role::Handler(handler) = role { Some(handler) } else { None };
+        Dispatch { io, state, buffer, handler, key: ConnectionKey::of::<T, H>(cx.key()), from_outside }
+    }
+}
+
+impl<S> ConnectionKey<S> {
+    /// Returns the key of a connection of these types.
+    pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
+        Self::new(key, pass::<S, T, H>)
+    }
+}
+
+/// Passes a request to the connection `key`, which is of these types.
+fn pass<S, T, H>(key: Key, request: Request<'_, '_, S>) -> Result<(), Error>
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    match request {
+        Request::Run(cx) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| to.run(io, cx)),
+        Request::Access(cx, access) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+            to.access(io, cx, |_, connection, cx| access(connection, cx));
+        }),
+        Request::AccessHandler(cx, wanted, access) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+            to.access(io, cx, |handler, connection, cx| {
+                let is_wanted = wanted == TypeId::of::<H>();
+                access(if is_wanted { handler } else { handler.as_any_mut() }, connection, cx);
+            });
+        }),
+        Request::HandlerType(handler_type) => {
+            *handler_type = Some(TypeId::of::<H>());
+            Ok(())
+        }
+    }
+}
+
+impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
+    #[inline]
+    fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.state.phase() == Phase::Connecting && self.check_attempt(io, cx)? == Next::Remove {
+            return Ok(Next::Remove);
+        }
+        with_buffers(|input, output| self.dispatch(io, output, cx, false).on_event(input, cx))
+    }
+
+    fn closing(&mut self, io: &mut Io<T>) {
+        if self.state.would_truncate() {
+            reset_on_close(io.as_fd());
+        }
+    }
+
+    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+        if commands::are_waiting() {
+            drop(commands::take(cx.registry, cx.key()));
+        }
+        let reason = match (self.state.reason.take(), reason) {
+            (Some(reason), _) => reason,
+            (None, Closed::Failed(error)) => CloseReason::Failed(error),
+            (None, Closed::Panicked(message)) => CloseReason::Panicked(message),
+            (None, _) => CloseReason::Closed,
+        };
+        match &mut self.role {
+            Role::Handler(handler) => handler.on_close(reason, cx),
+            Role::Attempt(attempt) => attempt.removed(reason, cx),
+            Role::Lost => {}
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a connection is at any time. A [`State`] knows neither the type of its stream nor that of its handler.
+
+mod flags;
+mod phase;
+mod wants;
+
+use std::any::Any;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use reactor::errno;
+use reactor::{Context, Interest, Key};
+
+pub(super) use self::flags::Flags;
+pub(super) use self::phase::{Pending, Phase, Writing};
+use super::options::{ConnectionOptions, Settings};
+use super::reason::CloseReason;
+use super::times::{Timeout, Times};
+use super::write::queue::WriteQueue;
+use crate::limit::Permit;
+
+pub(super) struct State {
+    pub(super) settings: Arc<Settings>,
+    /// `None` while nothing is queued.
+    queue: Option<Box<WriteQueue>>,
+    /// What the handler has not consumed.
+    pub(super) unconsumed: Vec<u8>,
+    /// `None` where neither a timeout nor a rate limit is set.
+    pub(super) times: Option<Box<Times>>,
+    /// The handler that the callback wants instead of itself.
+    pub(super) replacement: Option<Box<dyn Any>>,
+    pub(super) counters: Counters,
+    pub(super) flags: Flags,
+    phase: Phase,
+    writing: Writing,
+    finishing: Pending,
+    /// The interest that the loop knows of.
+    interest: Interest,
+    /// How many responses are made elsewhere. A graceful close waits for them.
+    pub(super) pending_responses: u32,
+    /// The error of the socket after which nothing can be sent.
+    failure: Option<io::Error>,
+    /// The end after that error.
+    pub(super) failing: Pending,
+    pub(super) reason: Option<CloseReason>,
+    accepted_by: Key,
+    _permit: Option<Permit>,
+}
+
+/// What has passed through a connection, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Read from the peer.
+    pub read: u64,
+    /// Taken by the socket.
+    pub written: u64,
+}
+
+impl State {
+    pub(super) fn new(options: &ConnectionOptions, phase: Phase, reads: bool, writes: bool) -> Self {
+        let mut state = Self {
+            settings: options.0.clone(),
+            queue: None,
+            unconsumed: Vec::new(),
+            times: Times::of(&options.0),
+            replacement: None,
+            counters: Counters::default(),
+            flags: Flags::default(),
+            phase: Phase::Open,
+            writing: Writing::Open,
+            finishing: Pending::No,
+            interest: Interest::READABLE,
+            pending_responses: 0,
+            failure: None,
+            failing: Pending::No,
+            reason: None,
+            accepted_by: Key::NULL,
+            _permit: None,
+        };
+        state.set_phase(phase);
+        state.set_writing(if writes { Writing::Open } else { Writing::Ended });
+        state.flags.set(Flags::READ_ENDED.union(Flags::WRITE_ONLY), !reads);
+        state.flags.set(Flags::READ_ONLY, !writes);
+        state.flags.set(Flags::NEEDS_UPDATE, options.0.watch_time());
+        state.set_interest(state.wanted_interest());
+        state
+    }
+
+    pub(super) fn accepted(mut self, by: Key, permit: Option<Permit>) -> Self {
+        (self.accepted_by, self._permit) = (by, permit);
+        self
+    }
+
+    /// Returns the listener that has accepted it, or the null key.
+    pub(super) const fn accepted_by(&self) -> Key {
+        self.accepted_by
+    }
+
+    #[inline]
+    pub(super) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.flags.set(Flags::NOT_OPEN, phase != Phase::Open);
+    }
+
+    pub(super) const fn writing(&self) -> Writing {
+        self.writing
+    }
+
+    pub(super) fn set_writing(&mut self, writing: Writing) {
+        self.writing = writing;
+        self.flags.set(Flags::NOT_WRITING, writing != Writing::Open);
+    }
+
+    pub(super) const fn finishing(&self) -> Pending {
+        self.finishing
+    }
+
+    pub(super) fn set_finishing(&mut self, finishing: Pending) {
+        self.finishing = finishing;
+        self.flags.set(Flags::FINISHING, finishing != Pending::No);
+    }
+
+    pub(super) const fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    pub(super) fn set_interest(&mut self, interest: Interest) {
+        self.interest = interest;
+        self.flags.set(Flags::OTHER_INTEREST, interest != Interest::READABLE);
+    }
+
+    /// Returns whether only input needs work, as it is between most calls of most connections.
+    ///
+    /// Asked several times for each message, so all flags are tested at once.
+    #[inline]
+    pub(super) fn is_steady(&self) -> bool {
+        debug_assert_eq!(self.flags, self.repeated_flags(), "a setter was bypassed");
+        !self.flags.has(Flags::UNSTEADY)
+    }
+
+    /// Returns the flags as they must be: those that repeat a field are taken from it.
+    fn repeated_flags(&self) -> Flags {
+        let mut flags = self.flags;
+        flags.set(Flags::NOT_OPEN, self.phase != Phase::Open);
+        flags.set(Flags::NOT_WRITING, self.writing != Writing::Open);
+        flags.set(Flags::FINISHING, self.finishing != Pending::No);
+        flags.set(Flags::QUEUED, self.queue.is_some());
+        flags.set(Flags::OTHER_INTEREST, self.interest != Interest::READABLE);
+        flags
+    }
+
+    /// Treats the connection as these options say from now on.
+    pub(super) fn set_options(&mut self, options: &ConnectionOptions) {
+        let before = self.times.take().filter(|times| times.has_to_close());
+        self.settings = options.0.clone();
+        self.times = Times::of(&options.0);
+        self.flags.insert(Flags::NEEDS_UPDATE);
+        if let Some(before) = before {
+            self.times.get_or_insert_with(Box::default).take_over_close(&before);
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_read<S>(&mut self, bytes: usize, cx: &Context<'_, S>) {
+        self.counters.read += bytes as u64;
+        if let Some(times) = &mut self.times {
+            times.count_read(bytes, cx.now(), cx.registry.turn_number());
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_written(&mut self, bytes: usize) {
+        self.counters.written += bytes as u64;
+        if let Some(times) = &mut self.times {
+            times.count_written(bytes);
+        }
+    }
+
+    /// Waiting for bytes of the peer begins anew, and so does the delivery of what the handler has left.
+    pub(super) fn begin_reading(&mut self) {
+        self.flags.insert(Flags::REDELIVER);
+        if let Some(times) = &mut self.times {
+            times.begin_reading();
+        }
+    }
+
+    /// Returns whether something is queued.
+    #[inline]
+    pub(super) const fn is_queued(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Returns how many bytes are queued.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.len())
+    }
+
+    pub(super) fn queue(&mut self) -> Option<&mut WriteQueue> {
+        self.queue.as_deref_mut()
+    }
+
+    /// Returns the queue, which is made if there is none.
+    pub(super) fn queue_or_new(&mut self) -> &mut WriteQueue {
+        if self.queue.is_none()
+            && let Some(times) = &mut self.times
+        {
+            times.begin_writing();
+        }
+        self.flags.insert(Flags::QUEUED);
+        self.queue.get_or_insert_default()
+    }
+
+    /// Drops the queue with what is in it.
+    pub(super) fn remove_queue(&mut self) {
+        self.flags.remove(Flags::QUEUED);
+        self.queue = None;
+    }
+
+    /// Records that the socket takes no more. What is queued is lost; what has come is still to be read.
+    #[cold]
+    pub(super) fn fail_writing(&mut self, error: io::Error) {
+        let was_full = self.flags.take(Flags::FULL);
+        if was_full {
+            self.flags.insert(Flags::REDELIVER);
+        }
+        self.set_writing(Writing::Failed);
+        self.failure.get_or_insert(error);
+        self.remove_queue();
+    }
+
+    /// Returns an error of the same kind and errno as the one after which nothing can be sent.
+    pub(super) fn copy_of_failure(&self) -> io::Error {
+        match &self.failure {
+            Some(failure) => errno(failure).map_or(failure.kind().into(), io::Error::from_raw_os_error),
+            None => ErrorKind::BrokenPipe.into(),
+        }
+    }
+
+    /// Returns whether the peer had ended its direction before it went, so that what it has sent is whole: tcp(7)
+    /// reports a reset as `EPIPE` to a socket that has received the end already, and as another error to all others.
+    pub(super) fn is_end_whole(&self) -> bool {
+        self.failure.as_ref().is_none_or(|failure| failure.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Ends the connection by the error after which nothing can be sent.
+    #[cold]
+    pub(super) fn end_with_failure(&mut self) {
+        let failure = self.failure.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into());
+        self.end(CloseReason::Failed(failure));
+    }
+
+    /// Begins anew with another handler, which learns of the connection and of all that it has to do with.
+    pub(super) fn reopen(&mut self) {
+        self.set_phase(Phase::Opening);
+        self.flags.insert(Flags::REDELIVER);
+        self.flags.remove(Flags::FAILURE_NOTIFIED);
+        let has_ended = self.flags.has(Flags::READ_ENDED) && !self.flags.has(Flags::WRITE_ONLY);
+        self.flags.set(Flags::END_AGAIN, has_ended);
+        if self.finishing != Pending::No {
+            self.set_finishing(Pending::Asked);
+        }
+    }
+
+    /// Records that the kernel was asked once more what has come.
+    pub(super) fn kernel_was_asked(&mut self) {
+        let mut finishing = self.finishing;
+        finishing.advance();
+        self.set_finishing(finishing);
+        self.failing.advance();
+    }
+
+    /// Returns whether an end now would leave out something that was to be sent, so that the peer must not take what it
+    /// has for the whole.
+    pub(super) const fn would_truncate(&self) -> bool {
+        let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
+        may_send && (self.pending_responses > 0 || self.flags.has(Self::TRUNCATES))
+    }
+
+    const TRUNCATES: Flags = Flags::QUEUED.union(Flags::CUT).union(Flags::IN_CALLBACK);
+
+    /// Ends the connection, if it has not ended for another reason.
+    #[cold]
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.set_phase(Phase::Over);
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Names a timeout that has passed as the reason, if the handler has closed the connection then.
+    pub(super) fn end_timed_out(&mut self, timeout: Timeout) {
+        if matches!(self.reason, Some(CloseReason::Closed)) {
+            self.reason = Some(CloseReason::TimedOut(timeout));
+        }
+    }
+}

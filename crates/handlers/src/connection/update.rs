@@ -1,0 +1,76 @@
+//! The end of a call: what the loop is to wait for next, by interest and timeout, or that the connection is over.
+
+use std::io;
+
+use reactor::{Context, Next};
+
+use super::dispatch::Dispatch;
+use super::handler::ConnectionHandler;
+use super::later::run_later;
+use super::reason::CloseReason;
+use super::state::{Flags, Phase};
+use super::stream::Stream;
+
+impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
+    /// Tells the loop what to call for next, or that the connection is over.
+    #[inline]
+    pub(super) fn update_registration(self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.state.is_steady() { Ok(Next::Keep) } else { self.update_registration_slow(cx) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn update_registration_slow(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        self.start_finish(cx)?;
+        if self.has_finished() {
+            self.connection().begin_closing();
+        } else if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) && self.state.pending_responses == 0 {
+            self.connection().shutdown();
+        }
+        self.connection().advance_close();
+        self.handle_failure(cx)?;
+        if self.state.phase() == Phase::Over {
+            return self.remove();
+        }
+        // What was left while the handler was paused or full is not waited for, and neither is a call for a new
+        // handler: the source may never be ready again.
+        if self.state.must_redeliver() || self.state.phase() == Phase::Opening {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+        }
+        self.update_interest(cx)?;
+        self.update_timeout(cx)?;
+        Ok(Next::Keep)
+    }
+
+    /// Ends the registration, by an error if that is why the connection is over.
+    fn remove(self) -> io::Result<Next> {
+        match self.state.reason.take() {
+            Some(CloseReason::Failed(error)) => Err(error),
+            reason => {
+                self.state.reason = reason;
+                Ok(Next::Remove)
+            }
+        }
+    }
+
+    fn update_interest(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let wanted = self.state.wanted_interest();
+        if wanted != self.state.interest() {
+            cx.registry.set_interest(self.key.key(), wanted)?;
+            self.state.set_interest(wanted);
+        }
+        Ok(())
+    }
+
+    fn update_timeout(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        let waits = self.state.waits();
+        let mut is_due_again = false;
+        if let Some(times) = &mut self.state.times {
+            times.set_now(cx.now(), cx.registry.turn_number());
+            cx.registry.set_timeout(self.key.key(), times.next_timeout(&self.state.settings, waits))?;
+            is_due_again = times.have_rates();
+        }
+        self.state.flags.set(Flags::NEEDS_UPDATE, is_due_again);
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Sending: from the buffer and the queue to the socket.
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use crate::connection::connection::Connection;
+use crate::connection::state::{Flags, Writing};
+use crate::error::is_nothing_done;
+
+impl<S> Connection<'_, S> {
+    /// Writes the buffer and `bytes` after it, and returns how many of `bytes` were sent. Nothing is queued.
+    pub(super) fn try_buffer_and(&mut self, bytes: &[u8]) -> usize {
+        let slices = [IoSlice::new(self.buffer.bytes()), IoSlice::new(bytes)];
+        let slices = match (self.buffer.is_empty(), bytes.is_empty()) {
+            (true, true) => return 0,
+            (true, false) => &slices[1..],
+            (false, true) => &slices[..1],
+            (false, false) => &slices,
+        };
+        let tried = self.stream.write(slices);
+        self.after_write(tried)
+    }
+
+    /// Completes a write of the buffer, and perhaps of more: queues what is left of the buffer, and returns how many
+    /// bytes of the rest were sent.
+    pub(in crate::connection) fn after_write(&mut self, tried: io::Result<usize>) -> usize {
+        let sent = match tried {
+            Ok(sent @ 1..) => sent,
+            Err(error) if is_nothing_done(&error) => 0,
+            failed => {
+                self.fail_writing(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into()));
+                return 0;
+            }
+        };
+        self.state.count_written(sent);
+        let of_buffer = sent.min(self.buffer.len());
+        if of_buffer < self.buffer.len() {
+            self.state.queue_or_new().push(&self.buffer.bytes()[of_buffer..]);
+        }
+        self.buffer.clear();
+        sent - of_buffer
+    }
+
+    /// Records that the socket takes no more.
+    pub(in crate::connection) fn fail_writing(&mut self, error: io::Error) {
+        self.buffer.clear();
+        self.state.fail_writing(error);
+    }
+
+    pub(in crate::connection) fn queue_buffer(&mut self) {
+        if !self.buffer.is_empty() {
+            self.state.queue_or_new().push(self.buffer.bytes());
+            self.buffer.clear();
+        }
+    }
+
+    /// Sends or queues the buffer.
+    pub(in crate::connection) fn send_buffer(&mut self) {
+        if !self.state.is_queued() && self.may_try() {
+            self.try_buffer_and(&[]);
+        } else {
+            self.queue_buffer();
+        }
+    }
+
+    /// Sends what is queued, as much as a turn has room for. Returns whether the queue, which was full, has room again,
+    /// and may still be written to.
+    pub(in crate::connection) fn flush_queue(&mut self) -> bool {
+        self.send_queued();
+        let drained = self.state.flags.has(Flags::FULL) && self.state.queued() <= self.state.settings.low_watermark;
+        if drained {
+            self.state.flags.remove(Flags::FULL);
+            self.state.begin_reading();
+        }
+        drained && self.state.writing() == Writing::Open
+    }
+
+    /// Sends what is queued, as much as a turn has room for.
+    pub(in crate::connection) fn send_queued(&mut self) {
+        let mut budget = self.state.settings.bytes_per_turn;
+        while budget > 0 && self.state.is_queued() {
+            let allowed = self.state.write_allowance(budget);
+            let Some(queue) = self.state.queue().filter(|_| allowed > 0) else { break };
+            let stream = &mut self.stream;
+            match queue.write_to(allowed, |slices| stream.write(slices)) {
+                Ok(sent @ 1..) => {
+                    budget -= sent;
+                    if queue.len() == 0 {
+                        self.state.remove_queue();
+                    }
+                    self.state.count_written(sent);
+                }
+                Err(error) if is_nothing_done(&error) => break,
+                failed => self.fail_writing(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into())),
+            }
+        }
+    }
+}

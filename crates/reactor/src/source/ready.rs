@@ -5,20 +5,20 @@ use std::fmt;
 
 use crate::slots::Key;
 
-/// Which ready sources are called first in a turn.
+/// Which ready sources are called first in a turn. Ordered by rank: `Low < Normal < High`.
 ///
 /// All that are ready are called once in a turn, those of higher priority first, up to
 /// [`Builder::calls_per_turn_max`](crate::Builder::calls_per_turn_max) calls. Where more are ready than that, a quarter
 /// of the calls is kept for [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so none starves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Before all others: the connection to a supervisor, a heartbeat.
-    High,
+    /// After all others: bulk transfers, statistics.
+    Low,
     /// The default.
     #[default]
     Normal,
-    /// After all others: bulk transfers, statistics.
-    Low,
+    /// Before all others: the connection to a supervisor, a heartbeat.
+    High,
 }
 
 impl fmt::Display for Priority {
@@ -121,6 +121,11 @@ mod tests {
             prop_assert!(given.normal >= normal.min(budget / 4));
             prop_assert!(given.low >= low.min(budget / 8));
         }
+    }
+
+    #[test]
+    fn a_higher_priority_compares_as_greater() {
+        assert!(Priority::Low < Priority::Normal && Priority::Normal < Priority::High);
     }
 
     #[test]

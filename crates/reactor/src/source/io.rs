@@ -145,7 +145,7 @@ impl<T> Io<T> {
     /// What is left for the next call: the levels that have not been disproved.
     #[inline]
     pub(crate) const fn left(&self) -> Readiness {
-        self.readiness.without(Readiness::OF_ONE_CALL)
+        self.readiness.without_bits(Readiness::OF_ONE_CALL)
     }
 
     /// What is left after a call with any other result than [`Next::Keep`], or why the registration ends.
@@ -191,7 +191,7 @@ impl<T> Io<T> {
     {
         if self.readiness.is_error() && self.kind().is_unread_by_error() {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
-            self.readiness |= Readiness::UNREAD;
+            self.readiness |= Readiness::WRITE_CLOSED;
         }
         if self.readiness.is_priority() {
             (self.doubts, self.asks_kind) = (doubts_if(false), false);
@@ -211,16 +211,16 @@ impl<T> Io<T> {
             return;
         }
         let Ok(is) = fd::readiness_now(self.source.as_fd(), Interest::READABLE) else { return };
-        let hung_up = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
+        let hung_up = Readiness::READ_CLOSED_BITS | Readiness::WRITE_CLOSED_BITS;
         if is.is_bare_hang_up() {
             // Of another type it may be a listener that was shut down, which has a name.
             if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd()) {
-                self.readiness = self.readiness.without(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
+                self.readiness = self.readiness.without_bits(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
             }
         } else if is.is_read_closed() {
-            self.readiness |= Readiness::READ_CLOSED; // not to be asked again
+            self.readiness |= Readiness::READ_CLOSED_BITS; // not to be asked again
         } else {
-            self.readiness = self.readiness.without(hung_up);
+            self.readiness = self.readiness.without_bits(hung_up);
         }
     }
 
@@ -265,9 +265,9 @@ impl<T> Io<T> {
                 let short = *moved < wanted && *moved > 0;
                 // That the peer has ended its direction leaves an end to be read, and says nothing of what is written.
                 let reads = interest == Interest::READABLE;
-                let doubts = if reads { self.doubts } else { self.doubts.without(Readiness::READ_CLOSED) };
+                let doubts = if reads { self.doubts } else { self.doubts.without_bits(Readiness::READ_CLOSED_BITS) };
                 if short && !self.readiness.intersects(doubts) {
-                    self.readiness = self.readiness.without(interest.disproved_by_short());
+                    self.readiness = self.readiness.without_bits(interest.disproved_by_short());
                 }
             }
             Err(error) => self.after_failed_transfer(interest, error),
@@ -297,7 +297,7 @@ impl<T> Io<T> {
         }
         self.readiness |= Readiness::MET_WOULD_BLOCK;
         if !self.always_ready {
-            self.readiness = self.readiness.without(interest.disproved_by_would_block());
+            self.readiness = self.readiness.without_bits(interest.disproved_by_would_block());
             if interest.is_several() {
                 self.readiness |= Readiness::RECHECK;
             }
@@ -307,7 +307,7 @@ impl<T> Io<T> {
 
 /// What makes a proof doubtful where short reads and writes are one, and where they are not.
 const fn doubts_if(short_is_dry: bool) -> Readiness {
-    if short_is_dry { Readiness::READ_CLOSED } else { Readiness::ALL }
+    if short_is_dry { Readiness::READ_CLOSED_BITS } else { Readiness::ALL }
 }
 
 /// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.

@@ -19,6 +19,7 @@
 //! (`EPOLLHUP`) is one bit there and ends both directions: it is part of two facts.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{BitOr, BitOrAssign};
 
 use rustix::event::epoll::EventFlags;
@@ -28,6 +29,8 @@ use rustix::event::epoll::EventFlags;
 /// A handler reads it from [`Context::readiness`](crate::Context::readiness), which tells why it is called. The facts
 /// are independent of each other: a hung-up peer can leave bytes to read, and a source can be readable and writable in
 /// one call.
+///
+/// The constants and `|` build one, for the unit test of a handler.
 #[derive(Clone, Copy, Default)]
 pub struct Readiness(u16);
 
@@ -36,16 +39,26 @@ impl Readiness {
     pub const EMPTY: Self = Self(0);
     /// Every fact.
     pub(crate) const ALL: Self = Self(u16::MAX);
-    pub(crate) const READABLE: Self = Self::from_kernel(EventFlags::IN);
-    pub(crate) const PRIORITY: Self = Self::from_kernel(EventFlags::PRI);
-    pub(crate) const WRITABLE: Self = Self::from_kernel(EventFlags::OUT);
-    pub(crate) const ERROR: Self = Self::from_kernel(EventFlags::ERR);
+    /// There is something to read: [`is_readable`](Self::is_readable).
+    pub const READABLE: Self = Self::from_kernel(EventFlags::IN);
+    /// There is room to write: [`is_writable`](Self::is_writable).
+    pub const WRITABLE: Self = Self::from_kernel(EventFlags::OUT);
+    /// There is urgent data, or a state change: [`is_priority`](Self::is_priority).
+    pub const PRIORITY: Self = Self::from_kernel(EventFlags::PRI);
+    /// The peer has ended its direction: [`is_read_closed`](Self::is_read_closed).
+    pub const READ_CLOSED: Self = Self::from_kernel(EventFlags::RDHUP);
+    /// Writing has become pointless: [`is_write_closed`](Self::is_write_closed).
+    // Our own bit, for the write end of a pipe.
+    pub const WRITE_CLOSED: Self = Self(0x0800);
+    /// An error is pending: [`is_error`](Self::is_error).
+    pub const ERROR: Self = Self::from_kernel(EventFlags::ERR);
+    /// The timeout has passed: [`is_timeout`](Self::is_timeout).
+    pub const TIMEOUT: Self = Self(0x4000);
     const HUNG_UP: u16 = EventFlags::HUP.bits() as u16;
-    pub(crate) const READ_CLOSED: Self = Self(EventFlags::RDHUP.bits() as u16 | Self::HUNG_UP);
-    /// Write-closed, without saying anything of reading: our own bit, for the write end of a pipe.
-    pub(crate) const UNREAD: Self = Self(0x0800);
-    pub(crate) const WRITE_CLOSED: Self = Self(Self::UNREAD.0 | Self::HUNG_UP);
-    pub(crate) const TIMEOUT: Self = Self(0x4000);
+    /// The bits that each state read-closed. A hang-up states write-closed too.
+    pub(crate) const READ_CLOSED_BITS: Self = Self(Self::READ_CLOSED.0 | Self::HUNG_UP);
+    /// The bits that each state write-closed. A hang-up states read-closed too.
+    pub(crate) const WRITE_CLOSED_BITS: Self = Self(Self::WRITE_CLOSED.0 | Self::HUNG_UP);
     /// Not a fact: what a call gives when it ended its registration.
     pub(crate) const ENDED: Self = Self(0x8000);
     /// Not a fact: an operation of this call has been answered with `WouldBlock`.
@@ -65,12 +78,16 @@ impl Readiness {
     /// What does not outlast a call.
     pub(crate) const OF_ONE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::MET_WOULD_BLOCK.0);
 
+    /// Every fact by its own bit.
+    const FACTS: u16 =
+        Self::ANNOUNCEMENTS.0 | Self::READABLE.0 | Self::WRITABLE.0 | Self::READ_CLOSED.0 | Self::WRITE_CLOSED.0;
+
     const NAMES: [(Self, &'static str); 7] = [
         (Self::READABLE, "readable"),
         (Self::WRITABLE, "writable"),
         (Self::PRIORITY, "priority"),
-        (Self::READ_CLOSED, "read-closed"),
-        (Self::WRITE_CLOSED, "write-closed"),
+        (Self::READ_CLOSED_BITS, "read-closed"),
+        (Self::WRITE_CLOSED_BITS, "write-closed"),
         (Self::ERROR, "error"),
         (Self::TIMEOUT, "timeout"),
     ];
@@ -107,13 +124,13 @@ impl Readiness {
     /// The peer has ended its direction: after what is still buffered, a read gives 0.
     #[inline]
     pub const fn is_read_closed(self) -> bool {
-        self.intersects(Self::READ_CLOSED)
+        self.intersects(Self::READ_CLOSED_BITS)
     }
 
     /// Nothing that is written arrives any more: a write would fail with `EPIPE` or `ECONNRESET`.
     #[inline]
     pub const fn is_write_closed(self) -> bool {
-        self.intersects(Self::WRITE_CLOSED)
+        self.intersects(Self::WRITE_CLOSED_BITS)
     }
 
     /// An error is pending on the source: the next read or write, or `SO_ERROR`, says which.
@@ -150,20 +167,47 @@ impl Readiness {
         Self(self.0 & other.0)
     }
 
+    /// Without these bits: of a hang-up, which is one bit, both facts go or none.
     #[inline]
-    pub(crate) const fn without(self, other: Self) -> Self {
+    pub(crate) const fn without_bits(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Returns the facts of `self` that `other` does not state.
+    ///
+    /// ```
+    /// use reactor::Readiness;
+    ///
+    /// let facts = Readiness::READABLE | Readiness::READ_CLOSED;
+    /// assert_eq!(facts.without(Readiness::READABLE), Readiness::READ_CLOSED);
+    /// ```
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.each_fact().0 & !other.each_fact().0)
+    }
+
+    /// The same facts, a hang-up as the two that it is made of, and nothing else.
+    const fn each_fact(self) -> Self {
+        let hang_up = if self.0 & Self::HUNG_UP == 0 { 0 } else { Self::READ_CLOSED.0 | Self::WRITE_CLOSED.0 };
+        Self((self.0 | hang_up) & Self::FACTS)
     }
 }
 
 /// Two are equal if they state the same facts.
 impl PartialEq for Readiness {
     fn eq(&self, other: &Self) -> bool {
-        Self::NAMES.iter().all(|(fact, _)| self.intersects(*fact) == other.intersects(*fact))
+        self.each_fact().0 == other.each_fact().0
     }
 }
 
 impl Eq for Readiness {}
+
+/// Two that are equal have the same hash.
+impl Hash for Readiness {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.each_fact().0.hash(state);
+    }
+}
 
 impl BitOr for Readiness {
     type Output = Self;
@@ -239,10 +283,10 @@ impl Interest {
     pub(crate) const fn facts(self) -> Readiness {
         let mut facts = self.levels().0;
         if self.contains(Self::READABLE) {
-            facts |= Readiness::READ_CLOSED.0;
+            facts |= Readiness::READ_CLOSED_BITS.0;
         }
         if self.contains(Self::WRITABLE) {
-            facts |= Readiness::WRITE_CLOSED.0;
+            facts |= Readiness::WRITE_CLOSED_BITS.0;
         }
         if !self.is_none() {
             facts |= Readiness::ERROR.0;
@@ -272,7 +316,7 @@ impl Interest {
     /// The facts that an operation disproves when it would block: a direction that has ended never says so.
     #[inline]
     pub(crate) const fn disproved_by_would_block(self) -> Readiness {
-        self.facts().without(Readiness::ERROR)
+        self.facts().without_bits(Readiness::ERROR)
     }
 
     /// What the kernel is to watch for it: whoever reads must hear of urgent data, at whose mark a read stops short (see io.rs).
@@ -341,12 +385,14 @@ fn write_names<'a>(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'a s
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn each_interest_is_woken_by_its_own_direction_its_end_and_by_errors() {
-        let read = Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR;
-        let write = Readiness::WRITABLE | Readiness::WRITE_CLOSED | Readiness::ERROR;
+        let read = Readiness::READABLE | Readiness::READ_CLOSED_BITS | Readiness::ERROR;
+        let write = Readiness::WRITABLE | Readiness::WRITE_CLOSED_BITS | Readiness::ERROR;
         assert_eq!(Interest::READABLE.facts(), read);
         assert_eq!(Interest::WRITABLE.facts(), write);
         assert_eq!(Interest::PRIORITY.facts(), Readiness::PRIORITY | Readiness::ERROR);
@@ -380,9 +426,39 @@ mod tests {
 
     #[test]
     fn facts_are_equal_however_the_kernel_put_them() {
-        let half_closed_twice = Readiness::from_kernel(EventFlags::RDHUP) | Readiness::UNREAD;
+        let half_closed_twice = Readiness::from_kernel(EventFlags::RDHUP) | Readiness::WRITE_CLOSED;
         assert_eq!(half_closed_twice, Readiness::from_kernel(EventFlags::HUP));
         assert_ne!(half_closed_twice, Readiness::READABLE);
+    }
+
+    #[test]
+    fn a_fact_states_itself_alone() {
+        let facts = Readiness::NAMES.map(|(_, name)| name);
+        let of_its_own = [
+            Readiness::READABLE,
+            Readiness::WRITABLE,
+            Readiness::PRIORITY,
+            Readiness::READ_CLOSED,
+            Readiness::WRITE_CLOSED,
+            Readiness::ERROR,
+            Readiness::TIMEOUT,
+        ];
+        assert_eq!(of_its_own.map(|fact| fact.to_string()), facts);
+    }
+
+    #[test]
+    fn a_hang_up_without_one_end_is_the_other() {
+        let hung_up = Readiness::from_kernel(EventFlags::HUP);
+        assert_eq!(hung_up.without(Readiness::READ_CLOSED), Readiness::WRITE_CLOSED);
+        assert_eq!(hung_up.without(Readiness::WRITE_CLOSED), Readiness::READ_CLOSED);
+        assert_eq!((hung_up | Readiness::ENDED).without(hung_up), Readiness::EMPTY);
+    }
+
+    #[test]
+    fn readiness_that_is_equal_has_the_same_hash() {
+        let hung_up = Readiness::from_kernel(EventFlags::HUP);
+        let both_closed = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED | Readiness::RECHECK;
+        assert_eq!(HashSet::from([hung_up, both_closed, Readiness::READABLE]).len(), 2);
     }
 
     #[test]

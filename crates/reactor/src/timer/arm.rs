@@ -271,7 +271,7 @@ impl<S> Registry<S> {
     #[inline]
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        slot.ready = slot.ready.without(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
+        slot.ready = slot.ready.without_bits(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
         match timeout {
             Some(timeout) => {
                 self.turn.is_full = true;

@@ -174,7 +174,7 @@ impl<S> Registry<S> {
             && let Some(slot) = self.sources.get_mut(key)
         {
             if !left.intersects(Readiness::AS_BEFORE) {
-                slot.ready = left.without(Readiness::RECHECK);
+                slot.ready = left.without_bits(Readiness::RECHECK);
             }
             return self.go_on(key, entry, left);
         }

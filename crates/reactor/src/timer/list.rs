@@ -29,7 +29,7 @@ pub struct Timer {
 impl fmt::Display for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, remaining, keeps_alive, origin } = self;
-        write!(f, "{} ", Key::from(*key))?;
+        write!(f, "{key} ")?;
         match remaining {
             Some(remaining) => write!(f, "in {remaining:?} {origin}")?,
             None => write!(f, "not due {origin}")?,

@@ -15,6 +15,7 @@ mod wall;
 mod wheel;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::held::HeldTimeouts;
@@ -38,6 +39,13 @@ pub struct TimerKey(Key);
 impl From<TimerKey> for Key {
     fn from(timer: TimerKey) -> Self {
         timer.0
+    }
+}
+
+/// As its [`Key`]: `7v2`.
+impl fmt::Display for TimerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

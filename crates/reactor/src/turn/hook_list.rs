@@ -1,5 +1,6 @@
 //! The list of hooks: which callbacks run at which place of a turn, and in which order.
 
+use std::fmt;
 use std::panic::Location;
 
 use super::disposal::Disposal;
@@ -19,6 +20,13 @@ impl HookKey {
 impl From<HookKey> for Key {
     fn from(hook: HookKey) -> Self {
         hook.0
+    }
+}
+
+/// As its [`Key`]: `7v2`.
+impl fmt::Display for HookKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

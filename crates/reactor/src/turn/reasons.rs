@@ -71,7 +71,7 @@ impl fmt::Display for ReasonToRun<'_> {
             Self::Timer(timer) => write!(f, "timer {timer}"),
             Self::Deferred { name, origin: Some(origin) } => write!(f, "deferred callback {name} {origin}"),
             Self::Deferred { name, origin: None } => write!(f, "deferred callback {name}"),
-            Self::Idle { key, name, origin } => write!(f, "idle callback {} {name} {origin}", crate::Key::from(*key)),
+            Self::Idle { key, name, origin } => write!(f, "idle callback {key} {name} {origin}"),
             Self::KeepAlive { origin, held } => write!(f, "keep-alive {origin}, {held} held"),
             Self::Messages(registration) => write!(f, "messages in {registration}"),
             Self::Wake => f.write_str("something from another thread"),

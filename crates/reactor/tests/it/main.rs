@@ -13,6 +13,7 @@ mod eventfd;
 mod facts;
 mod fd_set;
 mod interest;
+mod keys;
 mod level;
 mod limits;
 mod nested;

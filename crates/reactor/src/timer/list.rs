@@ -8,7 +8,6 @@ use super::wheel::NEVER;
 use super::{TimerKey, mark};
 use crate::error::Error;
 use crate::registry::Registry;
-use crate::slots::Key;
 
 /// One line of the list of timers: [`Registry::timers`](crate::Registry::timers).
 ///

@@ -64,6 +64,7 @@ pub enum Then {
 
 /// What a periodic timer does about ticks that it missed, since the loop was busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Missed {
     /// They are left out: the next tick is the next multiple of the period after the beginning.
     #[default]

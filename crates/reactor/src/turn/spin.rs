@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How long a loop looks for work before it sleeps: [`Builder::spin`](crate::Builder::spin).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Spin {
     /// It sleeps at once.
     #[default]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// What a panic in a callback does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PanicPolicy {
     /// It unwinds through [`Reactor::run`](crate::Reactor::run): right for tests, and for programs that a supervisor
     /// restarts. The registration that panicked is gone; the reactor is whole, and may be run again.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then, TimerKey};
+use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then, TimerKey};
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
@@ -137,7 +137,7 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
     }
 
     /// A server that is deaf is none: it ends, and with it the process.
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, Server>) {
         tracing::error!(%reason, "the listener has ended");
         cx.registry.stop();
     }
@@ -229,7 +229,7 @@ impl<T: Read + Write + AsFd> Handler<Server, T> for Echo {
         Ok(Next::Keep)
     }
 
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Server>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, Server>) {
         cx.state.connections -= 1;
         tracing::debug!(%reason, connections = cx.state.connections, "closed");
         if let Err(error) = resume_accepting(cx) {

@@ -121,7 +121,7 @@ fn run(options: &Options) -> io::Result<()> {
     };
     // The first loop opens the sockets, so that a port that the kernel chooses is the same for all.
     let bound: Vec<_> = options.listen.iter().map(&listen).collect::<io::Result<_>>()?;
-    let addresses: Vec<_> = bound.iter().map(Listener::local_address).collect::<io::Result<_>>()?;
+    let addresses: Vec<_> = bound.iter().map(Listener::local_addr).collect::<io::Result<_>>()?;
 
     let mut reactor = builder(options.spin).build()?;
     let mut server = serve(&mut reactor, 0, bound, options)?;

@@ -234,7 +234,7 @@ fn run(options: &Options) -> io::Result<()> {
     let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
     let listener =
         ListenOptions::new().limit(options.max_connections.map(ConnectionLimit::new)).bind(&options.listen)?;
-    let address = listener.local_address()?;
+    let address = listener.local_addr()?;
     let connections = ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
     let request_timeout = Duration::from_secs(options.request_timeout);
     let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| Ok(Http::new(request_timeout)))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Relay, connect};
+use handlers::{Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Relay};
 use reactor::{PanicPolicy, Reactor};
 use tracing_subscriber::EnvFilter;
 
@@ -41,14 +41,14 @@ fn run(options: Options) -> io::Result<()> {
     let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
     let listener =
         ListenOptions::new().limit(options.max_connections.map(ConnectionLimit::new)).bind(&options.listen)?;
-    let address = listener.local_address()?;
+    let address = listener.local_addr()?;
     let connections = ConnectionOptions::new()
         .connect_timeout(Duration::from_secs(options.connect_timeout))
         .idle_timeout(options.idle_timeout.map(Duration::from_secs));
     let server = listener.serve(&mut reactor, &connections.clone(), move |peer, cx| {
         tracing::debug!(%peer, "accepted");
         let (client_side, server_side) = Relay::pair();
-        client_side.gives_up(connect(cx.registry, options.to.iter().copied(), &connections, server_side));
+        client_side.gives_up(Connection::connect(cx.registry, options.to.iter().copied(), &connections, server_side));
         Ok(client_side)
     })?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {

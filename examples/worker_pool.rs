@@ -82,7 +82,7 @@ impl Worker {
     /// At the end of the work.
     fn note(&mut self, registry: &Registry<Self>) {
         let metrics = registry.metrics();
-        (self.last, self.sleeps, self.signals) = (Some(Instant::now()), metrics.sleeps, metrics.signals);
+        (self.last, self.sleeps, self.signals) = (Some(Instant::now()), metrics.sleeps, metrics.wakeups);
     }
 }
 

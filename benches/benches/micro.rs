@@ -163,7 +163,7 @@ fn connections(criterion: &mut Criterion) {
             }
             Ok(data.len())
         });
-        handlers::open(&mut reactor, ours, &ConnectionOptions::new(), handler)?;
+        handlers::Connection::open(&mut reactor, ours, &ConnectionOptions::new(), handler)?;
         Ok((reactor, theirs))
     };
     criterion.bench_function("256 bytes to a connection and back in 16 writes", |bencher| {

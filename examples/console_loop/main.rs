@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Arrival, Signal};
-use handlers::{Console, ConsoleInput, Job, Pool, WorkerPool};
+use handlers::{Console, ConsoleInput, Job, PoolHandle, WorkerPool};
 use reactor::{Context, Event, Key, Missed, Next, Reactor, Registry, Remote, Then, TimerKey};
 use tracing_subscriber::EnvFilter;
 
@@ -42,7 +42,7 @@ struct Shell {
     numbers: u64,
     lines: u64,
     children: usize,
-    pool: Pool<Self>,
+    pool: PoolHandle<Self>,
     remote: Remote<Self>,
     posts: mpsc::Sender<String>,
     /// Set by other threads: there are posts.

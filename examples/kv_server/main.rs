@@ -46,8 +46,8 @@ fn run(options: Options) -> io::Result<()> {
     let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
     let limit = ConnectionLimit::new(options.max_connections);
     let listener = ListenOptions::new().limit(limit.clone()).bind(&options.listen)?;
-    let address = listener.local_address()?;
-    let connections = ConnectionOptions::new().unconsumed_max(COMMAND_MAX).queue_max(2 * REPLY_MAX);
+    let address = listener.local_addr()?;
+    let connections = ConnectionOptions::new().max_buffered_input(COMMAND_MAX).max_write_queue(2 * REPLY_MAX);
     let server = listener.serve(&mut reactor, &connections, |_peer, cx| Ok(Client::new(cx.state)))?;
     signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
         server.stop(cx.registry, GRACE);

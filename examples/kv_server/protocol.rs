@@ -83,8 +83,8 @@ impl Parser {
         if self.position == 0 {
             let is_inline = data.first() != Some(&b'*');
             let too_long = if is_inline { "too big inline request" } else { "too big mbulk count string" };
-            let Some(line) = self.lines.frame(data).map_err(|_| too_long)? else { return Ok(None) };
-            self.position = line.taken;
+            let Some(line) = self.lines.decode(data).map_err(|_| too_long)? else { return Ok(None) };
+            self.position = line.consumed;
             if is_inline {
                 split(line.bytes, words)?;
             } else {
@@ -108,15 +108,15 @@ impl Parser {
     }
 
     /// Where the next argument is, if it has come as a whole.
-    fn find_argument(&mut self, data: &[u8], length_max: usize) -> Result<Option<Range<usize>>, Refusal> {
-        let line = self.lines.frame(&data[self.position..]).map_err(|_| "too big bulk count string")?;
+    fn find_argument(&mut self, data: &[u8], max_length: usize) -> Result<Option<Range<usize>>, Refusal> {
+        let line = self.lines.decode(&data[self.position..]).map_err(|_| "too big bulk count string")?;
         let Some(line) = line else { return Ok(None) };
         let [b'$', digits @ ..] = line.bytes else {
             return Err(format!("expected '$', got '{}'", char::from(*line.bytes.first().unwrap_or(&b' '))).into());
         };
         let length = integer(digits).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= length_max).ok_or("invalid bulk length")?;
-        let start = self.position + line.taken;
+        let length = length.filter(|length| *length <= max_length).ok_or("invalid bulk length")?;
+        let start = self.position + line.consumed;
         Ok((data.len() >= start + length + 2).then(|| start..start + length))
     }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, open};
+use handlers::{Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions};
 use reactor::{ManualClock, Reactor};
 
 use crate::protocol::Limits;
@@ -26,12 +26,12 @@ struct Setup {
 impl Setup {
     fn new() -> Self {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build().unwrap();
-        let options = ConnectionOptions::new().queue_max(2 * REPLY_MAX);
+        let options = ConnectionOptions::new().max_write_queue(2 * REPLY_MAX);
         let mut server = server();
         let mut connect = |_| {
             let (near, far) = UnixStream::pair().unwrap();
             far.set_nonblocking(true).unwrap();
-            open(&mut reactor, near, &options, Client::new(&mut server)).unwrap();
+            Connection::open(&mut reactor, near, &options, Client::new(&mut server)).unwrap();
             far
         };
         let clients = (0..3).map(&mut connect).collect();
@@ -124,7 +124,7 @@ fn a_timeout_that_is_configured_is_for_clients_that_connect_later() -> Result<()
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (mut server, options) = (server(), ConnectionOptions::new());
     let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-    let Address::Tcp(address) = listener.local_address()? else { return Err("it is TCP".into()) };
+    let Address::Tcp(address) = listener.local_addr()? else { return Err("it is TCP".into()) };
     let key = listener.serve(&mut reactor, &options, |_peer, cx| Ok(Client::new(cx.state)))?;
     server.listener = Some((key, options));
     let mut before = TcpStream::connect(address)?;

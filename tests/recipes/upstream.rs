@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use handlers::{
-    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, connect,
-};
+use handlers::{CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow};
 use reactor::{Context, Then, TimerKey};
 
 /// A connection that has lasted so long was of use. That a peer accepts proves nothing, nor does its greeting.
@@ -54,7 +52,7 @@ fn feed(connection: &mut Connection<'_, Forwarder>, state: &mut Forwarder) {
 
 fn dial(cx: &mut Context<'_, Forwarder>) {
     let session = Session { opened: None };
-    cx.state.link = Link::Connecting(connect(cx.registry, [cx.state.upstream], &ConnectionOptions::new(), session));
+    cx.state.link = Link::Connecting(Connection::connect(cx.registry, [cx.state.upstream], &ConnectionOptions::new(), session));
 }
 
 /// Ends it, for good: what was given to the connection is sent, and nothing is dialled any more.

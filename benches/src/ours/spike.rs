@@ -36,5 +36,5 @@ pub(crate) fn run(options: &Options) -> Result {
 /// Gives how often the eventfd was written.
 fn run_until_done(reactor: &mut Reactor<Tally>, tally: &mut Tally) -> Result<Option<u64>> {
     reactor.run(tally)?;
-    Ok(Some(reactor.metrics().signals))
+    Ok(Some(reactor.metrics().wakeups))
 }

@@ -4,8 +4,8 @@
 //! | to | see |
 //! | --- | --- |
 //! | accept connections, with limits, from sockets of any family | [`ListenOptions`], [`Listener`] |
-//! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`open`] |
-//! | connect to one of several addresses | [`connect`] |
+//! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
+//! | connect to one of several addresses | [`Connection::connect`] |
 //! | write to a connection from elsewhere | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
 //! | do what blocks or takes long without holding up the loop | [`WorkerPool`] |
@@ -80,8 +80,8 @@ mod socket;
 pub mod udp;
 
 pub use crate::connection::{
-    BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Counters,
-    Flow, OnData, RateLimit, Relay, Shutdown, Stream, Timeout, connect, on_data, open,
+    BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionMetrics,
+    ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream, Timeout, on_data,
 };
 #[cfg(feature = "framing")]
 pub use crate::connection::{OnFrames, on_frames};
@@ -98,7 +98,7 @@ pub use crate::listener::{
     Accepted, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey, on_listener_end,
 };
 #[cfg(feature = "pool")]
-pub use crate::pool::{Cancellation, Job, JobError, JobPanic, Pool, PoolBuilder, Refusal, Refused, WorkerPool};
+pub use crate::pool::{Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool};
 pub use reactor::errno;
 
 /// The README's programs compile.

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use handlers::{CloseReason, Connecting, Connection, ConnectionHandler, ConnectionOptions, Timeout, connect, on_data};
+use handlers::{CloseReason, Connecting, Connection, ConnectionHandler, ConnectionOptions, Timeout, on_data};
 use reactor::{Context, ManualClock, Reactor};
 use support::{turn_until, turn_until_quiet};
 
@@ -29,7 +29,7 @@ struct Greets;
 
 impl ConnectionHandler<Told> for Greets {
     fn on_open(&mut self, connection: &mut Connection<'_, Told>, cx: &mut Context<'_, Told>) -> io::Result<()> {
-        cx.state.open.push(connection.peer_address()?);
+        cx.state.open.push(connection.peer_addr()?);
         let _ = connection.write(b"hello")?;
         Ok(())
     }
@@ -90,7 +90,7 @@ fn an_attempt_is_listed_by_the_line_that_connects_also_where_it_is_not_the_first
     let mut reactor = still()?;
     let (_listener, address) = listens("127.0.0.1:0")?;
     let line = line!() + 1;
-    connect(&mut reactor, [refuses("127.0.0.1:0")?, address], &ConnectionOptions::new(), Greets);
+    Connection::connect(&mut reactor, [refuses("127.0.0.1:0")?, address], &ConnectionOptions::new(), Greets);
     let mut told = Told::default();
     turn_until(&mut reactor, &mut told, |told| told.open.len() == 1)?;
     let origins: Vec<_> = reactor.registrations().map(|listed| (listed.origin.file(), listed.origin.line())).collect();
@@ -102,7 +102,7 @@ fn an_attempt_is_listed_by_the_line_that_connects_also_where_it_is_not_the_first
 fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
     let (listener, address) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    let connecting = connect(&mut reactor, [address], &options(), Greets);
+    let connecting = Connection::connect(&mut reactor, [address], &options(), Greets);
     assert!(connecting.is_pending() && told.open.is_empty());
     turn_until(&mut reactor, &mut told, |told| !told.open.is_empty())?;
     assert!(!connecting.is_pending());
@@ -123,7 +123,7 @@ fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
 fn an_address_that_refuses_is_a_failure_that_names_it() -> Result {
     let address = refuses("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    let connecting = connect(&mut reactor, [address], &options(), Greets);
+    let connecting = Connection::connect(&mut reactor, [address], &options(), Greets);
     assert!(told.closed.is_empty(), "not from within the call");
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
     let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
@@ -137,7 +137,7 @@ fn an_address_that_refuses_is_a_failure_that_names_it() -> Result {
 fn of_several_that_refuse_the_last_is_named() -> Result {
     let addresses = [refuses("127.0.0.1:0")?, refuses("127.0.0.2:0")?, refuses("127.0.0.3:0")?];
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, addresses, &options(), Greets);
+    Connection::connect(&mut reactor, addresses, &options(), Greets);
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
     let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
     assert!(error.to_string().contains(&addresses[2].to_string()), "{error}");
@@ -147,7 +147,7 @@ fn of_several_that_refuse_the_last_is_named() -> Result {
 #[test]
 fn no_address_at_all_is_a_failure() -> Result {
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, [], &options(), Greets);
+    Connection::connect(&mut reactor, [], &options(), Greets);
     turn_until_quiet(&mut reactor, &mut told)?;
     let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
@@ -159,7 +159,7 @@ fn an_address_that_is_not_to_be_had_from_here_is_passed_over_at_once() -> Result
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     // connect(2) itself refuses that: a socket of TCP has one peer.
-    connect(&mut reactor, ["255.255.255.255:9".parse()?, good], &options(), Greets);
+    Connection::connect(&mut reactor, ["255.255.255.255:9".parse()?, good], &options(), Greets);
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
     assert!(told.closed.is_empty());
     Ok(())
@@ -170,7 +170,7 @@ fn after_an_address_that_refuses_the_next_is_tried_without_delay() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let addresses = [refuses("127.0.0.2:0")?, refuses("[::1]:0")?, good];
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, addresses, &options(), Greets);
+    Connection::connect(&mut reactor, addresses, &options(), Greets);
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
     assert_eq!((reactor.len(), reactor.timers().count()), (1, 0));
     assert!(told.closed.is_empty());
@@ -182,7 +182,7 @@ fn an_address_that_is_silent_gets_company_after_a_quarter_of_a_second_and_loses(
     let (silent, nobody) = is_silent("127.0.0.1:0")?;
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, [nobody, good], &options(), Greets);
+    Connection::connect(&mut reactor, [nobody, good], &options(), Greets);
     reactor.advance(&mut told, ATTEMPT_DELAY - Duration::from_millis(1))?;
     turn_until_quiet(&mut reactor, &mut told)?;
     assert_eq!((reactor.len(), told.open.len()), (1, 0));
@@ -201,7 +201,7 @@ fn families_take_turns_whatever_the_list_says() -> Result {
     let (_other, v6_too) = is_silent("[::1]:0")?;
     let (_listener, v4) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, [v6, v6_too, v4], &options(), Greets);
+    Connection::connect(&mut reactor, [v6, v6_too, v4], &options(), Greets);
     reactor.advance(&mut told, ATTEMPT_DELAY)?;
     turn_until(&mut reactor, &mut told, |told| told.open == [v4])
 }
@@ -212,7 +212,7 @@ fn all_attempts_together_have_as_long_as_one_timeout() -> Result {
     let (_other, second) = is_silent("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let timeout = Duration::from_secs(3);
-    connect(&mut reactor, [first, second], &options().connect_timeout(timeout), Greets);
+    Connection::connect(&mut reactor, [first, second], &options().connect_timeout(timeout), Greets);
     reactor.advance(&mut told, timeout - Duration::from_millis(1))?;
     assert_eq!((reactor.len(), told.closed.len()), (2, 0));
     reactor.advance(&mut told, Duration::from_millis(1))?;
@@ -226,7 +226,7 @@ fn an_attempt_is_not_idle() -> Result {
     let (mut reactor, mut told) = (still()?, Told::default());
     let second = Duration::from_secs(1);
     let options = options().idle_timeout(second).read_timeout(second).write_timeout(second).connect_timeout(None);
-    let connecting = connect(&mut reactor, [nobody], &options, Greets);
+    let connecting = Connection::connect(&mut reactor, [nobody], &options, Greets);
     reactor.advance(&mut told, Duration::from_secs(60))?;
     assert!(connecting.is_pending() && told.closed.is_empty());
     Ok(())
@@ -236,7 +236,7 @@ fn an_attempt_is_not_idle() -> Result {
 fn an_attempt_that_is_cancelled_tells_its_handler_so() -> Result {
     let (_silent, nobody) = is_silent("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    let connecting = connect(&mut reactor, [nobody, nobody], &options(), Greets);
+    let connecting = Connection::connect(&mut reactor, [nobody, nobody], &options(), Greets);
     connecting.cancel(&mut reactor);
     connecting.cancel(&mut reactor);
     assert!(told.closed.is_empty(), "not from within the call");
@@ -251,8 +251,10 @@ fn attempts_with_handlers_of_several_types_are_kept_in_one_list() -> Result {
     let (_silent, nobody) = is_silent("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let echo = on_data(|data, _connection, _cx| Ok(data.len()));
-    let attempts: [Connecting<Told>; 2] =
-        [connect(&mut reactor, [nobody], &options(), Greets), connect(&mut reactor, [nobody], &options(), echo)];
+    let attempts: [Connecting<Told>; 2] = [
+        Connection::connect(&mut reactor, [nobody], &options(), Greets),
+        Connection::connect(&mut reactor, [nobody], &options(), echo),
+    ];
     assert!(attempts.iter().all(Connecting::is_pending));
     assert_eq!(format!("{:?}", attempts[1]), "Connecting { attempts: 1, .. }");
     attempts.iter().for_each(|attempt| attempt.cancel(&mut reactor));
@@ -265,7 +267,7 @@ fn attempts_with_handlers_of_several_types_are_kept_in_one_list() -> Result {
 fn a_connection_that_is_open_is_not_cancelled() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    let connecting = connect(&mut reactor, [good], &options(), Greets);
+    let connecting = Connection::connect(&mut reactor, [good], &options(), Greets);
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
     connecting.cancel(&mut reactor);
     drop(connecting);
@@ -278,7 +280,7 @@ fn a_connection_that_is_open_is_not_cancelled() -> Result {
 fn nobody_needs_to_keep_what_connects() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    drop(connect(&mut reactor, [good], &options(), Greets));
+    drop(Connection::connect(&mut reactor, [good], &options(), Greets));
     turn_until(&mut reactor, &mut told, |told| told.open == [good])
 }
 
@@ -287,7 +289,7 @@ fn an_attempt_whose_registration_is_removed_is_a_failure_of_that_address_alone()
     let (_silent, nobody) = is_silent("127.0.0.1:0")?;
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, [nobody, good], &options(), Greets);
+    Connection::connect(&mut reactor, [nobody, good], &options(), Greets);
     let attempt = reactor.registrations().next().ok_or("no attempt")?.key;
     reactor.remove(attempt)?;
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
@@ -298,9 +300,9 @@ fn an_attempt_whose_registration_is_removed_is_a_failure_of_that_address_alone()
 #[test]
 fn a_loop_that_has_no_room_for_an_attempt_is_a_failure() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
-    let mut reactor = Reactor::builder().clock(ManualClock::new()).registrations_max(0).build()?;
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).max_registrations(0).build()?;
     let mut told = Told::default();
-    connect(&mut reactor, [good], &options(), Greets);
+    Connection::connect(&mut reactor, [good], &options(), Greets);
     turn_until_quiet(&mut reactor, &mut told)?;
     assert!(matches!(told.closed[..], [CloseReason::Failed(_)]), "{told:?}");
     expect_nothing_left(&mut reactor, &mut told)
@@ -311,11 +313,11 @@ fn it_connects_from_the_local_address_of_the_family() -> Result {
     let (v4, to_v4) = listens("127.0.0.1:0")?;
     let (_v6, to_v6) = listens("[::1]:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    let options = options().local_address("127.0.0.7:0".parse::<SocketAddr>()?);
-    connect(&mut reactor, [to_v4], &options, Greets);
+    let options = options().local_addr("127.0.0.7:0".parse::<SocketAddr>()?);
+    Connection::connect(&mut reactor, [to_v4], &options, Greets);
     turn_until(&mut reactor, &mut told, |told| told.open == [to_v4])?;
     assert_eq!(v4.accept()?.1.ip().to_string(), "127.0.0.7");
-    connect(&mut reactor, [to_v6], &options, Greets);
+    Connection::connect(&mut reactor, [to_v6], &options, Greets);
     turn_until(&mut reactor, &mut told, |told| told.open == [to_v4, to_v6])
 }
 
@@ -324,7 +326,7 @@ fn a_local_address_that_is_not_ours_is_named_by_the_failure() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let local: SocketAddr = "192.0.2.1:0".parse()?; // for documentation, RFC 5737
-    connect(&mut reactor, [good], &options().local_address(local), Greets);
+    Connection::connect(&mut reactor, [good], &options().local_addr(local), Greets);
     turn_until_quiet(&mut reactor, &mut told)?;
     let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
     assert!(error.to_string().contains("192.0.2.1"), "{error}");
@@ -337,7 +339,7 @@ fn attempts_from_one_local_port_do_not_take_it_from_each_other() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let local = refuses("127.0.0.8:0")?; // a port that is free
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, [nobody, good], &options().local_address(local), Greets);
+    Connection::connect(&mut reactor, [nobody, good], &options().local_addr(local), Greets);
     reactor.advance(&mut told, ATTEMPT_DELAY)?;
     turn_until(&mut reactor, &mut told, |told| told.open == [good])
 }
@@ -366,7 +368,7 @@ fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
     let (listener, address) = listens("127.0.0.1:0")?;
     let mut reactor = still()?;
     let mut told = Told::default();
-    connect(&mut reactor, [address], &ConnectionOptions::new(), Reads);
+    Connection::connect(&mut reactor, [address], &ConnectionOptions::new(), Reads);
     let mut server = listener.accept()?.0; // before the loop has looked
     server.write_all(b"too busy")?;
     rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO))?;
@@ -381,13 +383,13 @@ fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
 fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
     let (_listener, address) = listens("127.0.0.1:0")?;
     let clock = ManualClock::new();
-    let mut reactor = Reactor::builder().clock(clock.clone()).events_per_turn_max(1).build()?;
+    let mut reactor = Reactor::builder().clock(clock.clone()).max_events_per_turn(1).build()?;
     // What the kernel reports first keeps the loop from hearing of the connection in the same turn.
     let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
     far.write_all(b"x")?;
     reactor.add(near, reactor::Interest::READABLE, |_, _| Ok(reactor::Next::Remove))?;
     let second = Duration::from_secs(1);
-    connect(&mut reactor, [address], &options().connect_timeout(second), Greets);
+    Connection::connect(&mut reactor, [address], &options().connect_timeout(second), Greets);
     clock.advance(60 * second);
     let mut told = Told::default();
     turn_until_quiet(&mut reactor, &mut told)?;
@@ -401,7 +403,7 @@ fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
 fn a_port_that_would_connect_to_itself_refuses() -> Result {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    connect(&mut reactor, [free], &ConnectionOptions::new().local_address(free), Greets);
+    Connection::connect(&mut reactor, [free], &ConnectionOptions::new().local_addr(free), Greets);
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
     let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use handlers::{ConnectionKey, ConnectionOptions, RateLimit, on_data, open};
+use handlers::{Connection, ConnectionKey, ConnectionOptions, RateLimit, on_data};
 use reactor::Reactor;
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -22,7 +22,7 @@ fn open_echo(reactor: &mut Reactor<u64>, near: UnixStream, options: &ConnectionO
         let _ = connection.write(data)?;
         Ok(data.len())
     });
-    open(reactor, near, options, echo).unwrap()
+    Connection::open(reactor, near, options, echo).unwrap()
 }
 
 /// One message there and back.
@@ -65,7 +65,7 @@ fn a_visit_from_the_callback_of_another_connection_allocates_nothing() -> Result
         visited.with(cx, |visited, _| assert_eq!(visited.queued(), 0)).map_err(std::io::Error::other)?;
         Ok(data.len())
     });
-    open(&mut reactor, near, &ConnectionOptions::new(), visits)?;
+    Connection::open(&mut reactor, near, &ConnectionOptions::new(), visits)?;
     let (mut bytes, mut message) = (0, [7; 1000]);
     exchange(&mut reactor, &mut bytes, &mut far, &mut message);
     let allocated = measure(|| exchange(&mut reactor, &mut bytes, &mut far, &mut message));
@@ -136,9 +136,9 @@ fn a_byte_behind_a_long_message_does_not_keep_the_room_of_the_message() -> Resul
         Ok(taken)
     });
     let (mut bytes, message) = (0, vec![7; LONG + 1]);
-    let options = ConnectionOptions::new().unconsumed_max(LONG);
+    let options = ConnectionOptions::new().max_buffered_input(LONG);
     let allocated = measure(|| {
-        open(&mut reactor, near.try_clone().unwrap(), &options, takes).unwrap();
+        Connection::open(&mut reactor, near.try_clone().unwrap(), &options, takes).unwrap();
         let mut sent = 0;
         while bytes == 0 {
             sent += far.write(&message[sent..]).unwrap_or(0);

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Notes what comes, and keeps on.
 fn listen(registry: &mut Registry<Seen>, input: impl AsFd) -> io::Result<Key> {
-    Console::new().line_max(20).open_on(registry, input, |input, cx| {
+    Console::new().max_line_length(20).open_on(registry, input, |input, cx| {
         cx.state.push(format!("{input:?}"));
         Ok(Next::Keep)
     })

@@ -40,7 +40,7 @@ impl Words {
 }
 
 impl Framing for Words {
-    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+    fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let Some(found) = data[self.searched.min(data.len())..].iter().position(|byte| *byte == b'.') else {
             self.searched = data.len();
             return Ok(None);
@@ -50,7 +50,7 @@ impl Framing for Words {
             self.searched = 0;
         }
         if self.wrong == Wrong::OneWordAtATime && data.len() > end + 1 {
-            return Ok(Some(Frame { bytes: &data[..end], taken: data.len() }));
+            return Ok(Some(Frame { bytes: &data[..end], consumed: data.len() }));
         }
         let bytes = &data[..end];
         if bytes.contains(&b'-') {
@@ -63,11 +63,11 @@ impl Framing for Words {
             Wrong::TakesTooMuch => data.len() + 1,
             _ => end + 1,
         };
-        Ok(Some(Frame { bytes, taken }))
+        Ok(Some(Frame { bytes, consumed: taken }))
     }
 
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        match self.frame(rest)? {
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        match self.decode(rest)? {
             None if !rest.is_empty() && self.wrong != Wrong::LosesTheRest => {
                 Err(FrameError::Truncated { missing: None })
             }
@@ -75,7 +75,7 @@ impl Framing for Words {
         }
     }
 
-    fn put(&self, word: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+    fn encode(&self, word: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
         if self.wrong == Wrong::PutsIntoNothing {
             out.clear();
         }
@@ -126,8 +126,8 @@ fn a_framing_whose_frames_depend_on_the_cuts_is_refused_with_them() {
 
 #[test]
 fn a_framing_that_breaks_its_contract_is_refused_with_what_it_did() {
-    assert_eq!(fault(Wrong::TakesNothing, b"ab."), Some(FramingFault::Taken { taken: 0, available: 3 }));
-    assert_eq!(fault(Wrong::TakesTooMuch, b"ab."), Some(FramingFault::Taken { taken: 4, available: 3 }));
+    assert_eq!(fault(Wrong::TakesNothing, b"ab."), Some(FramingFault::Consumed { consumed: 0, available: 3 }));
+    assert_eq!(fault(Wrong::TakesTooMuch, b"ab."), Some(FramingFault::Consumed { consumed: 4, available: 3 }));
     assert_eq!(fault(Wrong::LosesTheRest, b"ab.cd"), Some(FramingFault::Unfinished { left: 2 }));
     assert_eq!(fault(Wrong::ForgetsErrors, b"a-b."), Some(FramingFault::ErrorForgotten { error: BAD }));
     let frame = b"ab".to_vec();
@@ -146,7 +146,7 @@ fn the_framings_of_this_library_pass_on_streams_of_any_length() {
     assert_eq!(check_framing(|| Delimited::new("\n\n", 200), text.as_bytes()).map(|found| found.frames.len()), Ok(5));
     let mut stream = Vec::new();
     for length in [0, 1, 127, 128, 300] {
-        LengthPrefixed::new(LengthPrefix::Varint, 300).put(&vec![7; length], &mut stream).unwrap();
+        LengthPrefixed::new(LengthPrefix::Varint, 300).encode(&vec![7; length], &mut stream).unwrap();
     }
     let found = check_framing(|| LengthPrefixed::new(LengthPrefix::Varint, 300), &stream).unwrap();
     assert_eq!((found.frames.len(), found.error), (5, None));

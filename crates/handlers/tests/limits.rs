@@ -12,7 +12,7 @@ use handlers::child::{self, RestartPolicy};
 use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, Console, Delimited,
-    Framing, LengthPrefix, LengthPrefixed, Lines, ListenOptions, RateLimit, Refusal, WorkerPool, files, on_data, open,
+    Framing, LengthPrefix, LengthPrefixed, Lines, ListenOptions, RateLimit, Refusal, WorkerPool, files, on_data,
 };
 use reactor::{Context, ManualClock, Next, Reactor};
 
@@ -47,7 +47,7 @@ fn echoes(options: &ConnectionOptions) -> Result<(bool, Ends)> {
     let (near, mut far) = UnixStream::pair()?;
     far.set_nonblocking(true)?;
     far.write_all(b"abc")?;
-    open(&mut reactor, near, options, Echo)?;
+    Connection::open(&mut reactor, near, options, Echo)?;
     let (mut ends, mut answer) = (Ends::new(), Vec::new());
     for _ in 0..60 {
         reactor.advance(&mut ends, Duration::from_secs(1))?;
@@ -64,8 +64,8 @@ fn connections_of_any_limits_answer() -> Result {
             options().watermarks(size, size),
             options().watermarks(usize::MAX, size),
             options().watermarks(size, usize::MAX),
-            options().unconsumed_max(size),
-            options().bytes_per_turn(size),
+            options().max_buffered_input(size),
+            options().max_bytes_per_turn(size),
             options().read_rate(RateLimit::new(rate, rate)),
             options().write_rate(RateLimit::new(rate, rate)),
             options().shared_read_rate(RateLimit::new(rate, 1)),
@@ -97,7 +97,7 @@ fn what_a_handler_leaves_is_kept_up_to_the_limit_and_not_beyond() -> Result {
             let mut reactor = Reactor::<Ends>::new()?;
             let (near, mut far) = UnixStream::pair()?;
             let leaves = on_data(move |data, _, _: &mut Context<'_, Ends>| Ok(data.len() - left));
-            open(&mut reactor, near, &ConnectionOptions::new().unconsumed_max(max), leaves)?;
+            Connection::open(&mut reactor, near, &ConnectionOptions::new().max_buffered_input(max), leaves)?;
             far.write_all(b"abc")?;
             (0..3).try_for_each(|_| reactor.turn(&mut Ends::new(), Some(Duration::ZERO)).map(drop))?;
             assert_eq!(!reactor.is_empty(), left <= max, "{left} of {max}");
@@ -110,10 +110,10 @@ fn what_a_handler_leaves_is_kept_up_to_the_limit_and_not_beyond() -> Result {
 fn listeners_of_any_limits_accept_as_many_as_they_say() -> Result {
     for size in SIZES {
         let mut reactor = Reactor::<Ends>::new()?;
-        let options = ListenOptions::new().backlog(u16::try_from(size).unwrap_or(u16::MAX)).accepts_per_turn(size);
+        let options = ListenOptions::new().backlog(u16::try_from(size).unwrap_or(u16::MAX)).max_accepts_per_turn(size);
         let limit = ConnectionLimit::new(size);
         let listener = options.limit(limit.clone()).bind(&"127.0.0.1:0".parse()?)?;
-        let Address::Tcp(address) = listener.local_address()? else { return Err("a TCP address".into()) };
+        let Address::Tcp(address) = listener.local_addr()? else { return Err("a TCP address".into()) };
         listener.serve(&mut reactor, &ConnectionOptions::new(), |_, _| Ok(Echo))?;
         let _client = TcpStream::connect(address)?;
         let mut ends = Ends::new();
@@ -132,7 +132,7 @@ fn listeners_of_any_limits_accept_as_many_as_they_say() -> Result {
 #[test]
 fn framings_of_any_length_take_what_they_say() -> Result {
     fn longest(mut framing: impl Framing, streams: [&[u8]; 3]) -> usize {
-        streams.iter().take_while(|stream| framing.frame(stream).is_ok_and(|frame| frame.is_some())).count()
+        streams.iter().take_while(|stream| framing.decode(stream).is_ok_and(|frame| frame.is_some())).count()
     }
     for max in SIZES {
         let fit = max.saturating_add(1).min(3); // frames of 0, 1 and 2 bytes
@@ -148,7 +148,7 @@ fn framings_of_any_length_take_what_they_say() -> Result {
 fn pools_files_and_children_hold_their_limits() -> Result {
     for size in SIZES {
         let mut reactor = Reactor::<usize>::new()?;
-        let pool = WorkerPool::builder().workers(size.min(2)).queued_max(size).build(&mut reactor)?;
+        let pool = WorkerPool::builder().workers(size.min(2)).max_queued_jobs(size).build(&mut reactor)?;
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let (begin, begun) = std::sync::mpsc::channel::<()>();
         let mut first = Some(move || {
@@ -179,13 +179,13 @@ fn pools_files_and_children_hold_their_limits() -> Result {
     {
         let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
         let policy =
-            RestartPolicy::always().delay_first(delay).delay_max(most).steady_after(Duration::MAX).restarts_max(1);
+            RestartPolicy::always().initial_delay(delay).max_delay(most).steady_after(Duration::MAX).max_restarts(1);
         let key = child::supervise(
             &mut reactor,
             policy,
             || Ok(Command::new("true")),
             |news, cx| {
-                *cx.state += u32::from(matches!(news, child::News::Exited { .. }));
+                *cx.state += u32::from(matches!(news, child::SupervisorEvent::Exited { .. }));
                 Ok(())
             },
         );
@@ -225,7 +225,7 @@ fn datagrams_and_the_console_hold_their_limits() -> Result {
         let peer = StdSocket::bind("127.0.0.1:0")?;
         let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
         let to = socket.local_addr()?;
-        let udp = Udp::new(Keeps).queued_max(size).queued_bytes_max(size);
+        let udp = Udp::new(Keeps).max_queued_datagrams(size).max_queued_bytes(size);
         let key = udp::add_handler(&mut reactor, socket, udp)?.key();
         peer.send_to(b"x", to)?;
         let mut seen = Vec::new();
@@ -235,7 +235,7 @@ fn datagrams_and_the_console_hold_their_limits() -> Result {
         assert_eq!(seen, b"x");
         reactor.remove(key)?;
         let (near, mut far) = UnixStream::pair()?;
-        Console::new().line_max(size).open_on(&mut reactor, near, |input, cx| {
+        Console::new().max_line_length(size).open_on(&mut reactor, near, |input, cx| {
             match input {
                 handlers::ConsoleInput::Line(line) => cx.state.extend(line.as_bytes()),
                 handlers::ConsoleInput::End => return Ok(Next::Remove),

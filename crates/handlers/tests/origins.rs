@@ -14,7 +14,7 @@ use handlers::child::{self, RestartPolicy};
 use handlers::signal::{self, Signal};
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions, WorkerPool,
-    connect, files, on_data, open,
+    files, on_data,
 };
 use reactor::{Context, Reactor, Registry, Then};
 
@@ -91,10 +91,10 @@ fn connections_and_their_server_are_shown_by_the_lines_of_their_user() -> Result
     let (near, mut far) = UnixStream::pair()?;
     far.write_all(b"hello")?;
     let opened = line!() + 1;
-    open(&mut reactor, near, &ConnectionOptions::new(), Counts)?;
+    Connection::open(&mut reactor, near, &ConnectionOptions::new(), Counts)?;
     let limit = ConnectionLimit::new(10);
     let listener = ListenOptions::new().limit(limit).bind(&"127.0.0.1:0".parse()?)?;
-    let Address::Tcp(address) = listener.local_address()? else { return Err("a TCP address".into()) };
+    let Address::Tcp(address) = listener.local_addr()? else { return Err("a TCP address".into()) };
     let served = line!() + 1;
     let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Counts))?;
     let mut client = TcpStream::connect(address)?;
@@ -127,7 +127,7 @@ fn attempts_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
     let ((_one, first), (_other, second)) = (is_silent()?, is_silent()?);
     let options = ConnectionOptions::new().connect_timeout(HOUR);
     let line = line!() + 1;
-    let connecting = connect(&mut reactor, [first, second], &options, Counts);
+    let connecting = Connection::connect(&mut reactor, [first, second], &options, Counts);
     turn_until(&mut reactor, &mut seen, |_, registry| registry.len() == 2)?; // with the company
     connecting.cancel(&mut reactor);
     turn_until(&mut reactor, &mut seen, |seen, _| seen.ends == 1)?;
@@ -138,7 +138,7 @@ fn attempts_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
 #[test]
 fn children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
-    let policy = RestartPolicy::always().delay_first(Duration::from_millis(20)).restarts_max(2);
+    let policy = RestartPolicy::always().initial_delay(Duration::from_millis(20)).max_restarts(2);
     let supervised = line!() + 1;
     child::supervise(&mut reactor, policy, || Ok(Command::new("true")), |_news, _cx| Ok(()));
     turn_until(&mut reactor, &mut seen, |_, registry| registry.reasons_to_run().count() == 0)?;
@@ -181,7 +181,7 @@ fn watchers_sockets_and_outputs_are_shown_by_the_lines_of_their_user() -> Result
     let (near, mut far) = UnixStream::pair()?;
     child::lines(&mut reactor, near, 100, |_, _| Ok(()))?;
     let (near, _other) = UnixStream::pair()?;
-    open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, _, _| Ok(data.len())))?;
+    Connection::open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, _, _| Ok(data.len())))?;
     far.write_all(b"hello\n")?;
     drop(std::fs::write(folder.path().join("file"), "x"));
     turn_until(&mut reactor, &mut seen, |_, registry| {

@@ -8,7 +8,7 @@ use handlers::child::{ChildKey, SupervisorKey};
 use handlers::udp::{UdpKey, UdpSocket};
 use handlers::{
     Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, FramingFault, Job, JobError,
-    JobPanic, ListenOptions, Listener, Permit, Pool, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
+    JobPanic, ListenOptions, Listener, Permit, PoolHandle, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
 };
 
 /// Neither of them has anything that a key or a handle could inherit.
@@ -43,7 +43,7 @@ fn what_is_for_other_threads_may_go_there_whatever_the_state() {
         is_send::<Listener>();
         is_send::<UdpSocket>();
         is_shared::<WorkerPool<State, State>>();
-        is_shared::<Pool<State, State>>();
+        is_shared::<PoolHandle<State, State>>();
         is_shared::<Job>();
         is_shared::<ConnectionLimit>();
         is_shared::<Permit>();

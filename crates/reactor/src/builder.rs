@@ -22,7 +22,7 @@ use crate::turn::time::Time;
 ///
 /// # fn main() -> Result<(), reactor::Error> {
 /// let mut reactor = Reactor::builder()
-///     .registrations_max(10_000)
+///     .max_registrations(10_000)
 ///     .on_panic(PanicPolicy::RemoveHandler)
 ///     .slow_after(Duration::from_millis(50))
 ///     .build()?;
@@ -32,9 +32,9 @@ use crate::turn::time::Time;
 /// ```
 #[derive(Debug)]
 pub struct Builder<S> {
-    registrations_max: usize,
-    events_per_turn_max: usize,
-    calls_per_turn_max: usize,
+    max_registrations: usize,
+    max_events_per_turn: usize,
+    max_calls_per_turn: usize,
     on_panic: PanicPolicy,
     slow_after: Option<Duration>,
     clock: Option<ManualClock>,
@@ -50,9 +50,9 @@ const EVENTS_MAX: usize = 1 << 16;
 impl<S> Builder<S> {
     pub(crate) const fn new() -> Self {
         Self {
-            registrations_max: usize::MAX,
-            events_per_turn_max: 1024,
-            calls_per_turn_max: 1024,
+            max_registrations: usize::MAX,
+            max_events_per_turn: 1024,
+            max_calls_per_turn: 1024,
             on_panic: PanicPolicy::Propagate,
             slow_after: None,
             clock: None,
@@ -66,8 +66,8 @@ impl<S> Builder<S> {
     /// How many sources may be registered at once; one more is refused with [`Error::Full`]. By default as many as the
     /// process may open.
     #[must_use]
-    pub const fn registrations_max(mut self, sources: usize) -> Self {
-        self.registrations_max = sources;
+    pub const fn max_registrations(mut self, sources: usize) -> Self {
+        self.max_registrations = sources;
         self
     }
 
@@ -75,8 +75,8 @@ impl<S> Builder<S> {
     ///
     /// What the kernel has beyond that it keeps for the next turn, in fair order.
     #[must_use]
-    pub const fn events_per_turn_max(mut self, events: usize) -> Self {
-        self.events_per_turn_max = match events {
+    pub const fn max_events_per_turn(mut self, events: usize) -> Self {
+        self.max_events_per_turn = match events {
             0 => 1,
             EVENTS_MAX.. => EVENTS_MAX,
             events => events,
@@ -89,9 +89,10 @@ impl<S> Builder<S> {
     ///
     /// Where priorities are in use this bounds all calls of a turn, and so how many calls of lower priority can come
     /// between a high-priority event and its handler: see [`Priority`](crate::Priority).
+    #[doc(alias("event_config_set_max_dispatch_interval"))]
     #[must_use]
-    pub const fn calls_per_turn_max(mut self, calls: usize) -> Self {
-        self.calls_per_turn_max = if calls < Shares::BUDGET_MIN { Shares::BUDGET_MIN } else { calls };
+    pub const fn max_calls_per_turn(mut self, calls: usize) -> Self {
+        self.max_calls_per_turn = if calls < Shares::BUDGET_MIN { Shares::BUDGET_MIN } else { calls };
         self
     }
 
@@ -108,6 +109,7 @@ impl<S> Builder<S> {
     /// Costs one clock read at the end of each turn, beside the one at its beginning that all callbacks share. Only after a turn that took as long as the threshold, and for 128 turns, each
     /// callback is timed on its own, at two clock reads each: the first slow call makes the loop look closer, the next
     /// is reported.
+    #[doc(alias("slow_callback_duration", "setMaxLatency"))]
     #[must_use]
     pub const fn slow_after(mut self, threshold: Duration) -> Self {
         self.slow_after = Some(threshold);
@@ -163,13 +165,13 @@ impl<S> Builder<S> {
     /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let time = Time::new(Clock::new(self.clock));
-        let sys = Sys::new(time.started(), self.events_per_turn_max, self.high_resolution)?;
+        let sys = Sys::new(time.started(), self.max_events_per_turn, self.high_resolution)?;
         let spin = SpinPolicy::new(self.spin);
         let is_full = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
         let turn = Turn::new(Supervision::new(self.on_panic, self.slow_after), spin, is_full);
-        let mut registry = Registry::new(sys, time, turn, self.registrations_max);
+        let mut registry = Registry::new(sys, time, turn, self.max_registrations);
         registry.inbox.max_pending_posts = self.max_pending_posts;
-        Ok(Reactor::on(registry, self.calls_per_turn_max))
+        Ok(Reactor::on(registry, self.max_calls_per_turn))
     }
 }
 
@@ -178,6 +180,7 @@ impl<S> Reactor<S> {
     ///
     /// # Errors
     /// [`Error::Loop`] if there is no epoll instance to be had: `EMFILE`, `ENFILE`, `ENOMEM`.
+    #[doc(alias("event_base_new", "ev_loop_new", "uv_loop_init"))]
     pub fn new() -> Result<Self, Error> {
         Builder::new().build()
     }

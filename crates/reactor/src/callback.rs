@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::panic::Location;
 
 use crate::context::Context;
-use crate::outcome::{Closed, Next};
+use crate::outcome::{CloseReason, Next};
 use crate::slots::Key;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
@@ -38,7 +38,7 @@ pub(crate) trait Entry<S> {
     fn shut(&self) {}
 
     /// Closes the source, and gives what tells the handler so, if it is one to be told. What is the user's goes by `disposal`.
-    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
+    fn close(self: Box<Self>, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
 }
 
 /// Something to do once, later this turn.

@@ -24,12 +24,12 @@ pub enum Error {
         /// The fd in question.
         fd: RawFd,
     },
-    /// As many registrations exist as [`Builder::registrations_max`](crate::Builder::registrations_max) allows.
+    /// As many registrations exist as [`Builder::max_registrations`](crate::Builder::max_registrations) allows.
     Full {
         /// The fd that did not get a place.
         fd: RawFd,
         /// The limit.
-        registrations_max: usize,
+        max_registrations: usize,
     },
     /// A system call on an fd failed. Displays as "epoll_ctl(ADD) on fd 12: No space left on device (os error 28)".
     Os {
@@ -97,8 +97,8 @@ impl fmt::Display for Error {
             Self::AlreadyRegistered { fd } => {
                 write!(f, "fd {fd} is registered already: use that registration, or register a duplicate of the fd")
             }
-            Self::Full { fd, registrations_max } => {
-                write!(f, "no place for fd {fd}: all {registrations_max} registrations allowed are in use")
+            Self::Full { fd, max_registrations } => {
+                write!(f, "no place for fd {fd}: all {max_registrations} registrations allowed are in use")
             }
             Self::NoManualClock => f.write_str("time cannot be advanced: the reactor was built without a manual clock"),
             Self::Os { call, fd, source } => write!(f, "{call} on fd {fd}: {source}"),
@@ -187,7 +187,7 @@ impl From<Error> for io::Error {
 /// A source that could not be registered, with the reason.
 pub struct AddError<T> {
     /// The source, as it was given, but for the non-blocking mode it may have been put into.
-    pub source: T,
+    pub inner: T,
     /// Why it was refused.
     pub error: Error,
 }

@@ -61,8 +61,8 @@
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test what takes time without taking any | [`ManualClock`] |
 //! | keep state in a handler, and be told of its end | [`Handler`] |
-//! | reach another registration's source and handler | [`Context::visit`] |
-//! | see what the loop does | [`Metrics`], [`Registration`] |
+//! | reach another registration's source and handler | [`Context::with_handler`] |
+//! | see what the loop does | [`Metrics`], [`RegistrationInfo`] |
 //! | see why [`Reactor::run`] does not end | [`Registry::reasons_to_run`] |
 //!
 //! Linux on 64-bit machines: the tests run on x86-64, and AArch64 is compiled. A child made by `fork` without `exec` must
@@ -96,21 +96,21 @@ pub use crate::notify::remote::Remote;
 pub use crate::notify::send_error::SendTimeoutError;
 pub use crate::notify::sender::Sender;
 pub use crate::notify::waker::{KeepAlive, Waker};
-pub use crate::outcome::{Closed, Exit, Next};
+pub use crate::outcome::{CloseReason, Exit, Next};
 pub use crate::reactor::Reactor;
 pub use crate::registry::Registry;
 pub use crate::slots::Key;
 pub use crate::source::handler::Handler;
 pub use crate::source::io::Io;
 pub use crate::source::kind::Kind;
-pub use crate::source::list::Registration;
+pub use crate::source::list::RegistrationInfo;
 pub use crate::source::readiness::{Interest, Readiness};
 pub use crate::source::ready::Priority;
 pub use crate::sys::clock::ManualClock;
 pub use crate::sys::eventfd::EventFd;
 pub use crate::sys::fd_set::FdSet;
 pub use crate::thread::{LoopPool, LoopThread};
-pub use crate::timer::list::Timer;
+pub use crate::timer::list::TimerInfo;
 pub use crate::timer::{Missed, Then, TimerKey};
 pub use crate::turn::deferred::DeferredKey;
 pub use crate::turn::hook_list::HookKey;

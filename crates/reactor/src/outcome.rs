@@ -5,6 +5,7 @@ use std::io;
 use std::panic::Location;
 
 /// What becomes of a registration after its handler, or hook, has run.
+#[doc(alias("PostAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// It stays. A source that is still ready and wanted is called again next turn.
@@ -16,7 +17,7 @@ pub enum Next {
 /// Why a registration has ended, told to [`Handler::closed`]. Displays as “removed by its key”, or “failed: ” with the error.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Closed {
+pub enum CloseReason {
     /// Its handler returned [`Next::Remove`].
     ByHandler,
     /// [`Registry::remove`](crate::Registry::remove) was called with its key.
@@ -28,7 +29,7 @@ pub enum Closed {
     Panicked(String),
 }
 
-impl fmt::Display for Closed {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ByHandler => f.write_str("removed by its handler"),

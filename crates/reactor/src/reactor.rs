@@ -22,16 +22,17 @@ use crate::turn::hook_list::Place;
 /// Dropping it closes every registered source and drops every handler. First it closes the ways in: senders are refused, and
 /// calls of other threads are answered with [`CallError::Lost`](crate::CallError::Lost), so a destructor may join a thread that sends or
 /// calls.
+#[doc(alias("event_base", "ev_loop", "uv_loop_t", "EventBase", "EventLoop", "Runtime"))]
 pub struct Reactor<S> {
     pub(crate) registry: Registry<S>,
     running: Running<S>,
-    calls_per_turn_max: usize,
+    max_calls_per_turn: usize,
 }
 
 impl<S> Reactor<S> {
     /// A reactor before its first turn.
-    pub(crate) const fn on(registry: Registry<S>, calls_per_turn_max: usize) -> Self {
-        Self { registry, running: None, calls_per_turn_max }
+    pub(crate) const fn on(registry: Registry<S>, max_calls_per_turn: usize) -> Self {
+        Self { registry, running: None, max_calls_per_turn }
     }
 
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for. Returns which of them it was.
@@ -60,6 +61,7 @@ impl<S> Reactor<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("event_base_dispatch", "event_base_loop", "ev_run", "uv_run", "loopForever", "block_on"))]
     pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
         while !self.registry.turn.stopping && self.registry.has_work() {
             self.whole_turn(state, None, Registry::has_work)?;
@@ -166,6 +168,7 @@ impl<S> Reactor<S> {
     /// # Panics
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events that were not delivered by
     /// then are delivered by the next turn.
+    #[doc(alias("dispatch", "loopOnce", "poll", "EVLOOP_ONCE", "UV_RUN_ONCE", "UV_RUN_NOWAIT"))]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
         self.registry.time.pauses.forget_open(); // what was done between the turns is no part of them
         let timeout = match timeout {
@@ -212,6 +215,7 @@ impl<S> Reactor<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("uv_backend_fd", "uv_backend_timeout", "ev_embed"))]
     pub fn prepare_to_wait(&mut self) -> Option<Duration> {
         self.registry.rearm_if_wall_was_set();
         let is_busy =
@@ -327,7 +331,7 @@ impl<S> Reactor<S> {
             self.registry.collect_all();
         }
         // Divided first: what a delivery leaves ready is next turn's.
-        let shares = self.registry.sources.ready.shares(self.calls_per_turn_max);
+        let shares = self.registry.sources.ready.shares(self.max_calls_per_turn);
         self.registry.deliver_all(&mut self.running, state);
         if let Some(shares) = shares {
             self.registry.run_ready(shares, &mut self.running, state);

@@ -28,6 +28,7 @@ use crate::turn::time::Time;
 ///
 /// A callback reaches it as [`Context::registry`](crate::Context::registry); outside of callbacks a [`Reactor`](crate::Reactor)
 /// dereferences to it. Not `Send`: it belongs to the loop's thread, as the handlers do.
+#[doc(alias("LoopHandle", "Handle"))]
 pub struct Registry<S> {
     pub(crate) sources: Sources<dyn Entry<S>>,
     pub(crate) timers: Timers<TimerFn<S>>,
@@ -42,9 +43,9 @@ pub struct Registry<S> {
 }
 
 impl<S> Registry<S> {
-    pub(crate) fn new(sys: Sys, time: Time, turn: Turn, registrations_max: usize) -> Self {
+    pub(crate) fn new(sys: Sys, time: Time, turn: Turn, max_registrations: usize) -> Self {
         Self {
-            sources: Sources::new(registrations_max),
+            sources: Sources::new(max_registrations),
             timers: Timers::new(time.started()),
             inbox: LoopInbox::default(),
             deferred: VecDeque::new(),
@@ -75,6 +76,7 @@ impl<S> Registry<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("EventBaseLocal"))]
     #[inline]
     pub fn local<T: Default + 'static>(&mut self) -> &mut T {
         self.locals.get()
@@ -84,6 +86,6 @@ impl<S> Registry<S> {
     pub fn metrics(&self) -> Metrics {
         let signals = self.inbox.hub.as_ref().map_or(0, |hub| hub.signals());
         let deferred = self.metrics.deferred - self.turn.cancelled;
-        Metrics { clock_reads: self.time.reads(), signals, deferred, ..self.metrics }
+        Metrics { clock_reads: self.time.reads(), wakeups: signals, deferred, ..self.metrics }
     }
 }

@@ -14,6 +14,7 @@ use std::{fmt, iter};
 /// [`Error::StaleKey`](crate::Error::StaleKey), also when the registration's place has been used again since. A key is
 /// meaningful to the [`Registry`](crate::Registry) that issued it, and to no other. Keys are ordered for ordered maps; the order
 /// says nothing of which registration is older.
+#[doc(alias("Token", "RegistrationToken"))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(
     /// The generation above the index, as the kernel carries it: comparing two keys is one instruction.

@@ -38,6 +38,7 @@ use crate::turn::disposal::{Payload, into_message};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("ScopedEventBaseThread", "EventBaseThread"))]
 pub struct LoopThread<S: 'static> {
     remote: Remote<S>,
     alive: Option<KeepAlive>,
@@ -157,6 +158,7 @@ impl<S: 'static> fmt::Debug for LoopThread<S> {
 /// Loops on threads of their own, for work that is spread over cores.
 ///
 /// A listener for each of them on the same address with `SO_REUSEPORT` lets the kernel spread connections: open it in `set_up`.
+#[doc(alias("IOThreadPoolExecutor"))]
 pub struct LoopPool<S: 'static> {
     threads: Vec<LoopThread<S>>,
     next: AtomicUsize,

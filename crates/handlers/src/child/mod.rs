@@ -51,7 +51,7 @@ pub use self::key::ChildKey;
 use self::orphans::Orphan;
 pub use self::output::{Output, lines};
 pub use self::restart::RestartPolicy;
-pub use self::supervisor::{News, SupervisorKey, supervise};
+pub use self::supervisor::{SupervisorEvent, SupervisorKey, supervise};
 use self::watch::{Callback, spawn_watched, watch_child};
 
 /// How a child has ended.
@@ -80,12 +80,12 @@ pub struct Usage {
     pub system: Duration,
     /// The most memory that was resident at a time, in bytes; of several processes the largest. It counts from the spawn:
     /// never less than what the process that spawned it had resident until then.
-    pub rss_max_bytes: u64,
+    pub max_rss_bytes: u64,
 }
 
 /// A child on its loop, with the pipes that its `Command` asked for.
 ///
-/// Each pipe is a [`Stream`](crate::Stream), for [`open`](crate::open), [`lines`] or [`Registry::add`]. One that is dropped is
+/// Each pipe is a [`Stream`](crate::Stream), for [`Connection::open`](crate::Connection::open), [`lines`] or [`Registry::add`]. One that is dropped is
 /// closed: a child reads the end of its input, or cannot write its output any more.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -153,6 +153,7 @@ pub struct WatchError {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("uv_spawn", "Subprocess"))]
 #[track_caller]
 pub fn spawn<S, F>(registry: &mut Registry<S>, command: &mut Command, on_exit: F) -> io::Result<Spawned>
 where
@@ -169,6 +170,7 @@ where
 /// # Errors
 /// [`WatchError`] gives the child back: `ESRCH` if it has been reaped, or `ECHILD` if another process has got its number since;
 /// `EMFILE` and the like; what [`Registry::add`] gives.
+#[doc(alias("ev_child", "add_child_handler"))]
 #[track_caller]
 pub fn watch<S, F>(registry: &mut Registry<S>, child: Child, on_exit: F) -> Result<Spawned, WatchError>
 where

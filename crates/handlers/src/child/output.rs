@@ -5,7 +5,7 @@ use std::io;
 use memchr::memchr;
 use reactor::{AddError, Context, Registry};
 
-use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, open};
+use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream};
 use crate::error::is_nothing_done;
 use crate::framing::{Framing, Lines, Search};
 
@@ -31,23 +31,23 @@ pub enum Output<'a, 'c, S> {
 /// to it have closed it: a child may have ended long before, if processes that it has started go on. The registration
 /// keeps [`Reactor::run`](reactor::Reactor::run) alive.
 ///
-/// A line of more than `length_max` bytes is cut: its first `length_max` are told as [`Output::Cut`], as soon as it is
+/// A line of more than `max_length` bytes is cut: its first `max_length` are told as [`Output::Cut`], as soon as it is
 /// known to be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such
 /// a line is to; the child gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
 ///
 /// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of
-/// lines that have come already; who writes waits when the pipe is full. Costs as [`open`], and no buffer while nothing
+/// lines that have come already; who writes waits when the pipe is full. Costs as [`Connection::open`], and no buffer while nothing
 /// comes. Loop thread only.
 ///
 /// # Errors
-/// As [`open`]: the stream is given back.
+/// As [`Connection::open`]: the stream is given back.
 ///
 /// For an example see [`spawn`](super::spawn).
 #[track_caller]
 pub fn lines<S, T, F>(
     registry: &mut Registry<S>,
     stream: T,
-    length_max: usize,
+    max_length: usize,
     on_output: F,
 ) -> Result<ConnectionKey<S>, AddError<T>>
 where
@@ -55,14 +55,14 @@ where
     F: FnMut(Output<'_, '_, S>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     // It keeps half a line at most, and where it is paused what was read at once: both have limits of their own.
-    let options = ConnectionOptions::new().unconsumed_max(usize::MAX);
-    let reader = LineReader { lines: Lines::new(length_max), length_max, skipping: false, on_output };
-    open(registry, stream, &options, reader)
+    let options = ConnectionOptions::new().max_buffered_input(usize::MAX);
+    let reader = LineReader { lines: Lines::new(max_length), max_length, skipping: false, on_output };
+    Connection::open(registry, stream, &options, reader)
 }
 
 struct LineReader<F> {
     lines: Lines,
-    length_max: usize,
+    max_length: usize,
     /// Within a line that was cut, up to its end.
     skipping: bool,
     on_output: F,
@@ -85,12 +85,12 @@ impl<F> LineReader<F> {
         }
         let rest = &data[skipped..];
         match search(&mut self.lines, rest) {
-            Ok(Some(frame)) => (skipped + frame.taken, Some(FoundLine::Whole(frame.bytes))),
+            Ok(Some(frame)) => (skipped + frame.consumed, Some(FoundLine::Whole(frame.bytes))),
             Ok(None) => (skipped, None),
             Err(_) => {
-                self.lines = Lines::new(self.length_max); // the last one gives the same error for ever
+                self.lines = Lines::new(self.max_length); // the last one gives the same error for ever
                 self.skipping = true;
-                (skipped + self.length_max, Some(FoundLine::Cut(&rest[..self.length_max])))
+                (skipped + self.max_length, Some(FoundLine::Cut(&rest[..self.max_length])))
             }
         }
     }
@@ -135,11 +135,11 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        self.deliver(data, Lines::frame, connection, cx)
+        self.deliver(data, Lines::decode, connection, cx)
     }
 
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.deliver(rest, Lines::finish, connection, cx)?; // one line at most: whole ones are told before the end is read
+        self.deliver(rest, Lines::decode_eof, connection, cx)?; // one line at most: whole ones are told before the end is read
         connection.shutdown();
         Ok(())
     }

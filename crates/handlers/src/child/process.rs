@@ -253,7 +253,7 @@ pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Resul
     }
     let ended = child.wait4().map_err(|error| advised(format_args!("wait4 of {label}"), error, STOLEN))?;
     let wait4::ResourceUsage { utime, stime, maxrss } = ended.rusage;
-    let usage = Usage { user: utime, system: stime, rss_max_bytes: maxrss };
+    let usage = Usage { user: utime, system: stime, max_rss_bytes: maxrss };
     Ok(Exit { pid: child.id(), status: ended.status, usage })
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 #[must_use = "a policy is for supervise"]
 pub struct RestartPolicy {
     when: When,
-    delay_first: Duration,
-    delay_max: Duration,
+    initial_delay: Duration,
+    max_delay: Duration,
     steady_after: Duration,
-    restarts_max: u32,
+    max_restarts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +27,10 @@ impl RestartPolicy {
     const fn new(when: When) -> Self {
         Self {
             when,
-            delay_first: Duration::from_millis(100),
-            delay_max: Duration::from_secs(30),
+            initial_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(30),
             steady_after: Duration::from_secs(10),
-            restarts_max: u32::MAX,
+            max_restarts: u32::MAX,
         }
     }
 
@@ -50,14 +50,14 @@ impl RestartPolicy {
     }
 
     /// The delay before the first restart in a row; by default 100 ms, as systemd has it.
-    pub const fn delay_first(mut self, delay: Duration) -> Self {
-        self.delay_first = delay;
+    pub const fn initial_delay(mut self, delay: Duration) -> Self {
+        self.initial_delay = delay;
         self
     }
 
     /// The greatest delay; by default 30 s.
-    pub const fn delay_max(mut self, delay: Duration) -> Self {
-        self.delay_max = delay;
+    pub const fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
         self
     }
 
@@ -69,8 +69,8 @@ impl RestartPolicy {
     }
 
     /// How many restarts in a row there may be; by default any number.
-    pub const fn restarts_max(mut self, restarts: u32) -> Self {
-        self.restarts_max = restarts;
+    pub const fn max_restarts(mut self, restarts: u32) -> Self {
+        self.max_restarts = restarts;
         self
     }
 }
@@ -99,12 +99,12 @@ impl Backoff {
         if ran >= policy.steady_after {
             *restarts = 0;
         }
-        if !wanted || *restarts >= policy.restarts_max {
+        if !wanted || *restarts >= policy.max_restarts {
             return None;
         }
         let factor = 1_u32.checked_shl(*restarts).unwrap_or(u32::MAX);
         *restarts += 1;
-        Some(policy.delay_first.saturating_mul(factor).min(policy.delay_max))
+        Some(policy.initial_delay.saturating_mul(factor).min(policy.max_delay))
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_delay_doubles_up_to_its_maximum_and_begins_anew_after_a_steady_run() {
-        let policy = RestartPolicy::always().delay_first(ms(100)).delay_max(ms(350)).steady_after(ms(1000));
+        let policy = RestartPolicy::always().initial_delay(ms(100)).max_delay(ms(350)).steady_after(ms(1000));
         let mut backoff = Backoff::new(policy);
         let delays = [AT_ONCE, ms(999), AT_ONCE, ms(1000), AT_ONCE].map(|ran| backoff.next(true, ran));
         assert_eq!(delays, [100, 200, 350, 100, 200].map(|delay| Some(ms(delay))));
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn no_number_of_restarts_overflows() {
-        let mut backoff = Backoff::new(RestartPolicy::on_failure().delay_max(Duration::MAX));
+        let mut backoff = Backoff::new(RestartPolicy::on_failure().max_delay(Duration::MAX));
         backoff.restarts = u32::MAX - 1;
         assert_eq!(backoff.next(false, AT_ONCE), Some(ms(100) * u32::MAX));
         assert_eq!(backoff.next(false, AT_ONCE), None, "as many as there may be");
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!([true, false].map(|ok| restarts(RestartPolicy::never(), ok)), [false, false]);
         assert_eq!([true, false].map(|ok| restarts(RestartPolicy::on_failure(), ok)), [false, true]);
         assert_eq!([true, false].map(|ok| restarts(RestartPolicy::always(), ok)), [true, true]);
-        let mut backoff = Backoff::new(RestartPolicy::always().restarts_max(2));
+        let mut backoff = Backoff::new(RestartPolicy::always().max_restarts(2));
         assert_eq!([(); 4].map(|()| backoff.next(true, AT_ONCE).is_some()), [true, true, false, false]);
     }
 }

@@ -21,7 +21,7 @@ use super::{ChildKey, Exit, Spawned};
 /// What [`supervise`] tells.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum News {
+pub enum SupervisorEvent {
     /// A child has been started. Its pipes are for the taking; those that are left are closed.
     Started(Spawned),
     /// The child has ended.
@@ -43,27 +43,27 @@ pub enum News {
 }
 
 /// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has
-/// ended, as `policy` says. `on_news` is told of each step.
+/// ended, as `policy` says. `on_event` is told of each step.
 ///
 /// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An
-/// error of `command` is a failed start. One of `on_news` ends the supervision: a child that runs is killed then, and
+/// error of `command` is a failed start. One of `on_event` ends the supervision: a child that runs is killed then, and
 /// the error is logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic
-/// of either, but for one at [`News::Started`]. Loop thread only.
+/// of either, but for one at [`SupervisorEvent::Started`]. Loop thread only.
 ///
 /// ```
 /// use std::process::Command;
 /// use std::time::Duration;
-/// use handlers::child::{self, News, RestartPolicy};
+/// use handlers::child::{self, SupervisorEvent, RestartPolicy};
 /// use reactor::{ManualClock, Reactor};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// // A test would let the time jump, too.
 /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
-/// let policy = RestartPolicy::on_failure().delay_first(Duration::from_secs(1)).restarts_max(3);
+/// let policy = RestartPolicy::on_failure().initial_delay(Duration::from_secs(1)).max_restarts(3);
 /// child::supervise(&mut reactor, policy, || Ok(Command::new("false")), |news, cx| {
 ///     match news {
-///         News::Started(child) => println!("started: {}", child.pid),
-///         News::Exited { exit, restart_in } => {
+///         SupervisorEvent::Started(child) => println!("started: {}", child.pid),
+///         SupervisorEvent::Exited { exit, restart_in } => {
 ///             *cx.state += 1;
 ///             println!("{}, again in {restart_in:?}", exit?.status);
 ///         }
@@ -78,17 +78,17 @@ pub enum News {
 /// # }
 /// ```
 #[track_caller]
-pub fn supervise<S, C, F>(registry: &mut Registry<S>, policy: RestartPolicy, command: C, on_news: F) -> SupervisorKey
+pub fn supervise<S, C, F>(registry: &mut Registry<S>, policy: RestartPolicy, command: C, on_event: F) -> SupervisorKey
 where
     C: FnMut() -> io::Result<Command> + 'static,
-    F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     let supervisors = registry.local::<Supervisors>();
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
     supervisors.supervisions.insert(key, Supervision { state: SupervisorState::Starting, stopping: false });
     let (backoff, origin) = (Backoff::new(policy), Location::caller());
-    let supervisor = Supervisor { key, backoff, command, on_news, started: registry.now(), origin };
+    let supervisor = Supervisor { key, backoff, command, on_event, started: registry.now(), origin };
     registry.defer(move |cx| {
         if let Err(error) = supervisor.start(cx) {
             tracing::error!(%error, "the supervision of a child has ended");
@@ -117,7 +117,7 @@ impl fmt::Display for SupervisorKey {
 
 impl SupervisorKey {
     /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the
-    /// last that is told; where none runs [`News::Stopped`] is, next turn. For its whole group,
+    /// last that is told; where none runs [`SupervisorEvent::Stopped`] is, next turn. For its whole group,
     /// [`ChildKey::terminate_group`] of the [`child`](Self::child) comes first: of the two the group counts, and each
     /// process gets one `SIGTERM`.
     ///
@@ -202,7 +202,7 @@ struct Supervisor<C, F> {
     key: SupervisorKey,
     backoff: Backoff,
     command: C,
-    on_news: F,
+    on_event: F,
     /// When the present child was.
     started: Instant,
     /// The line that has called [`supervise`].
@@ -216,20 +216,22 @@ where
     /// Starts the child, or says that it will not.
     fn start<S>(mut self, cx: &mut Context<'_, S>) -> io::Result<()>
     where
-        F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+        F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
     {
         self.set_state(SupervisorState::Starting, cx.registry);
         if self.is_stopping(cx.registry) {
             self.remove(cx.registry);
-            return (self.on_news)(News::Stopped, cx);
+            return (self.on_event)(SupervisorEvent::Stopped, cx);
         }
         let spawned =
             (self.command)().and_then(|mut command| spawn_watched::<S, Self>(cx.registry, &mut command, None));
         let spawned = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                return self
-                    .tell_and_restart(false, Duration::ZERO, cx, |restart_in| News::NotStarted { error, restart_in });
+                return self.tell_and_restart(false, Duration::ZERO, cx, |restart_in| SupervisorEvent::NotStarted {
+                    error,
+                    restart_in,
+                });
             }
         };
         self.started = cx.now();
@@ -237,10 +239,10 @@ where
         cx.registry.set_origin(key.key(), self.origin)?;
         self.set_state(SupervisorState::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
-        cx.visit(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
+        cx.with_handler(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
             watch.origin = self.origin;
             let supervisor = watch.on_exit.insert(self);
-            let told = (supervisor.on_news)(News::Started(spawned), cx);
+            let told = (supervisor.on_event)(SupervisorEvent::Started(spawned), cx);
             if told.is_err() {
                 supervisor.remove(cx.registry);
                 watch.on_exit = None;
@@ -256,18 +258,18 @@ where
         succeeded: bool,
         ran: Duration,
         cx: &mut Context<'_, S>,
-        news: impl FnOnce(Option<Duration>) -> News,
+        news: impl FnOnce(Option<Duration>) -> SupervisorEvent,
     ) -> io::Result<()>
     where
-        F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+        F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
     {
         let delay = self.backoff.next(succeeded, ran).filter(|_| !self.is_stopping(cx.registry));
         let Some(delay) = delay else {
             self.remove(cx.registry);
-            return (self.on_news)(news(None), cx);
+            return (self.on_event)(news(None), cx);
         };
         self.set_state(SupervisorState::Starting, cx.registry);
-        if let Err(error) = (self.on_news)(news(Some(delay)), cx) {
+        if let Err(error) = (self.on_event)(news(Some(delay)), cx) {
             self.remove(cx.registry);
             return Err(error);
         }
@@ -306,11 +308,11 @@ where
 impl<S, C, F> OnExit<S> for Supervisor<C, F>
 where
     C: FnMut() -> io::Result<Command> + 'static,
-    F: FnMut(News, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let succeeded = exit.as_ref().is_ok_and(|exit| exit.status.success());
         let ran = cx.now().saturating_duration_since(self.started);
-        self.tell_and_restart(succeeded, ran, cx, |restart_in| News::Exited { exit, restart_in })
+        self.tell_and_restart(succeeded, ran, cx, |restart_in| SupervisorEvent::Exited { exit, restart_in })
     }
 }

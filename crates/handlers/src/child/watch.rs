@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::process::{Child, Command};
 use std::rc::Rc;
 
-use reactor::{Closed, Context, Handler, Interest, Io, Key, Next, Registry};
+use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, Registry};
 
 use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
@@ -154,7 +154,7 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         Ok(Next::Remove)
     }
 
-    fn closed(&mut self, _reason: Closed, cx: &mut Context<'_, S>) {
+    fn closed(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
         let key = cx.key();
         cx.registry.local::<Children>().0.remove(&key);
         self.on_exit = None; // what it has captured goes now, not when the child ends

@@ -40,7 +40,7 @@ where
     for key in keys {
         let pause = |_: &mut Io<T>, to: &mut Registration<H>, _: &mut Context<'_, S>| to.pause_if_accepted_by(listener);
         // A connection whose handler is running, or of other types, is left to the deferred callback that finishes it.
-        let _ = cx.visit(key, pause);
+        let _ = cx.with_handler(key, pause);
     }
 }
 
@@ -60,7 +60,7 @@ where
                 if !finish.reads {
                     connection.pause_reading();
                 }
-                connection.finish(finish.grace);
+                connection.close_gracefully(finish.grace);
             }
         });
     });

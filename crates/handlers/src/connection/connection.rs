@@ -11,12 +11,13 @@ use socket2::SockRef;
 
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
-use super::state::{Counters, Flags, State};
+use super::state::{ConnectionMetrics, Flags, State};
 use super::stream::{DynStream, Stream};
 use super::write::buffer::WriteBuffer;
 use crate::socket::plain;
 
 /// A connection, as its handler has it in a callback, and others by [`ConnectionKey::with`].
+#[doc(alias("bufferevent", "AsyncSocket", "uv_stream_t", "TcpStream"))]
 pub struct Connection<'a, S> {
     pub(super) stream: &'a mut dyn DynStream,
     pub(super) state: &'a mut State,
@@ -35,7 +36,7 @@ impl<S> Connection<'_, S> {
     }
 
     /// Returns how many bytes have passed through the connection.
-    pub const fn counters(&self) -> Counters {
+    pub const fn metrics(&self) -> ConnectionMetrics {
         self.state.counters
     }
 
@@ -45,11 +46,13 @@ impl<S> Connection<'_, S> {
     /// Nothing is lost by it: what the peer has sent, and its end, wait in the kernel until reading is resumed, also
     /// where the peer has closed the connection or reset it. A reset is reported at once: by
     /// [`on_failure`](crate::ConnectionHandler::on_failure), or where nothing is unread by the end of the connection.
+    #[doc(alias("bufferevent_disable", "uv_read_stop"))]
     pub const fn pause_reading(&mut self) {
         self.state.flags.insert(Flags::PAUSED);
     }
 
     /// Reads again. What the handler has left is given to it anew, later this turn or next.
+    #[doc(alias("bufferevent_enable", "uv_read_start"))]
     pub fn resume_reading(&mut self) {
         if self.state.flags.take(Flags::PAUSED) {
             self.state.begin_reading();
@@ -123,7 +126,7 @@ impl<S> Connection<'_, S> {
     ///
     /// # Errors
     /// `ENOTCONN` for a peer that has gone; `InvalidInput` for a stream that is no TCP.
-    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let address = SockRef::from(&self.stream.fd()).peer_addr()?;
         Ok(plain(address.as_socket().ok_or(ErrorKind::InvalidInput)?))
     }

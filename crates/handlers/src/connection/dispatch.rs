@@ -49,7 +49,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if !self.state.is_steady() || cx.readiness().is_timeout() {
             return self.on_event_slow(input, cx);
         }
-        let most = input.len().min(self.state.settings.bytes_per_turn);
+        let most = input.len().min(self.state.settings.max_bytes_per_turn);
         let delivers = true; // a steady connection reads for its handler alone
         match self.read_once(&mut input[..most], delivers, cx)? {
             Some(read) => self.read_on(read, input, cx),
@@ -171,7 +171,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             Callback::Drain => handler.on_drain(connection, cx),
             Callback::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
             Callback::End(rest) => handler.on_end(rest, connection, cx),
-            Callback::Finish => handler.on_finish(connection, cx),
+            Callback::Finish => handler.on_graceful_close(connection, cx),
             Callback::Failure(error) => handler.on_failure(error, connection, cx),
         })
     }

@@ -26,12 +26,12 @@ pub struct OnFrames<F, C> {
 ///
 /// An error that the closure returns ends the connection, but for `WouldBlock` and `Interrupted`, and so does a
 /// [`FrameError`]: the stream is over with the first one. Keep the limit of the framing below
-/// [`ConnectionOptions::unconsumed_max`](crate::ConnectionOptions::unconsumed_max).
+/// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input).
 ///
 /// ```
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
-/// use handlers::{ConnectionOptions, Framing, Lines, on_frames, open};
+/// use handlers::{Connection, ConnectionOptions, Framing, Lines, on_frames};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = reactor::Reactor::<()>::new()?;
@@ -42,7 +42,7 @@ pub struct OnFrames<F, C> {
 ///     replies.put(&line.to_ascii_uppercase(), &mut reply)?;
 ///     connection.write(&reply).map(|_flow| ())
 /// });
-/// open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
+/// Connection::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
 /// far.write_all(b"hello\nyou\n")?;
 /// far.shutdown(std::net::Shutdown::Write)?;
 /// reactor.run(&mut ())?; // until the connection has ended
@@ -60,7 +60,7 @@ where
     OnFrames { framing, closure }
 }
 
-/// [`Framing::frame`] or [`Framing::finish`].
+/// [`Framing::decode`] or [`Framing::decode_eof`].
 type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 impl<F: Framing, C> OnFrames<F, C> {
@@ -80,7 +80,7 @@ impl<F: Framing, C> OnFrames<F, C> {
         let mut taken = 0;
         while goes_on(connection) && cx.registry.contains(connection.key().key()) {
             let Some(frame) = search(&mut self.framing, &data[taken..])? else { break };
-            taken += frame.taken;
+            taken += frame.consumed;
             match (self.closure)(frame.bytes, connection, cx) {
                 Err(error) if !is_nothing_done(&error) => return Err(error),
                 // To the connection nothing done would mean that no frame was handled.
@@ -102,13 +102,13 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        self.call_with_frames(data, F::frame, |connection| connection.state.delivers(), connection, cx)
+        self.call_with_frames(data, F::decode, |connection| connection.state.delivers(), connection, cx)
     }
 
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let is_open = |connection: &Connection<'_, S>| connection.state.phase() == Phase::Open;
-        self.call_with_frames(rest, F::finish, is_open, connection, cx)?;
-        connection.shutdown_when_answered();
+        self.call_with_frames(rest, F::decode_eof, is_open, connection, cx)?;
+        connection.shutdown_after_responses();
         Ok(())
     }
 }

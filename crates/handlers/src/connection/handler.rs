@@ -28,6 +28,7 @@ use super::times::Timeout;
 ///     }
 /// }
 /// ```
+#[doc(alias("ReadCallback", "bufferevent_setcb", "uv_read_cb"))]
 pub trait ConnectionHandler<S>: Any {
     /// Called first, when the connection is open. Only [`on_close`](Self::on_close) may come without it. Does nothing
     /// by default.
@@ -43,7 +44,7 @@ pub trait ConnectionHandler<S>: Any {
     /// consumed.
     ///
     /// Leave bytes if a message is not complete: reading goes on, and more than
-    /// [`ConnectionOptions::unconsumed_max`](crate::ConnectionOptions::unconsumed_max) left end the connection. That is
+    /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input) left end the connection. That is
     /// not flow control. A handler that can take no more for now also calls [`Connection::pause_reading`], and is given
     /// the rest after [`Connection::resume_reading`].
     ///
@@ -69,25 +70,25 @@ pub trait ConnectionHandler<S>: Any {
     /// still possible.
     ///
     /// By default our direction ends too, and with it the connection, once everything was sent and no response is
-    /// [pending](Connection::answer_later).
+    /// [pending](Connection::begin_response).
     ///
     /// # Errors
     /// Any ends the connection.
     fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let _ = (rest, cx);
-        connection.shutdown_when_answered();
+        connection.shutdown_after_responses();
         Ok(())
     }
 
-    /// Called when the connection is to [finish](Connection::finish), because its server
+    /// Called when the connection is to [finish](Connection::close_gracefully), because its server
     /// [stops](crate::ServerKey::stop) for example.
     ///
     /// Called once, before anything is closed. A handler that keeps a queue of its own writes what is in it, or
-    /// [announces](Connection::answer_later) that it will. Does nothing by default.
+    /// [announces](Connection::begin_response) that it will. Does nothing by default.
     ///
     /// # Errors
     /// Any ends the connection.
-    fn on_finish(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_graceful_close(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let _ = (connection, cx);
         Ok(())
     }

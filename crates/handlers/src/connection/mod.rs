@@ -69,20 +69,19 @@ mod update;
 mod write;
 
 pub(crate) use self::accepted::{Finish, finish_accepted, finish_one, pause_accepted};
-pub use self::connect::{Connecting, connect};
+pub use self::connect::Connecting;
 pub use self::connection::Connection;
 #[cfg(feature = "framing")]
 pub use self::frames::{OnFrames, on_frames};
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
-pub use self::open::open;
 pub(crate) use self::open::{AdmittedBy, admit};
 pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::reason::CloseReason;
 pub use self::relay::Relay;
 pub use self::replace::BoxedHandler;
-pub use self::state::Counters;
+pub use self::state::ConnectionMetrics;
 pub use self::stream::{Shutdown, Stream};
 pub use self::times::Timeout;
 pub use self::write::Flow;

@@ -16,52 +16,55 @@ use super::stream::Stream;
 use crate::limit::Permit;
 use crate::socket::not_a;
 
-/// Takes a stream that is connected onto the loop. `on_open` is called later this turn.
-///
-/// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
-///
-/// # Errors
-/// As [`Registry::add`]: the stream is given back. `InvalidInput`, with the fd and what it is, for a socket that
-/// listens or is not of the stream type.
-///
-/// ```
-/// use std::io::{Read, Write};
-/// use std::os::unix::net::UnixStream;
-/// use handlers::{ConnectionOptions, on_data, open};
-///
-/// # fn main() -> std::io::Result<()> {
-/// let mut reactor = reactor::Reactor::<()>::new()?;
-/// let (near, mut far) = UnixStream::pair()?;
-/// open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, connection, _cx| {
-///     let _ = connection.write(&data.to_ascii_uppercase())?;
-///     Ok(data.len())
-/// }))?;
-/// far.write_all(b"hello")?;
-/// far.shutdown(std::net::Shutdown::Write)?;
-/// reactor.run(&mut ())?; // until the connection has ended
-/// let mut answer = String::new();
-/// far.read_to_string(&mut answer)?;
-/// assert_eq!(answer, "HELLO");
-/// # Ok(())
-/// # }
-/// ```
-#[track_caller]
-pub fn open<S, T, H>(
-    registry: &mut Registry<S>,
-    stream: T,
-    options: &ConnectionOptions,
-    handler: H,
-) -> Result<ConnectionKey<S>, AddError<T>>
-where
-    T: Stream,
-    H: ConnectionHandler<S>,
-{
-    if let Err(source) = expect_bytes(stream.as_fd()) {
-        let error = reactor::Error::Os { call: "open", fd: stream.as_fd().as_raw_fd(), source };
-        return Err(AddError { source: stream, error });
+impl<S> crate::Connection<'_, S> {
+    /// Takes a stream that is connected onto the loop. `on_open` is called later this turn.
+    ///
+    /// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
+    ///
+    /// # Errors
+    /// As [`Registry::add`]: the stream is given back. `InvalidInput`, with the fd and what it is, for a socket that
+    /// listens or is not of the stream type.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    /// use handlers::{Connection, ConnectionOptions, on_data};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let (near, mut far) = UnixStream::pair()?;
+    /// Connection::open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, connection, _cx| {
+    ///     let _ = connection.write(&data.to_ascii_uppercase())?;
+    ///     Ok(data.len())
+    /// }))?;
+    /// far.write_all(b"hello")?;
+    /// far.shutdown(std::net::Shutdown::Write)?;
+    /// reactor.run(&mut ())?; // until the connection has ended
+    /// let mut answer = String::new();
+    /// far.read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "HELLO");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("bufferevent_socket_new"))]
+    #[track_caller]
+    pub fn open<T, H>(
+        registry: &mut Registry<S>,
+        stream: T,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> Result<ConnectionKey<S>, AddError<T>>
+    where
+        T: Stream,
+        H: ConnectionHandler<S>,
+    {
+        if let Err(source) = expect_bytes(stream.as_fd()) {
+            let error = reactor::Error::Os { call: "open", fd: stream.as_fd().as_raw_fd(), source };
+            return Err(AddError { inner: stream, error });
+        }
+        let by = AdmittedBy { line: Location::caller(), listener: Key::NULL, permit: None };
+        admit(registry, stream, options, handler, by)
     }
-    let by = AdmittedBy { line: Location::caller(), listener: Key::NULL, permit: None };
-    admit(registry, stream, options, handler, by)
 }
 
 /// Refuses a socket that is not one for a stream of bytes. What is no socket may be anything that is read and written.
@@ -85,7 +88,7 @@ pub(crate) struct AdmittedBy {
     pub(crate) permit: Option<Permit>,
 }
 
-/// The same as [`open`] for what a listener has accepted.
+/// The same as [`Connection::open`](crate::Connection::open) for what a listener has accepted.
 pub(crate) fn admit<S, T, H>(
     registry: &mut Registry<S>,
     stream: T,

@@ -23,14 +23,14 @@ pub struct ConnectionOptions(pub(super) Arc<Settings>);
 pub(super) struct Settings {
     pub(super) low_watermark: usize,
     pub(super) high_watermark: usize,
-    pub(super) queue_max: usize,
-    pub(super) unconsumed_max: usize,
-    pub(super) bytes_per_turn: usize,
+    pub(super) max_write_queue: usize,
+    pub(super) max_buffered_input: usize,
+    pub(super) max_bytes_per_turn: usize,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) read_timeout: Option<Duration>,
     pub(super) write_timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
-    pub(super) local_address: Option<SocketAddr>,
+    pub(super) local_addr: Option<SocketAddr>,
     pub(super) read_rate: Option<RateLimit>,
     pub(super) write_rate: Option<RateLimit>,
     pub(super) shared_read_rate: Option<RateLimit>,
@@ -45,14 +45,14 @@ impl Default for Settings {
         Self {
             low_watermark: 64 * 1024,
             high_watermark: 256 * 1024,
-            queue_max: 16 * 1024 * 1024,
-            unconsumed_max: 1024 * 1024,
-            bytes_per_turn: 256 * 1024,
+            max_write_queue: 16 * 1024 * 1024,
+            max_buffered_input: 1024 * 1024,
+            max_bytes_per_turn: 256 * 1024,
             idle_timeout: None,
             read_timeout: None,
             write_timeout: None,
             connect_timeout: Some(Duration::from_secs(30)),
-            local_address: None,
+            local_addr: None,
             read_rate: None,
             write_rate: None,
             shared_read_rate: None,
@@ -85,13 +85,14 @@ impl ConnectionOptions {
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let settings = Arc::make_mut(&mut self.0);
         change(settings);
-        settings.buffer_max = BUFFER_MAX.min(settings.high_watermark).min(settings.queue_max.saturating_add(1));
+        settings.buffer_max = BUFFER_MAX.min(settings.high_watermark).min(settings.max_write_queue.saturating_add(1));
         self
     }
 
     /// Sets the watermarks of the write queue. From `high` queued bytes on, `write` returns
     /// [`Flow::Full`](crate::Flow::Full) and the connection reads no more. Both go on when the queue has drained to
     /// `low`. Default: 64 KiB and 256 KiB. `low` is at most `high`, and `high` is at least 1.
+    #[doc(alias("bufferevent_setwatermark"))]
     #[must_use]
     pub fn watermarks(self, low: usize, high: usize) -> Self {
         self.with(|settings| (settings.low_watermark, settings.high_watermark) = (low.min(high), high.max(1)))
@@ -99,22 +100,22 @@ impl ConnectionOptions {
 
     /// Sets how many bytes may be queued. A write beyond that is an error. Default: 16 MiB.
     #[must_use]
-    pub fn queue_max(self, bytes: usize) -> Self {
-        self.with(|settings| settings.queue_max = bytes)
+    pub fn max_write_queue(self, bytes: usize) -> Self {
+        self.with(|settings| settings.max_write_queue = bytes)
     }
 
     /// Sets how many bytes a handler may leave unconsumed. More of them end the connection with an error, so this must
     /// exceed the longest message. Default: 1 MiB.
     #[must_use]
-    pub fn unconsumed_max(self, bytes: usize) -> Self {
-        self.with(|settings| settings.unconsumed_max = bytes)
+    pub fn max_buffered_input(self, bytes: usize) -> Self {
+        self.with(|settings| settings.max_buffered_input = bytes)
     }
 
     /// Sets how many bytes a connection reads at most in one turn, and sends from its queue, so that a fast one does
     /// not hold up others. Default: 256 KiB. At least 1.
     #[must_use]
-    pub fn bytes_per_turn(self, bytes: usize) -> Self {
-        self.with(|settings| settings.bytes_per_turn = bytes.max(1))
+    pub fn max_bytes_per_turn(self, bytes: usize) -> Self {
+        self.with(|settings| settings.max_bytes_per_turn = bytes.max(1))
     }
 
     /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has gone in
@@ -122,6 +123,7 @@ impl ConnectionOptions {
     ///
     /// For every timeout of a connection: bytes that had come, or room that the peer had made, by the time it expires
     /// are served first, also where the process was stopped until long after that, or a callback was slow.
+    #[doc(alias("bufferevent_set_timeouts"))]
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.idle_timeout = timeout.into())
@@ -151,8 +153,8 @@ impl ConnectionOptions {
 
     /// Sets the address to connect from. It is ignored for addresses of another family. Default: chosen by the kernel.
     #[must_use]
-    pub fn local_address(self, address: impl Into<Option<SocketAddr>>) -> Self {
-        self.with(|settings| settings.local_address = address.into())
+    pub fn local_addr(self, address: impl Into<Option<SocketAddr>>) -> Self {
+        self.with(|settings| settings.local_addr = address.into())
     }
 
     /// Limits the rate at which each connection reads. Each has a bucket of its own. Default: no limit.

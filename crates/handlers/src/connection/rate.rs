@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A rate in bytes a second, with a burst. Clones share one bucket: a limit for all the connections that are given one
 /// together, also those of other loops.
+#[doc(alias("bufferevent_set_rate_limit", "ev_token_bucket_cfg"))]
 #[derive(Clone, Debug)]
 pub struct RateLimit(Arc<Mutex<Bucket>>);
 

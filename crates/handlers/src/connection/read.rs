@@ -19,7 +19,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     pub(super) fn read_on(mut self, read: usize, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
-        let mut budget = self.state.settings.bytes_per_turn.saturating_sub(read); // the handler may have changed it
+        let mut budget = self.state.settings.max_bytes_per_turn.saturating_sub(read); // the handler may have changed it
         while let most @ 1.. = self.state.read_allowance(budget.min(input.len())) {
             let delivers = self.state.delivers();
             let Some(read) = self.read_once(&mut input[..most], delivers, cx)? else { break };
@@ -128,9 +128,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.phase() != Phase::Open && !is_replaced || rest.is_empty() {
             return Ok(()); // closed, with an answer perhaps that is on its way: no handler takes the rest
         }
-        let max = self.state.settings.unconsumed_max;
+        let max = self.state.settings.max_buffered_input;
         if rest.len() > max && !is_replaced {
-            let text = format!("the handler has left {} bytes, more than unconsumed_max, {max}", rest.len());
+            let text = format!("the handler has left {} bytes, more than max_buffered_input, {max}", rest.len());
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
         }
         if rest.capacity() > CAPACITY_KEPT.max(4 * rest.len()) {

@@ -6,6 +6,8 @@ use std::io;
 use super::times::Timeout;
 
 /// Why a connection has ended. Displays as “finished”, “idle timeout has passed”, or “failed: ” with the error.
+///
+/// The one of a registration is [`reactor::CloseReason`]: a file that needs both names that one by its path.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {

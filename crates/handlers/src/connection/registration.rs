@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next};
+use reactor::{Context, Error, Handler, Interest, Io, Key, Next};
 
 use super::buffers::with_buffers;
 use super::close::reset_on_close;
@@ -140,7 +140,7 @@ impl<H> Registration<H> {
         });
         if !matches!(result, Ok(Next::Keep)) {
             if let Err(error) = result {
-                let _ = cx.registry.note_failure(key, &error); // it is there, as below
+                let _ = cx.registry.report_failure(key, &error); // it is there, as below
                 self.state.end(CloseReason::Failed(error));
             }
             let _ = cx.registry.remove(key); // it is there: it is in use
@@ -179,16 +179,18 @@ where
     H: ConnectionHandler<S>,
 {
     match request {
-        Request::Run(cx) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| to.run(io, cx)),
-        Request::Access(cx, access) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+        Request::Run(cx) => cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| to.run(io, cx)),
+        Request::Access(cx, access) => cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
             to.access(io, cx, |_, connection, cx| access(connection, cx));
         }),
-        Request::AccessHandler(cx, wanted, access) => cx.visit(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
-            to.access(io, cx, |handler, connection, cx| {
-                let is_wanted = wanted == TypeId::of::<H>();
-                access(if is_wanted { handler } else { handler.as_any_mut() }, connection, cx);
-            });
-        }),
+        Request::AccessHandler(cx, wanted, access) => {
+            cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+                to.access(io, cx, |handler, connection, cx| {
+                    let is_wanted = wanted == TypeId::of::<H>();
+                    access(if is_wanted { handler } else { handler.as_any_mut() }, connection, cx);
+                });
+            })
+        }
         Request::HandlerType(handler_type) => {
             *handler_type = Some(TypeId::of::<H>());
             Ok(())
@@ -211,14 +213,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
         }
     }
 
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+    fn closed(&mut self, reason: reactor::CloseReason, cx: &mut Context<'_, S>) {
         if commands::are_waiting() {
             drop(commands::take(cx.registry, cx.key()));
         }
         let reason = match (self.state.reason.take(), reason) {
             (Some(reason), _) => reason,
-            (None, Closed::Failed(error)) => CloseReason::Failed(error),
-            (None, Closed::Panicked(message)) => CloseReason::Panicked(message),
+            (None, reactor::CloseReason::Failed(error)) => CloseReason::Failed(error),
+            (None, reactor::CloseReason::Panicked(message)) => CloseReason::Panicked(message),
             (None, _) => CloseReason::Closed,
         };
         match &mut self.role {

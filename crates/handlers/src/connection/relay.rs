@@ -33,26 +33,27 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// byte for five minutes is waited for no longer, and reset. A Unix socket knows no reset, so there a stream that
 /// breaks off ends like any other.
 ///
-/// Bytes beyond [`queue_max`](crate::ConnectionOptions::queue_max) of a side cannot be passed on, and reset both. Keep
+/// Bytes beyond [`max_write_queue`](crate::ConnectionOptions::max_write_queue) of a side cannot be passed on, and reset both. Keep
 /// it above the high watermark by at least one read (64 KiB, or
-/// [`bytes_per_turn`](crate::ConnectionOptions::bytes_per_turn) if that is less), as it is by default.
+/// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) if that is less), as it is by default.
 ///
-/// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`connect`](super::connect) perhaps:
+/// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`Connection::connect`] perhaps:
 /// nothing is read until both are open.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
-/// use handlers::{ConnectionOptions, Relay, connect, open};
+/// use handlers::{Connection, ConnectionOptions, Relay};
 /// use reactor::Context;
 ///
 /// fn forward(client: TcpStream, to: SocketAddr, cx: &mut Context<'_, ()>) -> std::io::Result<()> {
 ///     let (client_side, server_side) = Relay::pair();
 ///     let options = ConnectionOptions::new();
-///     client_side.gives_up(connect(cx.registry, [to], &options, server_side));
-///     open(cx.registry, client, &options, client_side)?;
+///     client_side.gives_up(Connection::connect(cx.registry, [to], &options, server_side));
+///     Connection::open(cx.registry, client, &options, client_side)?;
 ///     Ok(())
 /// }
 /// ```
+#[doc(alias("copy_bidirectional", "splice"))]
 pub struct Relay<S> {
     sides: Rc<[Cell<Side<S>>; 2]>,
     own: usize,
@@ -124,7 +125,7 @@ impl<S: 'static> Relay<S> {
     /// All that comes from this side has been passed on, and so is that it is all.
     fn pass_end_on(&self, cx: &mut Context<'_, S>) {
         self.with_other(cx, |other| {
-            other.answered();
+            other.end_response();
             other.shutdown();
         });
     }
@@ -137,7 +138,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         connection.read_while_full(); // what is queued comes from the other side, and holds up that one
         match self.other() {
             Side { is_whole: true, .. } => connection.shutdown(),
-            _ => connection.answer_later(), // the other side's stream, up to its end
+            _ => connection.begin_response(), // the other side's stream, up to its end
         }
         match self.other().stage {
             Stage::NotOpen => connection.pause_reading(),

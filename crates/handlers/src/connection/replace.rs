@@ -42,8 +42,8 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
         (**self).on_end(rest, connection, cx)
     }
 
-    fn on_finish(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
-        (**self).on_finish(connection, cx)
+    fn on_graceful_close(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+        (**self).on_graceful_close(connection, cx)
     }
 
     fn on_failure(
@@ -81,7 +81,7 @@ impl<S: 'static> Connection<'_, S> {
     /// next, before any other callback. Then it is given the bytes that the old one has not consumed, and an end of the
     /// peer's direction that has come already. The old handler is dropped without
     /// [`on_close`](ConnectionHandler::on_close). The new one is notified too if the connection is to
-    /// [finish](Connection::finish), or has [failed](ConnectionHandler::on_failure). The key, the options, a pause of
+    /// [finish](Connection::close_gracefully), or has [failed](ConnectionHandler::on_failure). The key, the options, a pause of
     /// reading, the timeouts, what is queued and the pending responses stay. Of several calls the last one counts.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl<S: 'static> Connection<'_, S> {
     ///
     /// ```
     /// use std::io;
-    /// use handlers::{BoxedHandler, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, on_data, open};
+    /// use handlers::{BoxedHandler, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, on_data};
     /// use reactor::{Context, Registry};
     ///
     /// struct Http;
@@ -108,7 +108,7 @@ impl<S: 'static> Connection<'_, S> {
     ///
     /// fn serve(registry: &mut Registry<()>, client: std::net::TcpStream) -> io::Result<ConnectionKey<()>> {
     ///     let handler: BoxedHandler<()> = Box::new(Http);
-    ///     Ok(open(registry, client, &ConnectionOptions::new(), handler)?)
+    ///     Ok(Connection::open(registry, client, &ConnectionOptions::new(), handler)?)
     /// }
     /// ```
     pub fn replace_handler(&mut self, handler: BoxedHandler<S>) -> Result<(), Error> {

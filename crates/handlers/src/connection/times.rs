@@ -25,7 +25,7 @@ pub enum Timeout {
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
     /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush) or
-    /// [`Connection::finish`](crate::Connection::finish), of which no
+    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully), of which no
     /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is told.
     Close,
     /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout), likewise.

@@ -22,14 +22,14 @@ pub(super) struct LineBuffer {
     /// How many of them have been told or passed over.
     done: usize,
     framing: Lines,
-    line_max: usize,
+    max_line_length: usize,
     /// Within a line that is too long, up to its end.
     skipping: bool,
 }
 
 impl LineBuffer {
-    pub(super) const fn new(line_max: usize) -> Self {
-        Self { bytes: Vec::new(), done: 0, framing: Lines::new(line_max), line_max, skipping: false }
+    pub(super) const fn new(max_line_length: usize) -> Self {
+        Self { bytes: Vec::new(), done: 0, framing: Lines::new(max_line_length), max_line_length, skipping: false }
     }
 
     /// Where to append what is read: it has room for that.
@@ -43,7 +43,7 @@ impl LineBuffer {
     /// The next line. `None` if it is not whole yet.
     pub(super) fn next(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
-        self.find(Lines::frame)
+        self.find(Lines::decode)
     }
 
     /// The next line where no more bytes will follow, the last one whole or not. After `None` there is nothing left,
@@ -51,7 +51,7 @@ impl LineBuffer {
     pub(super) fn last(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.skipping = false;
-        self.find(Lines::finish)
+        self.find(Lines::decode_eof)
     }
 
     fn skip(&mut self) {
@@ -64,12 +64,12 @@ impl LineBuffer {
 
     fn find(&mut self, search: Search<Lines>) -> Option<ConsoleLine<'_>> {
         let Ok(frame) = search(&mut self.framing, &self.bytes[self.done..]) else {
-            self.framing = Lines::new(self.line_max); // the last one gives the same error for ever
+            self.framing = Lines::new(self.max_line_length); // the last one gives the same error for ever
             self.skipping = true;
             return Some(ConsoleLine::TooLong);
         };
         let frame = frame?;
-        self.done += frame.taken;
+        self.done += frame.consumed;
         Some(ConsoleLine::Whole(frame.bytes))
     }
 }
@@ -79,8 +79,8 @@ mod tests {
     use super::*;
 
     /// What is found in `input`, read in pieces of `cut` bytes. A line that is too long is shown as `None`.
-    fn lines_of(input: &[u8], cut: usize, line_max: usize) -> Vec<Option<Vec<u8>>> {
-        let mut buffer = LineBuffer::new(line_max);
+    fn lines_of(input: &[u8], cut: usize, max_line_length: usize) -> Vec<Option<Vec<u8>>> {
+        let mut buffer = LineBuffer::new(max_line_length);
         let mut lines = Vec::new();
         let mut note = |found: ConsoleLine<'_>| match found {
             ConsoleLine::Whole(line) => lines.push(Some(line.to_vec())),

@@ -44,10 +44,11 @@ const STEPS_PER_CALL_MAX: usize = 64;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("stdin", "uv_tty_t"))]
 #[derive(Clone, Debug)]
 pub struct Console {
     prompt: String,
-    line_max: usize,
+    max_line_length: usize,
 }
 
 /// What has come in.
@@ -57,7 +58,7 @@ pub enum ConsoleInput<'a> {
     Line(&'a str),
     /// A line that is no UTF-8, likewise.
     NotText(&'a [u8]),
-    /// A line that is longer than [`Console::line_max`]: told as soon as that is known. The rest of it is skipped, and
+    /// A line that is longer than [`Console::max_line_length`]: told as soon as that is known. The rest of it is skipped, and
     /// what comes next is the line after it.
     TooLong,
     /// The input has ended, the last call: the end of a file, nobody left who could write to the pipe, a terminal that
@@ -79,7 +80,7 @@ impl Default for Console {
 impl Console {
     /// Lines of at most 64 KiB, without a prompt.
     pub const fn new() -> Self {
-        Self { prompt: String::new(), line_max: 64 * 1024 }
+        Self { prompt: String::new(), max_line_length: 64 * 1024 }
     }
 
     /// What invites to type. It is written to standard output if that and the input are both terminals, when the
@@ -96,8 +97,8 @@ impl Console {
 
     /// How many bytes a line may have, without its end: 64 KiB by default. (A terminal by itself allows 4095.)
     #[must_use]
-    pub const fn line_max(mut self, bytes: usize) -> Self {
-        self.line_max = bytes;
+    pub const fn max_line_length(mut self, bytes: usize) -> Self {
+        self.max_line_length = bytes;
         self
     }
 
@@ -154,7 +155,7 @@ impl Console {
         let input = Input::of(fd).map_err(named)?;
         let is_dialogue = !self.prompt.is_empty() && input.is_terminal() && io::stdout().is_terminal();
         let prompt = is_dialogue.then(|| self.prompt.clone());
-        let lines = LineBuffer::new(self.line_max);
+        let lines = LineBuffer::new(self.max_line_length);
         let mut reader = Reader { lines, end: None, prompt, prompt_due: false, callback };
         let key = registry.add(input, Interest::READABLE, move |io, cx| reader.read(io, cx))?;
         if is_dialogue {

@@ -81,6 +81,7 @@ pub enum Change {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("ev_stat", "uv_fs_event_start", "inotify"))]
 #[track_caller]
 pub fn watch<S, F>(
     registry: &mut Registry<S>,

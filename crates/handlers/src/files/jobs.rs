@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use reactor::Context;
 
 use super::named;
-use crate::pool::{Job, JobPanic, Pool, Refused};
+use crate::pool::{Job, JobPanic, PoolHandle, Refused};
 
 /// So many names of temporary files are tried, should they be taken by what a process of the same number left behind.
 const NAMES_TRIED_MAX: usize = 100;
@@ -47,9 +47,10 @@ const NAMES_TRIED_MAX: usize = 100;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("uv_fs_read"))]
 #[track_caller]
 pub fn read<S, W, D>(
-    pool: &Pool<S, W>,
+    pool: &PoolHandle<S, W>,
     path: impl Into<PathBuf>,
     limit: usize,
     done: D,
@@ -104,7 +105,7 @@ where
 /// ```
 #[track_caller]
 pub fn write_atomically<S, W, B, D>(
-    pool: &Pool<S, W>,
+    pool: &PoolHandle<S, W>,
     path: impl Into<PathBuf>,
     bytes: B,
     done: D,
@@ -129,7 +130,7 @@ where
 /// says, when all of `bytes` is there and may not survive that the power fails.
 #[track_caller]
 pub fn append<S, W, B, D>(
-    pool: &Pool<S, W>,
+    pool: &PoolHandle<S, W>,
     path: impl Into<PathBuf>,
     bytes: B,
     done: D,
@@ -144,7 +145,7 @@ where
 /// Submits a job whose panic is an error like any other.
 #[track_caller]
 fn submit<S, W, I, R, D>(
-    pool: &Pool<S, W>,
+    pool: &PoolHandle<S, W>,
     input: I,
     job: impl FnOnce(I) -> io::Result<R> + Send + 'static,
     done: D,

@@ -31,13 +31,13 @@ pub enum FramingFault {
         in_one_piece: Box<FramesFound>,
     },
     /// A frame takes no bytes of the stream, or more than there are.
-    Taken {
+    Consumed {
         /// How many bytes the frame says that it takes.
-        taken: usize,
+        consumed: usize,
         /// How many bytes there were.
         available: usize,
     },
-    /// [`Framing::finish`] finds neither a frame nor an error in bytes that are left at the end, so they would be lost
+    /// [`Framing::decode_eof`] finds neither a frame nor an error in bytes that are left at the end, so they would be lost
     /// silently.
     Unfinished {
         /// How many bytes are left.
@@ -48,14 +48,14 @@ pub enum FramingFault {
         /// The error.
         error: FrameError,
     },
-    /// [`Framing::put`] accepts a frame, and what it writes is not read as that frame.
+    /// [`Framing::encode`] accepts a frame, and what it writes is not read as that frame.
     NotReadBack {
         /// The frame that was put.
         frame: Vec<u8>,
         /// What is found in the bytes that were written for it.
         found: Box<FramesFound>,
     },
-    /// [`Framing::put`] changes bytes that were there before, or leaves something when it refuses a frame.
+    /// [`Framing::encode`] changes bytes that were there before, or leaves something when it refuses a frame.
     OutputSpoiled {
         /// The frame that was put.
         frame: Vec<u8>,
@@ -67,7 +67,7 @@ pub enum FramingFault {
 ///
 /// `make` makes the framing anew for each reading. The stream is read in one piece, in pieces of each size, and with a
 /// cut at each byte; one of up to 12 bytes in every way there is to cut it. Each reading must find the same frames and
-/// the same error, as the network cuts where it likes. Then each frame is [put](Framing::put) and read back.
+/// the same error, as the network cuts where it likes. Then each frame is [put](Framing::encode) and read back.
 /// O(length²) for a framing that searches no byte twice.
 ///
 /// Give it streams with several frames, with half a frame at the end, with a frame of the limit and with one beyond it.
@@ -83,18 +83,18 @@ pub enum FramingFault {
 /// struct Records;
 ///
 /// impl Framing for Records {
-///     fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-///         Ok(data.get(..4).map(|bytes| Frame { bytes, taken: 4 }))
+///     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+///         Ok(data.get(..4).map(|bytes| Frame { bytes, consumed: 4 }))
 ///     }
 ///
-///     fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-///         match (self.frame(rest)?, rest.len()) {
+///     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+///         match (self.decode(rest)?, rest.len()) {
 ///             (None, 1..) => Err(FrameError::Truncated { missing: Some(4 - rest.len() as u64) }),
 ///             (record, _) => Ok(record),
 ///         }
 ///     }
 ///
-///     fn put(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+///     fn encode(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
 ///         if record.len() != 4 {
 ///             return Err(FrameError::Malformed("a record has four bytes"));
 ///         }
@@ -136,16 +136,16 @@ fn cuttings(len: usize) -> Box<dyn Iterator<Item = Vec<usize>>> {
     Box::new((1..len).map(of_size).chain((1..len).map(|at| vec![at])))
 }
 
-/// Reads as a connection does: what is not taken is kept, and the next piece comes behind it.
+/// Reads as a connection does: what is not consumed is kept, and the next piece comes behind it.
 fn read<F: Framing>(framing: &mut F, stream: &[u8], cuts: &[usize]) -> Result<FramesFound, FramingFault> {
     let (mut found, mut begin) = (FramesFound::default(), 0);
     for end in cuts.iter().copied().chain([stream.len()]) {
-        begin += take_frames(framing, F::frame, &stream[begin..end], &mut found)?;
+        begin += take_frames(framing, F::decode, &stream[begin..end], &mut found)?;
         if found.error.is_some() {
             return Ok(found);
         }
     }
-    let left = stream.len() - begin - take_frames(framing, F::finish, &stream[begin..], &mut found)?;
+    let left = stream.len() - begin - take_frames(framing, F::decode_eof, &stream[begin..], &mut found)?;
     if left > 0 && found.error.is_none() {
         return Err(FramingFault::Unfinished { left });
     }
@@ -164,12 +164,12 @@ fn take_frames<F: Framing>(
         let rest = &data[begin..];
         match search(framing, rest) {
             Ok(None) => return Ok(begin),
-            Ok(Some(frame)) if !(1..=rest.len()).contains(&frame.taken) => {
-                return Err(FramingFault::Taken { taken: frame.taken, available: rest.len() });
+            Ok(Some(frame)) if !(1..=rest.len()).contains(&frame.consumed) => {
+                return Err(FramingFault::Consumed { consumed: frame.consumed, available: rest.len() });
             }
             Ok(Some(frame)) => {
                 found.frames.push(frame.bytes.to_vec());
-                begin += frame.taken;
+                begin += frame.consumed;
             }
             Err(error) => {
                 if search(framing, rest) != Err(error) {
@@ -186,7 +186,7 @@ fn take_frames<F: Framing>(
 fn check_put<F: Framing>(make: impl Fn() -> F, frame: &[u8]) -> Result<(), FramingFault> {
     const BEFORE: &[u8] = b"what was there before";
     let mut out = BEFORE.to_vec();
-    let put = make().put(frame, &mut out);
+    let put = make().encode(frame, &mut out);
     let Some(written) = out.strip_prefix(BEFORE).filter(|written| put.is_ok() || written.is_empty()) else {
         return Err(FramingFault::OutputSpoiled { frame: frame.to_vec() });
     };
@@ -220,7 +220,7 @@ impl fmt::Display for FramingFault {
             Self::Cut { cuts, found, in_one_piece } => {
                 write!(f, "cut after bytes {cuts:?}, the stream gives {found}; in one piece it gives {in_one_piece}")
             }
-            Self::Taken { taken, available } => write!(f, "a frame takes {taken} of {available} bytes"),
+            Self::Consumed { consumed, available } => write!(f, "a frame takes {consumed} of {available} bytes"),
             Self::Unfinished { left } => write!(f, "{left} bytes are left at the end without an error"),
             Self::ErrorForgotten { error } => write!(f, "asked again after the error \"{error}\", it is not returned"),
             Self::NotReadBack { frame, found } => {

@@ -9,25 +9,26 @@ use super::{Frame, FrameError, Framing, check_length, unended};
 /// Messages that end with a delimiter, any string of bytes: `\0`, `\r\n\r\n`, a word.
 ///
 /// The last message of a stream needs no delimiter, and what is only the begin of one is content there. Where that would be
-/// half a message, look at its [`Frame`], which takes no more than its bytes, or do not [`finish`](Framing::finish).
+/// half a message, look at its [`Frame`], which takes no more than its bytes, or do not [`decode_eof`](Framing::decode_eof).
+#[doc(alias("AnyDelimiterCodec"))]
 #[derive(Clone)]
 pub struct Delimited {
     delimiter: Finder<'static>,
-    length_max: usize,
+    max_length: usize,
     /// No delimiter begins within so many bytes.
     searched: usize,
 }
 
 impl Delimited {
-    /// Messages of at most `length_max` bytes, not counting the delimiter. Allocates a copy of it.
+    /// Messages of at most `max_length` bytes, not counting the delimiter. Allocates a copy of it.
     ///
     /// # Panics
     /// If the delimiter is empty.
     #[track_caller]
-    pub fn new(delimiter: impl AsRef<[u8]>, length_max: usize) -> Self {
+    pub fn new(delimiter: impl AsRef<[u8]>, max_length: usize) -> Self {
         let delimiter = delimiter.as_ref();
         assert!(!delimiter.is_empty(), "an empty delimiter is everywhere");
-        Self { delimiter: Finder::new(delimiter).into_owned(), length_max, searched: 0 }
+        Self { delimiter: Finder::new(delimiter).into_owned(), max_length, searched: 0 }
     }
 
     /// Whether `data`, which holds no delimiter, may begin with a frame within the limit: as long as it has room, or a
@@ -35,38 +36,38 @@ impl Delimited {
     fn is_hopeful(&self, data: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
         let first = data.len().saturating_sub(delimiter.len() - 1);
-        data.len() <= self.length_max || (first..=self.length_max).any(|begin| delimiter.starts_with(&data[begin..]))
+        data.len() <= self.max_length || (first..=self.max_length).any(|begin| delimiter.starts_with(&data[begin..]))
     }
 }
 
 impl Framing for Delimited {
-    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+    fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let delimiter = self.delimiter.needle().len();
-        let within = &data[..data.len().min(self.length_max.saturating_add(delimiter))]; // what ends later is too long
+        let within = &data[..data.len().min(self.max_length.saturating_add(delimiter))]; // what ends later is too long
         let unsearched = self.searched.min(within.len());
         if let Some(found) = self.delimiter.find(&within[unsearched..]) {
             self.searched = 0;
             let length = unsearched + found;
-            return Ok(Some(Frame { bytes: &within[..length], taken: length + delimiter }));
+            return Ok(Some(Frame { bytes: &within[..length], consumed: length + delimiter }));
         }
         self.searched = within.len().saturating_sub(delimiter - 1); // behind it, one may have begun
         if self.is_hopeful(data) {
             return Ok(None);
         }
-        Err(FrameError::TooLong { what: "frame", length: None, length_max: self.length_max })
+        Err(FrameError::TooLong { what: "frame", length: None, max_length: self.max_length })
     }
 
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let frame = self.frame(rest)?;
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let frame = self.decode(rest)?;
         if frame.is_some() {
             return Ok(frame);
         }
         self.searched = 0; // nothing will follow what was searched
-        unended(rest, "frame", self.length_max)
+        unended(rest, "frame", self.max_length)
     }
 
-    fn put(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-        check_length(frame, "frame", self.length_max)?;
+    fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        check_length(frame, "frame", self.max_length)?;
         let begin = out.len();
         out.extend_from_slice(frame);
         out.extend_from_slice(self.delimiter.needle());
@@ -85,7 +86,7 @@ impl fmt::Debug for Delimited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delimited")
             .field("delimiter", &self.delimiter.needle().escape_ascii().to_string())
-            .field("length_max", &self.length_max)
+            .field("max_length", &self.max_length)
             .field("searched", &self.searched)
             .finish()
     }
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use crate::framing::tests::{every_cut, frames_of};
 
-    const TOO_LONG: FrameError = FrameError::TooLong { what: "frame", length: None, length_max: 3 };
+    const TOO_LONG: FrameError = FrameError::TooLong { what: "frame", length: None, max_length: 3 };
 
     #[test]
     fn what_looks_like_a_delimiter_and_is_none_is_content() {
@@ -119,12 +120,12 @@ mod tests {
     fn a_frame_is_too_long_with_the_first_byte_that_leaves_no_way_to_end_it() {
         let mut frames = Delimited::new("-=-=", 3);
         for hopeful in [b"abc".as_slice(), b"abc-", b"abc-=", b"abc-=-"] {
-            assert_eq!(frames.frame(hopeful), Ok(None));
+            assert_eq!(frames.decode(hopeful), Ok(None));
         }
-        assert_eq!(frames.frame(b"abc-=--"), Err(TOO_LONG));
-        assert_eq!(frames.frame(b"abc-=--=-="), Err(TOO_LONG), "the second time");
-        assert_eq!(Delimited::new("-=-=", 3).frame(b"abcd"), Err(TOO_LONG));
-        assert_eq!(Delimited::new("-=-=", 3).frame(b"abc=-="), Err(TOO_LONG));
+        assert_eq!(frames.decode(b"abc-=--"), Err(TOO_LONG));
+        assert_eq!(frames.decode(b"abc-=--=-="), Err(TOO_LONG), "the second time");
+        assert_eq!(Delimited::new("-=-=", 3).decode(b"abcd"), Err(TOO_LONG));
+        assert_eq!(Delimited::new("-=-=", 3).decode(b"abc=-="), Err(TOO_LONG));
     }
 
     /// What a second search of the same bytes would find is put there behind its back.
@@ -133,13 +134,13 @@ mod tests {
         for delimiter in [b"|".as_slice(), b"||", b"|||||"] {
             let mut frames = Delimited::new(delimiter, 100);
             for length in 0..50 {
-                assert_eq!(frames.frame(&vec![b'x'; length]), Ok(None));
+                assert_eq!(frames.decode(&vec![b'x'; length]), Ok(None));
                 let again = length.min(delimiter.len() - 1); // the begin of a delimiter may be among these
                 let mut swapped = vec![b'|'; length - again];
                 swapped.extend(vec![b'x'; again + 1]);
-                assert_eq!(frames.clone().frame(&swapped), Ok(None), "searched again after {length} bytes");
+                assert_eq!(frames.clone().decode(&swapped), Ok(None), "searched again after {length} bytes");
             }
-            assert_eq!(frames.frame(delimiter), Ok(None), "less than before is a mistake of the caller, not a panic");
+            assert_eq!(frames.decode(delimiter), Ok(None), "less than before is a mistake of the caller, not a panic");
         }
     }
 
@@ -147,7 +148,7 @@ mod tests {
     fn a_frame_that_would_be_read_as_another_is_not_put() {
         let mut out = b"before".to_vec();
         let mut put = |delimiter: &str, frame: &[u8]| {
-            let result = Delimited::new(delimiter, 9).put(frame, &mut out);
+            let result = Delimited::new(delimiter, 9).encode(frame, &mut out);
             assert!(result.is_ok() || out == b"before", "what was refused left something");
             out.truncate(6);
             result
@@ -156,7 +157,7 @@ mod tests {
         assert_eq!(put("aa", b"xa"), Err(FrameError::EndInside { what: "frame", at: 1 }), "across the border");
         assert_eq!(put("aa", b"ax"), Ok(()));
         assert_eq!(put("ab", b"xa"), Ok(()));
-        let too_long = FrameError::TooLong { what: "frame", length: Some(10), length_max: 9 };
+        let too_long = FrameError::TooLong { what: "frame", length: Some(10), max_length: 9 };
         assert_eq!(put("ab", b"0123456789"), Err(too_long));
     }
 

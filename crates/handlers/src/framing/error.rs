@@ -15,7 +15,7 @@ pub enum FrameError {
         /// Its bytes, without its framing; `None` where its end has not been seen.
         length: Option<u64>,
         /// How many are allowed.
-        length_max: usize,
+        max_length: usize,
     },
     /// The frame would end too early, because what ends a frame is in it. Only for a frame that is put.
     EndInside {
@@ -36,9 +36,9 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong { what, length: None, length_max } => write!(f, "a {what} is longer than {length_max} bytes"),
-            Self::TooLong { what, length: Some(length), length_max } => {
-                write!(f, "a {what} of {length} bytes is longer than the {length_max} allowed")
+            Self::TooLong { what, length: None, max_length } => write!(f, "a {what} is longer than {max_length} bytes"),
+            Self::TooLong { what, length: Some(length), max_length } => {
+                write!(f, "a {what} of {length} bytes is longer than the {max_length} allowed")
             }
             Self::EndInside { what, at } => write!(f, "a {what} holds what would end it after {at} bytes"),
             Self::Truncated { missing: Some(missing) } => {
@@ -66,9 +66,9 @@ mod tests {
     #[test]
     fn an_error_names_the_limit_and_the_size_and_survives_as_an_io_error() {
         let said = |error: FrameError| error.to_string();
-        let line = FrameError::TooLong { what: "line", length: None, length_max: 1024 };
+        let line = FrameError::TooLong { what: "line", length: None, max_length: 1024 };
         assert_eq!(said(line), "a line is longer than 1024 bytes");
-        let frame = FrameError::TooLong { what: "frame", length: Some(70_000), length_max: 1024 };
+        let frame = FrameError::TooLong { what: "frame", length: Some(70_000), max_length: 1024 };
         assert_eq!(said(frame), "a frame of 70000 bytes is longer than the 1024 allowed");
         let ended = FrameError::EndInside { what: "line", at: 3 };
         assert_eq!(said(ended), "a line holds what would end it after 3 bytes");

@@ -9,10 +9,11 @@ const VARINT_BYTES_MAX: usize = 10;
 /// Messages behind their length, which counts the bytes of the message without itself. O(1) to find one.
 ///
 /// A length beyond the limit is an error as soon as it is read: nobody waits for such a message, or makes room for it.
+#[doc(alias("LengthDelimitedCodec"))]
 #[derive(Clone, Debug)]
 pub struct LengthPrefixed {
     prefix: LengthPrefix,
-    length_max: usize,
+    max_length: usize,
 }
 
 /// How the length of a message is written, as an unsigned integer.
@@ -35,31 +36,31 @@ pub enum LengthPrefix {
 }
 
 impl LengthPrefixed {
-    /// Messages of at most `length_max` bytes, not counting the prefix, and no more than the prefix can say.
-    pub const fn new(prefix: LengthPrefix, length_max: usize) -> Self {
-        let sayable = prefix.length_max();
-        Self { prefix, length_max: if length_max < sayable { length_max } else { sayable } }
+    /// Messages of at most `max_length` bytes, not counting the prefix, and no more than the prefix can say.
+    pub const fn new(prefix: LengthPrefix, max_length: usize) -> Self {
+        let sayable = prefix.max_length();
+        Self { prefix, max_length: if max_length < sayable { max_length } else { sayable } }
     }
 
     /// The length that `data` begins with, and what is behind it.
     fn read<'a>(&self, data: &'a [u8]) -> Result<Option<(usize, &'a [u8])>, FrameError> {
         let Some((said, prefix)) = self.prefix.read(data)? else { return Ok(None) };
         match usize::try_from(said) {
-            Ok(length) if length <= self.length_max => Ok(Some((length, &data[prefix..]))),
-            _ => Err(FrameError::TooLong { what: "frame", length: Some(said), length_max: self.length_max }),
+            Ok(length) if length <= self.max_length => Ok(Some((length, &data[prefix..]))),
+            _ => Err(FrameError::TooLong { what: "frame", length: Some(said), max_length: self.max_length }),
         }
     }
 }
 
 impl Framing for LengthPrefixed {
-    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+    fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let Some((length, behind)) = self.read(data)? else { return Ok(None) };
         let prefix = data.len() - behind.len();
-        Ok(behind.get(..length).map(|bytes| Frame { bytes, taken: prefix + length }))
+        Ok(behind.get(..length).map(|bytes| Frame { bytes, consumed: prefix + length }))
     }
 
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let frame = self.frame(rest)?;
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let frame = self.decode(rest)?;
         if frame.is_some() || rest.is_empty() {
             return Ok(frame);
         }
@@ -67,8 +68,8 @@ impl Framing for LengthPrefixed {
         Err(FrameError::Truncated { missing })
     }
 
-    fn put(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-        check_length(frame, "frame", self.length_max)?;
+    fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        check_length(frame, "frame", self.max_length)?;
         self.prefix.write(frame.len(), out);
         out.extend_from_slice(frame);
         Ok(())
@@ -77,7 +78,7 @@ impl Framing for LengthPrefixed {
 
 impl LengthPrefix {
     /// The greatest length it can say.
-    const fn length_max(self) -> usize {
+    const fn max_length(self) -> usize {
         match self {
             Self::U8 => u8::MAX as usize,
             Self::U16Be | Self::U16Le => u16::MAX as usize,
@@ -98,7 +99,7 @@ impl LengthPrefix {
         })
     }
 
-    /// Appends a length that is not beyond [`length_max`](Self::length_max).
+    /// Appends a length that is not beyond [`max_length`](Self::max_length).
     fn write(self, length: usize, out: &mut Vec<u8>) {
         match self {
             Self::U8 => out.push(length as u8),
@@ -155,7 +156,7 @@ mod tests {
         let said: [&[u8]; 6] = [&[200], &[0, 200], &[200, 0], &[0, 0, 0, 200], &[200, 0, 0, 0], &[0xc8, 0x01]];
         for (prefix, said) in PREFIXES.into_iter().zip(said) {
             let mut out = Vec::new();
-            LengthPrefixed::new(prefix, 200).put(&[7; 200], &mut out).unwrap();
+            LengthPrefixed::new(prefix, 200).encode(&[7; 200], &mut out).unwrap();
             assert_eq!(out, [said, &[7; 200]].concat(), "{prefix:?}");
         }
     }
@@ -166,13 +167,13 @@ mod tests {
             for length in [0, 1, 127, 128, 255, 256, 16_383, 16_384, 65_535, 65_536, 2_097_151, 2_097_152] {
                 let mut framing = LengthPrefixed::new(prefix, usize::MAX);
                 let (frame, mut out) = (vec![7; length], Vec::new());
-                if length <= prefix.length_max() {
-                    framing.put(&frame, &mut out).unwrap();
+                if length <= prefix.max_length() {
+                    framing.encode(&frame, &mut out).unwrap();
                     assert_eq!(frames_of(&mut framing, &out), (vec![frame], None));
                 } else {
-                    let length_max = prefix.length_max();
-                    let too_long = FrameError::TooLong { what: "frame", length: Some(length as u64), length_max };
-                    assert_eq!(framing.put(&frame, &mut out), Err(too_long));
+                    let max_length = prefix.max_length();
+                    let too_long = FrameError::TooLong { what: "frame", length: Some(length as u64), max_length };
+                    assert_eq!(framing.encode(&frame, &mut out), Err(too_long));
                     assert!(out.is_empty());
                 }
             }
@@ -183,11 +184,11 @@ mod tests {
     fn a_frame_of_the_limit_passes_and_a_byte_more_does_not_however_it_is_cut() {
         for prefix in PREFIXES {
             let mut stream = Vec::new();
-            LengthPrefixed::new(prefix, 4).put(b"abc", &mut stream).unwrap();
+            LengthPrefixed::new(prefix, 4).encode(b"abc", &mut stream).unwrap();
             every_cut(&LengthPrefixed::new(prefix, 3), &stream, &(vec![b"abc".to_vec()], None));
             stream.clear();
-            LengthPrefixed::new(prefix, 4).put(b"abcd", &mut stream).unwrap();
-            let too_long = FrameError::TooLong { what: "frame", length: Some(4), length_max: 3 };
+            LengthPrefixed::new(prefix, 4).encode(b"abcd", &mut stream).unwrap();
+            let too_long = FrameError::TooLong { what: "frame", length: Some(4), max_length: 3 };
             every_cut(&LengthPrefixed::new(prefix, 3), &stream, &(vec![], Some(too_long)));
         }
     }
@@ -197,8 +198,8 @@ mod tests {
         for prefix in PREFIXES {
             let mut said = Vec::new();
             prefix.write(101, &mut said);
-            let too_long = FrameError::TooLong { what: "frame", length: Some(101), length_max: 100 };
-            assert_eq!(LengthPrefixed::new(prefix, 100).frame(&said), Err(too_long));
+            let too_long = FrameError::TooLong { what: "frame", length: Some(101), max_length: 100 };
+            assert_eq!(LengthPrefixed::new(prefix, 100).decode(&said), Err(too_long));
         }
     }
 
@@ -207,12 +208,12 @@ mod tests {
         for prefix in PREFIXES {
             let mut framing = LengthPrefixed::new(prefix, 1000);
             let mut stream = Vec::new();
-            framing.put(&[7; 200], &mut stream).unwrap();
+            framing.encode(&[7; 200], &mut stream).unwrap();
             let said = stream.len() - 200;
-            assert_eq!(framing.finish(b""), Ok(None));
+            assert_eq!(framing.decode_eof(b""), Ok(None));
             for end in 1..stream.len() {
                 let missing = (end >= said).then(|| (stream.len() - end) as u64);
-                assert_eq!(framing.finish(&stream[..end]), Err(FrameError::Truncated { missing }));
+                assert_eq!(framing.decode_eof(&stream[..end]), Err(FrameError::Truncated { missing }));
             }
         }
     }
@@ -249,7 +250,7 @@ mod tests {
         let mut said = Vec::new();
         write_varint(u64::MAX, &mut said);
         let mut framing = LengthPrefixed::new(LengthPrefix::Varint, usize::MAX);
-        assert_eq!(framing.frame(&said), Ok(None));
-        assert_eq!(framing.finish(&said), Err(FrameError::Truncated { missing: Some(u64::MAX) }));
+        assert_eq!(framing.decode(&said), Ok(None));
+        assert_eq!(framing.decode_eof(&said), Err(FrameError::Truncated { missing: Some(u64::MAX) }));
     }
 }

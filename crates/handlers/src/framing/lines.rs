@@ -8,61 +8,62 @@ use super::{Frame, FrameError, Framing, check_length, unended};
 ///
 /// A `\r` elsewhere is content. The last line of a stream needs no end; a `\r` at its end is content too. It is known by
 /// its [`Frame`], which takes no more than its bytes.
+#[doc(alias("LinesCodec", "evbuffer_readln"))]
 #[derive(Clone, Debug)]
 pub struct Lines {
     end: &'static [u8],
-    length_max: usize,
+    max_length: usize,
     /// No line ends within so many bytes.
     searched: usize,
 }
 
 impl Lines {
-    /// Lines of at most `length_max` bytes, not counting their ends. Those that are [`put`](Framing::put) end with `\n`.
-    pub const fn new(length_max: usize) -> Self {
-        Self { end: b"\n", length_max, searched: 0 }
+    /// Lines of at most `max_length` bytes, not counting their ends. Those that are [encoded](Framing::encode) end with `\n`.
+    pub const fn new(max_length: usize) -> Self {
+        Self { end: b"\n", max_length, searched: 0 }
     }
 
-    /// The same, but those that are [`put`](Framing::put) end with `\r\n`, as protocols of the Internet have it.
-    pub const fn crlf(length_max: usize) -> Self {
-        Self { end: b"\r\n", ..Self::new(length_max) }
+    /// The same, but those that are [encoded](Framing::encode) end with `\r\n`, as protocols of the Internet have it.
+    pub const fn crlf(max_length: usize) -> Self {
+        Self { end: b"\r\n", ..Self::new(max_length) }
     }
 
     const fn too_long(&self) -> FrameError {
-        FrameError::TooLong { what: "line", length: None, length_max: self.length_max }
+        FrameError::TooLong { what: "line", length: None, max_length: self.max_length }
     }
 }
 
 impl Framing for Lines {
-    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let within = &data[..data.len().min(self.length_max.saturating_add(b"\r\n".len()))]; // what ends later is too long
+    fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let within = &data[..data.len().min(self.max_length.saturating_add(b"\r\n".len()))]; // what ends later is too long
         let unsearched = self.searched.min(within.len());
         let Some(found) = memchr(b'\n', &within[unsearched..]) else {
             self.searched = within.len();
             // A `\r` just behind the limit may be half of an end.
-            let hopeful = matches!(data.get(self.length_max..), None | Some([] | [b'\r']));
+            let hopeful = matches!(data.get(self.max_length..), None | Some([] | [b'\r']));
             return if hopeful { Ok(None) } else { Err(self.too_long()) };
         };
         let end = unsearched + found;
         let bytes = without_return(&within[..end]);
-        if bytes.len() > self.length_max {
+        if bytes.len() > self.max_length {
             return Err(self.too_long());
         }
         self.searched = 0;
-        Ok(Some(Frame { bytes, taken: end + 1 }))
+        Ok(Some(Frame { bytes, consumed: end + 1 }))
     }
 
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let line = self.frame(rest)?;
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let line = self.decode(rest)?;
         if line.is_some() {
             return Ok(line);
         }
         self.searched = 0; // nothing will follow what was searched
-        unended(rest, "line", self.length_max)
+        unended(rest, "line", self.max_length)
     }
 
     /// Appends a line and its end. A `\r` at the end of the line would be lost in front of `\n`, but not of `\r\n`.
-    fn put(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-        check_length(line, "line", self.length_max)?;
+    fn encode(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        check_length(line, "line", self.max_length)?;
         let read = match memchr(b'\n', line) {
             Some(end) => without_return(&line[..end]),
             None if self.end == b"\n" => without_return(line),
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
     use crate::framing::tests::{every_cut, frames_of};
 
-    const TOO_LONG: FrameError = FrameError::TooLong { what: "line", length: None, length_max: 3 };
+    const TOO_LONG: FrameError = FrameError::TooLong { what: "line", length: None, max_length: 3 };
 
     #[test]
     fn a_line_ends_with_either_end_and_a_lone_return_is_content() {
@@ -110,18 +111,18 @@ mod tests {
     #[test]
     fn a_limit_of_nothing_allows_empty_lines() {
         assert_eq!(frames_of(&mut Lines::new(0), b"\n\r\n"), (vec![vec![]; 2], None));
-        assert!(Lines::new(0).frame(b"a").is_err());
-        assert_eq!(Lines::new(usize::MAX).frame(b"a"), Ok(None));
+        assert!(Lines::new(0).decode(b"a").is_err());
+        assert_eq!(Lines::new(usize::MAX).decode(b"a"), Ok(None));
     }
 
     #[test]
     fn a_line_is_too_long_with_the_first_byte_that_leaves_no_way_to_end_it() {
         let mut lines = Lines::new(3);
-        assert_eq!(lines.frame(b"abc"), Ok(None));
-        assert_eq!(lines.frame(b"abc\r"), Ok(None));
-        assert_eq!(lines.frame(b"abc\rd"), Err(TOO_LONG));
-        assert_eq!(lines.frame(b"abc\rd\n"), Err(TOO_LONG), "the second time");
-        assert_eq!(Lines::new(3).frame(b"abcd"), Err(TOO_LONG));
+        assert_eq!(lines.decode(b"abc"), Ok(None));
+        assert_eq!(lines.decode(b"abc\r"), Ok(None));
+        assert_eq!(lines.decode(b"abc\rd"), Err(TOO_LONG));
+        assert_eq!(lines.decode(b"abc\rd\n"), Err(TOO_LONG), "the second time");
+        assert_eq!(Lines::new(3).decode(b"abcd"), Err(TOO_LONG));
     }
 
     /// What a second search of the same bytes would find is put there behind its back.
@@ -129,12 +130,12 @@ mod tests {
     fn bytes_that_were_searched_are_not_searched_again() {
         let mut lines = Lines::new(100);
         for length in 0..50 {
-            assert_eq!(lines.frame(&vec![b'x'; length]), Ok(None));
+            assert_eq!(lines.decode(&vec![b'x'; length]), Ok(None));
             let mut swapped = vec![b'\n'; length];
             swapped.push(b'x');
-            assert_eq!(lines.clone().frame(&swapped), Ok(None), "searched again after {length} bytes");
+            assert_eq!(lines.clone().decode(&swapped), Ok(None), "searched again after {length} bytes");
         }
-        assert_eq!(lines.frame(b"shorter\n"), Ok(None), "less than before is a mistake of the caller, not a panic");
+        assert_eq!(lines.decode(b"shorter\n"), Ok(None), "less than before is a mistake of the caller, not a panic");
     }
 
     #[test]
@@ -143,27 +144,27 @@ mod tests {
             assert_eq!(frames_of(&mut Lines::new(9), stream), (vec![b"a".to_vec(), last.to_vec()], None));
         }
         assert_eq!(frames_of(&mut Lines::new(9), b"a\n"), (vec![b"a".to_vec()], None));
-        assert_eq!(Lines::new(9).finish(b""), Ok(None));
-        assert_eq!(Lines::new(9).finish(b"ab"), Ok(Some(Frame { bytes: b"ab", taken: 2 })));
+        assert_eq!(Lines::new(9).decode_eof(b""), Ok(None));
+        assert_eq!(Lines::new(9).decode_eof(b"ab"), Ok(Some(Frame { bytes: b"ab", consumed: 2 })));
     }
 
     #[test]
     fn a_line_that_would_be_read_as_another_is_not_put() {
         let refused = |lines: Lines, line: &[u8]| {
             let mut out = b"before".to_vec();
-            let refused = lines.put(line, &mut out).unwrap_err();
+            let refused = lines.encode(line, &mut out).unwrap_err();
             assert_eq!(out, b"before");
             refused
         };
         assert_eq!(refused(Lines::new(9), b"ab\nc"), FrameError::EndInside { what: "line", at: 2 });
         assert_eq!(refused(Lines::crlf(9), b"ab\r\nc"), FrameError::EndInside { what: "line", at: 2 });
         assert_eq!(refused(Lines::new(9), b"ab\r"), FrameError::EndInside { what: "line", at: 2 });
-        let too_long = FrameError::TooLong { what: "line", length: Some(4), length_max: 3 };
+        let too_long = FrameError::TooLong { what: "line", length: Some(4), max_length: 3 };
         assert_eq!(refused(Lines::new(3), b"abcd"), too_long);
 
         let mut out = Vec::new();
-        Lines::crlf(3).put(b"ab\r", &mut out).unwrap();
-        Lines::new(3).put(b"\ra", &mut out).unwrap();
+        Lines::crlf(3).encode(b"ab\r", &mut out).unwrap();
+        Lines::new(3).encode(b"\ra", &mut out).unwrap();
         assert_eq!(out, b"ab\r\r\n\ra\n");
     }
 }

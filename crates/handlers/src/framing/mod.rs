@@ -40,7 +40,7 @@ pub use self::lines::Lines;
 ///         for line in &mut lines {
 ///             self.commands.push(String::from_utf8_lossy(line?).into_owned());
 ///         }
-///         Ok(lines.taken())
+///         Ok(lines.consumed())
 ///     }
 /// }
 ///
@@ -50,6 +50,7 @@ pub use self::lines::Lines;
 /// assert_eq!(console.commands, ["status", "stop"]);
 /// # Ok::<(), FrameError>(())
 /// ```
+#[doc(alias("Decoder", "Encoder", "codec"))]
 pub trait Framing {
     /// Finds the first frame of `data`, which begins where the last frame ended. `None` if it is not whole yet: the
     /// next call gets the same bytes with more behind them.
@@ -60,51 +61,51 @@ pub trait Framing {
     /// # Errors
     /// [`FrameError::TooLong`] with the byte that leaves no way to end the frame within the limit, or that completes a
     /// length beyond it; [`FrameError::Malformed`].
-    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
+    fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-    /// Finds the first frame of `rest`, as [`frame`](Self::frame) does, where no more bytes will follow: the stream has
+    /// Finds the first frame of `rest`, as [`decode`](Self::decode) does, where no more bytes will follow: the stream has
     /// ended. `None` if `rest` is empty.
     ///
     /// # Errors
-    /// Those of [`frame`](Self::frame); [`FrameError::Truncated`] where half a frame is none.
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
+    /// Those of [`decode`](Self::decode); [`FrameError::Truncated`] where half a frame is none.
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
     /// Appends `frame` to `out` together with its framing. O(its length); it allocates only what `out` needs to grow.
     ///
     /// # Errors
     /// [`FrameError::TooLong`], and [`FrameError::EndInside`] if the other side would find another frame. `out` is
     /// unchanged then.
-    fn put(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
+    fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
 
     /// The frames of `data`, which begins where the last frame ended, one after the other. O(1) to make.
     fn frames<'f, 'a>(&'f mut self, data: &'a [u8]) -> Frames<'f, 'a, Self>
     where
         Self: Sized,
     {
-        Frames { framing: self, data, taken: 0, expected: Expected::More }
+        Frames { framing: self, data, consumed: 0, expected: Expected::More }
     }
 
     /// The frames of what is left when the stream has ended, an unfinished last one included. O(1) to make.
-    fn last_frames<'f, 'a>(&'f mut self, rest: &'a [u8]) -> Frames<'f, 'a, Self>
+    fn frames_at_eof<'f, 'a>(&'f mut self, rest: &'a [u8]) -> Frames<'f, 'a, Self>
     where
         Self: Sized,
     {
-        Frames { framing: self, data: rest, taken: 0, expected: Expected::End }
+        Frames { framing: self, data: rest, consumed: 0, expected: Expected::End }
     }
 }
 
 /// For a framing that is chosen while the program runs.
 impl<F: Framing + ?Sized> Framing for Box<F> {
-    fn frame<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        (**self).frame(data)
+    fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        (**self).decode(data)
     }
 
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        (**self).finish(rest)
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        (**self).decode_eof(rest)
     }
 
-    fn put(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-        (**self).put(frame, out)
+    fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        (**self).encode(frame, out)
     }
 }
 
@@ -114,19 +115,19 @@ pub struct Frame<'a> {
     /// The message without its framing.
     pub bytes: &'a [u8],
     /// How many bytes of the stream it takes together with its framing, 1 at least.
-    pub taken: usize,
+    pub consumed: usize,
 }
 
-/// The frames of some bytes, from [`Framing::frames`] or [`Framing::last_frames`]. It ends where no whole frame is
+/// The frames of some bytes, from [`Framing::frames`] or [`Framing::frames_at_eof`]. It ends where no whole frame is
 /// left, and after an error.
 ///
-/// To stop early is fine: give what is not [`taken`](Self::taken) to [`Framing::frames`] later.
+/// To stop early is fine: give what is not [`consumed`](Self::consumed) to [`Framing::frames`] later.
 #[derive(Debug)]
 #[must_use = "frames are looked for as they are asked for"]
 pub struct Frames<'f, 'a, F> {
     framing: &'f mut F,
     data: &'a [u8],
-    taken: usize,
+    consumed: usize,
     expected: Expected,
 }
 
@@ -141,8 +142,8 @@ enum Expected {
 
 impl<F> Frames<'_, '_, F> {
     /// How many bytes the frames that have been given took, framing included: what a handler reports as consumed.
-    pub fn taken(&self) -> usize {
-        self.taken
+    pub fn consumed(&self) -> usize {
+        self.consumed
     }
 }
 
@@ -150,10 +151,10 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
     type Item = Result<&'a [u8], FrameError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = &self.data[self.taken..];
+        let rest = &self.data[self.consumed..];
         let found = match self.expected {
-            Expected::More => self.framing.frame(rest),
-            Expected::End => self.framing.finish(rest),
+            Expected::More => self.framing.decode(rest),
+            Expected::End => self.framing.decode_eof(rest),
             Expected::Nothing => return None,
         };
         if found.is_err() {
@@ -161,8 +162,8 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
         }
         let frame = found.transpose()?;
         Some(frame.map(|frame| {
-            debug_assert!(frame.taken > 0, "a frame that takes nothing is found for ever");
-            self.taken += frame.taken;
+            debug_assert!(frame.consumed > 0, "a frame that takes nothing is found for ever");
+            self.consumed += frame.consumed;
             frame.bytes
         }))
     }
@@ -171,21 +172,21 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
 /// Whatever was `None` stays so: the bytes are the same.
 impl<F: Framing> FusedIterator for Frames<'_, '_, F> {}
 
-/// [`Framing::frame`] or [`Framing::finish`].
+/// [`Framing::decode`] or [`Framing::decode_eof`].
 pub(crate) type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 /// What is left of a stream whose frames need no end there.
-fn unended<'a>(rest: &'a [u8], what: &'static str, length_max: usize) -> Result<Option<Frame<'a>>, FrameError> {
-    if rest.len() > length_max {
-        return Err(FrameError::TooLong { what, length: None, length_max });
+fn unended<'a>(rest: &'a [u8], what: &'static str, max_length: usize) -> Result<Option<Frame<'a>>, FrameError> {
+    if rest.len() > max_length {
+        return Err(FrameError::TooLong { what, length: None, max_length });
     }
-    Ok((!rest.is_empty()).then_some(Frame { bytes: rest, taken: rest.len() }))
+    Ok((!rest.is_empty()).then_some(Frame { bytes: rest, consumed: rest.len() }))
 }
 
 /// Refuses to send what the other side, with the same limit, would not accept.
-fn check_length(frame: &[u8], what: &'static str, length_max: usize) -> Result<(), FrameError> {
-    if frame.len() > length_max {
-        return Err(FrameError::TooLong { what, length: Some(frame.len() as u64), length_max });
+fn check_length(frame: &[u8], what: &'static str, max_length: usize) -> Result<(), FrameError> {
+    if frame.len() > max_length {
+        return Err(FrameError::TooLong { what, length: Some(frame.len() as u64), max_length });
     }
     Ok(())
 }

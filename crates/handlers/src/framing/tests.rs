@@ -8,7 +8,7 @@ use super::*;
 /// What a stream gives: its frames, and the error that ended it.
 pub(super) type Read = (Vec<Vec<u8>>, Option<FrameError>);
 
-/// Reads as a connection does: what is not taken is kept, and the next piece comes behind it. A handler that takes only
+/// Reads as a connection does: what is not consumed is kept, and the next piece comes behind it. A handler that takes only
 /// `frames_max` at a time leaves the rest for later.
 fn read_pieces<'s, F: Framing>(framing: &mut F, pieces: impl Iterator<Item = &'s [u8]>, frames_max: usize) -> Read {
     let (mut read, mut kept) = (Vec::new(), Vec::new());
@@ -21,10 +21,10 @@ fn read_pieces<'s, F: Framing>(framing: &mut F, pieces: impl Iterator<Item = &'s
                 Err(error) => return (read, Some(error)),
             }
         }
-        let taken = frames.taken();
-        kept.drain(..taken);
+        let consumed = frames.consumed();
+        kept.drain(..consumed);
     }
-    for frame in framing.last_frames(&kept) {
+    for frame in framing.frames_at_eof(&kept) {
         match frame {
             Ok(bytes) => read.push(bytes.to_vec()),
             Err(error) => return (read, Some(error)),
@@ -63,18 +63,18 @@ enum Kind {
 }
 
 impl Kind {
-    fn build(&self, length_max: usize) -> Box<dyn Framing> {
+    fn build(&self, max_length: usize) -> Box<dyn Framing> {
         match self {
-            Self::Lines => Box::new(Lines::new(length_max)),
-            Self::LinesCrlf => Box::new(Lines::crlf(length_max)),
-            Self::Delimited(delimiter) => Box::new(Delimited::new(delimiter, length_max)),
-            Self::LengthPrefixed(prefix) => Box::new(LengthPrefixed::new(*prefix, length_max)),
+            Self::Lines => Box::new(Lines::new(max_length)),
+            Self::LinesCrlf => Box::new(Lines::crlf(max_length)),
+            Self::Delimited(delimiter) => Box::new(Delimited::new(delimiter, max_length)),
+            Self::LengthPrefixed(prefix) => Box::new(LengthPrefixed::new(*prefix, max_length)),
         }
     }
 
     /// The first frame of a whole stream that is not empty, and what is behind it.
-    fn first<'a>(&self, stream: &'a [u8], length_max: usize) -> Result<(&'a [u8], &'a [u8]), FrameError> {
-        let too_long = |what, length| FrameError::TooLong { what, length, length_max };
+    fn first<'a>(&self, stream: &'a [u8], max_length: usize) -> Result<(&'a [u8], &'a [u8]), FrameError> {
+        let too_long = |what, length| FrameError::TooLong { what, length, max_length };
         let (what, (frame, behind)) = match self {
             Self::Lines | Self::LinesCrlf => {
                 let (line, behind) = split(stream, b"\n");
@@ -84,7 +84,7 @@ impl Kind {
             Self::Delimited(delimiter) => ("frame", split(stream, delimiter)),
             Self::LengthPrefixed(prefix) => {
                 let (length, behind) = naive_length(*prefix, stream)?;
-                if length > length_max as u128 {
+                if length > max_length as u128 {
                     return Err(too_long("frame", Some(length as u64)));
                 }
                 let missing = (length as usize).checked_sub(behind.len()).filter(|missing| *missing > 0);
@@ -94,13 +94,13 @@ impl Kind {
                 return Ok(behind.split_at(length as usize));
             }
         };
-        if frame.len() > length_max { Err(too_long(what, None)) } else { Ok((frame, behind)) }
+        if frame.len() > max_length { Err(too_long(what, None)) } else { Ok((frame, behind)) }
     }
 
-    fn read(&self, mut stream: &[u8], length_max: usize) -> Read {
+    fn read(&self, mut stream: &[u8], max_length: usize) -> Read {
         let mut read = Vec::new();
         while !stream.is_empty() {
-            match self.first(stream, length_max) {
+            match self.first(stream, max_length) {
                 Ok((frame, behind)) => {
                     read.push(frame.to_vec());
                     stream = behind;
@@ -171,10 +171,10 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 /// Few different bytes, those that mean something to one framing or another, so that they meet often.
-fn bytes(length_max: usize) -> impl Strategy<Value = Vec<u8>> {
-    let text = prop::collection::vec(prop::sample::select(b"aab\r\n".as_slice()), 0..=length_max);
+fn bytes(max_length: usize) -> impl Strategy<Value = Vec<u8>> {
+    let text = prop::collection::vec(prop::sample::select(b"aab\r\n".as_slice()), 0..=max_length);
     let numbers = prop::sample::select([0, 0, 0, 1, 1, 2, 3, 9, 0x7f, 0x80, 0x80, 0x81, 0xff].as_slice());
-    prop_oneof![text, prop::collection::vec(numbers, 0..=length_max)]
+    prop_oneof![text, prop::collection::vec(numbers, 0..=max_length)]
 }
 
 fn cuts() -> impl Strategy<Value = Vec<bool>> {
@@ -186,14 +186,14 @@ proptest! {
 
     #[test]
     fn what_was_put_is_what_is_found_however_it_was_cut(
-        kind in kind(), length_max in 0..12_usize, frames in prop::collection::vec(bytes(12), 0..20),
+        kind in kind(), max_length in 0..12_usize, frames in prop::collection::vec(bytes(12), 0..20),
         cuts in cuts(), frames_max in 1..5_usize,
     ) {
-        let mut framing = kind.build(length_max);
+        let mut framing = kind.build(max_length);
         let (mut stream, mut put) = (Vec::new(), Vec::new());
         for frame in frames {
             let before = stream.len();
-            if framing.put(&frame, &mut stream).is_ok() {
+            if framing.encode(&frame, &mut stream).is_ok() {
                 put.push(frame);
             } else {
                 prop_assert_eq!(stream.len(), before, "what was refused left something");
@@ -205,55 +205,55 @@ proptest! {
 
     /// A frame is refused when, and only when, the naive reader would not get it back.
     #[test]
-    fn what_is_refused_would_not_have_come_back(kind in kind(), length_max in 0..12_usize, frame in bytes(14)) {
+    fn what_is_refused_would_not_have_come_back(kind in kind(), max_length in 0..12_usize, frame in bytes(14)) {
         let mut stream = Vec::new();
-        let refused = kind.build(length_max).put(&frame, &mut stream).is_err();
+        let refused = kind.build(max_length).encode(&frame, &mut stream).is_err();
         match &kind {
             Kind::Lines => stream = [&frame, b"\n".as_slice()].concat(),
             Kind::LinesCrlf => stream = [&frame, b"\r\n".as_slice()].concat(),
             Kind::Delimited(delimiter) => stream = [&frame, delimiter.as_slice()].concat(),
             Kind::LengthPrefixed(_) => {
-                prop_assert_eq!(refused, frame.len() > length_max);
+                prop_assert_eq!(refused, frame.len() > max_length);
                 return Ok(());
             }
         }
-        prop_assert_eq!(refused, kind.read(&stream, length_max) != (vec![frame], None));
+        prop_assert_eq!(refused, kind.read(&stream, max_length) != (vec![frame], None));
     }
 
     #[test]
     fn garbage_gives_what_a_naive_reader_of_the_whole_finds_however_it_was_cut(
-        kind in kind(), length_max in 0..12_usize, stream in bytes(60), cuts in cuts(), frames_max in 1..5_usize,
+        kind in kind(), max_length in 0..12_usize, stream in bytes(60), cuts in cuts(), frames_max in 1..5_usize,
     ) {
         let pieces = pieces(&stream, |at| cuts[at]);
-        let read = read_pieces(&mut kind.build(length_max), pieces, frames_max);
-        prop_assert!(read.0.iter().all(|frame| frame.len() <= length_max));
-        prop_assert_eq!(read, kind.read(&stream, length_max));
+        let read = read_pieces(&mut kind.build(max_length), pieces, frames_max);
+        prop_assert!(read.0.iter().all(|frame| frame.len() <= max_length));
+        prop_assert_eq!(read, kind.read(&stream, max_length));
     }
 
     /// Any bytes and any limit: there may be no model, but there is no panic and the cuts change nothing.
     #[test]
     fn any_bytes_give_the_same_in_one_piece_and_in_many(
-        kind in kind(), length_max in any::<prop::sample::Index>(), stream in prop::collection::vec(any::<u8>(), 0..200),
+        kind in kind(), max_length in any::<prop::sample::Index>(), stream in prop::collection::vec(any::<u8>(), 0..200),
         cuts in cuts(),
     ) {
-        for length_max in [length_max.index(300), length_max.index(usize::MAX), usize::MAX] {
-            let in_one = frames_of(&mut kind.build(length_max), &stream);
+        for max_length in [max_length.index(300), max_length.index(usize::MAX), usize::MAX] {
+            let in_one = frames_of(&mut kind.build(max_length), &stream);
             let pieces = pieces(&stream, |at| cuts[at % cuts.len()]);
-            prop_assert!(in_one.0.iter().all(|frame| frame.len() <= length_max));
-            prop_assert_eq!(read_pieces(&mut kind.build(length_max), pieces, usize::MAX), in_one);
+            prop_assert!(in_one.0.iter().all(|frame| frame.len() <= max_length));
+            prop_assert_eq!(read_pieces(&mut kind.build(max_length), pieces, usize::MAX), in_one);
         }
     }
 
     #[test]
     fn too_long_is_told_with_the_byte_after_which_no_end_can_save_it(
-        kind in kind(), length_max in 0..12_usize, stream in bytes(20),
+        kind in kind(), max_length in 0..12_usize, stream in bytes(20),
     ) {
         prop_assume!(!matches!(kind, Kind::LengthPrefixed(_)));
-        let mut framing = kind.build(length_max);
+        let mut framing = kind.build(max_length);
         for end in 0..=stream.len() {
             let data = &stream[..end];
-            let saved = kind.ends().iter().any(|more| kind.first(&[data, more].concat(), length_max).is_ok());
-            match framing.frame(data) {
+            let saved = kind.ends().iter().any(|more| kind.first(&[data, more].concat(), max_length).is_ok());
+            match framing.decode(data) {
                 Ok(Some(_)) => break,
                 Ok(None) => prop_assert!(saved),
                 Err(_) => prop_assert!(!saved),
@@ -267,10 +267,10 @@ fn frames_end_with_the_first_error_and_count_what_came_before_it() {
     let mut lines = Lines::new(3);
     let mut frames = lines.frames(b"a\nbc\nlonger\nd\n");
     assert_eq!(frames.next(), Some(Ok(b"a".as_slice())));
-    assert_eq!(frames.taken(), 2);
+    assert_eq!(frames.consumed(), 2);
     assert_eq!(frames.by_ref().take(9).count(), 2, "a line and the error, once");
     assert_eq!(frames.next(), None);
-    assert_eq!(frames.taken(), 5);
+    assert_eq!(frames.consumed(), 5);
 }
 
 #[test]
@@ -279,11 +279,11 @@ fn frames_that_run_dry_stay_dry() {
     let mut frames = lines.frames(b"a\nb");
     assert_eq!(frames.by_ref().count(), 1);
     assert_eq!(frames.next(), None);
-    assert_eq!(frames.taken(), 2);
-    let mut frames = lines.last_frames(b"b\nc");
+    assert_eq!(frames.consumed(), 2);
+    let mut frames = lines.frames_at_eof(b"b\nc");
     assert_eq!(frames.by_ref().count(), 2);
     assert_eq!(frames.next(), None);
-    assert_eq!(frames.taken(), 3);
+    assert_eq!(frames.consumed(), 3);
 }
 
 #[test]
@@ -293,11 +293,11 @@ fn to_find_a_frame_and_to_put_one_into_room_allocates_nothing() {
         let mut stream = Vec::with_capacity(10_000);
         let allocations = measure(|| {
             for _ in 0..100 {
-                framing.put(b"a message", &mut stream).unwrap();
+                framing.encode(b"a message", &mut stream).unwrap();
             }
             let mut frames = framing.frames(&stream);
             assert_eq!(frames.by_ref().flatten().count(), 100);
-            assert_eq!(frames.taken(), stream.len());
+            assert_eq!(frames.consumed(), stream.len());
         });
         assert_eq!(allocations.count_total, 0, "{kind:?}");
     }
@@ -307,8 +307,8 @@ fn to_find_a_frame_and_to_put_one_into_room_allocates_nothing() {
 fn a_framing_that_has_finished_a_stream_knows_nothing_of_it() {
     for kind in [Kind::Lines, Kind::Delimited(b"\n".to_vec())] {
         let mut framing = kind.build(100);
-        assert_eq!(framing.frame(b"unended"), Ok(None));
-        assert_eq!(framing.finish(b"unended"), Ok(Some(Frame { bytes: b"unended", taken: 7 })));
-        assert_eq!(framing.frame(b"a\n"), Ok(Some(Frame { bytes: b"a", taken: 2 })));
+        assert_eq!(framing.decode(b"unended"), Ok(None));
+        assert_eq!(framing.decode_eof(b"unended"), Ok(Some(Frame { bytes: b"unended", consumed: 7 })));
+        assert_eq!(framing.decode(b"a\n"), Ok(Some(Frame { bytes: b"a", consumed: 2 })));
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Capacity, Closed, Context, Handler, Interest, Io, Key, Next, Registry, Sender, notification_queue};
+use reactor::{Capacity, CloseReason, Context, Handler, Interest, Io, Key, Next, Registry, Sender, notification_queue};
 use rustix::io::Errno;
 use socket2::SockRef;
 
@@ -43,7 +43,7 @@ where
     };
     let room = admission.as_ref().map_or(Key::NULL, |admission| admission.room);
     let acceptor = Acceptor {
-        accepts_per_turn: options.accepts_per_turn,
+        max_accepts_per_turn: options.max_accepts_per_turn,
         accept,
         admission,
         pause: BACK_OFF.0,
@@ -93,7 +93,7 @@ impl Admission {
 }
 
 struct Acceptor<F> {
-    accepts_per_turn: usize,
+    max_accepts_per_turn: usize,
     accept: F,
     admission: Option<Admission>,
     /// How long the next pause is.
@@ -157,7 +157,7 @@ where
         }
         // A listener that ends asks the kernel itself: nobody has said yet who came just before.
         let direction = if self.is_stopping { Interest::NONE } else { Interest::READABLE };
-        for _ in 0..self.accepts_per_turn {
+        for _ in 0..self.max_accepts_per_turn {
             if !self.may_accept(cx) {
                 break;
             }
@@ -196,12 +196,12 @@ where
         self.end_turn(cx)
     }
 
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Some(admission) = &self.admission {
             let _ = cx.registry.remove(admission.room); // it is gone if it was told of room meanwhile
         }
         let stops = stopping::end(cx.registry, cx.key()).is_some();
-        if !stops && !matches!(reason, Closed::ByKey) {
+        if !stops && !matches!(reason, CloseReason::ByKey) {
             tracing::error!(%reason, "a listener has ended");
         }
         on_end::report(cx.registry, cx.key(), reason);

@@ -41,6 +41,7 @@ pub use self::server::ServerKey;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("evconnlistener", "AsyncServerSocket", "TcpListener"))]
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
@@ -52,7 +53,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of `getsockname(2)`.
-    pub fn local_address(&self) -> io::Result<Address> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             Socket::Unix(socket) => {

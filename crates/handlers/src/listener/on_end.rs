@@ -3,18 +3,18 @@
 //! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's
 //! state.
 
-use reactor::{Capacity, Closed, Context, Error, Key, Next, Registry, Sender, notification_queue};
+use reactor::{Capacity, CloseReason, Context, Error, Key, Next, Registry, Sender, notification_queue};
 
 /// The listeners of a loop whose end is to be told: each with its queue, and the registration of that.
 #[derive(Default)]
-struct EndCallbacks(Vec<(Key, Sender<Closed>, Key)>);
+struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 
 /// Calls `callback` once when the listener `listener` has ended, with the reason.
 ///
-/// A listener ends by itself, with [`Closed::Failed`], if its socket stops listening: by `shutdown(2)`, also of another
+/// A listener ends by itself, with [`CloseReason::Failed`], if its socket stops listening: by `shutdown(2)`, also of another
 /// process that has it, a service manager for example; if it is paused or waits for room, when it accepts again. It
-/// ends with [`Closed::Panicked`] if its callback panics and the policy removes it. A server that is stopped ends with
-/// [`Closed::ByHandler`] or [`Closed::ByKey`]. Connections that were accepted go on in each case.
+/// ends with [`CloseReason::Panicked`] if its callback panics and the policy removes it. A server that is stopped ends with
+/// [`CloseReason::ByHandler`] or [`CloseReason::ByKey`]. Connections that were accepted go on in each case.
 ///
 /// The callback runs with the messages of the loop, this turn or next turn, and before
 /// [`Reactor::run`](reactor::Reactor::run) returns since nothing is left. Nothing is kept alive until then. A second
@@ -44,7 +44,7 @@ struct EndCallbacks(Vec<(Key, Sender<Closed>, Key)>);
 pub fn on_listener_end<S>(
     registry: &mut Registry<S>,
     listener: Key,
-    callback: impl FnOnce(Closed, &mut Context<'_, S>) + 'static,
+    callback: impl FnOnce(CloseReason, &mut Context<'_, S>) + 'static,
 ) -> Result<(), Error> {
     if !registry.contains(listener) {
         return Err(Error::StaleKey(listener));
@@ -69,7 +69,7 @@ pub fn on_listener_end<S>(
 }
 
 /// Tells that a listener has ended.
-pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: Closed) {
+pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: CloseReason) {
     let ends = &mut registry.local::<EndCallbacks>().0;
     let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else { return };
     let (_, tells, queue) = ends.swap_remove(place);

@@ -21,14 +21,14 @@ const BACKLOG: i32 = 4096;
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
     bind: BindOptions,
-    pub(super) accepts_per_turn: usize,
+    pub(super) max_accepts_per_turn: usize,
     pub(super) limit: Option<ConnectionLimit>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
         let bind = BindOptions { backlog: BACKLOG, reuse_port: false, only_v6: false, mode: None };
-        Self { bind, accepts_per_turn: ACCEPTS_PER_TURN, limit: None }
+        Self { bind, max_accepts_per_turn: ACCEPTS_PER_TURN, limit: None }
     }
 }
 
@@ -75,8 +75,8 @@ impl ListenOptions {
 
     /// How many connections are accepted in one turn at most, so that a flood of them does not hold up the others. 64.
     #[must_use]
-    pub const fn accepts_per_turn(mut self, connections: usize) -> Self {
-        self.accepts_per_turn = if connections == 0 { 1 } else { connections };
+    pub const fn max_accepts_per_turn(mut self, connections: usize) -> Self {
+        self.max_accepts_per_turn = if connections == 0 { 1 } else { connections };
         self
     }
 

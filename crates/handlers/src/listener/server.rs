@@ -24,7 +24,7 @@ struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 impl Listener {
     /// Accepts connections and opens each with the handler that `handler` makes for it.
     ///
-    /// A listener whose socket stops listening ends with [`Closed::Failed`](reactor::Closed::Failed), and its end is
+    /// A listener whose socket stops listening ends with [`CloseReason::Failed`](reactor::CloseReason::Failed), and its end is
     /// logged as an error; [`on_listener_end`](crate::on_listener_end) calls a callback then. A daemon that cannot do
     /// without it ends with it, and `run` says why, after [`Registry::set_essential`] of its key.
     ///
@@ -55,6 +55,7 @@ impl Listener {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("evconnlistener_new", "uv_listen"))]
     #[track_caller]
     pub fn serve<S, H>(
         self,
@@ -121,10 +122,10 @@ impl<S> ServerKey<S> {
     /// Stops the server: answers what it has been asked, within `grace`, and lets nobody else in. Once its connections
     /// have ended, nothing of it keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
     ///
-    /// Each connection is closed once its handler has been told, by [`on_finish`](ConnectionHandler::on_finish), has
-    /// been given what has come, and the answers have been [sent](crate::Connection::finish). An answer that is made
+    /// Each connection is closed once its handler has been told, by [`on_graceful_close`](ConnectionHandler::on_graceful_close), has
+    /// been given what has come, and the answers have been [sent](crate::Connection::close_gracefully). An answer that is made
     /// elsewhere, by a worker or by another connection, is waited for if it was
-    /// [announced](crate::Connection::answer_later).
+    /// [announced](crate::Connection::begin_response).
     ///
     /// Clients that wait in the kernel's queue have connected, and may have asked: they are accepted, also where the
     /// listener is paused, and treated alike. Where a [limit](crate::ListenOptions::limit) or the want of descriptors
@@ -175,8 +176,8 @@ impl<S> ServerKey<S> {
     /// enough.
     ///
     /// The listener is closed at once. Each connection reads nothing more; its handler is told by
-    /// [`on_finish`](ConnectionHandler::on_finish), and what it has queued then, and what it has
-    /// [announced](crate::Connection::answer_later), is sent within `grace`. A handler that resumes reading reads on,
+    /// [`on_graceful_close`](ConnectionHandler::on_graceful_close), and what it has queued then, and what it has
+    /// [announced](crate::Connection::begin_response), is sent within `grace`. A handler that resumes reading reads on,
     /// as a [`Relay`](crate::Relay) does. O(registrations).
     ///
     /// It takes the [`Context`], unlike [`stop`](Self::stop), since it reaches into each connection at once. No

@@ -10,13 +10,13 @@ use reactor::Registry;
 
 use super::queue::Shared;
 use super::state::{Make, WorkerState};
-use super::{Pool, WorkerPool};
+use super::{PoolHandle, WorkerPool};
 use crate::error::named;
 
 /// Limits of a [`WorkerPool`], and the state of its workers.
 pub struct PoolBuilder<S, W = ()> {
     workers: usize,
-    queued_max: usize,
+    max_queued_jobs: usize,
     name: String,
     make: Arc<Make<W>>,
     state: PhantomData<fn(S)>,
@@ -25,7 +25,13 @@ pub struct PoolBuilder<S, W = ()> {
 impl<S> PoolBuilder<S> {
     pub(super) fn new() -> Self {
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        Self { workers, queued_max: 1024, name: "worker-".to_owned(), make: Arc::new(|| Ok(())), state: PhantomData }
+        Self {
+            workers,
+            max_queued_jobs: 1024,
+            name: "worker-".to_owned(),
+            make: Arc::new(|| Ok(())),
+            state: PhantomData,
+        }
     }
 }
 
@@ -39,8 +45,8 @@ impl<S, W: 'static> PoolBuilder<S, W> {
 
     /// Sets how many jobs may wait while all workers are busy; one more is refused. Default: 1024.
     #[must_use]
-    pub fn queued_max(mut self, jobs: usize) -> Self {
-        self.queued_max = jobs;
+    pub fn max_queued_jobs(mut self, jobs: usize) -> Self {
+        self.max_queued_jobs = jobs;
         self
     }
 
@@ -52,7 +58,7 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     }
 
     /// Gives each worker a state of its own, which `make` makes: a connection to a database, a compiled model, a large
-    /// buffer. Jobs that are submitted by [`Pool::submit_with`] borrow the state of the worker that runs them. Default:
+    /// buffer. Jobs that are submitted by [`PoolHandle::submit_with`] borrow the state of the worker that runs them. Default:
     /// none.
     ///
     /// The state is made on the worker's thread for the first job that takes it, and dropped there, so it need not be
@@ -103,8 +109,8 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         self,
         make: impl Fn() -> io::Result<V> + Send + Sync + 'static,
     ) -> PoolBuilder<S, V> {
-        let Self { workers, queued_max, name, state, .. } = self;
-        PoolBuilder { workers, queued_max, name, make: Arc::new(make), state }
+        let Self { workers, max_queued_jobs, name, state, .. } = self;
+        PoolBuilder { workers, max_queued_jobs, name, make: Arc::new(make), state }
     }
 
     /// Starts the threads. The completion callbacks of their jobs run on the loop of `registry`.
@@ -113,7 +119,7 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     /// `EAGAIN` if a thread cannot be started, and those that were are ended; those of [`Registry::remote`].
     #[track_caller]
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S, W>> {
-        let pool = Pool { shared: Arc::new(Shared::new(self.queued_max)), remote: registry.remote()? };
+        let pool = PoolHandle { shared: Arc::new(Shared::new(self.max_queued_jobs)), remote: registry.remote()? };
         let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
         for number in 0..self.workers {
             let (shared, make) = (Arc::clone(&started.pool.shared), Arc::clone(&self.make));
@@ -129,7 +135,7 @@ impl<S, W> fmt::Debug for PoolBuilder<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder")
             .field("workers", &self.workers)
-            .field("queued_max", &self.queued_max)
+            .field("max_queued_jobs", &self.max_queued_jobs)
             .field("name", &self.name)
             .finish_non_exhaustive()
     }

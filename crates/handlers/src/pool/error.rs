@@ -87,7 +87,7 @@ pub struct Refused<J, D> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// As many jobs are queued as [`PoolBuilder::queued_max`](super::PoolBuilder::queued_max) allows.
+    /// As many jobs are queued as [`PoolBuilder::max_queued_jobs`](super::PoolBuilder::max_queued_jobs) allows.
     Full,
     /// The pool has been drained, abandoned or dropped.
     Closed,

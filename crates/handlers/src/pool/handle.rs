@@ -14,12 +14,12 @@ use super::state::WorkerState;
 
 /// Submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread: clone it into handlers, or keep it in the
 /// state.
-pub struct Pool<S: 'static, W: 'static = ()> {
+pub struct PoolHandle<S: 'static, W: 'static = ()> {
     pub(super) shared: Arc<Shared<W>>,
     pub(super) remote: Remote<S>,
 }
 
-impl<S, W> Pool<S, W> {
+impl<S, W> PoolHandle<S, W> {
     /// Runs `job` on a worker, and then calls `done` with its result on the loop, with the deferred callbacks.
     ///
     /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. `done` is dropped if the loop is gone by
@@ -27,6 +27,7 @@ impl<S, W> Pool<S, W> {
     ///
     /// # Errors
     /// [`Refused`] gives both back.
+    #[doc(alias("spawn_blocking", "uv_queue_work", "run_in_executor"))]
     #[track_caller]
     pub fn submit<J, R, D>(&self, job: J, done: D) -> Result<Job, Refused<J, D>>
     where
@@ -135,13 +136,13 @@ where
     }
 }
 
-impl<S, W> Clone for Pool<S, W> {
+impl<S, W> Clone for PoolHandle<S, W> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), remote: self.remote.clone() }
     }
 }
 
-impl<S, W> fmt::Debug for Pool<S, W> {
+impl<S, W> fmt::Debug for PoolHandle<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.describe(f)
     }

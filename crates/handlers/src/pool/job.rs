@@ -31,6 +31,7 @@ impl Cancellation {
 impl Job {
     /// Cancels the job, if no worker has begun it. The job and its completion callback are then dropped on this thread,
     /// before this returns. Any thread.
+    #[doc(alias("uv_cancel"))]
     pub fn cancel(&self) -> Cancellation {
         Cancellation::of(self.slot.cancel())
     }
@@ -66,7 +67,7 @@ impl Job {
     ///
     /// For a job that may hang, such as the lookup of a name: no thread can be ended from outside, so its worker is
     /// busy until the job returns, and its result is dropped there. To drop the pool does not wait for it;
-    /// [`WorkerPool::drain`](super::WorkerPool::drain) and [`WorkerPool::abandon`](super::WorkerPool::abandon) do. A
+    /// [`WorkerPool::drain`](super::WorkerPool::drain) and [`WorkerPool::shutdown_now`](super::WorkerPool::shutdown_now) do. A
     /// job that has not begun is [cancelled](Self::cancel). To bound a job in time, call this from a timer. Any thread.
     ///
     /// ```

@@ -14,11 +14,11 @@ use std::thread::{self, JoinHandle};
 
 pub use self::builder::PoolBuilder;
 pub use self::error::{JobError, JobPanic, Refusal, Refused};
-pub use self::handle::Pool;
+pub use self::handle::PoolHandle;
 pub use self::job::{Cancellation, Job};
 
 /// Threads for work that would block the loop: files, name resolution, hashing, databases. It dereferences to its
-/// [`Pool`], which takes the jobs.
+/// [`PoolHandle`], which takes the jobs.
 ///
 /// A job runs on a worker, in the order of submission; its completion callback runs on the loop, with the result. While
 /// a job is queued or running it keeps the loop alive, unless it was put into the [background](Job::set_background) or
@@ -29,7 +29,7 @@ pub use self::job::{Cancellation, Job};
 /// [`PoolBuilder::worker_state`].
 ///
 /// Dropping the pool abandons the queued jobs, and lets the running ones finish by themselves. To wait for them, see
-/// [`drain`](Self::drain) and [`abandon`](Self::abandon).
+/// [`drain`](Self::drain) and [`shutdown_now`](Self::shutdown_now).
 ///
 /// ```
 /// use handlers::WorkerPool;
@@ -50,8 +50,9 @@ pub use self::job::{Cancellation, Job};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("spawn_blocking", "uv_queue_work", "ThreadPoolExecutor"))]
 pub struct WorkerPool<S: 'static, W: 'static = ()> {
-    pool: Pool<S, W>,
+    pool: PoolHandle<S, W>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -64,7 +65,7 @@ impl<S> WorkerPool<S> {
 
 impl<S, W> WorkerPool<S, W> {
     /// Returns a handle for submitting jobs from elsewhere.
-    pub fn handle(&self) -> Pool<S, W> {
+    pub fn handle(&self) -> PoolHandle<S, W> {
         self.pool.clone()
     }
 
@@ -78,7 +79,7 @@ impl<S, W> WorkerPool<S, W> {
 
     /// Accepts no more jobs, drops the queued ones with their completion callbacks, and blocks until the running ones
     /// are done. The states of the workers are dropped by then.
-    pub fn abandon(mut self) {
+    pub fn shutdown_now(mut self) {
         self.pool.shared.close_and_clear();
         self.join();
     }
@@ -95,9 +96,9 @@ impl<S, W> WorkerPool<S, W> {
 
 /// To submit jobs.
 impl<S, W> Deref for WorkerPool<S, W> {
-    type Target = Pool<S, W>;
+    type Target = PoolHandle<S, W>;
 
-    fn deref(&self) -> &Pool<S, W> {
+    fn deref(&self) -> &PoolHandle<S, W> {
         &self.pool
     }
 }

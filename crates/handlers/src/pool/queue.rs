@@ -33,7 +33,7 @@ pub(super) trait Queued: Send + Sync {
 pub(super) struct Shared<W> {
     queue: Mutex<Queue<W>>,
     wake: Condvar,
-    queued_max: usize,
+    max_queued_jobs: usize,
 }
 
 struct Queue<W> {
@@ -77,10 +77,10 @@ impl<W> Room<'_, W> {
 }
 
 impl<W> Shared<W> {
-    pub(super) fn new(queued_max: usize) -> Self {
+    pub(super) fn new(max_queued_jobs: usize) -> Self {
         let slots = VecDeque::new();
         let queue = Queue { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
-        Self { queue: Mutex::new(queue), wake: Condvar::new(), queued_max }
+        Self { queue: Mutex::new(queue), wake: Condvar::new(), max_queued_jobs }
     }
 
     /// Returns room for one more job.
@@ -93,7 +93,7 @@ impl<W> Shared<W> {
         if queue.closed {
             return Err(Refusal::Closed);
         }
-        if queue.queued >= self.queued_max.saturating_add(idle) {
+        if queue.queued >= self.max_queued_jobs.saturating_add(idle) {
             return Err(Refusal::Full);
         }
         Ok(Room { shared: self, queue, idle })
@@ -186,7 +186,7 @@ impl<W> Shared<W> {
         }
     }
 
-    /// Writes its counts, in the form of a `Pool`.
+    /// Writes its counts, in the form of a `PoolHandle`.
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Queue { queued, running, asleep, closed, .. } = &*lock(&self.queue);
         f.debug_struct("Pool")

@@ -105,6 +105,7 @@ impl From<Origin> for Arrival {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("evsignal_new", "ev_signal", "uv_signal_start", "AsyncSignalHandler", "Signals"))]
 #[track_caller]
 pub fn watch<S, F>(
     registry: &mut Registry<S>,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next, Registry};
+use reactor::{CloseReason, Context, Error, Handler, Interest, Io, Key, Next, Registry};
 
 use super::DatagramHandler;
 use super::receiving::{Batch, ReceiveBuffers};
@@ -37,7 +37,7 @@ impl<S> Udp<S> {
     /// Sets the maximum number of queued datagrams; one more is refused with [`Full`](super::Full). With 0 none is
     /// queued. Default: 1024.
     #[must_use]
-    pub fn queued_max(mut self, datagrams: usize) -> Self {
+    pub fn max_queued_datagrams(mut self, datagrams: usize) -> Self {
         self.send.queue.datagrams_max = datagrams;
         self
     }
@@ -45,7 +45,7 @@ impl<S> Udp<S> {
     /// Sets the maximum number of queued bytes, all datagrams together. Up to twice as much memory is held. Default: 1
     /// MiB.
     #[must_use]
-    pub fn queued_bytes_max(mut self, bytes: usize) -> Self {
+    pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.send.queue.bytes_max = bytes;
         self
     }
@@ -144,7 +144,7 @@ impl<S> Handler<S, UdpSocket> for Udp<S> {
         Ok(Next::Keep)
     }
 
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         self.handler.on_close(reason, cx);
     }
 }

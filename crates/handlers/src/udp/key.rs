@@ -62,7 +62,7 @@ impl<S: 'static> UdpKey<S> {
         cx: &mut Context<'_, S>,
         act: impl FnOnce(&mut Sending<'_>, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error> {
-        cx.visit(self.key, |io: &mut Io<UdpSocket>, udp: &mut Udp<S>, cx| {
+        cx.with_handler(self.key, |io: &mut Io<UdpSocket>, udp: &mut Udp<S>, cx| {
             let result = act(&mut Sending { io, send: &mut udp.send }, cx);
             udp.report_failures(cx);
             if cx.registry.contains(self.key) {

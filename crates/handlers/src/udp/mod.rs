@@ -14,7 +14,7 @@ mod socket;
 
 use std::io;
 
-use reactor::{AddError, Closed, Context, Interest, Next, Registry};
+use reactor::{AddError, CloseReason, Context, Interest, Next, Registry};
 
 pub use self::handler::Udp;
 pub use self::key::UdpKey;
@@ -63,7 +63,7 @@ pub trait DatagramHandler<S> {
     }
 
     /// Called once after the socket has been closed, as [`Handler::closed`](reactor::Handler::closed).
-    fn on_close(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+    fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 }
@@ -158,7 +158,7 @@ where
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut reactor = Reactor::<()>::new()?;
 /// let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
-/// udp::add_handler(&mut reactor, socket, Udp::new(Answers).queued_max(8))?;
+/// udp::add_handler(&mut reactor, socket, Udp::new(Answers).max_queued_datagrams(8))?;
 /// # Ok(())
 /// # }
 /// ```

@@ -54,7 +54,7 @@ impl ReceiveBuffers {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if is_of_the_socket(&error) => return Err(error),
-                Err(error) => log.note_failure("recvmmsg", io.get_ref().peer_addr(), error),
+                Err(error) => log.report_failure("recvmmsg", io.get_ref().peer_addr(), error),
             }
         }
         Ok(0) // and still readable

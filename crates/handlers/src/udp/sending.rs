@@ -153,7 +153,7 @@ impl SendState {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) if datagrams > 1 => self.queue.split_run(datagrams), // so that each gets an answer of its own
                 Err(error) => {
-                    self.log.note_failure("sendmsg", Some(to), error);
+                    self.log.report_failure("sendmsg", Some(to), error);
                     self.queue.pop_run(datagrams);
                 }
             }
@@ -168,7 +168,7 @@ impl Log {
         match errno(&error) {
             // Nothing but the answer of a peer gives this one.
             Some(Errno::CONNREFUSED) => {
-                self.note_failure("sendmsg", io.get_ref().peer_addr(), error);
+                self.report_failure("sendmsg", io.get_ref().peer_addr(), error);
                 io.try_io(Interest::WRITABLE, |socket| socket.transmit(run))
             }
             Some(Errno::NETUNREACH | Errno::INVAL) if run.route.from.is_some_and(is_broadcast) => {
@@ -179,7 +179,7 @@ impl Log {
         }
     }
 
-    pub(super) fn note_failure(&mut self, call: &'static str, to: Option<SocketAddr>, error: io::Error) {
+    pub(super) fn report_failure(&mut self, call: &'static str, to: Option<SocketAddr>, error: io::Error) {
         self.metrics.failed += 1;
         if self.failures.len() < FAILURES_MAX {
             self.failures.push(Failure { call, to, error });
@@ -228,7 +228,7 @@ impl Sending<'_> {
         if let Some(peer) = self.io.get_ref().peer_addr() {
             return self.send_to(bytes, peer);
         }
-        self.send.log.note_failure("sendmsg", None, Errno::DESTADDRREQ.into());
+        self.send.log.report_failure("sendmsg", None, Errno::DESTADDRREQ.into());
         Ok(Sent::Failed)
     }
 
@@ -266,7 +266,7 @@ impl Sending<'_> {
                 Ok(()) => return Ok(Sent::Now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    self.send.log.note_failure("sendmsg", Some(to), error);
+                    self.send.log.report_failure("sendmsg", Some(to), error);
                     return Ok(Sent::Failed);
                 }
             }

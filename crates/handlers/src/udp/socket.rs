@@ -22,6 +22,7 @@ use crate::socket::{not_a, plain};
 /// # Source
 /// quinn-udp, which brings `recvmmsg(2)`, and segmentation offload in both directions (`UDP_SEGMENT`, `UDP_GRO` of
 /// `udp(7)`) where the kernel has it.
+#[doc(alias("uv_udp_t", "AsyncUDPSocket"))]
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: std::net::UdpSocket,

@@ -50,7 +50,7 @@ fn what_a_child_took_is_told() -> Result {
     run(&mut reactor, &mut seen)?;
     let usage = seen.exits[0].usage;
     assert!(usage.user > Duration::from_millis(1) && usage.user < PATIENCE, "{usage:?}");
-    assert!((100 << 10..1 << 40).contains(&usage.rss_max_bytes), "{usage:?}");
+    assert!((100 << 10..1 << 40).contains(&usage.max_rss_bytes), "{usage:?}");
     Ok(())
 }
 

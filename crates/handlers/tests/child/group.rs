@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use handlers::child::{self, News, RestartPolicy, Spawned};
+use handlers::child::{self, RestartPolicy, Spawned, SupervisorEvent};
 use handlers::signal::Signal;
 use reactor::{ManualClock, Reactor};
 
@@ -80,8 +80,8 @@ fn a_supervisor_that_is_stopped_sends_no_second_sigterm_to_its_group() -> Result
         || Ok(counting()),
         |news, cx| {
             match news {
-                News::Started(child) => cx.state.children.push(child),
-                News::Exited { restart_in, .. } => cx.state.news.push(format!("{restart_in:?}")),
+                SupervisorEvent::Started(child) => cx.state.children.push(child),
+                SupervisorEvent::Exited { restart_in, .. } => cx.state.news.push(format!("{restart_in:?}")),
                 other => cx.state.news.push(format!("{other:?}")),
             }
             Ok(())

@@ -90,7 +90,7 @@ fn a_reactor_that_is_dropped_kills_the_children_that_it_was_to_kill() -> Result 
 
 #[test]
 fn a_child_that_is_let_go_with_the_error_of_its_watch_goes_on_and_is_reaped_by_later_loops() -> Result {
-    let mut reactor = Reactor::<Seen>::builder().registrations_max(0).build()?;
+    let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let mut child = waiting("exec cat").spawn()?;
     let (pid, stdin) = (child.id(), child.stdin.take());
     let watched = child::watch(&mut reactor, child, note).map_err(io::Error::from);

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use handlers::child::{self, Output};
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, on_data, open};
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, on_data};
 use reactor::{Context, Reactor};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -26,12 +26,12 @@ fn a_megabyte_goes_through_a_child_and_back() -> Result {
         Ok(())
     })?;
     let sent: Vec<u8> = (0..LENGTH).map(|i| (i % 251) as u8).collect();
-    open(&mut reactor, cat.stdin.ok_or("stdin")?, &ConnectionOptions::new(), Feed(sent.clone()))?;
+    Connection::open(&mut reactor, cat.stdin.ok_or("stdin")?, &ConnectionOptions::new(), Feed(sent.clone()))?;
     let keep = on_data(|data, _connection, cx: &mut Context<'_, Vec<u8>>| {
         cx.state.extend(data);
         Ok(data.len())
     });
-    open(&mut reactor, cat.stdout.ok_or("stdout")?, &ConnectionOptions::new(), keep)?;
+    Connection::open(&mut reactor, cat.stdout.ok_or("stdout")?, &ConnectionOptions::new(), keep)?;
     let mut received = Vec::new();
     run(&mut reactor, &mut received)?;
     assert!(received == sent, "{} bytes came back", received.len());
@@ -99,11 +99,11 @@ fn lines_are_cut_at_the_same_places_however_they_come() -> Result {
         (b"abc\r", 3, &["cut: abc"]),
         (b"abcdef\n", usize::MAX, &["abcdef"]),
     ];
-    for (input, length_max, expected) in cases {
+    for (input, max_length, expected) in cases {
         for size in [1, 2, 3, input.len()] {
             let mut reactor = Reactor::<Seen>::new()?;
             let (mut writer, reader) = UnixStream::pair()?;
-            child::lines(&mut reactor, reader, length_max, note_cut)?;
+            child::lines(&mut reactor, reader, max_length, note_cut)?;
             let mut seen = Seen::default();
             for piece in input.chunks(size) {
                 writer.write_all(piece)?;

@@ -60,7 +60,7 @@ fn a_program_that_cannot_be_started_is_an_error_that_names_it_and_says_what_to_d
 
 #[test]
 fn a_child_that_cannot_be_watched_is_given_back() -> Result {
-    let mut reactor = Reactor::<Seen>::builder().registrations_max(0).build()?;
+    let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let refused = child::watch(&mut reactor, waiting("exec cat").spawn()?, note).expect_err("there is no room");
     assert_eq!(refused.error.kind(), ErrorKind::QuotaExceeded);
     let mut child = refused.child;
@@ -71,7 +71,7 @@ fn a_child_that_cannot_be_watched_is_given_back() -> Result {
 
 #[test]
 fn a_child_that_was_started_and_cannot_be_watched_is_killed() -> Result {
-    let mut reactor = Reactor::<Seen>::builder().registrations_max(0).build()?;
+    let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let ((its_input, _kept_open), (output, its_output)) = (io::pipe()?, io::pipe()?);
     let mut command = Command::new("cat");
     let refused = spawn(&mut reactor, command.stdin(its_input).stdout(its_output)).expect_err("there is no room");

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::process::Command;
 use std::time::Duration;
 
-use handlers::child::{self, News, RestartPolicy};
+use handlers::child::{self, RestartPolicy, SupervisorEvent};
 use reactor::{Error, ManualClock, Reactor};
 
 use crate::{Result, Seen, run, sh, turn_until, waiting};
@@ -21,12 +21,12 @@ fn supervise(
         move || Ok(command()),
         |news, cx| {
             let news = match news {
-                News::Started(child) => {
+                SupervisorEvent::Started(child) => {
                     cx.state.children.push(child);
                     "started".to_owned()
                 }
-                News::Exited { exit, restart_in } => format!("{}, {restart_in:?}", exit?.status),
-                News::NotStarted { error, restart_in } => format!("{:?}, {restart_in:?}", error.kind()),
+                SupervisorEvent::Exited { exit, restart_in } => format!("{}, {restart_in:?}", exit?.status),
+                SupervisorEvent::NotStarted { error, restart_in } => format!("{:?}, {restart_in:?}", error.kind()),
                 other => format!("{other:?}"),
             };
             cx.state.news.push(news);
@@ -40,7 +40,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let policy = RestartPolicy::on_failure().delay_first(SECOND).delay_max(3 * SECOND).restarts_max(3);
+    let policy = RestartPolicy::on_failure().initial_delay(SECOND).max_delay(3 * SECOND).max_restarts(3);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
     for (start, delay) in [1, 2, 3].into_iter().enumerate() {
@@ -64,7 +64,7 @@ fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() 
 #[test]
 fn a_child_that_ran_long_enough_is_started_again_without_delay_for_its_past() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let policy = RestartPolicy::always().delay_first(SECOND).steady_after(10 * SECOND);
+    let policy = RestartPolicy::always().initial_delay(SECOND).steady_after(10 * SECOND);
     supervise(&mut reactor, policy, || waiting("exec cat"));
     let mut seen = Seen::default();
     for (start, (ran, delay)) in [(0, 1), (9, 2), (10, 1), (0, 2)].into_iter().enumerate() {
@@ -86,7 +86,7 @@ fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result 
     run(&mut reactor, &mut seen)?;
     supervise(&mut reactor, RestartPolicy::never(), || sh("exit 1"));
     run(&mut reactor, &mut seen)?;
-    supervise(&mut reactor, RestartPolicy::always().restarts_max(1), || sh("exit 0"));
+    supervise(&mut reactor, RestartPolicy::always().max_restarts(1), || sh("exit 0"));
     run(&mut reactor, &mut seen)?;
     seen.news.retain(|news| news != "started");
     let expected =
@@ -98,7 +98,7 @@ fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result 
 #[test]
 fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
-    let policy = RestartPolicy::on_failure().delay_first(SECOND).steady_after(SECOND).restarts_max(2);
+    let policy = RestartPolicy::on_failure().initial_delay(SECOND).steady_after(SECOND).max_restarts(2);
     supervise(&mut reactor, policy, || Command::new("no-such-program"));
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
@@ -109,7 +109,7 @@ fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
 #[test]
 fn a_child_that_is_waited_for_can_be_started_now() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let policy = RestartPolicy::on_failure().delay_first(SECOND).restarts_max(2);
+    let policy = RestartPolicy::on_failure().initial_delay(SECOND).max_restarts(2);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
     key.start_now(&mut reactor)?; // it begins anyway
@@ -133,7 +133,7 @@ fn a_supervised_child_is_listed_by_the_line_that_supervises() -> Result {
         RestartPolicy::never(),
         || Ok(waiting("exec cat")),
         |news, cx| {
-            if let News::Started(child) = news {
+            if let SupervisorEvent::Started(child) = news {
                 cx.state.children.push(child);
             }
             Ok(())
@@ -160,7 +160,7 @@ fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
     assert_eq!(seen.news, ["started", "signal: 15 (SIGTERM), None"]);
 
     let mut seen = Seen::default();
-    let resting = supervise(&mut reactor, RestartPolicy::always().delay_first(SECOND), || sh("exit 0"));
+    let resting = supervise(&mut reactor, RestartPolicy::always().initial_delay(SECOND), || sh("exit 0"));
     turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2)?;
     resting.stop(&mut reactor, SECOND)?;
     run(&mut reactor, &mut seen)?; // although the clock stands
@@ -180,14 +180,14 @@ fn a_supervisor_can_be_stopped_from_within_its_callback() -> Result {
     let mut reactor = Reactor::<Vec<String>>::builder().clock(ManualClock::new()).build()?;
     let key = std::rc::Rc::new(std::cell::Cell::new(None));
     let own = std::rc::Rc::clone(&key);
-    let policy = RestartPolicy::always().delay_first(SECOND);
+    let policy = RestartPolicy::always().initial_delay(SECOND);
     let supervisor = child::supervise(
         &mut reactor,
         policy,
         || Ok(sh("exit 0")),
         move |news, cx| {
             let own: child::SupervisorKey = own.get().expect("it is set before the loop runs");
-            if let News::Exited { .. } = news {
+            if let SupervisorEvent::Exited { .. } = news {
                 own.stop(cx.registry, SECOND)?;
             }
             cx.state.push(format!("{news:?}").split([' ', '(']).next().unwrap_or_default().to_owned());

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{ConnectionKey, ConnectionOptions, on_data, open};
+use handlers::{Connection, ConnectionKey, ConnectionOptions, on_data};
 use reactor::{ManualClock, Reactor};
 
 use crate::{Bench, Result, World, secs, sink};
@@ -13,7 +13,7 @@ const CONNECTIONS: usize = 50;
 
 /// A loop that is told of so many events at a time, with connections that echo or keep what they read.
 fn opened(events: usize, echo: bool) -> Result<(Bench, Vec<ConnectionKey<World>>, Vec<UnixStream>)> {
-    let reactor = Reactor::builder().clock(ManualClock::new()).events_per_turn_max(events).build()?;
+    let reactor = Reactor::builder().clock(ManualClock::new()).max_events_per_turn(events).build()?;
     let mut bench = Bench { reactor, world: World::default() };
     let (mut keys, mut fars) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
@@ -21,9 +21,9 @@ fn opened(events: usize, echo: bool) -> Result<(Bench, Vec<ConnectionKey<World>>
         let options = ConnectionOptions::new();
         let key = if echo {
             let echo = on_data(|data, connection, _cx| connection.write(data).map(|_flow| data.len()));
-            open(&mut bench.reactor, near, &options, echo)?
+            Connection::open(&mut bench.reactor, near, &options, echo)?
         } else {
-            open(&mut bench.reactor, near, &options, sink())?
+            Connection::open(&mut bench.reactor, near, &options, sink())?
         };
         keys.push(key);
         fars.push(far);
@@ -45,7 +45,7 @@ fn connections_that_finish_answer_what_is_reported_late() -> Result {
         let (mut bench, keys, mut fars) = opened(events, true)?;
         fars.iter_mut().try_for_each(|far| far.write_all(b"?"))?;
         bench.reactor.defer(move |cx| {
-            keys.iter().for_each(|key| key.with(cx, |connection, _cx| connection.finish(secs(5))).unwrap());
+            keys.iter().for_each(|key| key.with(cx, |connection, _cx| connection.close_gracefully(secs(5))).unwrap());
         });
         turn_on(&mut bench);
         let is_answered = |mut far: UnixStream| matches!(far.read(&mut [0; 8]), Ok(1));
@@ -80,16 +80,16 @@ fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
         bench.run_until_idle();
         if case == 0 {
-            bench.with(key, |connection| connection.shutdown_when_answered());
+            bench.with(key, |connection| connection.shutdown_after_responses());
         } else {
             bench.with(key, |connection| {
-                connection.answer_later();
-                connection.shutdown_when_answered();
+                connection.begin_response();
+                connection.shutdown_after_responses();
             });
             bench.run_until_idle();
             assert_eq!(far.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
             bench.with(key, move |connection| {
-                connection.answered();
+                connection.end_response();
                 connection.write(&vec![7; if case == 1 { 1 } else { 20_000 }]).map(drop)
             })?;
         }
@@ -102,9 +102,9 @@ fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
 #[test]
 fn a_handler_ends_its_direction_in_the_callback_that_has_written_all() -> Result {
     let mut bench = Bench::new()?;
-    let ends = on_data(|data: &[u8], connection: &mut handlers::Connection<'_, World>, _cx: &mut _| {
+    let ends = on_data(|data: &[u8], connection: &mut Connection<'_, World>, _cx: &mut _| {
         connection.write(b"bye").map(drop)?;
-        connection.shutdown_when_answered();
+        connection.shutdown_after_responses();
         Ok(data.len())
     });
     let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), ends)?;
@@ -118,9 +118,9 @@ fn a_handler_ends_its_direction_in_the_callback_that_has_written_all() -> Result
 fn a_stream_that_is_only_read_does_not_linger_when_it_finishes() -> Result {
     let mut bench = Bench::new()?;
     let (reader, mut writer) = std::io::pipe()?;
-    let key = open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
+    let key = Connection::open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
     writer.write_all(b"so far")?;
-    bench.with(key, |connection| connection.finish(secs(5)));
+    bench.with(key, |connection| connection.close_gracefully(secs(5)));
     assert_eq!(bench.until_closed(), "close Finished");
     assert_eq!(bench.world.received, b"so far");
     Ok(())

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use handlers::{Connection, ConnectionOptions, Flow, RateLimit, open};
+use handlers::{Connection, ConnectionOptions, Flow, RateLimit};
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
 
@@ -281,7 +281,7 @@ fn the_peer_of_an_aborted_connection_is_told_by_a_reset() -> Result {
 fn a_connection_that_no_tcp_carries_is_only_closed_by_an_abort() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = std::io::pipe()?;
-    let key = open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
+    let key = Connection::open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     bench.with(key, |connection| connection.abort());
     assert_eq!(bench.until_closed(), "close Aborted");

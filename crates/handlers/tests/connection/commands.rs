@@ -179,7 +179,7 @@ fn commands_from_elsewhere_are_obeyed_at_once() -> Result {
 #[test]
 fn a_write_by_ones_own_key_beyond_the_bound_ends_the_connection() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().queue_max(8);
+    let options = ConnectionOptions::new().max_write_queue(8);
     let handler = acts(|key, _, cx| key.write(cx, b"more than that").map(drop).unwrap());
     let (_, mut far) = bench.open_unix(&options, handler)?;
     far.write_all(b"x")?;

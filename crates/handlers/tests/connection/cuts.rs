@@ -31,12 +31,12 @@ const CUTS: [(&str, Cut); 8] = [
         Ok(())
     }),
     ("finish", |bench, key| {
-        visit(bench, key, |connection| connection.finish(secs(5)))?;
+        visit(bench, key, |connection| connection.close_gracefully(secs(5)))?;
         bench.advance(secs(5));
         Ok(())
     }),
     ("finish at once", |bench, key| {
-        visit(bench, key, |connection| connection.finish(Duration::ZERO))?;
+        visit(bench, key, |connection| connection.close_gracefully(Duration::ZERO))?;
         bench.run_until_idle();
         Ok(())
     }),
@@ -90,7 +90,7 @@ fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
         let mut bench = Bench::new()?;
         let (key, far) = bench.open_tcp(&options(), sink())?;
         bench.with(key, |connection| {
-            connection.answer_later();
+            connection.begin_response();
             connection.write(b"the beginning of it").map(drop)
         })?;
         bench.run_until_idle();
@@ -110,8 +110,8 @@ fn a_connection_that_owes_nothing_ends_cleanly_in_every_way() -> Result {
         let mut bench = Bench::new()?;
         let (key, far) = bench.open_tcp(&options(), sink())?;
         bench.with(key, |connection| {
-            connection.answer_later();
-            connection.answered();
+            connection.begin_response();
+            connection.end_response();
             connection.write(b"all of it").map(drop)
         })?;
         bench.run_until_idle();
@@ -223,7 +223,7 @@ fn a_connection_that_has_sent_all_and_lingers_is_not_reset_at_its_deadline() -> 
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&options(), sink())?;
     bench.with(key, |connection| {
-        connection.answer_later(); // which never comes: the close was asked for all the same
+        connection.begin_response(); // which never comes: the close was asked for all the same
         connection.write(b"all of it").map(drop)?;
         connection.close_after_flush(secs(5));
         io::Result::Ok(())

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use handlers::{
-    Accepted, Address, CloseReason, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Timeout, open,
+    Accepted, Address, CloseReason, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Timeout,
 };
 use reactor::PanicPolicy;
 
@@ -32,10 +32,7 @@ const EVENTS: [&str; 5] = ["open", "data", "drain", "end", "timeout"];
 fn end_at(
     policy: PanicPolicy,
     at: &'static str,
-    mut act: impl FnMut(
-        &mut handlers::Connection<'_, crate::World>,
-        &mut reactor::Context<'_, crate::World>,
-    ) -> std::io::Result<()>
+    mut act: impl FnMut(&mut Connection<'_, crate::World>, &mut reactor::Context<'_, crate::World>) -> std::io::Result<()>
     + 'static,
 ) -> Result<(String, Vec<String>)> {
     let mut bench = Bench::with_policy(policy)?;
@@ -311,9 +308,9 @@ fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() ->
 
 #[test]
 fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothing() -> Result {
-    let mut reactor = reactor::Reactor::builder().registrations_max(0).build()?;
+    let mut reactor = reactor::Reactor::builder().max_registrations(0).build()?;
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
-    let error = open(&mut reactor, near, &ConnectionOptions::new(), sink()).unwrap_err();
+    let error = Connection::open(&mut reactor, near, &ConnectionOptions::new(), sink()).unwrap_err();
     assert!(matches!(error.error, reactor::Error::Full { .. }));
     let mut world = crate::World::default();
     reactor.run(&mut world)?;
@@ -325,7 +322,7 @@ fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothin
 fn listener(room: usize) -> Result<(Listener, std::net::SocketAddr, ConnectionLimit)> {
     let limit = ConnectionLimit::new(room);
     let listener = ListenOptions::new().limit(limit.clone()).bind(&"127.0.0.1:0".parse().unwrap())?;
-    let Address::Tcp(address) = listener.local_address()? else { panic!("an address of another family") };
+    let Address::Tcp(address) = listener.local_addr()? else { panic!("an address of another family") };
     Ok((listener, address, limit))
 }
 
@@ -389,5 +386,5 @@ fn a_reason_reads_as_the_end_of_a_sentence() {
     assert_eq!(CloseReason::TimedOut(Timeout::Close).to_string(), "deadline of the close has passed");
     assert_eq!(CloseReason::Panicked("in on_data".into()).to_string(), "panicked: in on_data");
     assert_eq!(CloseReason::Finished.to_string(), "finished");
-    assert_eq!(reactor::Closed::ByKey.to_string(), "removed by its key");
+    assert_eq!(reactor::CloseReason::ByKey.to_string(), "removed by its key");
 }

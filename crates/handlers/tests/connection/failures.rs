@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, RateLimit, open};
+use handlers::{Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, RateLimit};
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
 
@@ -47,7 +47,7 @@ fn an_answer_that_comes_with_a_reset_is_read_while_much_is_queued() -> Result {
 #[test]
 fn an_answer_of_many_turns_that_comes_with_a_reset_is_read_to_its_last_byte() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().bytes_per_turn(1000), sink())?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
     bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
     bench.run_until_idle();
     far.write_all(&pattern(SOME))?;
@@ -65,7 +65,7 @@ fn sent_and_gone(mut far: impl Write) -> Result {
 
 #[test]
 fn a_peer_that_sends_and_closes_is_read_to_its_end_whatever_it_is_answered() -> Result {
-    let options = ConnectionOptions::new().bytes_per_turn(1000);
+    let options = ConnectionOptions::new().max_bytes_per_turn(1000);
     for length in [3, 20_000] {
         let mut bench = Bench::new()?;
         let (_, far) = bench.open_tcp(&options, acknowledges(length))?;
@@ -96,7 +96,7 @@ fn a_greeting_to_a_peer_that_has_sent_and_gone_loses_nothing() -> Result {
         }
         Ok(default(&event, connection, cx))
     });
-    open(&mut bench.reactor, near, &ConnectionOptions::new().bytes_per_turn(1000), greets)?;
+    Connection::open(&mut bench.reactor, near, &ConnectionOptions::new().max_bytes_per_turn(1000), greets)?;
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
     assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
     assert!(bench.world.has("end "));
@@ -119,7 +119,7 @@ fn frames_behind_the_one_whose_answer_fails_are_handled_too() -> Result {
         }
         Ok(default(&event, connection, cx))
     });
-    open(&mut bench.reactor, near, &ConnectionOptions::new(), handler)?;
+    Connection::open(&mut bench.reactor, near, &ConnectionOptions::new(), handler)?;
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
     assert_eq!(bench.world.received.len(), 50);
     Ok(())
@@ -134,7 +134,7 @@ fn a_producer_that_writes_until_it_is_full_ends_on_a_socket_that_has_failed() ->
         }
         Ok(default(&event, connection, cx))
     });
-    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().bytes_per_turn(1000), handler)?;
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().max_bytes_per_turn(1000), handler)?;
     far.write_all(&pattern(SOME))?;
     drop(far);
     bench.until(World::is_closed);
@@ -201,7 +201,7 @@ fn a_paused_connection_that_was_reset_ends_in_every_way_there_is() -> Result {
     let ways: [(End, &str); 5] = [
         (|connection| connection.close(), "close Closed"),
         (|connection| connection.abort(), "close Aborted"),
-        (|connection| connection.finish(secs(5)), "close Failed(ConnectionReset)"),
+        (|connection| connection.close_gracefully(secs(5)), "close Failed(ConnectionReset)"),
         (|connection| connection.close_after_flush(secs(5)), "close Failed(ConnectionReset)"),
         (|connection| connection.abort_after_flush(secs(5)), "close Failed(ConnectionReset)"),
     ];
@@ -266,7 +266,7 @@ fn what_a_paused_handler_had_left_is_given_again_after_a_reset() -> Result {
 #[test]
 fn a_connection_that_was_full_is_given_what_came_before_its_reset() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().bytes_per_turn(1000), sink())?;
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
     bench.with(key, |connection| assert_eq!(connection.write(&pattern(MUCH)).unwrap(), Flow::Full));
     far.write_all(&pattern(SOME))?;
     bench.run_until_idle();
@@ -336,7 +336,7 @@ fn a_half_closed_connection_that_owes_its_answer_ends_at_once_by_a_failure() -> 
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::End(_)) {
-            connection.answer_later();
+            connection.begin_response();
         }
         Ok(default(&event, connection, cx))
     });
@@ -358,11 +358,11 @@ fn a_peer_that_ends_its_direction_gets_the_answers_that_were_announced() -> Resu
     far.set_nonblocking(true)?;
     let handler = probe(|event, connection, cx| {
         if let Event::Data(data) = event {
-            data.iter().for_each(|_| connection.answer_later());
+            data.iter().for_each(|_| connection.begin_response());
         }
         Ok(default(&event, connection, cx))
     });
-    let key = open(&mut bench.reactor, near, &ConnectionOptions::new(), handler)?;
+    let key = Connection::open(&mut bench.reactor, near, &ConnectionOptions::new(), handler)?;
     far.write_all(b"??")?;
     far.shutdown(Shutdown::Write)?;
     bench.until(|world| world.has("end "));
@@ -371,7 +371,7 @@ fn a_peer_that_ends_its_direction_gets_the_answers_that_were_announced() -> Resu
         bench.advance(ms(100));
         assert!(!bench.world.is_closed());
         bench.with(key, move |connection| {
-            connection.answered();
+            connection.end_response();
             connection.write(answer).map(drop)
         })?;
     }
@@ -386,7 +386,7 @@ fn a_handler_may_finish_when_it_is_told_of_a_failure() -> Result {
     let handler = probe(|event, connection, cx| {
         match event {
             Event::Open => connection.pause_reading(),
-            Event::Failure(_) => connection.finish(Duration::MAX),
+            Event::Failure(_) => connection.close_gracefully(Duration::MAX),
             _ => {}
         }
         Ok(default(&event, connection, cx))

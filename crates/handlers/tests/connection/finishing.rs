@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::Shutdown;
 
-use handlers::{ConnectionOptions, Flow, open};
+use handlers::{Connection, ConnectionOptions, Flow};
 use reactor::Then;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
@@ -24,7 +24,7 @@ fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
     bench.run_until_idle();
     far.write_all(b"the last question")?;
     // Before the loop has heard of it.
-    bench.with(key, |connection| connection.finish(secs(5)));
+    bench.with(key, |connection| connection.close_gracefully(secs(5)));
     assert_eq!(bench.receive_all(&mut far)?, b"the last question");
     far.write_all(b"one more")?;
     far.shutdown(Shutdown::Write)?;
@@ -39,7 +39,7 @@ fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_a
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) {
             let _ = connection.write(b"bye")?;
-            connection.finish(secs(5));
+            connection.close_gracefully(secs(5));
         }
         Ok(default(&event, connection, cx))
     });
@@ -62,7 +62,7 @@ fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_on
         far.write_all(b"a question that was sent with the connection")?;
         let handler = probe(move |event, connection, cx| {
             match event {
-                Event::Open if by_itself => connection.finish(secs(5)),
+                Event::Open if by_itself => connection.close_gracefully(secs(5)),
                 Event::Data(data) => drop(connection.write(data)?),
                 _ => {}
             }
@@ -72,9 +72,9 @@ fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_on
         let mut accepted = Some((near, handler));
         bench.reactor.after(ms(0), move |cx| {
             let Some((near, handler)) = accepted.take() else { return Ok(Then::Done) };
-            let key = open(cx.registry, near, &ConnectionOptions::new(), handler)?;
+            let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), handler)?;
             if !by_itself {
-                key.with(cx, |connection, _cx| connection.finish(secs(5))).map_err(std::io::Error::other)?;
+                key.with(cx, |connection, _cx| connection.close_gracefully(secs(5))).map_err(std::io::Error::other)?;
             }
             Ok(Then::Done)
         });
@@ -99,11 +99,11 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
             });
             let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
             bench.run_until_idle();
-            bench.with(key, move |connection| connection.finish(secs(first)));
+            bench.with(key, move |connection| connection.close_gracefully(secs(first)));
             bench.run_until_idle();
             bench.with(key, move |connection| {
                 if finishes_twice {
-                    connection.finish(secs(second))
+                    connection.close_gracefully(secs(second))
                 } else {
                     connection.close_after_flush(secs(second))
                 }
@@ -125,13 +125,13 @@ fn a_visitor_who_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
         bench.run_until_idle();
         bench.with(key, move |connection| {
-            connection.finish(secs(5));
+            connection.close_gracefully(secs(5));
             if pauses {
                 connection.pause_reading();
             }
             connection.write(&pattern(MUCH)).map(drop)
         })?;
-        bench.with(key, |connection| connection.finish(secs(5)));
+        bench.with(key, |connection| connection.close_gracefully(secs(5)));
         assert!(bench.receive_all(&mut far)? == pattern(MUCH));
         drop(far);
         assert_eq!(bench.until_closed(), "close Finished");
@@ -144,7 +144,7 @@ fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
     let mut left = pieces;
     probe(move |event, connection, cx| {
         if matches!(event, Event::Finish) {
-            connection.answer_later();
+            connection.begin_response();
         }
         if matches!(event, Event::Finish | Event::Drain) && left > 0 {
             while left > 0 && connection.write(&pattern(MUCH / 16))? == Flow::Open {
@@ -152,7 +152,7 @@ fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
             }
             left = left.saturating_sub(1); // the one that filled it
             if left == 0 {
-                connection.answered();
+                connection.end_response();
             }
         }
         Ok(default(&event, connection, cx))
@@ -164,7 +164,7 @@ fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(32))?;
     bench.run_until_idle();
-    bench.with(key, |connection| connection.finish(secs(5)));
+    bench.with(key, |connection| connection.close_gracefully(secs(5)));
     let heard = bench.receive_all(&mut far)?;
     assert_eq!(heard.len(), 2 * MUCH);
     drop(far);
@@ -180,8 +180,8 @@ fn on_finish_is_called_once_and_from_within_no_call_of_a_visitor() -> Result {
     bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let finished = key.with(cx, |connection, _cx| {
-            connection.finish(secs(5));
-            connection.finish(secs(4));
+            connection.close_gracefully(secs(5));
+            connection.close_gracefully(secs(4));
         });
         finished.unwrap();
         assert!(!cx.state.has("finish"), "called from within the call of a visitor");
@@ -199,7 +199,7 @@ fn a_handler_that_finishes_its_own_connection_is_told_so_too() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         match event {
-            Event::Data(_) => connection.finish(secs(5)),
+            Event::Data(_) => connection.close_gracefully(secs(5)),
             Event::Finish => drop(connection.write(b"the rest")?),
             _ => {}
         }
@@ -228,7 +228,7 @@ fn a_handler_may_close_its_connection_when_it_is_told_to_finish() -> Result {
         });
         let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
         bench.run_until_idle();
-        bench.with(key, |connection| connection.finish(secs(5)));
+        bench.with(key, |connection| connection.close_gracefully(secs(5)));
         assert_eq!(bench.until_closed(), if closes { "close Closed" } else { "close Failed(InvalidData)" });
     }
     Ok(())
@@ -240,7 +240,7 @@ fn a_connection_that_is_paused_and_finishes_sends_what_it_has_and_reads_nothing(
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(3))?;
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(b"not read any more")?;
-    bench.with(key, |connection| connection.finish(secs(5)));
+    bench.with(key, |connection| connection.close_gracefully(secs(5)));
     assert_eq!(bench.receive_all(&mut far)?.len(), 3 * MUCH / 16);
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");

@@ -61,7 +61,7 @@ fn a_closure_that_pauses_is_called_with_the_next_frame_when_it_resumes() -> Resu
 #[test]
 fn a_closure_whose_queue_is_full_is_called_when_there_is_room() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().watermarks(1000, 10_000).queue_max(1_100_000);
+    let options = ConnectionOptions::new().watermarks(1000, 10_000).max_write_queue(1_100_000);
     let handler = lines(|_, connection, _| connection.write(&pattern(1_000_000)).map(drop));
     let (_, mut far) = bench.open_unix(&options, handler)?;
     far.write_all(b"1\n2\n3\n")?; // three answers at once are more than the queue may hold
@@ -156,15 +156,15 @@ fn a_frame_that_is_none_ends_the_connection_with_its_error() -> Result {
 struct AtEnd;
 
 impl Framing for AtEnd {
-    fn frame<'a>(&mut self, _data: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+    fn decode<'a>(&mut self, _data: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
         Ok(None)
     }
 
-    fn finish<'a>(&mut self, rest: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
-        Ok(rest.get(..1).map(|bytes| Frame { bytes, taken: 1 }))
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+        Ok(rest.get(..1).map(|bytes| Frame { bytes, consumed: 1 }))
     }
 
-    fn put(&self, frame: &[u8], out: &mut Vec<u8>) -> std::result::Result<(), FrameError> {
+    fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> std::result::Result<(), FrameError> {
         out.extend_from_slice(frame);
         Ok(())
     }

@@ -62,7 +62,7 @@ fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> R
     let mut bench = Bench::new()?;
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
     bench.reactor.defer(move |cx| {
-        let key = handlers::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
+        let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
         key.with(cx, |_, cx| cx.state.log.push("visit".to_owned())).unwrap();
     });
     bench.run_until_idle();
@@ -88,7 +88,7 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
         let handler = probe(move |_, connection, cx| end(connection, cx).map(|()| 0));
         let (near, _far) = std::os::unix::net::UnixStream::pair()?;
         bench.reactor.defer(move |cx| {
-            let key = handlers::open(cx.registry, near, &ConnectionOptions::new(), handler).unwrap();
+            let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), handler).unwrap();
             let lent = key.with(cx, |_, cx| cx.state.log.push("visit".to_owned()));
             assert!(matches!(lent, Err(Error::StaleKey(_))));
         });
@@ -141,7 +141,7 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         far.shutdown(std::net::Shutdown::Read)?; // what is written fails
         let handler = handlers::on_data(|_data, _connection, _cx| Err(io::Error::from_raw_os_error(24)));
-        let key = handlers::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
+        let key = Connection::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
         reactor.set_name(key.key(), "upstream")?;
         reactor.set_essential(key.key())?;
         if visits {

@@ -27,7 +27,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout, open};
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout};
 use reactor::{Context, Io, ManualClock, Reactor};
 use support::tcp_pair;
 
@@ -98,7 +98,7 @@ fn default(event: &Event<'_>, connection: &mut Connection<'_, World>, cx: &mut C
             cx.state.received.extend_from_slice(data);
             return data.len();
         }
-        Event::End(_) => connection.shutdown_when_answered(),
+        Event::End(_) => connection.shutdown_after_responses(),
         Event::Timeout(_) => connection.close(),
         Event::Open | Event::Drain | Event::Finish | Event::Failure(_) => {}
     }
@@ -172,7 +172,11 @@ where
         self.note(Event::Timeout(timeout), connection, cx).map(drop)
     }
 
-    fn on_finish(&mut self, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> io::Result<()> {
+    fn on_graceful_close(
+        &mut self,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
         self.note(Event::Finish, connection, cx).map(drop)
     }
 
@@ -217,7 +221,7 @@ impl Bench {
     ) -> Result<(ConnectionKey<World>, UnixStream)> {
         let (near, far) = UnixStream::pair()?;
         far.set_nonblocking(true)?;
-        Ok((open(&mut self.reactor, near, options, handler)?, far))
+        Ok((Connection::open(&mut self.reactor, near, options, handler)?, far))
     }
 
     /// The same by TCP.
@@ -228,7 +232,7 @@ impl Bench {
     ) -> Result<(ConnectionKey<World>, TcpStream)> {
         let (near, far) = tcp_pair()?;
         far.set_nonblocking(true)?;
-        Ok((open(&mut self.reactor, near, options, handler)?, far))
+        Ok((Connection::open(&mut self.reactor, near, options, handler)?, far))
     }
 
     /// The same with a [`Recorded`] stream: its writes are the third.
@@ -242,7 +246,7 @@ impl Bench {
         far.set_nonblocking(true)?;
         let writes = Rc::default();
         let near = Recorded { stream: near, writes: Rc::clone(&writes) };
-        Ok((open(&mut self.reactor, near, options, handler)?, far, writes))
+        Ok((Connection::open(&mut self.reactor, near, options, handler)?, far, writes))
     }
 
     /// Takes a turn that does not wait.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{ConnectionOptions, open};
+use handlers::{Connection, ConnectionOptions};
 use reactor::{Interest, ManualClock, Next, Reactor};
 use support::{Slow, add_slow_handler};
 
@@ -13,9 +13,9 @@ use crate::{Bench, Result, World, ms, pattern, secs, sink};
 const PAUSE: Duration = secs(100);
 
 /// A loop that is told of few events at a time, and whose first handler takes long.
-fn slow(events_per_turn_max: usize, refreshes: bool) -> Result<(Bench, UnixStream)> {
+fn slow(max_events_per_turn: usize, refreshes: bool) -> Result<(Bench, UnixStream)> {
     let clock = ManualClock::new();
-    let builder = Reactor::<World>::builder().clock(clock.clone()).events_per_turn_max(events_per_turn_max);
+    let builder = Reactor::<World>::builder().clock(clock.clone()).max_events_per_turn(max_events_per_turn);
     let mut reactor = builder.build()?;
     let far = add_slow_handler(&mut reactor, &clock, Slow { pause: PAUSE, refreshes })?;
     Ok((Bench { reactor, world: World::default() }, far))
@@ -67,7 +67,7 @@ fn bytes_that_come_while_a_timeout_is_on_its_way_put_it_off() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<World>::builder().clock(clock.clone()).build()?;
     let (near, mut far) = UnixStream::pair()?;
-    open(&mut reactor, near, &ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    Connection::open(&mut reactor, near, &ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
     let mut world = World::default();
     let mut turn = |reactor: &mut Reactor<World>| reactor.turn(&mut world, Some(Duration::ZERO));
     turn(&mut reactor)?;

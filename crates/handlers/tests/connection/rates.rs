@@ -41,12 +41,12 @@ fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
     let (key, _far) = bench.open_unix(&options, handler)?;
     bench.run_until_idle();
     for second in 0..=20 {
-        let written = bench.with(key, |connection| connection.counters().written);
+        let written = bench.with(key, |connection| connection.metrics().written);
         assert!((700 + 1000 * second..=800 + 1000 * second).contains(&written), "{written} in {second} s");
         bench.advance(secs(1));
     }
     bench.advance(secs(10));
-    assert_eq!(bench.with(key, |connection| connection.counters().written), 24_000);
+    assert_eq!(bench.with(key, |connection| connection.metrics().written), 24_000);
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
     let mut bench = Bench::new()?;
     let limit = || RateLimit::new(10_000, 100_000);
     let (_, mut far) =
-        bench.open_unix(&ConnectionOptions::new().read_rate(limit()).bytes_per_turn(usize::MAX), sink())?;
+        bench.open_unix(&ConnectionOptions::new().read_rate(limit()).max_bytes_per_turn(usize::MAX), sink())?;
     far.write_all(&[0; 101_000])?;
     bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 100_000);
@@ -69,9 +69,9 @@ fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
     });
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().write_rate(limit()), writes)?;
     bench.run_until_idle();
-    assert_eq!(bench.with(key, |connection| connection.counters().written), 100_000);
+    assert_eq!(bench.with(key, |connection| connection.metrics().written), 100_000);
     bench.advance(ms(50));
-    assert_eq!(bench.with(key, |connection| connection.counters().written), 100_500);
+    assert_eq!(bench.with(key, |connection| connection.metrics().written), 100_500);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 
-use handlers::{ConnectionOptions, open};
+use handlers::{Connection, ConnectionOptions};
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -142,7 +142,7 @@ fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
 }
 
 /// Consumes nothing of what comes first, and fills its queue instead.
-fn fills(event: &Event<'_>, connection: &mut handlers::Connection<'_, crate::World>) -> std::io::Result<()> {
+fn fills(event: &Event<'_>, connection: &mut Connection<'_, crate::World>) -> std::io::Result<()> {
     if matches!(event, Event::Data(_)) {
         let flow = connection.write(&pattern(MUCH))?;
         assert_eq!(flow, handlers::Flow::Full);
@@ -238,7 +238,7 @@ fn a_connection_with_a_full_queue_reads_nothing_until_it_has_drained() -> Result
 #[test]
 fn a_handler_that_leaves_more_than_allowed_ends_its_connection() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().unconsumed_max(10);
+    let options = ConnectionOptions::new().max_buffered_input(10);
     let (_, mut far) = bench.open_unix(&options, probe(|_, _, _| Ok(0)))?;
     far.write_all(b"0123456789")?;
     bench.run_until_idle();
@@ -251,7 +251,7 @@ fn a_handler_that_leaves_more_than_allowed_ends_its_connection() -> Result {
 #[test]
 fn a_handler_that_answers_and_closes_may_leave_as_much_as_it_likes() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().unconsumed_max(10);
+    let options = ConnectionOptions::new().max_buffered_input(10);
     let handler = probe(|event, connection, _| {
         if matches!(event, Event::Data(_)) {
             let _ = connection.write(b"too long")?;
@@ -277,7 +277,7 @@ fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
         }
         _ => Ok(0),
     });
-    let options = ConnectionOptions::new().bytes_per_turn(1000);
+    let options = ConnectionOptions::new().max_bytes_per_turn(1000);
     let (_, mut far) = bench.open_unix(&options, fast)?;
     let (_, mut neighbour) = bench.open_unix(&options, sink())?;
     bench.run_until_idle();
@@ -297,13 +297,13 @@ fn a_handler_may_lower_what_its_connection_reads_in_a_turn_while_it_reads() -> R
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| match event {
         Event::Data(data) => {
-            connection.set_options(&ConnectionOptions::new().bytes_per_turn(100));
+            connection.set_options(&ConnectionOptions::new().max_bytes_per_turn(100));
             cx.state.received.extend_from_slice(data);
             Ok(data.len())
         }
         _ => Ok(0),
     });
-    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().bytes_per_turn(1000), handler)?;
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().max_bytes_per_turn(1000), handler)?;
     bench.run_until_idle();
     far.write_all(&[0; 2000])?;
     for received in [1000, 1100, 1200] {
@@ -357,15 +357,15 @@ fn a_connection_reads_no_more_in_the_turn_in_which_it_opens() -> Result {
         let mut bench = Bench::new()?;
         let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
         far.write_all(&[7; 5000])?;
-        let options = ConnectionOptions::new().bytes_per_turn(1000);
+        let options = ConnectionOptions::new().max_bytes_per_turn(1000);
         if turns_before {
             let mut opens = Some(near);
             bench.reactor.defer(move |cx| {
                 let near = opens.take().unwrap();
-                open(cx.registry, near, &options, sink()).unwrap();
+                Connection::open(cx.registry, near, &options, sink()).unwrap();
             });
         } else {
-            open(&mut bench.reactor, near, &options, sink())?;
+            Connection::open(&mut bench.reactor, near, &options, sink())?;
         }
         let mut before = 0;
         while before < 5000 {

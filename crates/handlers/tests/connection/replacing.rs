@@ -126,7 +126,7 @@ fn a_new_handler_that_pauses_is_given_the_rest_when_it_resumes() -> Result {
 #[test]
 fn the_limit_of_unconsumed_bytes_counts_for_the_new_handler() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().unconsumed_max(2);
+    let options = ConnectionOptions::new().max_buffered_input(2);
     let (_, mut far) = bench.open_unix(&options, upgrades_to(sink()))?;
     far.write_all(b"old:and more than that")?;
     bench.until(|world| world.has("data and more than that"));
@@ -173,7 +173,7 @@ fn a_new_handler_is_told_that_its_connection_is_to_finish() -> Result {
         Ok(0)
     });
     let (key, far) = bench.open_unix(&ConnectionOptions::new(), boxed(old))?;
-    bench.with(key, |connection| connection.finish(secs(5)));
+    bench.with(key, |connection| connection.close_gracefully(secs(5)));
     bench.run_until_idle();
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");

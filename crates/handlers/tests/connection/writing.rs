@@ -29,7 +29,7 @@ fn small_writes_of_one_callback_are_one_system_call() -> Result {
     bench.run_until_idle();
     assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [990]);
     assert!(bench.receive(&mut far, 990).starts_with(b"0;shared;1;shared;"));
-    assert_eq!(bench.with(key, |connection| (connection.queued(), connection.counters().written)), (0, 990));
+    assert_eq!(bench.with(key, |connection| (connection.queued(), connection.metrics().written)), (0, 990));
     Ok(())
 }
 
@@ -60,7 +60,7 @@ fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Re
 #[test]
 fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().watermarks(1000, 4000).queue_max(6000);
+    let options = ConnectionOptions::new().watermarks(1000, 4000).max_write_queue(6000);
     let (key, mut far) = bench.open_unix(&options, sink())?;
     bench.run_until_idle();
     let mut reads = far.try_clone()?;
@@ -131,7 +131,7 @@ fn a_write_of_nothing_is_none() -> Result {
         assert_eq!(connection.write_bytes(Bytes::new())?, Flow::Open);
         Ok(default(&event, connection, cx))
     });
-    let options = ConnectionOptions::new().queue_max(0);
+    let options = ConnectionOptions::new().max_write_queue(0);
     let (key, _far, writes) = bench.open_recorded(&options, handler)?;
     bench.run_until_idle();
     bench.with(key, |connection| {
@@ -255,7 +255,7 @@ fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_lo
             let flow = connection.write(&[7; 16_384]).unwrap();
             if flow == Flow::Full {
                 assert!((300_000..300_000 + 16_384).contains(&connection.queued()), "{}", connection.queued());
-                break (flow, connection.counters().written as usize + connection.queued());
+                break (flow, connection.metrics().written as usize + connection.queued());
             }
             assert!(connection.queued() < 300_000);
         }
@@ -301,7 +301,7 @@ fn a_producer_writes_a_stream_without_end_by_what_it_is_told() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(1000, 100_000);
     let produce = |connection: &mut handlers::Connection<'_, crate::World>| -> std::io::Result<()> {
-        while connection.counters().written < 10_000_000 && connection.write(&[1; 10_000])? == Flow::Open {}
+        while connection.metrics().written < 10_000_000 && connection.write(&[1; 10_000])? == Flow::Open {}
         assert!(connection.queued() < 110_000);
         Ok(())
     };
@@ -320,7 +320,7 @@ fn a_producer_writes_a_stream_without_end_by_what_it_is_told() -> Result {
 #[test]
 fn a_write_beyond_the_bound_of_the_queue_is_refused_and_the_connection_goes_on() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().queue_max(MUCH).watermarks(10, 2 * MUCH);
+    let options = ConnectionOptions::new().max_write_queue(MUCH).watermarks(10, 2 * MUCH);
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Open) {
             assert_eq!(connection.write(&[0; MUCH + 1]).unwrap_err().kind(), ErrorKind::QuotaExceeded);
@@ -347,7 +347,7 @@ fn a_write_beyond_the_bound_of_the_queue_is_refused_and_the_connection_goes_on()
 #[test]
 fn what_is_queued_leaves_in_turns_of_their_budget() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().bytes_per_turn(1000);
+    let options = ConnectionOptions::new().max_bytes_per_turn(1000);
     let (key, _far, writes) = bench.open_recorded(&options, sink())?;
     bench.run_until_idle();
     bench.with(key, |connection| connection.write(&[0; 2500]).map(drop)).unwrap();
@@ -366,11 +366,11 @@ fn counters_count_what_has_passed() -> Result {
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), echo)?;
     far.write_all(&[1; 1000])?;
     bench.run_until_idle();
-    let counters = bench.with(key, |connection| connection.counters());
+    let counters = bench.with(key, |connection| connection.metrics());
     assert_eq!((counters.read, counters.written), (1000, 1000));
     bench.send(&mut far, &pattern(MUCH / 4));
     bench.run_until_idle();
-    let (counters, queued) = bench.with(key, |connection| (connection.counters(), connection.queued()));
+    let (counters, queued) = bench.with(key, |connection| (connection.metrics(), connection.queued()));
     assert_eq!(counters.read, counters.written + queued as u64);
     Ok(())
 }

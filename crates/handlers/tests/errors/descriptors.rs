@@ -7,7 +7,7 @@ use std::process::Command;
 
 use handlers::signal::{self, ShutdownOptions, Signal};
 use handlers::udp::UdpSocket;
-use handlers::{Address, ConnectionOptions, Console, ListenOptions, child, connect, errno, files};
+use handlers::{Address, Connection, ConnectionOptions, Console, ListenOptions, child, errno, files};
 use reactor::{EventFd, Next, Reactor};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -65,7 +65,7 @@ fn call_without_descriptors() -> Result {
     errors.push((child::watch(&mut reactor, child, |_, _| Ok(())).expect_err("no fd").into(), "pidfd_open of child"));
     errors.push((files::watch(&mut reactor, ["/etc"], |_, _, _| Ok(Next::Keep)).expect_err("no fd"), "inotify_init1"));
     errors.push((Console::new().open_on(&mut reactor, &event, |_, _| Ok(Next::Keep)).expect_err("no fd"), "fd "));
-    connect(&mut reactor, [peer], &ConnectionOptions::new(), NoteEnd);
+    Connection::connect(&mut reactor, [peer], &ConnectionOptions::new(), NoteEnd);
     let mut told = Vec::new();
     reactor.run(&mut told)?;
     errors.extend(told.into_iter().map(|error| (error, "127.0.0.1")));

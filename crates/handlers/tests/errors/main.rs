@@ -16,7 +16,7 @@ use handlers::signal::Signal;
 use handlers::udp::UdpSocket;
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError, ListenOptions, Refusal,
-    WorkerPool, connect, errno, files,
+    WorkerPool, errno, files,
 };
 use reactor::{CallError, Context, Error, Interest, LoopGone, Next, Reactor};
 use rustix::io::Errno;
@@ -85,12 +85,12 @@ fn listeners_and_sockets_that_cannot_be_bound_say_their_errno_and_address() -> R
 fn a_connection_that_is_refused_says_its_errno_and_address() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // nobody listens there any more
-    connect(&mut reactor, [closed], &ConnectionOptions::new(), NoteEnd);
+    Connection::connect(&mut reactor, [closed], &ConnectionOptions::new(), NoteEnd);
     let mut told = Vec::new();
     reactor.run(&mut told)?;
     check(told.remove(0), Errno::CONNREFUSED, &closed.to_string());
-    let options = ConnectionOptions::new().local_address("192.0.2.1:0".parse::<SocketAddr>()?);
-    connect(&mut reactor, [closed], &options, NoteEnd);
+    let options = ConnectionOptions::new().local_addr("192.0.2.1:0".parse::<SocketAddr>()?);
+    Connection::connect(&mut reactor, [closed], &options, NoteEnd);
     reactor.run(&mut told)?;
     check(told.remove(0), Errno::ADDRNOTAVAIL, "bind to 192.0.2.1");
     Ok(())

@@ -264,7 +264,7 @@ fn a_pool_that_takes_no_more_gives_back_what_was_to_be_done() -> Result {
     let path = folder.path().join("file");
     let (_reactor, pool) = with_pool::<()>(1)?;
     let refusing = pool.handle();
-    pool.abandon();
+    pool.shutdown_now();
     let whole = Arc::new(()); // each closure holds one: so it is seen that it came back
     let note = |mark: Arc<()>| move |_: io::Result<()>, _: &mut reactor::Context<'_, Results<()>>| drop(mark);
     let replaced = files::write_atomically(&refusing, &path, b"one".to_vec(), note(whole.clone())).expect_err("closed");

@@ -13,7 +13,7 @@ use crate::{Echo, PATIENCE, Result, Seen, any_port, client, expect_echo, serve, 
 #[test]
 fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
     let mut reactor = Reactor::new()?;
-    let (address, _key) = serve(&mut reactor, ListenOptions::new().accepts_per_turn(3))?;
+    let (address, _key) = serve(&mut reactor, ListenOptions::new().max_accepts_per_turn(3))?;
     let _clients = (0..7).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
     let mut seen = Seen::default();
     for expected in [3, 6, 7] {

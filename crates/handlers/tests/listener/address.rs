@@ -50,7 +50,7 @@ fn the_unspecified_v6_address_is_both_families_unless_only_v6_is_asked_for() -> 
 #[test]
 fn an_address_in_use_is_an_error_that_names_it() -> Result {
     let taken = ListenOptions::new().bind(&any_port())?;
-    expect_refusal(&taken.local_address()?, ErrorKind::AddrInUse);
+    expect_refusal(&taken.local_addr()?, ErrorKind::AddrInUse);
     Ok(())
 }
 
@@ -59,7 +59,7 @@ fn several_sockets_listen_at_one_address_if_each_asks_for_that() -> Result {
     let options = ListenOptions::new().reuse_port(true);
     let mut reactor = Reactor::new()?;
     let first = options.clone().bind(&any_port())?;
-    let address = first.local_address()?;
+    let address = first.local_addr()?;
     expect_refusal(&address, ErrorKind::AddrInUse);
     let second = options.bind(&address)?;
     let to = tcp(&first)?;
@@ -81,7 +81,7 @@ fn a_socket_at_a_path_is_served_and_its_file_goes_with_it() -> Result {
     let path = folder.join("socket");
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new().bind(&unix(&path))?;
-    assert_eq!(listener.local_address()?, unix(&path));
+    assert_eq!(listener.local_addr()?, unix(&path));
     let key = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
     expect_echo(&mut reactor, &mut Seen::default(), &mut UnixStream::connect(&path)?)?;
     reactor.remove(key.key())?;
@@ -169,7 +169,7 @@ fn an_abstract_name_is_served_and_is_no_file() -> Result {
     let address: Address = format!("unix:@{name}").parse()?;
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new().bind(&address)?;
-    assert_eq!(listener.local_address()?, address);
+    assert_eq!(listener.local_addr()?, address);
     expect_refusal(&address, ErrorKind::AddrInUse);
     listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
     let mut client = UnixStream::connect_addr(&UnixAddr::from_abstract_name(&name)?)?;
@@ -185,7 +185,7 @@ fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
     let mut reactor = Reactor::new()?;
     let mut seen = Seen::default();
     let (inet, local) = (ListenOptions::new().adopt(inet)?, ListenOptions::new().adopt(local)?);
-    assert_eq!((tcp(&inet)?, local.local_address()?), (address, unix(&path)));
+    assert_eq!((tcp(&inet)?, local.local_addr()?), (address, unix(&path)));
     for listener in [inet, local] {
         listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
     }
@@ -240,12 +240,12 @@ fn what_is_adopted_is_what_it_should_be_or_named_with_its_fd() -> Result {
         assert_eq!(as_datagrams.is_ok(), is == "a datagram socket", "{is}: {as_datagrams:?}");
         let handler = handlers::on_data(|data, _, _| Ok(data.len()));
         let as_stream = UnixStream::from(fd);
-        match handlers::open(&mut reactor, as_stream, &ConnectionOptions::new(), handler) {
+        match handlers::Connection::open(&mut reactor, as_stream, &ConnectionOptions::new(), handler) {
             Ok(_) => assert!(["a stream socket", "not a socket"].contains(&is)),
             Err(refused) => {
                 assert!(!["a stream socket", "not a socket"].contains(&is));
                 assert_eq!(refused.error.to_string(), format!("open on fd {number}: {}", told("a stream of bytes")));
-                let again = ListenOptions::new().adopt(refused.source).map(drop).map_err(|error| error.to_string());
+                let again = ListenOptions::new().adopt(refused.inner).map(drop).map_err(|error| error.to_string());
                 assert_eq!(again, if listens { Ok(()) } else { Err(told("a listening stream socket")) });
             }
         }
@@ -264,7 +264,7 @@ fn an_ipv4_peer_of_an_ipv6_listener_has_an_ipv4_address() -> Result {
     listener.serve(&mut reactor, &ConnectionOptions::new(), move |peer, _cx| {
         shown.borrow_mut().push(peer.to_string());
         Ok(handlers::on_data(|data, connection, cx: &mut reactor::Context<'_, Addresses>| {
-            cx.state.push(connection.peer_address()?);
+            cx.state.push(connection.peer_addr()?);
             Ok(data.len())
         }))
     })?;

@@ -42,7 +42,7 @@ fn answered(clients: Vec<TcpStream>) -> usize {
 fn whoever_had_connected_before_the_stop_is_answered() -> Result {
     for accepts in [1, 64, usize::MAX] {
         let mut reactor = Reactor::new()?;
-        let (address, server) = serve(&mut reactor, ListenOptions::new().accepts_per_turn(accepts))?;
+        let (address, server) = serve(&mut reactor, ListenOptions::new().max_accepts_per_turn(accepts))?;
         let clients = ask(address, CLIENTS)?;
         let mut seen = Seen::default();
         stop(&mut reactor, server, GRACE);
@@ -221,7 +221,7 @@ fn a_server_that_reads_no_more_sends_what_it_has_and_takes_nothing_on() -> Resul
 #[test]
 fn what_is_reported_late_is_answered_by_a_server_that_stops() -> Result {
     for events in [1, 8] {
-        let mut reactor = Reactor::builder().events_per_turn_max(events).build()?;
+        let mut reactor = Reactor::builder().max_events_per_turn(events).build()?;
         let (address, server) = serve(&mut reactor, ListenOptions::new())?;
         let mut clients = (0..60).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
         let mut seen = Seen::default();

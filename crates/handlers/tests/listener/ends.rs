@@ -5,14 +5,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use handlers::{Connection, ConnectionOptions, ListenOptions, Peer, on_data, on_listener_end};
-use reactor::{Closed, Context, Key, Reactor};
+use reactor::{CloseReason, Context, Key, Reactor};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
 use crate::{Folder, Result, any_port, run_out};
 
 /// Why listeners have ended.
-type Ends = Vec<Closed>;
+type Ends = Vec<CloseReason>;
 
 /// Has the end of the listener `key` noted.
 fn note_end(reactor: &mut Reactor<Ends>, key: Key) -> Result {
@@ -42,7 +42,7 @@ fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
         note_end(&mut reactor, key)?; // in place of the first
         shutdown(&socket, Shutdown::Both)?;
         run_out(&mut reactor, &mut ends)?;
-        let [Closed::Failed(error)] = &ends[..] else { return Err(format!("{ends:?}").into()) };
+        let [CloseReason::Failed(error)] = &ends[..] else { return Err(format!("{ends:?}").into()) };
         assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
         assert!(reactor.is_empty(), "{reactor:?}");
         assert!(note_end(&mut reactor, key).is_err(), "it has ended");
@@ -60,6 +60,6 @@ fn the_end_of_a_listener_by_its_key_is_told_and_keeps_nothing_alive() -> Result 
     assert!(ends.is_empty(), "it has not ended");
     reactor.remove(key)?;
     run_out(&mut reactor, &mut ends)?;
-    assert!(matches!(ends[..], [Closed::ByKey]), "{ends:?}");
+    assert!(matches!(ends[..], [CloseReason::ByKey]), "{ends:?}");
     Ok(())
 }

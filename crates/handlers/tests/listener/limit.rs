@@ -158,7 +158,7 @@ fn a_listener_that_is_removed_while_it_waits_leaves_nothing_behind() -> Result {
 #[test]
 fn a_listener_for_which_the_loop_has_no_room_leaves_nothing_behind() -> Result {
     for (registrations, limit) in [(0, None), (0, Some(1)), (1, Some(1))] {
-        let mut reactor = Reactor::builder().registrations_max(registrations).build()?;
+        let mut reactor = Reactor::builder().max_registrations(registrations).build()?;
         let options = ListenOptions::new().limit(limit.map(ConnectionLimit::new));
         assert!(serve(&mut reactor, options).is_err());
         assert!(reactor.is_empty(), "{reactor:?}");
@@ -207,7 +207,7 @@ fn loops_on_several_threads_share_a_limit_and_none_is_forgotten() -> Result {
     let shared = limit.clone();
     let pool = LoopPool::spawn(2, "limited", move |_number, registry| {
         let listener = ListenOptions::new().limit(shared.clone()).bind(&any_port())?;
-        told.send(listener.local_address()?).expect("the test waits");
+        told.send(listener.local_addr()?).expect("the test waits");
         listener.serve(registry, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
         Ok(Seen::default())
     })?;

@@ -52,7 +52,7 @@ impl ConnectionHandler<Seen> for Echo {
         Ok(data.len())
     }
 
-    fn on_finish(&mut self, _: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+    fn on_graceful_close(&mut self, _: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
         cx.state.finishing += 1;
         Ok(())
     }
@@ -88,7 +88,7 @@ fn any_port() -> Address {
 }
 
 fn tcp(listener: &Listener) -> Result<SocketAddr> {
-    match listener.local_address()? {
+    match listener.local_addr()? {
         Address::Tcp(address) => Ok(address),
         other => Err(format!("{other} is no TCP").into()),
     }

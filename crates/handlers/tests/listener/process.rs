@@ -58,7 +58,7 @@ fn inherits_two() -> Result {
     };
     expect_no_variables();
     assert!(ListenOptions::new().inherited()?.is_empty(), "they are taken");
-    let (Address::Tcp(address), Address::Unix(path)) = (inet.local_address()?, local.local_address()?) else {
+    let (Address::Tcp(address), Address::Unix(path)) = (inet.local_addr()?, local.local_addr()?) else {
         return Err("another order".into());
     };
     let (mut reactor, mut seen) = (Reactor::new()?, Seen::default());

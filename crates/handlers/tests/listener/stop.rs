@@ -213,7 +213,7 @@ impl ConnectionHandler<Seen> for AnswersLater {
         _cx: &mut Context<'_, Seen>,
     ) -> io::Result<usize> {
         for _byte in data {
-            connection.answer_later();
+            connection.begin_response();
         }
         Ok(data.len())
     }
@@ -246,7 +246,7 @@ fn a_server_that_stops_waits_for_the_answers_that_are_made_elsewhere() -> Result
     for answer in ["one ", "two"] {
         reactor.defer(move |cx| {
             let answered = connection.with(cx, |connection, _cx| {
-                connection.answered();
+                connection.end_response();
                 connection.write(answer.as_bytes())
             });
             let _ = answered.expect("it waits").expect("it can be written to");

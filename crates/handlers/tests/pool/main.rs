@@ -87,7 +87,7 @@ fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
 #[test]
 fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(1).queued_max(2).build(&mut reactor)?;
+    let pool = WorkerPool::builder().workers(1).max_queued_jobs(2).build(&mut reactor)?;
     let end = occupy(&pool)?;
     let first = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
     pool.submit(|| 2, |number, cx| cx.state.extend(number))?;
@@ -151,7 +151,7 @@ fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
                 |number, cx| cx.state.extend(number),
             )?;
         }
-        let ends = std::thread::spawn(move || if drains { pool.drain() } else { pool.abandon() });
+        let ends = std::thread::spawn(move || if drains { pool.drain() } else { pool.shutdown_now() });
         while !handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed) {
             std::thread::yield_now();
         }
@@ -192,7 +192,7 @@ fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Resul
 fn who_cancels_while_the_pool_is_dropped_spoils_no_count() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     for _ in 0..20 {
-        let pool = WorkerPool::builder().workers(1).queued_max(usize::MAX).build(&mut reactor)?;
+        let pool = WorkerPool::builder().workers(1).max_queued_jobs(usize::MAX).build(&mut reactor)?;
         let end = occupy(&pool)?;
         let jobs = (0..2000).map(|_| pool.submit(|| (), |_, _| ())).collect::<std::result::Result<Vec<_>, _>>()?;
         let handle = pool.handle();
@@ -244,7 +244,7 @@ fn destructors_that_panic_end_no_worker() -> Result {
 #[test]
 fn idle_workers_are_room_too() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(1).queued_max(0).build(&mut reactor)?;
+    let pool = WorkerPool::builder().workers(1).max_queued_jobs(0).build(&mut reactor)?;
     while format!("{pool:?}").contains("asleep: 0") {
         std::thread::yield_now();
     }
@@ -302,7 +302,7 @@ fn jobs_submit_jobs_and_the_loop_goes_on_meanwhile() -> Result {
 fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
     const JOBS: usize = 20_000;
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(3).queued_max(usize::MAX).build(&mut reactor)?;
+    let pool = WorkerPool::builder().workers(3).max_queued_jobs(usize::MAX).build(&mut reactor)?;
     let (ran, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let done: Vec<Receiver<()>> = (0..4)
         .map(|thread| {
@@ -355,7 +355,7 @@ fn abandoned_jobs_all_go_though_dropping_their_captures_panics() -> Result {
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.cancel())).is_err());
     assert_eq!(pool.queued(), 3);
     drop(end);
-    pool.abandon();
+    pool.shutdown_now();
     assert_eq!(dropped.load(Ordering::SeqCst), 4);
     reactor.run(&mut Vec::new())?; // nothing keeps it alive
     Ok(())

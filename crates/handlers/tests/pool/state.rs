@@ -99,7 +99,7 @@ fn a_state_is_made_for_the_first_job_that_takes_it() -> Result {
         reactor.run(&mut seen)?;
         assert!(matches!(seen[..], [Ok((1, used))] if used == uses), "{seen:?}");
     }
-    pool.abandon();
+    pool.shutdown_now();
     assert_eq!((made.load(Ordering::SeqCst), dropped.try_iter().count()), (1, 1));
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use handlers::{ConnectionKey, ConnectionOptions, Relay, connect, open};
+use handlers::{Connection, ConnectionKey, ConnectionOptions, Relay};
 use reactor::Reactor;
 use support::{PATIENCE, run_out, turn_until_quiet};
 
@@ -54,7 +54,10 @@ fn pipe(options: &ConnectionOptions) -> Result<Piped> {
     let mut reactor = Reactor::new()?;
     let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
     let (one, other) = Relay::pair();
-    let sides = [open(&mut reactor, client_near, options, one)?, open(&mut reactor, server_near, options, other)?];
+    let sides = [
+        Connection::open(&mut reactor, client_near, options, one)?,
+        Connection::open(&mut reactor, server_near, options, other)?,
+    ];
     Ok(Piped { reactor, sides, client, server })
 }
 
@@ -117,7 +120,7 @@ fn begin(server: SocketAddr) -> Result<(Reactor<()>, TcpStream)> {
     let mut reactor = Reactor::new()?;
     let (near, client) = pair()?;
     let (client_side, server_side) = Relay::pair();
-    open(&mut reactor, near, &options(), client_side)?;
-    connect(&mut reactor, [server], &options(), server_side);
+    Connection::open(&mut reactor, near, &options(), client_side)?;
+    Connection::connect(&mut reactor, [server], &options(), server_side);
     Ok((reactor, client))
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use handlers::{ConnectionKey, ConnectionOptions, Relay, connect, open};
+use handlers::{Connection, ConnectionKey, ConnectionOptions, Relay};
 use reactor::{ManualClock, Reactor};
 
 use crate::{
@@ -91,7 +91,7 @@ fn taken_and_queued(reactor: &mut Reactor<()>, from: ConnectionKey<()>, to: Conn
     let told = Rc::new(Cell::new((0, 0)));
     let tells = Rc::clone(&told);
     reactor.defer(move |cx| {
-        let taken = from.with(cx, |connection, _cx| connection.counters().read).expect("it is open");
+        let taken = from.with(cx, |connection, _cx| connection.metrics().read).expect("it is open");
         let queued = to.with(cx, |connection, _cx| connection.queued()).expect("it is open");
         tells.set((taken, queued));
     });
@@ -163,13 +163,13 @@ fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
     let (near, mut client) = pair()?;
     let mut reactor = Reactor::new()?;
     let (client_side, server_side) = Relay::pair();
-    open(&mut reactor, near, &options(), client_side)?;
+    Connection::open(&mut reactor, near, &options(), client_side)?;
     client.write_all(b"early ")?;
     turn_until_quiet(&mut reactor, &mut ())?;
     client.write_all(b"bytes")?;
     client.shutdown(Shutdown::Write)?;
     turn_until_quiet(&mut reactor, &mut ())?;
-    connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
+    Connection::connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
     turn_until_quiet(&mut reactor, &mut ())?;
     let mut server = listener.accept()?.0;
     patient(&server)?;
@@ -206,8 +206,8 @@ fn a_server_that_has_said_all_is_heard_at_any_pace_whatever_the_client_says() ->
         let (one, other) = Relay::pair();
         socket2::SockRef::from(&client_near).set_send_buffer_size(4096)?;
         socket2::SockRef::from(&client).set_recv_buffer_size(4096)?;
-        open(&mut reactor, client_near, &options, one)?;
-        open(&mut reactor, server_near, &options, other)?;
+        Connection::open(&mut reactor, client_near, &options, one)?;
+        Connection::open(&mut reactor, server_near, &options, other)?;
         let writer = thread::spawn(move || server.write_all(&vec![7; length]).map(|()| drop(server)));
         let began = Instant::now();
         while !writer.is_finished() {

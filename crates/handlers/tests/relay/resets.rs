@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use handlers::{Relay, connect, open};
+use handlers::{Connection, Relay};
 use reactor::{ManualClock, Reactor};
 
 use crate::{
@@ -66,7 +66,7 @@ fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_directio
 
 #[test]
 fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset_instead_of_being_left_out() -> Result {
-    let Piped { mut reactor, mut client, mut server, .. } = pipe(&options().queue_max(HIGH / 2))?;
+    let Piped { mut reactor, mut client, mut server, .. } = pipe(&options().max_write_queue(HIGH / 2))?;
     let producer = thread::spawn(move || {
         let sent = send_many(&client, 4);
         let ended = client.read(&mut [0]);
@@ -104,11 +104,11 @@ fn a_client_that_is_closed_before_its_server_is_connected_resets_that_too() -> R
     let mut reactor = Reactor::new()?;
     let (near, _client) = pair()?;
     let (client_side, server_side) = Relay::pair();
-    let key = open(&mut reactor, near, &options(), client_side)?;
+    let key = Connection::open(&mut reactor, near, &options(), client_side)?;
     turn_until_quiet(&mut reactor, &mut ())?;
     reactor.remove(key.key())?;
     turn_until_quiet(&mut reactor, &mut ())?;
-    connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
+    Connection::connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
     run_out(&mut reactor, &mut ())?;
     assert_eq!(read_out(&listener.accept()?.0), (0, Some(ErrorKind::ConnectionReset)));
     Ok(())
@@ -131,8 +131,8 @@ fn a_peer_that_takes_nothing_any_more_is_reset_and_keeps_no_loop_alive() -> Resu
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
     let (one, other) = Relay::pair();
-    let side = open(&mut reactor, server_near, &options(), one)?;
-    open(&mut reactor, client_near, &options(), other)?;
+    let side = Connection::open(&mut reactor, server_near, &options(), one)?;
+    Connection::open(&mut reactor, client_near, &options(), other)?;
     fill(&mut reactor, side, &server)?;
     reactor.remove(side.key())?;
     turn_until_quiet(&mut reactor, &mut ())?;
@@ -149,8 +149,8 @@ fn a_side_that_was_reset_does_not_wait_for_ever_for_a_peer_that_reads_nothing() 
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
     let (one, other) = Relay::pair();
-    let side = open(&mut reactor, client_near, &options(), one)?;
-    open(&mut reactor, server_near, &options(), other)?;
+    let side = Connection::open(&mut reactor, client_near, &options(), one)?;
+    Connection::open(&mut reactor, server_near, &options(), other)?;
     fill(&mut reactor, side, &client)?;
     (&client).write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
@@ -170,8 +170,8 @@ fn a_side_that_is_timed_out_does_not_end_the_other_cleanly() -> Result {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
         let ((client_near, client), (server_near, mut server)) = (pair()?, pair()?);
         let (one, other) = Relay::pair();
-        open(&mut reactor, client_near, &options().idle_timeout(Duration::from_secs(60)), one)?;
-        open(&mut reactor, server_near, &options(), other)?;
+        Connection::open(&mut reactor, client_near, &options().idle_timeout(Duration::from_secs(60)), one)?;
+        Connection::open(&mut reactor, server_near, &options(), other)?;
         if server_speaks {
             server.write_all(b"half an answer")?;
         }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use handlers::{Address, ListenOptions, Relay, connect, open};
+use handlers::{Address, Connection, ListenOptions, Relay};
 use reactor::{ManualClock, Reactor};
 
 use crate::{Result, options, pair, patient, read_out, run_out, turn_until_quiet};
@@ -17,10 +17,10 @@ fn a_relay_whose_server_stops_goes_on_for_its_grace_and_is_reset_then() -> Resul
         let upstream = TcpListener::bind("127.0.0.1:0")?;
         let to = upstream.local_addr()?;
         let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-        let Address::Tcp(address) = listener.local_address()? else { return Err("an address of TCP".into()) };
+        let Address::Tcp(address) = listener.local_addr()? else { return Err("an address of TCP".into()) };
         let server = listener.serve(&mut reactor, &options(), move |_peer, cx| {
             let (client_side, server_side) = Relay::pair();
-            client_side.gives_up(connect(cx.registry, [to], &options(), server_side));
+            client_side.gives_up(Connection::connect(cx.registry, [to], &options(), server_side));
             Ok(client_side)
         })?;
         let client = TcpStream::connect(address)?;
@@ -57,11 +57,11 @@ fn a_server_that_stops_while_its_relay_connects_gives_that_up_at_the_end_of_its_
     let (near, client) = pair()?;
     let silent = silent_listener()?;
     let (client_side, server_side) = Relay::pair();
-    let attempt = connect(&mut reactor, [silent.0], &options(), server_side);
+    let attempt = Connection::connect(&mut reactor, [silent.0], &options(), server_side);
     client_side.gives_up(attempt);
-    let side = open(&mut reactor, near, &options(), client_side)?;
+    let side = Connection::open(&mut reactor, near, &options(), client_side)?;
     turn_until_quiet(&mut reactor, &mut ())?;
-    reactor.defer(move |cx| drop(side.with(cx, |connection, _cx| connection.finish(Duration::from_secs(5)))));
+    reactor.defer(move |cx| drop(side.with(cx, |connection, _cx| connection.close_gracefully(Duration::from_secs(5)))));
     turn_until_quiet(&mut reactor, &mut ())?;
     reactor.advance(&mut (), Duration::from_secs(5))?;
     turn_until_quiet(&mut reactor, &mut ())?;

@@ -80,7 +80,7 @@ pub(crate) fn storm() -> Result {
         Ok(Next::Keep)
     })?;
     let (server, client) = UnixStream::pair()?;
-    handlers::open(&mut reactor, server, &ConnectionOptions::new(), Echo)?;
+    Connection::open(&mut reactor, server, &ConnectionOptions::new(), Echo)?;
     let (echoed, echoes) = mpsc::sync_channel(0);
     let talker = thread::spawn(move || talk(client, &echoed));
     let sender = thread::spawn(move || send_storm(&sent, &echoes));

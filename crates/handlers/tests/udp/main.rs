@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 
 use handlers::udp::{self, Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
-use reactor::{Closed, Context, Key, Next, Reactor};
+use reactor::{CloseReason, Context, Key, Next, Reactor};
 use rustix::io::Errno;
 use support::{PATIENCE, turn_until};
 
@@ -70,7 +70,7 @@ where
         Ok(Next::Keep)
     }
 
-    fn on_close(&mut self, _reason: Closed, cx: &mut Context<'_, Seen>) {
+    fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, Seen>) {
         cx.state.closed += 1;
     }
 }

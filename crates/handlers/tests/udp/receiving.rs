@@ -15,9 +15,9 @@ fn what_is_received_comes_with_its_addresses_and_is_answered() -> Result {
         let mut reactor = Reactor::<usize>::new()?;
         let socket = UdpSocket::bind(local(v6))?;
         let (address, peer) = (socket.local_addr()?, peer(v6)?);
-        let peer_address = peer.local_addr()?;
+        let peer_addr = peer.local_addr()?;
         udp::add(&mut reactor, socket, move |datagram, socket, cx| {
-            assert_eq!((datagram.from, datagram.to), (peer_address, Some(address.ip())));
+            assert_eq!((datagram.from, datagram.to), (peer_addr, Some(address.ip())));
             assert!(datagram.interface.is_some());
             assert!(datagram.received.is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < PATIENCE)));
             assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));

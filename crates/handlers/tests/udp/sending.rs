@@ -213,7 +213,7 @@ fn what_has_to_wait_is_queued_up_to_the_limit_and_goes_out_as_one_run() -> Resul
     for (datagrams_max, bytes_max) in [(3, 10_000), (100, 399)] {
         let mut reactor = Reactor::new()?;
         let (_, receiver) = noting(&mut reactor, |_, _, _| Ok(Next::Keep))?;
-        let udp = Udp::new(Noting(filler(receiver))).queued_max(datagrams_max).queued_bytes_max(bytes_max);
+        let udp = Udp::new(Noting(filler(receiver))).max_queued_datagrams(datagrams_max).max_queued_bytes(bytes_max);
         let (full, address, key) = stuffed(&mut reactor, udp)?;
         let peer = peer(false)?;
         let mut seen = Seen::default();
@@ -285,7 +285,7 @@ fn datagrams_that_were_merged_on_the_way_are_told_one_by_one() -> Result {
 fn with_a_queue_of_nothing_the_sender_is_told_and_told_again_when_there_is_room() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
-    let udp = Udp::new(Noting(filler(peer.local_addr()?))).queued_max(0);
+    let udp = Udp::new(Noting(filler(peer.local_addr()?))).max_queued_datagrams(0);
     let (full, address, _) = stuffed(&mut reactor, udp)?;
     let mut seen = Seen::default();
     for _ in 0..2 {

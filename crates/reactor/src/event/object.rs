@@ -28,6 +28,7 @@ use crate::slots::{Blank, Key};
 /// });
 /// assert!(stop.wait(Some(Duration::ZERO)), "it stays set");
 /// ```
+#[doc(alias("CreateEvent", "ManualResetEvent", "AutoResetEvent", "Notify"))]
 #[derive(Clone, Debug)]
 pub struct Event {
     slot: Arc<EventSlot>,

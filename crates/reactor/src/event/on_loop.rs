@@ -126,7 +126,7 @@ impl<S> Registry<S> {
             result
         })?;
         // The next one may be there when a call returns: it is the next turn's.
-        self.set_messages_at_a_time(key, 1)?;
+        self.set_max_messages_per_turn(key, 1)?;
         Ok(key)
     }
 }

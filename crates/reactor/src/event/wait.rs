@@ -36,6 +36,7 @@ impl Event {
 
     /// Waits until any of `events` is set, and passes through that: which, the lowest of those that are set; `None`
     /// after `timeout`, or for no events. Otherwise like [`wait`](Self::wait).
+    #[doc(alias("WaitForMultipleObjects", "select"))]
     pub fn wait_any(events: &[&Self], timeout: Option<Duration>) -> Option<usize> {
         if events.is_empty() { None } else { wait_for(events, Condition::Any, timeout) }
     }

@@ -11,7 +11,7 @@ use super::mailbox::{Batch, Mailbox, Taken};
 use crate::callback::{Entry, Task};
 use crate::context::Context;
 use crate::error::Error;
-use crate::outcome::{Closed, Next};
+use crate::outcome::{CloseReason, Next};
 use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::kind::Kind;
@@ -103,7 +103,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
-    pub fn set_messages_at_a_time(&mut self, key: Key, messages: usize) -> Result<(), Error> {
+    pub fn set_max_messages_per_turn(&mut self, key: Key, messages: usize) -> Result<(), Error> {
         if !self.contains(key) {
             return Err(Error::StaleKey(key));
         }
@@ -205,11 +205,11 @@ where
             let result = (self.handle_next)(&mut self.batch.0, cx);
             self.receiver.mailbox.note_taken(self.batch.0.len());
             let reason = match result {
-                Ok(Next::Remove) => Closed::ByHandler,
+                Ok(Next::Remove) => CloseReason::ByHandler,
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    Closed::Failed(error)
+                    CloseReason::Failed(error)
                 }
-                _ if last => Closed::ByHandler,
+                _ if last => CloseReason::ByHandler,
                 _ => continue,
             };
             return cx.registry.turn.end_running(reason);
@@ -241,7 +241,7 @@ where
         self.receiver.mailbox.shut();
     }
 
-    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+    fn close(self: Box<Self>, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         let Self { receiver, batch, handle_next, .. } = *self;
         receiver.mailbox.shut(); // the way in first
         disposal.drop_one(batch);

@@ -54,6 +54,7 @@ pub enum Capacity {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("channel", "mpsc", "NotificationQueue"))]
 pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
     let capacity = match capacity {
         Capacity::Unbounded => usize::MAX,
@@ -79,7 +80,7 @@ impl<T> fmt::Debug for Receiver<T> {
 
 impl<S> Registry<S> {
     /// Registers a handler for the values of a queue, called once for each, up to 1024 in a turn:
-    /// [`set_messages_at_a_time`](Self::set_messages_at_a_time).
+    /// [`set_max_messages_per_turn`](Self::set_max_messages_per_turn).
     ///
     /// `None` comes last, once every sender is gone; the registration ends then. It is a registration like any other: its
     /// key can be removed, named, set into the background, and paused by an interest of
@@ -94,6 +95,7 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`AddError`] gives the receiver back. [`Error::Full`](crate::Error::Full); [`Error::Loop`](crate::Error::Loop) if
     /// there is no eventfd to be had.
+    #[doc(alias("NotificationQueue", "Channel", "startConsuming"))]
     #[track_caller]
     pub fn consume<T, F>(&mut self, receiver: Receiver<T>, mut handler: F) -> Result<Key, AddError<Receiver<T>>>
     where
@@ -103,6 +105,6 @@ impl<S> Registry<S> {
         let (named, origin) = (type_name::<F>(), Location::caller());
         let handle_next = move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
         self.register_queue(receiver.end, handle_next, named, origin)
-            .map_err(|(end, error)| AddError { source: Receiver { end }, error })
+            .map_err(|(end, error)| AddError { inner: Receiver { end }, error })
     }
 }

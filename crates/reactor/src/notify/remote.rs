@@ -23,6 +23,7 @@ use crate::slots::Key;
 /// policy holds for each closure. What has been accepted runs as long as the loop runs; what is left when
 /// the [`Reactor`](crate::Reactor) is dropped is dropped with it. It does not keep the loop alive: see
 /// [`keep_alive`](Self::keep_alive).
+#[doc(alias("Handle", "uv_async_t"))]
 pub struct Remote<S> {
     posts: PostBox<S>,
     calls: Arc<Calls>,
@@ -36,6 +37,7 @@ impl<S: 'static> Remote<S> {
     ///
     /// # Errors
     /// [`LoopGone`], and the closure has been dropped.
+    #[doc(alias("runInEventBaseThread", "call_soon_threadsafe", "ev_async_send", "uv_async_send", "spawn"))]
     #[track_caller]
     pub fn post<F>(&self, callback: F) -> Result<(), LoopGone>
     where
@@ -126,6 +128,7 @@ impl<S: 'static> Remote<S> {
     ///
     /// # Errors
     /// [`CallError`].
+    #[doc(alias("runInEventBaseThreadAndWait"))]
     #[track_caller]
     pub fn call<F, R>(&self, callback: F) -> Result<R, CallError>
     where
@@ -273,7 +276,7 @@ impl<S> Registry<S> {
     /// removal.
     ///
     /// The queue is a registration like any other: by its key it is named, paused, given a
-    /// [priority](Self::set_priority) or a [limit for each turn](Self::set_messages_at_a_time), and set into the
+    /// [priority](Self::set_priority) or a [limit for each turn](Self::set_max_messages_per_turn), and set into the
     /// foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from ending. When it is removed, all remotes
     /// are refused with [`LoopGone`].
     ///
@@ -284,7 +287,7 @@ impl<S> Registry<S> {
     /// let _remote = reactor.remote()?;
     /// let queue = reactor.remote_key().expect("a remote has been made");
     /// reactor.set_name(queue, "orders of other threads")?;
-    /// reactor.set_messages_at_a_time(queue, 64)?;
+    /// reactor.set_max_messages_per_turn(queue, 64)?;
     /// # Ok(())
     /// # }
     /// ```

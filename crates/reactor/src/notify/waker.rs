@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::consumer::LoopHub;
 
 /// Wakes a loop, from any thread and from a signal handler.
+#[doc(alias("Ping", "ev_async", "uv_async_t"))]
 #[derive(Clone, Debug)]
 pub struct Waker {
     hub: Arc<LoopHub>,
@@ -31,6 +32,7 @@ impl Waker {
 }
 
 /// As long as it lives, [`Reactor::run`](crate::Reactor::run) does not end for want of registrations. For any thread.
+#[doc(alias("EVLOOP_NO_EXIT_ON_EMPTY"))]
 #[derive(Debug)]
 pub struct KeepAlive {
     hub: Arc<LoopHub>,

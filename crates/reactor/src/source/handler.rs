@@ -13,13 +13,14 @@ use super::kind::Kind;
 use super::readiness::{Interest, Readiness};
 use crate::callback::{Entry, Task};
 use crate::context::Context;
-use crate::outcome::{Closed, Next};
+use crate::outcome::{CloseReason, Next};
 use crate::turn::disposal::Disposal;
 
 /// A handler that is an object: for state that outlives one call, and for an owner who wants to be told of the end.
 ///
 /// Register it by [`Registry::add_handler`](crate::Registry::add_handler). Where a closure does, use
 /// [`Registry::add`](crate::Registry::add).
+#[doc(alias("EventSource", "EventHandler", "event_callback_fn"))]
 pub trait Handler<S, T> {
     /// Called while the source is ready and wanted, at most once a turn, and once more when its timeout has passed; on the
     /// loop's thread. A call for a timeout comes after a call for what the source was ready for at the deadline.
@@ -46,7 +47,7 @@ pub trait Handler<S, T> {
     /// [`Context::key`] is the key it had.
     ///
     /// Not called where the reactor itself is dropped: then the handler is only dropped.
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, S>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 }
@@ -63,7 +64,7 @@ pub(crate) trait Respond<S, T>: 'static {
         let _ = io;
     }
 
-    fn into_farewell(self, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
+    fn into_farewell(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
 }
 
 /// A closure: nobody to be told, its captures are dropped.
@@ -80,7 +81,7 @@ where
         (self.0)(io, cx)
     }
 
-    fn into_farewell(self, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+    fn into_farewell(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         disposal.drop_one(self);
         disposal.drop_one(reason);
         None
@@ -115,7 +116,7 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
         self.handler.closing(io);
     }
 
-    fn into_farewell(self, reason: Closed, _disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+    fn into_farewell(self, reason: CloseReason, _disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         Some(Box::new(Farewell { object: self, reason }))
     }
 }
@@ -123,7 +124,7 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
 /// A handler object after the end of its registration, to be told why.
 struct Farewell<T, H> {
     object: Object<T, H>,
-    reason: Closed,
+    reason: CloseReason,
 }
 
 impl<S, T, H: Handler<S, T>> Task<S> for Farewell<T, H> {
@@ -175,7 +176,7 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
         self
     }
 
-    fn close(self: Box<Self>, reason: Closed, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+    fn close(self: Box<Self>, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         let Self { mut io, mut respond } = *self;
         disposal.run(|| respond.closing(&mut io));
         disposal.drop_one(io);

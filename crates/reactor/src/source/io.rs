@@ -20,7 +20,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::context::Context;
-use crate::outcome::{Closed, Next};
+use crate::outcome::{CloseReason, Next};
 use crate::source::kind::{Kind, TypeFacts};
 use crate::source::readiness::{Interest, Readiness};
 use crate::sys::fd;
@@ -158,14 +158,14 @@ impl<T> Io<T> {
     pub(crate) fn end<S>(&mut self, result: io::Result<Next>, cx: &mut Context<'_, S>) -> Readiness {
         match result {
             Ok(Next::Keep) => {}
-            Ok(Next::Remove) => return cx.registry.turn.end_running(Closed::ByHandler),
+            Ok(Next::Remove) => return cx.registry.turn.end_running(CloseReason::ByHandler),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => return Readiness::AS_BEFORE,
                 // Nothing tells of more: it is asked again, and rests if it goes on so.
                 ErrorKind::WouldBlock if self.always_ready => self.readiness |= Readiness::RECHECK,
                 ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
                 ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
-                _ => return cx.registry.turn.end_running(Closed::Failed(error)),
+                _ => return cx.registry.turn.end_running(CloseReason::Failed(error)),
             },
         }
         self.left()

@@ -17,7 +17,7 @@ use crate::turn::supervision::Label;
 /// Displays as `3v1 fd 7 stream read (ready: none) echo::serve examples/echo.rs:31:18, 12 calls`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Registration<'a> {
+pub struct RegistrationInfo<'a> {
     /// Its key.
     pub key: Key,
     /// The fd of its source; -1 for a notification queue.
@@ -44,7 +44,7 @@ pub struct Registration<'a> {
     pub calls: u64,
 }
 
-impl fmt::Display for Registration<'_> {
+impl fmt::Display for RegistrationInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, fd, kind, interest, readiness, name, origin, calls, .. } = self;
         write!(f, "{key} fd {fd} {kind} {interest} (ready: {readiness}) {name} {origin}, {calls} calls")?;
@@ -65,8 +65,9 @@ impl<S> Registry<S> {
     /// Everything that is registered, in the order of places: for a status command, a log line at the end, a leak hunt.
     ///
     /// The registration whose handler is running is named `(running)` unless it was given a name.
-    pub fn registrations(&self) -> impl Iterator<Item = Registration<'_>> {
-        self.sources.iter().map(|(key, slot)| Registration {
+    #[doc(alias("event_base_foreach_event", "event_base_dump_events", "uv_walk"))]
+    pub fn registrations(&self) -> impl Iterator<Item = RegistrationInfo<'_>> {
+        self.sources.iter().map(|(key, slot)| RegistrationInfo {
             key,
             fd: slot.fd,
             kind: slot.entry.as_deref().map_or(slot.kind, |entry| entry.kind()),

@@ -37,11 +37,11 @@ pub(crate) struct Sources<E: ?Sized> {
     pub(crate) names: HashMap<Key, Cow<'static, str>>,
     /// Those whose handlers were called in vain.
     pub(crate) rests: HashMap<Key, Rest>,
-    pub(crate) registrations_max: usize,
+    pub(crate) max_registrations: usize,
 }
 
 impl<E: ?Sized> Sources<E> {
-    pub(crate) fn new(registrations_max: usize) -> Self {
+    pub(crate) fn new(max_registrations: usize) -> Self {
         Self {
             slots: Slots::new(),
             ready: ReadyQueue::default(),
@@ -49,7 +49,7 @@ impl<E: ?Sized> Sources<E> {
             foreground: 0,
             names: HashMap::new(),
             rests: HashMap::new(),
-            registrations_max,
+            max_registrations,
         }
     }
 
@@ -75,13 +75,13 @@ impl<E: ?Sized> Sources<E> {
     /// Returns the key of the next registration, or `None` where there is no room for one.
     #[inline]
     pub(crate) fn next_key(&self) -> Option<Key> {
-        self.slots.next_key().filter(|_| self.slots.len() < self.registrations_max)
+        self.slots.next_key().filter(|_| self.slots.len() < self.max_registrations)
     }
 
     /// Stores a slot, which keeps `run` alive. `None` where there is no room for one.
     #[inline]
     pub(crate) fn insert(&mut self, slot: Slot<E>) -> Option<Key> {
-        if self.slots.len() >= self.registrations_max {
+        if self.slots.len() >= self.max_registrations {
             return None;
         }
         let key = self.slots.insert(slot)?;

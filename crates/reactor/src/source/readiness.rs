@@ -46,6 +46,7 @@ impl Readiness {
     /// There is urgent data, or a state change: [`is_priority`](Self::is_priority).
     pub const PRIORITY: Self = Self::from_kernel(EventFlags::PRI);
     /// The peer has ended its direction: [`is_read_closed`](Self::is_read_closed).
+    #[doc(alias("EV_CLOSED", "UV_DISCONNECT", "EPOLLRDHUP"))]
     pub const READ_CLOSED: Self = Self::from_kernel(EventFlags::RDHUP);
     /// Writing has become pointless: [`is_write_closed`](Self::is_write_closed).
     // Our own bit, for the write end of a pipe.
@@ -252,10 +253,13 @@ impl Interest {
     /// Nothing: the registration stays, its handler rests.
     pub const NONE: Self = Self(0);
     /// To read, to accept, or to learn that the peer has ended its direction.
+    #[doc(alias("EV_READ", "UV_READABLE", "EPOLLIN"))]
     pub const READABLE: Self = Self(Readiness::READABLE.0 as u8);
     /// To write, to learn that a connect has finished, or that nobody will read what is written.
+    #[doc(alias("EV_WRITE", "UV_WRITABLE", "EPOLLOUT"))]
     pub const WRITABLE: Self = Self(Readiness::WRITABLE.0 as u8);
     /// Urgent data and other exceptional states (`EPOLLPRI`).
+    #[doc(alias("UV_PRIORITIZED", "EPOLLPRI"))]
     pub const PRIORITY: Self = Self(Readiness::PRIORITY.0 as u8);
     const ALL: Self = Self(Self::READABLE.0 | Self::WRITABLE.0 | Self::PRIORITY.0);
 

@@ -8,7 +8,7 @@ use crate::slots::Key;
 /// Which ready sources are called first in a turn. Ordered by rank: `Low < Normal < High`.
 ///
 /// All that are ready are called once in a turn, those of higher priority first, up to
-/// [`Builder::calls_per_turn_max`](crate::Builder::calls_per_turn_max) calls. Where more are ready than that, a quarter
+/// [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) calls. Where more are ready than that, a quarter
 /// of the calls is kept for [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so none starves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {

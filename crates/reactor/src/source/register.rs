@@ -15,7 +15,7 @@ use super::slot::Slot;
 use crate::callback::{Deferred, Entry};
 use crate::context::Context;
 use crate::error::{AddError, Error};
-use crate::outcome::{Closed, Next};
+use crate::outcome::{CloseReason, Next};
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
 use crate::sys::fd;
@@ -68,6 +68,16 @@ impl<S> Registry<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias(
+        "event_new",
+        "event_add",
+        "ev_io",
+        "ev_io_start",
+        "uv_poll_start",
+        "insert_source",
+        "register",
+        "AsyncFd"
+    ))]
     #[track_caller]
     pub fn add<T, F>(&mut self, source: T, interest: Interest, handler: F) -> Result<Key, AddError<T>>
     where
@@ -81,6 +91,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// As [`add`](Self::add).
+    #[doc(alias("register_dispatcher", "registerHandler", "EventHandler"))]
     #[track_caller]
     pub fn add_handler<T, H>(&mut self, source: T, interest: Interest, handler: H) -> Result<Key, AddError<T>>
     where
@@ -108,7 +119,7 @@ impl<S> Registry<S> {
                 self.sources.enqueue_if_ready(key);
                 Ok(key)
             }
-            Err(error) => Err(AddError { source, error }),
+            Err(error) => Err(AddError { inner: source, error }),
         }
     }
 
@@ -121,8 +132,8 @@ impl<S> Registry<S> {
         origin: &'static Location<'static>,
     ) -> Result<(Key, &mut Slot<dyn Entry<S>>), Error> {
         let raw_fd = fd.as_raw_fd();
-        let registrations_max = self.sources.registrations_max;
-        let full = || Error::Full { fd: raw_fd, registrations_max };
+        let max_registrations = self.sources.max_registrations;
+        let full = || Error::Full { fd: raw_fd, max_registrations };
         let key = self.sources.next_key().ok_or_else(full)?;
         fd::set_nonblocking(fd).map_err(|source| Error::Os { call: "ioctl(FIONBIO)", fd: raw_fd, source })?;
         // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
@@ -146,7 +157,7 @@ impl<S> Registry<S> {
 
     /// A slot for a notification queue, of which the kernel knows nothing.
     pub(crate) fn admit_queue(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
-        let full = Error::Full { fd: -1, registrations_max: self.sources.registrations_max };
+        let full = Error::Full { fd: -1, max_registrations: self.sources.max_registrations };
         let wanted = Interest::READABLE.wanted();
         let slot = Slot { origin, wanted, always_ready: true, kind: Kind::Queue, ..Slot::blank() };
         let key = self.sources.insert(slot).ok_or(full)?;
@@ -178,7 +189,7 @@ impl<S> Registry<S> {
         for (key, slot) in self.sources.take_slots().iter_mut() {
             let entry = slot.entry.take();
             // What would tell the handler of its end is dropped with what is deferred.
-            if let Some(task) = entry.and_then(|entry| entry.close(Closed::ByKey, disposal)) {
+            if let Some(task) = entry.and_then(|entry| entry.close(CloseReason::ByKey, disposal)) {
                 self.deferred.push_back(Deferred { task, origin: None, key });
             }
         }
@@ -193,10 +204,11 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
+    #[doc(alias("event_del", "ev_io_stop", "uv_poll_stop", "uv_close", "deregister", "unregisterHandler"))]
     pub fn remove(&mut self, key: Key) -> Result<(), Error> {
         let own_policy = self.sources.get(key).and_then(|slot| slot.on_failure.panic_policy());
         match self.forget(key).ok_or(Error::StaleKey(key))? {
-            Some(entry) => self.close(key, entry, Closed::ByKey, own_policy),
+            Some(entry) => self.close(key, entry, CloseReason::ByKey, own_policy),
             // It is running, and closed when it returns.
             None => self.turn.policy_of_running = own_policy,
         }
@@ -232,7 +244,7 @@ impl<S> Registry<S> {
         &mut self,
         key: Key,
         entry: Box<dyn Entry<S>>,
-        reason: Closed,
+        reason: CloseReason,
         own_policy: Option<PanicPolicy>,
     ) {
         entry.shut();

@@ -19,6 +19,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`]; [`Error::Os`] if the kernel refuses. The interest is unchanged then.
+    #[doc(alias("event_assign", "ev_io_modify", "reregister"))]
     pub fn set_interest(&mut self, key: Key, interest: Interest) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         if !slot.armed.watched().contains(interest) && !slot.always_ready {
@@ -51,6 +52,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
+    #[doc(alias("event_priority_set", "ev_set_priority"))]
     pub fn set_priority(&mut self, key: Key, priority: Priority) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         let before = std::mem::replace(&mut slot.priority, priority);
@@ -63,6 +65,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
+    #[doc(alias("ev_unref", "uv_unref"))]
     pub fn set_background(&mut self, key: Key) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         self.sources.foreground -= usize::from(!std::mem::replace(&mut slot.background, true));
@@ -73,6 +76,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
+    #[doc(alias("ev_ref", "uv_ref"))]
     pub fn set_foreground(&mut self, key: Key) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         self.sources.foreground += usize::from(std::mem::replace(&mut slot.background, false));
@@ -151,7 +155,7 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Returns where a registration was made: the line that [`Registration::origin`] shows. O(1).
+    /// Returns where a registration was made: the line that [`RegistrationInfo::origin`] shows. O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`].

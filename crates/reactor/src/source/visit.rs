@@ -42,7 +42,7 @@ impl<S> Context<'_, S> {
     ///     fn ready(&mut self, stream: &mut Io<UnixStream>, cx: &mut Context<'_, ()>) -> io::Result<Next> {
     ///         let mut buf = [0; 512];
     ///         let n = stream.read(&mut buf)?;
-    ///         cx.visit(self.to, |to: &mut Io<UnixStream>, _: &mut Forward, _cx| to.write_all(&buf[..n]))??;
+    ///         cx.with_handler(self.to, |to: &mut Io<UnixStream>, _: &mut Forward, _cx| to.write_all(&buf[..n]))??;
     ///         Ok(if n == 0 { Next::Remove } else { Next::Keep })
     ///     }
     /// }
@@ -61,7 +61,7 @@ impl<S> Context<'_, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn visit<T, H, R>(
+    pub fn with_handler<T, H, R>(
         &mut self,
         key: Key,
         visitor: impl FnOnce(&mut Io<T>, &mut H, &mut Context<'_, S>) -> R,

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("pause", "TestClock"))]
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     time: Rc<ManualTime>,

@@ -28,6 +28,15 @@ impl<S> Registry<S> {
     /// under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
     ///
     /// O(1), no system call, one allocation if the closure captures anything.
+    #[doc(alias(
+        "evtimer_new",
+        "ev_timer",
+        "uv_timer_start",
+        "runAfterDelay",
+        "scheduleTimeout",
+        "sleep",
+        "call_later"
+    ))]
     #[track_caller]
     pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerKey
     where
@@ -38,6 +47,7 @@ impl<S> Registry<S> {
     }
 
     /// Runs `callback` at `deadline`, as soon as timers run if that has passed; otherwise like [`after`](Self::after).
+    #[doc(alias("call_at", "sleep_until"))]
     #[track_caller]
     pub fn at<F>(&mut self, deadline: Instant, callback: F) -> TimerKey
     where
@@ -53,6 +63,7 @@ impl<S> Registry<S> {
     /// to those that the loop was too busy for. [`set_period`](Self::set_period) changes the period. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
     /// those after it are where they were. One by the callback itself changes nothing: the next tick is set when it returns. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
     /// like [`after`](Self::after).
+    #[doc(alias("EV_PERSIST", "uv_timer_set_repeat", "interval", "setInterval"))]
     #[track_caller]
     pub fn every<F>(&mut self, mut period: Duration, missed: Missed, mut callback: F) -> TimerKey
     where
@@ -144,6 +155,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
+    #[doc(alias("ev_timer_again", "uv_timer_again"))]
     #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
         let now_ns = self.time.now_ns();
@@ -205,6 +217,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended already.
+    #[doc(alias("evtimer_del", "ev_timer_stop", "uv_timer_stop", "cancelTimeout"))]
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
         if self.end_entry(timer) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
     }
@@ -268,6 +281,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
+    #[doc(alias("EV_TIMEOUT", "timeout"))]
     #[inline]
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;

@@ -54,6 +54,7 @@ impl<S> Registry<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("ev_periodic", "CLOCK_REALTIME"))]
     #[track_caller]
     pub fn at_wall<F>(&mut self, time: SystemTime, callback: F) -> Result<TimerKey, Error>
     where

@@ -14,7 +14,7 @@ use crate::registry::Registry;
 /// Displays as `3v1 in 1.5s examples/echo.rs:31:18`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Timer {
+pub struct TimerInfo {
     /// Its key.
     pub key: TimerKey,
     /// How long until it is due; `None` if never, or while its callback runs, unless that has reset it.
@@ -25,7 +25,7 @@ pub struct Timer {
     pub origin: &'static Location<'static>,
 }
 
-impl fmt::Display for Timer {
+impl fmt::Display for TimerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, remaining, keeps_alive, origin } = self;
         write!(f, "{key} ")?;
@@ -39,10 +39,10 @@ impl fmt::Display for Timer {
 
 impl<S> Registry<S> {
     /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
-    pub fn timers(&self) -> impl Iterator<Item = Timer> {
+    pub fn timers(&self) -> impl Iterator<Item = TimerInfo> {
         let now_ns = self.time.now_ns();
         self.timers.wheel.iter().filter_map(move |(key, deadline, marks, origin)| {
-            Some(Timer {
+            Some(TimerInfo {
                 key: TimerKey(key),
                 remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
                 keeps_alive: marks & mark::BACKGROUND == 0,
@@ -56,6 +56,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
+    #[doc(alias("ev_timer_remaining", "uv_timer_get_due_in"))]
     pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
         let deadline = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
         let left = deadline.saturating_sub(self.time.now_ns());

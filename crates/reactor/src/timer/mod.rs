@@ -50,6 +50,7 @@ impl fmt::Display for TimerKey {
 }
 
 /// What becomes of a timer after its callback has run. It overrules a [`Registry::reset`](crate::Registry::reset) by the callback itself.
+#[doc(alias("TimeoutAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// It ends.
@@ -63,6 +64,7 @@ pub enum Then {
 }
 
 /// What a periodic timer does about ticks that it missed, since the loop was busy.
+#[doc(alias("MissedTickBehavior"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {

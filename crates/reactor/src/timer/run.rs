@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Payload, TIMERS_PER_TURN_MAX, Then, TimerKey, mark};
 use crate::callback::TimerFn;
 use crate::context::Context;
-use crate::outcome::Closed;
+use crate::outcome::CloseReason;
 use crate::registry::Registry;
 use crate::slots::{Blank, Key};
 use crate::source::readiness::Readiness;
@@ -56,7 +56,7 @@ impl<S> Registry<S> {
         let result = if cx.registry.turn.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));
             verdict.report(self, |registry| registry.timer_label(origin));
-            verdict.result.map_err(Closed::Panicked)
+            verdict.result.map_err(CloseReason::Panicked)
         } else {
             Ok(callback(&mut cx))
         };
@@ -66,7 +66,7 @@ impl<S> Registry<S> {
             Ok(Ok(Then::Done)) => return self.end_timer(timer, callback),
             Ok(Ok(then)) => then,
             Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => Then::After(Duration::ZERO),
-            Ok(Err(error)) => return self.end_failed_timer(timer, origin, callback, Closed::Failed(error)),
+            Ok(Err(error)) => return self.end_failed_timer(timer, origin, callback, CloseReason::Failed(error)),
             Err(panicked) => return self.end_failed_timer(timer, origin, callback, panicked),
         };
         self.put_back(timer, callback);
@@ -82,11 +82,11 @@ impl<S> Registry<S> {
     /// The same for one that has failed, and why, which goes last too.
     #[cold]
     #[inline(never)]
-    fn end_failed_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, reason: Closed) {
+    fn end_failed_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, reason: CloseReason) {
         let is_essential = self.timers.is_marked(timer, mark::ESSENTIAL);
         self.end_entry(timer);
         let label = self.timer_label(origin);
-        if let Closed::Failed(error) = &reason {
+        if let CloseReason::Failed(error) = &reason {
             self.metrics.failures += 1;
             tracing::warn!(callback = %label, %error, "timer failed and ends");
         }

@@ -50,6 +50,7 @@ impl<S> Registry<S> {
     /// panic policy holds for it. The key is for [`cancel_deferred`](Self::cancel_deferred).
     ///
     /// O(1); one allocation if the closure captures anything, none if not.
+    #[doc(alias("call_soon", "runInLoop", "setImmediate"))]
     #[track_caller]
     pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) -> DeferredKey {
         self.defer_from(Location::caller(), callback)

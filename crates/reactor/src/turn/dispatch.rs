@@ -15,7 +15,7 @@ use super::supervise::{Verdict, supervise_under};
 use super::supervision::{Label, PanicPolicy};
 use crate::callback::Entry;
 use crate::context::Context;
-use crate::outcome::Closed;
+use crate::outcome::CloseReason;
 use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::{Interest, Readiness};
@@ -179,8 +179,8 @@ impl<S> Registry<S> {
             return self.go_on(key, entry, left);
         }
         // Without a reason it has removed itself by its key: the slot is free already.
-        let reason = self.turn.end_of_running.take().unwrap_or(Closed::ByKey);
-        if let Closed::Failed(error) = &reason {
+        let reason = self.turn.end_of_running.take().unwrap_or(CloseReason::ByKey);
+        if let CloseReason::Failed(error) = &reason {
             let name = self.label(key, &*entry);
             if is_of_a_peer(error) {
                 tracing::debug!(%key, %name, %error, "a peer failed, its handler is removed");
@@ -189,7 +189,7 @@ impl<S> Registry<S> {
             }
             self.metrics.failures += 1;
         }
-        if matches!(reason, Closed::Failed(_) | Closed::Panicked(_))
+        if matches!(reason, CloseReason::Failed(_) | CloseReason::Panicked(_))
             && self.sources.get(key).is_some_and(|slot| slot.on_failure.is_essential())
         {
             let label = self.label(key, &*entry);
@@ -246,5 +246,5 @@ fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Contex
         }
     };
     verdict.report(cx.registry, |registry| registry.label(key, entry));
-    verdict.result.unwrap_or_else(|message| cx.registry.turn.end_running(Closed::Panicked(message)))
+    verdict.result.unwrap_or_else(|message| cx.registry.turn.end_running(CloseReason::Panicked(message)))
 }

@@ -7,7 +7,7 @@ use std::panic::Location;
 
 use super::supervision::Label;
 use crate::error::{Error, Failure, errno};
-use crate::outcome::Closed;
+use crate::outcome::CloseReason;
 use crate::registry::Registry;
 use crate::slots::Key;
 
@@ -17,6 +17,14 @@ impl<S> Registry<S> {
     ///
     /// The turn is finished first: every event collected in it reaches its handler, and its deferred callbacks run. So
     /// no event is lost, and the reactor can be run again.
+    #[doc(alias(
+        "event_base_loopbreak",
+        "event_base_loopexit",
+        "ev_break",
+        "uv_stop",
+        "terminateLoopSoon",
+        "LoopSignal"
+    ))]
     #[track_caller]
     pub fn stop(&mut self) {
         self.stop_from(Location::caller());
@@ -59,7 +67,7 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
-    pub fn note_failure(&mut self, key: Key, error: &io::Error) -> Result<(), Error> {
+    pub fn report_failure(&mut self, key: Key, error: &io::Error) -> Result<(), Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
         if slot.on_failure.is_essential() {
             let name = Some(self.name_of(key, slot.entry.as_deref()).to_owned());
@@ -71,11 +79,11 @@ impl<S> Registry<S> {
     /// Ends `run` if what has ended, and is essential, has failed.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_end_of_essential(&mut self, reason: &Closed, label: Label<'_>) {
+    pub(crate) fn note_end_of_essential(&mut self, reason: &CloseReason, label: Label<'_>) {
         let source = match reason {
-            Closed::Failed(error) => copy_of(error),
-            Closed::Panicked(message) => io::Error::other(format!("panicked: {message}")),
-            Closed::ByHandler | Closed::ByKey => return,
+            CloseReason::Failed(error) => copy_of(error),
+            CloseReason::Panicked(message) => io::Error::other(format!("panicked: {message}")),
+            CloseReason::ByHandler | CloseReason::ByKey => return,
         };
         let origin = label.origin.unwrap_or(Location::caller());
         self.fail(Failure { name: Some(label.name.to_owned()), origin, source });

@@ -11,7 +11,7 @@ use super::supervision::Label;
 use crate::callback::HookFn;
 use crate::context::Context;
 use crate::error::Error;
-use crate::outcome::{Closed, Next};
+use crate::outcome::{CloseReason, Next};
 use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
@@ -23,6 +23,7 @@ impl<S> Registry<S> {
     /// For state that other threads change see [`Waker::wake`](crate::Waker::wake).
     /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error other than `WouldBlock`
     /// or `Interrupted` is removed and logged.
+    #[doc(alias("ev_prepare", "uv_prepare_start", "runBeforeLoop", "before_sleep"))]
     #[track_caller]
     pub fn before_wait<F>(&mut self, hook: F) -> HookKey
     where
@@ -32,6 +33,7 @@ impl<S> Registry<S> {
     }
 
     /// Runs `hook` every turn just after the wait, before any handler. Otherwise like [`before_wait`](Self::before_wait).
+    #[doc(alias("ev_check", "uv_check_start"))]
     #[track_caller]
     pub fn after_wait<F>(&mut self, hook: F) -> HookKey
     where
@@ -45,6 +47,7 @@ impl<S> Registry<S> {
     ///
     /// While it is there the loop never sleeps, and [`Reactor::run`](crate::Reactor::run) does not end: it is for work
     /// that can be cut into short pieces, not for waiting.
+    #[doc(alias("ev_idle", "uv_idle_start", "insert_idle"))]
     #[track_caller]
     pub fn idle<F>(&mut self, callback: F) -> HookKey
     where
@@ -112,13 +115,13 @@ impl<S> Registry<S> {
         let ended = match result {
             Ok(Ok(Next::Keep)) => None,
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
-            Ok(Ok(Next::Remove)) => Some(Closed::ByHandler),
+            Ok(Ok(Next::Remove)) => Some(CloseReason::ByHandler),
             Ok(Err(error)) => {
                 self.metrics.failures += 1;
                 tracing::warn!(callback = %label, %error, "hook failed and is removed");
-                Some(Closed::Failed(error))
+                Some(CloseReason::Failed(error))
             }
-            Err(message) => Some(Closed::Panicked(message)),
+            Err(message) => Some(CloseReason::Panicked(message)),
         };
         match (self.hooks.get_mut(key), ended) {
             (Some(hook), None) => hook.callback = callback,
@@ -128,7 +131,7 @@ impl<S> Registry<S> {
     }
 
     /// Ends a hook that has just run, unless another has removed it meanwhile; its callback, and why it ends, go last.
-    fn end_hook(&mut self, key: HookKey, last: (Option<Box<HookFn<S>>>, Option<Closed>), label: Label<'static>) {
+    fn end_hook(&mut self, key: HookKey, last: (Option<Box<HookFn<S>>>, Option<CloseReason>), label: Label<'static>) {
         if let Some(hook) = self.hooks.remove(key)
             && hook.essential
             && let Some(reason) = &last.1

@@ -1,6 +1,7 @@
 //! Counters: what the loop has done.
 
 /// Counters since the reactor was built. Each wraps around, after centuries.
+#[doc(alias("RuntimeMetrics", "uv_metrics_t"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -28,11 +29,11 @@ pub struct Metrics {
     /// withdrawal of one that woke the loop in vain.
     pub kernel_updates: u64,
     /// Times that another thread has ended a sleep of the loop, by a write to its eventfd.
-    pub signals: u64,
+    pub wakeups: u64,
     /// Times that the loop has looked for work before it slept: [`Builder::spin`](crate::Builder::spin).
     pub spins: u64,
     /// Of these, times that it found none.
-    pub spins_in_vain: u64,
+    pub idle_spins: u64,
     /// Readings of the clock.
     pub clock_reads: u64,
     /// Handlers, hooks and timers that were removed since they returned an error.

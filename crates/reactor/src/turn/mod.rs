@@ -29,7 +29,7 @@ use std::panic::Location;
 use self::spin::SpinPolicy;
 use self::supervision::{PanicPolicy, Supervision};
 use crate::error::Failure;
-use crate::outcome::Closed;
+use crate::outcome::CloseReason;
 use crate::source::readiness::Readiness;
 
 /// What holds for the turns of a loop, and ends them.
@@ -47,7 +47,7 @@ pub(crate) struct Turn {
     /// How many deferred callbacks were cancelled: their places were taken out with the others.
     pub(crate) cancelled: u64,
     /// Why the registration whose handler has just run ends, if it does.
-    pub(crate) end_of_running: Option<Closed>,
+    pub(crate) end_of_running: Option<CloseReason>,
     /// The own policy of a registration that has removed itself while its handler runs.
     pub(crate) policy_of_running: Option<PanicPolicy>,
 }
@@ -68,7 +68,7 @@ impl Turn {
     }
 
     /// Leaves word why the registration whose handler is running ends.
-    pub(crate) fn end_running(&mut self, reason: Closed) -> Readiness {
+    pub(crate) fn end_running(&mut self, reason: CloseReason) -> Readiness {
         self.end_of_running = Some(reason);
         Readiness::ENDED
     }

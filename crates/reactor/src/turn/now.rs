@@ -7,6 +7,7 @@ use crate::registry::Registry;
 impl<S> Registry<S> {
     /// The time of this turn, read from the monotonic clock when it is first asked for: all callbacks of a turn see the
     /// same, but for hooks before the wait, which see the time before it. Between turns, the time.
+    #[doc(alias("event_base_gettimeofday_cached", "ev_now", "uv_now"))]
     #[inline]
     pub fn now(&self) -> Instant {
         self.time.now()
@@ -14,6 +15,7 @@ impl<S> Registry<S> {
 
     /// Reads the clock again: for a callback that has taken long and goes on, whose timers are to count from now. The
     /// callbacks after it see the new time.
+    #[doc(alias("event_base_update_cache_time", "ev_now_update", "uv_update_time"))]
     pub fn refresh_now(&mut self) -> Instant {
         let before = self.time.known();
         self.time.forget();

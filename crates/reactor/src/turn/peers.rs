@@ -32,7 +32,7 @@ mod tests {
         for kind in [ErrorKind::PermissionDenied, ErrorKind::Other, ErrorKind::AddrInUse, ErrorKind::OutOfMemory] {
             assert!(!is_of_a_peer(&kind.into()), "{kind}");
         }
-        let full = io::Error::from(Error::Full { fd: 7, registrations_max: 1 });
+        let full = io::Error::from(Error::Full { fd: 7, max_registrations: 1 });
         assert!(full.kind() == ErrorKind::QuotaExceeded && !is_of_a_peer(&full));
     }
 }

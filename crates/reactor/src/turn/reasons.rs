@@ -7,8 +7,8 @@ use std::fmt;
 use std::panic::Location;
 
 use crate::registry::Registry;
-use crate::source::list::Registration;
-use crate::timer::list::Timer;
+use crate::source::list::RegistrationInfo;
+use crate::timer::list::TimerInfo;
 use crate::turn::hook_list::HookKey;
 
 /// A reason why [`Reactor::run`](crate::Reactor::run) does not end: one line of [`Registry::reasons_to_run`].
@@ -16,9 +16,9 @@ use crate::turn::hook_list::HookKey;
 #[non_exhaustive]
 pub enum ReasonToRun<'a> {
     /// A registration that is not in the [background](Registry::set_background).
-    Source(Registration<'a>),
+    Source(RegistrationInfo<'a>),
     /// A timer that is not in the [background](Registry::set_timer_background).
-    Timer(Timer),
+    Timer(TimerInfo),
     /// A deferred or posted callback that has not run.
     #[non_exhaustive]
     Deferred {
@@ -46,7 +46,7 @@ pub enum ReasonToRun<'a> {
         held: usize,
     },
     /// A queue in the background that has values which were not handled yet.
-    Messages(Registration<'a>),
+    Messages(RegistrationInfo<'a>),
     /// Another thread has sent something, or has woken the loop, and the loop has not looked since.
     Wake,
 }
@@ -99,6 +99,7 @@ impl<S> Registry<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("uv_loop_alive", "uv_print_active_handles"))]
     pub fn reasons_to_run(&self) -> impl Iterator<Item = ReasonToRun<'_>> {
         let registered = self.registrations().filter_map(|registration| match registration.keeps_alive {
             true => Some(ReasonToRun::Source(registration)),

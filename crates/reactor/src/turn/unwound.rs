@@ -2,7 +2,7 @@
 
 use super::disposal::Disposal;
 use crate::callback::Entry;
-use crate::outcome::Closed;
+use crate::outcome::CloseReason;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
@@ -19,7 +19,7 @@ impl<S> Registry<S> {
         self.inbox.handed_over.end_run();
         // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
         let mut disposal = Disposal::default();
-        let news = running.and_then(|entry| entry.close(Closed::Panicked(String::new()), &mut disposal));
+        let news = running.and_then(|entry| entry.close(CloseReason::Panicked(String::new()), &mut disposal));
         disposal.drop_one(news);
         disposal.resume();
     }

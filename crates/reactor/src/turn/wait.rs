@@ -116,7 +116,7 @@ impl<S> Registry<S> {
             }
             now = time.clock.read();
         }
-        metrics.spins_in_vain += 1;
+        metrics.idle_spins += 1;
         let is_due = due.is_some_and(|due| due <= now);
         let left = timeout.map(|timeout| timeout.saturating_sub(now - began));
         Ok(Spun::Nothing { left: if is_due { Some(Duration::ZERO) } else { left } })

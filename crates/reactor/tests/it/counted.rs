@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Closed, Context, Event, Handler, Interest, Io, ManualClock, Metrics, Next, PanicPolicy, Priority,
+    Capacity, CloseReason, Context, Event, Handler, Interest, Io, ManualClock, Metrics, Next, PanicPolicy, Priority,
     Reactor, Sender, Then, notification_queue,
 };
 
@@ -26,7 +26,7 @@ impl<T: io::Read + std::os::fd::AsFd> Handler<Ran, T> for Object {
         read_all(source).map(|_| Next::Remove)
     }
 
-    fn closed(&mut self, _: Closed, cx: &mut Context<'_, Ran>) {
+    fn closed(&mut self, _: CloseReason, cx: &mut Context<'_, Ran>) {
         *cx.state += 1;
     }
 }
@@ -48,7 +48,7 @@ fn ten_values(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Sender<u32
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let key = reactor.consume(receiver, count)?;
     reactor.set_name(key, "ten values")?;
-    reactor.set_messages_at_a_time(key, at_a_time)?;
+    reactor.set_max_messages_per_turn(key, at_a_time)?;
     (0..10).try_for_each(|value| sender.try_send(value))?;
     Ok(sender)
 }
@@ -231,7 +231,7 @@ fn a_queue_handles_no_more_than_its_limit_in_a_turn() -> Result {
         let mut reactor = Reactor::<Ran>::new()?;
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
         let queue = reactor.consume(receiver, count)?;
-        reactor.set_messages_at_a_time(queue, 2)?;
+        reactor.set_max_messages_per_turn(queue, 2)?;
         if background {
             reactor.set_background(queue)?;
         }

@@ -139,7 +139,7 @@ const KINDS: [(&str, Register); 13] = [
             Ok(Next::Keep)
         });
         let key = key.unwrap();
-        reactor.set_messages_at_a_time(key, 1).unwrap();
+        reactor.set_max_messages_per_turn(key, 1).unwrap();
         Name::Source(key)
     }),
     ("event", |reactor, bomb, end| {
@@ -327,7 +327,7 @@ fn an_object_is_told_of_its_end_though_closing_its_source_panics() -> Result {
             Ok(Next::Remove)
         }
 
-        fn closed(&mut self, _: reactor::Closed, _: &mut Context<'_, ()>) {
+        fn closed(&mut self, _: reactor::CloseReason, _: &mut Context<'_, ()>) {
             self.0.set(true);
         }
     }

@@ -235,7 +235,7 @@ fn a_loop_thread_that_panics_drops_its_reactor_before_its_state() {
 fn a_loop_thread_that_does_not_start_answers_before_it_drops_its_state() {
     in_time("it", || {
         // There is no room for the registration that a thread needs beside that of the user.
-        let builder = || Reactor::builder().registrations_max(1);
+        let builder = || Reactor::builder().max_registrations(1);
         let failed = LoopThread::<Joins>::spawn_with("full", builder, |registry| {
             let (sender, receiver) = notification_queue(Capacity::Unbounded);
             registry.consume(receiver, |_, _| Ok(Next::Keep))?;

@@ -25,7 +25,7 @@ fn an_fd_that_is_registered_already_is_refused_and_the_first_registration_goes_o
     })?;
     let refused = reactor.add(Arc::clone(&near), Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
     assert!(matches!(refused.error, Error::AlreadyRegistered { fd } if fd == near.as_raw_fd()));
-    assert!(Arc::ptr_eq(&refused.source, &near), "the source comes back");
+    assert!(Arc::ptr_eq(&refused.inner, &near), "the source comes back");
     assert!(refused.to_string().contains(&format!("fd {} is registered already", near.as_raw_fd())));
     far.write_all(b"x")?;
     let mut calls = 0;
@@ -42,7 +42,7 @@ fn what_is_no_fd_to_the_kernel_is_refused_with_the_call_and_the_number() -> Resu
     let mut reactor = Reactor::<()>::new()?;
     let refused = reactor.add(path, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
     assert_eq!(refused.to_string(), format!("ioctl(FIONBIO) on fd {fd}: Bad file descriptor (os error 9)"));
-    assert_eq!(refused.source.as_raw_fd(), fd);
+    assert_eq!(refused.inner.as_raw_fd(), fd);
     let cause = std::error::Error::source(&refused).ok_or("a cause")?;
     assert_eq!(cause.to_string(), "Bad file descriptor (os error 9)");
     assert!(reactor.is_empty());
@@ -51,15 +51,15 @@ fn what_is_no_fd_to_the_kernel_is_refused_with_the_call_and_the_number() -> Resu
 
 #[test]
 fn a_full_registry_refuses_and_has_room_again_after_a_removal() -> Result {
-    let mut reactor = Reactor::<Vec<u32>>::builder().registrations_max(2).build()?;
+    let mut reactor = Reactor::<Vec<u32>>::builder().max_registrations(2).build()?;
     let (first, _far) = add_counting_reader(&mut reactor, 0)?;
     let _second = add_counting_reader(&mut reactor, 0)?;
     let (near, _far) = UnixStream::pair()?;
     let fd = near.as_raw_fd();
     let refused = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap_err();
-    assert!(matches!(refused.error, Error::Full { fd: named, registrations_max: 2 } if named == fd));
+    assert!(matches!(refused.error, Error::Full { fd: named, max_registrations: 2 } if named == fd));
     reactor.remove(first)?;
-    reactor.add(refused.source, Interest::READABLE, |_, _| Ok(Next::Keep))?;
+    reactor.add(refused.inner, Interest::READABLE, |_, _| Ok(Next::Keep))?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Closed, Context, Error, Failure, Handler, Interest, Io, LoopThread, Missed, Next, PanicPolicy, Reactor,
-    Then, notification_queue,
+    Capacity, CloseReason, Context, Error, Failure, Handler, Interest, Io, LoopThread, Missed, Next, PanicPolicy,
+    Reactor, Then, notification_queue,
 };
 
 use crate::{Result, readable, turn_now};
@@ -46,8 +46,8 @@ impl<T: 'static> Handler<(), T> for Object {
         self.0.outcome()
     }
 
-    fn closed(&mut self, reason: Closed, _: &mut Context<'_, ()>) {
-        let errno = if let Closed::Failed(error) = &reason { error.raw_os_error() } else { None };
+    fn closed(&mut self, reason: CloseReason, _: &mut Context<'_, ()>) {
+        let errno = if let CloseReason::Failed(error) = &reason { error.raw_os_error() } else { None };
         assert_eq!(errno, (self.0 == End::Error).then_some(24), "the handler is told too");
     }
 }

@@ -308,7 +308,7 @@ fn registrations_that_come_and_go_neither_lose_nor_invent_a_set() -> Result {
 #[test]
 fn a_refused_registration_takes_nothing() -> Result {
     let event = set_event();
-    let mut reactor = Reactor::<()>::builder().registrations_max(0).build()?;
+    let mut reactor = Reactor::<()>::builder().max_registrations(0).build()?;
     assert!(reactor.on_event(&event, |_| Ok(Next::Keep)).is_err());
     assert!(event.wait(NOW) && !event.wait(NOW));
     Ok(())

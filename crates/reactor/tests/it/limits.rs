@@ -15,7 +15,7 @@ const DURATIONS: [Duration; 3] = [Duration::ZERO, Duration::from_nanos(1), Durat
 #[test]
 fn a_loop_of_any_limits_calls_every_source_that_is_ready() -> Result {
     for (events, calls) in SIZES.into_iter().flat_map(|events| SIZES.map(|calls| (events, calls))) {
-        let builder = Reactor::<usize>::builder().events_per_turn_max(events).calls_per_turn_max(calls);
+        let builder = Reactor::<usize>::builder().max_events_per_turn(events).max_calls_per_turn(calls);
         let mut reactor = builder.slow_after(Duration::MAX).build()?;
         let mut far = Vec::new();
         for _ in 0..20 {
@@ -36,7 +36,7 @@ fn a_loop_of_any_limits_calls_every_source_that_is_ready() -> Result {
 #[test]
 fn registrations_are_refused_beyond_their_maximum_and_not_before() -> Result {
     for max in SIZES {
-        let mut reactor = Reactor::<()>::builder().registrations_max(max).build()?;
+        let mut reactor = Reactor::<()>::builder().max_registrations(max).build()?;
         for number in 0..3 {
             let (source, _far) = readable()?;
             match reactor.add(source, Interest::NONE, |_, _| Ok(Next::Keep)) {
@@ -95,7 +95,7 @@ fn a_queue_takes_as_many_values_as_it_says_and_gives_the_rest_back() -> Result {
         assert_eq!(taken, room, "{capacity:?}");
         let mut values = Vec::new();
         for limit in SIZES {
-            reactor.set_messages_at_a_time(key, limit)?;
+            reactor.set_max_messages_per_turn(key, limit)?;
             turn_now(&mut reactor, &mut values);
         }
         assert_eq!(values.len(), room);

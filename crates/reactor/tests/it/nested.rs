@@ -61,14 +61,14 @@ fn a_loop_that_others_wait_for_is_woken_by_one_write_and_while_it_turns_by_none(
         assert_eq!(reactor.prepare_to_wait(), None);
         sender.try_send(value)?;
         sender.try_send(value + 1)?;
-        assert_eq!(reactor.metrics().signals, signals);
+        assert_eq!(reactor.metrics().wakeups, signals);
         assert_eq!(reactor.prepare_to_wait(), Some(Duration::ZERO));
         turn_now(&mut reactor, &mut values);
     }
     assert_eq!(reactor.prepare_to_wait(), None);
     turn_now(&mut reactor, &mut values);
     sender.try_send(4)?;
-    assert_eq!(reactor.metrics().signals, 2, "it is awake");
+    assert_eq!(reactor.metrics().wakeups, 2, "it is awake");
     assert_eq!(reactor.prepare_to_wait(), Some(Duration::ZERO));
     assert_eq!(values, [0, 1, 2, 3]);
     Ok(())

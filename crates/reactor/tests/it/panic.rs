@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Closed, Context, Handler, Interest, Io, Next, PanicPolicy, Priority, Reactor};
+use reactor::{CloseReason, Context, Handler, Interest, Io, Next, PanicPolicy, Priority, Reactor};
 
 use crate::{Log, Result, add_counting_reader, readable, turn_now};
 
@@ -119,7 +119,7 @@ fn an_object_that_panicked_is_told_so() -> Result {
             panic!("on {}", "purpose")
         }
 
-        fn closed(&mut self, reason: Closed, _: &mut Context<'_, ()>) {
+        fn closed(&mut self, reason: CloseReason, _: &mut Context<'_, ()>) {
             self.0.borrow_mut().push(format!("{reason:?}"));
         }
     }

@@ -28,7 +28,7 @@ fn ready_sources_are_called_in_order_of_priority_each_once_a_turn() -> Result {
 
 #[test]
 fn lower_priorities_keep_their_share_of_a_bounded_turn() -> Result {
-    let mut reactor = Reactor::<[usize; 3]>::builder().calls_per_turn_max(8).build()?;
+    let mut reactor = Reactor::<[usize; 3]>::builder().max_calls_per_turn(8).build()?;
     let mut peers = Vec::new();
     for (place, priority) in [Priority::High, Priority::Normal, Priority::Low].into_iter().enumerate() {
         for _ in 0..10 {

@@ -109,7 +109,7 @@ fn values_that_a_queue_in_the_background_still_has_are_a_reason() -> Result {
     let line = line!() + 1;
     let queue = reactor.consume(receiver, |_, _| Ok(Next::Keep))?;
     reactor.set_background(queue)?;
-    reactor.set_messages_at_a_time(queue, 1)?;
+    reactor.set_max_messages_per_turn(queue, 1)?;
     (0..3).try_for_each(|value| sender.try_send(value)).map_err(|_| "it was refused")?;
     assert_eq!(listed(&reactor), [("wake", None)], "the loop has not looked");
     turn_now(&mut reactor, &mut ());

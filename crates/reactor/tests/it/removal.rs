@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, Next, Priority, Reactor};
+use reactor::{CloseReason, Context, Error, Handler, Interest, Io, Key, Next, Priority, Reactor};
 
 use crate::{Log, Result, add_counting_reader, read_all, readable, turn_now};
 
@@ -130,7 +130,7 @@ impl Handler<(), UnixStream> for Witness {
         (self.next)()
     }
 
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, ()>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, ()>) {
         assert!(cx.key() != Key::NULL && !cx.registry.contains(cx.key()), "the key that has ended");
         self.log.borrow_mut().push(format!("{reason:?}"));
     }
@@ -165,7 +165,7 @@ fn an_object_that_removes_itself_by_its_key_is_told_so_once() -> Result {
             Ok(Next::Remove)
         }
 
-        fn closed(&mut self, reason: Closed, _: &mut Context<'_, ()>) {
+        fn closed(&mut self, reason: CloseReason, _: &mut Context<'_, ()>) {
             self.0.borrow_mut().push(format!("{reason:?}"));
         }
     }

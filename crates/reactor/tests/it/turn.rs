@@ -236,7 +236,7 @@ fn an_idle_callback_that_was_removed_keeps_nothing_awake() -> Result {
 
 #[test]
 fn more_ready_sources_than_a_turn_may_call_take_turns() -> Result {
-    let mut reactor = Reactor::<Vec<u32>>::builder().calls_per_turn_max(8).build()?;
+    let mut reactor = Reactor::<Vec<u32>>::builder().max_calls_per_turn(8).build()?;
     let mut peers = Vec::new();
     for place in 0..20 {
         let (near, far) = readable()?;
@@ -257,7 +257,7 @@ fn more_ready_sources_than_a_turn_may_call_take_turns() -> Result {
 
 #[test]
 fn events_beyond_one_wait_are_left_to_the_next() -> Result {
-    let mut reactor = Reactor::<Vec<u32>>::builder().events_per_turn_max(0).build()?;
+    let mut reactor = Reactor::<Vec<u32>>::builder().max_events_per_turn(0).build()?;
     let (_, mut one) = add_counting_reader(&mut reactor, 0)?;
     let (_, mut two) = add_counting_reader(&mut reactor, 1)?;
     one.write_all(b"x")?;

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use reactor::{Closed, Context, Error, Handler, Interest, Io, Key, ManualClock, Next, PanicPolicy, Reactor};
+use reactor::{CloseReason, Context, Error, Handler, Interest, Io, Key, ManualClock, Next, PanicPolicy, Reactor};
 
 use crate::{Result, readable, turn_now};
 
@@ -26,7 +26,7 @@ impl Handler<Vec<String>, UnixStream> for Host {
         Ok(Next::Keep)
     }
 
-    fn closed(&mut self, reason: Closed, cx: &mut Context<'_, Vec<String>>) {
+    fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, Vec<String>>) {
         cx.state.push(format!("{reason:?} after {} visits", self.visits));
     }
 }
@@ -36,7 +36,7 @@ fn visit<R>(
     key: Key,
     visitor: impl FnOnce(&mut Io<UnixStream>, &mut Host, &mut Context<'_, Vec<String>>) -> R,
 ) -> std::result::Result<R, Error> {
-    cx.visit(key, visitor)
+    cx.with_handler(key, visitor)
 }
 
 /// A reactor with a host whose peer has sent `bytes`.

@@ -19,15 +19,16 @@ use super::stream::Shutdown;
 impl<S> Connection<'_, S> {
     /// Ends our direction once everything that was written has been sent. The peer reads an end of stream, and can
     /// still write. The connection ends when both directions have ended.
+    #[doc(alias("uv_shutdown", "shutdownWrite"))]
     pub fn shutdown(&mut self) {
         if self.state.writing() == Writing::Open {
             self.state.set_writing(Writing::Ending);
         }
     }
 
-    /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every [pending](Self::answer_later)
+    /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every [pending](Self::begin_response)
     /// response was written.
-    pub const fn shutdown_when_answered(&mut self) {
+    pub const fn shutdown_after_responses(&mut self) {
         self.state.flags.insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
     }
 
@@ -91,12 +92,12 @@ impl<S> Connection<'_, S> {
     /// Closes the connection [gracefully](Self::close_after_flush) once the handler was given what has come up to now,
     /// within `deadline`. For a server that ends, and answers what it has been asked.
     ///
-    /// The handler is first asked, by [`on_finish`](crate::ConnectionHandler::on_finish), what it still has to send.
-    /// Pending responses are waited for only if they were [announced](Self::answer_later). Input that a paused handler
+    /// The handler is first asked, by [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close), what it still has to send.
+    /// Pending responses are waited for only if they were [announced](Self::begin_response). Input that a paused handler
     /// has not read is discarded: to finish without reading what has come, [pause](Self::pause_reading) as well. At the
     /// deadline the connection is closed even if the peer is still sending. Of several deadlines, also of a
     /// [close](Self::close_after_flush) meanwhile, the earliest holds.
-    pub fn finish(&mut self, deadline: Duration) {
+    pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.finishing() == Pending::No {
                 self.state.set_finishing(Pending::Asked);
@@ -107,21 +108,21 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Announces a response that is made elsewhere, by a worker or by another connection. A [`finish`](Self::finish),
+    /// Announces a response that is made elsewhere, by a worker or by another connection. A [`close_gracefully`](Self::close_gracefully),
     /// and so a [stop](crate::ServerKey::stop) of the server, waits for it until its deadline.
     ///
-    /// Call it once for each response, and [`answered`](Self::answered) when that was written. If the peer ends its
+    /// Call it once for each response, and [`end_response`](Self::end_response) when that was written. If the peer ends its
     /// direction before, the default [`on_end`](crate::ConnectionHandler::on_end) waits for it too. A connection that
     /// ends with a response pending, by a timeout for example, ends by a reset. The timeouts run on.
     ///
     /// ```
     /// use std::io;
-    /// use handlers::{Connection, ConnectionHandler, Pool};
+    /// use handlers::{Connection, ConnectionHandler, PoolHandle};
     /// use reactor::Context;
     ///
     /// /// Answers every byte by its double, which takes long.
     /// struct Doubles {
-    ///     pool: Pool<()>,
+    ///     pool: PoolHandle<()>,
     /// }
     ///
     /// impl ConnectionHandler<()> for Doubles {
@@ -132,24 +133,24 @@ impl<S> Connection<'_, S> {
     ///             move |answer, cx| {
     ///                 // The connection may have ended meanwhile.
     ///                 let _ = key.with(cx, |connection, _cx| {
-    ///                     connection.answered();
+    ///                     connection.end_response();
     ///                     connection.write(&answer.unwrap_or_default())
     ///                 });
     ///             },
     ///         );
     ///         job?;
-    ///         connection.answer_later();
+    ///         connection.begin_response();
     ///         Ok(data.len())
     ///     }
     /// }
     /// ```
-    pub const fn answer_later(&mut self) {
+    pub const fn begin_response(&mut self) {
         self.state.pending_responses = self.state.pending_responses.saturating_add(1);
     }
 
-    /// Marks one pending response, see [`answer_later`](Self::answer_later), as complete. Call it in the callback, or
+    /// Marks one pending response, see [`begin_response`](Self::begin_response), as complete. Call it in the callback, or
     /// in the call of [`ConnectionKey::with`](crate::ConnectionKey::with), that writes the response.
-    pub const fn answered(&mut self) {
+    pub const fn end_response(&mut self) {
         self.state.pending_responses = self.state.pending_responses.saturating_sub(1);
         if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) {
             self.state.flags.insert(Flags::NEEDS_UPDATE);
@@ -158,6 +159,7 @@ impl<S> Connection<'_, S> {
 
     /// Closes the connection when this callback returns. What was written is tried once more. What the peer does not
     /// take at once is dropped: then, and while a response is pending, the connection is reset.
+    #[doc(alias("bufferevent_free", "uv_close", "closeNow"))]
     pub fn close(&mut self) {
         if !matches!(self.state.phase(), Phase::Connecting | Phase::Over) {
             self.queue_buffer();
@@ -168,6 +170,7 @@ impl<S> Connection<'_, S> {
 
     /// Closes the connection when this callback returns, by a reset (RST). The peer learns that something is wrong, and
     /// what is queued here and in the kernel is dropped.
+    #[doc(alias("closeWithReset", "uv_tcp_close_reset"))]
     pub fn abort(&mut self) {
         if self.state.phase() == Phase::Over {
             return; // the first word on the end holds

@@ -21,7 +21,7 @@ use crate::error::{errno, named};
 pub(super) fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_tcp_nodelay(options.0.no_delay)?;
-    if let Some(local) = options.0.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+    if let Some(local) = options.0.local_addr.filter(|local| local.is_ipv4() == address.is_ipv4()) {
         // Attempts at several addresses come from one port, where one is given.
         socket.set_reuse_address(local.port() != 0)?;
         socket.bind(&local.into()).map_err(|error| named(format_args!("bind to {local}"), error))?;

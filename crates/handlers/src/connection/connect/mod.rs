@@ -23,55 +23,58 @@ use super::handler::ConnectionHandler;
 use super::options::ConnectionOptions;
 use super::reason::CloseReason;
 
-/// Connects by TCP to the first of `addresses` that answers.
-///
-/// The handler is told of the connection by [`on_open`](ConnectionHandler::on_open), or by
-/// [`on_close`](ConnectionHandler::on_close) that none came about: with [`CloseReason::Failed`] and what the last
-/// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called
-/// from within this call, nor is anything else but the first `connect(2)`.
-///
-/// A socket that the kernel has connected to itself, which happens at ports that it gives to clients and where nobody
-/// listens, is closed: that attempt fails with `ECONNREFUSED`.
-///
-/// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails,
-/// or after 250 ms.
-///
-/// ```no_run
-/// use handlers::{ConnectionOptions, connect, on_data};
-///
-/// # fn main() -> std::io::Result<()> {
-/// let mut reactor = reactor::Reactor::<()>::new()?;
-/// let addresses = ["[::1]:7777".parse().unwrap(), "127.0.0.1:7777".parse().unwrap()];
-/// connect(&mut reactor, addresses, &ConnectionOptions::new(), on_data(|data, _connection, _cx| {
-///     println!("{}", data.escape_ascii());
-///     Ok(data.len())
-/// }));
-/// reactor.run(&mut ())?;
-/// # Ok(())
-/// # }
-/// ```
-#[track_caller]
-pub fn connect<S, H>(
-    registry: &mut Registry<S>,
-    addresses: impl IntoIterator<Item = SocketAddr>,
-    options: &ConnectionOptions,
-    handler: H,
-) -> Connecting<S>
-where
-    H: ConnectionHandler<S>,
-{
-    let gives_up_at = options.0.connect_timeout.and_then(|timeout| registry.now().checked_add(timeout));
-    let addresses = addresses.into_iter().collect();
-    let race = Race::new(handler, addresses, options, gives_up_at, Location::caller());
-    race.next(registry);
-    Connecting { race: Rc::new(race) }
+impl<S> crate::Connection<'_, S> {
+    /// Connects by TCP to the first of `addresses` that answers.
+    ///
+    /// The handler is told of the connection by [`on_open`](ConnectionHandler::on_open), or by
+    /// [`on_close`](ConnectionHandler::on_close) that none came about: with [`CloseReason::Failed`] and what the last
+    /// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called
+    /// from within this call, nor is anything else but the first `connect(2)`.
+    ///
+    /// A socket that the kernel has connected to itself, which happens at ports that it gives to clients and where nobody
+    /// listens, is closed: that attempt fails with `ECONNREFUSED`.
+    ///
+    /// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails,
+    /// or after 250 ms.
+    ///
+    /// ```no_run
+    /// use handlers::{Connection, ConnectionOptions, on_data};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let addresses = ["[::1]:7777".parse().unwrap(), "127.0.0.1:7777".parse().unwrap()];
+    /// Connection::connect(&mut reactor, addresses, &ConnectionOptions::new(), on_data(|data, _connection, _cx| {
+    ///     println!("{}", data.escape_ascii());
+    ///     Ok(data.len())
+    /// }));
+    /// reactor.run(&mut ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("bufferevent_socket_connect", "uv_tcp_connect"))]
+    #[track_caller]
+    pub fn connect<H>(
+        registry: &mut Registry<S>,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> Connecting<S>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let gives_up_at = options.0.connect_timeout.and_then(|timeout| registry.now().checked_add(timeout));
+        let addresses = addresses.into_iter().collect();
+        let race = Race::new(handler, addresses, options, gives_up_at, Location::caller());
+        race.next(registry);
+        Connecting { race: Rc::new(race) }
+    }
 }
 
 /// An attempt to connect, whatever its handler is, to be given up.
 ///
 /// ```
 /// use std::net::SocketAddr;
-/// use handlers::{Connecting, ConnectionOptions, connect, on_data};
+/// use handlers::{Connecting, Connection, ConnectionOptions, on_data};
 /// use reactor::Context;
 ///
 /// /// The state of a loop, with what it connects to.
@@ -81,7 +84,7 @@ where
 ///
 /// fn reconnect(to: SocketAddr, cx: &mut Context<'_, App>) {
 ///     let handler = on_data(|data, _connection, _cx| Ok(data.len()));
-///     let connecting = connect(cx.registry, [to], &ConnectionOptions::new(), handler);
+///     let connecting = Connection::connect(cx.registry, [to], &ConnectionOptions::new(), handler);
 ///     if let Some(earlier) = cx.state.upstream.replace(connecting) {
 ///         earlier.cancel(cx.registry);
 ///     }

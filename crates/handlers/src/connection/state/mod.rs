@@ -29,7 +29,7 @@ pub(super) struct State {
     pub(super) times: Option<Box<Times>>,
     /// The handler that the callback wants instead of itself.
     pub(super) replacement: Option<Box<dyn Any>>,
-    pub(super) counters: Counters,
+    pub(super) counters: ConnectionMetrics,
     pub(super) flags: Flags,
     phase: Phase,
     writing: Writing,
@@ -50,7 +50,7 @@ pub(super) struct State {
 /// What has passed through a connection, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct ConnectionMetrics {
     /// Read from the peer.
     pub read: u64,
     /// Taken by the socket.
@@ -65,7 +65,7 @@ impl State {
             unconsumed: Vec::new(),
             times: Times::of(&options.0),
             replacement: None,
-            counters: Counters::default(),
+            counters: ConnectionMetrics::default(),
             flags: Flags::default(),
             phase: Phase::Open,
             writing: Writing::Open,

@@ -28,7 +28,7 @@ pub(in crate::connection) enum Writing {
 }
 
 /// How far something has come that waits until the kernel was asked once more what has come: a
-/// [graceful close](crate::Connection::finish), and the end of a connection that cannot be written to.
+/// [graceful close](crate::Connection::close_gracefully), and the end of a connection that cannot be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Pending {
     No,

@@ -39,7 +39,7 @@ impl<S> Connection<'_, S> {
     ///
     /// # Errors
     /// `BrokenPipe` after [`shutdown`](Self::shutdown) or [`close_after_flush`](Self::close_after_flush);
-    /// `QuotaExceeded` beyond [`ConnectionOptions::queue_max`](crate::ConnectionOptions::queue_max): nothing of `bytes`
+    /// `QuotaExceeded` beyond [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue): nothing of `bytes`
     /// was queued then, and the connection is as it was.
     ///
     /// A socket that has failed, by `ConnectionReset` for example, takes no more, and what is written is dropped. A
@@ -47,6 +47,7 @@ impl<S> Connection<'_, S> {
     /// [`on_close`](crate::ConnectionHandler::on_close): until then the answer is [`Flow::Full`], and no
     /// [`on_drain`](crate::ConnectionHandler::on_drain) follows. Where nothing is read, since the handler
     /// [pauses](Self::pause_reading) or the peer has ended its direction, the error is returned here.
+    #[doc(alias("bufferevent_write", "uv_write", "writeChain"))]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
         if self.only_buffers(bytes.len()) {
@@ -68,7 +69,7 @@ impl<S> Connection<'_, S> {
         if let Some(answer) = self.answer_after_failure() {
             return answer;
         }
-        self.send_if_beyond(self.state.settings.queue_max.saturating_sub(bytes.len()));
+        self.send_if_beyond(self.state.settings.max_write_queue.saturating_sub(bytes.len()));
         self.expect_room(bytes.len())?;
         let is_small = self.buffer.len() + bytes.len() < BUFFER_MAX;
         self.defer_flush_if(is_small);
@@ -104,7 +105,7 @@ impl<S> Connection<'_, S> {
         if let Some(answer) = self.answer_after_failure() {
             return answer;
         }
-        self.send_if_beyond(self.state.settings.queue_max.saturating_sub(bytes.len()));
+        self.send_if_beyond(self.state.settings.max_write_queue.saturating_sub(bytes.len()));
         self.expect_room(bytes.len())?;
         self.defer_flush_if(is_small);
         if !self.state.is_queued() && !is_small && self.may_try() {
@@ -169,9 +170,9 @@ impl<S> Connection<'_, S> {
         if ended {
             return Err(io::Error::new(ErrorKind::BrokenPipe, "write on a connection after its end"));
         }
-        let max = self.state.settings.queue_max;
+        let max = self.state.settings.max_write_queue;
         if more > max.saturating_sub(self.queued()) && more > 0 {
-            let text = format!("{more} bytes beside {} queued are more than queue_max, {max}", self.queued());
+            let text = format!("{more} bytes beside {} queued are more than max_write_queue, {max}", self.queued());
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
         }
         Ok(())

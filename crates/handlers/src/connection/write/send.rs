@@ -76,7 +76,7 @@ impl<S> Connection<'_, S> {
 
     /// Sends what is queued, as much as a turn has room for.
     pub(in crate::connection) fn send_queued(&mut self) {
-        let mut budget = self.state.settings.bytes_per_turn;
+        let mut budget = self.state.settings.max_bytes_per_turn;
         while budget > 0 && self.state.is_queued() {
             let allowed = self.state.write_allowance(budget);
             let Some(queue) = self.state.queue().filter(|_| allowed > 0) else { break };

@@ -67,7 +67,7 @@ fn a_thread_that_posts_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() 
         sender.try_send(value)?; // the loop is awake: it is this thread
     }
     turn_now(&mut reactor, &mut values);
-    assert_eq!((values.len(), reactor.metrics().signals), (1000, 0));
+    assert_eq!((values.len(), reactor.metrics().wakeups), (1000, 0));
 
     // Each value is answered before the next is sent, so the loop sleeps in between, unless it is quicker to find it.
     let remote = reactor.remote()?;
@@ -81,8 +81,8 @@ fn a_thread_that_posts_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() 
     reactor.run(&mut values)?;
     thread.join().map_err(|_| "it panicked")?;
     let metrics = reactor.metrics();
-    assert!(metrics.signals <= sent + 1, "{metrics:?}");
-    assert!(metrics.turns - turns_before >= metrics.signals, "more than one a sleep: {metrics:?}");
+    assert!(metrics.wakeups <= sent + 1, "{metrics:?}");
+    assert!(metrics.turns - turns_before >= metrics.wakeups, "more than one a sleep: {metrics:?}");
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn a_full_queue_gives_values_back_until_the_loop_has_handled_some() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Bounded(3));
     let mut reactor = Reactor::<Values>::new()?;
     let queue = reactor.consume(receiver, note)?;
-    reactor.set_messages_at_a_time(queue, 2)?;
+    reactor.set_max_messages_per_turn(queue, 2)?;
     let mut many = VecDeque::from([0, 1, 2, 3, 4]);
     assert_eq!(sender.send_many(&mut many), Err(TrySendError::Full(())));
     assert_eq!((many.make_contiguous(), sender.len()), ([3, 4].as_mut_slice(), 3));
@@ -136,7 +136,7 @@ fn a_flood_of_values_is_spread_over_turns_and_starves_nobody() -> Result {
         turn_now(&mut reactor, &mut counts);
         assert_eq!(counts, [turn * 1024, turn, turn]);
     }
-    reactor.set_messages_at_a_time(queue, 0)?;
+    reactor.set_max_messages_per_turn(queue, 0)?;
     turn_now(&mut reactor, &mut counts);
     assert_eq!(counts[0], 10 * 1024 + 1, "one at least");
     Ok(())
@@ -171,7 +171,7 @@ fn a_queue_can_be_paused_named_prioritised_and_removed_like_any_source() -> Resu
     assert_eq!(sender.send_many(&mut VecDeque::from([23])), Err(TrySendError::Disconnected(())));
     turn_now(&mut reactor, &mut values);
     assert_eq!(values.len(), 21);
-    assert!(matches!(reactor.set_messages_at_a_time(queue, 1), Err(Error::StaleKey(_))));
+    assert!(matches!(reactor.set_max_messages_per_turn(queue, 1), Err(Error::StaleKey(_))));
     Ok(())
 }
 
@@ -234,14 +234,14 @@ fn an_error_or_a_panic_ends_the_queue_and_would_block_does_not() -> Result {
 
 #[test]
 fn a_queue_beyond_the_limit_of_registrations_is_given_back() -> Result {
-    let mut reactor = Reactor::<Values>::builder().registrations_max(1).build()?;
+    let mut reactor = Reactor::<Values>::builder().max_registrations(1).build()?;
     let (_kept, first) = notification_queue(Capacity::Unbounded);
     let (sender, second) = notification_queue(Capacity::Unbounded);
     reactor.consume(first, note)?;
     let refused = reactor.consume(second, note).err().ok_or("there was a place")?;
-    assert!(matches!(refused.error, Error::Full { registrations_max: 1, .. }));
+    assert!(matches!(refused.error, Error::Full { max_registrations: 1, .. }));
     sender.try_send(1)?; // it is still open
-    drop(refused.source);
+    drop(refused.inner);
     assert_eq!(sender.try_send(2), Err(TrySendError::Disconnected(2)));
     Ok(())
 }
@@ -323,7 +323,7 @@ fn a_value_counts_until_its_handler_has_returned() -> Result {
         assert_eq!((own.len(), own.try_send(9)), (1, Err(TrySendError::Full(9))));
         Ok(Next::Keep)
     })?;
-    reactor.set_messages_at_a_time(queue, 1)?;
+    reactor.set_max_messages_per_turn(queue, 1)?;
     sender.try_send(1)?;
     let mut values = Values::new();
     assert_eq!(turn_now(&mut reactor, &mut values), 1);

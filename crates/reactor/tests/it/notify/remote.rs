@@ -84,7 +84,7 @@ fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_ar
     let mut reactor = Reactor::<[Values; 4]>::new()?;
     let remote = reactor.remote()?;
     let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
-    reactor.set_messages_at_a_time(queue, 7)?;
+    reactor.set_max_messages_per_turn(queue, 7)?;
     let threads = [0, 1, 2, 3].map(|thread| {
         let (remote, alive) = (remote.clone(), remote.keep_alive());
         thread::spawn(move || {
@@ -121,7 +121,7 @@ fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_hand
     let mut reactor = Reactor::<Values>::new()?;
     let remote = reactor.remote()?;
     let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
-    reactor.set_messages_at_a_time(queue, 3)?;
+    reactor.set_max_messages_per_turn(queue, 3)?;
     remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
     post(&remote, 1)?;
     post(&remote, 3)?;
@@ -239,7 +239,7 @@ fn what_was_posted_is_pending_until_it_has_run() -> Result {
         let mut reactor = Reactor::<Values>::new()?;
         let remote = reactor.remote()?;
         let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
-        reactor.set_messages_at_a_time(queue, at_a_time)?;
+        reactor.set_max_messages_per_turn(queue, at_a_time)?;
         assert_eq!(remote.pending(), 0);
         for posted in 1..=10 {
             note_pending(&remote)?;
@@ -278,7 +278,7 @@ fn closures_dropped_with_their_queue_or_their_loop_are_not_pending() -> Result {
     let mut reactor = Reactor::<Values>::new()?;
     let remote = reactor.remote()?;
     let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
-    reactor.set_messages_at_a_time(queue, 3)?;
+    reactor.set_max_messages_per_turn(queue, 3)?;
     remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
     for _ in 0..5 {
         note_pending(&remote)?;
@@ -306,7 +306,7 @@ fn closures_beyond_the_limit_come_back_and_posts_are_not_limited() -> Result {
         let mut reactor = Reactor::<Values>::builder().max_pending_posts(max).build()?;
         let remote = reactor.remote()?;
         let queue = reactor.remote_key().ok_or("it has a queue")?;
-        reactor.set_messages_at_a_time(queue, 1)?;
+        reactor.set_max_messages_per_turn(queue, 1)?;
         let mut values = Values::new();
         for round in 0..3 {
             let mut taken = 0;
@@ -372,7 +372,7 @@ fn the_queue_of_the_remotes_has_a_key_as_any_registration() -> Result {
     let queue = reactor.remote_key().ok_or("it has a queue")?;
     reactor.set_name(queue, "orders")?;
     reactor.set_priority(queue, Priority::High)?;
-    reactor.set_messages_at_a_time(queue, 1)?;
+    reactor.set_max_messages_per_turn(queue, 1)?;
     let listed: Vec<_> = reactor.registrations().map(|listed| (listed.key, listed.name.to_owned())).collect();
     assert_eq!(listed, [(queue, "orders".to_owned())]);
     remote.post(|cx| cx.state.push(1))?;

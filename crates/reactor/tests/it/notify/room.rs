@@ -30,7 +30,7 @@ fn loops(capacity: usize) -> Result<Loops> {
         cx.state.extend(value);
         Ok(Next::Keep)
     })?;
-    receiving.set_messages_at_a_time(queue, 1)?;
+    receiving.set_max_messages_per_turn(queue, 1)?;
     let mut sending = Reactor::<Values>::new()?;
     let remote = sending.remote()?;
     Ok(Loops { receiving, queue, sender, sending, remote })

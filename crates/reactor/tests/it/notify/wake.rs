@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Closed, Context, Handler, Interest, Io, ManualClock, Next, PanicPolicy, Reactor, Spin, Then, Waker,
+    Capacity, CloseReason, Context, Handler, Interest, Io, ManualClock, Next, PanicPolicy, Reactor, Spin, Then, Waker,
     notification_queue,
 };
 
@@ -38,7 +38,7 @@ impl<T> Handler<Seen, T> for Farewell {
         Ok(Next::Keep)
     }
 
-    fn closed(&mut self, _: Closed, _: &mut Context<'_, Seen>) {
+    fn closed(&mut self, _: CloseReason, _: &mut Context<'_, Seen>) {
         self.0.once();
     }
 }
@@ -249,7 +249,7 @@ fn a_wake_that_ends_a_spin_is_answered_and_over() -> Result {
         let before = reactor.metrics();
         reactor.turn(&mut seen, Some(Duration::from_millis(1)))?;
         let now = reactor.metrics();
-        assert_eq!((now.spins_in_vain, before.spins_in_vain), (1, 0), "hooks: {hooks}");
+        assert_eq!((now.idle_spins, before.idle_spins), (1, 0), "hooks: {hooks}");
     }
     Ok(())
 }
@@ -263,7 +263,7 @@ fn a_wake_of_a_sleeping_loop_without_hooks_is_one_write_and_one_turn() -> Result
         assert_eq!(reactor.prepare_to_wait(), None);
         waker.wake();
         waker.wake();
-        assert_eq!(reactor.metrics().signals, round);
+        assert_eq!(reactor.metrics().wakeups, round);
         reactor.turn(&mut seen, None)?;
     }
     assert_eq!(reactor.metrics().turns, 3);

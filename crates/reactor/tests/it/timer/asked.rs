@@ -43,11 +43,11 @@ fn places(calls: &Calls, what: &str) -> Vec<usize> {
 
 /// A reactor whose first source takes long, and may read the clock again.
 fn with_a_slow_handler(
-    events_per_turn_max: usize,
+    max_events_per_turn: usize,
     clock: &ManualClock,
     refreshes: bool,
 ) -> Result<(Reactor<Calls>, UnixStream)> {
-    let builder = Reactor::builder().clock(clock.clone()).events_per_turn_max(events_per_turn_max);
+    let builder = Reactor::builder().clock(clock.clone()).max_events_per_turn(max_events_per_turn);
     let mut reactor = builder.build()?;
     let mut far = add_slow_handler(&mut reactor, clock, Slow { pause: PAUSE, refreshes })?;
     far.write_all(b"x")?;
@@ -89,7 +89,7 @@ fn after_a_slow_callback_no_source_whose_bytes_wait_is_told_a_timeout() -> Resul
 fn a_timeout_waits_for_one_sweep_of_busy_sources_and_a_timer_for_none() -> Result {
     for (batch, turns) in [(1, 5), (2, 3), (3, 3), (4, 1), (8, 1)] {
         let clock = ManualClock::new();
-        let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).events_per_turn_max(batch).build()?;
+        let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).max_events_per_turn(batch).build()?;
         let (silent, _peer) = UnixStream::pair()?;
         add_patient(&mut reactor, silent, 9)?;
         for place in 0..3 {
@@ -179,7 +179,7 @@ fn a_timeout_that_is_held_back_can_be_set_anew_or_ended() -> Result {
 fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Result {
     for has_priorities in [false, true] {
         let clock = ManualClock::new();
-        let builder = Reactor::<Calls>::builder().clock(clock.clone()).calls_per_turn_max(8);
+        let builder = Reactor::<Calls>::builder().clock(clock.clone()).max_calls_per_turn(8);
         let mut reactor = builder.build()?;
         let pause_ends = clock.now() + PAUSE;
         let mut peers = Vec::new();
@@ -214,7 +214,7 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
 #[test]
 fn a_source_that_is_always_ready_is_told_its_timeout_all_the_same() -> Result {
     let clock = ManualClock::new();
-    let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).calls_per_turn_max(8).build()?;
+    let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).max_calls_per_turn(8).build()?;
     let mut peers = Vec::new();
     for place in 0..20 {
         let (near, far) = readable()?;

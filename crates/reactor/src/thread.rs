@@ -136,6 +136,41 @@ impl<S: 'static> Drop for LoopThread<S> {
     }
 }
 
+impl<S> Registry<S> {
+    /// Starts a thread that works for this loop, named `name`: for a library of handlers that has threads of its own, as a worker pool.
+    ///
+    /// The thread reaches the loop by a [`Remote`] or a [`Sender`](crate::Sender) that `body` has captured. It is not joined by
+    /// the loop: whoever holds the handle does that, after it has told the thread to end.
+    ///
+    /// # Errors
+    /// `EAGAIN` at a limit of threads, `ENOMEM`: an [`Error::Call`](crate::Error::Call) within. `body` is dropped then.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::<u32>::new()?;
+    /// let remote = reactor.remote()?;
+    /// let alive = remote.keep_alive();
+    /// let worker = reactor.spawn_worker("adder", move || {
+    ///     let sum = (1..=10).sum::<u32>();
+    ///     let _ = remote.post(move |cx| *cx.state = sum); // the loop may be gone
+    ///     drop(alive);
+    /// })?;
+    /// let mut sum = 0;
+    /// reactor.run(&mut sum)?;
+    /// let _ = worker.join();
+    /// assert_eq!(sum, 55);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_worker(
+        &self,
+        name: impl Into<String>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        sys::thread::spawn(name.into(), body)
+    }
+}
+
 /// Waits for a thread of a loop.
 fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
     if thread.thread().id() == thread::current().id() {

@@ -11,7 +11,6 @@ use reactor::Registry;
 use super::queue::Shared;
 use super::state::{Make, WorkerState};
 use super::{PoolHandle, WorkerPool};
-use crate::error::named;
 
 /// Limits of a [`WorkerPool`], and the state of its workers.
 pub struct PoolBuilder<S, W = ()> {
@@ -123,9 +122,8 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
         for number in 0..self.workers {
             let (shared, make) = (Arc::clone(&started.pool.shared), Arc::clone(&self.make));
-            let thread = thread::Builder::new().name(format!("{}{number}", self.name));
-            let thread = thread.spawn(move || shared.work(WorkerState::new(make)));
-            started.threads.push(thread.map_err(|error| named("clone", error))?);
+            let work = move || shared.work(WorkerState::new(make));
+            started.threads.push(registry.spawn_worker(format!("{}{number}", self.name), work)?);
         }
         Ok(started)
     }

@@ -8,11 +8,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags};
-
 use super::object::Event;
 use super::table::{Condition, WaiterSignal, lock_table};
-use super::wait::are_all_readable;
 use crate::context::Context;
 use crate::error::Error;
 use crate::outcome::Next;
@@ -21,6 +18,7 @@ use crate::slots::Key;
 use crate::source::readiness::Interest;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poller::Poller;
+use crate::sys::readable::{are_all_readable, to_poll};
 
 /// Events and fds that a loop waits for together.
 struct EventsAndFds {
@@ -51,7 +49,7 @@ impl EventsAndFds {
     /// # Errors
     /// `WouldBlock` if not: the poller reports then when to look again.
     fn look(&mut self) -> io::Result<()> {
-        let mut polled: Vec<_> = self.fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let mut polled = to_poll(self.fds.iter().map(AsFd::as_fd));
         if !are_all_readable(&mut polled)? {
             return Err(ErrorKind::WouldBlock.into());
         }

@@ -7,14 +7,12 @@ use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-
 use super::object::Event;
 use super::table::{Condition, EventTable, PENDING, ParkedThread, WaiterSignal, lock_table};
-use crate::error::Error;
 use crate::slots::Key;
 use crate::sys::eventfd::EventFd;
+use crate::sys::readable::{poll_until, to_poll, wait_until_all_readable};
+use crate::sys::thread::now;
 
 /// What has ended a wait for events and fds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ impl Event {
         timeout: Option<Duration>,
     ) -> io::Result<Option<Signalled>> {
         let keys: Vec<_> = events.iter().map(|event| event.key()).collect();
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         if let Some(index) = lock_table().try_complete(&keys, Condition::Any) {
             return Ok(Some(Signalled::Event(index)));
         }
@@ -122,7 +120,7 @@ impl Event {
         timeout: Option<Duration>,
     ) -> io::Result<bool> {
         let keys: Vec<_> = events.iter().map(|event| event.key()).collect();
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let mut polled = to_poll(fds.iter().copied());
         // First the fds, then the events, of which this is told without consuming any; then both anew.
         loop {
@@ -138,42 +136,6 @@ impl Event {
             }
         }
     }
-}
-
-fn to_poll<'fd>(fds: impl Iterator<Item = BorrowedFd<'fd>>) -> Vec<PollFd<'fd>> {
-    fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect()
-}
-
-/// Waits by `poll` until one of `polled` is readable or the time is over. Returns how many are readable.
-fn poll_until(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<usize> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
-        match poll(polled, timeout.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::Call { call: "poll", source: errno.into() }.into()),
-            Ok(readable) => return Ok(readable),
-        }
-    }
-}
-
-/// Looks which of `polled` are readable at this moment. Returns whether all of them are.
-pub(super) fn are_all_readable(polled: &mut [PollFd<'_>]) -> io::Result<bool> {
-    Ok(polled.is_empty() || poll_until(polled, Some(Instant::now()))? == polled.len())
-}
-
-/// Waits until all of `polled` are readable at one look. Returns whether they were before `deadline`.
-fn wait_until_all_readable(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
-    while !are_all_readable(polled)? {
-        let mut missing: Vec<_> = polled.iter().filter(|fd| fd.revents().is_empty()).cloned().collect();
-        if poll_until(&mut missing, deadline)? == 0 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) -> Option<usize> {
@@ -192,7 +154,7 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
     if outcome.is_some() || timeout == Some(Duration::ZERO) {
         return outcome;
     }
-    park_until(table, keys, condition, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    park_until(table, keys, condition, timeout.and_then(|timeout| now().checked_add(timeout)))
 }
 
 /// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after
@@ -212,7 +174,7 @@ fn park_until(
         if let Some(outcome) = parked.outcome() {
             return Some(outcome);
         }
-        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        match deadline.map(|deadline| deadline.saturating_duration_since(now())) {
             None => thread::park(),
             Some(Duration::ZERO) => {
                 lock_table().remove_waiter(waiter);

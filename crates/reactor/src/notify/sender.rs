@@ -16,6 +16,7 @@ use super::remote::Remote;
 use super::room::{Leftover, Position};
 use super::send_error::SendTimeoutError;
 use crate::context::Context;
+use crate::sys::thread::now;
 use crate::turn::disposal::catch_panic;
 
 /// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones send to the same
@@ -120,7 +121,7 @@ impl<T> Sender<T> {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
             Err(TrySendError::Full(value)) if self.mailbox.capacity() == 0 => Err(SendTimeoutError::Timeout(value)),
-            Err(TrySendError::Full(value)) => self.wait_and_send(value, Instant::now().checked_add(timeout)),
+            Err(TrySendError::Full(value)) => self.wait_and_send(value, now().checked_add(timeout)),
         }
     }
 
@@ -139,7 +140,7 @@ impl<T> Sender<T> {
                 Err(TrySendError::Disconnected(value)) => return Err(SendTimeoutError::Disconnected(value)),
                 Err(TrySendError::Full(value)) => value,
             };
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if deadline.is_some_and(|deadline| deadline <= now()) {
                 return Err(SendTimeoutError::Timeout(value));
             }
             position = Position::First;
@@ -152,7 +153,7 @@ impl<T> Sender<T> {
         let notified = Arc::clone(&waiting);
         let id = self.mailbox.notify_of_room(position, Box::new(move || notified.wake()));
         while !waiting.has_turn.load(Ordering::Acquire) {
-            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            match deadline.map(|deadline| deadline.saturating_duration_since(now())) {
                 None => thread::park(),
                 Some(Duration::ZERO) => return self.mailbox.stop_waiting(id),
                 Some(left) => thread::park_timeout(left),

@@ -22,6 +22,7 @@ pub(crate) mod eventfd;
 pub(crate) mod fd;
 pub(crate) mod fd_set;
 pub(crate) mod poller;
+pub(crate) mod readable;
 pub(crate) mod thread;
 mod timerfd;
 

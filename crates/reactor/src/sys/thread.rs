@@ -1,7 +1,8 @@
-//! Threads that are started for a loop.
+//! Other threads: how they are started, and the time that they wait by.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use crate::error::Error;
 
@@ -15,4 +16,9 @@ where
     F: FnOnce() -> R + Send + 'static,
 {
     Builder::new().name(name).spawn(body).map_err(|source| Error::Call { call: "clone", source }.into())
+}
+
+/// Returns the time by which a thread waits for a loop or for others: that of the system.
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }

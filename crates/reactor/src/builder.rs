@@ -10,8 +10,8 @@ use crate::source::ready::Shares;
 use crate::sys::Sys;
 use crate::sys::clock::{Clock, ManualClock};
 use crate::turn::Turn;
+use crate::turn::policies::{PanicPolicy, Supervision};
 use crate::turn::spin::{Spin, SpinPolicy};
-use crate::turn::supervision::{PanicPolicy, Supervision};
 use crate::turn::time::Time;
 
 /// Limits and policies of a [`Reactor`].
@@ -168,10 +168,11 @@ impl<S> Builder<S> {
         let sys = Sys::new(time.started(), self.max_events_per_turn, self.high_resolution)?;
         let spin = SpinPolicy::new(self.spin);
         let is_full = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
-        let turn = Turn::new(Supervision::new(self.on_panic, self.slow_after), spin, is_full);
+        let supervision = Supervision::new(self.on_panic, self.slow_after);
+        let turn = Turn::new(supervision, spin, self.max_calls_per_turn, is_full);
         let mut registry = Registry::new(sys, time, turn, self.max_registrations);
         registry.inbox.max_pending_posts = self.max_pending_posts;
-        Ok(Reactor::on(registry, self.max_calls_per_turn))
+        Ok(Reactor::on(registry))
     }
 }
 

@@ -26,13 +26,12 @@ use crate::turn::hook_list::Place;
 pub struct Reactor<S> {
     pub(crate) registry: Registry<S>,
     running: Running<S>,
-    max_calls_per_turn: usize,
 }
 
 impl<S> Reactor<S> {
     /// A reactor before its first turn.
-    pub(crate) const fn on(registry: Registry<S>, max_calls_per_turn: usize) -> Self {
-        Self { registry, running: None, max_calls_per_turn }
+    pub(crate) const fn on(registry: Registry<S>) -> Self {
+        Self { registry, running: None }
     }
 
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for. Returns which of them it was.
@@ -238,7 +237,7 @@ impl<S> Reactor<S> {
         is_left: fn(&Registry<S>) -> bool,
     ) -> Result<usize, Error> {
         let guard = Unwound { reactor: self };
-        let ran = guard.reactor.take_turn(state, timeout, is_left);
+        let ran = guard.reactor.registry.take_turn(&mut guard.reactor.running, state, timeout, is_left);
         guard.reactor.registry.time.end_turn();
         std::mem::forget(guard);
         ran
@@ -270,96 +269,6 @@ impl<S> Reactor<S> {
                 return Ok(ran);
             }
         }
-    }
-
-    /// The phases of a turn. Each has a bound, so none keeps the next one waiting for ever.
-    fn take_turn(
-        &mut self,
-        state: &mut S,
-        timeout: Option<Duration>,
-        is_left: fn(&Registry<S>) -> bool,
-    ) -> Result<usize, Error> {
-        self.registry.metrics.turns += 1;
-        self.registry.time.begin_turn();
-        if self.registry.hooks.is_empty(Place::BeforeWait) {
-            self.registry.wait(timeout)?;
-        } else {
-            self.wait_behind_hooks(state, timeout, is_left)?;
-        }
-        self.run_hooks(Place::AfterWait, state);
-        let began = self.registry.turn.supervision.times_turns().then(|| self.registry.now());
-
-        let mut ran = self.dispatch(state); // at most one call for each source, timeouts apart
-        if !self.registry.turn.is_full {
-            ran += self.run_deferred(state);
-        } else {
-            ran += self.run_timers(state); // those due now; what they arm runs next turn at the earliest
-            ran += self.deliver_messages(state); // each queue what is left of its limit; the rest next turn
-            ran += self.run_deferred(state); // what is there by now; what it defers runs next turn
-            self.registry.time.close_turn(self.registry.timers.armings());
-        }
-        if ran == 0 {
-            ran = self.run_hooks(Place::Idle, state);
-        }
-
-        if let Some(began) = began {
-            let took = self.registry.time.read() - began;
-            self.registry.turn.supervision.note_turn(took);
-        }
-        Ok(ran)
-    }
-
-    /// Runs the hooks before the wait, and waits: not if a wake has come before them, and they are what it is for.
-    #[cold]
-    #[inline(never)]
-    fn wait_behind_hooks(
-        &mut self,
-        state: &mut S,
-        timeout: Option<Duration>,
-        is_left: fn(&Registry<S>) -> bool,
-    ) -> Result<(), Error> {
-        let is_woken = self.registry.take_wake();
-        self.registry.run_hooks(Place::BeforeWait, state);
-        let is_in_vain = !is_left(&self.registry);
-        self.registry.wait(if is_woken || is_in_vain { Some(Duration::ZERO) } else { timeout })
-    }
-
-    /// Calls every source that is ready, as far as the budget goes; gives how many were called.
-    fn dispatch(&mut self, state: &mut S) -> usize {
-        let before = self.registry.metrics.calls;
-        if self.registry.sources.has_priorities() {
-            self.registry.collect_all();
-        }
-        // Divided first: what a delivery leaves ready is next turn's.
-        let shares = self.registry.sources.ready.shares(self.max_calls_per_turn);
-        self.registry.deliver_all(&mut self.running, state);
-        if let Some(shares) = shares {
-            self.registry.run_ready(shares, &mut self.running, state);
-        }
-        (self.registry.metrics.calls - before) as usize
-    }
-
-    fn run_timers(&mut self, state: &mut S) -> usize {
-        let Registry { timers, time, .. } = &self.registry;
-        if timers.is_empty() || timers.are_quiet(time) { 0 } else { self.registry.run_timers(&mut self.running, state) }
-    }
-
-    /// Hands over what other threads have sent; gives how many values were handled.
-    fn deliver_messages(&mut self, state: &mut S) -> usize {
-        if self.registry.inbox.hub.is_none() {
-            return 0;
-        }
-        let before = self.registry.metrics.calls;
-        self.registry.deliver_messages(&mut self.running, state);
-        (self.registry.metrics.calls - before) as usize
-    }
-
-    fn run_deferred(&mut self, state: &mut S) -> usize {
-        if self.registry.deferred.is_empty() { 0 } else { self.registry.run_deferred(state) }
-    }
-
-    fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {
-        if self.registry.hooks.is_empty(place) { 0 } else { self.registry.run_hooks(place, state) }
     }
 }
 

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use crate::callback::{Deferred, Entry, HookFn, TimerFn};
 use crate::locals::Locals;
 use crate::notify::inbox::LoopInbox;
+use crate::notify::posts::PostBox;
 use crate::source::Sources;
 use crate::sys::Sys;
 use crate::timer::Timers;
@@ -32,7 +33,7 @@ use crate::turn::time::Time;
 pub struct Registry<S> {
     pub(crate) sources: Sources<dyn Entry<S>>,
     pub(crate) timers: Timers<TimerFn<S>>,
-    pub(crate) inbox: LoopInbox<S>,
+    pub(crate) inbox: LoopInbox<PostBox<S>>,
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(crate) hooks: Hooks<HookFn<S>>,
     pub(crate) turn: Turn,

@@ -3,14 +3,11 @@
 //! A child must be reaped by its parent, or it stays a zombie as long as that lives. The next loop that starts or watches a
 //! child takes in those that are left, in the background.
 
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
-use super::process::{self, Process};
 
 /// A child that nobody watches.
 pub(super) struct Orphan {
@@ -30,20 +27,14 @@ impl Orphan {
 
 static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
-/// Keeps a child for the next loop that starts one, unless it has ended already.
-pub(super) fn add(mut orphan: Orphan) {
-    if let Some(pidfd) = &orphan.pidfd {
-        match process::reap(pidfd, &mut orphan.child, &orphan.label) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            _ => return,
-        }
-    }
+/// Keeps a child for the next loop that starts one.
+pub(super) fn add(orphan: Orphan) {
     tracing::debug!(child = %orphan.label, "left without a loop");
     ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
 }
 
 /// Takes the children that were kept; one that cannot be watched stays. A lock, if there are none.
-pub(super) fn adopt() -> Vec<Process> {
+pub(super) fn adopt() -> Vec<(Orphan, Arc<OwnedFd>)> {
     let left = std::mem::take(&mut *ORPHANS.lock().unwrap_or_else(PoisonError::into_inner));
     let mut adopted = Vec::new();
     for orphan in left {
@@ -52,7 +43,7 @@ pub(super) fn adopt() -> Vec<Process> {
             None => pidfd_open(Pid::from_child(&orphan.child), PidfdFlags::empty()).map(Arc::new),
         };
         match pidfd {
-            Ok(pidfd) => adopted.push(Process::adopted(orphan, pidfd)),
+            Ok(pidfd) => adopted.push((orphan, pidfd)),
             Err(rustix::io::Errno::SRCH) => {} // reaped by others
             Err(_) => add(orphan),
         }

@@ -206,8 +206,12 @@ impl Process {
 /// starts a child.
 impl Drop for Process {
     fn drop(&mut self) {
-        let Some(child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else { return };
         self.kill_if_overdue();
+        match reap(&self.pidfd, &mut child, &self.label) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => return,
+        }
         orphans::add(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), child, label: Arc::clone(&self.label) });
     }
 }

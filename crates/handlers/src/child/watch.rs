@@ -73,8 +73,8 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     program: Option<&str>,
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
-    for orphan in orphans::adopt() {
-        reap_in_background(registry, Rc::new(orphan), Location::caller());
+    for (orphan, pidfd) in orphans::adopt() {
+        reap_in_background(registry, Rc::new(Process::adopted(orphan, pidfd)), Location::caller());
     }
     let process = match Process::open(&child, program) {
         Ok(process) => Rc::new(process),

@@ -19,7 +19,7 @@
 //!                                   ▼
 //!                             dispatch.rs       obey_commands          commands.rs: those by its own key meanwhile
 //!                                   │           flush_after_callback   one write; the rest into write/queue.rs
-//!                                   │           replace_handler        replace.rs: where the callback wants it
+//!                                   │           replace_handler        replace_handler.rs: where the callback wants it
 //!                             read.rs           read_on                only where the socket may have more
 //!                                   │
 //!                             update.rs         update_registration    steady?  no → close/, interest, timeout
@@ -42,18 +42,18 @@
 //! Where it comes from: watermarks and the one handler object are libevent's bufferevent and folly's AsyncSocket;
 //! unlike theirs, a connection belongs to the loop and is reached by a key.
 
-mod accepted;
 mod buffers;
 mod close;
 mod commands;
 mod connect;
 mod connection;
 mod dispatch;
-#[cfg(feature = "framing")]
-mod frames;
 mod handler;
 mod key;
 mod later;
+mod of_listener;
+#[cfg(feature = "framing")]
+mod on_frames;
 mod open;
 mod options;
 mod rate;
@@ -61,26 +61,26 @@ mod read;
 mod reason;
 mod registration;
 mod relay;
-mod replace;
+mod replace_handler;
 mod state;
 mod stream;
 mod times;
 mod update;
 mod write;
 
-pub(crate) use self::accepted::{Finish, finish_accepted, finish_one, pause_accepted};
 pub use self::connect::Connecting;
 pub use self::connection::Connection;
-#[cfg(feature = "framing")]
-pub use self::frames::{OnFrames, on_frames};
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
+pub(crate) use self::of_listener::{Finish, finish_accepted, finish_one, pause_accepted};
+#[cfg(feature = "framing")]
+pub use self::on_frames::{OnFrames, on_frames};
 pub(crate) use self::open::{AdmittedBy, admit};
 pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::reason::CloseReason;
 pub use self::relay::Relay;
-pub use self::replace::BoxedHandler;
+pub use self::replace_handler::BoxedHandler;
 pub use self::state::ConnectionMetrics;
 pub use self::stream::{Shutdown, Stream};
 pub use self::times::Timeout;

@@ -3,7 +3,7 @@
 //! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is
 //! how far it has searched in vain; that saves time and changes no result.
 
-mod check;
+mod check_framing;
 mod delimiter;
 mod error;
 mod length;
@@ -13,7 +13,7 @@ mod tests;
 
 use std::iter::FusedIterator;
 
-pub use self::check::{FramesFound, FramingFault, check_framing};
+pub use self::check_framing::{FramesFound, FramingFault, check_framing};
 pub use self::delimiter::Delimited;
 pub use self::error::FrameError;
 pub use self::length::{LengthPrefix, LengthPrefixed};

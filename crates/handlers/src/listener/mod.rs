@@ -6,6 +6,7 @@
 
 mod accepted;
 mod acceptor;
+mod address;
 mod bind;
 #[cfg(feature = "inherited")]
 mod inherited;
@@ -21,8 +22,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use reactor::{Context, Key, Registry};
 
 pub use self::accepted::{Accepted, Peer};
+pub use self::address::{Address, AddressParseError};
 use self::bind::Socket;
-pub use self::bind::{Address, AddressParseError};
 pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server::ServerKey;

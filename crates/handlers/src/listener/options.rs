@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::Listener;
-use super::bind::{self, Address, BindOptions, Socket};
+use super::address::{Address, BindOptions};
+use super::bind::{self, Socket};
 #[cfg(feature = "inherited")]
 use super::inherited;
 use super::unix;

@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::bind::BindOptions;
+use super::address::BindOptions;
 use crate::error::named;
 
 /// So often the lock of a path is tried. Its holders have it for some ten system calls.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
-use crate::notify::consumer::QueueAddress;
+use crate::notify::address::QueueAddress;
 use crate::notify::sender::Sender;
 use crate::slots::{Blank, Key, Slots};
 use crate::sys::eventfd::EventFd;

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::hub::{Hub, Signal};
+use super::address::{LoopHub, QueueAddress};
 use super::mailbox::{Batch, Mailbox, Taken};
 use crate::callback::{Entry, Task};
 use crate::context::Context;
@@ -16,35 +16,7 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
-use crate::sys::Wake;
 use crate::turn::disposal::Disposal;
-
-/// What the senders of a loop's queues share with it.
-pub(crate) type LoopHub = Hub<Key, Wake>;
-
-impl Signal for Wake {
-    fn signal(&self) {
-        self.wake();
-    }
-}
-
-/// Where the handler of a queue is.
-#[derive(Debug)]
-pub(crate) struct QueueAddress {
-    hub: Arc<LoopHub>,
-    key: Key,
-}
-
-impl QueueAddress {
-    pub(crate) fn notify(&self) {
-        self.hub.notify(self.key);
-    }
-
-    /// Whether this is the thread of the loop.
-    pub(super) fn is_loop_thread(&self) -> bool {
-        self.hub.is_loop_thread()
-    }
-}
 
 /// The end of a mailbox that values are taken from: without it nothing goes in.
 pub(super) struct MailboxReceiver<B: Batch> {
@@ -90,7 +62,7 @@ impl<S> Registry<S> {
             Ok(admitted) => admitted,
             Err(error) => return Err((receiver, error)),
         };
-        let has_something = receiver.mailbox.attach(Arc::new(QueueAddress { hub, key }));
+        let has_something = receiver.mailbox.attach(Arc::new(QueueAddress::new(hub, key)));
         let batch = Undelivered::default();
         let consumer = Consumer { receiver, batch, turn: 0, handled: 0, handle_next, handler_type };
         self.fill_queue(key, Box::new(consumer), has_something);

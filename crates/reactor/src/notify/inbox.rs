@@ -3,27 +3,27 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::address::LoopHub;
 use super::calls::Calls;
-use super::consumer::LoopHub;
-use super::posts::{Captures, HandedOver, PostBox};
+use super::captures::{Captures, HandedOver};
 use crate::slots::Key;
 
-/// The loop's side of all that other threads send.
-pub(crate) struct LoopInbox<S> {
+/// The loop's side of all that other threads send. Closures come in a `P`.
+pub(crate) struct LoopInbox<P> {
     /// Where other threads meet this loop, once there may be any.
     pub(crate) hub: Option<Arc<LoopHub>>,
     /// The queues that have something, on their way from the hub to their handlers.
     pub(crate) announced: VecDeque<Key>,
     pub(crate) queue_limits: HashMap<Key, usize>,
     /// The queue of the remotes, and the calls that wait for an answer to what is in it.
-    pub(crate) posts: Option<(Key, PostBox<S>, Arc<Calls>)>,
+    pub(crate) posts: Option<(Key, P, Arc<Calls>)>,
     /// What the posted closures among the deferred callbacks have captured.
     pub(crate) captures: Captures,
     pub(crate) handed_over: HandedOver,
     pub(crate) max_pending_posts: usize,
 }
 
-impl<S> Default for LoopInbox<S> {
+impl<P> Default for LoopInbox<P> {
     fn default() -> Self {
         Self {
             hub: None,

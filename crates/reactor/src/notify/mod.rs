@@ -19,7 +19,9 @@
 //! Source: folly's NotificationQueue writes its eventfd only when the consumer sleeps. Unlike it, all queues of a loop
 //! share one eventfd, which is never read: edge-triggered, each write is an event of its own.
 
+pub(crate) mod address;
 pub(crate) mod calls;
+pub(crate) mod captures;
 pub(crate) mod consumer;
 pub(crate) mod gate;
 pub(crate) mod holders;

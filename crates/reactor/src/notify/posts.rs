@@ -11,14 +11,15 @@
 //! and closures go in, move on and are dropped together: in [`Posts`], under the lock of the mailbox, then among the
 //! deferred callbacks and in [`Registry::captures`].
 
-use std::any::{Any, TypeId, type_name};
-use std::collections::{BTreeMap, VecDeque};
+use std::any::type_name;
+use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::consumer::{LoopHub, QueueAddress};
+use super::address::QueueAddress;
+use super::captures::Captures;
 use super::mailbox::{Accept, Batch, Mailbox};
 use crate::callback::Deferred;
 use crate::callback::Task;
@@ -29,100 +30,6 @@ use crate::slots::Key;
 
 /// Where closures for a loop are posted.
 pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, QueueAddress>>;
-
-/// A lane with room for more bytes than this gives it back when it is empty.
-const KEPT_BYTES: usize = 1 << 16;
-
-/// Closures by their type.
-#[derive(Default)]
-pub(crate) struct Captures {
-    lanes: BTreeMap<TypeId, Box<dyn Lane>>,
-}
-
-/// The closures of one type.
-trait Lane: Any + Send {
-    /// Drops the first: whether there was one.
-    fn drop_next(&mut self) -> bool;
-}
-
-impl<F: Send + 'static> Lane for VecDeque<F> {
-    fn drop_next(&mut self) -> bool {
-        self.pop_front().is_some()
-    }
-}
-
-impl Captures {
-    #[inline]
-    fn put<F: Send + 'static>(&mut self, callback: F) {
-        let lane = self.lanes.entry(TypeId::of::<F>()).or_insert_with(|| Box::new(VecDeque::<F>::new()));
-        let lane: &mut dyn Any = &mut **lane;
-        if let Some(lane) = lane.downcast_mut::<VecDeque<F>>() {
-            lane.push_back(callback);
-        }
-    }
-
-    #[inline]
-    fn take<F: 'static>(&mut self) -> Option<F> {
-        let lane: &mut dyn Any = &mut **self.lanes.get_mut(&TypeId::of::<F>())?;
-        let lane = lane.downcast_mut::<VecDeque<F>>()?;
-        let callback = lane.pop_front();
-        if lane.is_empty() && lane.capacity() * size_of::<F>() > KEPT_BYTES {
-            *lane = VecDeque::new();
-        }
-        callback
-    }
-
-    /// Drops one of the closures, which may panic: whether there was one.
-    pub(crate) fn drop_next(&mut self) -> bool {
-        self.lanes.values_mut().any(|lane| lane.drop_next())
-    }
-}
-
-/// How many posted closures are among the deferred callbacks, counted at the hub for the remotes to see.
-#[derive(Default)]
-pub(crate) struct HandedOver {
-    hub: Option<Arc<LoopHub>>,
-    /// Whether one of them is running, or was when a panic came.
-    is_running: bool,
-}
-
-impl HandedOver {
-    /// Counts at `hub` from now on.
-    pub(super) fn count_at(&mut self, hub: &Arc<LoopHub>) {
-        self.hub.get_or_insert_with(|| Arc::clone(hub));
-    }
-
-    /// Whether it holds the hub.
-    pub(crate) const fn is_counted(&self) -> bool {
-        self.hub.is_some()
-    }
-
-    #[inline]
-    fn note_one(&self) {
-        if let Some(hub) = &self.hub {
-            hub.note_handed_over(hub.handed_over() + 1);
-        }
-    }
-
-    /// One of the closures has run, if one was running.
-    #[inline]
-    pub(crate) fn end_run(&mut self) {
-        if std::mem::take(&mut self.is_running)
-            && let Some(hub) = &self.hub
-        {
-            hub.note_handed_over(hub.handed_over() - 1);
-        }
-    }
-}
-
-/// Closures that are dropped with their loop are not waited for.
-impl Drop for HandedOver {
-    fn drop(&mut self) {
-        if let Some(hub) = &self.hub {
-            hub.note_handed_over(0);
-        }
-    }
-}
 
 /// A closure, and where it was posted.
 pub(super) struct Post<F> {

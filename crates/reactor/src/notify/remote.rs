@@ -6,8 +6,9 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
+use super::address::LoopHub;
 use super::calls::{CallError, Calls};
-use super::consumer::{LoopHub, MailboxReceiver};
+use super::consumer::MailboxReceiver;
 use super::mailbox::{Mailbox, Refused};
 use super::post_error::{LoopGone, TryPostError};
 use super::posts::{Post, PostBox, hand_over};

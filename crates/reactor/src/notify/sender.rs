@@ -9,7 +9,7 @@ use std::sync::mpsc::TrySendError;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::consumer::QueueAddress;
+use super::address::QueueAddress;
 use super::mailbox::{Mailbox, Refused};
 use super::post_error::LoopGone;
 use super::remote::Remote;

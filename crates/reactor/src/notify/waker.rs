@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::consumer::LoopHub;
+use super::address::LoopHub;
 
 /// Wakes a loop, from any thread and from a signal handler.
 #[doc(alias("Ping", "ev_async", "uv_async_t"))]

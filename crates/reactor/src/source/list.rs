@@ -10,7 +10,7 @@ use super::ready::Priority;
 use crate::callback::Entry;
 use crate::registry::Registry;
 use crate::slots::Key;
-use crate::turn::supervision::Label;
+use crate::turn::policies::Label;
 
 /// One line of the list of what is registered: [`Registry::registrations`](crate::Registry::registrations).
 ///

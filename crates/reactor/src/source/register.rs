@@ -21,7 +21,7 @@ use crate::slots::{Blank, Key};
 use crate::sys::fd;
 use crate::sys::poller::Watch;
 use crate::turn::disposal::Disposal;
-use crate::turn::supervision::{Label, PanicPolicy};
+use crate::turn::policies::{Label, PanicPolicy};
 
 impl<S> Registry<S> {
     /// Registers `source` with a closure, called while the source is ready for what `interest` says.

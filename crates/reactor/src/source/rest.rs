@@ -15,7 +15,7 @@ use crate::source::readiness::{Interest, Readiness};
 use crate::sys::fd;
 use crate::timer::Then;
 use crate::turn::nanos::nanos;
-use crate::turn::supervision::Label;
+use crate::turn::policies::Label;
 
 /// So many calls in vain, turn after turn, before the first rest: what looks so may be a coincidence.
 const VAIN_CALLS_MAX: u32 = 8;

@@ -8,7 +8,7 @@ use super::ready::Priority;
 use crate::error::Error;
 use crate::registry::Registry;
 use crate::slots::Key;
-use crate::turn::supervision::PanicPolicy;
+use crate::turn::policies::PanicPolicy;
 
 impl<S> Registry<S> {
     /// Changes what the handler is called for.

@@ -8,7 +8,7 @@ use super::kind::Kind;
 use super::readiness::{Interest, Readiness};
 use super::ready::Priority;
 use crate::slots::{Blank, Key};
-use crate::turn::supervision::PanicPolicy;
+use crate::turn::policies::PanicPolicy;
 
 /// One registered source, whose source and handler are an `E`.
 pub(crate) struct Slot<E: ?Sized> {

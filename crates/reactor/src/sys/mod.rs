@@ -16,22 +16,22 @@
 //!
 //! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's own.
 
-pub(crate) mod asked;
 pub(crate) mod clock;
 pub(crate) mod eventfd;
 pub(crate) mod fd;
 pub(crate) mod fd_set;
 pub(crate) mod poller;
 pub(crate) mod readable;
+pub(crate) mod reported_until;
 pub(crate) mod thread;
 mod timerfd;
 
 use std::time::{Duration, Instant};
 
-use self::asked::Asked;
 use self::clock::Clock;
 use self::eventfd::EventFd;
 use self::poller::{Broken, Events, Poller, WAIT_MAX};
+use self::reported_until::Asked;
 use crate::error::Error;
 use crate::slots::Key;
 

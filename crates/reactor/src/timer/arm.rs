@@ -14,7 +14,7 @@ use crate::registry::Registry;
 use crate::slots::{Blank, Key};
 use crate::source::readiness::Readiness;
 use crate::turn::nanos::nanos;
-use crate::turn::supervision::Label;
+use crate::turn::policies::Label;
 
 impl<S> Registry<S> {
     /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.

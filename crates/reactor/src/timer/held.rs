@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::wheel::Due;
-use crate::sys::asked::Sweep;
+use crate::sys::reported_until::Sweep;
 
 /// Records stay when a timeout is set anew or ended, and are found to be over when their turn comes.
 #[derive(Debug, Default)]

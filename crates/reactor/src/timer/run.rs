@@ -13,8 +13,8 @@ use crate::source::readiness::Readiness;
 use crate::turn::dispatch::Running;
 use crate::turn::disposal::OnStack;
 use crate::turn::nanos::nanos;
-use crate::turn::supervise::supervise;
-use crate::turn::supervision::Label;
+use crate::turn::policies::Label;
+use crate::turn::supervised_call::supervise;
 
 impl<S> Registry<S> {
     /// Ends the timer that was running when a panic unwound, unless it has ended itself before.

@@ -1,6 +1,6 @@
 //! How the timeouts of sources are told: not while the source may have something that was not looked at.
 //!
-//! Two things are waited for, one after the other: that the kernel is asked at the deadline or later (`asked.rs`), and
+//! Two things are waited for, one after the other: that the kernel is asked at the deadline or later (`sys/reported_until.rs`), and
 //! that the source is called for what it is ready for. If its handler has not set the timeout anew by then, it is told.
 //! While anything is held the loop does not sleep.
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::panic::Location;
 
-use super::supervise::supervise;
-use super::supervision::Label;
+use super::policies::Label;
+use super::supervised_call::supervise;
 use crate::callback::Deferred;
 use crate::context::Context;
 use crate::error::Error;

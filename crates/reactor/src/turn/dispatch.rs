@@ -11,8 +11,8 @@ use std::mem::{forget, replace};
 
 use super::disposal::catch_panic;
 use super::peers::is_of_a_peer;
-use super::supervise::{Verdict, supervise_under};
-use super::supervision::{Label, PanicPolicy};
+use super::policies::{Label, PanicPolicy};
+use super::supervised_call::{Verdict, supervise_under};
 use crate::callback::Entry;
 use crate::context::Context;
 use crate::outcome::CloseReason;

@@ -4,7 +4,7 @@
 //! into this loop, or that sends to it until it is told that nobody is there.
 
 use super::disposal::Disposal;
-use super::supervision::Label;
+use super::policies::Label;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {

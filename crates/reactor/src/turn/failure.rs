@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 
-use super::supervision::Label;
+use super::policies::Label;
 use crate::error::{Error, Failure, errno};
 use crate::outcome::CloseReason;
 use crate::registry::Registry;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 
 use super::disposal::Disposal;
-use super::supervision::Label;
+use super::policies::Label;
 use crate::slots::{Blank, Key, Slots};
 
 /// The name of a hook, checked at each use like a [`Key`].

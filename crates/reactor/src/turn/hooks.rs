@@ -6,8 +6,8 @@ use std::panic::Location;
 
 use super::disposal::OnStack;
 use super::hook_list::{HookKey, Place};
-use super::supervise::supervise;
-use super::supervision::Label;
+use super::policies::Label;
+use super::supervised_call::supervise;
 use crate::callback::HookFn;
 use crate::context::Context;
 use crate::error::Error;

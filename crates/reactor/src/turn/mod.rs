@@ -1,7 +1,7 @@
 //! A turn: one pass of the loop, and what belongs to no source, timer or queue.
 //!
 //! Below the registry lie the policies and the reasons to stop ([`Turn`]), the time, the counters, the list of hooks, and how values
-//! are dropped. Above it lie the phases of a turn, each in a file of its own; `reactor.rs` calls them in their order.
+//! are dropped. Above it lie the phases of a turn: `phases.rs` has their order, and each has a file of its own.
 
 pub(crate) mod deferred;
 pub(crate) mod dispatch;
@@ -10,24 +10,25 @@ pub(crate) mod end;
 pub(crate) mod failure;
 pub(crate) mod hook_list;
 pub(crate) mod hooks;
+pub(crate) mod long_turns;
+pub(crate) mod may_sleep;
 pub(crate) mod metrics;
 pub(crate) mod nanos;
 pub(crate) mod now;
-pub(crate) mod pauses;
 pub(crate) mod peers;
+pub(crate) mod phases;
+pub(crate) mod policies;
 pub(crate) mod reasons;
 pub(crate) mod spin;
-pub(crate) mod supervise;
-pub(crate) mod supervision;
+pub(crate) mod supervised_call;
 pub(crate) mod time;
 pub(crate) mod unwound;
 pub(crate) mod wait;
-pub(crate) mod work;
 
 use std::panic::Location;
 
+use self::policies::{PanicPolicy, Supervision};
 use self::spin::SpinPolicy;
-use self::supervision::{PanicPolicy, Supervision};
 use crate::error::Failure;
 use crate::outcome::CloseReason;
 use crate::source::readiness::Readiness;
@@ -36,6 +37,8 @@ use crate::source::readiness::Readiness;
 pub(crate) struct Turn {
     pub(crate) supervision: Supervision,
     pub(crate) spin: Option<SpinPolicy>,
+    /// How many sources that are ready are called at most.
+    pub(crate) max_calls: usize,
     /// Whether a turn has more phases than sources and deferred callbacks: a timer, another thread or a policy of the wait is in use.
     /// Said apart, since every turn asks.
     pub(crate) is_full: bool,
@@ -53,10 +56,16 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(crate) const fn new(supervision: Supervision, spin: Option<SpinPolicy>, is_full: bool) -> Self {
+    pub(crate) const fn new(
+        supervision: Supervision,
+        spin: Option<SpinPolicy>,
+        max_calls: usize,
+        is_full: bool,
+    ) -> Self {
         Self {
             supervision,
             spin,
+            max_calls,
             is_full,
             stopping: false,
             stopped_at: None,

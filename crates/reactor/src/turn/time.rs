@@ -5,8 +5,8 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use super::long_turns::Pauses;
 use super::nanos::{LAST_NS, nanos};
-use super::pauses::Pauses;
 use crate::sys::clock::Clock;
 
 /// No time is so late.

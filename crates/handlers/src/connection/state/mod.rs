@@ -1,8 +1,8 @@
 //! What a connection is at any time. A [`State`] knows neither the type of its stream nor that of its handler.
 
 mod flags;
+mod interest;
 mod phase;
-mod wants;
 
 use std::any::Any;
 use std::io::{self, ErrorKind};

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::disposal::{Disposal, catch_panic, into_message};
-use super::supervision::{Label, PanicPolicy};
+use super::policies::{Label, PanicPolicy};
 use crate::context::Context;
 use crate::registry::Registry;
 

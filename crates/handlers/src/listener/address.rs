@@ -1,0 +1,136 @@
+//! Where a listener listens, and how its socket is made.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace
+/// of Linux, which is no file. Port 0 is any that is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// TCP. `[::]` is both families, unless [`ListenOptions::only_v6`](super::ListenOptions::only_v6).
+    Tcp(SocketAddr),
+    /// A Unix socket with a path.
+    Unix(PathBuf),
+    /// A Unix socket with an abstract name.
+    Abstract(Vec<u8>),
+}
+
+impl FromStr for Address {
+    type Err = AddressParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddressParseError> {
+        let refused = |reason| AddressParseError { text: text.to_owned(), reason };
+        let Some(name) = text.strip_prefix("unix:") else {
+            return text.parse().map(Self::Tcp).map_err(|_| refused("expected IP:PORT, unix:PATH or unix:@NAME"));
+        };
+        match name.strip_prefix('@') {
+            _ if name.is_empty() => Err(refused("a path is missing after unix:")),
+            Some(name) => Ok(Self::Abstract(name.as_bytes().to_owned())),
+            None => Ok(Self::Unix(name.into())),
+        }
+    }
+}
+
+/// A text that is not an [`Address`], with the reason.
+///
+/// Displays as "localhost:80 is not an address: expected IP:PORT, unix:PATH or unix:@NAME".
+///
+/// ```
+/// use handlers::Address;
+///
+/// let error = "localhost:80".parse::<Address>().unwrap_err(); // a name, and not an IP address
+/// assert_eq!(error.text(), "localhost:80");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressParseError {
+    text: String,
+    reason: &'static str,
+}
+
+impl AddressParseError {
+    /// Returns the text that was parsed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for AddressParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not an address: {}", self.text.escape_debug(), self.reason)
+    }
+}
+
+impl std::error::Error for AddressParseError {}
+
+/// So that `?` passes it on, as [`InvalidInput`](ErrorKind::InvalidInput).
+impl From<AddressParseError> for io::Error {
+    fn from(error: AddressParseError) -> Self {
+        Self::new(ErrorKind::InvalidInput, error)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+        }
+    }
+}
+
+/// How a socket is made: what of [`ListenOptions`](super::ListenOptions) concerns that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BindOptions {
+    pub(super) backlog: i32,
+    pub(super) reuse_port: bool,
+    pub(super) only_v6: bool,
+    /// The mode of the file of a Unix socket.
+    pub(super) mode: Option<u32>,
+}
+
+/// The permissions that a file can have, without the bits that mean nothing to a socket.
+const MODE_MAX: u32 = 0o777;
+
+impl BindOptions {
+    /// Refuses what cannot be done at `address`: an option that is not heeded is a mistake that nobody sees.
+    pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
+        let is_tcp = matches!(address, Address::Tcp(_));
+        let text = match self.mode {
+            _ if self.reuse_port && !is_tcp => "reuse_port is for TCP: the sockets of one Unix address cannot share it",
+            Some(_) if !matches!(address, Address::Unix(_)) => "mode is for a Unix socket with a path: this is no file",
+            Some(mode) if mode > MODE_MAX => "mode is beyond 0o777",
+            _ => return Ok(()),
+        };
+        Err(io::Error::new(ErrorKind::InvalidInput, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_shown() {
+        for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x.sock", "unix:relative", "unix:@name"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_address_is_kept_in_the_error() {
+        for bad in ["", "localhost:80", "127.0.0.1", "127.0.0.1:65536", "unix:", "/run/x.sock"] {
+            let error = bad.parse::<Address>().unwrap_err();
+            assert_eq!(error.text(), bad);
+            assert!(error.to_string().starts_with(&format!("{bad} is not an address: ")), "{error}");
+        }
+        let error = io::Error::from("a\nb".parse::<Address>().unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("a\\nb is not"), "one line of a log: {error}");
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<AddressParseError>()));
+    }
+}

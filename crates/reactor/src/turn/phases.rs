@@ -1,0 +1,102 @@
+//! The phases of a turn, in their order. Each has a bound, so none keeps the next one waiting for ever.
+
+use std::time::Duration;
+
+use super::dispatch::Running;
+use super::hook_list::Place;
+use crate::error::Error;
+use crate::registry::Registry;
+
+impl<S> Registry<S> {
+    /// Takes a turn. Returns how many callbacks ran. What was running when a panic unwinds through it is left in `running`.
+    #[inline]
+    pub(crate) fn take_turn(
+        &mut self,
+        running: &mut Running<S>,
+        state: &mut S,
+        timeout: Option<Duration>,
+        is_left: fn(&Self) -> bool,
+    ) -> Result<usize, Error> {
+        self.metrics.turns += 1;
+        self.time.begin_turn();
+        if self.hooks.is_empty(Place::BeforeWait) {
+            self.wait(timeout)?;
+        } else {
+            self.wait_behind_hooks(state, timeout, is_left)?;
+        }
+        self.run_hooks_at(Place::AfterWait, state);
+        let began = self.turn.supervision.times_turns().then(|| self.now());
+
+        let mut ran = self.call_sources(running, state); // at most one call for each source, timeouts apart
+        if !self.turn.is_full {
+            ran += self.call_deferred(state);
+        } else {
+            ran += self.call_timers(running, state); // those due now; what they arm runs next turn at the earliest
+            ran += self.call_queues(running, state); // each queue what is left of its limit; the rest next turn
+            ran += self.call_deferred(state); // what is there by now; what it defers runs next turn
+            self.time.close_turn(self.timers.armings());
+        }
+        if ran == 0 {
+            ran = self.run_hooks_at(Place::Idle, state);
+        }
+
+        if let Some(began) = began {
+            let took = self.time.read() - began;
+            self.turn.supervision.note_turn(took);
+        }
+        Ok(ran)
+    }
+
+    /// Runs the hooks before the wait, and waits: not if a wake has come before them, and they are what it is for.
+    #[cold]
+    #[inline(never)]
+    fn wait_behind_hooks(
+        &mut self,
+        state: &mut S,
+        timeout: Option<Duration>,
+        is_left: fn(&Self) -> bool,
+    ) -> Result<(), Error> {
+        let is_woken = self.take_wake();
+        self.run_hooks(Place::BeforeWait, state);
+        let is_in_vain = !is_left(self);
+        self.wait(if is_woken || is_in_vain { Some(Duration::ZERO) } else { timeout })
+    }
+
+    /// Calls every source that is ready, as far as the budget goes; gives how many were called.
+    fn call_sources(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        let before = self.metrics.calls;
+        if self.sources.has_priorities() {
+            self.collect_all();
+        }
+        // Divided first: what a delivery leaves ready is next turn's.
+        let shares = self.sources.ready.shares(self.turn.max_calls);
+        self.deliver_all(running, state);
+        if let Some(shares) = shares {
+            self.run_ready(shares, running, state);
+        }
+        (self.metrics.calls - before) as usize
+    }
+
+    fn call_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        let Self { timers, time, .. } = self;
+        if timers.is_empty() || timers.are_quiet(time) { 0 } else { self.run_timers(running, state) }
+    }
+
+    /// Hands over what other threads have sent; gives how many values were handled.
+    fn call_queues(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        if self.inbox.hub.is_none() {
+            return 0;
+        }
+        let before = self.metrics.calls;
+        self.deliver_messages(running, state);
+        (self.metrics.calls - before) as usize
+    }
+
+    fn call_deferred(&mut self, state: &mut S) -> usize {
+        if self.deferred.is_empty() { 0 } else { self.run_deferred(state) }
+    }
+
+    fn run_hooks_at(&mut self, place: Place, state: &mut S) -> usize {
+        if self.hooks.is_empty(place) { 0 } else { self.run_hooks(place, state) }
+    }
+}

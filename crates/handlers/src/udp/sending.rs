@@ -51,8 +51,7 @@ pub enum Sent {
 /// A datagram that was not taken: the socket has no room just now, and the queue is full.
 ///
 /// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is
-/// called, or let it be lost, as the network would. There is deliberately no conversion into [`io::Error`]: by `?` it
-/// would end the socket.
+/// called, or let it be lost, as the network would. Passed on by `?` it ends the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Full {

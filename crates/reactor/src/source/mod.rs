@@ -78,15 +78,13 @@ impl<E: ?Sized> Sources<E> {
         self.slots.next_key().filter(|_| self.slots.len() < self.max_registrations)
     }
 
-    /// Stores a slot, which keeps `run` alive. `None` where there is no room for one.
+    /// Stores a slot, which keeps `run` alive, where [`next_key`](Self::next_key) says that there is room for one.
     #[inline]
-    pub(crate) fn insert(&mut self, slot: Slot<E>) -> Option<Key> {
-        if self.slots.len() >= self.max_registrations {
-            return None;
-        }
-        let key = self.slots.insert(slot)?;
+    pub(crate) fn insert(&mut self, slot: Slot<E>) -> Option<(Key, &mut Slot<E>)> {
+        let (key, place) = self.slots.occupy()?;
+        *place = slot;
         self.foreground += 1;
-        Some(key)
+        Some((key, place))
     }
 
     /// Takes a slot out, with all that is counted and kept of it.

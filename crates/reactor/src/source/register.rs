@@ -135,7 +135,7 @@ impl<S> Registry<S> {
         let max_registrations = self.sources.max_registrations;
         let full = || Error::Full { fd: raw_fd, max_registrations };
         let key = self.sources.next_key().ok_or_else(full)?;
-        fd::set_nonblocking(fd).map_err(|source| Error::Os { call: "ioctl(FIONBIO)", fd: raw_fd, source })?;
+        fd::set_nonblocking(fd)?;
         // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
         let armed = if interest.is_none() { Interest::READABLE } else { interest };
         let always_ready = self.sys.poller.add(raw_fd, key, armed)? == Watch::Refused;
@@ -150,7 +150,7 @@ impl<S> Registry<S> {
             kind,
             ..Slot::blank()
         };
-        let slot = self.sources.insert(slot).and_then(|key| self.sources.get_mut(key)).ok_or_else(full)?;
+        let (key, slot) = self.sources.insert(slot).ok_or_else(full)?;
         tracing::debug!(%key, fd = raw_fd, %kind, %interest, always_ready, %origin, "registered");
         Ok((key, slot))
     }
@@ -160,7 +160,8 @@ impl<S> Registry<S> {
         let full = Error::Full { fd: -1, max_registrations: self.sources.max_registrations };
         let wanted = Interest::READABLE.wanted();
         let slot = Slot { origin, wanted, always_ready: true, kind: Kind::Queue, ..Slot::blank() };
-        let key = self.sources.insert(slot).ok_or(full)?;
+        let is_room = self.sources.next_key().is_some();
+        let (key, _) = is_room.then(|| self.sources.insert(slot)).flatten().ok_or(full)?;
         tracing::debug!(%key, %origin, "registered a queue");
         Ok(key)
     }

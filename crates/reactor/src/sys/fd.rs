@@ -8,15 +8,18 @@ use std::path::Path;
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use socket2::{SockRef, Type};
 
+use crate::error::Error;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
 
 /// Puts `fd` into non-blocking mode, which it shares with all duplicates of it. One `ioctl`.
 #[inline]
-pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    let failed = |errno: Errno| Error::Os { call: "ioctl(FIONBIO)", fd: fd.as_raw_fd(), source: errno.into() };
+    rustix::io::ioctl_fionbio(fd, true).map_err(failed)
 }
 
 /// Asks what `fd` is ready for at this moment, of what `interest` says; its errors and ends are told in any case. One `poll`, which

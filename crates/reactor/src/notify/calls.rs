@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use slab::Slab;
+
 /// Why [`Remote::call`](crate::Remote::call) has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,7 +59,9 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The calls of a loop that have no answer yet.
 #[derive(Default)]
 pub(crate) struct Calls {
-    waiting: Mutex<Vec<Arc<dyn Cancel>>>,
+    /// INVARIANT (waiting): each [`Caller`] has one entry, which it alone removes. So its index is not another caller's,
+    /// without a generation.
+    waiting: Mutex<Slab<Arc<dyn Cancel>>>,
 }
 
 trait Cancel: Send + Sync {
@@ -69,13 +73,13 @@ impl Calls {
     /// A new call: the caller's end, and the one that goes to the loop.
     pub(super) fn begin<R: Send + 'static>(&self) -> (Caller<'_, R>, Responder<R>) {
         let call = Arc::new(Call { progress: Mutex::new(Progress::Waiting), over: Condvar::new() });
-        lock(&self.waiting).push(Arc::clone(&call) as Arc<dyn Cancel>);
-        (Caller { calls: self, call: Arc::clone(&call) }, Responder { call })
+        let index = lock(&self.waiting).insert(Arc::clone(&call) as Arc<dyn Cancel>);
+        (Caller { calls: self, index, call: Arc::clone(&call) }, Responder { call })
     }
 
     /// Answers all that wait for a closure that has not begun: it does not run any more.
     pub(crate) fn cancel_all(&self) {
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        let waiting: Vec<_> = lock(&self.waiting).iter().map(|(_, call)| Arc::clone(call)).collect();
         waiting.iter().for_each(|call| call.cancel());
     }
 }
@@ -111,6 +115,8 @@ impl<R: Send> Cancel for Call<R> {
 /// The caller's end.
 pub(super) struct Caller<'a, R> {
     calls: &'a Calls,
+    /// Of its entry among those that wait.
+    index: usize,
     call: Arc<Call<R>>,
 }
 
@@ -129,11 +135,8 @@ impl<R> Caller<'_, R> {
 
 impl<R> Drop for Caller<'_, R> {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.calls.waiting);
-        let own = Arc::as_ptr(&self.call).addr();
-        if let Some(place) = waiting.iter().position(|call| Arc::as_ptr(call).addr() == own) {
-            waiting.swap_remove(place);
-        }
+        let entry = lock(&self.calls.waiting).try_remove(self.index);
+        drop(entry);
     }
 }
 
@@ -165,5 +168,31 @@ impl<R> Drop for Responder<R> {
             Progress::Running => Some(Err(CallError::Panicked)),
             Progress::Over(_) => None,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_lost(caller: &Caller<'_, u32>) -> bool {
+        matches!(*lock(&caller.call.progress), Progress::Over(Err(CallError::Lost)))
+    }
+
+    #[test]
+    fn each_caller_removes_its_own_call_and_no_other() {
+        let calls = Calls::default();
+        let (first, _first) = calls.begin();
+        let (second, _second) = calls.begin();
+        calls.cancel_all();
+        assert!(is_lost(&first) && is_lost(&second));
+        let (third, _third) = calls.begin();
+        drop(first);
+        let (fourth, _fourth) = calls.begin();
+        drop(second);
+        calls.cancel_all();
+        assert!(is_lost(&third) && is_lost(&fourth));
+        drop((third, fourth));
+        assert!(lock(&calls.waiting).is_empty());
     }
 }

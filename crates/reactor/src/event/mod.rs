@@ -19,6 +19,7 @@
 mod object;
 mod on_loop;
 mod on_loop_with_fds;
+mod state;
 mod table;
 mod wait;
 

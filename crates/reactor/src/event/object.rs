@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::table::{State, lock_table, unlock_and_wake};
-use crate::slots::{Blank, Key};
+use super::state::{EventIndex, State};
+use super::table::{lock_table, unlock_and_wake};
 
 /// Something to wait for, set by any thread: clones are the same event.
 ///
@@ -36,7 +36,7 @@ pub struct Event {
 
 /// The place of an event among all of the process, which goes with its last clone.
 #[derive(Debug)]
-struct EventSlot(Key);
+struct EventSlot(EventIndex);
 
 /// What [`Event::set`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,9 +50,7 @@ pub enum SetOutcome {
 
 impl Event {
     fn new(count: u64, max: Option<u64>) -> Self {
-        let state = State { count, max, ..State::blank() };
-        // Memory ends long before 2^32 events; one more would never be set.
-        Self { slot: Arc::new(EventSlot(lock_table().events.insert(state).unwrap_or(Key::NULL))) }
+        Self { slot: Arc::new(EventSlot(lock_table().events.insert(State::new(count, max)))) }
     }
 
     /// Makes an event that stays set until it is reset. It begins unset: [`set`](Self::set) it where it should not.
@@ -89,7 +87,7 @@ impl Event {
         Self::new(u64::from(count).min(max), Some(max))
     }
 
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn index(&self) -> EventIndex {
         self.slot.0
     }
 
@@ -108,12 +106,12 @@ impl Event {
     /// ```
     pub fn set(&self) -> SetOutcome {
         let mut table = lock_table();
-        let Some(state) = table.events.get_mut(self.key()) else { return SetOutcome::AlreadySet };
+        let Some(state) = table.events.get_mut(self.index()) else { return SetOutcome::AlreadySet };
         if state.count >= state.max.unwrap_or(1) {
             return SetOutcome::AlreadySet;
         }
         state.count += 1;
-        table.wake_waiters(self.key());
+        table.wake_waiters(self.index());
         unlock_and_wake(table);
         SetOutcome::Set
     }
@@ -122,7 +120,7 @@ impl Event {
     pub fn reset(&self) {
         let mut table = lock_table();
         let now = table.next_sequence();
-        if let Some(state) = table.events.get_mut(self.key()) {
+        if let Some(state) = table.events.get_mut(self.index()) {
             (state.count, state.reset_at) = (0, now);
         }
     }
@@ -131,12 +129,12 @@ impl Event {
     /// semaphore keeps the count that it had.
     pub fn pulse(&self) {
         let mut table = lock_table();
-        let Some(state) = table.events.get_mut(self.key()) else { return };
+        let Some(state) = table.events.get_mut(self.index()) else { return };
         let before = state.count;
         state.count += 1;
-        table.wake_waiters(self.key());
+        table.wake_waiters(self.index());
         let now = table.next_sequence();
-        if let Some(state) = table.events.get_mut(self.key()) {
+        if let Some(state) = table.events.get_mut(self.index()) {
             let is_semaphore = state.max.is_some_and(|max| max > 1);
             (state.count, state.reset_at) = (if is_semaphore { state.count.min(before) } else { 0 }, now);
         }
@@ -145,7 +143,7 @@ impl Event {
 
     /// Whether it is set: by the time it is looked at, it may not be.
     pub fn is_set(&self) -> bool {
-        lock_table().events.get(self.key()).is_some_and(|state| state.count > 0)
+        lock_table().events.get(self.index()).is_some_and(|state| state.count > 0)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::io::{self, ErrorKind};
 
 use super::object::Event;
-use super::table::{Condition, WaiterSignal, lock_table, unlock_and_wake};
+use super::state::{Condition, EventIndex, WaiterIndex};
+use super::table::{WaiterSignal, lock_table, unlock_and_wake};
 use crate::context::Context;
 use crate::error::Error;
 use crate::notify::queue::{Capacity, notification_queue};
@@ -17,21 +18,21 @@ struct EventWatch {
     events: Vec<Event>,
     condition: Condition,
     sender: Sender<usize>,
-    waiter: Option<Key>,
+    waiter: Option<WaiterIndex>,
 }
 
 impl EventWatch {
-    fn keys(&self) -> Vec<Key> {
-        self.events.iter().map(Event::key).collect()
+    fn indices(&self) -> Vec<EventIndex> {
+        self.events.iter().map(Event::index).collect()
     }
 
     /// Notifies the loop once, at once if the condition holds.
     fn begin(&mut self) {
-        let keys = self.keys();
+        let indices = self.indices();
         let mut table = lock_table();
-        let waiter = table.add_waiter(&keys, self.condition, WaiterSignal::Queue(self.sender.clone()));
+        let waiter = table.add_waiter(&indices, self.condition, WaiterSignal::Queue(self.sender.clone()));
         self.waiter = Some(waiter);
-        if !keys.is_empty() {
+        if !indices.is_empty() {
             table.complete(waiter);
         }
         unlock_and_wake(table);
@@ -49,9 +50,9 @@ impl EventWatch {
 impl Drop for EventWatch {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
-        let keys = self.keys();
+        let indices = self.indices();
         let mut table = lock_table();
-        table.undo_wait(waiter, &keys, self.condition);
+        table.undo_wait(waiter, &indices, self.condition);
         unlock_and_wake(table);
     }
 }

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::object::Event;
-use super::table::{Condition, WaiterSignal, lock_table};
+use super::state::{Condition, EventIndex, WaiterIndex};
+use super::table::{WaiterSignal, lock_table};
 use crate::context::Context;
 use crate::error::Error;
 use crate::outcome::Next;
@@ -26,10 +27,10 @@ struct EventsAndFds {
     /// Watched by `poller`: written when the events are all set.
     all_set: Arc<EventFd>,
     fds: Vec<OwnedFd>,
-    events: Vec<Key>,
-    /// Keeps the events of the keys.
+    events: Vec<EventIndex>,
+    /// Keeps them at their indices.
     _held: Vec<Event>,
-    waiter: Option<Key>,
+    waiter: Option<WaiterIndex>,
 }
 
 impl EventsAndFds {
@@ -41,7 +42,7 @@ impl EventsAndFds {
             poller.add(fd.as_raw_fd(), Key::NULL, Interest::READABLE)?; // one that is refused is always readable
         }
         let held: Vec<_> = events.iter().map(|event| (*event).clone()).collect();
-        Ok(Self { poller, all_set, fds, events: held.iter().map(Event::key).collect(), _held: held, waiter: None })
+        Ok(Self { poller, all_set, fds, events: held.iter().map(Event::index).collect(), _held: held, waiter: None })
     }
 
     /// Passes through the events, if all of them are set and all fds are readable.
@@ -55,7 +56,7 @@ impl EventsAndFds {
         }
         let mut table = lock_table();
         self.waiter.take().and_then(|waiter| table.remove_waiter(waiter));
-        if table.try_complete(&self.events, Condition::All).is_some() {
+        if table.events.try_complete(&self.events, Condition::All).is_some() {
             return Ok(());
         }
         let signal = WaiterSignal::EventFd(Arc::clone(&self.all_set));

@@ -5,42 +5,20 @@
 //! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by `wake_waiters` after each
 //! set and by the look before each wait.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
+use slab::Slab;
+
+use super::state::{Condition, EventIndex, Events, WaiterIndex, consumed};
 use crate::notify::address::QueueAddress;
 use crate::notify::sender::Sender;
-use crate::slots::{Blank, Key, Slots};
 use crate::sys::eventfd::EventFd;
 
 #[derive(Debug)]
-pub(super) struct State {
-    /// 0 is not set.
-    pub(super) count: u64,
-    /// The greatest count; `None` for a manual-reset event, which is never consumed.
-    pub(super) max: Option<u64>,
-    /// In the order of arrival.
-    pub(super) waiters: VecDeque<Key>,
-    /// When it was reset, by the sequence of the table: what was consumed before is not restored.
-    pub(super) reset_at: u64,
-}
-
-/// What a waiter waits for, and what it consumes then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
-    /// Any of its events: consumes that one.
-    Any,
-    /// All of its events at once: consumes them all.
-    All,
-    /// All of its events at once, of which it consumes none: it has to look at fds before.
-    AllSet,
-}
-
-#[derive(Debug)]
-pub(super) struct Waiter {
-    events: Vec<Key>,
+struct Waiter {
+    events: Vec<EventIndex>,
     condition: Condition,
     /// The index of the event that was consumed; 0 for all.
     outcome: Option<usize>,
@@ -80,30 +58,17 @@ impl ParkedThread {
     }
 }
 
-impl Blank for State {
-    fn blank() -> Self {
-        Self { count: 0, max: None, waiters: VecDeque::new(), reset_at: 0 }
-    }
-}
-
-impl Blank for Option<Waiter> {
-    fn blank() -> Self {
-        None
-    }
-}
-
 /// All events and waiters of this process.
 pub(super) struct EventTable {
-    pub(super) events: Slots<State>,
-    waiters: Slots<Option<Waiter>>,
+    pub(super) events: Events,
+    waiters: Slab<Waiter>,
     /// What is sent once the lock is free.
     wakes: Vec<Wake>,
     /// Counts completed waits and resets.
     sequence: u64,
 }
 
-static TABLE: Mutex<EventTable> =
-    Mutex::new(EventTable { events: Slots::new(), waiters: Slots::new(), wakes: Vec::new(), sequence: 0 });
+static TABLE: Mutex<EventTable> = Mutex::new(EventTable::new());
 
 /// Locks the table of this process.
 pub(super) fn lock_table() -> MutexGuard<'static, EventTable> {
@@ -128,99 +93,47 @@ pub(super) fn unlock_and_wake(mut table: MutexGuard<'_, EventTable>) {
 }
 
 impl EventTable {
-    /// Consumes an event, if it is set.
-    fn consume(&mut self, event: Key) -> bool {
-        let Some(state) = self.events.get_mut(event).filter(|state| state.count > 0) else { return false };
-        if state.max.is_some() {
-            state.count -= 1;
-        }
-        true
+    const fn new() -> Self {
+        Self { events: Events::new(), waiters: Slab::new(), wakes: Vec::new(), sequence: 0 }
     }
 
-    /// Takes back a [`consume`](Self::consume). An event that is full by now stays so.
-    fn restore(&mut self, event: Key) {
-        if let Some(state) = self.events.get_mut(event)
-            && let Some(max) = state.max
-        {
-            state.count = (state.count + 1).min(max);
-        }
-    }
-
-    /// Consumes what `condition` says, if it holds. Returns the index of the event, 0 for all.
-    ///
-    /// Not inlined it takes 16 instructions more a wait for an event that is set.
-    #[inline(always)]
-    pub(super) fn try_complete(&mut self, events: &[Key], condition: Condition) -> Option<usize> {
-        match condition {
-            Condition::Any => events.iter().position(|event| self.consume(*event)),
-            Condition::All => self.consume_all(events).then_some(0),
-            Condition::AllSet => self.are_all_set(events).then_some(0),
-        }
-    }
-
-    /// Consumes all of `events` or none. Returns whether all were set.
-    fn consume_all(&mut self, events: &[Key]) -> bool {
-        for (consumed, event) in events.iter().enumerate() {
-            if !self.consume(*event) {
-                events[..consumed].iter().for_each(|event| self.restore(*event));
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Returns whether [`consume_all`](Self::consume_all) would consume `events`.
-    #[cold]
-    #[inline(never)]
-    fn are_all_set(&mut self, events: &[Key]) -> bool {
-        let all = self.consume_all(events);
-        if all {
-            events.iter().for_each(|event| self.restore(*event));
-        }
-        all
-    }
-
-    pub(super) fn add_waiter(&mut self, events: &[Key], condition: Condition, signal: WaiterSignal) -> Key {
+    pub(super) fn add_waiter(
+        &mut self,
+        events: &[EventIndex],
+        condition: Condition,
+        signal: WaiterSignal,
+    ) -> WaiterIndex {
         let waiter = Waiter { events: events.to_vec(), condition, outcome: None, completed_at: 0, signal };
-        // Memory ends long before 2^32 waiters; one more would never be notified.
-        let key = self.waiters.insert(Some(waiter)).unwrap_or(Key::NULL);
-        for event in events {
-            if let Some(state) = self.events.get_mut(*event)
-                && state.waiters.back() != Some(&key)
-            {
-                state.waiters.push_back(key);
-            }
-        }
-        key
+        let index = WaiterIndex(self.waiters.insert(waiter));
+        self.events.list(index, events);
+        index
     }
 
-    /// Ends a wait. Returns its outcome, if there is one, and when that was.
-    pub(super) fn remove_waiter(&mut self, key: Key) -> Option<(usize, u64)> {
-        let waiter = self.waiters.remove(key).flatten()?;
+    /// Ends a wait, for good. Returns its outcome, if there is one, and when that was.
+    pub(super) fn remove_waiter(&mut self, index: WaiterIndex) -> Option<(usize, u64)> {
+        let waiter = self.waiters.try_remove(index.0)?;
         if waiter.outcome.is_none() {
-            self.unlist(key, &waiter.events);
+            self.events.unlist(index, &waiter.events);
         }
         waiter.outcome.map(|outcome| (outcome, waiter.completed_at))
     }
 
-    fn unlist(&mut self, waiter: Key, events: &[Key]) {
-        for event in events {
-            let Some(state) = self.events.get_mut(*event) else { continue };
-            // The waits that began first are completed first, so that is where it usually is.
-            if state.waiters.front() == Some(&waiter) {
-                state.waiters.pop_front();
-            } else {
-                state.waiters.retain(|listed| *listed != waiter);
-            }
+    /// Ends the wait of a thread whose time is over. Returns the outcome if it has come in the last moment: the waiter was
+    /// removed then, and another may be at its index.
+    pub(super) fn remove_parked(&mut self, index: WaiterIndex, parked: &ParkedThread) -> Option<usize> {
+        let outcome = parked.outcome();
+        if outcome.is_none() {
+            self.remove_waiter(index);
         }
+        outcome
     }
 
     /// Ends a wait whose outcome was not handled, and sets again what it consumed, unless that was reset since.
-    pub(super) fn undo_wait(&mut self, waiter: Key, events: &[Key], condition: Condition) {
+    pub(super) fn undo_wait(&mut self, waiter: WaiterIndex, events: &[EventIndex], condition: Condition) {
         let Some((outcome, completed_at)) = self.remove_waiter(waiter) else { return };
         for event in consumed(events, condition, outcome) {
             if self.events.get(*event).is_some_and(|state| state.reset_at < completed_at) {
-                self.restore(*event);
+                self.events.restore(*event);
                 self.wake_waiters(*event);
             }
         }
@@ -232,7 +145,7 @@ impl EventTable {
     }
 
     /// Completes the waits for an event that is set, in their order.
-    pub(super) fn wake_waiters(&mut self, event: Key) {
+    pub(super) fn wake_waiters(&mut self, event: EventIndex) {
         let mut at = 0;
         while let Some(state) = self.events.get(event)
             && state.count > 0
@@ -245,46 +158,65 @@ impl EventTable {
     }
 
     /// Completes a wait, if its condition holds: it is in no list then.
-    pub(super) fn complete(&mut self, key: Key) -> bool {
-        let Some(mut waiter) = self.waiters.get_mut(key).and_then(Option::take) else { return false };
-        let Some(outcome) = self.try_complete(&waiter.events, waiter.condition) else {
-            if let Some(slot) = self.waiters.get_mut(key) {
-                *slot = Some(waiter);
-            }
-            return false;
-        };
-        self.unlist(key, &waiter.events);
-        (waiter.outcome, waiter.completed_at) = (Some(outcome), self.next_sequence());
+    pub(super) fn complete(&mut self, index: WaiterIndex) -> bool {
+        let Some(waiter) = self.waiters.get_mut(index.0) else { return false };
+        let Some(outcome) = self.events.try_complete(&waiter.events, waiter.condition) else { return false };
+        self.events.unlist(index, &waiter.events);
+        self.sequence += 1;
+        (waiter.outcome, waiter.completed_at) = (Some(outcome), self.sequence);
         match &waiter.signal {
             WaiterSignal::Thread(parked) => {
                 parked.outcome.store(outcome, Ordering::Release);
                 self.wakes.push(Wake::Thread(Arc::clone(parked)));
-                self.waiters.free(key);
-                return true;
+                // The thread returns without a look at the table.
+                self.waiters.remove(index.0);
             }
             WaiterSignal::EventFd(event) => self.wakes.push(Wake::EventFd(Arc::clone(event))),
             WaiterSignal::Queue(sender) => match sender.send_unnotified(outcome) {
                 Ok(address) => self.wakes.extend(address.map(Wake::Queue)),
                 // Where the loop is gone nothing is consumed.
                 Err(_) => {
-                    consumed(&waiter.events, waiter.condition, outcome).iter().for_each(|event| self.restore(*event));
+                    let consumed = consumed(&waiter.events, waiter.condition, outcome);
+                    consumed.iter().for_each(|event| self.events.restore(*event));
                     waiter.outcome = None;
                     waiter.events.clear();
                 }
             },
         }
-        if let Some(slot) = self.waiters.get_mut(key) {
-            *slot = Some(waiter);
-        }
         true
     }
 }
 
-/// Returns those of `events` that a wait with this outcome has consumed.
-fn consumed(events: &[Key], condition: Condition, outcome: usize) -> &[Key] {
-    match condition {
-        Condition::Any => &events[outcome..=outcome],
-        Condition::All => events,
-        Condition::AllSet => &[],
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::state::State;
+
+    impl EventTable {
+        fn wait(&mut self, event: EventIndex) -> (WaiterIndex, Arc<ParkedThread>) {
+            let parked = ParkedThread { thread: std::thread::current(), outcome: AtomicUsize::new(PENDING) };
+            let parked = Arc::new(parked);
+            let signal = WaiterSignal::Thread(Arc::clone(&parked));
+            (self.add_waiter(&[event], Condition::Any, signal), parked)
+        }
+
+        fn set(&mut self, event: EventIndex) {
+            self.events.get_mut(event).unwrap().count = 1;
+            self.wake_waiters(event);
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_set_as_its_time_ends_ends_no_other_wait() {
+        let mut table = EventTable::new();
+        let event = table.events.insert(State::new(0, Some(1)));
+        let (index, late) = table.wait(event);
+        table.set(event);
+        let (other_index, other) = table.wait(event);
+        assert_eq!(index, other_index, "the other wait is where the one was");
+        assert_eq!(table.remove_parked(index, &late), Some(0));
+        table.set(event);
+        assert_eq!(other.outcome(), Some(0));
+        assert!(table.waiters.is_empty() && table.events.get(event).unwrap().waiters.is_empty());
     }
 }

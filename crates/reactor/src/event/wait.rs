@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::object::Event;
-use super::table::{Condition, EventTable, PENDING, ParkedThread, WaiterSignal, lock_table};
-use crate::slots::Key;
+use super::state::{Condition, EventIndex};
+use super::table::{EventTable, PENDING, ParkedThread, WaiterSignal, lock_table};
 use crate::sys::eventfd::EventFd;
 use crate::sys::readable::{poll_until, to_poll, wait_until_all_readable};
 use crate::sys::thread::now;
@@ -60,18 +60,18 @@ impl Event {
         fds: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
     ) -> io::Result<Option<Signalled>> {
-        let keys: Vec<_> = events.iter().map(|event| event.key()).collect();
+        let indices: Vec<_> = events.iter().map(|event| event.index()).collect();
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
-        if let Some(index) = lock_table().try_complete(&keys, Condition::Any) {
+        if let Some(index) = lock_table().events.try_complete(&indices, Condition::Any) {
             return Ok(Some(Signalled::Event(index)));
         }
         let notified = Arc::new(EventFd::counter(0)?);
         let waiter = {
             let mut table = lock_table();
-            if let Some(index) = table.try_complete(&keys, Condition::Any) {
+            if let Some(index) = table.events.try_complete(&indices, Condition::Any) {
                 return Ok(Some(Signalled::Event(index)));
             }
-            table.add_waiter(&keys, Condition::Any, WaiterSignal::EventFd(Arc::clone(&notified)))
+            table.add_waiter(&indices, Condition::Any, WaiterSignal::EventFd(Arc::clone(&notified)))
         };
         let mut polled = to_poll(std::iter::once(notified.as_fd()).chain(fds.iter().copied()));
         let polled_for = poll_until(&mut polled, deadline);
@@ -119,7 +119,7 @@ impl Event {
         fds: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
     ) -> io::Result<bool> {
-        let keys: Vec<_> = events.iter().map(|event| event.key()).collect();
+        let indices: Vec<_> = events.iter().map(|event| event.index()).collect();
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let mut polled = to_poll(fds.iter().copied());
         // First the fds, then the events, of which this is told without consuming any; then both anew.
@@ -128,10 +128,10 @@ impl Event {
                 return Ok(false);
             }
             let mut table = lock_table();
-            if table.try_complete(&keys, Condition::All).is_some() {
+            if table.events.try_complete(&indices, Condition::All).is_some() {
                 return Ok(true);
             }
-            if park_until(table, &keys, Condition::AllSet, deadline).is_none() {
+            if park_until(table, &indices, Condition::AllSet, deadline).is_none() {
                 return Ok(false);
             }
         }
@@ -140,21 +140,21 @@ impl Event {
 
 fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) -> Option<usize> {
     // Most waits are for a few.
-    let mut few = [Key::NULL; 8];
+    let mut few = [EventIndex::NONE; 8];
     let many: Vec<_>;
-    let keys = if let Some(few) = few.get_mut(..events.len()) {
-        few.iter_mut().zip(events).for_each(|(key, event)| *key = event.key());
+    let indices = if let Some(few) = few.get_mut(..events.len()) {
+        few.iter_mut().zip(events).for_each(|(index, event)| *index = event.index());
         &*few
     } else {
-        many = events.iter().map(|event| event.key()).collect();
+        many = events.iter().map(|event| event.index()).collect();
         &many
     };
     let mut table = lock_table();
-    let outcome = table.try_complete(keys, condition);
+    let outcome = table.events.try_complete(indices, condition);
     if outcome.is_some() || timeout == Some(Duration::ZERO) {
         return outcome;
     }
-    park_until(table, keys, condition, timeout.and_then(|timeout| now().checked_add(timeout)))
+    park_until(table, indices, condition, timeout.and_then(|timeout| now().checked_add(timeout)))
 }
 
 /// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after
@@ -163,12 +163,12 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
 #[inline(never)]
 fn park_until(
     mut table: MutexGuard<'_, EventTable>,
-    keys: &[Key],
+    indices: &[EventIndex],
     condition: Condition,
     deadline: Option<Instant>,
 ) -> Option<usize> {
     let parked = Arc::new(ParkedThread { thread: thread::current(), outcome: AtomicUsize::new(PENDING) });
-    let waiter = table.add_waiter(keys, condition, WaiterSignal::Thread(Arc::clone(&parked)));
+    let waiter = table.add_waiter(indices, condition, WaiterSignal::Thread(Arc::clone(&parked)));
     drop(table);
     loop {
         if let Some(outcome) = parked.outcome() {
@@ -177,8 +177,7 @@ fn park_until(
         match deadline.map(|deadline| deadline.saturating_duration_since(now())) {
             None => thread::park(),
             Some(Duration::ZERO) => {
-                lock_table().remove_waiter(waiter);
-                return parked.outcome(); // it may have come in the last moment
+                return lock_table().remove_parked(waiter, &parked);
             }
             Some(left) => thread::park_timeout(left),
         }

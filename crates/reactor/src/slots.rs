@@ -4,7 +4,9 @@
 //! was issued before no longer fits. A cell whose generations are used up is retired instead of starting again: after
 //! 2^32 - 1 reuses of one cell we lose its few bytes, and never a key's meaning.
 //!
-//! Unlike `slab`, which knows no generations, and `slotmap`, whose generations wrap.
+//! Unlike `slotmap`, whose generations wrap. What lies here may be asked for by a key that has outlived it, and some of it
+//! for each event; what no index outlives lies in a `slab`, which has no generations. Generations above a `slab` cost more:
+//! docs/decisions/0011.
 
 use std::{fmt, iter};
 

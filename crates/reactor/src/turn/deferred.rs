@@ -113,8 +113,9 @@ impl<S> Registry<S> {
     #[inline(never)]
     pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
         let count = self.deferred.len();
-        let cancelled = self.turn.cancelled;
-        for _ in 0..count {
+        let before = (self.metrics.deferred, self.turn.cancelled);
+        // By number and not by count: one that is cancelled may go, and what is deferred meanwhile takes its place.
+        while self.metrics.deferred < before.0 + count as u64 {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
             self.metrics.deferred += 1; // now, and not of all at the end: one may panic
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
@@ -130,7 +131,7 @@ impl<S> Registry<S> {
         if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
             self.give_back_deferred(count);
         }
-        count - (self.turn.cancelled - cancelled) as usize
+        (self.metrics.deferred - before.0 - (self.turn.cancelled - before.1)) as usize
     }
 
     /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.

@@ -100,8 +100,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Sets what a panic of this registration does, of its handler or of a destructor when it ends. Default: the policy of the loop,
-    /// [`Builder::on_panic`](crate::Builder::on_panic).
+    /// Sets what a panic of this registration does, of its handler, [`closed`](crate::Handler::closed) included, or of a destructor
+    /// when it ends. Default: the policy of the loop, [`Builder::on_panic`](crate::Builder::on_panic).
     ///
     /// For a handler that runs code of others, a plug-in, in a loop whose other handlers may not panic; or for one without which the
     /// program is to end at once. From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of

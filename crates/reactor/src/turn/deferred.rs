@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 
-use super::supervise::supervise;
+use super::supervise::supervise_under;
 use super::supervision::Label;
 use crate::callback::Deferred;
 use crate::context::Context;
@@ -121,8 +121,8 @@ impl<S> Registry<S> {
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.turn.supervision.is_active() {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
-                let name = task.type_name();
-                supervise(&mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
+                let (name, policy) = (task.type_name(), cx.registry.turn.policy_of_deferred(key));
+                supervise_under(policy, &mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
                 self.inbox.handed_over.end_run(); // one that has panicked
             } else {
                 task.run(&mut cx);

@@ -239,3 +239,37 @@ fn a_policy_is_not_inherited_by_the_next_that_removes_itself() -> Result {
     assert!(reactor.set_panic_policy(reactor::Key::NULL, PanicPolicy::Propagate).is_err());
     Ok(())
 }
+
+/// A handler whose last call panics.
+struct PanicsWhenClosed;
+
+impl Handler<Vec<u32>, UnixStream> for PanicsWhenClosed {
+    fn ready(&mut self, _: &mut Io<UnixStream>, _: &mut Context<'_, Vec<u32>>) -> io::Result<Next> {
+        Ok(Next::Remove)
+    }
+
+    fn closed(&mut self, _: CloseReason, _: &mut Context<'_, Vec<u32>>) {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn the_last_call_of_a_handler_goes_by_the_policy_of_its_registration() -> Result {
+    for (of_loop, own) in
+        [(PanicPolicy::Propagate, PanicPolicy::RemoveHandler), (PanicPolicy::RemoveHandler, PanicPolicy::Propagate)]
+    {
+        let mut reactor = Reactor::<Vec<u32>>::builder().on_panic(of_loop).build()?;
+        let (near, _far) = readable()?;
+        let key = reactor.add_handler(near, Interest::READABLE, PanicsWhenClosed)?;
+        reactor.set_panic_policy(key, own)?;
+        let turn = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new())));
+        assert_eq!(turn.is_err(), own == PanicPolicy::Propagate);
+        assert_eq!(reactor.metrics().panics, u64::from(own == PanicPolicy::RemoveHandler));
+        // The next one goes by the policy of the loop.
+        let (near, _far) = readable()?;
+        reactor.add_handler(near, Interest::READABLE, PanicsWhenClosed)?;
+        let turn = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new())));
+        assert_eq!(turn.is_err(), of_loop == PanicPolicy::Propagate);
+    }
+    Ok(())
+}

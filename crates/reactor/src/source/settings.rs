@@ -128,6 +128,9 @@ impl<S> Registry<S> {
     pub fn set_panic_policy(&mut self, key: Key, policy: PanicPolicy) -> Result<(), Error> {
         self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.on_failure.set_panic_policy(policy);
         if policy == PanicPolicy::RemoveHandler {
+            if !self.turn.supervision.is_active() {
+                self.collect_all(); // what this turn still has in hand would be called without care
+            }
             self.turn.supervision.catch_some();
         }
         Ok(())

@@ -39,7 +39,7 @@ pub struct OnFrames<F, C> {
 /// let replies = Lines::new(80);
 /// let handler = on_frames(Lines::new(80), move |line, connection, _cx| {
 ///     let mut reply = Vec::new();
-///     replies.put(&line.to_ascii_uppercase(), &mut reply)?;
+///     replies.encode(&line.to_ascii_uppercase(), &mut reply)?;
 ///     connection.write(&reply).map(|_flow| ())
 /// });
 /// Connection::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;

@@ -235,3 +235,26 @@ fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result 
     assert!(bench.world.has("asked"));
     Ok(())
 }
+
+/// A handler that closes its connection as it opens.
+struct Closing;
+
+impl ConnectionHandler<World> for Closing {
+    fn on_open(&mut self, connection: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<()> {
+        connection.close();
+        Ok(())
+    }
+
+    fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<usize> {
+        Ok(data.len())
+    }
+}
+
+#[test]
+fn the_handler_of_a_connection_that_ends_when_it_opens_is_not_reached() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new(), Closing)?;
+    let reached = bench.reactor.enter(&mut bench.world, |cx| key.with_handler(cx, |_: &mut Closing, _, _| ()));
+    assert!(matches!(reached, Err(Error::StaleKey(stale)) if stale == key.key()), "{reached:?}");
+    Ok(())
+}

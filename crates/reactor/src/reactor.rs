@@ -72,7 +72,8 @@ impl<S> Reactor<S> {
     /// Turns as [`run`](Self::run) does, but only until `deadline`: for a program that ends in phases, or has a loop of its own.
     ///
     /// The deadline is looked at before each turn: none begins after it, and one that has begun is finished. Where it has passed already,
-    /// nothing runs. One clock reading a turn more than `run`. With a [`ManualClock`](crate::ManualClock) it is a time of that clock.
+    /// nothing runs. One clock reading a turn more than `run`. With a [`ManualClock`](crate::ManualClock) it is a time of that clock: one
+    /// that stands is moved by callbacks alone, so the deadline ends no wait.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -103,7 +104,8 @@ impl<S> Reactor<S> {
             if left.is_zero() {
                 return Ok(Exit::Deadline);
             }
-            self.whole_turn(state, Some(left), Registry::has_work)?;
+            let ends_the_wait = !self.registry.time.clock.stands_while_waiting();
+            self.whole_turn(state, ends_the_wait.then_some(left), Registry::has_work)?;
         }
         self.exit()
     }

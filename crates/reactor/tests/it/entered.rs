@@ -184,3 +184,18 @@ fn a_callback_that_cancels_what_it_has_deferred_has_run_itself() {
     assert_eq!(reactor.turn(&mut ran, Some(Duration::ZERO)).unwrap(), 1);
     assert_eq!((&*ran, reactor.metrics().deferred, reactor.has_work()), (&[1][..], 1, false));
 }
+
+#[test]
+fn run_until_sleeps_through_where_the_clock_stands() {
+    let mut reactor = Reactor::<()>::builder().clock(ManualClock::new()).build().unwrap();
+    let remote = reactor.remote().unwrap();
+    let _alive = remote.keep_alive();
+    let stopping = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30)); // far longer than the time to the deadline
+        remote.stop().unwrap();
+    });
+    let deadline = reactor.now() + Duration::from_nanos(1);
+    assert!(matches!(reactor.run_until(deadline, &mut ()), Ok(Exit::Stopped { .. })));
+    assert!(reactor.metrics().turns <= 2, "{}", reactor.metrics().turns);
+    stopping.join().unwrap();
+}

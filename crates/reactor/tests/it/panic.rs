@@ -237,7 +237,7 @@ fn a_policy_is_not_inherited_by_the_next_that_removes_itself() -> Result {
         }
     }
     assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new()))).is_err());
-    assert!(reactor.set_panic_policy(reactor::Key::NULL, PanicPolicy::Propagate).is_err());
+    assert!(reactor.set_panic_policy(Key::NULL, PanicPolicy::Propagate).is_err());
     Ok(())
 }
 

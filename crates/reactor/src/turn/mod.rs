@@ -51,7 +51,8 @@ pub(crate) struct Turn {
     pub(crate) end_of_running: Option<CloseReason>,
     /// The own policy of a registration that has removed itself while its handler runs.
     pub(crate) policy_of_running: Option<PanicPolicy>,
-    /// The own policies of registrations that have ended, and whose handlers are still to be told.
+    /// The own policies of registrations that have ended, and whose handlers are still to be told, where they are not the loop's.
+    /// Looked at where calls are supervised, as they are with such a policy.
     pub(crate) policies_of_ended: Vec<(Key, PanicPolicy)>,
 }
 

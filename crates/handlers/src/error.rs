@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::io::Errno;
 
@@ -89,4 +90,11 @@ pub(crate) fn next(answer: io::Result<reactor::Next>) -> io::Result<reactor::Nex
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic whose payload is no text").to_owned()
+}
+
+/// Drops what a panic has left, which may panic in turn.
+pub(crate) fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
 }

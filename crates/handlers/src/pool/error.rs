@@ -4,9 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 
-use super::queue::discard;
 use super::state::Failure;
-use crate::error::panic_message;
+use crate::error::{discard, panic_message};
 
 /// What a job panicked with.
 #[derive(Clone, Debug, PartialEq, Eq)]

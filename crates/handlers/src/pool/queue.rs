@@ -3,7 +3,6 @@
 //! Ground rule: a worker is woken only while there is one asleep that has not been woken yet. Each wake is noted under
 //! the lock and removed by the worker that returns from the wait, so none is lost and none is made twice.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::error::Refusal;
 use super::state::WorkerState;
-use crate::error::panic_message;
+use crate::error::{discard, panic_message};
 
 /// A job, with all that belongs to it. It reports by [`Shared::count_end`] when it has ended.
 type Work<W> = Box<dyn FnOnce(&Shared<W>, &mut WorkerState<W>) + Send>;
@@ -205,12 +204,5 @@ impl<W> Queued for Slot<W> {
 
     fn is_queued(&self) -> bool {
         lock(&self.work).is_some()
-    }
-}
-
-/// Drops what a panic has left, which may panic in turn.
-pub(super) fn discard(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
     }
 }

@@ -7,8 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::queue::discard;
-use crate::error::panic_message;
+use crate::error::{discard, panic_message};
 
 /// Makes the state of a worker.
 pub(super) type Make<W> = dyn Fn() -> io::Result<W> + Send + Sync;

@@ -63,6 +63,7 @@ impl<S> Reactor<S> {
     /// ```
     #[doc(alias("event_base_dispatch", "event_base_loop", "ev_run", "uv_run", "loopForever", "block_on"))]
     pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
+        self.registry.time.pauses.forget_open(); // what was done since the last run is no part of its last turn
         while !self.registry.turn.stopping && self.registry.has_work() {
             self.whole_turn(state, None, Registry::has_work)?;
         }
@@ -99,8 +100,11 @@ impl<S> Reactor<S> {
     /// # }
     /// ```
     pub fn run_until(&mut self, deadline: Instant, state: &mut S) -> Result<Exit, Error> {
+        self.registry.time.pauses.forget_open(); // as in `run`
         while !self.registry.turn.stopping && self.registry.has_work() {
-            let left = deadline.saturating_duration_since(self.registry.time.read());
+            let now = self.registry.time.read();
+            self.registry.time.pauses.close(now);
+            let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
                 return Ok(Exit::Deadline);
             }

@@ -199,3 +199,27 @@ fn run_until_sleeps_through_where_the_clock_stands() {
     assert!(reactor.metrics().turns <= 2, "{}", reactor.metrics().turns);
     stopping.join().unwrap();
 }
+
+#[test]
+fn what_is_done_between_two_runs_is_no_part_of_a_turn() {
+    let mut reactor = Reactor::<u64>::new().unwrap();
+    let ticks = reactor.every(Duration::from_micros(1), Missed::Skip, |cx| {
+        *cx.state = cx.registry.turn_number();
+        cx.registry.stop();
+        Ok(Next::Keep)
+    });
+    let mut turn = 0;
+    for with_deadline in [true, false] {
+        reactor.run(&mut turn).unwrap();
+        let before = turn;
+        std::thread::sleep(Duration::from_millis(60)); // a turn of 50 ms is a long one
+        if with_deadline {
+            let far = reactor.now() + Duration::from_secs(3600);
+            reactor.run_until(far, &mut turn).unwrap();
+        } else {
+            reactor.run(&mut turn).unwrap();
+        }
+        assert_eq!(reactor.end_of_turn(before), None, "with a deadline: {with_deadline}");
+    }
+    reactor.cancel(ticks).unwrap();
+}

@@ -62,6 +62,7 @@ impl<S> Reactor<S> {
     /// ```
     #[doc(alias("event_base_dispatch", "event_base_loop", "ev_run", "uv_run", "loopForever", "block_on"))]
     pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
+        self.registry.time.pauses.forget_open(); // what was done since the last run is no part of its last turn
         while !self.registry.turn.stopping && self.registry.has_work() {
             self.whole_turn(state, None, Registry::has_work)?;
         }
@@ -71,7 +72,8 @@ impl<S> Reactor<S> {
     /// Turns as [`run`](Self::run) does, but only until `deadline`: for a program that ends in phases, or has a loop of its own.
     ///
     /// The deadline is looked at before each turn: none begins after it, and one that has begun is finished. Where it has passed already,
-    /// nothing runs. One clock reading a turn more than `run`. With a [`ManualClock`](crate::ManualClock) it is a time of that clock.
+    /// nothing runs. One clock reading a turn more than `run`. With a [`ManualClock`](crate::ManualClock) it is a time of that clock: one
+    /// that stands is moved by callbacks alone, so the deadline ends no wait.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -97,12 +99,16 @@ impl<S> Reactor<S> {
     /// # }
     /// ```
     pub fn run_until(&mut self, deadline: Instant, state: &mut S) -> Result<Exit, Error> {
+        self.registry.time.pauses.forget_open(); // as in `run`
         while !self.registry.turn.stopping && self.registry.has_work() {
-            let left = deadline.saturating_duration_since(self.registry.time.read());
+            let now = self.registry.time.read();
+            self.registry.time.pauses.close(now);
+            let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
                 return Ok(Exit::Deadline);
             }
-            self.whole_turn(state, Some(left), Registry::has_work)?;
+            let ends_the_wait = !self.registry.time.clock.stands_while_waiting();
+            self.whole_turn(state, ends_the_wait.then_some(left), Registry::has_work)?;
         }
         self.exit()
     }

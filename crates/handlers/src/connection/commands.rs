@@ -62,7 +62,21 @@ pub(super) fn are_waiting() -> bool {
 
 /// Removes the commands that wait for a connection, in their order.
 pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
-    registry.local::<Commands>().take(key)
+    let taken = registry.local::<Commands>().take(key);
+    if taken.is_empty() {
+        drop_stale(registry);
+    }
+    taken
+}
+
+/// Drops commands to connections that are gone: where a panic has unwound through a callback, and through the loop, nothing
+/// else does.
+#[cold]
+fn drop_stale<S>(registry: &mut Registry<S>) {
+    let mut keys: Vec<_> = registry.local::<Commands>().0.iter().map(|(to, _)| *to).collect();
+    keys.retain(|to| !registry.contains(*to));
+    let stale: Vec<_> = keys.into_iter().map(|to| registry.local::<Commands>().take(to)).collect();
+    drop(stale);
 }
 
 /// Commands, which are obeyed at once, or when the running callback of the connection returns.

@@ -120,14 +120,16 @@ impl<S> ConnectionKey<S> {
     where
         H: ConnectionHandler<S>,
     {
-        let (mut access, mut result) = (Some(access), None);
+        // As long as no handler was met there is none: the connection has ended as it opened for this.
+        let (mut access, mut result) = (Some(access), Err(Error::StaleKey(self.key)));
         let once: HandlerAccess<'_, S> = &mut |handler, connection, cx| {
-            if let Some(handler) = handler.downcast_mut() {
-                result = access.take().map(|access| access(handler, connection, cx));
-            }
+            result = match (handler.downcast_mut(), access.take()) {
+                (Some(handler), Some(access)) => Ok(access(handler, connection, cx)),
+                _ => Err(Error::OtherType(self.key)),
+            };
         };
         (self.pass)(self.key, Request::AccessHandler(cx, TypeId::of::<H>(), once))?;
-        result.ok_or(Error::OtherType(self.key))
+        result
     }
 
     /// Returns the type of the handler, as it was opened.

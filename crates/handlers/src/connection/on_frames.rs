@@ -60,6 +60,9 @@ where
     OnFrames { framing, closure }
 }
 
+/// The error for a framing that breaks its contract, which [`check_framing`](crate::check_framing) would have found.
+const NO_FRAME: &str = "the framing finds a frame that takes no bytes of the stream, or more than there are";
+
 /// [`Framing::decode`] or [`Framing::decode_eof`].
 type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
@@ -79,7 +82,11 @@ impl<F: Framing, C> OnFrames<F, C> {
     {
         let mut taken = 0;
         while goes_on(connection) && cx.registry.contains(connection.key().key()) {
-            let Some(frame) = search(&mut self.framing, &data[taken..])? else { break };
+            let rest = &data[taken..];
+            let Some(frame) = search(&mut self.framing, rest)? else { break };
+            if !(1..=rest.len()).contains(&frame.consumed) {
+                return Err(FrameError::Malformed(NO_FRAME).into()); // it would be found for ever
+            }
             taken += frame.consumed;
             match (self.closure)(frame.bytes, connection, cx) {
                 Err(error) if !is_nothing_done(&error) => return Err(error),

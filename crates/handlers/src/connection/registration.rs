@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use reactor::{Context, Error, Handler, Interest, Io, Key, Next};
+use reactor::{Context, Error, Handler, Interest, Io, Key, Next, PanicPolicy};
 
 use super::buffers::with_buffers;
 use super::close::reset_on_close;
@@ -21,7 +21,7 @@ use super::reason::CloseReason;
 use super::state::{Flags, Phase, State};
 use super::stream::Stream;
 use super::write::buffer::WriteBuffer;
-use crate::error::panic_message;
+use crate::error::{discard, panic_message};
 use crate::limit::Permit;
 
 /// A connection and its handler.
@@ -131,8 +131,14 @@ impl<H> Registration<H> {
         let result = result.unwrap_or_else(|panic| {
             // The loop takes the panic for one of the caller, and it is, unless our handler was running.
             if self.state.flags.has(Flags::IN_CALLBACK) {
-                self.state.end(CloseReason::Panicked(panic_message(&*panic)));
+                let message = panic_message(&*panic);
+                let policy = cx.registry.report_panic(key, &message);
+                self.state.end(CloseReason::Panicked(message));
                 let _ = cx.registry.remove(key);
+                if policy.is_ok_and(|policy| policy == PanicPolicy::RemoveHandler) {
+                    discard(panic);
+                    return Ok(Next::Keep); // it has been removed
+                }
             } else {
                 run_later::<S, T, H>(cx.registry, key); // nothing else sends what `access` has queued
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use reactor::{Context, Error, Io, Key};
 
@@ -63,12 +64,16 @@ impl<S: 'static> UdpKey<S> {
         act: impl FnOnce(&mut Sending<'_>, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error> {
         cx.with_handler(self.key, |io: &mut Io<UdpSocket>, udp: &mut Udp<S>, cx| {
-            let result = act(&mut Sending { io, send: &mut udp.send }, cx);
-            udp.report_failures(cx);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let result = act(&mut Sending { io, send: &mut udp.send }, cx);
+                udp.report_failures(cx);
+                result
+            }));
+            // Also after a panic, which is the caller's: what was queued before it leaves all the same.
             if cx.registry.contains(self.key) {
                 udp.want_room(self.key, cx.registry)?;
             }
-            Ok(result)
+            Ok(result.unwrap_or_else(|panic| resume_unwind(panic)))
         })?
     }
 }

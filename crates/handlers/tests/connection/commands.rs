@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -214,6 +215,28 @@ fn commands_to_a_connection_whose_callback_panics_are_dropped() -> Result {
     far.write_all(b"x")?;
     assert_eq!(bench.until_closed(), "close Panicked(\"as the test wants\")");
     assert_eq!(bench.receive_all(&mut far)?, b"");
+    assert_eq!(Arc::strong_count(&owners), 1);
+    Ok(())
+}
+
+#[test]
+fn commands_to_a_connection_whose_panic_unwound_through_the_loop_go_too() -> Result {
+    let mut bench = Bench::new()?;
+    let owners = Arc::new(());
+    let bytes = Bytes::from_owner(Owner { _token: Arc::clone(&owners) });
+    let handler = probe(move |event, connection, cx| {
+        if matches!(event, Event::Data(_)) {
+            let _ = connection.key().write_bytes(cx, bytes.clone())?;
+            panic!("as the test wants");
+        }
+        Ok(0)
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    bench.run_until_idle();
+    far.write_all(b"x")?;
+    catch_unwind(AssertUnwindSafe(|| bench.turn())).expect_err("the panic");
+    bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.run_until_idle();
     assert_eq!(Arc::strong_count(&owners), 1);
     Ok(())
 }

@@ -190,3 +190,33 @@ fn several_frames_at_the_end_are_handed_over_until_the_connection_closes() -> Re
     }
     Ok(())
 }
+
+/// A framing that says of each frame that it takes so many bytes.
+struct Takes(usize);
+
+impl Framing for Takes {
+    fn decode<'a>(&mut self, data: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+        Ok((!data.is_empty()).then_some(Frame { bytes: data, consumed: self.0 }))
+    }
+
+    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+        self.decode(rest)
+    }
+
+    fn encode(&self, _: &[u8], _: &mut Vec<u8>) -> std::result::Result<(), FrameError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_framing_that_takes_nothing_or_too_much_ends_the_connection() -> Result {
+    for consumed in [0, 4, usize::MAX] {
+        let mut bench = Bench::new()?;
+        let handler = on_frames(Takes(consumed), |_, _, _: &mut Context<'_, World>| unreachable!("it is no frame"));
+        let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), Ends(handler))?;
+        far.write_all(b"abc")?;
+        let end = bench.until_closed();
+        assert!(end.contains("takes no bytes of the stream, or more"), "{consumed} bytes: {end}");
+    }
+    Ok(())
+}

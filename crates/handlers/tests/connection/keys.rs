@@ -235,3 +235,69 @@ fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result 
     assert!(bench.world.has("asked"));
     Ok(())
 }
+
+/// A handler that closes its connection as it opens.
+struct Closing;
+
+impl ConnectionHandler<World> for Closing {
+    fn on_open(&mut self, connection: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<()> {
+        connection.close();
+        Ok(())
+    }
+
+    fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<usize> {
+        Ok(data.len())
+    }
+}
+
+#[test]
+fn the_handler_of_a_connection_that_ends_when_it_opens_is_not_reached() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new(), Closing)?;
+    let reached = bench.reactor.enter(&mut bench.world, |cx| key.with_handler(cx, |_: &mut Closing, _, _| ()));
+    assert!(matches!(reached, Err(Error::StaleKey(stale)) if stale == key.key()), "{reached:?}");
+    Ok(())
+}
+
+/// A handler that panics as its connection opens.
+fn panics_on_open() -> impl ConnectionHandler<World> {
+    probe(|event, connection, cx| {
+        assert!(!matches!(event, Event::Open), "as the test wants");
+        Ok(default(&event, connection, cx))
+    })
+}
+
+#[test]
+fn the_policy_of_a_connection_holds_for_its_deferred_callbacks_too() -> Result {
+    for reached in [false, true] {
+        let mut bench = Bench::new()?;
+        let (key, _far) = bench.open_unix(&ConnectionOptions::new(), panics_on_open())?;
+        bench.reactor.set_panic_policy(key.key(), PanicPolicy::RemoveHandler)?;
+        bench.reactor.set_essential(key.key())?;
+        if reached {
+            let with = bench.reactor.enter(&mut bench.world, |cx| key.with(cx, |_, _| ()));
+            assert!(matches!(with, Err(Error::StaleKey(stale)) if stale == key.key()));
+        }
+        let failed = bench.reactor.run(&mut bench.world).expect_err("it is essential").to_string();
+        assert!(failed.contains("panicked: as the test wants"), "{failed}");
+        assert_eq!(bench.reactor.metrics().panics, 1);
+        assert_eq!(bench.until_closed(), "close Panicked(\"as the test wants\")");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_panics_when_it_is_reached_does_not_take_its_caller_along() -> Result {
+    let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
+    let (key, _far) = bench.open_unix(&ConnectionOptions::new(), panics_on_open())?;
+    bench.reactor.enter(&mut bench.world, |cx| {
+        assert!(matches!(key.with(cx, |_, _| ()), Err(Error::StaleKey(_))));
+        cx.state.log.push("caller".to_owned());
+    });
+    assert_eq!(
+        (bench.until_closed().as_str(), bench.world.has("caller")),
+        ("close Panicked(\"as the test wants\")", true)
+    );
+    assert_eq!(bench.reactor.metrics().panics, 1);
+    Ok(())
+}

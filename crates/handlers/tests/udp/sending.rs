@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use handlers::udp::{self, Datagram, Ecn, Outgoing, Sending, Sent, Udp, UdpKey, UdpSocket};
@@ -122,6 +123,31 @@ fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result 
     assert_eq!(seen.sent, [Some(Sent::Now), Some(Sent::Failed)]);
     assert_eq!(seen.failures, [("sendmsg", Some(peer.local_addr()?), Some(Errno::MSGSIZE))]);
     assert_eq!(peer.recv(&mut [0; 16])?, 5);
+    Ok(())
+}
+
+#[test]
+fn what_was_queued_by_the_key_of_a_socket_before_a_panic_is_still_to_leave() -> Result {
+    let peer = peer(false)?;
+    let mut reactor = Reactor::new()?;
+    let udp = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)));
+    let key = udp::add_handler(&mut reactor, UdpSocket::connect(peer.local_addr()?)?, udp)?;
+    reactor.set_interest(key.key(), Interest::READABLE | Interest::WRITABLE)?;
+    let mut seen = Seen::default();
+    reactor.turn(&mut seen, Some(PATIENCE))?; // it learns that it is writable, so that it can learn that it is not
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        reactor.enter(&mut seen, |cx| {
+            cx.with_handler(key.key(), |io: &mut Io<UdpSocket>, _: &mut Udp<Seen>, _| {
+                let _ = io.try_io(Interest::WRITABLE, |_| Err::<(), _>(ErrorKind::WouldBlock.into()));
+            })?;
+            key.with(cx, |socket, _| {
+                assert_eq!(socket.send(b"hello"), Ok(Sent::Queued));
+                panic!("as the test wants");
+            })
+        })
+    }));
+    assert_eq!(panicked.expect_err("the panic").downcast_ref(), Some(&"as the test wants"));
+    assert_eq!(reactor.interest(key.key())?, Interest::READABLE | Interest::WRITABLE);
     Ok(())
 }
 

@@ -174,7 +174,8 @@ impl<T> Sender<T> {
     /// As many callbacks run and threads in [`send_within`](Self::send_within) are woken as there is room for, those
     /// first that have waited longest; when a callback returns, the next one follows if there is still room. Room is
     /// not reserved: another sender may be faster, so `try_send` may return `Full` again; then call `on_room` again. A
-    /// queue of `Capacity::Bounded(0)` never has room.
+    /// queue of `Capacity::Bounded(0)` never has room. A loop that does not turn keeps its turn: senders that wait behind its
+    /// callback wait as long.
     ///
     /// One allocation and a lock, beside what a post costs.
     ///

@@ -254,6 +254,8 @@ impl<S> Registry<S> {
         let mut disposal = Disposal::default();
         if let Some(task) = entry.close(reason, &mut disposal) {
             self.deferred.push_back(Deferred { task, origin: None, key });
+            let other = own_policy.filter(|policy| *policy != self.turn.supervision.policy());
+            self.turn.policies_of_ended.extend(other.map(|policy| (key, policy)));
         }
         self.conclude(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
     }

@@ -100,8 +100,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Sets what a panic of this registration does, of its handler or of a destructor when it ends. Default: the policy of the loop,
-    /// [`Builder::on_panic`](crate::Builder::on_panic).
+    /// Sets what a panic of this registration does, of its handler, [`closed`](crate::Handler::closed) included, or of a destructor
+    /// when it ends. Default: the policy of the loop, [`Builder::on_panic`](crate::Builder::on_panic).
     ///
     /// For a handler that runs code of others, a plug-in, in a loop whose other handlers may not panic; or for one without which the
     /// program is to end at once. From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of
@@ -128,6 +128,9 @@ impl<S> Registry<S> {
     pub fn set_panic_policy(&mut self, key: Key, policy: PanicPolicy) -> Result<(), Error> {
         self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.on_failure.set_panic_policy(policy);
         if policy == PanicPolicy::RemoveHandler {
+            if !self.turn.supervision.is_active() {
+                self.collect_all(); // what this turn still has in hand would be called without care
+            }
             self.turn.supervision.catch_some();
         }
         Ok(())

@@ -121,6 +121,11 @@ impl Clock {
         self.manual.as_ref().map(ManualClock::now)
     }
 
+    /// Returns whether no wait moves the time, however long it is.
+    pub(crate) fn stands_while_waiting(&self) -> bool {
+        self.manual.as_ref().is_some_and(|manual| !manual.jumps)
+    }
+
     /// Returns the clock that its owner drives, if it is one.
     pub(crate) const fn driven(&self) -> Option<&ManualClock> {
         self.manual.as_ref()

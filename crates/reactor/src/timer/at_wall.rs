@@ -104,9 +104,10 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Arms all of them anew if an event has told that the wall clock was set.
+    /// Arms all of them anew if an event has told that the wall clock was set: before timers run, and where a panic has cut the turn
+    /// short before that.
     #[inline]
-    pub(super) fn rearm_after_set_wall(&mut self) {
+    pub(crate) fn rearm_after_set_wall(&mut self) {
         if std::mem::take(&mut self.timers.wall.is_set) {
             self.rearm_wall_timers();
         }
@@ -146,12 +147,13 @@ impl<S> Registry<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
     use super::*;
     use crate::reactor::Reactor;
     use crate::slots::Key;
-    use crate::source::readiness::Readiness;
+    use crate::source::readiness::{Interest, Readiness};
     use crate::sys::clock::ManualClock;
     use crate::sys::poller::Events;
 
@@ -185,6 +187,46 @@ mod tests {
         reactor.registry.run_timers(&mut None, &mut ());
         about(&reactor, [120., 60.]);
         assert_eq!((reactor.metrics().stale_events, reactor.is_empty()), (0, true));
+    }
+
+    /// As if the clock had been half an hour slow and were set right by the next turn.
+    fn set_right(reactor: &mut Reactor<()>) {
+        let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
+        reactor.timers.wall.anchor = Some((wall - Duration::from_secs(1800), at_ns));
+        reactor.registry.sys.events = Events::of(&[(Key::WALL_CLOCK, Readiness::READABLE)]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_no_timer_is_there_is_right_for_the_next_one() {
+        let mut reactor = Reactor::<()>::new().unwrap();
+        let hour = Duration::from_secs(3600);
+        let now = reactor.wall_now();
+        let first = reactor.at_wall(now + hour, |_| Ok(Then::Done)).unwrap();
+        reactor.cancel(first).unwrap();
+        set_right(&mut reactor);
+        reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+        let second = reactor.at_wall(now + hour, |_| Ok(Then::Done)).unwrap();
+        assert!(reactor.remaining(second).unwrap().unwrap() <= hour);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_in_a_turn_that_a_panic_cuts_short_is_heeded() {
+        let mut reactor = Reactor::<()>::new().unwrap();
+        let hour = Duration::from_secs(3600);
+        let wall = reactor.wall_now() + hour;
+        let timer = reactor.at_wall(wall, |_| Ok(Then::Done)).unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        drop(writer);
+        let panics =
+            reactor.add(reader, Interest::READABLE, |_, _: &mut Context<'_, ()>| panic!("as the test wants")).unwrap();
+        set_right(&mut reactor);
+        reactor.arm_at_wall(timer, wall); // as the slow clock had it
+        reactor.registry.sys.events =
+            Events::of(&[(Key::WALL_CLOCK, Readiness::READABLE), (panics, Readiness::READABLE)]);
+        let turn = AssertUnwindSafe(|| reactor.turn(&mut (), Some(Duration::ZERO)));
+        assert!(catch_unwind(turn).is_err());
+        reactor.turn(&mut (), Some(Duration::from_nanos(1))).unwrap(); // which asks for how long it may sleep
+        assert!(reactor.remaining(timer).unwrap().unwrap() <= hour);
     }
 
     #[test]
@@ -222,8 +264,8 @@ mod tests {
         };
         let timer = reactor.at_wall(clock.wall() + Duration::from_secs(1), goes_off).unwrap();
         reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
-        let cancel = std::panic::AssertUnwindSafe(|| reactor.cancel(timer));
-        assert!(std::panic::catch_unwind(cancel).is_err());
+        let cancel = AssertUnwindSafe(|| reactor.cancel(timer));
+        assert!(catch_unwind(cancel).is_err());
         assert_eq!(
             (reactor.timers.wall.times.len(), reactor.timers.slack.len(), reactor.timers.is_empty()),
             (0, 0, true)

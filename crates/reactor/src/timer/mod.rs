@@ -336,9 +336,10 @@ impl<F: ?Sized> Timers<F> {
         }
     }
 
-    /// Notes that the wall clock has been set: all of them are armed anew before the next timer runs.
-    pub(crate) fn note_wall_set(&mut self) {
-        self.wall.is_set = true;
+    /// Notes that the wall clock has been set: all of them are armed anew before the next timer runs, and what is armed from now on
+    /// goes by the new time. In a turn without timers that is all.
+    pub(crate) const fn note_wall_set(&mut self) {
+        (self.wall.is_set, self.wall.anchor) = (true, None);
         self.wheel.changed = true;
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 
 use super::policies::Label;
-use super::supervised_call::supervise;
+use super::supervised_call::supervise_under;
 use crate::callback::Deferred;
 use crate::context::Context;
 use crate::error::Error;
@@ -113,15 +113,16 @@ impl<S> Registry<S> {
     #[inline(never)]
     pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
         let count = self.deferred.len();
-        let cancelled = self.turn.cancelled;
-        for _ in 0..count {
+        let before = (self.metrics.deferred, self.turn.cancelled);
+        // By number and not by count: one that is cancelled may go, and what is deferred meanwhile takes its place.
+        while self.metrics.deferred < before.0 + count as u64 {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
             self.metrics.deferred += 1; // now, and not of all at the end: one may panic
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.turn.supervision.is_active() {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
-                let name = task.type_name();
-                supervise(&mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
+                let (name, policy) = (task.type_name(), cx.registry.turn.policy_of_deferred(key));
+                supervise_under(policy, &mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
                 self.inbox.handed_over.end_run(); // one that has panicked
             } else {
                 task.run(&mut cx);
@@ -130,7 +131,7 @@ impl<S> Registry<S> {
         if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
             self.give_back_deferred(count);
         }
-        count - (self.turn.cancelled - cancelled) as usize
+        (self.metrics.deferred - before.0 - (self.turn.cancelled - before.1)) as usize
     }
 
     /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.

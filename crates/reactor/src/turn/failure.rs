@@ -5,7 +5,8 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 
-use super::policies::Label;
+use super::policies::{Label, PanicPolicy};
+use super::supervised_call::log_panic;
 use crate::error::{Error, Failure, errno};
 use crate::outcome::CloseReason;
 use crate::registry::Registry;
@@ -74,6 +75,30 @@ impl<S> Registry<S> {
             self.fail(Failure { name, origin: slot.origin, source: copy_of(error) });
         }
         Ok(())
+    }
+
+    /// Reports a panic of a registration, and returns what its [policy](Self::set_panic_policy) makes of it: for a library of handlers
+    /// that has caught it in a call that is not the loop's, a visit or a deferred callback.
+    ///
+    /// By [`PanicPolicy::RemoveHandler`] it is logged, counted, and ends [`Reactor::run`](crate::Reactor::run) if `key` is
+    /// [essential](Self::set_essential): the library [removes](Self::remove) the registration. By [`PanicPolicy::Propagate`] nothing
+    /// is done: the library lets the panic go on.
+    ///
+    /// # Errors
+    /// [`Error::StaleKey`].
+    pub fn report_panic(&mut self, key: Key, message: &str) -> Result<PanicPolicy, Error> {
+        let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
+        let policy = slot.on_failure.panic_policy().unwrap_or(self.turn.supervision.policy());
+        if policy == PanicPolicy::RemoveHandler {
+            let (name, origin) = (self.name_of(key, slot.entry.as_deref()).to_owned(), Some(slot.origin));
+            let (label, is_essential) = (Label { name: &name, origin }, slot.on_failure.is_essential());
+            log_panic(label, message);
+            self.metrics.panics += 1;
+            if is_essential {
+                self.note_end_of_essential(&CloseReason::Panicked(message.to_owned()), label);
+            }
+        }
+        Ok(policy)
     }
 
     /// Ends `run` if what has ended, and is essential, has failed.

@@ -31,6 +31,7 @@ use self::policies::{PanicPolicy, Supervision};
 use self::spin::SpinPolicy;
 use crate::error::Failure;
 use crate::outcome::CloseReason;
+use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
 /// What holds for the turns of a loop, and ends them.
@@ -53,6 +54,9 @@ pub(crate) struct Turn {
     pub(crate) end_of_running: Option<CloseReason>,
     /// The own policy of a registration that has removed itself while its handler runs.
     pub(crate) policy_of_running: Option<PanicPolicy>,
+    /// The own policies of registrations that have ended, and whose handlers are still to be told, where they are not the loop's.
+    /// Looked at where calls are supervised, as they are with such a policy.
+    pub(crate) policies_of_ended: Vec<(Key, PanicPolicy)>,
 }
 
 impl Turn {
@@ -73,7 +77,18 @@ impl Turn {
             cancelled: 0,
             end_of_running: None,
             policy_of_running: None,
+            policies_of_ended: Vec::new(),
         }
+    }
+
+    /// Returns the policy for a deferred callback, which may tell of the end of `ended`.
+    #[inline]
+    pub(crate) fn policy_of_deferred(&mut self, ended: Key) -> PanicPolicy {
+        if self.policies_of_ended.is_empty() {
+            return self.supervision.policy();
+        }
+        let place = self.policies_of_ended.iter().position(|(key, _)| *key == ended);
+        place.map_or(self.supervision.policy(), |place| self.policies_of_ended.swap_remove(place).1)
     }
 
     /// Leaves word why the registration whose handler is running ends.

@@ -40,7 +40,7 @@ impl<R> Verdict<R> {
 
 // Apart from `report`, which is compiled for each state: what a log takes is compiled once.
 #[cold]
-fn log_panic(callback: Label<'_>, message: &str) {
+pub(super) fn log_panic(callback: Label<'_>, message: &str) {
     tracing::error!(%callback, message, "callback panicked");
 }
 

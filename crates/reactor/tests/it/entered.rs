@@ -1,11 +1,11 @@
 //! A context outside of callbacks, and why `run` returns.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Exit, Key, ManualClock, Missed, Next, Reactor, ReasonToRun, Then};
+use reactor::{DeferredKey, Exit, Key, ManualClock, Missed, Next, Reactor, ReasonToRun, Then};
 
 #[test]
 fn what_is_entered_has_the_state_and_the_registry_and_takes_no_turn() {
@@ -150,4 +150,76 @@ fn a_callback_cancels_the_next_one_of_the_same_turn_and_not_itself() {
     let mut ran = Vec::new();
     assert_eq!(reactor.turn(&mut ran, Some(Duration::ZERO)).unwrap(), 2);
     assert_eq!(ran, [1, 3]);
+}
+
+#[test]
+fn what_is_deferred_in_the_place_of_a_cancelled_one_runs_next_turn() {
+    let mut reactor = Reactor::<Vec<u8>>::new().unwrap();
+    let cancelled: Rc<Cell<Option<[DeferredKey; 2]>>> = Rc::default();
+    let of_first = Rc::clone(&cancelled);
+    reactor.defer(move |cx| {
+        cx.registry.defer(|cx| cx.state.push(4));
+        for key in of_first.take().unwrap() {
+            cx.registry.cancel_deferred(key).unwrap();
+        }
+        cx.state.push(1);
+    });
+    cancelled.set(Some([2, 3].map(|number| reactor.defer(move |cx| cx.state.push(number)))));
+    let mut ran = Vec::new();
+    assert_eq!(reactor.turn(&mut ran, Some(Duration::ZERO)).unwrap(), 1);
+    assert_eq!((&*ran, reactor.metrics().deferred), (&[1][..], 1));
+    assert_eq!(reactor.turn(&mut ran, Some(Duration::ZERO)).unwrap(), 1);
+    assert_eq!((&*ran, reactor.metrics().deferred), (&[1, 4][..], 2));
+}
+
+#[test]
+fn a_callback_that_cancels_what_it_has_deferred_has_run_itself() {
+    let mut reactor = Reactor::<Vec<u8>>::new().unwrap();
+    reactor.defer(|cx| {
+        let of_itself = [2, 3, 4].map(|number| cx.registry.defer(move |cx| cx.state.push(number)));
+        of_itself.into_iter().for_each(|key| cx.registry.cancel_deferred(key).unwrap());
+        cx.state.push(1);
+    });
+    let mut ran = Vec::new();
+    assert_eq!(reactor.turn(&mut ran, Some(Duration::ZERO)).unwrap(), 1);
+    assert_eq!((&*ran, reactor.metrics().deferred, reactor.has_work()), (&[1][..], 1, false));
+}
+
+#[test]
+fn run_until_sleeps_through_where_the_clock_stands() {
+    let mut reactor = Reactor::<()>::builder().clock(ManualClock::new()).build().unwrap();
+    let remote = reactor.remote().unwrap();
+    let _alive = remote.keep_alive();
+    let stopping = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30)); // far longer than the time to the deadline
+        remote.stop().unwrap();
+    });
+    let deadline = reactor.now() + Duration::from_nanos(1);
+    assert!(matches!(reactor.run_until(deadline, &mut ()), Ok(Exit::Stopped { .. })));
+    assert!(reactor.metrics().turns <= 2, "{}", reactor.metrics().turns);
+    stopping.join().unwrap();
+}
+
+#[test]
+fn what_is_done_between_two_runs_is_no_part_of_a_turn() {
+    let mut reactor = Reactor::<u64>::new().unwrap();
+    let ticks = reactor.every(Duration::from_micros(1), Missed::Skip, |cx| {
+        *cx.state = cx.registry.turn_number();
+        cx.registry.stop();
+        Ok(Next::Keep)
+    });
+    let mut turn = 0;
+    for with_deadline in [true, false] {
+        reactor.run(&mut turn).unwrap();
+        let before = turn;
+        std::thread::sleep(Duration::from_millis(60)); // a turn of 50 ms is a long one
+        if with_deadline {
+            let far = reactor.now() + Duration::from_secs(3600);
+            reactor.run_until(far, &mut turn).unwrap();
+        } else {
+            reactor.run(&mut turn).unwrap();
+        }
+        assert_eq!(reactor.end_of_turn(before), None, "with a deadline: {with_deadline}");
+    }
+    reactor.cancel(ticks).unwrap();
 }

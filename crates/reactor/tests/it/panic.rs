@@ -1,12 +1,13 @@
 //! A panic in a callback, under both policies, and a callback that holds up the loop.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{CloseReason, Context, Handler, Interest, Io, Next, PanicPolicy, Priority, Reactor};
+use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Priority, Reactor};
 
 use crate::{Log, Result, add_counting_reader, readable, turn_now};
 
@@ -236,6 +237,68 @@ fn a_policy_is_not_inherited_by_the_next_that_removes_itself() -> Result {
         }
     }
     assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new()))).is_err());
-    assert!(reactor.set_panic_policy(reactor::Key::NULL, PanicPolicy::Propagate).is_err());
+    assert!(reactor.set_panic_policy(Key::NULL, PanicPolicy::Propagate).is_err());
+    Ok(())
+}
+
+/// A handler whose last call panics.
+struct PanicsWhenClosed;
+
+impl Handler<Vec<u32>, UnixStream> for PanicsWhenClosed {
+    fn ready(&mut self, _: &mut Io<UnixStream>, _: &mut Context<'_, Vec<u32>>) -> io::Result<Next> {
+        Ok(Next::Remove)
+    }
+
+    fn closed(&mut self, _: CloseReason, _: &mut Context<'_, Vec<u32>>) {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn the_last_call_of_a_handler_goes_by_the_policy_of_its_registration() -> Result {
+    for (of_loop, own) in
+        [(PanicPolicy::Propagate, PanicPolicy::RemoveHandler), (PanicPolicy::RemoveHandler, PanicPolicy::Propagate)]
+    {
+        let mut reactor = Reactor::<Vec<u32>>::builder().on_panic(of_loop).build()?;
+        let (near, _far) = readable()?;
+        let key = reactor.add_handler(near, Interest::READABLE, PanicsWhenClosed)?;
+        reactor.set_panic_policy(key, own)?;
+        let turn = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new())));
+        assert_eq!(turn.is_err(), own == PanicPolicy::Propagate);
+        assert_eq!(reactor.metrics().panics, u64::from(own == PanicPolicy::RemoveHandler));
+        // The next one goes by the policy of the loop.
+        let (near, _far) = readable()?;
+        reactor.add_handler(near, Interest::READABLE, PanicsWhenClosed)?;
+        let turn = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new())));
+        assert_eq!(turn.is_err(), of_loop == PanicPolicy::Propagate);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_a_callback_sets_holds_for_the_calls_behind_it() -> Result {
+    let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::Propagate)?;
+    let panics = reactor.registrations().nth(5).unwrap().key;
+    let (near, _far) = readable()?;
+    reactor.after_wait(move |cx| {
+        cx.registry.set_panic_policy(panics, PanicPolicy::RemoveHandler)?;
+        Ok(Next::Remove)
+    });
+    let mut calls = vec![0; 10];
+    turn_now(&mut reactor, &mut calls);
+    turn_now(&mut reactor, &mut calls);
+    assert_eq!((reactor.metrics().panics, calls), (1, vec![1; 10]));
+
+    let mut reactor = Reactor::<Vec<u32>>::new()?;
+    let later = Rc::new(Cell::new(Key::NULL));
+    let of_later = Rc::clone(&later);
+    reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
+        cx.registry.set_panic_policy(of_later.get(), PanicPolicy::RemoveHandler)?;
+        Ok(Next::Remove)
+    })?;
+    let (near, _far) = readable()?;
+    later.set(reactor.add(near, Interest::READABLE, |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"))?);
+    reactor.run(&mut Vec::new())?;
+    assert_eq!(reactor.metrics().panics, 1);
     Ok(())
 }

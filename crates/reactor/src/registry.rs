@@ -86,7 +86,7 @@ impl<S> Registry<S> {
     /// What the loop has done so far.
     pub fn metrics(&self) -> Metrics {
         let signals = self.inbox.hub.as_ref().map_or(0, |hub| hub.signals());
-        let deferred = self.metrics.deferred - self.turn.cancelled;
+        let deferred = self.metrics.deferred - self.turn.cancelled.ended;
         Metrics { clock_reads: self.time.reads(), wakeups: signals, deferred, ..self.metrics }
     }
 }

@@ -95,14 +95,15 @@ impl<S> Registry<S> {
         let Some(deferred) = self.deferred.get_mut(place).filter(|deferred| !deferred.is_cancelled()) else {
             return Err(stale);
         };
-        let count_it = |cx: &mut Context<'_, S>| cx.registry.turn.cancelled += 1;
-        let cancelled = Deferred { task: Box::new(count_it), origin: None, key: Key::CANCELLED };
+        let end_it = |cx: &mut Context<'_, S>| cx.registry.turn.cancelled.end_one();
+        let cancelled = Deferred { task: Box::new(end_it), origin: None, key: Key::CANCELLED };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
-        // Its place is needed only as long as others lie before it.
-        while self.deferred.front().is_some_and(Deferred::is_cancelled) {
+        self.turn.cancelled.places += 1;
+        // Its place is needed only as long as others lie before it, or are counted.
+        while !self.turn.runs_deferred && self.deferred.front().is_some_and(Deferred::is_cancelled) {
             self.deferred.pop_front();
             self.metrics.deferred += 1;
-            self.turn.cancelled += 1;
+            self.turn.cancelled.end_one();
         }
         let name = task.type_name();
         self.dispose(task, Label { name, origin });
@@ -113,9 +114,9 @@ impl<S> Registry<S> {
     #[inline(never)]
     pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
         let count = self.deferred.len();
-        let before = (self.metrics.deferred, self.turn.cancelled);
-        // By number and not by count: one that is cancelled may go, and what is deferred meanwhile takes its place.
-        while self.metrics.deferred < before.0 + count as u64 {
+        let cancelled = self.turn.cancelled.ended;
+        self.turn.runs_deferred = true;
+        for _ in 0..count {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
             self.metrics.deferred += 1; // now, and not of all at the end: one may panic
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
@@ -128,10 +129,11 @@ impl<S> Registry<S> {
                 task.run(&mut cx);
             }
         }
+        self.turn.runs_deferred = false;
         if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
             self.give_back_deferred(count);
         }
-        (self.metrics.deferred - before.0 - (self.turn.cancelled - before.1)) as usize
+        count - (self.turn.cancelled.ended - cancelled) as usize
     }
 
     /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.

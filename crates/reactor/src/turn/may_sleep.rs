@@ -15,7 +15,7 @@ impl<S> Registry<S> {
             || self.timers.keep_alive()
             || !self.inbox.announced.is_empty()
             || self.inbox.hub.as_ref().is_some_and(|hub| hub.is_expected() || self.sources.has_messages())
-            || !self.deferred.is_empty()
+            || self.deferred.len() > self.turn.cancelled.places
             || !self.hooks.is_empty(Place::Idle)
     }
 

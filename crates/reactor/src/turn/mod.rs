@@ -48,8 +48,9 @@ pub(crate) struct Turn {
     pub(crate) stopped_at: Option<&'static Location<'static>>,
     /// What `run` is to return.
     pub(crate) failure: Option<Box<Failure>>,
-    /// How many deferred callbacks were cancelled: their places were taken out with the others.
-    pub(crate) cancelled: u64,
+    /// Whether deferred callbacks run, which are counted: no place may go meanwhile.
+    pub(crate) runs_deferred: bool,
+    pub(crate) cancelled: Cancelled,
     /// Why the registration whose handler has just run ends, if it does.
     pub(crate) end_of_running: Option<CloseReason>,
     /// The own policy of a registration that has removed itself while its handler runs.
@@ -57,6 +58,23 @@ pub(crate) struct Turn {
     /// The own policies of registrations that have ended, and whose handlers are still to be told, where they are not the loop's.
     /// Looked at where calls are supervised, as they are with such a policy.
     pub(crate) policies_of_ended: Vec<(Key, PanicPolicy)>,
+}
+
+/// The deferred callbacks that were cancelled.
+#[derive(Debug)]
+pub(crate) struct Cancelled {
+    /// How many keep their places among the others.
+    pub(crate) places: usize,
+    /// How many have given them up.
+    pub(crate) ended: u64,
+}
+
+impl Cancelled {
+    /// Counts one that has given up its place.
+    pub(crate) const fn end_one(&mut self) {
+        self.places -= 1;
+        self.ended += 1;
+    }
 }
 
 impl Turn {
@@ -74,7 +92,8 @@ impl Turn {
             stopping: false,
             stopped_at: None,
             failure: None,
-            cancelled: 0,
+            runs_deferred: false,
+            cancelled: Cancelled { places: 0, ended: 0 },
             end_of_running: None,
             policy_of_running: None,
             policies_of_ended: Vec::new(),

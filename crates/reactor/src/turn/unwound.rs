@@ -14,6 +14,7 @@ impl<S> Registry<S> {
             self.forget(key);
             self.lose_calls(key);
         }
+        self.turn.runs_deferred = false;
         self.hooks.remove_unwound();
         self.cancel_unwound();
         self.rearm_after_set_wall();

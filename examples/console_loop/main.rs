@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use handlers::signal::{self, Arrival, Signal};
 use handlers::{Console, ConsoleInput, Job, PoolHandle, WorkerPool};
-use reactor::{Context, Event, Key, Missed, Next, Reactor, Registry, Remote, Then, TimerKey};
+use reactor::{Context, Event, Key, Missed, Next, Reactor, Remote, Then, TimerKey};
 use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
@@ -184,7 +184,7 @@ fn work(milliseconds: &str, cx: &mut Cx<'_>) -> Result<(), String> {
 fn post(text: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let (text, posts, posted) = (text.to_owned(), cx.state.posts.clone(), cx.state.posted.clone());
     let alive = cx.state.remote.keep_alive(); // the loop is not to end before the event is set
-    let poster = thread::Builder::new().name("poster".to_owned()).spawn(move || {
+    let poster = cx.registry.spawn_worker("poster", move || {
         if posts.send(text).is_ok() {
             posted.set();
         }
@@ -220,7 +220,8 @@ fn end_gently(arrival: &Arrival, cx: &mut Cx<'_>) {
 }
 
 /// Has the loop wait for everything that it is to be told.
-fn register(registry: &mut Registry<Shell>, shell: &mut Shell, posts: mpsc::Receiver<String>) -> io::Result<()> {
+fn register(cx: &mut Cx<'_>, posts: mpsc::Receiver<String>) -> io::Result<()> {
+    let Context { state: shell, registry, .. } = cx;
     let posted = registry.on_event(&shell.posted, move |cx| {
         posts.try_iter().for_each(|text| cx.state.say(format_args!("posted: {text}")));
         Ok(Next::Keep)
@@ -257,7 +258,7 @@ fn run() -> io::Result<()> {
         exit: Event::manual_reset(),
         failure: None,
     };
-    register(&mut reactor, &mut shell, receiver)?;
+    reactor.enter(&mut shell, |cx| register(cx, receiver))?;
     reactor.run(&mut shell)?;
     shell.failure.map_or(Ok(()), Err)
 }

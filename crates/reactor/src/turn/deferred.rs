@@ -98,15 +98,19 @@ impl<S> Registry<S> {
         let count_it = |cx: &mut Context<'_, S>| cx.registry.turn.cancelled += 1;
         let cancelled = Deferred { task: Box::new(count_it), origin: None, key: Key::CANCELLED };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
-        // Its place is needed only as long as others lie before it.
+        self.skip_cancelled();
+        let name = task.type_name();
+        self.dispose(task, Label { name, origin });
+        Ok(())
+    }
+
+    /// Gives up the places of cancelled callbacks, which are needed only as long as others lie before them.
+    pub(crate) fn skip_cancelled(&mut self) {
         while self.deferred.front().is_some_and(Deferred::is_cancelled) {
             self.deferred.pop_front();
             self.metrics.deferred += 1;
             self.turn.cancelled += 1;
         }
-        let name = task.type_name();
-        self.dispose(task, Label { name, origin });
-        Ok(())
     }
 
     /// Runs what has been deferred by now, in order; what it defers itself is left. Gives how many ran.

@@ -294,7 +294,10 @@ fn a_connection_that_panics_when_it_is_reached_does_not_take_its_caller_along() 
         assert!(matches!(key.with(cx, |_, _| ()), Err(Error::StaleKey(_))));
         cx.state.log.push("caller".to_owned());
     });
-    assert_eq!((bench.until_closed().as_str(), bench.world.has("caller")), ("close Panicked(\"as the test wants\")", true));
+    assert_eq!(
+        (bench.until_closed().as_str(), bench.world.has("caller")),
+        ("close Panicked(\"as the test wants\")", true)
+    );
     assert_eq!(bench.reactor.metrics().panics, 1);
     Ok(())
 }

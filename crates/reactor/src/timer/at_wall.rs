@@ -217,7 +217,8 @@ mod tests {
         let timer = reactor.at_wall(wall, |_| Ok(Then::Done)).unwrap();
         let (reader, writer) = io::pipe().unwrap();
         drop(writer);
-        let panics = reactor.add(reader, Interest::READABLE, |_, _: &mut Context<'_, ()>| panic!("as the test wants")).unwrap();
+        let panics =
+            reactor.add(reader, Interest::READABLE, |_, _: &mut Context<'_, ()>| panic!("as the test wants")).unwrap();
         set_right(&mut reactor);
         reactor.arm_at_wall(timer, wall); // as the slow clock had it
         reactor.registry.sys.events =

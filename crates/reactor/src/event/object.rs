@@ -126,7 +126,8 @@ impl Event {
     }
 
     /// Lets those through who are waiting at this moment, one or, for a manual-reset event, all, and resets it; a
-    /// semaphore keeps the count that it had.
+    /// semaphore keeps the count that it had. Waits for events together with fds are not let through: they look at both after
+    /// this.
     pub fn pulse(&self) {
         let mut table = lock_table();
         let Some(state) = table.events.get_mut(self.index()) else { return };

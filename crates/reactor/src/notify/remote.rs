@@ -279,7 +279,8 @@ impl<S> Registry<S> {
     /// The queue is a registration like any other: by its key it is named, paused, given a
     /// [priority](Self::set_priority) or a [limit for each turn](Self::set_max_messages_per_turn), and set into the
     /// foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from ending. When it is removed, all remotes
-    /// are refused with [`LoopGone`].
+    /// are refused with [`LoopGone`]. While it is paused, calls wait and [`stop`](Remote::stop) does too, and so does the drop of a
+    /// [`LoopThread`](crate::LoopThread).
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -99,15 +99,21 @@ impl<S> Registry<S> {
         let cancelled = Deferred { task: Box::new(end_it), origin: None, key: Key::CANCELLED };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
-        // Its place is needed only as long as others lie before it, or are counted.
-        while !self.turn.runs_deferred && self.deferred.front().is_some_and(Deferred::is_cancelled) {
-            self.deferred.pop_front();
-            self.metrics.deferred += 1;
-            self.turn.cancelled.end_one();
+        if !self.turn.runs_deferred {
+            self.skip_cancelled(); // those that run are counted
         }
         let name = task.type_name();
         self.dispose(task, Label { name, origin });
         Ok(())
+    }
+
+    /// Gives up the places of cancelled callbacks, which are needed only as long as others lie before them.
+    pub(crate) fn skip_cancelled(&mut self) {
+        while self.deferred.front().is_some_and(Deferred::is_cancelled) {
+            self.deferred.pop_front();
+            self.metrics.deferred += 1;
+            self.turn.cancelled.end_one();
+        }
     }
 
     /// Runs what has been deferred by now, in order; what it defers itself is left. Gives how many ran.

@@ -17,6 +17,7 @@ impl<S> Registry<S> {
         self.turn.runs_deferred = false;
         self.hooks.remove_unwound();
         self.cancel_unwound();
+        self.skip_cancelled();
         self.rearm_after_set_wall();
         self.inbox.handed_over.end_run();
         // Last, when the books are right. What would tell its handler is not called while the panic unwinds.

@@ -223,3 +223,13 @@ fn what_is_done_between_two_runs_is_no_part_of_a_turn() {
     }
     reactor.cancel(ticks).unwrap();
 }
+
+#[test]
+fn a_cancelled_callback_behind_one_that_panics_is_no_work() {
+    let mut reactor = Reactor::<()>::new().unwrap();
+    reactor.defer(|_| panic!("on purpose"));
+    let behind = reactor.defer(|_| ());
+    reactor.cancel_deferred(behind).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| reactor.run(&mut ()))).is_err());
+    assert_eq!((reactor.has_work(), reactor.reasons_to_run().count()), (false, 0));
+}

@@ -57,9 +57,9 @@ impl<S> Registry<S> {
         B: Batch + 'static,
         F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        let admitted = self.hub().and_then(|hub| self.admit_queue(origin).map(|key| (hub, key)));
-        let (hub, key) = match admitted {
-            Ok(admitted) => admitted,
+        let inserted = self.hub().and_then(|hub| self.insert_queue_slot(origin).map(|key| (hub, key)));
+        let (hub, key) = match inserted {
+            Ok(inserted) => inserted,
             Err(error) => return Err((receiver, error)),
         };
         let has_something = receiver.mailbox.attach(Arc::new(QueueAddress::new(hub, key)));

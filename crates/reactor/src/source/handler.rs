@@ -148,8 +148,8 @@ pub(crate) struct Registered<T, R> {
 impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         self.io.begin(cx.readiness(), armed);
-        if cx.readiness().intersects(Readiness::HEEDED) {
-            cx.set_readiness(self.io.heed());
+        if cx.readiness().intersects(Readiness::CHECKED_BEFORE_CALL) {
+            cx.set_readiness(self.io.check_before_call());
             if self.io.is_unconnected() {
                 return self.io.left();
             }

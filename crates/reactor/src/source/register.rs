@@ -112,7 +112,7 @@ impl<S> Registry<S> {
         T: AsFd + 'static,
         R: Respond<S, T>,
     {
-        match self.admit(source.as_fd(), TypeFacts::of::<T>().kind, interest, origin) {
+        match self.insert_slot(source.as_fd(), TypeFacts::of::<T>().kind, interest, origin) {
             Ok((key, slot)) => {
                 let io = Io::new(source, slot.always_ready);
                 slot.entry = Some(Box::new(Registered { io, respond }));
@@ -124,7 +124,7 @@ impl<S> Registry<S> {
     }
 
     /// What `insert` does that does not depend on the types: a slot, watched by the kernel, without its entry.
-    fn admit(
+    fn insert_slot(
         &mut self,
         fd: BorrowedFd<'_>,
         kind: Kind,
@@ -156,7 +156,7 @@ impl<S> Registry<S> {
     }
 
     /// A slot for a notification queue, of which the kernel knows nothing.
-    pub(crate) fn admit_queue(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
+    pub(crate) fn insert_queue_slot(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
         let full = Error::Full { fd: -1, max_registrations: self.sources.max_registrations };
         let wanted = Interest::READABLE.wanted();
         let slot = Slot { origin, wanted, always_ready: true, kind: Kind::Queue, ..Slot::blank() };

@@ -58,7 +58,7 @@ pub(super) enum WaiterSignal {
 }
 
 /// A notification that is sent once the lock is free.
-pub(super) enum Wake {
+pub(super) enum WaiterWake {
     Thread(Arc<ParkedThread>),
     EventFd(Arc<EventFd>),
     Queue(Arc<QueueAddress>),
@@ -97,7 +97,7 @@ pub(super) struct EventTable {
     pub(super) events: Slots<State>,
     waiters: Slots<Option<Waiter>>,
     /// What is sent once the lock is free.
-    wakes: Vec<Wake>,
+    wakes: Vec<WaiterWake>,
     /// Counts completed waits and resets.
     sequence: u64,
 }
@@ -119,10 +119,10 @@ pub(super) fn unlock_and_wake(mut table: MutexGuard<'_, EventTable>) {
     drop(table);
     for wake in wakes {
         match wake {
-            Wake::Thread(parked) => parked.thread.unpark(),
+            WaiterWake::Thread(parked) => parked.thread.unpark(),
             // It cannot overflow: one to each.
-            Wake::EventFd(event) => drop(event.add(1)),
-            Wake::Queue(address) => address.notify(),
+            WaiterWake::EventFd(event) => drop(event.add(1)),
+            WaiterWake::Queue(address) => address.notify(),
         }
     }
 }
@@ -258,13 +258,13 @@ impl EventTable {
         match &waiter.signal {
             WaiterSignal::Thread(parked) => {
                 parked.outcome.store(outcome, Ordering::Release);
-                self.wakes.push(Wake::Thread(Arc::clone(parked)));
+                self.wakes.push(WaiterWake::Thread(Arc::clone(parked)));
                 self.waiters.free(key);
                 return true;
             }
-            WaiterSignal::EventFd(event) => self.wakes.push(Wake::EventFd(Arc::clone(event))),
+            WaiterSignal::EventFd(event) => self.wakes.push(WaiterWake::EventFd(Arc::clone(event))),
             WaiterSignal::Queue(sender) => match sender.send_unnotified(outcome) {
-                Ok(address) => self.wakes.extend(address.map(Wake::Queue)),
+                Ok(address) => self.wakes.extend(address.map(WaiterWake::Queue)),
                 // Where the loop is gone nothing is consumed.
                 Err(_) => {
                     consumed(&waiter.events, waiter.condition, outcome).iter().for_each(|event| self.restore(*event));

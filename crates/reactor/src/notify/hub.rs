@@ -81,7 +81,7 @@ impl<K, W: Signal> Hub<K, W> {
 
     #[inline]
     fn wake_if_asleep(&self) {
-        if self.gate.knock() {
+        if self.gate.claim_wake() {
             self.signals.fetch_add(1, Ordering::Relaxed);
             self.signal.signal();
         }
@@ -169,7 +169,7 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     #[inline]
-    pub(crate) fn note_handed_over(&self, closures: usize) {
+    pub(crate) fn set_handed_over(&self, closures: usize) {
         self.handed_over.store(closures, Ordering::Relaxed);
     }
 

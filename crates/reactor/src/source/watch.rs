@@ -22,7 +22,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Notes an event whose facts are not wanted, or whose source is to be called later this turn anyway.
+    /// Records an event whose facts are not wanted, or whose source is to be called later this turn anyway.
     #[cold]
     #[inline(never)]
     pub(crate) fn record_unwanted_event(&mut self, key: Key) {

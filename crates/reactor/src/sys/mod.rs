@@ -87,7 +87,7 @@ impl Sys {
     #[inline]
     pub(crate) fn collect(&mut self, now: Instant) -> Result<(), Error> {
         self.wait(Some(Duration::ZERO))?;
-        self.note_asked(now);
+        self.record_wait(now);
         Ok(())
     }
 
@@ -106,9 +106,9 @@ impl Sys {
         let Sleep { now, end, .. } = sleep;
         self.poller.wait_until(&mut self.events, end, end - now)?;
         if self.events.is_silence() && !self.events.is_full() {
-            self.asked.note_all(end.min(now + WAIT_MAX));
+            self.asked.record_all(end.min(now + WAIT_MAX));
         } else {
-            self.note_asked(now);
+            self.record_wait(now);
         }
         Ok(())
     }
@@ -125,19 +125,19 @@ impl Sys {
             }
             if !is_awaited {
                 jumping.advance(end - now);
-                self.asked.note_all(end);
+                self.asked.record_all(end);
                 return Ok(());
             }
         }
         self.wait(timeout)?;
-        self.note_asked(now);
+        self.record_wait(now);
         Ok(())
     }
 
-    /// Notes a wait that has begun at the time `began`, and what it has brought.
+    /// Records a wait that has begun at the time `began`, and what it has brought.
     #[inline]
-    pub(crate) fn note_asked(&mut self, began: Instant) {
-        if self.events.is_full() { self.asked.note_some(self.events.len()) } else { self.asked.note_all(began) }
+    pub(crate) fn record_wait(&mut self, began: Instant) {
+        if self.events.is_full() { self.asked.record_some(self.events.len()) } else { self.asked.record_all(began) }
     }
 }
 

@@ -31,14 +31,14 @@ impl Asked {
         self.until
     }
 
-    /// Notes a wait that has brought all that there was at `time`.
+    /// Records a wait that has brought all that there was at `time`.
     #[inline]
-    pub(crate) const fn note_all(&mut self, time: Instant) {
+    pub(crate) const fn record_all(&mut self, time: Instant) {
         self.until = time;
     }
 
-    /// Notes a wait that may have left something.
-    pub(crate) const fn note_some(&mut self, reports: usize) {
+    /// Records a wait that may have left something.
+    pub(crate) const fn record_some(&mut self, reports: usize) {
         self.reports += reports as u64;
     }
 

@@ -149,12 +149,12 @@ impl<P: Blank> Wheel<P> {
         self.changed = true;
         self.armings += 1;
         (entry.deadline, entry.arming) = (deadline, self.armings as u32);
-        let slot = entry.filing.leave();
+        let slot = entry.filing.clear_slot();
         self.unfile(slot);
         if deadline <= now_ns || self.levels.is_now(deadline) {
             self.place_near(key, deadline, now_ns);
         } else if let Some(entry) = self.entries.filled_mut(key.index()).filter(|_| deadline != NEVER) {
-            entry.filing.enter(self.levels.file(key.index(), deadline));
+            entry.filing.set_slot(self.levels.file(key.index(), deadline));
         }
         true
     }
@@ -165,7 +165,7 @@ impl<P: Blank> Wheel<P> {
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u16, &mut P)> {
         let entry = self.entries.free(key)?;
         let marks = entry.filing.marks();
-        let slot = entry.filing.leave();
+        let slot = entry.filing.clear_slot();
         self.unfile(slot);
         self.changed = true;
         if self.entries.len() == 0 {
@@ -313,10 +313,10 @@ impl<P: Blank> Wheel<P> {
                 // Its number again, as one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
-                entry.filing.leave();
+                entry.filing.clear_slot();
                 self.near.push_of_slot(Due { deadline: entry.deadline, arming, key });
             } else {
-                entry.filing.enter(self.levels.file(place, entry.deadline));
+                entry.filing.set_slot(self.levels.file(place, entry.deadline));
             }
         }
     }

@@ -126,7 +126,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Notes the events of the kernel, and queues their sources to be called in order of priority.
+    /// Records the events of the kernel, and queues their sources to be called in order of priority.
     #[inline(never)]
     pub(crate) fn collect_all(&mut self) {
         while let Some((key, facts)) = self.sys.events.pop() {
@@ -194,7 +194,7 @@ impl<S> Registry<S> {
         {
             let label = self.label(key, &*entry);
             let (name, origin) = (label.name.to_owned(), label.origin);
-            self.note_end_of_essential(&reason, Label { name: &name, origin });
+            self.stop_run_if_failed(&reason, Label { name: &name, origin });
         }
         let removed_itself = self.turn.policy_of_running.take();
         let own_policy = self.sources.get(key).map_or(removed_itself, |slot| slot.on_failure.panic_policy());
@@ -222,7 +222,7 @@ impl<S> Registry<S> {
             return; // what ended the wait, an alarm or a signal: its work is done
         }
         if key == Key::WALL_CLOCK {
-            return self.timers.note_wall_set();
+            return self.timers.record_wall_set();
         }
         self.metrics.stale_events += 1;
         tracing::trace!(%key, "an event for a registration that has ended");

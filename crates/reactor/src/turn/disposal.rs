@@ -57,7 +57,7 @@ impl Disposal {
     #[inline]
     pub(crate) fn run(&mut self, dropping: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(dropping)) {
-            self.note(payload);
+            self.record_panic(payload);
         }
     }
 
@@ -70,7 +70,7 @@ impl Disposal {
     }
 
     #[cold]
-    fn note(&mut self, payload: Payload) {
+    fn record_panic(&mut self, payload: Payload) {
         self.panics += 1;
         match &self.first {
             None => self.first = Some(payload),

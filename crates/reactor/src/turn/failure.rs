@@ -79,7 +79,7 @@ impl<S> Registry<S> {
     /// Ends `run` if what has ended, and is essential, has failed.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_end_of_essential(&mut self, reason: &CloseReason, label: Label<'_>) {
+    pub(crate) fn stop_run_if_failed(&mut self, reason: &CloseReason, label: Label<'_>) {
         let source = match reason {
             CloseReason::Failed(error) => copy_of(error),
             CloseReason::Panicked(message) => io::Error::other(format!("panicked: {message}")),

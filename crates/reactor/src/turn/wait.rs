@@ -28,7 +28,7 @@ impl<S> Registry<S> {
         // Events left over from a turn that a panic cut short come first.
         if self.sys.events.is_empty() {
             let timeout = if self.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
-            if !self.turn.is_full {
+            if !self.turn.needs_full_turn {
                 self.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
                 self.sys.wait(timeout)?;
             } else {
@@ -105,7 +105,7 @@ impl<S> Registry<S> {
             // First the kernel, once a turn at least: a stream of messages must not hide what it has.
             sys.wait(Some(Duration::ZERO))?;
             if !sys.events.is_empty() {
-                sys.note_asked(now);
+                sys.record_wait(now);
                 return Ok(Spun::Found);
             }
             for _ in 0..LOOKS_A_CALL {

@@ -32,7 +32,7 @@ pub(super) enum SignalTarget {
 }
 
 /// A child that nobody has reaped yet: a source that is readable when it has ended.
-pub(super) struct Process {
+pub(super) struct ChildProcess {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
@@ -45,7 +45,7 @@ pub(super) struct Process {
     child: RefCell<Option<Child>>,
 }
 
-impl Process {
+impl ChildProcess {
     /// A child that was started by the standard library. It is the caller's to reap until it is entrusted.
     pub(super) fn open(child: &Child, program: Option<&str>) -> io::Result<Self> {
         let pid = Pid::from_child(child);
@@ -83,9 +83,9 @@ impl Process {
         &self.label
     }
 
-    /// Returns whether it has been reaped, or is left to somebody else.
-    pub(super) fn is_settled(&self) -> bool {
-        self.child.borrow().is_none()
+    /// Returns whether it is still to be reaped, and not left to somebody else.
+    pub(super) fn must_be_reaped(&self) -> bool {
+        self.child.borrow().is_some()
     }
 
     /// Reaps the child and says how it has ended; `WouldBlock` while it runs. Any other error is the last word, too.
@@ -204,7 +204,7 @@ impl Process {
 
 /// No loop watches it any more. What was to end it does so now, as nobody will later; the rest is for the next loop that
 /// starts a child.
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         self.kill_if_overdue();
@@ -216,13 +216,13 @@ impl Drop for Process {
     }
 }
 
-impl AsFd for Process {
+impl AsFd for ChildProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 }
 
-impl fmt::Debug for Process {
+impl fmt::Debug for ChildProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
     }

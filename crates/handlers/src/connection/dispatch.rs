@@ -38,7 +38,7 @@ pub(super) enum Callback {
     Drain,
     Timeout(Timeout),
     End(Vec<u8>),
-    Finish,
+    GracefulClose,
     Failure(io::Error),
 }
 
@@ -171,7 +171,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             Callback::Drain => handler.on_drain(connection, cx),
             Callback::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
             Callback::End(rest) => handler.on_end(rest, connection, cx),
-            Callback::Finish => handler.on_graceful_close(connection, cx),
+            Callback::GracefulClose => handler.on_graceful_close(connection, cx),
             Callback::Failure(error) => handler.on_failure(error, connection, cx),
         })
     }

@@ -115,9 +115,9 @@ impl<S> Relay<S> {
     }
 
     /// Lends the other connection, if it is open.
-    fn with_other<R>(&self, cx: &mut Context<'_, S>, visitor: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
+    fn with_other<R>(&self, cx: &mut Context<'_, S>, access: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
         let Stage::Open(other) = self.other().stage else { return None };
-        other.with(cx, |connection, _cx| visitor(connection)).ok() // one that has just ended will say so
+        other.with(cx, |connection, _cx| access(connection)).ok() // one that has just ended will say so
     }
 }
 

@@ -4,7 +4,7 @@
 //! that was cut never looks whole.
 
 mod failure;
-mod finish;
+mod graceful;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -99,8 +99,8 @@ impl<S> Connection<'_, S> {
     /// [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
-            if self.state.finishing() == Pending::No {
-                self.state.set_finishing(Pending::Asked);
+            if self.state.graceful_close() == Pending::No {
+                self.state.set_graceful_close(Pending::Asked);
             }
             self.state.times.get_or_insert_with(Box::default).close_within(deadline);
         } else {

@@ -89,13 +89,13 @@ impl<H: 'static> Race<H> {
     where
         H: ConnectionHandler<S>,
     {
-        if let Some(mut handler) = self.finish(registry, Key::NULL) {
+        if let Some(mut handler) = self.end_attempts(registry, Key::NULL) {
             registry.defer_from(self.0.borrow().origin, move |cx| handler.on_close(reason, cx));
         }
     }
 
     /// Ends all attempts but the winner, and returns the handler, if no attempt has it yet.
-    pub(super) fn finish<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
+    pub(super) fn end_attempts<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
         let (handler, attempts, next_attempt_timer) = {
             let mut race = self.0.borrow_mut();
             race.addresses.clear();

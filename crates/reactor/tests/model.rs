@@ -306,7 +306,7 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
             })
         });
         let mut collected = VecDeque::new();
-        while reactor.hub.is_expected() {
+        while reactor.hub.must_stay_alive() {
             reactor.hub.take_wake();
             collected.extend(reactor.collect());
             thread::yield_now();
@@ -329,7 +329,7 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
                 hub.release();
             })
         });
-        while reactor.hub.is_expected() {
+        while reactor.hub.must_stay_alive() {
             reactor.sleep();
             reactor.collect();
         }

@@ -53,14 +53,14 @@ impl ChildProcess {
             Some(program) => format!("child {} ({program})", pid.as_raw_pid()).into(),
             None => format!("child {}", pid.as_raw_pid()).into(),
         };
-        let pidfd =
-            pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", &label, errno, stolen(errno)))?;
-        has_ended(&pidfd).map_err(|errno| failed("waitid", &label, errno, stolen(errno)))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|errno| failed("pidfd_open", &label, errno, reaped_elsewhere(errno)))?;
+        has_ended(&pidfd).map_err(|errno| failed("waitid", &label, errno, reaped_elsewhere(errno)))?;
         Ok(Self::new(pid, label, Arc::new(pidfd), None))
     }
 
     /// A child whose loop has gone, to be reaped by another.
-    pub(super) fn adopted(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
+    pub(super) fn from_orphan(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
         Self::new(Pid::from_child(&orphan.child), orphan.label, pidfd, Some(orphan.child))
     }
 
@@ -70,7 +70,7 @@ impl ChildProcess {
     }
 
     /// Takes the child over: it is reaped here from now on.
-    pub(super) fn entrust(&self, child: Child) {
+    pub(super) fn take_over(&self, child: Child) {
         *self.child.borrow_mut() = Some(child);
     }
 
@@ -232,7 +232,7 @@ const STOLEN: &str =
     ": its status went to somebody else: SIGCHLD is ignored, or a part of the program waits for any child";
 
 /// The advice for an answer of the kernel's that says that somebody else has reaped the child.
-fn stolen(errno: Errno) -> &'static str {
+fn reaped_elsewhere(errno: Errno) -> &'static str {
     if matches!(errno, Errno::SRCH | Errno::CHILD) { STOLEN } else { "" }
 }
 
@@ -253,7 +253,7 @@ pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Resul
     match has_ended(pidfd) {
         Ok(true) => {}
         Ok(false) => return Err(ErrorKind::WouldBlock.into()),
-        Err(errno) => return Err(failed("waitid", label, errno, stolen(errno))),
+        Err(errno) => return Err(failed("waitid", label, errno, reaped_elsewhere(errno))),
     }
     let ended = child.wait4().map_err(|error| advised(format_args!("wait4 of {label}"), error, STOLEN))?;
     let wait4::ResourceUsage { utime, stime, maxrss } = ended.rusage;

@@ -18,9 +18,9 @@ pub(super) trait OnExit<S>: 'static {
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()>;
 }
 
-pub(super) struct Callback<F>(pub(super) F);
+pub(super) struct ExitCallback<F>(pub(super) F);
 
-impl<S, F> OnExit<S> for Callback<F>
+impl<S, F> OnExit<S> for ExitCallback<F>
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
@@ -74,7 +74,7 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
     for (orphan, pidfd) in orphans::adopt() {
-        reap_in_background(registry, Rc::new(ChildProcess::adopted(orphan, pidfd)), Location::caller());
+        reap_in_background(registry, Rc::new(ChildProcess::from_orphan(orphan, pidfd)), Location::caller());
     }
     let process = match ChildProcess::open(&child, program) {
         Ok(process) => Rc::new(process),
@@ -86,7 +86,7 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     };
     tracing::debug!(child = process.label(), "watched");
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    process.entrust(child);
+    process.take_over(child);
     Ok(Spawned { key, pid: process.pid(), stdin, stdout, stderr })
 }
 

@@ -17,7 +17,7 @@
 //!                 the user's  handler.rs        on_data
 //!                                   │           Connection::write      write/mod.rs: copies into the write buffer
 //!                                   ▼
-//!                             dispatch.rs       obey_commands          commands.rs: those by its own key meanwhile
+//!                             dispatch.rs       apply_commands          commands.rs: those by its own key meanwhile
 //!                                   │           flush_after_callback   one write; the rest into write/queue.rs
 //!                                   │           replace_handler        replace_handler.rs: where the callback wants it
 //!                             read.rs           read_on                only where the socket may have more

@@ -30,12 +30,12 @@ pub(super) trait Queued: Send + Sync {
 
 /// The queue, and what its workers wait at.
 pub(super) struct JobQueue<W> {
-    queue: Mutex<Queue<W>>,
+    queue: Mutex<QueueState<W>>,
     wake: Condvar,
     max_queued_jobs: usize,
 }
 
-struct Queue<W> {
+struct QueueState<W> {
     slots: VecDeque<Arc<Slot<W>>>,
     /// How many of these have not been cancelled.
     queued: usize,
@@ -54,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Room in the queue for one job, for as long as the lock is held.
 pub(super) struct Room<'a, W> {
     shared: &'a Arc<JobQueue<W>>,
-    queue: MutexGuard<'a, Queue<W>>,
+    queue: MutexGuard<'a, QueueState<W>>,
     /// Workers that sleep and have not been woken yet.
     idle: usize,
 }
@@ -78,7 +78,7 @@ impl<W> Room<'_, W> {
 impl<W> JobQueue<W> {
     pub(super) fn new(max_queued_jobs: usize) -> Self {
         let slots = VecDeque::new();
-        let queue = Queue { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
+        let queue = QueueState { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
         Self { queue: Mutex::new(queue), wake: Condvar::new(), max_queued_jobs }
     }
 
@@ -136,7 +136,7 @@ impl<W> JobQueue<W> {
                 tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
                 discard(panic);
             }
-            state.drop_if_spoiled();
+            state.drop_if_poisoned();
         }
     }
 
@@ -187,7 +187,7 @@ impl<W> JobQueue<W> {
 
     /// Writes its counts, in the form of a `PoolHandle`.
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Queue { queued, running, asleep, closed, .. } = &*lock(&self.queue);
+        let QueueState { queued, running, asleep, closed, .. } = &*lock(&self.queue);
         f.debug_struct("Pool")
             .field("queued", queued)
             .field("running", running)

@@ -180,7 +180,7 @@ impl<S> Registry<S> {
         let queues = self.sources.iter().filter(|(_, slot)| slot.kind == Kind::Queue);
         queues.filter_map(|(_, slot)| slot.entry.as_deref()).for_each(Entry::shut);
         if let Some((queue, ..)) = &self.inbox.posts {
-            self.lose_calls(*queue);
+            self.answer_lost_calls(*queue);
         }
     }
 
@@ -248,13 +248,13 @@ impl<S> Registry<S> {
         own_policy: Option<PanicPolicy>,
     ) {
         entry.shut();
-        self.lose_calls(key);
+        self.answer_lost_calls(key);
         let label = Label { name: entry.handler_type(), origin: None };
         let mut disposal = Disposal::default();
         if let Some(task) = entry.close(reason, &mut disposal) {
             self.deferred.push_back(Deferred { task, origin: None, key });
         }
-        self.conclude(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
+        self.handle_drop_panics(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
     }
 
     /// Whether `key` names a registration.

@@ -1,4 +1,4 @@
-//! Asked: the time up to which the kernel has reported all that it had to report.
+//! ReportedUntil: the time up to which the kernel has reported all that it had to report.
 //!
 //! A timeout judges a source by its silence, and the clock alone knows no silence: while the process was stopped, or a
 //! callback took long, the bytes lay in the kernel. A source is told of its timeout only when the kernel has been asked at
@@ -14,13 +14,13 @@
 use std::time::Instant;
 
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReportedUntil {
     until: Instant,
     /// How many events came by waits that may have left others.
     reports: u64,
 }
 
-impl Asked {
+impl ReportedUntil {
     /// Nothing was there to report before the clock `started`.
     pub(crate) const fn new(started: Instant) -> Self {
         Self { until: started, reports: 0 }

@@ -38,7 +38,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 
 /// One timer. What it is for is kept elsewhere: to push many timers back at random touches little memory.
 #[derive(Debug)]
-struct Entry {
+struct TimerEntry {
     /// In nanoseconds.
     deadline: u64,
     /// The low half of the number of its arming. It tells whether a record is of this arming, and ties of the deadline go by
@@ -50,7 +50,7 @@ struct Entry {
     note: u16,
 }
 
-impl Blank for Entry {
+impl Blank for TimerEntry {
     fn blank() -> Self {
         Self { deadline: NEVER, arming: 0, filing: Filing::NONE, note: 0 }
     }
@@ -59,7 +59,7 @@ impl Blank for Entry {
 /// Timers with a payload each.
 #[derive(Debug)]
 pub(crate) struct Wheel<P> {
-    entries: Slots<Entry>,
+    entries: Slots<TimerEntry>,
     /// By the place of the entry.
     payloads: Vec<P>,
     /// How many entries there is room for in `levels`.
@@ -110,7 +110,7 @@ impl<P: Blank> Wheel<P> {
         self.changed = true;
         self.armings += 1;
         let (key, entry) = self.entries.occupy()?;
-        *entry = Entry { deadline, arming: self.armings as u32, filing: Filing::NONE, note };
+        *entry = TimerEntry { deadline, arming: self.armings as u32, filing: Filing::NONE, note };
         if deadline <= now_ns || self.levels.is_now(deadline) {
             self.place_near(key, deadline, now_ns);
         } else if deadline != NEVER {

@@ -58,8 +58,8 @@ impl<S> Registry<S> {
     ) -> Result<(), Error> {
         let is_woken = self.take_wake();
         self.run_hooks(Place::BeforeWait, state);
-        let is_in_vain = !is_left(self);
-        self.wait(if is_woken || is_in_vain { Some(Duration::ZERO) } else { timeout })
+        let nothing_is_left = !is_left(self);
+        self.wait(if is_woken || nothing_is_left { Some(Duration::ZERO) } else { timeout })
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.

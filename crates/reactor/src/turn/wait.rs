@@ -74,7 +74,7 @@ impl<S> Registry<S> {
             Spun::Nothing { left } => self.sleep(left)?,
         }
         if let Some(spin) = &mut self.turn.spin {
-            let posted = self.inbox.hub.as_ref().is_some_and(|hub| hub.is_posted());
+            let posted = self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
             spin.end(posted || !self.sys.events.is_empty(), || self.time.clock.read());
         }
         Ok(())
@@ -109,7 +109,7 @@ impl<S> Registry<S> {
                 return Ok(Spun::Found);
             }
             for _ in 0..LOOKS_A_CALL {
-                if inbox.hub.as_ref().is_some_and(|hub| hub.is_posted()) {
+                if inbox.hub.as_ref().is_some_and(|hub| hub.has_pending()) {
                     return Ok(Spun::Found);
                 }
                 std::hint::spin_loop();
@@ -146,7 +146,7 @@ impl<S> Registry<S> {
             return self.ask_at(now);
         }
         let Self { sys, time, inbox, .. } = self;
-        let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.is_expected());
+        let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.must_stay_alive());
         sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited).or_else(|broken| self.after_broken(broken))
     }
 

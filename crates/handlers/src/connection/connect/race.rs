@@ -22,9 +22,9 @@ use crate::error::named;
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What the attempts of one connection share. It is borrowed only to look at it, never while a callback runs.
-pub(in crate::connection) struct Race<H>(Rc<RefCell<Entrants<H>>>);
+pub(in crate::connection) struct Race<H>(Rc<RefCell<RaceState<H>>>);
 
-struct Entrants<H> {
+struct RaceState<H> {
     /// `None` when it is over.
     handler: Option<H>,
     /// Not tried yet.
@@ -50,7 +50,7 @@ impl<H: 'static> Race<H> {
         gives_up_at: Option<Instant>,
         origin: &'static Location<'static>,
     ) -> Self {
-        Self(Rc::new(RefCell::new(Entrants {
+        Self(Rc::new(RefCell::new(RaceState {
             handler: Some(handler),
             addresses: alternate(addresses),
             options: options.clone(),

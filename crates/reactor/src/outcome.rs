@@ -14,7 +14,7 @@ pub enum Next {
     Remove,
 }
 
-/// Why a registration has ended, told to [`Handler::closed`]. Displays as “removed by its key”, or “failed: ” with the error.
+/// Why a registration has ended, told to [`Handler::closed`](crate::Handler::closed). Displays as “removed by its key”, or “failed: ” with the error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {

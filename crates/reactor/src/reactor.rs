@@ -159,7 +159,7 @@ impl<S> Reactor<S> {
     /// passed: when a signal interrupts the wait, an event is not wanted, or the timeout of a source is due and the kernel is to be
     /// asked first. With a [`ManualClock`](crate::ManualClock), see there.
     ///
-    /// `timeout` is rounded up to whole milliseconds, but for [`Builder::high_resolution`]; beyond 24.8 days it is 24.8 days.
+    /// `timeout` is rounded up to whole milliseconds, but for [`Builder::high_resolution`](crate::Builder::high_resolution); beyond 24.8 days it is 24.8 days.
     ///
     /// # Errors
     /// [`Error::Loop`], as [`run`](Self::run).

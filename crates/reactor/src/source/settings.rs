@@ -89,7 +89,7 @@ impl<S> Registry<S> {
     /// Its failure is an error that its handler returns, or a panic that
     /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) catches. `run` returns
     /// [`Error::Failed`] then, at the end of the turn, with the name and the line of the registration.
-    /// [`Next::Remove`] and [`remove`](Self::remove) are no failures. For timers see
+    /// [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are no failures. For timers see
     /// [`set_timer_essential`](Self::set_timer_essential), for hooks [`set_hook_essential`](Self::set_hook_essential).
     /// A deferred or posted closure has no key: it calls [`stop_with`](Self::stop_with) itself.
     ///
@@ -155,7 +155,7 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Returns where a registration was made: the line that [`RegistrationInfo::origin`] shows. O(1).
+    /// Returns where a registration was made: the line that [`RegistrationInfo::origin`](crate::RegistrationInfo::origin) shows. O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`].

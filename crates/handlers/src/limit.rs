@@ -11,9 +11,9 @@ use reactor::Sender;
 
 /// How many connections may be open at once. Clones share the count: one for several listeners, also of several loops.
 #[derive(Clone)]
-pub struct ConnectionLimit(Arc<Shared>);
+pub struct ConnectionLimit(Arc<LimitState>);
 
-struct Shared {
+struct LimitState {
     max: AtomicUsize,
     open: AtomicUsize,
     /// How many listeners pause. Looked at before their list is, which needs the lock.
@@ -25,7 +25,7 @@ impl ConnectionLimit {
     /// At most `max` at once.
     pub fn new(max: usize) -> Self {
         let (max, open, waiting) = (AtomicUsize::new(max), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Shared { max, open, waiting, listeners: Mutex::default() }))
+        Self(Arc::new(LimitState { max, open, waiting, listeners: Mutex::default() }))
     }
 
     /// At most `max` at once from now on, for all clones: for a configuration that is read again. Where more are open
@@ -66,7 +66,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Shared {
+impl LimitState {
     fn listeners(&self) -> MutexGuard<'_, Vec<Sender<()>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +89,7 @@ impl Shared {
 }
 
 /// Room for one connection under a [`ConnectionLimit`], given back when it is dropped, on any thread.
-pub struct Permit(Arc<Shared>);
+pub struct Permit(Arc<LimitState>);
 
 impl Drop for Permit {
     fn drop(&mut self) {

@@ -55,17 +55,17 @@ fn an_exchange_allocates_nothing() -> Result {
 }
 
 #[test]
-fn a_visit_from_the_callback_of_another_connection_allocates_nothing() -> Result {
+fn an_access_from_the_callback_of_another_connection_allocates_nothing() -> Result {
     let mut reactor = Reactor::new()?;
-    let [(near, mut far), (visited, _peer)] = [UnixStream::pair()?, UnixStream::pair()?];
-    let visited = open_echo(&mut reactor, visited, &ConnectionOptions::new());
-    let visits = on_data(move |data, connection, cx: &mut reactor::Context<'_, u64>| {
+    let [(near, mut far), (accessed, _peer)] = [UnixStream::pair()?, UnixStream::pair()?];
+    let accessed = open_echo(&mut reactor, accessed, &ConnectionOptions::new());
+    let accesses = on_data(move |data, connection, cx: &mut reactor::Context<'_, u64>| {
         *cx.state += data.len() as u64;
         let _ = connection.write(data)?;
-        visited.with(cx, |visited, _| assert_eq!(visited.queued(), 0)).map_err(std::io::Error::other)?;
+        accessed.with(cx, |accessed, _| assert_eq!(accessed.queued(), 0)).map_err(std::io::Error::other)?;
         Ok(data.len())
     });
-    Connection::open(&mut reactor, near, &ConnectionOptions::new(), visits)?;
+    Connection::open(&mut reactor, near, &ConnectionOptions::new(), accesses)?;
     let (mut bytes, mut message) = (0, [7; 1000]);
     exchange(&mut reactor, &mut bytes, &mut far, &mut message);
     let allocated = measure(|| exchange(&mut reactor, &mut bytes, &mut far, &mut message));
@@ -104,18 +104,18 @@ fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
         exchange(&mut reactor, &mut bytes, &mut far, &mut message);
         let pieces = vec![1; 100];
         let mut received = vec![0; 100_000];
-        let mut send = |by_visitor: bool, bytes: &mut u64| {
+        let mut send = |by_access: bool, bytes: &mut u64| {
             let pieces = pieces.clone();
             reactor.defer(move |cx| {
                 let sent = key.with(cx, |connection, _| {
-                    (0..if by_visitor { 1000 } else { 1 }).try_for_each(|_| connection.write(&pieces).map(drop))
+                    (0..if by_access { 1000 } else { 1 }).try_for_each(|_| connection.write(&pieces).map(drop))
                 });
                 sent.unwrap().unwrap();
             });
             for _ in 0..3 {
                 reactor.turn(bytes, Some(Duration::ZERO)).unwrap();
             }
-            far.read_exact(&mut received[..if by_visitor { 100_000 } else { 100 }]).unwrap();
+            far.read_exact(&mut received[..if by_access { 100_000 } else { 100 }]).unwrap();
         };
         send(false, &mut bytes);
         let allocated = measure(|| send(true, &mut bytes));

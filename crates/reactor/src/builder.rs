@@ -167,9 +167,9 @@ impl<S> Builder<S> {
         let time = Time::new(Clock::new(self.clock));
         let sys = Sys::new(time.started(), self.max_events_per_turn, self.high_resolution)?;
         let spin = SpinPolicy::new(self.spin);
-        let is_full = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
+        let needs_full_turn = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
         let supervision = Supervision::new(self.on_panic, self.slow_after);
-        let turn = Turn::new(supervision, spin, self.max_calls_per_turn, is_full);
+        let turn = Turn::new(supervision, spin, self.max_calls_per_turn, needs_full_turn);
         let mut registry = Registry::new(sys, time, turn, self.max_registrations);
         registry.inbox.max_pending_posts = self.max_pending_posts;
         Ok(Reactor::on(registry))
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn only_who_asks_for_high_resolution_gets_it() {
         let asked = Reactor::<()>::builder().high_resolution().build().unwrap();
-        assert!(asked.registry.sys.poller.has_alarm() && asked.registry.turn.is_full);
+        assert!(asked.registry.sys.poller.has_alarm() && asked.registry.turn.needs_full_turn);
         let plain = Reactor::<()>::new().unwrap();
-        assert!(!plain.registry.sys.poller.has_alarm() && !plain.registry.turn.is_full);
+        assert!(!plain.registry.sys.poller.has_alarm() && !plain.registry.turn.needs_full_turn);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) trait Entry<S> {
     /// What sort of thing the source is.
     fn kind(&self) -> Kind;
 
-    /// Itself with its types, for a visitor who knows them.
+    /// Itself with its types, for an access by these types.
     fn as_any(&mut self) -> &mut dyn Any;
 
     /// Closes the way in, if other threads have one: nobody waits for what is about to be dropped.

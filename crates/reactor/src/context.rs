@@ -48,9 +48,9 @@ impl<'a, S> Context<'a, S> {
         self.readiness
     }
 
-    /// What a visitor of `key` gets: the same state, the same registry.
+    /// The context of an access to the registration `key`: the same state, the same registry.
     #[inline]
-    pub(crate) const fn for_visit(&mut self, key: Key) -> Context<'_, S> {
+    pub(crate) const fn for_access(&mut self, key: Key) -> Context<'_, S> {
         Context::new(self.state, self.registry, key, Readiness::EMPTY)
     }
 

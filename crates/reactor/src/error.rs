@@ -13,7 +13,7 @@ use crate::slots::Key;
 pub enum Error {
     /// The registration behind this key is gone; its place may have been used again since.
     StaleKey(Key),
-    /// What belongs to this key is out of reach while its handler runs, or is visited: do it from there, or
+    /// What belongs to this key is out of reach while its handler runs, or is accessed: do it from there, or
     /// [`defer`](crate::Registry::defer) it.
     Running(Key),
     /// This key names a source or a handler of another type than was asked for.

@@ -14,7 +14,7 @@ use crate::notify::waker::KeepAlive;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 use crate::sys;
-use crate::turn::disposal::{Payload, into_message};
+use crate::turn::disposal::{PanicPayload, into_message};
 
 /// A loop that runs on a thread of its own, until it is stopped or [`join`](Self::join)ed with nothing left to wait for.
 ///
@@ -177,8 +177,9 @@ fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
         return Err(io::Error::new(io::ErrorKind::Deadlock, "the loop cannot wait for its own thread"));
     }
     let name = thread.thread().name().unwrap_or_default().to_owned();
-    let panicked =
-        |panic: Payload| io::Error::other(format!("the loop of thread {name:?} panicked: {}", into_message(panic)));
+    let panicked = |panic: PanicPayload| {
+        io::Error::other(format!("the loop of thread {name:?} panicked: {}", into_message(panic)))
+    };
     thread.join().map_err(panicked)?
 }
 

@@ -155,7 +155,7 @@ impl<S> Reactor<S> {
     /// A callback is one call of a closure or a method of yours: of a source's handler, also for a timeout; of a queue's handler,
     /// for each value; of an event's handler; of a timer, a deferred or an idle callback, a posted closure, and
     /// [`Handler::closed`](crate::Handler::closed). One that panics or fails has run. Hooks before and after the wait do not count,
-    /// nor do visitors. [`Metrics`](crate::Metrics) count the same: `calls`, `timers`, `deferred` and `idle` add up to all that was
+    /// nor do closures of `with_handler`. [`Metrics`](crate::Metrics) count the same: `calls`, `timers`, `deferred` and `idle` add up to all that was
     /// returned.
     ///
     /// It does not wait at all while something is ready, deferred or idle, after a [`wake`](crate::Waker::wake), or after a

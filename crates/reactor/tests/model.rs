@@ -106,7 +106,7 @@ impl Loop {
             match if told { mailbox.take(&mut batch) } else { Taken::Nothing } {
                 Taken::Values => {
                     values.extend(batch);
-                    mailbox.note_taken(0);
+                    mailbox.set_taken(0);
                 }
                 Taken::Busy => thread::yield_now(),
                 Taken::Ended => return values,
@@ -223,7 +223,7 @@ fn a_bounded_mailbox_is_never_more_than_full() {
         if mailbox.take(&mut batch) == Taken::Values {
             assert!(mailbox.len() <= 2);
             handled = batch.len();
-            mailbox.note_taken(0);
+            mailbox.set_taken(0);
         }
         let sent = sender.join().unwrap();
         assert!(sent - handled <= 2 && mailbox.len() == sent - handled);
@@ -306,7 +306,7 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
             })
         });
         let mut collected = VecDeque::new();
-        while reactor.hub.is_expected() {
+        while reactor.hub.must_stay_alive() {
             reactor.hub.take_wake();
             collected.extend(reactor.collect());
             thread::yield_now();
@@ -329,7 +329,7 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
                 hub.release();
             })
         });
-        while reactor.hub.is_expected() {
+        while reactor.hub.must_stay_alive() {
             reactor.sleep();
             reactor.collect();
         }
@@ -422,8 +422,8 @@ fn a_sender_that_waits_sees_the_room_of_values_handled_from_a_batch() {
             thread::yield_now();
         }
         assert_eq!(batch.pop_front(), Some(0));
-        mailbox.note_taken(batch.len()); // and the other one stays
-        mailbox.note_room();
+        mailbox.set_taken(batch.len()); // and the other one stays
+        mailbox.offer_room();
         sender.join().unwrap();
     });
 }
@@ -443,8 +443,8 @@ fn a_turn_that_is_not_used_is_passed_on() {
         while mailbox.take(&mut batch) == Taken::Busy {
             thread::yield_now();
         }
-        mailbox.note_taken(0);
-        mailbox.note_room();
+        mailbox.set_taken(0);
+        mailbox.offer_room();
         waits.into_iter().for_each(|wait| wait.join().unwrap());
     });
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use reactor::{Error, Key, Registry};
 
-use super::process::{Process, SignalTarget};
+use super::process::{ChildProcess, SignalTarget};
 use crate::signal::Signal;
 
 /// The children that a loop watches, by the keys of their registrations.
 #[derive(Default)]
-pub(super) struct Children(pub(super) HashMap<Key, Rc<Process>>);
+pub(super) struct Children(pub(super) HashMap<Key, Rc<ChildProcess>>);
 
 /// The name of a child on its loop: `Copy`, and checked at every use. It is stale as soon as the child's end is told,
 /// so nothing that is done by it can reach another process that got the same pid.
@@ -125,7 +125,7 @@ impl ChildKey {
         registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))
     }
 
-    fn process<S>(self, registry: &mut Registry<S>) -> Result<Rc<Process>, Error> {
+    fn process<S>(self, registry: &mut Registry<S>) -> Result<Rc<ChildProcess>, Error> {
         let known = registry.contains(self.0);
         let process = registry.local::<Children>().0.get(&self.0).filter(|_| known);
         process.cloned().ok_or(Error::StaleKey(self.0))

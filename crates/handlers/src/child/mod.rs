@@ -52,7 +52,7 @@ use self::orphans::Orphan;
 pub use self::output::{Output, lines};
 pub use self::restart::RestartPolicy;
 pub use self::supervisor::{SupervisorEvent, SupervisorKey, supervise};
-use self::watch::{Callback, spawn_watched, watch_child};
+use self::watch::{ExitCallback, spawn_watched, watch_child};
 
 /// How a child has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ pub fn spawn<S, F>(registry: &mut Registry<S>, command: &mut Command, on_exit: F
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    spawn_watched(registry, command, Some(Callback(on_exit)))
+    spawn_watched(registry, command, Some(ExitCallback(on_exit)))
 }
 
 /// Calls `on_exit` once when `child`, which the standard library has started, has ended; otherwise like [`spawn`].
@@ -176,7 +176,7 @@ pub fn watch<S, F>(registry: &mut Registry<S>, child: Child, on_exit: F) -> Resu
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    watch_child(registry, child, None, Some(Callback(on_exit)))
+    watch_child(registry, child, None, Some(ExitCallback(on_exit)))
 }
 
 /// The child is let go with that: it goes on, and is reaped as one whose loop is gone.

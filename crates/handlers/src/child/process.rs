@@ -32,7 +32,7 @@ pub(super) enum SignalTarget {
 }
 
 /// A child that nobody has reaped yet: a source that is readable when it has ended.
-pub(super) struct Process {
+pub(super) struct ChildProcess {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
@@ -45,7 +45,7 @@ pub(super) struct Process {
     child: RefCell<Option<Child>>,
 }
 
-impl Process {
+impl ChildProcess {
     /// A child that was started by the standard library. It is the caller's to reap until it is entrusted.
     pub(super) fn open(child: &Child, program: Option<&str>) -> io::Result<Self> {
         let pid = Pid::from_child(child);
@@ -53,14 +53,14 @@ impl Process {
             Some(program) => format!("child {} ({program})", pid.as_raw_pid()).into(),
             None => format!("child {}", pid.as_raw_pid()).into(),
         };
-        let pidfd =
-            pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", &label, errno, stolen(errno)))?;
-        has_ended(&pidfd).map_err(|errno| failed("waitid", &label, errno, stolen(errno)))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|errno| failed("pidfd_open", &label, errno, reaped_elsewhere(errno)))?;
+        has_ended(&pidfd).map_err(|errno| failed("waitid", &label, errno, reaped_elsewhere(errno)))?;
         Ok(Self::new(pid, label, Arc::new(pidfd), None))
     }
 
     /// A child whose loop has gone, to be reaped by another.
-    pub(super) fn adopted(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
+    pub(super) fn from_orphan(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
         Self::new(Pid::from_child(&orphan.child), orphan.label, pidfd, Some(orphan.child))
     }
 
@@ -70,7 +70,7 @@ impl Process {
     }
 
     /// Takes the child over: it is reaped here from now on.
-    pub(super) fn entrust(&self, child: Child) {
+    pub(super) fn take_over(&self, child: Child) {
         *self.child.borrow_mut() = Some(child);
     }
 
@@ -83,9 +83,9 @@ impl Process {
         &self.label
     }
 
-    /// Returns whether it has been reaped, or is left to somebody else.
-    pub(super) fn is_settled(&self) -> bool {
-        self.child.borrow().is_none()
+    /// Returns whether it is still to be reaped, and not left to somebody else.
+    pub(super) fn must_be_reaped(&self) -> bool {
+        self.child.borrow().is_some()
     }
 
     /// Reaps the child and says how it has ended; `WouldBlock` while it runs. Any other error is the last word, too.
@@ -204,7 +204,7 @@ impl Process {
 
 /// No loop watches it any more. What was to end it does so now, as nobody will later; the rest is for the next loop that
 /// starts a child.
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         self.kill_if_overdue();
@@ -216,13 +216,13 @@ impl Drop for Process {
     }
 }
 
-impl AsFd for Process {
+impl AsFd for ChildProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 }
 
-impl fmt::Debug for Process {
+impl fmt::Debug for ChildProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
     }
@@ -232,7 +232,7 @@ const STOLEN: &str =
     ": its status went to somebody else: SIGCHLD is ignored, or a part of the program waits for any child";
 
 /// The advice for an answer of the kernel's that says that somebody else has reaped the child.
-fn stolen(errno: Errno) -> &'static str {
+fn reaped_elsewhere(errno: Errno) -> &'static str {
     if matches!(errno, Errno::SRCH | Errno::CHILD) { STOLEN } else { "" }
 }
 
@@ -253,7 +253,7 @@ pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Resul
     match has_ended(pidfd) {
         Ok(true) => {}
         Ok(false) => return Err(ErrorKind::WouldBlock.into()),
-        Err(errno) => return Err(failed("waitid", label, errno, stolen(errno))),
+        Err(errno) => return Err(failed("waitid", label, errno, reaped_elsewhere(errno))),
     }
     let ended = child.wait4().map_err(|error| advised(format_args!("wait4 of {label}"), error, STOLEN))?;
     let wait4::ResourceUsage { utime, stime, maxrss } = ended.rusage;

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
 
-use super::process::Process;
+use super::process::ChildProcess;
 use super::restart::{Backoff, RestartPolicy};
-use super::watch::{OnExit, Watch, kill_now, spawn_watched};
+use super::watch::{ChildWatch, OnExit, kill_now, spawn_watched};
 use super::{ChildKey, Exit, Spawned};
 
 /// What [`supervise`] tells.
@@ -239,7 +239,7 @@ where
         cx.registry.set_origin(key.key(), self.origin)?;
         self.set_state(SupervisorState::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
-        cx.with_handler(key.key(), move |_io: &mut Io<Rc<Process>>, watch: &mut Watch<Self>, cx| {
+        cx.with_handler(key.key(), move |_io: &mut Io<Rc<ChildProcess>>, watch: &mut ChildWatch<Self>, cx| {
             watch.origin = self.origin;
             let supervisor = watch.on_exit.insert(self);
             let told = (supervisor.on_event)(SupervisorEvent::Started(spawned), cx);

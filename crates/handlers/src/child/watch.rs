@@ -9,7 +9,7 @@ use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, Registry};
 
 use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
-use super::process::Process;
+use super::process::ChildProcess;
 use super::{Exit, Spawned, WatchError};
 use crate::error::{advised, is_nothing_done};
 
@@ -18,9 +18,9 @@ pub(super) trait OnExit<S>: 'static {
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()>;
 }
 
-pub(super) struct Callback<F>(pub(super) F);
+pub(super) struct ExitCallback<F>(pub(super) F);
 
-impl<S, F> OnExit<S> for Callback<F>
+impl<S, F> OnExit<S> for ExitCallback<F>
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
@@ -65,7 +65,7 @@ pub(super) fn spawn_watched<S, H: OnExit<S>>(
     })
 }
 
-/// Watches `child`. Where `on_exit` is `None`, it may be filled in by a visit.
+/// Watches `child`. Where `on_exit` is `None`, it may be filled in later by `with_handler`.
 #[track_caller]
 pub(super) fn watch_child<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
@@ -74,9 +74,9 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
     for (orphan, pidfd) in orphans::adopt() {
-        reap_in_background(registry, Rc::new(Process::adopted(orphan, pidfd)), Location::caller());
+        reap_in_background(registry, Rc::new(ChildProcess::from_orphan(orphan, pidfd)), Location::caller());
     }
-    let process = match Process::open(&child, program) {
+    let process = match ChildProcess::open(&child, program) {
         Ok(process) => Rc::new(process),
         Err(error) => return Err(WatchError { child, error }),
     };
@@ -86,13 +86,17 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     };
     tracing::debug!(child = process.label(), "watched");
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    process.entrust(child);
+    process.take_over(child);
     Ok(Spawned { key, pid: process.pid(), stdin, stdout, stderr })
 }
 
 #[track_caller]
-fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, on_exit: Option<H>) -> io::Result<Key> {
-    let watch = Watch { process: Rc::clone(process), origin: Location::caller(), on_exit };
+fn register<S, H: OnExit<S>>(
+    registry: &mut Registry<S>,
+    process: &Rc<ChildProcess>,
+    on_exit: Option<H>,
+) -> io::Result<Key> {
+    let watch = ChildWatch { process: Rc::clone(process), origin: Location::caller(), on_exit };
     let key = registry.add_handler(Rc::clone(process), Interest::READABLE, watch)?;
     registry.set_name(key, process.label().to_owned())?;
     registry.local::<Children>().0.insert(key, Rc::clone(process));
@@ -100,7 +104,7 @@ fn register<S, H: OnExit<S>>(registry: &mut Registry<S>, process: &Rc<Process>, 
 }
 
 /// Has a child reaped whose watch is gone. If it is to be killed, that is done in time, and `run` waits for it.
-fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>, origin: &'static Location<'static>) {
+fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<ChildProcess>, origin: &'static Location<'static>) {
     let watched = register(registry, &process, Some(ReapOnly)).and_then(|key| {
         registry.set_origin(key, origin)?;
         match process.kill_at.get() {
@@ -118,16 +122,16 @@ fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<Process>, origi
 }
 
 /// What the loop calls for a child.
-pub(super) struct Watch<H> {
-    process: Rc<Process>,
+pub(super) struct ChildWatch<H> {
+    process: Rc<ChildProcess>,
     /// The line of the user that it is shown by, also when it is only reaped.
     pub(super) origin: &'static Location<'static>,
     /// `None` once it has been called, or before a supervisor is filled in.
     pub(super) on_exit: Option<H>,
 }
 
-impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
-    fn ready(&mut self, io: &mut Io<Rc<Process>>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
+    fn ready(&mut self, io: &mut Io<Rc<ChildProcess>>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if self.process.has_unfinished_group() {
             if !cx.readiness().is_timeout() && self.waits_for_group(cx) {
                 return Ok(Next::Keep);
@@ -158,13 +162,13 @@ impl<S, H: OnExit<S>> Handler<S, Rc<Process>> for Watch<H> {
         let key = cx.key();
         cx.registry.local::<Children>().0.remove(&key);
         self.on_exit = None; // what it has captured goes now, not when the child ends
-        if !self.process.is_settled() {
+        if self.process.must_be_reaped() {
             reap_in_background(cx.registry, Rc::clone(&self.process), self.origin);
         }
     }
 }
 
-impl<H> Watch<H> {
+impl<H> ChildWatch<H> {
     /// Postpones the end of a child until another of its group has ended. Returns whether there is one.
     fn waits_for_group<S>(&self, cx: &mut Context<'_, S>) -> bool {
         let key = cx.key();

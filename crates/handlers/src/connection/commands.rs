@@ -1,7 +1,7 @@
-//! Commands to a connection by its key, which are obeyed also while its callback is running.
+//! Commands to a connection by its key, which are applied also while its callback is running.
 //!
 //! A callback has its connection by `&mut`, so nothing else can reach it meanwhile. A command that comes from within,
-//! of a publisher that is one of its own subscribers for example, waits until the callback returns, and is obeyed
+//! of a publisher that is one of its own subscribers for example, waits until the callback returns, and is applied
 //! before anything else is done with the connection: after what the callback has written, before anything written
 //! later.
 
@@ -79,10 +79,10 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
     drop(stale);
 }
 
-/// Commands, which are obeyed at once, or when the running callback of the connection returns.
+/// Commands, which are applied at once, or when the running callback of the connection returns.
 ///
 /// Within that callback, and within a closure of [`with`](Self::with) for the same connection, several commands are
-/// obeyed in their order, after everything that the callback has written, and before the next callback. A command that
+/// applied in their order, after everything that the callback has written, and before the next callback. A command that
 /// then has no effect any more, since the callback has closed the connection, is dropped.
 impl<S> ConnectionKey<S> {
     /// Sends `bytes` after everything that was written before: by [`Connection::write`], in a call of
@@ -158,13 +158,13 @@ impl<S> ConnectionKey<S> {
 
     fn command(self, cx: &mut Context<'_, S>, command: Command) -> Result<(), Error> {
         let mut command = Some(command);
-        let obeyed = self.with(cx, |connection, _cx| command.take().map(|command| connection.obey(command)));
-        match (obeyed, command) {
+        let applied = self.with(cx, |connection, _cx| command.take().map(|command| connection.apply(command)));
+        match (applied, command) {
             (Err(Error::Running(_)), Some(command)) => {
                 let _ = self.wait_with(cx, command);
                 Ok(())
             }
-            (obeyed, _) => obeyed.map(drop),
+            (applied, _) => applied.map(drop),
         }
     }
 
@@ -176,7 +176,7 @@ impl<S> ConnectionKey<S> {
 }
 
 impl<S> Connection<'_, S> {
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn apply(&mut self, command: Command) {
         match command {
             Command::Write(bytes) => self.write_late(bytes),
             Command::Shutdown => self.shutdown(),

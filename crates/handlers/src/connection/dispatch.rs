@@ -38,7 +38,7 @@ pub(super) enum Callback {
     Drain,
     Timeout(Timeout),
     End(Vec<u8>),
-    Finish,
+    GracefulClose,
     Failure(io::Error),
 }
 
@@ -90,7 +90,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
         access(handler, &mut connection, cx);
         if commands::are_waiting() {
-            self.obey_commands(cx);
+            self.apply_commands(cx);
         }
         if self.state.flags.has(Flags::REPLACED) {
             self.replace_handler();
@@ -137,7 +137,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             self.notify(&Callback::Open, cx)?;
         }
         if commands::are_waiting() {
-            self.obey_commands(cx); // a panic has kept the last caller from it
+            self.apply_commands(cx); // a panic has kept the last caller from it
             self.flush_after_callback();
         }
         Ok(())
@@ -171,7 +171,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             Callback::Drain => handler.on_drain(connection, cx),
             Callback::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
             Callback::End(rest) => handler.on_end(rest, connection, cx),
-            Callback::Finish => handler.on_graceful_close(connection, cx),
+            Callback::GracefulClose => handler.on_graceful_close(connection, cx),
             Callback::Failure(error) => handler.on_failure(error, connection, cx),
         })
     }
@@ -191,7 +191,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let answer = callback(handler, &mut connection, cx);
         self.state.flags.remove(Flags::IN_CALLBACK);
         if commands::are_waiting() {
-            self.obey_commands(cx);
+            self.apply_commands(cx);
         }
         self.flush_after_callback(); // also what a handler that fails has written
         if self.state.flags.has(Flags::REPLACED) {
@@ -235,12 +235,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.connection().after_write(tried);
     }
 
-    /// Obeys the commands that have come by the key while the connection was in use.
+    /// Applies the commands that have come by the key while the connection was in use.
     #[cold]
     #[inline(never)]
-    fn obey_commands(&mut self, cx: &mut Context<'_, S>) {
+    fn apply_commands(&mut self, cx: &mut Context<'_, S>) {
         for command in commands::take(cx.registry, self.key.key()) {
-            self.connection().obey(command);
+            self.connection().apply(command);
         }
     }
 

@@ -17,7 +17,7 @@
 //!                 the user's  handler.rs        on_data
 //!                                   │           Connection::write      write/mod.rs: copies into the write buffer
 //!                                   ▼
-//!                             dispatch.rs       obey_commands          commands.rs: those by its own key meanwhile
+//!                             dispatch.rs       apply_commands          commands.rs: those by its own key meanwhile
 //!                                   │           flush_after_callback   one write; the rest into write/queue.rs
 //!                                   │           replace_handler        replace_handler.rs: where the callback wants it
 //!                             read.rs           read_on                only where the socket may have more
@@ -72,10 +72,10 @@ pub use self::connect::Connecting;
 pub use self::connection::Connection;
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
-pub(crate) use self::of_listener::{Finish, finish_accepted, finish_one, pause_accepted};
+pub(crate) use self::of_listener::{GracefulClose, close_accepted, close_if_accepted_by, pause_accepted};
 #[cfg(feature = "framing")]
 pub use self::on_frames::{OnFrames, on_frames};
-pub(crate) use self::open::{AdmittedBy, admit};
+pub(crate) use self::open::{OpenedBy, open_by};
 pub use self::options::ConnectionOptions;
 pub use self::rate::RateLimit;
 pub use self::reason::CloseReason;

@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::handler::ConnectionHandler;
 use super::state::Phase;
 use crate::error::is_nothing_done;
-use crate::framing::{Frame, FrameError, Framing};
+use crate::framing::{FrameError, Framing, Search};
 
 /// A handler that finds frames and calls a closure with each. [`on_frames`] makes one.
 pub struct OnFrames<F, C> {
@@ -25,7 +25,7 @@ pub struct OnFrames<F, C> {
 /// [`on_end`](ConnectionHandler::on_end).
 ///
 /// An error that the closure returns ends the connection, but for `WouldBlock` and `Interrupted`, and so does a
-/// [`FrameError`]: the stream is over with the first one. Keep the limit of the framing below
+/// [`FrameError`](crate::framing::FrameError): the stream is over with the first one. Keep the limit of the framing below
 /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input).
 ///
 /// ```
@@ -62,9 +62,6 @@ where
 
 /// The error for a framing that breaks its contract, which [`check_framing`](crate::check_framing) would have found.
 const NO_FRAME: &str = "the framing finds a frame that takes no bytes of the stream, or more than there are";
-
-/// [`Framing::decode`] or [`Framing::decode_eof`].
-type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 impl<F: Framing, C> OnFrames<F, C> {
     /// Calls the closure with each frame of `data`, as long as `goes_on` with the connection, and returns how many

@@ -62,8 +62,8 @@ impl<S> crate::Connection<'_, S> {
             let error = reactor::Error::Os { call: "open", fd: stream.as_fd().as_raw_fd(), source };
             return Err(AddError { inner: stream, error });
         }
-        let by = AdmittedBy { line: Location::caller(), listener: Key::NULL, permit: None };
-        admit(registry, stream, options, handler, by)
+        let by = OpenedBy { line: Location::caller(), listener: Key::NULL, permit: None };
+        open_by(registry, stream, options, handler, by)
     }
 }
 
@@ -80,21 +80,21 @@ fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// The call or the listener that has asked for a connection.
 #[derive(Debug)]
-pub(crate) struct AdmittedBy {
+pub(crate) struct OpenedBy {
     /// The line of the user that the connection is shown by.
     pub(crate) line: &'static Location<'static>,
-    /// The listener that has accepted it and is to finish it, or [`Key::NULL`].
+    /// The listener that has accepted it and is to close it, or [`Key::NULL`].
     pub(crate) listener: Key,
     pub(crate) permit: Option<Permit>,
 }
 
-/// The same as [`Connection::open`](crate::Connection::open) for what a listener has accepted.
-pub(crate) fn admit<S, T, H>(
+/// Opens a connection for who has asked for it: [`Connection::open`](crate::Connection::open), or a listener.
+pub(crate) fn open_by<S, T, H>(
     registry: &mut Registry<S>,
     stream: T,
     options: &ConnectionOptions,
     handler: H,
-    AdmittedBy { line, listener, permit }: AdmittedBy,
+    OpenedBy { line, listener, permit }: OpenedBy,
 ) -> Result<ConnectionKey<S>, AddError<T>>
 where
     T: Stream,

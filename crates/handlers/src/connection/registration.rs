@@ -174,12 +174,12 @@ impl<H> Registration<H> {
 impl<S> ConnectionKey<S> {
     /// Returns the key of a connection of these types.
     pub(super) fn of<T: Stream, H: ConnectionHandler<S>>(key: Key) -> Self {
-        Self::new(key, pass::<S, T, H>)
+        Self::new(key, run_request::<S, T, H>)
     }
 }
 
 /// Passes a request to the connection `key`, which is of these types.
-fn pass<S, T, H>(key: Key, request: Request<'_, '_, S>) -> Result<(), Error>
+fn run_request<S, T, H>(key: Key, request: Request<'_, '_, S>) -> Result<(), Error>
 where
     T: Stream,
     H: ConnectionHandler<S>,

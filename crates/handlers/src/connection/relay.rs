@@ -21,7 +21,7 @@ use super::write::Flow;
 
 /// A side whose other side is gone, and whose peer has taken no byte for so long, is closed. Long, since a slow reader
 /// may take minutes to empty a good part of the kernel's buffers, before which the kernel takes no more.
-const PATIENCE: Duration = Duration::from_secs(300);
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
 /// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
@@ -115,9 +115,9 @@ impl<S> Relay<S> {
     }
 
     /// Lends the other connection, if it is open.
-    fn with_other<R>(&self, cx: &mut Context<'_, S>, visitor: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
+    fn with_other<R>(&self, cx: &mut Context<'_, S>, access: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
         let Stage::Open(other) = self.other().stage else { return None };
-        other.with(cx, |connection, _cx| visitor(connection)).ok() // one that has just ended will say so
+        other.with(cx, |connection, _cx| access(connection)).ok() // one that has just ended will say so
     }
 }
 
@@ -189,7 +189,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         _connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
-        self.with_other(cx, |other| other.lose_patience_after(PATIENCE));
+        self.with_other(cx, |other| other.close_if_stalled_for(STALL_TIMEOUT));
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         self.with_other(cx, |other| {
             // What is to be sent is all that is left, if there are still two who want to hear each other.
             if !is_whole || !other.is_read_ended() {
-                other.close_patiently(PATIENCE, !is_whole);
+                other.close_unless_stalled(STALL_TIMEOUT, !is_whole);
             }
         });
     }

@@ -65,7 +65,7 @@ pub(super) struct Times {
     close_within: Option<Duration>,
     close_by: Option<Instant>,
     /// The connection is to be closed once the peer has taken no byte for so long.
-    close_patience: Option<Duration>,
+    close_stall_timeout: Option<Duration>,
     read_limits: Vec<RateLimit>,
     write_limits: Vec<RateLimit>,
     /// A rate is used up until then.
@@ -124,20 +124,20 @@ impl Times {
     }
 
     /// The connection is to be closed once the peer has taken no byte for so long, from when the time is told next.
-    pub(super) const fn close_patiently(&mut self, patience: Duration) {
-        self.close_patience = Some(patience);
+    pub(super) const fn set_close_stall_timeout(&mut self, stall_timeout: Duration) {
+        self.close_stall_timeout = Some(stall_timeout);
         self.last_written = None;
     }
 
     /// Whether there is a time by which the connection is to be closed.
     pub(super) const fn has_to_close(&self) -> bool {
-        self.close_within.is_some() || self.close_by.is_some() || self.close_patience.is_some()
+        self.close_within.is_some() || self.close_by.is_some() || self.close_stall_timeout.is_some()
     }
 
     /// Takes over by when the connection is to be closed.
     pub(super) const fn take_over_close(&mut self, other: &Self) {
         (self.close_within, self.close_by) = (other.close_within, other.close_by);
-        self.close_patience = other.close_patience;
+        self.close_stall_timeout = other.close_stall_timeout;
     }
 
     /// Waiting for the peer's bytes begins anew.
@@ -203,7 +203,7 @@ impl Times {
         let open = !waits.closing;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
-            after(Timeout::Close, !self.holds_writing(), self.last_written, self.close_patience),
+            after(Timeout::Close, !self.holds_writing(), self.last_written, self.close_stall_timeout),
             after(
                 Timeout::Write,
                 open && waits.to_write && !self.holds_writing(),

@@ -21,8 +21,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     fn update_registration_slow(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        self.start_finish(cx)?;
-        if self.has_finished() {
+        self.start_graceful_close(cx)?;
+        if self.is_graceful_close_due() {
             self.connection().begin_closing();
         } else if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) && self.state.pending_responses == 0 {
             self.connection().shutdown();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
+use super::end_call;
 use super::inotify::{Inotify, Queue};
 use super::path_watch::{PathEvents, PathWatch, Update, WatchFor};
-use super::rest;
 use crate::error;
 
 /// What has happened at a path that is watched by [`watch`].
@@ -111,7 +111,7 @@ fn deliver<S>(
             end => return end,
         }
     }
-    rest(io, queue)
+    end_call(io, queue)
 }
 
 /// Some paths that are watched by one inotify instance.

@@ -12,9 +12,9 @@ use std::path::Path;
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
+use super::end_call;
 use super::inotify::{Event, EventFlags, Inotify, Queue};
 use super::path_watch::{PathWatch, Target, Update, WatchFor};
-use super::rest;
 use crate::error;
 
 /// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a
@@ -123,7 +123,7 @@ fn deliver<S>(
             end => return end,
         }
     }
-    rest(io, queue)
+    end_call(io, queue)
 }
 
 /// A folder that is watched.
@@ -146,7 +146,7 @@ impl Folder {
     /// come.
     fn collect(&mut self) -> io::Result<(Vec<FolderChange>, Queue)> {
         let target = self.watch.target();
-        let mut batch = Batch::beginning_with(self.held.take());
+        let mut batch = ChangeBatch::beginning_with(self.held.take());
         let mut queue = self.inotify.read(|event| {
             if target == Target::Watched(event.watch) || event.flags.contains(EventFlags::QUEUE_OVERFLOW) {
                 batch.push(event);
@@ -184,7 +184,7 @@ impl AsFd for Folder {
 
 /// The changes of one call.
 #[derive(Debug, Default)]
-struct Batch {
+struct ChangeBatch {
     changes: Vec<FolderChange>,
     /// The first ends of renames, with their places among the changes.
     leaving: Vec<(u32, usize)>,
@@ -194,7 +194,7 @@ struct Batch {
     held: usize,
 }
 
-impl Batch {
+impl ChangeBatch {
     fn beginning_with(held: Option<MovedFrom>) -> Self {
         let mut batch = Self::default();
         if let Some(MovedFrom { cookie, name }) = held {
@@ -265,11 +265,11 @@ mod tests {
     use super::*;
 
     /// A batch that begins with what was held back, and its events: what was seen, the cookie, the name.
-    fn batch(held: Option<MovedFrom>, events: &[(EventFlags, u32, &str)]) -> Batch {
+    fn batch(held: Option<MovedFrom>, events: &[(EventFlags, u32, &str)]) -> ChangeBatch {
         let inotify = Inotify::new().unwrap();
         let root = PathWatch::new(Path::new("/"), WatchFor::Entries, &inotify).unwrap();
         let Target::Watched(watch) = root.target() else { panic!("the root is not there") };
-        let mut batch = Batch::beginning_with(held);
+        let mut batch = ChangeBatch::beginning_with(held);
         for &(flags, cookie, name) in events {
             batch.push(&Event { watch, flags, cookie, name: Some(OsStr::new(name)) });
         }

@@ -26,12 +26,12 @@ pub(super) struct Inotify {
 
 /// The number of a watch, which is not used again: the kernel counts up, to 2^31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Watch(i32);
+pub(super) struct WatchDescriptor(i32);
 
 /// The result of adding a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
-    By(Watch),
+    By(WatchDescriptor),
     /// There is nothing of that sort at the path any more.
     Vanished,
     /// We may not read what is there, which is what the kernel wants of who watches.
@@ -42,7 +42,7 @@ pub(super) enum Watched {
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     /// Of no watch where the queue has overflowed.
-    pub(super) watch: Watch,
+    pub(super) watch: WatchDescriptor,
     pub(super) flags: EventFlags,
     /// What the two ends of a rename have in common.
     pub(super) cookie: u32,
@@ -68,7 +68,7 @@ impl Inotify {
     /// its flags are added to.
     pub(super) fn watch(&self, path: &Path, flags: WatchFlags) -> io::Result<Watched> {
         match inotify::add_watch(&self.fd, path, flags | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW) {
-            Ok(number) => Ok(Watched::By(Watch(number))),
+            Ok(number) => Ok(Watched::By(WatchDescriptor(number))),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(Watched::Vanished),
             Err(Errno::ACCESS) => Ok(Watched::Unreadable),
             Err(errno) => Err(explained(&format!("inotify_add_watch({})", path.display()), errno)),
@@ -76,7 +76,7 @@ impl Inotify {
     }
 
     /// Ends a watch. One that ended with what it watched is no error.
-    pub(super) fn forget(&self, watch: Watch) {
+    pub(super) fn forget(&self, watch: WatchDescriptor) {
         if let Err(error) = inotify::remove_watch(&self.fd, watch.0) {
             tracing::trace!(watch = watch.0, %error, "the end of a watch");
         }
@@ -97,7 +97,7 @@ impl Inotify {
             }
             match reader.next() {
                 Ok(event) => handle(&Event {
-                    watch: Watch(event.wd()),
+                    watch: WatchDescriptor(event.wd()),
                     flags: event.events(),
                     cookie: event.cookie(),
                     name: event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())),

@@ -31,7 +31,7 @@ fn named(call: &str, path: &Path, error: io::Error) -> io::Error {
 }
 
 /// Ends a call of the handler: where nothing is left in the queue, the next event wakes the loop.
-fn rest<T>(io: &mut Io<T>, queue: Queue) -> io::Result<Next> {
+fn end_call<T>(io: &mut Io<T>, queue: Queue) -> io::Result<Next> {
     match queue {
         Queue::More => Ok(Next::Keep), // still readable: called again next turn
         Queue::Empty => io.try_io(Interest::READABLE, |_| Err(ErrorKind::WouldBlock.into())),

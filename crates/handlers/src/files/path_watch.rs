@@ -8,7 +8,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
-use super::inotify::{Event, EventFlags, Inotify, Watch, WatchFlags, Watched};
+use super::inotify::{Event, EventFlags, Inotify, WatchDescriptor, WatchFlags, Watched};
 use super::named;
 
 /// What may happen to a name in a folder on the way. Attributes, since they decide who may search the folder.
@@ -57,7 +57,7 @@ pub(super) enum WatchFor {
 /// A name that was looked up to resolve the path.
 #[derive(Debug)]
 struct Lookup {
-    folder: Watch,
+    folder: WatchDescriptor,
     name: OsString,
 }
 
@@ -65,7 +65,7 @@ struct Lookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Absent,
-    Watched(Watch),
+    Watched(WatchDescriptor),
     /// There, and seen by its name alone: a file that we may not read, a folder where a file was expected.
     ByName,
 }
@@ -95,7 +95,7 @@ pub(super) struct Update {
     pub(super) after: Target,
     pub(super) events: PathEvents,
     /// Watches that this path needs no more.
-    pub(super) unused: Vec<Watch>,
+    pub(super) unused: Vec<WatchDescriptor>,
 }
 
 impl PathWatch {
@@ -113,7 +113,7 @@ impl PathWatch {
     }
 
     /// Returns whether this path needs `watch`.
-    pub(super) fn uses(&self, watch: Watch) -> bool {
+    pub(super) fn uses(&self, watch: WatchDescriptor) -> bool {
         self.target == Target::Watched(watch) || self.lookups.iter().any(|lookup| lookup.folder == watch)
     }
 

@@ -33,7 +33,7 @@ impl Delimited {
 
     /// Whether `data`, which holds no delimiter, may begin with a frame within the limit: as long as it has room, or a
     /// delimiter may have begun in time.
-    fn is_hopeful(&self, data: &[u8]) -> bool {
+    fn may_hold_frame(&self, data: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
         let first = data.len().saturating_sub(delimiter.len() - 1);
         data.len() <= self.max_length || (first..=self.max_length).any(|begin| delimiter.starts_with(&data[begin..]))
@@ -51,7 +51,7 @@ impl Framing for Delimited {
             return Ok(Some(Frame { bytes: &within[..length], consumed: length + delimiter }));
         }
         self.searched = within.len().saturating_sub(delimiter - 1); // behind it, one may have begun
-        if self.is_hopeful(data) {
+        if self.may_hold_frame(data) {
             return Ok(None);
         }
         Err(FrameError::TooLong { what: "frame", length: None, max_length: self.max_length })

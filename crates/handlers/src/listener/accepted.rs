@@ -10,7 +10,7 @@ use std::panic::Location;
 use reactor::{Key, Registry};
 
 use super::unix::UnixSocket;
-use crate::connection::{self, AdmittedBy, ConnectionHandler, ConnectionKey, ConnectionOptions};
+use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions, OpenedBy};
 use crate::limit::Permit;
 use crate::socket::plain;
 
@@ -108,13 +108,13 @@ impl Accepted {
         H: ConnectionHandler<S>,
     {
         let Self { stream, permit, .. } = self;
-        let by = AdmittedBy { line, listener, permit };
+        let by = OpenedBy { line, listener, permit };
         Ok(match stream {
             AcceptedStream::Tcp(stream) => {
                 stream.set_nodelay(options.no_delays())?;
-                connection::admit(registry, stream, options, handler, by)?
+                connection::open_by(registry, stream, options, handler, by)?
             }
-            AcceptedStream::Unix(stream) => connection::admit(registry, stream, options, handler, by)?,
+            AcceptedStream::Unix(stream) => connection::open_by(registry, stream, options, handler, by)?,
         })
     }
 }

@@ -97,7 +97,7 @@ pub(super) struct BindOptions {
 const MODE_MAX: u32 = 0o777;
 
 impl BindOptions {
-    /// Refuses what cannot be done at `address`: an option that is not heeded is a mistake that nobody sees.
+    /// Refuses what cannot be done at `address`: an option that is ignored is a mistake that nobody sees.
     pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
         let is_tcp = matches!(address, Address::Tcp(_));
         let text = match self.mode {

@@ -14,7 +14,7 @@ use reactor::{Context, Error, Key, Registry};
 
 use super::bind::Socket;
 use super::{Listener, Peer, stopping};
-use crate::connection::{self, ConnectionHandler, ConnectionOptions, Finish};
+use crate::connection::{self, ConnectionHandler, ConnectionOptions, GracefulClose};
 
 /// The servers of a loop, each with the options of the connections that it accepts from now on. Those whose listener
 /// has ended are removed when the next one begins.
@@ -67,10 +67,10 @@ impl Listener {
         H: ConnectionHandler<S>,
     {
         let is_tcp = matches!(self.socket, Socket::Tcp(_));
-        let finish_all = if is_tcp {
-            connection::finish_accepted::<S, TcpStream, H>
+        let close_all = if is_tcp {
+            connection::close_accepted::<S, TcpStream, H>
         } else {
-            connection::finish_accepted::<S, UnixStream, H>
+            connection::close_accepted::<S, UnixStream, H>
         };
         let pause_all = if is_tcp {
             connection::pause_accepted::<S, TcpStream, H>
@@ -87,11 +87,11 @@ impl Listener {
             }
             let connection = accepted.open_for(origin, listener, cx.registry, &options.borrow(), handler)?.key();
             if let Some(grace) = stopping::grace_left(cx.registry, listener) {
-                let finish = Finish { grace, reads: true };
+                let how = GracefulClose { grace, reads: true };
                 if is_tcp {
-                    connection::finish_one::<S, TcpStream, H>(cx.registry, connection, listener, finish);
+                    connection::close_if_accepted_by::<S, TcpStream, H>(cx.registry, connection, listener, how);
                 } else {
-                    connection::finish_one::<S, UnixStream, H>(cx.registry, connection, listener, finish);
+                    connection::close_if_accepted_by::<S, UnixStream, H>(cx.registry, connection, listener, how);
                 }
             }
             Ok(())
@@ -99,7 +99,7 @@ impl Listener {
         let servers = &mut registry.local::<Servers>().0;
         servers.retain(|(_, options)| options.strong_count() > 0);
         servers.push((key, shared));
-        Ok(ServerKey { key, finish_all, pause_all })
+        Ok(ServerKey { key, close_all, pause_all })
     }
 }
 
@@ -107,8 +107,8 @@ impl Listener {
 /// each use like a [`Key`].
 pub struct ServerKey<S> {
     key: Key,
-    /// Finishes all connections that the listener has accepted.
-    finish_all: fn(&mut Registry<S>, Key, Finish),
+    /// Closes all connections gracefully that the listener has accepted.
+    close_all: fn(&mut Registry<S>, Key, GracefulClose),
     /// Has all of them read nothing more.
     pause_all: fn(&mut Context<'_, S>, Key),
 }
@@ -137,7 +137,7 @@ impl<S> ServerKey<S> {
     ///
     /// No callback runs before this returns. After the listener has ended it stops the connections that are left.
     pub fn stop(self, registry: &mut Registry<S>, grace: Duration) {
-        (self.finish_all)(registry, self.key, Finish { grace, reads: true });
+        (self.close_all)(registry, self.key, GracefulClose { grace, reads: true });
         stopping::begin(registry, self.key, grace);
     }
 
@@ -185,7 +185,7 @@ impl<S> ServerKey<S> {
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
         (self.pause_all)(cx, self.key);
-        (self.finish_all)(cx.registry, self.key, Finish { grace, reads: false });
+        (self.close_all)(cx.registry, self.key, GracefulClose { grace, reads: false });
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 
 use reactor::Registry;
 
-use super::queue::Shared;
+use super::queue::JobQueue;
 use super::state::{Make, WorkerState};
 use super::{PoolHandle, WorkerPool};
 
@@ -118,7 +118,7 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     /// `EAGAIN` if a thread cannot be started, and those that were are ended; those of [`Registry::remote`].
     #[track_caller]
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S, W>> {
-        let pool = PoolHandle { shared: Arc::new(Shared::new(self.max_queued_jobs)), remote: registry.remote()? };
+        let pool = PoolHandle { shared: Arc::new(JobQueue::new(self.max_queued_jobs)), remote: registry.remote()? };
         let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
         for number in 0..self.workers {
             let (shared, make) = (Arc::clone(&started.pool.shared), Arc::clone(&self.make));

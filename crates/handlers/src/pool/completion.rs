@@ -19,7 +19,7 @@ struct Parts<D> {
 }
 
 /// What a [`Job`](super::Job) can do with its completion, whatever the callback's type.
-pub(super) trait Pending: Send + Sync {
+pub(super) trait PendingCompletion: Send + Sync {
     /// Keeps the loop alive no more.
     fn release_loop(&self);
     /// Drops the callback too, and returns whether there was one.
@@ -37,8 +37,8 @@ impl<D: Send + 'static> Completion<D> {
         Self(Arc::new(Parts { alive: Mutex::new(Some(alive)), done: Mutex::new(Some(done)) }))
     }
 
-    pub(super) fn handle(&self) -> Arc<dyn Pending> {
-        Arc::clone(&self.0) as Arc<dyn Pending>
+    pub(super) fn handle(&self) -> Arc<dyn PendingCompletion> {
+        Arc::clone(&self.0) as Arc<dyn PendingCompletion>
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -59,7 +59,7 @@ impl<D> Drop for Completion<D> {
     }
 }
 
-impl<D: Send> Pending for Parts<D> {
+impl<D: Send> PendingCompletion for Parts<D> {
     fn release_loop(&self) {
         drop(take(&self.alive));
     }

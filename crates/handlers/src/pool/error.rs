@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 
-use super::state::Failure;
+use super::state::JobFailure;
 use crate::error::{discard, panic_message};
 
 /// What a job panicked with.
@@ -33,11 +33,11 @@ pub enum JobError {
     NoState(io::Error),
 }
 
-impl From<Failure> for JobError {
-    fn from(failure: Failure) -> Self {
+impl From<JobFailure> for JobError {
+    fn from(failure: JobFailure) -> Self {
         match failure {
-            Failure::Panic(payload) => Self::Panicked(JobPanic::of(payload)),
-            Failure::NoState(error) => Self::NoState(error),
+            JobFailure::Panic(payload) => Self::Panicked(JobPanic::of(payload)),
+            JobFailure::NoState(error) => Self::NoState(error),
         }
     }
 }

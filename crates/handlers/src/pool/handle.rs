@@ -9,13 +9,13 @@ use reactor::{Context, Remote};
 use super::completion::Completion;
 use super::error::{JobError, JobPanic, Refusal, Refused};
 use super::job::Job;
-use super::queue::Shared;
+use super::queue::JobQueue;
 use super::state::WorkerState;
 
 /// Submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread: clone it into handlers, or keep it in the
 /// state.
 pub struct PoolHandle<S: 'static, W: 'static = ()> {
-    pub(super) shared: Arc<Shared<W>>,
+    pub(super) shared: Arc<JobQueue<W>>,
     pub(super) remote: Remote<S>,
 }
 
@@ -56,7 +56,7 @@ impl<S, W> PoolHandle<S, W> {
         D: FnOnce(Result<R, JobError>, &mut Context<'_, S>) + Send + 'static,
     {
         let work = |(job, done): (J, D)| {
-            let work = move |shared: &Shared<W>, state: &mut WorkerState<W>| {
+            let work = move |shared: &JobQueue<W>, state: &mut WorkerState<W>| {
                 let result = state.run(job);
                 shared.count_end();
                 result.map_err(JobError::from)
@@ -76,7 +76,7 @@ impl<S, W> PoolHandle<S, W> {
     {
         self.enqueue(input, |input| {
             let (job, done) = make(input);
-            let work = move |shared: &Shared<W>, _: &mut WorkerState<W>| {
+            let work = move |shared: &JobQueue<W>, _: &mut WorkerState<W>| {
                 let result = catch_unwind(AssertUnwindSafe(job));
                 shared.count_end();
                 result.map_err(JobPanic::of)
@@ -89,7 +89,7 @@ impl<S, W> PoolHandle<S, W> {
     #[track_caller]
     fn enqueue<I, J, R, D>(&self, input: I, make: impl FnOnce(I) -> (J, D)) -> Result<Job, (I, Refusal)>
     where
-        J: FnOnce(&Shared<W>, &mut WorkerState<W>) -> R + Send + 'static,
+        J: FnOnce(&JobQueue<W>, &mut WorkerState<W>) -> R + Send + 'static,
         R: Send + 'static,
         D: FnOnce(R, &mut Context<'_, S>) + Send + 'static,
     {

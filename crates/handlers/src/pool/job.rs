@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::completion::Pending;
+use super::completion::PendingCompletion;
 use super::queue::Queued;
 
 /// A job that has been submitted: to cancel it, to give it up, or to let the loop end before it. Dropping this changes
 /// nothing.
 pub struct Job {
     pub(super) slot: Arc<dyn Queued>,
-    pub(super) pending: Arc<dyn Pending>,
+    pub(super) pending: Arc<dyn PendingCompletion>,
 }
 
 /// Whether a job was cancelled, or given up, in time.

@@ -12,13 +12,13 @@ use super::error::Refusal;
 use super::state::WorkerState;
 use crate::error::{discard, panic_message};
 
-/// A job, with all that belongs to it. It reports by [`Shared::count_end`] when it has ended.
-type Work<W> = Box<dyn FnOnce(&Shared<W>, &mut WorkerState<W>) + Send>;
+/// A job, with all that belongs to it. It reports by [`JobQueue::count_end`] when it has ended.
+type Work<W> = Box<dyn FnOnce(&JobQueue<W>, &mut WorkerState<W>) + Send>;
 
 /// A place in the queue. Empty once the job has been taken, by a worker or by a cancellation.
 pub(super) struct Slot<W> {
     work: Mutex<Option<Work<W>>>,
-    shared: Weak<Shared<W>>,
+    shared: Weak<JobQueue<W>>,
 }
 
 /// What a [`Job`](super::Job) can do with its place, whatever the state of the workers.
@@ -29,13 +29,13 @@ pub(super) trait Queued: Send + Sync {
 }
 
 /// The queue, and what its workers wait at.
-pub(super) struct Shared<W> {
-    queue: Mutex<Queue<W>>,
+pub(super) struct JobQueue<W> {
+    queue: Mutex<QueueState<W>>,
     wake: Condvar,
     max_queued_jobs: usize,
 }
 
-struct Queue<W> {
+struct QueueState<W> {
     slots: VecDeque<Arc<Slot<W>>>,
     /// How many of these have not been cancelled.
     queued: usize,
@@ -53,15 +53,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Room in the queue for one job, for as long as the lock is held.
 pub(super) struct Room<'a, W> {
-    shared: &'a Arc<Shared<W>>,
-    queue: MutexGuard<'a, Queue<W>>,
+    shared: &'a Arc<JobQueue<W>>,
+    queue: MutexGuard<'a, QueueState<W>>,
     /// Workers that sleep and have not been woken yet.
     idle: usize,
 }
 
 impl<W> Room<'_, W> {
     /// Queues a job, and wakes a worker if one is asleep.
-    pub(super) fn fill(self, work: impl FnOnce(&Shared<W>, &mut WorkerState<W>) + Send + 'static) -> Arc<Slot<W>> {
+    pub(super) fn fill(self, work: impl FnOnce(&JobQueue<W>, &mut WorkerState<W>) + Send + 'static) -> Arc<Slot<W>> {
         let Self { shared, mut queue, idle } = self;
         let slot = Arc::new(Slot { work: Mutex::new(Some(Box::new(work))), shared: Arc::downgrade(shared) });
         queue.slots.push_back(Arc::clone(&slot));
@@ -75,10 +75,10 @@ impl<W> Room<'_, W> {
     }
 }
 
-impl<W> Shared<W> {
+impl<W> JobQueue<W> {
     pub(super) fn new(max_queued_jobs: usize) -> Self {
         let slots = VecDeque::new();
-        let queue = Queue { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
+        let queue = QueueState { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
         Self { queue: Mutex::new(queue), wake: Condvar::new(), max_queued_jobs }
     }
 
@@ -136,7 +136,7 @@ impl<W> Shared<W> {
                 tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
                 discard(panic);
             }
-            state.drop_if_spoiled();
+            state.drop_if_poisoned();
         }
     }
 
@@ -187,7 +187,7 @@ impl<W> Shared<W> {
 
     /// Writes its counts, in the form of a `PoolHandle`.
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Queue { queued, running, asleep, closed, .. } = &*lock(&self.queue);
+        let QueueState { queued, running, asleep, closed, .. } = &*lock(&self.queue);
         f.debug_struct("Pool")
             .field("queued", queued)
             .field("running", running)

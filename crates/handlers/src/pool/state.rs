@@ -17,11 +17,11 @@ pub(super) struct WorkerState<W> {
     make: Arc<Make<W>>,
     state: Option<W>,
     /// A job has panicked with it: it may be in the middle of a change, and no other job is to see it.
-    is_spoiled: bool,
+    is_poisoned: bool,
 }
 
 /// Why a job has no result.
-pub(super) enum Failure {
+pub(super) enum JobFailure {
     /// The job panicked, with this payload.
     Panic(Box<dyn Any + Send>),
     /// The state could not be made, so the job did not run.
@@ -30,24 +30,24 @@ pub(super) enum Failure {
 
 impl<W> WorkerState<W> {
     pub(super) const fn new(make: Arc<Make<W>>) -> Self {
-        Self { make, state: None, is_spoiled: false }
+        Self { make, state: None, is_poisoned: false }
     }
 
     /// Runs `job` with the state, which is made where there is none.
-    pub(super) fn run<R>(&mut self, job: impl FnOnce(&mut W) -> R) -> Result<R, Failure> {
+    pub(super) fn run<R>(&mut self, job: impl FnOnce(&mut W) -> R) -> Result<R, JobFailure> {
         let state = match &mut self.state {
             Some(state) => state,
-            none => none.insert(make(&*self.make).map_err(Failure::NoState)?),
+            none => none.insert(make(&*self.make).map_err(JobFailure::NoState)?),
         };
         catch_unwind(AssertUnwindSafe(|| job(state))).map_err(|panic| {
-            self.is_spoiled = true;
-            Failure::Panic(panic)
+            self.is_poisoned = true;
+            JobFailure::Panic(panic)
         })
     }
 
     /// Drops the state, if a job has panicked with it.
-    pub(super) fn drop_if_spoiled(&mut self) {
-        if std::mem::take(&mut self.is_spoiled) {
+    pub(super) fn drop_if_poisoned(&mut self) {
+        if std::mem::take(&mut self.is_poisoned) {
             self.clear();
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use reactor::{CloseReason, Context, Error, Handler, Interest, Io, Key, Next, Registry};
 
 use super::DatagramHandler;
-use super::receiving::{Batch, ReceiveBuffers};
+use super::receiving::{ReceiveBuffers, ReceivedBatch};
 use super::send_queue::SendQueue;
 use super::sending::{SendState, Sending, UdpMetrics};
 use super::socket::UdpSocket;
@@ -80,7 +80,12 @@ impl<S> Udp<S> {
     }
 
     /// Calls the handler for each datagram of a batch, until the socket ends.
-    fn deliver(&mut self, batch: &Batch<'_>, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    fn deliver(
+        &mut self,
+        batch: &ReceivedBatch<'_>,
+        io: &mut Io<UdpSocket>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         for datagram in batch.datagrams() {
             self.send.log.metrics.received += 1;
             let next = self.call(io, cx, |handler, socket, cx| handler.on_datagram(&datagram, socket, cx))?;

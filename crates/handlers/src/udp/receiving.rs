@@ -27,7 +27,7 @@ pub(super) struct ReceiveBuffers {
 }
 
 /// What one call has received.
-pub(super) struct Batch<'a> {
+pub(super) struct ReceivedBatch<'a> {
     bytes: &'a [u8],
     metas: &'a [RecvMeta],
 }
@@ -36,13 +36,13 @@ impl ReceiveBuffers {
     /// Receives what is there, up to a batch. Nothing, if nothing is there.
     ///
     /// Errors that end the socket are given; the others, which are those of datagrams, are noted.
-    pub(super) fn fill(&mut self, io: &mut Io<UdpSocket>, log: &mut Log) -> io::Result<Batch<'_>> {
+    pub(super) fn fill(&mut self, io: &mut Io<UdpSocket>, log: &mut Log) -> io::Result<ReceivedBatch<'_>> {
         let received = self.receive(io, log)?;
         if received < BATCH_SIZE && received > 0 {
             // The call has met the end. What comes from now on is reported.
             let _ = io.try_io(Interest::READABLE, |_| Err::<(), _>(ErrorKind::WouldBlock.into()));
         }
-        Ok(Batch { bytes: &self.bytes, metas: &self.metas[..received] })
+        Ok(ReceivedBatch { bytes: &self.bytes, metas: &self.metas[..received] })
     }
 
     fn receive(&mut self, io: &mut Io<UdpSocket>, log: &mut Log) -> io::Result<usize> {
@@ -75,7 +75,7 @@ impl ReceiveBuffers {
     }
 }
 
-impl<'a> Batch<'a> {
+impl<'a> ReceivedBatch<'a> {
     pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
         let buffers = self.bytes.chunks(BUFFER_BYTES);
         buffers.zip(self.metas).flat_map(|(buffer, meta)| Datagram::split(buffer, meta))

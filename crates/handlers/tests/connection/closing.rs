@@ -225,11 +225,11 @@ fn what_was_written_before_a_close_is_tried_and_what_was_queued_is_dropped() -> 
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     bench.with(key, |connection| {
-        let _ = connection.write(b"says a visitor").unwrap();
+        let _ = connection.write(b"says an access").unwrap();
         connection.close();
     });
     assert_eq!(bench.until_closed(), "close Closed");
-    assert_eq!(bench.receive_all(&mut far)?, b"says a visitor");
+    assert_eq!(bench.receive_all(&mut far)?, b"says an access");
 
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;

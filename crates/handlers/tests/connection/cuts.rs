@@ -17,26 +17,26 @@ const MUCH: usize = 8 << 20;
 /// Ends a connection, from outside of its callbacks.
 type Cut = fn(&mut Bench, ConnectionKey<World>) -> Result;
 
-fn visit(bench: &mut Bench, key: ConnectionKey<World>, visitor: fn(&mut Connection<'_, World>)) -> Result {
-    bench.with(key, visitor);
+fn access(bench: &mut Bench, key: ConnectionKey<World>, access: fn(&mut Connection<'_, World>)) -> Result {
+    bench.with(key, access);
     Ok(())
 }
 
 /// Every way in which a connection may end before it has sent all.
 const CUTS: [(&str, Cut); 8] = [
-    ("close", |bench, key| visit(bench, key, |connection| connection.close())),
+    ("close", |bench, key| access(bench, key, |connection| connection.close())),
     ("close after flush", |bench, key| {
-        visit(bench, key, |connection| connection.close_after_flush(secs(5)))?;
+        access(bench, key, |connection| connection.close_after_flush(secs(5)))?;
         bench.advance(secs(5));
         Ok(())
     }),
     ("finish", |bench, key| {
-        visit(bench, key, |connection| connection.close_gracefully(secs(5)))?;
+        access(bench, key, |connection| connection.close_gracefully(secs(5)))?;
         bench.advance(secs(5));
         Ok(())
     }),
     ("finish at once", |bench, key| {
-        visit(bench, key, |connection| connection.close_gracefully(Duration::ZERO))?;
+        access(bench, key, |connection| connection.close_gracefully(Duration::ZERO))?;
         bench.run_until_idle();
         Ok(())
     }),
@@ -45,7 +45,7 @@ const CUTS: [(&str, Cut); 8] = [
         Ok(())
     }),
     ("write timeout", |bench, key| {
-        visit(bench, key, |connection| {
+        access(bench, key, |connection| {
             connection.set_options(&ConnectionOptions::new().write_timeout(secs(1)));
         })?;
         bench.advance(secs(2)); // the first second ends with the last byte that went
@@ -53,7 +53,7 @@ const CUTS: [(&str, Cut); 8] = [
     }),
     ("removal", |bench, key| Ok(bench.reactor.remove(key.key())?)),
     ("shutdown and idle timeout", |bench, key| {
-        visit(bench, key, |connection| connection.shutdown())?;
+        access(bench, key, |connection| connection.shutdown())?;
         bench.advance(secs(60));
         Ok(())
     }),

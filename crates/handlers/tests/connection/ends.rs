@@ -248,7 +248,7 @@ fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_removed_by_a_visitor_is_told_so() -> Result {
+fn a_connection_that_is_removed_by_an_access_is_told_so() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), sink())?;
     bench.run_until_idle();

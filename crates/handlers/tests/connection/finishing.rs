@@ -119,7 +119,7 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
 }
 
 #[test]
-fn a_visitor_who_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result {
+fn an_access_that_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result {
     for pauses in [false, true] {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
@@ -174,7 +174,7 @@ fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
 }
 
 #[test]
-fn on_finish_is_called_once_and_from_within_no_call_of_a_visitor() -> Result {
+fn on_finish_is_called_once_and_from_within_no_call_of_an_access() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -184,7 +184,7 @@ fn on_finish_is_called_once_and_from_within_no_call_of_a_visitor() -> Result {
             connection.close_gracefully(secs(4));
         });
         finished.unwrap();
-        assert!(!cx.state.has("finish"), "called from within the call of a visitor");
+        assert!(!cx.state.has("finish"), "called from within the call of an access");
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "finish"]);

@@ -58,15 +58,15 @@ fn keys_are_equal_if_they_name_the_same_connection() -> Result {
 }
 
 #[test]
-fn a_visitor_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> Result {
+fn an_access_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> Result {
     let mut bench = Bench::new()?;
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
     bench.reactor.defer(move |cx| {
         let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
-        key.with(cx, |_, cx| cx.state.log.push("visit".to_owned())).unwrap();
+        key.with(cx, |_, cx| cx.state.log.push("access".to_owned())).unwrap();
     });
     bench.run_until_idle();
-    assert_eq!(bench.world.log, ["open", "visit"]);
+    assert_eq!(bench.world.log, ["open", "access"]);
     Ok(())
 }
 
@@ -89,24 +89,24 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
         let (near, _far) = std::os::unix::net::UnixStream::pair()?;
         bench.reactor.defer(move |cx| {
             let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), handler).unwrap();
-            let lent = key.with(cx, |_, cx| cx.state.log.push("visit".to_owned()));
+            let lent = key.with(cx, |_, cx| cx.state.log.push("access".to_owned()));
             assert!(matches!(lent, Err(Error::StaleKey(_))));
         });
         bench.until_closed();
-        assert!(!bench.world.has("visit"));
+        assert!(!bench.world.has("access"));
     }
     Ok(())
 }
 
 #[test]
-fn a_connection_outlives_a_visitor_that_panics_and_sends_what_it_has_written() -> Result {
+fn a_connection_outlives_an_access_that_panics_and_sends_what_it_has_written() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         let _ = key.with(cx, |connection, _| {
             let _ = connection.write(b"before");
-            panic!("a visitor")
+            panic!("an access")
         });
     });
     bench.run_until_idle();
@@ -136,7 +136,7 @@ fn a_connection_is_reached_from_the_callback_of_another() -> Result {
 
 #[test]
 fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result {
-    for visits in [true, false] {
+    for accesses in [true, false] {
         let mut reactor = reactor::Reactor::<()>::new()?;
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         far.shutdown(std::net::Shutdown::Read)?; // what is written fails
@@ -144,14 +144,14 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
         let key = Connection::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
         reactor.set_name(key.key(), "upstream")?;
         reactor.set_essential(key.key())?;
-        if visits {
+        if accesses {
             reactor.defer(move |cx| drop(key.with(cx, |connection, _| connection.write(&[0; 32_768]).map(drop))));
         } else {
             io::Write::write_all(&mut &far, b"x")?;
         }
         let failed = reactor.run(&mut ()).expect_err("it has failed");
         let Error::Failed(failure) = failed else { return Err(failed.into()) };
-        let errno = if visits { rustix::io::Errno::PIPE.raw_os_error() } else { 24 };
+        let errno = if accesses { rustix::io::Errno::PIPE.raw_os_error() } else { 24 };
         assert_eq!((failure.name.as_deref(), failure.source.raw_os_error()), (Some("upstream"), Some(errno)));
     }
     Ok(())

@@ -292,12 +292,12 @@ impl Bench {
     fn with<R: 'static>(
         &mut self,
         key: ConnectionKey<World>,
-        visitor: impl FnOnce(&mut Connection<'_, World>) -> R + 'static,
+        access: impl FnOnce(&mut Connection<'_, World>) -> R + 'static,
     ) -> R {
         let result = Rc::new(RefCell::new(None));
         let place = Rc::clone(&result);
         self.reactor.defer(move |cx| {
-            *place.borrow_mut() = Some(key.with(cx, |connection, _cx| visitor(connection)).unwrap());
+            *place.borrow_mut() = Some(key.with(cx, |connection, _cx| access(connection)).unwrap());
         });
         self.turn();
         result.take().unwrap()

@@ -128,7 +128,7 @@ fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left"]);
-    // Resumed by one visitor and paused by the next, before what the first has made due.
+    // Resumed by one access and paused by the next, before what the first has made due.
     bench.reactor.defer(move |cx| {
         key.with(cx, |connection, _| connection.resume_reading()).unwrap();
         key.with(cx, |connection, _| connection.pause_reading()).unwrap();

@@ -240,7 +240,7 @@ fn new_options_hold_from_then_on() -> Result {
 enum Step {
     Wait(u64),
     PeerSends,
-    VisitorWrites,
+    AccessWrites,
     Pause,
     Resume,
     /// Idle and read timeout, in milliseconds.
@@ -253,7 +253,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..30_u64).prop_map(Step::Wait),
         1 => (30..200_u64).prop_map(Step::Wait),
         6 => Just(Step::PeerSends),
-        2 => Just(Step::VisitorWrites),
+        2 => Just(Step::AccessWrites),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
         1 => (timeout(), timeout()).prop_map(|(idle, read)| Step::Options(idle, read)),
@@ -278,7 +278,7 @@ impl Watch {
         match *step {
             Step::Wait(time) => (0..time).for_each(|_| self.tick()),
             Step::PeerSends => self.unread = true,
-            Step::VisitorWrites => self.last_byte = self.now,
+            Step::AccessWrites => self.last_byte = self.now,
             Step::Pause => self.paused = true,
             Step::Resume if self.paused => (self.paused, self.last_read) = (false, self.now),
             Step::Resume => {}
@@ -332,7 +332,7 @@ proptest! {
             match *step {
                 Step::Wait(time) => bench.advance(ms(time)),
                 Step::PeerSends => far.write_all(b"x").unwrap(),
-                Step::VisitorWrites => drop(bench.with(key, |connection| connection.write(b"y")).unwrap()),
+                Step::AccessWrites => drop(bench.with(key, |connection| connection.write(b"y")).unwrap()),
                 Step::Pause => bench.with(key, |connection| connection.pause_reading()),
                 Step::Resume => bench.with(key, |connection| connection.resume_reading()),
                 Step::Options(idle, read) => {

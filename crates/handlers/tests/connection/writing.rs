@@ -58,7 +58,7 @@ fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Re
 }
 
 #[test]
-fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
+fn a_peer_that_reads_is_never_called_full_by_an_access() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(1000, 4000).max_write_queue(6000);
     let (key, mut far) = bench.open_unix(&options, sink())?;
@@ -87,7 +87,7 @@ fn a_peer_that_reads_is_never_called_full_by_a_visitor() -> Result {
 }
 
 #[test]
-fn a_visitor_may_flush() -> Result {
+fn an_access_may_flush() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -172,8 +172,8 @@ fn a_large_piece_that_is_shared_is_neither_copied_when_tried_nor_when_queued() -
 enum Piece {
     Copied(usize),
     Shared(usize),
-    CopiedByVisitor(usize),
-    SharedByVisitor(usize),
+    CopiedByAccess(usize),
+    SharedByAccess(usize),
     /// The peer reads some.
     Read,
 }
@@ -183,8 +183,8 @@ fn piece() -> impl Strategy<Value = Piece> {
     prop_oneof![
         3 => length().prop_map(Piece::Copied),
         3 => length().prop_map(Piece::Shared),
-        1 => length().prop_map(Piece::CopiedByVisitor),
-        1 => length().prop_map(Piece::SharedByVisitor),
+        1 => length().prop_map(Piece::CopiedByAccess),
+        1 => length().prop_map(Piece::SharedByAccess),
         2 => Just(Piece::Read),
     ]
 }
@@ -219,11 +219,11 @@ proptest! {
                     expected.extend_from_slice(&bytes);
                     queue.borrow_mut().push((matches!(piece, Piece::Shared(_)), bytes));
                 }
-                Piece::CopiedByVisitor(length) | Piece::SharedByVisitor(length) => {
+                Piece::CopiedByAccess(length) | Piece::SharedByAccess(length) => {
                     bench.pass_a_second(); // what the handler has to write comes first
                     let bytes = bytes(length);
                     expected.extend_from_slice(&bytes);
-                    let shared = matches!(piece, Piece::SharedByVisitor(_));
+                    let shared = matches!(piece, Piece::SharedByAccess(_));
                     let _ = bench.with(key, move |connection| {
                         if shared { connection.write_bytes(bytes.into()) } else { connection.write(&bytes) }
                     }).unwrap();

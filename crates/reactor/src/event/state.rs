@@ -49,9 +49,9 @@ impl State {
 }
 
 /// The events.
-pub(super) struct Events(Slab<State>);
+pub(super) struct EventSlab(Slab<State>);
 
-impl Events {
+impl EventSlab {
     pub(super) const fn new() -> Self {
         Self(Slab::new())
     }

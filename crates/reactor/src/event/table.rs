@@ -11,7 +11,7 @@ use std::thread::Thread;
 
 use slab::Slab;
 
-use super::state::{Condition, EventIndex, Events, WaiterIndex, consumed};
+use super::state::{Condition, EventIndex, EventSlab, WaiterIndex, consumed};
 use crate::notify::address::QueueAddress;
 use crate::notify::sender::Sender;
 use crate::sys::eventfd::EventFd;
@@ -36,7 +36,7 @@ pub(super) enum WaiterSignal {
 }
 
 /// A notification that is sent once the lock is free.
-pub(super) enum Wake {
+pub(super) enum WaiterWake {
     Thread(Arc<ParkedThread>),
     EventFd(Arc<EventFd>),
     Queue(Arc<QueueAddress>),
@@ -60,10 +60,10 @@ impl ParkedThread {
 
 /// All events and waiters of this process.
 pub(super) struct EventTable {
-    pub(super) events: Events,
+    pub(super) events: EventSlab,
     waiters: Slab<Waiter>,
     /// What is sent once the lock is free.
-    wakes: Vec<Wake>,
+    wakes: Vec<WaiterWake>,
     /// Counts completed waits and resets.
     sequence: u64,
 }
@@ -84,17 +84,17 @@ pub(super) fn unlock_and_wake(mut table: MutexGuard<'_, EventTable>) {
     drop(table);
     for wake in wakes {
         match wake {
-            Wake::Thread(parked) => parked.thread.unpark(),
+            WaiterWake::Thread(parked) => parked.thread.unpark(),
             // It cannot overflow: one to each.
-            Wake::EventFd(event) => drop(event.add(1)),
-            Wake::Queue(address) => address.notify(),
+            WaiterWake::EventFd(event) => drop(event.add(1)),
+            WaiterWake::Queue(address) => address.notify(),
         }
     }
 }
 
 impl EventTable {
     const fn new() -> Self {
-        Self { events: Events::new(), waiters: Slab::new(), wakes: Vec::new(), sequence: 0 }
+        Self { events: EventSlab::new(), waiters: Slab::new(), wakes: Vec::new(), sequence: 0 }
     }
 
     pub(super) fn add_waiter(
@@ -167,13 +167,13 @@ impl EventTable {
         match &waiter.signal {
             WaiterSignal::Thread(parked) => {
                 parked.outcome.store(outcome, Ordering::Release);
-                self.wakes.push(Wake::Thread(Arc::clone(parked)));
+                self.wakes.push(WaiterWake::Thread(Arc::clone(parked)));
                 // The thread returns without a look at the table.
                 self.waiters.remove(index.0);
             }
-            WaiterSignal::EventFd(event) => self.wakes.push(Wake::EventFd(Arc::clone(event))),
+            WaiterSignal::EventFd(event) => self.wakes.push(WaiterWake::EventFd(Arc::clone(event))),
             WaiterSignal::Queue(sender) => match sender.send_unnotified(outcome) {
-                Ok(address) => self.wakes.extend(address.map(Wake::Queue)),
+                Ok(address) => self.wakes.extend(address.map(WaiterWake::Queue)),
                 // Where the loop is gone nothing is consumed.
                 Err(_) => {
                     let consumed = consumed(&waiter.events, waiter.condition, outcome);

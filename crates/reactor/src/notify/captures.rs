@@ -74,9 +74,9 @@ impl HandedOver {
     }
 
     #[inline]
-    pub(super) fn note_one(&self) {
+    pub(super) fn count_one(&self) {
         if let Some(hub) = &self.hub {
-            hub.note_handed_over(hub.handed_over() + 1);
+            hub.set_handed_over(hub.handed_over() + 1);
         }
     }
 
@@ -86,7 +86,7 @@ impl HandedOver {
         if std::mem::take(&mut self.is_running)
             && let Some(hub) = &self.hub
         {
-            hub.note_handed_over(hub.handed_over() - 1);
+            hub.set_handed_over(hub.handed_over() - 1);
         }
     }
 }
@@ -95,7 +95,7 @@ impl HandedOver {
 impl Drop for HandedOver {
     fn drop(&mut self) {
         if let Some(hub) = &self.hub {
-            hub.note_handed_over(0);
+            hub.set_handed_over(0);
         }
     }
 }

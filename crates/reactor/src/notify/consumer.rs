@@ -57,9 +57,9 @@ impl<S> Registry<S> {
         B: Batch + 'static,
         F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        let admitted = self.hub().and_then(|hub| self.admit_queue(origin).map(|key| (hub, key)));
-        let (hub, key) = match admitted {
-            Ok(admitted) => admitted,
+        let inserted = self.hub().and_then(|hub| self.insert_queue_slot(origin).map(|key| (hub, key)));
+        let (hub, key) = match inserted {
+            Ok(inserted) => inserted,
             Err(error) => return Err((receiver, error)),
         };
         let has_something = receiver.mailbox.attach(Arc::new(QueueAddress::new(hub, key)));
@@ -119,7 +119,7 @@ impl<S> Registry<S> {
         }
         let hub = Arc::new(LoopHub::new(self.sys.wake()?));
         self.inbox.hub = Some(Arc::clone(&hub));
-        self.turn.is_full = true;
+        self.turn.needs_full_turn = true;
         Ok(hub)
     }
 }
@@ -170,12 +170,12 @@ where
             };
             // It may have been removed or paused by its handler, or be told of a timeout while it is paused.
             if !cx.registry.begin_value::<B>(key) {
-                self.receiver.mailbox.note_room();
+                self.receiver.mailbox.offer_room();
                 return Readiness::READABLE;
             }
             self.handled += 1;
             let result = (self.handle_next)(&mut self.batch.0, cx);
-            self.receiver.mailbox.note_taken(self.batch.0.len());
+            self.receiver.mailbox.set_taken(self.batch.0.len());
             let reason = match result {
                 Ok(Next::Remove) => CloseReason::ByHandler,
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -189,7 +189,7 @@ where
         if self.refill() == Taken::Nothing {
             return Readiness::EMPTY;
         }
-        self.receiver.mailbox.note_room();
+        self.receiver.mailbox.offer_room();
         Readiness::READABLE
     }
 

@@ -1,13 +1,14 @@
-//! The gate: whether the loop sleeps, and who wakes it.
+//! The gate: whether the loop is asleep, and which sender wakes it. Whether it may sleep is decided by its owner,
+//! [`Hub::fall_asleep`](super::hub::Hub::fall_asleep).
 //!
 //! ```text
-//!             close, before the last look             knock: this sender writes the eventfd
+//!             close, before the last look             claim_wake: this sender writes
 //!   awake ──────────────────────────────▶ asleep ──────────────────────────────▶ signalled
 //!     ▲                                      │                                        │
 //!     └───────────── open, after the wait ───┴────────────────────────────────────────┘
 //! ```
 //!
-//! Ground rule: a sender puts its message in its place and then knocks; the loop closes the gate and then looks for
+//! Ground rule: a sender puts its message in its place and then claims the wake; the loop closes the gate and then looks for
 //! messages. Between the two steps of each lies a full fence, so at least one of them sees the other: either the loop
 //! finds the message and does not sleep, or the sender finds the gate closed and writes. Of many senders one writes: once a
 //! sleep.
@@ -34,7 +35,7 @@ impl Gate {
 
     /// By a sender whose message is in its place: whether it has to end the sleep.
     #[inline]
-    pub(crate) fn knock(&self) -> bool {
+    pub(crate) fn claim_wake(&self) -> bool {
         fence(Ordering::SeqCst);
         self.state.load(Ordering::Relaxed) == ASLEEP
             && self.state.compare_exchange(ASLEEP, SIGNALLED, Ordering::Relaxed, Ordering::Relaxed).is_ok()

@@ -12,7 +12,7 @@ pub(crate) type Holder = (&'static Location<'static>, usize);
 pub(crate) struct Holders(Mutex<Vec<Holder>>);
 
 impl Holders {
-    pub(crate) fn note(&self, origin: &'static Location<'static>) {
+    pub(crate) fn record(&self, origin: &'static Location<'static>) {
         let mut holders = self.lock();
         match holders.iter_mut().find(|(line, _)| ptr::eq(*line, origin)) {
             Some((_, held)) => *held += 1,

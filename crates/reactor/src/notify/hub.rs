@@ -81,7 +81,7 @@ impl<K, W: Signal> Hub<K, W> {
 
     #[inline]
     fn wake_if_asleep(&self) {
-        if self.gate.knock() {
+        if self.gate.claim_wake() {
             self.signals.fetch_add(1, Ordering::Relaxed);
             self.signal.signal();
         }
@@ -89,7 +89,7 @@ impl<K, W: Signal> Hub<K, W> {
 
     /// Whether the loop may not sleep.
     #[inline]
-    pub(crate) fn is_posted(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         self.pending.load(Ordering::Relaxed) != 0
     }
 
@@ -119,7 +119,7 @@ impl<K, W: Signal> Hub<K, W> {
     #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
         self.gate.close();
-        let may_sleep = !self.is_posted();
+        let may_sleep = !self.has_pending();
         if !may_sleep {
             self.gate.open();
         }
@@ -169,7 +169,7 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     #[inline]
-    pub(crate) fn note_handed_over(&self, closures: usize) {
+    pub(crate) fn set_handed_over(&self, closures: usize) {
         self.handed_over.store(closures, Ordering::Relaxed);
     }
 
@@ -189,8 +189,8 @@ impl<K, W: Signal> Hub<K, W> {
 
     /// Whether the loop may not end: somebody keeps it alive, or has something for it. In this order: what was posted
     /// before the last one let go is seen.
-    pub(crate) fn is_expected(&self) -> bool {
-        self.keep_alives.load(Ordering::Acquire) > 0 || self.is_posted()
+    pub(crate) fn must_stay_alive(&self) -> bool {
+        self.keep_alives.load(Ordering::Acquire) > 0 || self.has_pending()
     }
 
     pub(crate) fn keep_alive(&self) {

@@ -189,7 +189,7 @@ impl<B: Batch, A> Mailbox<B, A> {
             if inner.waiters.is_empty() {
                 drop(inner);
             } else {
-                self.give_turns(inner);
+                self.notify_senders(inner);
             }
             drop(spare);
             if batch.capacity() > KEPT_CAPACITY {
@@ -198,14 +198,14 @@ impl<B: Batch, A> Mailbox<B, A> {
             return if ended { Taken::Ended } else { Taken::Nothing };
         }
         std::mem::swap(&mut inner.values, batch);
-        self.note_taken(batch.len());
+        self.set_taken(batch.len());
         Taken::Values
     }
 
     /// By the consumer: how many of the values that it has taken are left to be handled. What it has done with the others
     /// is seen by those who see this.
     #[inline]
-    pub(crate) fn note_taken(&self, left: usize) {
+    pub(crate) fn set_taken(&self, left: usize) {
         self.taken.store(left, Ordering::Release);
     }
 
@@ -214,14 +214,14 @@ impl<B: Batch, A> Mailbox<B, A> {
         let mut inner = self.lock();
         inner.closed = true;
         let address = inner.address.take();
-        self.give_turns(inner); // the senders that wait are refused now
+        self.notify_senders(inner); // the senders that wait are refused now
         drop(address); // it may be the last to hold the hub
     }
 
     /// By the consumer, at its end: what is left, and nothing more goes in.
     pub(crate) fn close(&self) -> B {
         self.shut();
-        self.note_taken(0);
+        self.set_taken(0);
         let mut inner = self.lock();
         let (values, leftovers) = (std::mem::take(&mut inner.values), inner.waiters.take_leftovers());
         drop(inner);
@@ -248,8 +248,8 @@ impl<B: Batch, A> Mailbox<B, A> {
         let mut inner = self.lock();
         let id = inner.waiters.add(position, notify);
         self.is_waited_for.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // before the look at what the consumer has left: see `note_room`
-        self.give_turns(inner);
+        fence(Ordering::SeqCst); // before the look at what the consumer has left: see `offer_room`
+        self.notify_senders(inner);
         id
     }
 
@@ -267,20 +267,20 @@ impl<B: Batch, A> Mailbox<B, A> {
     pub(crate) fn end_turn(&self) {
         let mut inner = self.lock();
         inner.waiters.end_turn();
-        self.give_turns(inner);
+        self.notify_senders(inner);
     }
 
     /// By the consumer, when it leaves values that it has taken: the senders that wait may have room by those it has
     /// handled.
     ///
     /// Without the lock, unless a sender waits. Either the consumer sees that, or the sender sees what was handled.
-    pub(crate) fn note_room(&self) {
+    pub(crate) fn offer_room(&self) {
         if self.capacity == usize::MAX {
             return;
         }
         fence(Ordering::SeqCst);
         if self.is_waited_for.load(Ordering::Relaxed) {
-            self.give_turns(self.lock());
+            self.notify_senders(self.lock());
         }
     }
 
@@ -288,7 +288,7 @@ impl<B: Batch, A> Mailbox<B, A> {
     /// is not held while one is notified. What they leave is dropped when none is left to be notified, and at the end
     /// of the consumer by that, when all ways in are closed.
     #[cold]
-    fn give_turns<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
+    fn notify_senders<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
         if !inner.waiters.begin_notifying() {
             return;
         }

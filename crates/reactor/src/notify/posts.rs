@@ -87,7 +87,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for TicketFor
     fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
         if let Some(callback) = captures.take::<F>() {
             registry.inbox.captures.put(callback);
-            registry.inbox.handed_over.note_one();
+            registry.inbox.handed_over.count_one();
             let task = Box::new(Self(PhantomData));
             registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
         }

@@ -298,7 +298,7 @@ impl<S> Registry<S> {
     }
 
     /// Answers the calls that wait for a closure, if `queue` is where they come in.
-    pub(crate) fn lose_calls(&self, queue: Key) {
+    pub(crate) fn answer_lost_calls(&self, queue: Key) {
         if let Some((key, _, calls)) = &self.inbox.posts
             && *key == queue
         {

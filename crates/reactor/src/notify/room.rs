@@ -14,7 +14,7 @@
 //! one sender, and not all of them; a sender that makes no use of its turn passes it on by ending it.
 //!
 //! INVARIANT (turns): between two operations, while a sender waits, there are as many turns as there is room. Kept by
-//! `Mailbox::give_turns`, after each change that can make room or end a turn.
+//! `Mailbox::notify_senders`, after each change that can make room or end a turn.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -228,7 +228,7 @@ impl<T> Sender<T> {
         let origin = Location::caller();
         let (sender, remote, alive) = (self.clone(), remote.clone(), remote.keep_alive());
         let notify = move || {
-            let turn = Turn { sender };
+            let turn = RoomTurn { sender };
             if remote.is_gone() {
                 drop(turn); // the next one's at once, and not when the callback has been dropped
                 return Some(leftover(origin, callback));
@@ -306,11 +306,11 @@ impl WaitingThread {
 }
 
 /// The turn of a callback of [`Sender::on_room`], which ends when that has run or is dropped.
-struct Turn<T> {
+struct RoomTurn<T> {
     sender: Sender<T>,
 }
 
-impl<T> Drop for Turn<T> {
+impl<T> Drop for RoomTurn<T> {
     fn drop(&mut self) {
         self.sender.mailbox.end_turn();
     }

@@ -42,7 +42,7 @@ pub struct KeepAlive {
 impl KeepAlive {
     pub(super) fn new(hub: Arc<LoopHub>, origin: &'static Location<'static>) -> Self {
         hub.keep_alive();
-        hub.holders.note(origin);
+        hub.holders.record(origin);
         Self { hub, origin }
     }
 }

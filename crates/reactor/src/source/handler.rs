@@ -64,7 +64,7 @@ pub(crate) trait Respond<S, T>: 'static {
         let _ = io;
     }
 
-    fn into_farewell(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
+    fn into_closed_notice(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
 }
 
 /// A closure: nobody to be told, its captures are dropped.
@@ -81,7 +81,7 @@ where
         (self.0)(io, cx)
     }
 
-    fn into_farewell(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+    fn into_closed_notice(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
         disposal.drop_one(self);
         disposal.drop_one(reason);
         None
@@ -116,18 +116,18 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
         self.handler.closing(io);
     }
 
-    fn into_farewell(self, reason: CloseReason, _disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
-        Some(Box::new(Farewell { object: self, reason }))
+    fn into_closed_notice(self, reason: CloseReason, _disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+        Some(Box::new(ClosedNotice { object: self, reason }))
     }
 }
 
 /// A handler object after the end of its registration, to be told why.
-struct Farewell<T, H> {
+struct ClosedNotice<T, H> {
     object: Object<T, H>,
     reason: CloseReason,
 }
 
-impl<S, T, H: Handler<S, T>> Task<S> for Farewell<T, H> {
+impl<S, T, H: Handler<S, T>> Task<S> for ClosedNotice<T, H> {
     fn run(mut self: Box<Self>, cx: &mut Context<'_, S>) {
         self.object.handler.closed(self.reason, cx);
     }
@@ -148,8 +148,8 @@ pub(crate) struct Registered<T, R> {
 impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         self.io.begin(cx.readiness(), armed);
-        if cx.readiness().intersects(Readiness::HEEDED) {
-            cx.set_readiness(self.io.heed());
+        if cx.readiness().intersects(Readiness::CHECKED_BEFORE_CALL) {
+            cx.set_readiness(self.io.check_before_call());
             if self.io.is_unconnected() {
                 return self.io.left();
             }
@@ -180,6 +180,6 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
         let Self { mut io, mut respond } = *self;
         disposal.run(|| respond.closing(&mut io));
         disposal.drop_one(io);
-        respond.into_farewell(reason, disposal)
+        respond.into_closed_notice(reason, disposal)
     }
 }

@@ -38,7 +38,7 @@ pub struct Io<T> {
     armed: Interest,
     /// The facts beside which a short read or write does not prove that the kernel's buffer is exhausted: all of them where it
     /// never does.
-    doubts: Readiness,
+    inconclusive: Readiness,
     /// It may prove it: that depends on the kind, which nobody has asked for yet.
     asks_kind: bool,
     always_ready: bool,
@@ -49,9 +49,10 @@ impl<T> Io<T> {
     where
         T: 'static,
     {
-        let TypeFacts { kind, bare } = TypeFacts::of::<T>();
-        let (doubts, asks_kind) = (doubts_if(bare && kind.has_dry_shorts()), bare && kind == Kind::Unknown);
-        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, doubts, asks_kind, always_ready }
+        let TypeFacts { kind, unbuffered } = TypeFacts::of::<T>();
+        let (inconclusive, asks_kind) =
+            (inconclusive_if(unbuffered && kind.short_io_means_drained()), unbuffered && kind == Kind::Unknown);
+        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, inconclusive, asks_kind, always_ready }
     }
 
     /// The source itself.
@@ -171,21 +172,21 @@ impl<T> Io<T> {
         self.left()
     }
 
-    /// What is to be looked at before a call: whether the source is hung up, and what was announced. Gives all the facts of this call.
+    /// Checks before a call whether the source is hung up, and what was announced. Returns all the facts of this call.
     #[cold]
-    pub(crate) fn heed(&mut self) -> Readiness
+    pub(crate) fn check_before_call(&mut self) -> Readiness
     where
         T: AsFd + 'static,
     {
-        if self.readiness.is_bare_hang_up() {
-            self.doubt_hang_up();
+        if self.readiness.is_only_hang_up() {
+            self.verify_hang_up();
         }
-        self.heed_announcements()
+        self.apply_announcements()
     }
 
-    /// What an announcement means for the source, beyond itself; gives all the facts of this call.
+    /// Applies what an announcement means for the source, beyond itself. Returns all the facts of this call.
     #[cold]
-    pub(crate) fn heed_announcements(&mut self) -> Readiness
+    pub(crate) fn apply_announcements(&mut self) -> Readiness
     where
         T: AsFd,
     {
@@ -194,7 +195,7 @@ impl<T> Io<T> {
             self.readiness |= Readiness::WRITE_CLOSED;
         }
         if self.readiness.is_priority() {
-            (self.doubts, self.asks_kind) = (doubts_if(false), false);
+            (self.inconclusive, self.asks_kind) = (inconclusive_if(false), false);
         }
         self.readiness
     }
@@ -202,7 +203,7 @@ impl<T> Io<T> {
     /// A stream socket that is not connected is hung up and writable, says the kernel, and neither is so once it is connected.
     ///
     /// tcp_poll and unix_poll of the kernel: what was connected and has ended is shut down for reading too.
-    fn doubt_hang_up(&mut self)
+    fn verify_hang_up(&mut self)
     where
         T: AsFd + 'static,
     {
@@ -212,7 +213,7 @@ impl<T> Io<T> {
         }
         let Ok(is) = fd::readiness_now(self.source.as_fd(), Interest::READABLE) else { return };
         let hung_up = Readiness::READ_CLOSED_BITS | Readiness::WRITE_CLOSED_BITS;
-        if is.is_bare_hang_up() {
+        if is.is_only_hang_up() {
             // Of another type it may be a listener that was shut down, which has a name.
             if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd()) {
                 self.readiness = self.readiness.without_bits(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
@@ -265,8 +266,9 @@ impl<T> Io<T> {
                 let short = *moved < wanted && *moved > 0;
                 // That the peer has ended its direction leaves an end to be read, and says nothing of what is written.
                 let reads = interest == Interest::READABLE;
-                let doubts = if reads { self.doubts } else { self.doubts.without_bits(Readiness::READ_CLOSED_BITS) };
-                if short && !self.readiness.intersects(doubts) {
+                let inconclusive =
+                    if reads { self.inconclusive } else { self.inconclusive.without_bits(Readiness::READ_CLOSED_BITS) };
+                if short && !self.readiness.intersects(inconclusive) {
                     self.readiness = self.readiness.without_bits(interest.disproved_by_short());
                 }
             }
@@ -284,7 +286,7 @@ impl<T> Io<T> {
     {
         if self.asks_kind && error.kind() == ErrorKind::WouldBlock {
             self.kind = self.kind();
-            self.doubts = doubts_if(self.kind.has_dry_shorts());
+            self.inconclusive = inconclusive_if(self.kind.short_io_means_drained());
             self.asks_kind = false;
         }
         self.after_error(interest, error);
@@ -305,9 +307,9 @@ impl<T> Io<T> {
     }
 }
 
-/// What makes a proof doubtful where short reads and writes are one, and where they are not.
-const fn doubts_if(short_is_dry: bool) -> Readiness {
-    if short_is_dry { Readiness::READ_CLOSED_BITS } else { Readiness::ALL }
+/// The facts beside which a short read or write proves nothing: all of them where none proves anything.
+const fn inconclusive_if(short_io_means_drained: bool) -> Readiness {
+    if short_io_means_drained { Readiness::READ_CLOSED_BITS } else { Readiness::ALL }
 }
 
 /// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.

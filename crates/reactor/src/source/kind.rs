@@ -36,7 +36,7 @@ pub enum Kind {
 
 impl Kind {
     /// Whether a short read or write by the bare system call exhausts the kernel's buffer: see io.rs.
-    pub(crate) const fn has_dry_shorts(self) -> bool {
+    pub(crate) const fn short_io_means_drained(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe)
     }
 
@@ -71,7 +71,7 @@ pub(crate) struct TypeFacts {
     pub(crate) kind: Kind,
     /// `read` and `write` of this type are the bare system calls, so a short one means what the kernel means by it.
     /// A type of the user's may keep a buffer of its own (TLS), where a short read means nothing.
-    pub(crate) bare: bool,
+    pub(crate) unbuffered: bool,
 }
 
 impl TypeFacts {
@@ -106,7 +106,7 @@ impl TypeFacts {
         ];
         let kind = kinds.into_iter().find(|(_, types)| one_of(types)).map_or(Kind::Unknown, |(kind, _)| kind);
         // These may be made of any fd: what it is has to be asked.
-        let asked_but_bare = one_of(&[
+        let asked_but_unbuffered = one_of(&[
             TypeId::of::<fs::File>(),
             TypeId::of::<process::ChildStdin>(),
             TypeId::of::<process::ChildStdout>(),
@@ -114,7 +114,7 @@ impl TypeFacts {
             TypeId::of::<mio::unix::pipe::Sender>(),
             TypeId::of::<mio::unix::pipe::Receiver>(),
         ]);
-        Self { kind, bare: kind != Kind::Unknown || asked_but_bare }
+        Self { kind, unbuffered: kind != Kind::Unknown || asked_but_unbuffered }
     }
 }
 
@@ -141,11 +141,11 @@ mod tests {
 
     #[test]
     fn only_types_without_a_buffer_of_their_own_are_bare() {
-        assert!(TypeFacts::of::<net::TcpStream>().bare);
-        assert!(TypeFacts::of::<fs::File>().bare);
-        assert!(TypeFacts::of::<process::ChildStdout>().bare);
-        assert!(TypeFacts::of::<mio::unix::pipe::Receiver>().bare);
-        assert!(!TypeFacts::of::<io::BufReader<net::TcpStream>>().bare);
-        assert!(!TypeFacts::of::<std::sync::Arc<net::TcpStream>>().bare);
+        assert!(TypeFacts::of::<net::TcpStream>().unbuffered);
+        assert!(TypeFacts::of::<fs::File>().unbuffered);
+        assert!(TypeFacts::of::<process::ChildStdout>().unbuffered);
+        assert!(TypeFacts::of::<mio::unix::pipe::Receiver>().unbuffered);
+        assert!(!TypeFacts::of::<io::BufReader<net::TcpStream>>().unbuffered);
+        assert!(!TypeFacts::of::<std::sync::Arc<net::TcpStream>>().unbuffered);
     }
 }

@@ -4,8 +4,9 @@
 //! needs to decide whether to call; the allocation is touched only when it does.
 //!
 //! Below the registry lie the facts (`readiness.rs`, `kind.rs`), the slots (`slot.rs`) and the queue of those that are ready
-//! (`ready.rs`). Above it lies what is done with them: `register.rs`, `settings.rs`, `list.rs`, `watch.rs`, `rest.rs`, `visit.rs`.
+//! (`ready.rs`). Above it lies what is done with them: `register.rs`, `settings.rs`, `list.rs`, `watch.rs`, `backoff.rs`, `with_handler.rs`.
 
+pub(crate) mod backoff;
 pub(crate) mod handler;
 pub(crate) mod io;
 pub(crate) mod kind;
@@ -13,17 +14,16 @@ pub(crate) mod list;
 pub(crate) mod readiness;
 pub(crate) mod ready;
 pub(crate) mod register;
-pub(crate) mod rest;
 pub(crate) mod settings;
 pub(crate) mod slot;
-pub(crate) mod visit;
 pub(crate) mod watch;
+pub(crate) mod with_handler;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use self::ready::ReadyQueue;
-use self::slot::{Rest, Slot};
+use self::slot::{Backoff, Slot};
 use crate::slots::{Key, Slots};
 
 /// The sources of a registry; `E` is what a source and its handler are without their types.
@@ -35,8 +35,8 @@ pub(crate) struct Sources<E: ?Sized> {
     /// How many keep `run` alive.
     pub(crate) foreground: usize,
     pub(crate) names: HashMap<Key, Cow<'static, str>>,
-    /// Those whose handlers were called in vain.
-    pub(crate) rests: HashMap<Key, Rest>,
+    /// Those whose handlers were called without a result.
+    pub(crate) backoffs: HashMap<Key, Backoff>,
     pub(crate) max_registrations: usize,
 }
 
@@ -48,7 +48,7 @@ impl<E: ?Sized> Sources<E> {
             prioritised: 0,
             foreground: 0,
             names: HashMap::new(),
-            rests: HashMap::new(),
+            backoffs: HashMap::new(),
             max_registrations,
         }
     }
@@ -96,8 +96,8 @@ impl<E: ?Sized> Sources<E> {
         if !self.names.is_empty() {
             self.names.remove(&key);
         }
-        if !self.rests.is_empty() {
-            self.rests.remove(&key);
+        if !self.backoffs.is_empty() {
+            self.backoffs.remove(&key);
         }
         Some(slot)
     }

@@ -73,8 +73,8 @@ impl Readiness {
     /// The facts that are delivered once for each report.
     pub(crate) const ANNOUNCEMENTS: Self = Self(Self::PRIORITY.0 | Self::ERROR.0 | Self::TIMEOUT.0);
 
-    /// What is looked at before a call: what may mean more than it says, or less.
-    pub(crate) const HEEDED: Self = Self(Self::ANNOUNCEMENTS.0 | Self::HUNG_UP);
+    /// What is checked before a call: what may mean more than it says, or less.
+    pub(crate) const CHECKED_BEFORE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::HUNG_UP);
 
     /// What does not outlast a call.
     pub(crate) const OF_ONE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::MET_WOULD_BLOCK.0);
@@ -159,7 +159,7 @@ impl Readiness {
 
     /// A hang-up that is not said to be an end of the peer's direction: of a stream socket, that it is not connected.
     #[inline]
-    pub(crate) const fn is_bare_hang_up(self) -> bool {
+    pub(crate) const fn is_only_hang_up(self) -> bool {
         self.0 & Self::HUNG_UP != 0 && self.0 & EventFlags::RDHUP.bits() as u16 == 0
     }
 

@@ -112,7 +112,7 @@ impl<S> Registry<S> {
         T: AsFd + 'static,
         R: Respond<S, T>,
     {
-        match self.admit(source.as_fd(), TypeFacts::of::<T>().kind, interest, origin) {
+        match self.insert_slot(source.as_fd(), TypeFacts::of::<T>().kind, interest, origin) {
             Ok((key, slot)) => {
                 let io = Io::new(source, slot.always_ready);
                 slot.entry = Some(Box::new(Registered { io, respond }));
@@ -124,7 +124,7 @@ impl<S> Registry<S> {
     }
 
     /// What `insert` does that does not depend on the types: a slot, watched by the kernel, without its entry.
-    fn admit(
+    fn insert_slot(
         &mut self,
         fd: BorrowedFd<'_>,
         kind: Kind,
@@ -156,7 +156,7 @@ impl<S> Registry<S> {
     }
 
     /// A slot for a notification queue, of which the kernel knows nothing.
-    pub(crate) fn admit_queue(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
+    pub(crate) fn insert_queue_slot(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
         let full = Error::Full { fd: -1, max_registrations: self.sources.max_registrations };
         let wanted = Interest::READABLE.wanted();
         let slot = Slot { origin, wanted, always_ready: true, kind: Kind::Queue, ..Slot::blank() };
@@ -181,7 +181,7 @@ impl<S> Registry<S> {
         let queues = self.sources.iter().filter(|(_, slot)| slot.kind == Kind::Queue);
         queues.filter_map(|(_, slot)| slot.entry.as_deref()).for_each(Entry::shut);
         if let Some((queue, ..)) = &self.inbox.posts {
-            self.lose_calls(*queue);
+            self.answer_lost_calls(*queue);
         }
     }
 
@@ -249,7 +249,7 @@ impl<S> Registry<S> {
         own_policy: Option<PanicPolicy>,
     ) {
         entry.shut();
-        self.lose_calls(key);
+        self.answer_lost_calls(key);
         let label = Label { name: entry.handler_type(), origin: None };
         let mut disposal = Disposal::default();
         if let Some(task) = entry.close(reason, &mut disposal) {
@@ -257,7 +257,7 @@ impl<S> Registry<S> {
             let other = own_policy.filter(|policy| *policy != self.turn.supervision.policy());
             self.turn.policies_of_ended.extend(other.map(|policy| (key, policy)));
         }
-        self.conclude(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
+        self.handle_drop_panics(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
     }
 
     /// Whether `key` names a registration.

@@ -97,9 +97,9 @@ impl<E: ?Sized> Blank for Slot<E> {
     }
 }
 
-/// A source whose handler was called in vain.
+/// A source whose handler was called without a result.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct Backoff {
     /// The turn of its last such call.
     pub(super) turn: u64,
     /// How many there were, each a turn after the one before.

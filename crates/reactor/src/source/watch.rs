@@ -22,10 +22,10 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Notes an event whose facts are not wanted, or whose source is to be called later this turn anyway.
+    /// Records an event whose facts are not wanted, or whose source is to be called later this turn anyway.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_unwanted_event(&mut self, key: Key) {
+    pub(crate) fn record_unwanted_event(&mut self, key: Key) {
         let Some(slot) = self.sources.get_mut(key) else { return };
         if slot.queued {
             return;

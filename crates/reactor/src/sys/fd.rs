@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn without_proc_what_is_no_socket_stays_unknown_and_has_no_dry_shorts() {
+    fn without_proc_no_socket_stays_unknown_and_its_short_io_proves_nothing() {
         let nowhere = Path::new("/proc/self/fd/none");
         let unknown: [(OwnedFd, Kind); 4] = [
             (io::pipe().unwrap().0.into(), Kind::Pipe),
@@ -138,6 +138,6 @@ mod tests {
         for (fd, kind) in known {
             assert_eq!(kind_in(nowhere, fd.as_fd()), kind);
         }
-        assert!(!Kind::Unknown.has_dry_shorts());
+        assert!(!Kind::Unknown.short_io_means_drained());
     }
 }

@@ -12,7 +12,7 @@
 //! | workers | [`thread`] | A thread runs the closure that it was started with, once. |
 //!
 //! A wait ends for a report, for a wake, at its end, or since it was interrupted. It counts for the time before it, unless it slept
-//! through to its end with nothing to report: [`Asked`].
+//! through to its end with nothing to report: [`ReportedUntil`].
 //!
 //! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's own.
 
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use self::clock::Clock;
 use self::eventfd::EventFd;
 use self::poller::{Broken, Events, Poller, WAIT_MAX};
-use self::reported_until::Asked;
+use self::reported_until::ReportedUntil;
 use crate::error::Error;
 use crate::slots::Key;
 
@@ -41,7 +41,7 @@ pub(crate) struct Sys {
     /// What the last wait has reported and is not delivered yet.
     pub(crate) events: Events,
     /// The time up to which everything has been reported, for the timeouts of sources.
-    pub(crate) asked: Asked,
+    pub(crate) reported: ReportedUntil,
 }
 
 /// How long a sleep may take: from `now`, which has just been read, to `end`. The `timeout` is that of the user, in the time of the
@@ -59,7 +59,7 @@ impl Sys {
         if high_resolution {
             poller.add_alarm()?;
         }
-        Ok(Self { poller, events: Events::with_capacity(events_max), asked: Asked::new(started) })
+        Ok(Self { poller, events: Events::with_capacity(events_max), reported: ReportedUntil::new(started) })
     }
 
     /// Makes what ends the waits of this loop, from any thread. To be called once.
@@ -87,7 +87,7 @@ impl Sys {
     #[inline]
     pub(crate) fn collect(&mut self, now: Instant) -> Result<(), Error> {
         self.wait(Some(Duration::ZERO))?;
-        self.note_asked(now);
+        self.record_wait(now);
         Ok(())
     }
 
@@ -106,9 +106,9 @@ impl Sys {
         let Sleep { now, end, .. } = sleep;
         self.poller.wait_until(&mut self.events, end, end - now)?;
         if self.events.is_silence() && !self.events.is_full() {
-            self.asked.note_all(end.min(now + WAIT_MAX));
+            self.reported.record_all(end.min(now + WAIT_MAX));
         } else {
-            self.note_asked(now);
+            self.record_wait(now);
         }
         Ok(())
     }
@@ -125,19 +125,23 @@ impl Sys {
             }
             if !is_awaited {
                 jumping.advance(end - now);
-                self.asked.note_all(end);
+                self.reported.record_all(end);
                 return Ok(());
             }
         }
         self.wait(timeout)?;
-        self.note_asked(now);
+        self.record_wait(now);
         Ok(())
     }
 
-    /// Notes a wait that has begun at the time `began`, and what it has brought.
+    /// Records a wait that has begun at the time `began`, and what it has brought.
     #[inline]
-    pub(crate) fn note_asked(&mut self, began: Instant) {
-        if self.events.is_full() { self.asked.note_some(self.events.len()) } else { self.asked.note_all(began) }
+    pub(crate) fn record_wait(&mut self, began: Instant) {
+        if self.events.is_full() {
+            self.reported.record_some(self.events.len())
+        } else {
+            self.reported.record_all(began)
+        }
     }
 }
 

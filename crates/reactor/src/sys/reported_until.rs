@@ -1,4 +1,4 @@
-//! Asked: the time up to which the kernel has reported all that it had to report.
+//! ReportedUntil: the time up to which the kernel has reported all that it had to report.
 //!
 //! A timeout judges a source by its silence, and the clock alone knows no silence: while the process was stopped, or a
 //! callback took long, the bytes lay in the kernel. A source is told of its timeout only when the kernel has been asked at
@@ -14,13 +14,13 @@
 use std::time::Instant;
 
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReportedUntil {
     until: Instant,
     /// How many events came by waits that may have left others.
     reports: u64,
 }
 
-impl Asked {
+impl ReportedUntil {
     /// Nothing was there to report before the clock `started`.
     pub(crate) const fn new(started: Instant) -> Self {
         Self { until: started, reports: 0 }
@@ -31,14 +31,14 @@ impl Asked {
         self.until
     }
 
-    /// Notes a wait that has brought all that there was at `time`.
+    /// Records a wait that has brought all that there was at `time`.
     #[inline]
-    pub(crate) const fn note_all(&mut self, time: Instant) {
+    pub(crate) const fn record_all(&mut self, time: Instant) {
         self.until = time;
     }
 
-    /// Notes a wait that may have left something.
-    pub(crate) const fn note_some(&mut self, reports: usize) {
+    /// Records a wait that may have left something.
+    pub(crate) const fn record_some(&mut self, reports: usize) {
         self.reports += reports as u64;
     }
 

@@ -146,7 +146,7 @@ impl<S> Registry<S> {
         origin: &'static Location<'static>,
     ) -> TimerKey {
         self.timers.foreground += 1;
-        self.turn.is_full = true;
+        self.turn.needs_full_turn = true;
         let origin = self.timers.origins.number(origin);
         TimerKey(self.timers.arm(deadline, now_ns, origin, Payload::Callback(callback)))
     }
@@ -288,7 +288,7 @@ impl<S> Registry<S> {
         slot.ready = slot.ready.without_bits(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
         match timeout {
             Some(timeout) => {
-                self.turn.is_full = true;
+                self.turn.needs_full_turn = true;
                 slot.timeout = self.timers.set_timeout(key, slot.timeout, self.time.now_ns(), timeout);
             }
             None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),

@@ -63,7 +63,7 @@ impl<S> Registry<S> {
         self.watch_wall_clock()?;
         let deadline = self.expect_wall(time);
         let timer = self.add_timer(deadline, self.time.now_ns(), Box::new(callback), Location::caller());
-        self.timers.note_wall(timer, time);
+        self.timers.record_wall(timer, time);
         Ok(timer)
     }
 
@@ -79,7 +79,7 @@ impl<S> Registry<S> {
         }
         let deadline = self.expect_wall(time);
         self.timers.rearm(timer.0, deadline, self.time.now_ns());
-        self.timers.note_wall(timer, time);
+        self.timers.record_wall(timer, time);
     }
 
     /// For a timer whose deadline has come: whether it is too early by the wall clock, and armed anew.

@@ -117,9 +117,9 @@ mod mark {
     /// It is one of [`every`](crate::Registry::every).
     pub(super) const PERIODIC: u16 = 16;
     /// Those that have a say when it is armed anew.
-    pub(super) const HEEDED: u16 = WALL | SLACK;
+    pub(super) const AFFECT_DEADLINE: u16 = WALL | SLACK;
     /// Those of which something is kept elsewhere.
-    pub(super) const HAS_MORE: u16 = HEEDED | PERIODIC;
+    pub(super) const HAS_MORE: u16 = AFFECT_DEADLINE | PERIODIC;
 }
 
 impl<F: ?Sized> Blank for Payload<F> {
@@ -269,21 +269,21 @@ impl<F: ?Sized> Timers<F> {
     /// Lets a timer be due `delay` after the time `now_ns`: whether it is there.
     #[inline]
     fn reset(&mut self, timer: Key, now_ns: u64, delay: u64) -> bool {
-        self.wheel.put_off(timer, now_ns, delay, mark::HEEDED)
+        self.wheel.put_off(timer, now_ns, delay, mark::AFFECT_DEADLINE)
             || self.rearm(timer, now_ns.saturating_add(delay), now_ns)
     }
 
     /// Gives a timer a new deadline on the monotonic clock: whether it is there.
     #[inline(never)]
     fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
-        let is_marked = self.is_marked(TimerKey(timer), mark::HEEDED);
-        let deadline = if is_marked { self.heed_marks(TimerKey(timer), deadline) } else { deadline };
+        let is_marked = self.is_marked(TimerKey(timer), mark::AFFECT_DEADLINE);
+        let deadline = if is_marked { self.apply_marks(TimerKey(timer), deadline) } else { deadline };
         self.wheel.rearm(timer, deadline, now_ns)
     }
 
     /// For a timer that is armed for `deadline` on the monotonic clock: the deadline as its slack makes it.
     #[cold]
-    fn heed_marks(&mut self, timer: TimerKey, deadline: u64) -> u64 {
+    fn apply_marks(&mut self, timer: TimerKey, deadline: u64) -> u64 {
         self.forget_wall(timer);
         let Some(slack) = self.slack.get_mut(&timer) else { return deadline };
         slack.deadline = deadline;
@@ -330,15 +330,15 @@ impl<F: ?Sized> Timers<F> {
         self.wheel.cancel(entry);
     }
 
-    pub(super) fn note_wall(&mut self, timer: TimerKey, time: SystemTime) {
+    pub(super) fn record_wall(&mut self, timer: TimerKey, time: SystemTime) {
         if self.set_mark(timer, mark::WALL, true).is_ok() {
-            self.wall.note(timer, time);
+            self.wall.record(timer, time);
         }
     }
 
-    /// Notes that the wall clock has been set: all of them are armed anew before the next timer runs, and what is armed from now on
+    /// Records that the wall clock has been set: all of them are armed anew before the next timer runs, and what is armed from now on
     /// goes by the new time. In a turn without timers that is all.
-    pub(crate) const fn note_wall_set(&mut self) {
+    pub(crate) const fn record_wall_set(&mut self) {
         (self.wall.is_set, self.wall.anchor) = (true, None);
         self.wheel.changed = true;
     }

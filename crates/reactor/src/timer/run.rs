@@ -50,8 +50,8 @@ impl<S> Registry<S> {
         }
         self.metrics.timers += 1;
         self.timers.running = Some(timer);
-        let mut lent = OnStack(Some(callback));
-        let Some(callback) = &mut lent.0 else { return };
+        let mut taken = OnStack(Some(callback));
+        let Some(callback) = &mut taken.0 else { return };
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.turn.supervision.is_active() {
             let verdict = supervise(&mut cx, |cx| callback(cx));
@@ -60,7 +60,7 @@ impl<S> Registry<S> {
         } else {
             Ok(callback(&mut cx))
         };
-        let Some(callback) = lent.0.take() else { return };
+        let Some(callback) = taken.0.take() else { return };
         self.timers.running = None;
         let then = match result {
             Ok(Ok(Then::Done)) => return self.end_timer(timer, callback),
@@ -91,7 +91,7 @@ impl<S> Registry<S> {
             tracing::warn!(callback = %label, %error, "timer failed and ends");
         }
         if is_essential {
-            self.note_end_of_essential(&reason, label);
+            self.stop_run_if_failed(&reason, label);
         }
         self.dispose((callback, reason), label);
     }

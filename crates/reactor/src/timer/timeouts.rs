@@ -37,7 +37,7 @@ impl<S> Registry<S> {
         }
         while told < TOLD_PER_TURN_MAX
             && let Some((due, sweep)) = self.timers.held.unasked.front().copied()
-            && (self.is_asked(due) || self.sys.asked.is_over(sweep))
+            && (self.is_reported(due) || self.sys.reported.is_over(sweep))
         {
             self.timers.held.unasked.pop_front();
             if let Some(source) = self.source_of(due) {
@@ -56,12 +56,12 @@ impl<S> Registry<S> {
         if lag_ns > 0 && self.put_off_after_pause(due, lag_ns) {
             return false;
         }
-        if self.is_asked(due) {
+        if self.is_reported(due) {
             return self.tell_or_serve(due, source, running, state);
         }
         // All that the kernel may have to report.
         let watched = self.sources.len() + self.sys.poller.own();
-        let sweep = self.sys.asked.begin_sweep(watched);
+        let sweep = self.sys.reported.begin_sweep(watched);
         self.timers.held.unasked.push_back((due, sweep));
         false
     }
@@ -85,8 +85,8 @@ impl<S> Registry<S> {
     }
 
     /// Whether the kernel has been asked at the deadline or later.
-    fn is_asked(&self, due: Due) -> bool {
-        due.deadline <= self.time.nanos_at(self.sys.asked.until())
+    fn is_reported(&self, due: Due) -> bool {
+        due.deadline <= self.time.nanos_at(self.sys.reported.until())
     }
 
     /// The source whose timeout is held, unless that has been set anew or has ended meanwhile.

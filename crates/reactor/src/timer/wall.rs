@@ -26,7 +26,7 @@ pub(crate) struct WallTime {
 }
 
 impl WallTimers {
-    pub(super) fn note(&mut self, timer: TimerKey, time: SystemTime) {
+    pub(super) fn record(&mut self, timer: TimerKey, time: SystemTime) {
         self.asked += 1;
         self.times.insert(timer, WallTime { time, asked: self.asked });
     }

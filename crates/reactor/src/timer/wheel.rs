@@ -38,7 +38,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 
 /// One timer. What it is for is kept elsewhere: to push many timers back at random touches little memory.
 #[derive(Debug)]
-struct Entry {
+struct TimerEntry {
     /// In nanoseconds.
     deadline: u64,
     /// The low half of the number of its arming. It tells whether a record is of this arming, and ties of the deadline go by
@@ -50,7 +50,7 @@ struct Entry {
     note: u16,
 }
 
-impl Blank for Entry {
+impl Blank for TimerEntry {
     fn blank() -> Self {
         Self { deadline: NEVER, arming: 0, filing: Filing::NONE, note: 0 }
     }
@@ -59,7 +59,7 @@ impl Blank for Entry {
 /// Timers with a payload each.
 #[derive(Debug)]
 pub(crate) struct Wheel<P> {
-    entries: Slots<Entry>,
+    entries: Slots<TimerEntry>,
     /// By the place of the entry.
     payloads: Vec<P>,
     /// How many entries there is room for in `levels`.
@@ -110,7 +110,7 @@ impl<P: Blank> Wheel<P> {
         self.changed = true;
         self.armings += 1;
         let (key, entry) = self.entries.occupy()?;
-        *entry = Entry { deadline, arming: self.armings as u32, filing: Filing::NONE, note };
+        *entry = TimerEntry { deadline, arming: self.armings as u32, filing: Filing::NONE, note };
         if deadline <= now_ns || self.levels.is_now(deadline) {
             self.place_near(key, deadline, now_ns);
         } else if deadline != NEVER {
@@ -149,12 +149,12 @@ impl<P: Blank> Wheel<P> {
         self.changed = true;
         self.armings += 1;
         (entry.deadline, entry.arming) = (deadline, self.armings as u32);
-        let slot = entry.filing.leave();
+        let slot = entry.filing.clear_slot();
         self.unfile(slot);
         if deadline <= now_ns || self.levels.is_now(deadline) {
             self.place_near(key, deadline, now_ns);
         } else if let Some(entry) = self.entries.filled_mut(key.index()).filter(|_| deadline != NEVER) {
-            entry.filing.enter(self.levels.file(key.index(), deadline));
+            entry.filing.set_slot(self.levels.file(key.index(), deadline));
         }
         true
     }
@@ -165,7 +165,7 @@ impl<P: Blank> Wheel<P> {
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u16, &mut P)> {
         let entry = self.entries.free(key)?;
         let marks = entry.filing.marks();
-        let slot = entry.filing.leave();
+        let slot = entry.filing.clear_slot();
         self.unfile(slot);
         self.changed = true;
         if self.entries.len() == 0 {
@@ -313,10 +313,10 @@ impl<P: Blank> Wheel<P> {
                 // Its number again, as one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
-                entry.filing.leave();
+                entry.filing.clear_slot();
                 self.near.push_of_slot(Due { deadline: entry.deadline, arming, key });
             } else {
-                entry.filing.enter(self.levels.file(place, entry.deadline));
+                entry.filing.set_slot(self.levels.file(place, entry.deadline));
             }
         }
     }

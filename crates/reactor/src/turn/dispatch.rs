@@ -73,11 +73,11 @@ impl<S> Registry<S> {
     /// Inlined into the loop of a turn it takes 20 instructions less an event.
     #[inline(always)]
     fn deliver<const CARE: bool>(&mut self, key: Key, facts: Readiness, running: &mut Running<S>, state: &mut S) {
-        let Some(slot) = self.sources.get_mut(key) else { return self.note_stale_event(key) };
+        let Some(slot) = self.sources.get_mut(key) else { return self.record_stale_event(key) };
         slot.ready |= facts;
         let ready = slot.ready;
         if CARE && slot.queued || !ready.intersects(slot.wanted) {
-            return self.note_unwanted_event(key);
+            return self.record_unwanted_event(key);
         }
         let mut guard = EntryGuard { entry: slot.entry.take(), running };
         let Some(entry) = &mut guard.entry else { return };
@@ -95,7 +95,7 @@ impl<S> Registry<S> {
         self.return_entry(key, entry, left);
     }
 
-    /// Puts the entry that was called or visited back into its slot, with what is left of its readiness.
+    /// Puts the entry that was called or accessed back into its slot, with what is left of its readiness.
     #[inline(always)]
     pub(crate) fn return_entry(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
         match self.sources.get_mut(key) {
@@ -126,18 +126,18 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Notes the events of the kernel, and queues their sources to be called in order of priority.
+    /// Records the events of the kernel, and queues their sources to be called in order of priority.
     #[inline(never)]
     pub(crate) fn collect_all(&mut self) {
         while let Some((key, facts)) = self.sys.events.pop() {
             match self.sources.get_mut(key) {
-                None => self.note_stale_event(key),
+                None => self.record_stale_event(key),
                 Some(slot) => {
                     slot.ready |= facts;
                     if slot.ready.intersects(slot.wanted) {
                         self.sources.enqueue_if_ready(key);
                     } else {
-                        self.note_unwanted_event(key);
+                        self.record_unwanted_event(key);
                     }
                 }
             }
@@ -194,7 +194,7 @@ impl<S> Registry<S> {
         {
             let label = self.label(key, &*entry);
             let (name, origin) = (label.name.to_owned(), label.origin);
-            self.note_end_of_essential(&reason, Label { name: &name, origin });
+            self.stop_run_if_failed(&reason, Label { name: &name, origin });
         }
         let removed_itself = self.turn.policy_of_running.take();
         let own_policy = self.sources.get(key).map_or(removed_itself, |slot| slot.on_failure.panic_policy());
@@ -204,12 +204,12 @@ impl<S> Registry<S> {
 
     /// After a call with something left, or to be asked for.
     fn go_on(&mut self, key: Key, entry: Box<dyn Entry<S>>, left: Readiness) {
-        let rests = left.intersects(Readiness::RECHECK) && self.rests(key, &*entry);
+        let backs_off = left.intersects(Readiness::RECHECK) && self.must_back_off(key, &*entry);
         let Some(slot) = self.sources.get_mut(key) else { return };
         slot.entry = Some(entry);
-        if slot.always_ready && rests {
+        if slot.always_ready && backs_off {
             slot.ready = Readiness::EMPTY;
-        } else if left.intersects(Readiness::RECHECK) && !rests {
+        } else if left.intersects(Readiness::RECHECK) && !backs_off {
             self.ask_again(key);
         }
         self.sources.enqueue_if_ready(key);
@@ -217,12 +217,12 @@ impl<S> Registry<S> {
 
     #[cold]
     #[inline(never)]
-    fn note_stale_event(&mut self, key: Key) {
+    fn record_stale_event(&mut self, key: Key) {
         if key == Key::NULL || key == Key::ALARM {
             return; // what ended the wait, an alarm or a signal: its work is done
         }
         if key == Key::WALL_CLOCK {
-            return self.timers.note_wall_set();
+            return self.timers.record_wall_set();
         }
         self.metrics.stale_events += 1;
         tracing::trace!(%key, "an event for a registration that has ended");

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 /// What a panic carries.
-pub(crate) type Payload = Box<dyn Any + Send>;
+pub(crate) type PanicPayload = Box<dyn Any + Send>;
 
 /// What a callback gives, or what its panic says.
 ///
@@ -18,7 +18,7 @@ pub(crate) fn catch_panic<R>(callback: impl FnOnce() -> R) -> Result<R, String> 
 
 /// Returns the message of a panic, and drops its payload.
 #[cold]
-pub(crate) fn into_message(payload: Payload) -> String {
+pub(crate) fn into_message(payload: PanicPayload) -> String {
     let message = panic_message(&*payload);
     discard(payload);
     message
@@ -26,7 +26,7 @@ pub(crate) fn into_message(payload: Payload) -> String {
 
 /// Drops the payload of a panic. Its destructor may panic in turn: the payload of that panic is leaked.
 #[cold]
-fn discard(payload: Payload) {
+fn discard(payload: PanicPayload) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
@@ -39,10 +39,10 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Drops values of the user's, each on its own: all of them go, however many of their destructors panic. Hand it to
-/// [`Registry::conclude`] once the books are right.
+/// [`Registry::handle_drop_panics`] once the books are right.
 #[derive(Default)]
 pub(crate) struct Disposal {
-    pub(super) first: Option<Payload>,
+    pub(super) first: Option<PanicPayload>,
     pub(super) panics: u64,
 }
 
@@ -57,7 +57,7 @@ impl Disposal {
     #[inline]
     pub(crate) fn run(&mut self, dropping: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(dropping)) {
-            self.note(payload);
+            self.record_panic(payload);
         }
     }
 
@@ -70,7 +70,7 @@ impl Disposal {
     }
 
     #[cold]
-    fn note(&mut self, payload: Payload) {
+    fn record_panic(&mut self, payload: PanicPayload) {
         self.panics += 1;
         match &self.first {
             None => self.first = Some(payload),

@@ -95,7 +95,7 @@ impl<S> Registry<S> {
             log_panic(label, message);
             self.metrics.panics += 1;
             if is_essential {
-                self.note_end_of_essential(&CloseReason::Panicked(message.to_owned()), label);
+                self.stop_run_if_failed(&CloseReason::Panicked(message.to_owned()), label);
             }
         }
         Ok(policy)
@@ -104,7 +104,7 @@ impl<S> Registry<S> {
     /// Ends `run` if what has ended, and is essential, has failed.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_end_of_essential(&mut self, reason: &CloseReason, label: Label<'_>) {
+    pub(crate) fn stop_run_if_failed(&mut self, reason: &CloseReason, label: Label<'_>) {
         let source = match reason {
             CloseReason::Failed(error) => copy_of(error),
             CloseReason::Panicked(message) => io::Error::other(format!("panicked: {message}")),

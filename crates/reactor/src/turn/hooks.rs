@@ -100,8 +100,8 @@ impl<S> Registry<S> {
     fn run_hook(&mut self, place: Place, key: HookKey, state: &mut S) -> bool {
         let Some(hook) = self.hooks.get_mut(key) else { return false };
         let label = hook.label();
-        let mut lent = OnStack(hook.callback.take());
-        let Some(callback) = &mut lent.0 else { return false };
+        let mut taken = OnStack(hook.callback.take());
+        let Some(callback) = &mut taken.0 else { return false };
         self.metrics.idle += u64::from(place == Place::Idle);
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.turn.supervision.is_active() {
@@ -111,7 +111,7 @@ impl<S> Registry<S> {
         } else {
             Ok(callback(&mut cx))
         };
-        let callback = lent.0.take();
+        let callback = taken.0.take();
         let ended = match result {
             Ok(Ok(Next::Keep)) => None,
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
@@ -136,7 +136,7 @@ impl<S> Registry<S> {
             && hook.essential
             && let Some(reason) = &last.1
         {
-            self.note_end_of_essential(reason, label);
+            self.stop_run_if_failed(reason, label);
         }
         self.dispose(last, label);
     }

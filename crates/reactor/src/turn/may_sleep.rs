@@ -14,7 +14,7 @@ impl<S> Registry<S> {
         self.sources.foreground > 0
             || self.timers.keep_alive()
             || !self.inbox.announced.is_empty()
-            || self.inbox.hub.as_ref().is_some_and(|hub| hub.is_expected() || self.sources.has_messages())
+            || self.inbox.hub.as_ref().is_some_and(|hub| hub.must_stay_alive() || self.sources.has_messages())
             || self.deferred.len() > self.turn.cancelled.places
             || !self.hooks.is_empty(Place::Idle)
     }
@@ -26,7 +26,7 @@ impl<S> Registry<S> {
         let own = 1 + remotes + usize::from(self.inbox.handed_over.is_counted());
         self.sources.len() > remotes
             || !self.timers.is_empty()
-            || self.inbox.hub.as_ref().is_some_and(|hub| Arc::strong_count(hub) > own || hub.is_posted())
+            || self.inbox.hub.as_ref().is_some_and(|hub| Arc::strong_count(hub) > own || hub.has_pending())
     }
 
     /// Whether anything is to be done that the kernel need not report first.

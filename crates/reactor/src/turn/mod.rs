@@ -42,7 +42,7 @@ pub(crate) struct Turn {
     pub(crate) max_calls: usize,
     /// Whether a turn has more phases than sources and deferred callbacks: a timer, another thread or a policy of the wait is in use.
     /// Said apart, since every turn asks.
-    pub(crate) is_full: bool,
+    pub(crate) needs_full_turn: bool,
     pub(crate) stopping: bool,
     /// The line that has asked for that, if it was one of this thread.
     pub(crate) stopped_at: Option<&'static Location<'static>>,
@@ -82,13 +82,13 @@ impl Turn {
         supervision: Supervision,
         spin: Option<SpinPolicy>,
         max_calls: usize,
-        is_full: bool,
+        needs_full_turn: bool,
     ) -> Self {
         Self {
             supervision,
             spin,
             max_calls,
-            is_full,
+            needs_full_turn,
             stopping: false,
             stopped_at: None,
             failure: None,

@@ -28,7 +28,7 @@ impl<S> Registry<S> {
         let began = self.turn.supervision.times_turns().then(|| self.now());
 
         let mut ran = self.call_sources(running, state); // at most one call for each source, timeouts apart
-        if !self.turn.is_full {
+        if !self.turn.needs_full_turn {
             ran += self.call_deferred(state);
         } else {
             ran += self.call_timers(running, state); // those due now; what they arm runs next turn at the earliest
@@ -42,7 +42,7 @@ impl<S> Registry<S> {
 
         if let Some(began) = began {
             let took = self.time.read() - began;
-            self.turn.supervision.note_turn(took);
+            self.turn.supervision.record_turn(took);
         }
         Ok(ran)
     }
@@ -58,8 +58,8 @@ impl<S> Registry<S> {
     ) -> Result<(), Error> {
         let is_woken = self.take_wake();
         self.run_hooks(Place::BeforeWait, state);
-        let is_in_vain = !is_left(self);
-        self.wait(if is_woken || is_in_vain { Some(Duration::ZERO) } else { timeout })
+        let nothing_is_left = !is_left(self);
+        self.wait(if is_woken || nothing_is_left { Some(Duration::ZERO) } else { timeout })
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.

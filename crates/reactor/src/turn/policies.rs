@@ -85,7 +85,7 @@ impl Supervision {
     }
 
     /// A turn has taken so long, the wait apart.
-    pub(crate) fn note_turn(&mut self, took: Duration) {
+    pub(crate) fn record_turn(&mut self, took: Duration) {
         self.timed_turns_left = match self.slow_after {
             Some(slow_after) if took >= slow_after => TIMED_TURNS,
             _ => self.timed_turns_left.saturating_sub(1),

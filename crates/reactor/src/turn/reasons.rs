@@ -114,7 +114,7 @@ impl<S> Registry<S> {
         let idle = self.hooks.idle().map(|(key, name, origin)| ReasonToRun::Idle { key, name, origin });
         let holders = self.inbox.hub.as_ref().map(|hub| hub.holders.list()).unwrap_or_default();
         let held = holders.into_iter().map(|(origin, held)| ReasonToRun::KeepAlive { origin, held });
-        let is_woken = !self.inbox.announced.is_empty() || self.inbox.hub.as_ref().is_some_and(|hub| hub.is_posted());
+        let is_woken = !self.inbox.announced.is_empty() || self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
         registered.chain(timers).chain(deferred).chain(idle).chain(held).chain(is_woken.then_some(ReasonToRun::Wake))
     }
 }

@@ -93,7 +93,7 @@ impl<S> Registry<S> {
     fn dispose_caught<V>(&mut self, value: V, label: Label<'_>) {
         let mut disposal = Disposal::default();
         disposal.drop_one(value);
-        self.conclude(disposal, label, self.turn.supervision.policy());
+        self.handle_drop_panics(disposal, label, self.turn.supervision.policy());
     }
 
     /// Does with the panics of destructors what `policy` says.
@@ -101,15 +101,15 @@ impl<S> Registry<S> {
     /// # Panics
     /// As the first of them did, under [`PanicPolicy::Propagate`].
     #[inline]
-    pub(crate) fn conclude(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
+    pub(crate) fn handle_drop_panics(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
         if disposal.first.is_some() {
-            self.conclude_panicked(disposal, label, policy);
+            self.handle_drop_panics_slow(disposal, label, policy);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn conclude_panicked(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
+    fn handle_drop_panics_slow(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
         match disposal.first {
             Some(payload) if policy == PanicPolicy::RemoveHandler => {
                 self.metrics.panics += disposal.panics;

@@ -12,7 +12,7 @@ impl<S> Registry<S> {
         let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
         if let Some(key) = unwound {
             self.forget(key);
-            self.lose_calls(key);
+            self.answer_lost_calls(key);
         }
         self.turn.runs_deferred = false;
         self.hooks.remove_unwound();

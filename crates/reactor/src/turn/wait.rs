@@ -28,7 +28,7 @@ impl<S> Registry<S> {
         // Events left over from a turn that a panic cut short come first.
         if self.sys.events.is_empty() {
             let timeout = if self.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
-            if !self.turn.is_full {
+            if !self.turn.needs_full_turn {
                 self.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
                 self.sys.wait(timeout)?;
             } else {
@@ -74,7 +74,7 @@ impl<S> Registry<S> {
             Spun::Nothing { left } => self.sleep(left)?,
         }
         if let Some(spin) = &mut self.turn.spin {
-            let posted = self.inbox.hub.as_ref().is_some_and(|hub| hub.is_posted());
+            let posted = self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
             spin.end(posted || !self.sys.events.is_empty(), || self.time.clock.read());
         }
         Ok(())
@@ -105,11 +105,11 @@ impl<S> Registry<S> {
             // First the kernel, once a turn at least: a stream of messages must not hide what it has.
             sys.wait(Some(Duration::ZERO))?;
             if !sys.events.is_empty() {
-                sys.note_asked(now);
+                sys.record_wait(now);
                 return Ok(Spun::Found);
             }
             for _ in 0..LOOKS_A_CALL {
-                if inbox.hub.as_ref().is_some_and(|hub| hub.is_posted()) {
+                if inbox.hub.as_ref().is_some_and(|hub| hub.has_pending()) {
                     return Ok(Spun::Found);
                 }
                 std::hint::spin_loop();
@@ -146,7 +146,7 @@ impl<S> Registry<S> {
             return self.ask_at(now);
         }
         let Self { sys, time, inbox, .. } = self;
-        let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.is_expected());
+        let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.must_stay_alive());
         sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited).or_else(|broken| self.after_broken(broken))
     }
 

@@ -33,7 +33,7 @@ mod spinning;
 mod threads;
 mod timer;
 mod turn;
-mod visit;
+mod with_handler;
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};

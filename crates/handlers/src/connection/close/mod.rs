@@ -4,7 +4,7 @@
 //! that was cut never looks whole.
 
 mod failure;
-mod finish;
+mod graceful;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -62,23 +62,23 @@ impl<S> Connection<'_, S> {
     }
 
     /// Closes the connection gracefully, by a reset where the stream is `cut`. It has no deadline, and ends once the
-    /// peer has taken no byte for `patience`.
-    pub(super) fn close_patiently(&mut self, patience: Duration, cut: bool) {
+    /// peer has taken no byte for `stall_timeout`.
+    pub(super) fn close_unless_stalled(&mut self, stall_timeout: Duration, cut: bool) {
         match self.state.phase() {
             Phase::Connecting => self.state.end(CloseReason::Closed),
             Phase::Opening | Phase::Open => {
                 self.state.flags.set(Flags::CUT, cut);
                 self.begin_closing();
-                self.state.times.get_or_insert_with(Box::default).close_patiently(patience);
+                self.state.times.get_or_insert_with(Box::default).set_close_stall_timeout(stall_timeout);
             }
             Phase::Flushing | Phase::Lingering | Phase::Over if cut => self.state.flags.insert(Flags::CUT),
             Phase::Flushing | Phase::Lingering | Phase::Over => {}
         }
     }
 
-    /// Closes the connection once the peer has taken no byte for `patience`, while something is queued for it.
-    pub(super) fn lose_patience_after(&mut self, patience: Duration) {
-        self.state.times.get_or_insert_with(Box::default).close_patiently(patience);
+    /// Closes the connection once the peer has taken no byte for `stall_timeout`, while something is queued for it.
+    pub(super) fn close_if_stalled_for(&mut self, stall_timeout: Duration) {
+        self.state.times.get_or_insert_with(Box::default).set_close_stall_timeout(stall_timeout);
         self.state.flags.insert(Flags::NEEDS_UPDATE);
     }
 
@@ -99,8 +99,8 @@ impl<S> Connection<'_, S> {
     /// [close](Self::close_after_flush) meanwhile, the earliest holds.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
-            if self.state.finishing() == Pending::No {
-                self.state.set_finishing(Pending::Asked);
+            if self.state.graceful_close() == Pending::No {
+                self.state.set_graceful_close(Pending::Asked);
             }
             self.state.times.get_or_insert_with(Box::default).close_within(deadline);
         } else {

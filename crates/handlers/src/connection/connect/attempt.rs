@@ -67,7 +67,7 @@ impl<H> Attempt<H> {
             Ok(Some(failed)) | Err(failed) => Err(failed),
         };
         match outcome {
-            Ok(failed) => match self.race.finish(cx.registry, cx.key()) {
+            Ok(failed) => match self.race.end_attempts(cx.registry, cx.key()) {
                 Some(handler) => Outcome::Won(handler, failed),
                 None => Outcome::Lost,
             },

@@ -91,17 +91,17 @@ impl<S> crate::Connection<'_, S> {
 /// }
 /// ```
 pub struct Connecting<S> {
-    race: Rc<dyn Pending<S>>,
+    race: Rc<dyn PendingRace<S>>,
 }
 
 /// A [`Race`] without the type of its handler.
-trait Pending<S> {
+trait PendingRace<S> {
     fn cancel(&self, registry: &mut Registry<S>);
     fn is_pending(&self) -> bool;
     fn attempts(&self) -> usize;
 }
 
-impl<S, H: ConnectionHandler<S>> Pending<S> for Race<H> {
+impl<S, H: ConnectionHandler<S>> PendingRace<S> for Race<H> {
     fn cancel(&self, registry: &mut Registry<S>) {
         self.give_up(registry, CloseReason::Closed);
     }

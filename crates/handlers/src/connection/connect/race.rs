@@ -22,9 +22,9 @@ use crate::error::named;
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What the attempts of one connection share. It is borrowed only to look at it, never while a callback runs.
-pub(in crate::connection) struct Race<H>(Rc<RefCell<Entrants<H>>>);
+pub(in crate::connection) struct Race<H>(Rc<RefCell<RaceState<H>>>);
 
-struct Entrants<H> {
+struct RaceState<H> {
     /// `None` when it is over.
     handler: Option<H>,
     /// Not tried yet.
@@ -50,7 +50,7 @@ impl<H: 'static> Race<H> {
         gives_up_at: Option<Instant>,
         origin: &'static Location<'static>,
     ) -> Self {
-        Self(Rc::new(RefCell::new(Entrants {
+        Self(Rc::new(RefCell::new(RaceState {
             handler: Some(handler),
             addresses: alternate(addresses),
             options: options.clone(),
@@ -89,13 +89,13 @@ impl<H: 'static> Race<H> {
     where
         H: ConnectionHandler<S>,
     {
-        if let Some(mut handler) = self.finish(registry, Key::NULL) {
+        if let Some(mut handler) = self.end_attempts(registry, Key::NULL) {
             registry.defer_from(self.0.borrow().origin, move |cx| handler.on_close(reason, cx));
         }
     }
 
     /// Ends all attempts but the winner, and returns the handler, if no attempt has it yet.
-    pub(super) fn finish<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
+    pub(super) fn end_attempts<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
         let (handler, attempts, next_attempt_timer) = {
             let mut race = self.0.borrow_mut();
             race.addresses.clear();

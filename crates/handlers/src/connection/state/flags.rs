@@ -14,7 +14,7 @@ impl Flags {
     /// Repeats that [`Writing`](super::Writing) is not `Open`.
     pub(super) const NOT_WRITING: Self = Self(1 << 1);
     /// Repeats that a graceful close was asked for.
-    pub(super) const FINISHING: Self = Self(1 << 2);
+    pub(super) const CLOSES_GRACEFULLY: Self = Self(1 << 2);
     /// Repeats that there is a write queue.
     pub(in crate::connection) const QUEUED: Self = Self(1 << 3);
     /// Repeats that the interest known to the loop is not `READABLE` alone.
@@ -22,7 +22,7 @@ impl Flags {
     /// The handler has paused reading.
     pub(in crate::connection) const PAUSED: Self = Self(1 << 5);
     /// The producer was told that the queue is full, and not yet that it has room.
-    pub(in crate::connection) const FULL: Self = Self(1 << 6);
+    pub(in crate::connection) const QUEUE_FULL: Self = Self(1 << 6);
     /// The peer has ended its direction.
     pub(in crate::connection) const READ_ENDED: Self = Self(1 << 7);
     /// The handler may consume now what it has left: it was paused, or its queue was full, meanwhile.
@@ -57,11 +57,11 @@ impl Flags {
     /// Any of these needs more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN
         .union(Self::NOT_WRITING)
-        .union(Self::FINISHING)
+        .union(Self::CLOSES_GRACEFULLY)
         .union(Self::QUEUED)
         .union(Self::OTHER_INTEREST)
         .union(Self::PAUSED)
-        .union(Self::FULL)
+        .union(Self::QUEUE_FULL)
         .union(Self::READ_ENDED)
         .union(Self::REDELIVER)
         .union(Self::NEEDS_UPDATE);

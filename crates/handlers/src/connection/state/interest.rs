@@ -9,7 +9,7 @@ use crate::connection::times::{Times, Waits};
 impl State {
     /// Returns whether the handler is to be given what comes.
     pub(in crate::connection) const fn delivers(&self) -> bool {
-        let is_held_by_queue = self.flags.has(Flags::FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
+        let is_held_by_queue = self.flags.has(Flags::QUEUE_FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
         matches!(self.phase, Phase::Open) && !self.flags.has(Flags::PAUSED) && !is_held_by_queue
     }
 
@@ -62,7 +62,7 @@ impl State {
             Phase::Connecting => true,
             Phase::Over => false,
             // A producer that was told to pause is told to go on even if everything left at once.
-            _ => self.flags.has(Flags::QUEUED.union(Flags::FULL).union(Flags::AWAITS_SENT)),
+            _ => self.flags.has(Flags::QUEUED.union(Flags::QUEUE_FULL).union(Flags::AWAITS_SENT)),
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) struct State {
     pub(super) flags: Flags,
     phase: Phase,
     writing: Writing,
-    finishing: Pending,
+    graceful_close: Pending,
     /// The interest that the loop knows of.
     interest: Interest,
     /// How many responses are made elsewhere. A graceful close waits for them.
@@ -69,7 +69,7 @@ impl State {
             flags: Flags::default(),
             phase: Phase::Open,
             writing: Writing::Open,
-            finishing: Pending::No,
+            graceful_close: Pending::No,
             interest: Interest::READABLE,
             pending_responses: 0,
             failure: None,
@@ -116,13 +116,13 @@ impl State {
         self.flags.set(Flags::NOT_WRITING, writing != Writing::Open);
     }
 
-    pub(super) const fn finishing(&self) -> Pending {
-        self.finishing
+    pub(super) const fn graceful_close(&self) -> Pending {
+        self.graceful_close
     }
 
-    pub(super) fn set_finishing(&mut self, finishing: Pending) {
-        self.finishing = finishing;
-        self.flags.set(Flags::FINISHING, finishing != Pending::No);
+    pub(super) fn set_graceful_close(&mut self, graceful_close: Pending) {
+        self.graceful_close = graceful_close;
+        self.flags.set(Flags::CLOSES_GRACEFULLY, graceful_close != Pending::No);
     }
 
     pub(super) const fn interest(&self) -> Interest {
@@ -148,7 +148,7 @@ impl State {
         let mut flags = self.flags;
         flags.set(Flags::NOT_OPEN, self.phase != Phase::Open);
         flags.set(Flags::NOT_WRITING, self.writing != Writing::Open);
-        flags.set(Flags::FINISHING, self.finishing != Pending::No);
+        flags.set(Flags::CLOSES_GRACEFULLY, self.graceful_close != Pending::No);
         flags.set(Flags::QUEUED, self.queue.is_some());
         flags.set(Flags::OTHER_INTEREST, self.interest != Interest::READABLE);
         flags
@@ -224,7 +224,7 @@ impl State {
     /// Records that the socket takes no more. What is queued is lost; what has come is still to be read.
     #[cold]
     pub(super) fn fail_writing(&mut self, error: io::Error) {
-        let was_full = self.flags.take(Flags::FULL);
+        let was_full = self.flags.take(Flags::QUEUE_FULL);
         if was_full {
             self.flags.insert(Flags::REDELIVER);
         }
@@ -261,16 +261,16 @@ impl State {
         self.flags.remove(Flags::FAILURE_NOTIFIED);
         let has_ended = self.flags.has(Flags::READ_ENDED) && !self.flags.has(Flags::WRITE_ONLY);
         self.flags.set(Flags::END_AGAIN, has_ended);
-        if self.finishing != Pending::No {
-            self.set_finishing(Pending::Asked);
+        if self.graceful_close != Pending::No {
+            self.set_graceful_close(Pending::Asked);
         }
     }
 
     /// Records that the kernel was asked once more what has come.
     pub(super) fn kernel_was_asked(&mut self) {
-        let mut finishing = self.finishing;
-        finishing.advance();
-        self.set_finishing(finishing);
+        let mut graceful_close = self.graceful_close;
+        graceful_close.advance();
+        self.set_graceful_close(graceful_close);
         self.failing.advance();
     }
 

@@ -180,9 +180,9 @@ impl<S> Connection<'_, S> {
 
     fn flow(&mut self) -> Flow {
         if self.queued() >= self.state.settings.high_watermark {
-            self.state.flags.insert(Flags::FULL);
+            self.state.flags.insert(Flags::QUEUE_FULL);
         }
-        if self.state.flags.has(Flags::FULL) { Flow::Full } else { Flow::Open }
+        if self.state.flags.has(Flags::QUEUE_FULL) { Flow::Full } else { Flow::Open }
     }
 
     /// Returns whether a write that nothing is queued before may be tried without [`flush`](Self::flush).

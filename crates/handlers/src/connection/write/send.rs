@@ -66,9 +66,10 @@ impl<S> Connection<'_, S> {
     /// and may still be written to.
     pub(in crate::connection) fn flush_queue(&mut self) -> bool {
         self.send_queued();
-        let drained = self.state.flags.has(Flags::FULL) && self.state.queued() <= self.state.settings.low_watermark;
+        let drained =
+            self.state.flags.has(Flags::QUEUE_FULL) && self.state.queued() <= self.state.settings.low_watermark;
         if drained {
-            self.state.flags.remove(Flags::FULL);
+            self.state.flags.remove(Flags::QUEUE_FULL);
             self.state.begin_reading();
         }
         drained && self.state.writing() == Writing::Open

@@ -70,15 +70,15 @@ impl Filing {
     }
 
     #[inline]
-    pub(super) const fn enter(&mut self, slot: SlotId) {
+    pub(super) const fn set_slot(&mut self, slot: SlotId) {
         self.0 = self.0 & !Self::SLOT | slot.0;
     }
 
-    /// Gives the slot that it was in.
+    /// Clears the slot. Returns the one that it was in.
     #[inline]
-    pub(super) const fn leave(&mut self) -> SlotId {
+    pub(super) const fn clear_slot(&mut self) -> SlotId {
         let slot = self.slot();
-        self.enter(SlotId::NOWHERE);
+        self.set_slot(SlotId::NOWHERE);
         slot
     }
 
@@ -106,7 +106,7 @@ impl From<SlotId> for Filing {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct WheelSlot {
     /// INVARIANT (bound): none of its timers has an earlier deadline; [`NEVER`] while it is empty. Pushing back and
     /// cancelling leave it too low, which wakes the loop early and does no harm.
     earliest: u64,
@@ -117,13 +117,13 @@ struct Slot {
     list: List,
 }
 
-impl Slot {
+impl WheelSlot {
     const EMPTY: Self = Self { earliest: NEVER, timers: 0, stale: 0, list: List::EMPTY };
 }
 
 #[derive(Debug)]
 pub(super) struct Levels {
-    slots: Box<[Slot; LEVELS * SLOTS]>,
+    slots: Box<[WheelSlot; LEVELS * SLOTS]>,
     chunks: Chunks,
     /// INVARIANT (occupancy): bit `s` of level `n` is set exactly when that slot has a timer. A bit too many wakes the
     /// loop for nothing, a bit too few loses a timer.
@@ -141,7 +141,7 @@ impl Levels {
     /// Empty levels at tick 0.
     pub(super) fn new() -> Self {
         Self {
-            slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
+            slots: Box::new([WheelSlot::EMPTY; LEVELS * SLOTS]),
             chunks: Chunks::new(),
             occupied: [0; LEVELS],
             occupied_levels: 0,
@@ -266,7 +266,7 @@ impl Levels {
         let slot = &mut self.slots[id.index()];
         self.stale -= slot.stale as usize;
         self.chunks.clear(&mut slot.list);
-        *slot = Slot::EMPTY;
+        *slot = WheelSlot::EMPTY;
         let level = id.level() as usize;
         self.occupied[level] &= !(1 << id.slot());
         if self.occupied[level] == 0 {

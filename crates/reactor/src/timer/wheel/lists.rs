@@ -190,17 +190,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
-    enum Op {
+    enum ListOp {
         Push(usize),
         Pop(usize),
         Clear(usize),
     }
 
-    fn op() -> impl Strategy<Value = Op> {
+    fn op() -> impl Strategy<Value = ListOp> {
         prop_oneof![
-            40 => (0..3_usize).prop_map(Op::Push),
-            20 => (0..3_usize).prop_map(Op::Pop),
-            1 => (0..3_usize).prop_map(Op::Clear),
+            40 => (0..3_usize).prop_map(ListOp::Push),
+            20 => (0..3_usize).prop_map(ListOp::Pop),
+            1 => (0..3_usize).prop_map(ListOp::Clear),
         ]
     }
 
@@ -212,15 +212,15 @@ mod tests {
             let mut vectors: [Vec<u32>; 3] = Default::default();
             for (item, operation) in (0..).zip(operations) {
                 match operation {
-                    Op::Push(list) => {
+                    ListOp::Push(list) => {
                         chunks.reserve(vectors.iter().map(Vec::len).sum::<usize>() + 1, 3);
                         let room = chunks.room();
                         chunks.push(&mut lists[list], item);
                         prop_assert_eq!(chunks.room(), room, "what was reserved did not do");
                         vectors[list].push(item);
                     }
-                    Op::Pop(list) => prop_assert_eq!(chunks.pop(&mut lists[list]), vectors[list].pop()),
-                    Op::Clear(list) => {
+                    ListOp::Pop(list) => prop_assert_eq!(chunks.pop(&mut lists[list]), vectors[list].pop()),
+                    ListOp::Clear(list) => {
                         chunks.clear(&mut lists[list]);
                         vectors[list].clear();
                     }

@@ -1,4 +1,4 @@
-//! A visitor reaches another registration's source and handler, and takes nothing from it.
+//! An access reaches another registration's source and handler, and takes nothing from it.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use crate::{Result, readable, turn_now};
 /// Counts what it is called for, and reads one byte each time.
 #[derive(Default)]
 struct Host {
-    visits: u32,
+    accesses: u32,
 }
 
 impl Handler<Vec<String>, UnixStream> for Host {
@@ -22,21 +22,21 @@ impl Handler<Vec<String>, UnixStream> for Host {
         }
         let mut byte = [0];
         stream.read_exact(&mut byte)?;
-        cx.state.push(format!("{} after {} visits", byte[0] as char, self.visits));
+        cx.state.push(format!("{} after {} accesses", byte[0] as char, self.accesses));
         Ok(Next::Keep)
     }
 
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, Vec<String>>) {
-        cx.state.push(format!("{reason:?} after {} visits", self.visits));
+        cx.state.push(format!("{reason:?} after {} accesses", self.accesses));
     }
 }
 
-fn visit<R>(
+fn access<R>(
     cx: &mut Context<'_, Vec<String>>,
     key: Key,
-    visitor: impl FnOnce(&mut Io<UnixStream>, &mut Host, &mut Context<'_, Vec<String>>) -> R,
+    access: impl FnOnce(&mut Io<UnixStream>, &mut Host, &mut Context<'_, Vec<String>>) -> R,
 ) -> std::result::Result<R, Error> {
-    cx.with_handler(key, visitor)
+    cx.with_handler(key, access)
 }
 
 /// A reactor with a host whose peer has sent `bytes`.
@@ -50,11 +50,11 @@ fn with_host(bytes: &[u8]) -> Result<(Reactor<Vec<String>>, Key, UnixStream)> {
 }
 
 #[test]
-fn a_visitor_changes_the_handler_and_writes_to_the_source() -> Result {
+fn an_access_changes_the_handler_and_writes_to_the_source() -> Result {
     let (mut reactor, key, mut far) = with_host(b"")?;
     reactor.defer(move |cx| {
-        let written = visit(cx, key, |stream, host, cx| {
-            host.visits += 1;
+        let written = access(cx, key, |stream, host, cx| {
+            host.accesses += 1;
             assert_eq!((cx.key(), cx.readiness().is_empty()), (key, true));
             stream.write(b"hello")
         });
@@ -66,12 +66,12 @@ fn a_visitor_changes_the_handler_and_writes_to_the_source() -> Result {
     far.read_exact(&mut received)?;
     far.write_all(b"x")?;
     turn_now(&mut reactor, &mut log);
-    assert_eq!((&received, log), (b"hello", vec!["x after 1 visits".to_owned()]));
+    assert_eq!((&received, log), (b"hello", vec!["x after 1 accesses".to_owned()]));
     Ok(())
 }
 
 #[test]
-fn what_a_visitor_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not() -> Result {
+fn what_an_access_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not() -> Result {
     for all in [false, true] {
         let (mut reactor, key, _far) = with_host(b"abc")?;
         reactor.set_interest(key, Interest::NONE)?;
@@ -80,24 +80,24 @@ fn what_a_visitor_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not(
         reactor.defer(move |cx| {
             let mut buf = [0; 8];
             let room = if all { 8 } else { 2 };
-            assert_eq!(visit(cx, key, |stream, _, _| stream.read(&mut buf[..room])).unwrap().unwrap(), room.min(3));
+            assert_eq!(access(cx, key, |stream, _, _| stream.read(&mut buf[..room])).unwrap().unwrap(), room.min(3));
             cx.registry.set_interest(key, Interest::READABLE).unwrap();
         });
         turn_now(&mut reactor, &mut log);
         turn_now(&mut reactor, &mut log);
-        assert_eq!(log, if all { vec![] } else { vec!["c after 0 visits".to_owned()] });
+        assert_eq!(log, if all { vec![] } else { vec!["c after 0 accesses".to_owned()] });
     }
     Ok(())
 }
 
 #[test]
-fn a_handler_that_runs_and_a_host_that_is_visited_are_out_of_reach() -> Result {
+fn a_handler_that_runs_and_a_host_that_is_accessed_are_out_of_reach() -> Result {
     let (mut reactor, key, _far) = with_host(b"")?;
     let (near, _other) = readable()?;
     reactor.add(near, Interest::READABLE, move |_, cx| {
         let own = cx.key();
-        assert!(matches!(visit(cx, own, |_, _, _| ()), Err(Error::Running(running)) if running == own));
-        let nested = visit(cx, key, |_, _, cx| visit(cx, key, |_, _, _| ()));
+        assert!(matches!(access(cx, own, |_, _, _| ()), Err(Error::Running(running)) if running == own));
+        let nested = access(cx, key, |_, _, cx| access(cx, key, |_, _, _| ()));
         assert!(matches!(nested, Ok(Err(Error::Running(running))) if running == key));
         Ok(Next::Remove)
     })?;
@@ -112,25 +112,25 @@ fn stale_keys_and_other_types_are_errors_that_name_the_key() -> Result {
     let (near, _other) = UnixStream::pair()?;
     let closure = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
     reactor.defer(move |cx| {
-        assert!(matches!(visit(cx, closure, |_, _, _| ()), Err(Error::OtherType(other)) if other == closure));
+        assert!(matches!(access(cx, closure, |_, _, _| ()), Err(Error::OtherType(other)) if other == closure));
         cx.registry.remove(key).unwrap();
-        assert!(matches!(visit(cx, key, |_, _, _| ()), Err(Error::StaleKey(stale)) if stale == key));
-        assert!(matches!(visit(cx, Key::NULL, |_, _, _| ()), Err(Error::StaleKey(_))));
+        assert!(matches!(access(cx, key, |_, _, _| ()), Err(Error::StaleKey(stale)) if stale == key));
+        assert!(matches!(access(cx, Key::NULL, |_, _, _| ()), Err(Error::StaleKey(_))));
     });
     let mut log = Vec::new();
     turn_now(&mut reactor, &mut log);
     turn_now(&mut reactor, &mut log);
-    assert_eq!(log, ["ByKey after 0 visits"]);
+    assert_eq!(log, ["ByKey after 0 accesses"]);
     Ok(())
 }
 
 #[test]
-fn a_host_that_is_removed_during_a_visit_ends_with_it() -> Result {
+fn a_host_that_is_removed_during_an_access_ends_with_it() -> Result {
     let (mut reactor, key, mut far) = with_host(b"")?;
     reactor.defer(move |cx| {
-        visit(cx, key, |stream, host, cx| {
+        access(cx, key, |stream, host, cx| {
             cx.registry.remove(key).unwrap();
-            host.visits += 1;
+            host.accesses += 1;
             stream.write_all(b"farewell").unwrap();
         })
         .unwrap();
@@ -140,18 +140,18 @@ fn a_host_that_is_removed_during_a_visit_ends_with_it() -> Result {
     reactor.run(&mut log)?;
     let mut received = String::new();
     far.read_to_string(&mut received)?; // to the end: it is closed
-    assert_eq!((received.as_str(), log), ("farewell", vec!["ByKey after 1 visits".to_owned()]));
+    assert_eq!((received.as_str(), log), ("farewell", vec!["ByKey after 1 accesses".to_owned()]));
     Ok(())
 }
 
 #[test]
-fn a_panic_of_the_visitor_leaves_the_host_in_its_place() -> Result {
+fn a_panic_of_the_access_leaves_the_host_in_its_place() -> Result {
     let mut reactor = Reactor::<Vec<String>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
     let (near, mut far) = UnixStream::pair()?;
     let key = reactor.add_handler(near, Interest::READABLE, Host::default())?;
     reactor.defer(move |cx| {
-        visit(cx, key, |_, host, _| {
-            host.visits += 1;
+        access(cx, key, |_, host, _| {
+            host.accesses += 1;
             panic!("on purpose");
         })
         .unwrap()
@@ -161,12 +161,12 @@ fn a_panic_of_the_visitor_leaves_the_host_in_its_place() -> Result {
     turn_now(&mut reactor, &mut log); // the event comes first
     far.write_all(b"z")?;
     turn_now(&mut reactor, &mut log);
-    assert_eq!(log, ["y after 0 visits", "z after 1 visits"]);
+    assert_eq!(log, ["y after 0 accesses", "z after 1 accesses"]);
     Ok(())
 }
 
 #[test]
-fn a_timeout_that_has_passed_is_still_told_after_a_visit() -> Result {
+fn a_timeout_that_has_passed_is_still_told_after_an_access() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Vec<String>>::builder().clock(clock).build()?;
     let (near, mut far) = UnixStream::pair()?;
@@ -175,7 +175,7 @@ fn a_timeout_that_has_passed_is_still_told_after_a_visit() -> Result {
     far.write_all(b"abc")?; // a byte a turn: it is queued for the next one when its timeout passes
     let mut log = Vec::new();
     reactor.after(Duration::from_secs(1), move |cx| {
-        visit(cx, key, |_, _, _| ()).unwrap();
+        access(cx, key, |_, _, _| ()).unwrap();
         Ok(reactor::Then::Done)
     });
     reactor.advance(&mut log, Duration::from_secs(1))?;

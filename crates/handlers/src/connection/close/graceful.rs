@@ -12,29 +12,29 @@ use crate::connection::stream::Stream;
 use crate::socket::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Asks the handler of a connection that is to finish what it still has to send. From outside, that is deferred.
-    pub(in crate::connection) fn start_finish(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
-        if (self.state.finishing(), self.state.phase()) != (Pending::Asked, Phase::Open) {
+    /// Asks the handler of a connection that is to close gracefully for what it still has to send. From outside, that is deferred.
+    pub(in crate::connection) fn start_graceful_close(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if (self.state.graceful_close(), self.state.phase()) != (Pending::Asked, Phase::Open) {
             return Ok(());
         }
         if self.from_outside {
             run_later::<S, T, H>(cx.registry, self.key.key());
             return Ok(());
         }
-        self.state.set_finishing(Pending::Awaited);
+        self.state.set_graceful_close(Pending::Awaited);
         ask_kernel_first::<S, T, H>(cx.registry, self.key.key());
-        self.notify(&Callback::Finish, cx)
+        self.notify(&Callback::GracefulClose, cx)
     }
 
     /// Returns whether a graceful close can begin: the handler was given everything, and no response of it is pending.
-    pub(in crate::connection) fn has_finished(&self) -> bool {
+    pub(in crate::connection) fn is_graceful_close_due(&self) -> bool {
         let state = &*self.state;
-        let is_due = (state.finishing(), state.phase()) == (Pending::Due, Phase::Open);
+        let is_due = (state.graceful_close(), state.phase()) == (Pending::Due, Phase::Open);
         let may_come = || {
             let is_left = !state.unconsumed.is_empty() && state.flags.has(Flags::REDELIVER);
             is_left || !state.flags.has(Flags::READ_ENDED) && (self.io.readiness().is_readable() || has_input(self.io))
         };
         let is_served = || state.flags.has(Flags::PAUSED) || !may_come();
-        is_due && state.pending_responses == 0 && !state.flags.has(Flags::FULL) && is_served()
+        is_due && state.pending_responses == 0 && !state.flags.has(Flags::QUEUE_FULL) && is_served()
     }
 }

@@ -1,7 +1,7 @@
-//! Visits: how one callback reaches the source and the handler of another registration.
+//! `Context::with_handler`: how one callback reaches the source and the handler of another registration.
 //!
-//! The entry is out of its slot for the length of a visit, as it is while its handler runs, and the same rules hold:
-//! nothing that the visitor does can meet a borrow, and what is left of the readiness goes back into the slot.
+//! The entry is out of its slot for the length of the access, as it is while its handler runs, and the same rules hold:
+//! nothing that the closure does can meet a borrow, and what is left of the readiness goes back into the slot.
 
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,14 +18,14 @@ impl<S> Context<'_, S> {
     /// another, to change what its handler does next.
     ///
     /// For registrations by [`Registry::add_handler`](crate::Registry::add_handler), by the types that were given there.
-    /// What is read and written during the visit keeps the readiness true, as in a call of the handler; the `Context` of
-    /// the visit has the key of the registration visited and no facts. Of what the visitor may do nothing is excluded: it
-    /// may remove the registration it visits, which ends it with the visit.
+    /// What `access` reads and writes keeps the readiness true, as in a call of the handler. Its `Context` has the key of
+    /// the registration accessed and no facts. It may use the registry freely. If it removes the registration that it
+    /// accesses, that ends when it returns.
     ///
     /// O(1), no system call, no allocation.
     ///
     /// # Errors
-    /// [`Error::StaleKey`]; [`Error::Running`] for the registration whose handler is running, or is being visited already;
+    /// [`Error::StaleKey`]; [`Error::Running`] for the registration whose handler is running, or is being accessed already;
     /// [`Error::OtherType`] where source or handler have other types. Nothing is called then.
     ///
     /// ```
@@ -64,7 +64,7 @@ impl<S> Context<'_, S> {
     pub fn with_handler<T, H, R>(
         &mut self,
         key: Key,
-        visitor: impl FnOnce(&mut Io<T>, &mut H, &mut Context<'_, S>) -> R,
+        access: impl FnOnce(&mut Io<T>, &mut H, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error>
     where
         T: AsFd + 'static,
@@ -76,22 +76,22 @@ impl<S> Context<'_, S> {
         if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
             return Err(Error::OtherType(key));
         }
-        let mut visited = slot.entry.take();
-        let registered = visited.as_deref_mut().and_then(|entry| entry.as_any().downcast_mut());
+        let mut entry = slot.entry.take();
+        let registered = entry.as_deref_mut().and_then(|entry| entry.as_any().downcast_mut());
         let Some(Registered::<T, Object<T, H>> { io, respond }) = registered else {
             unreachable!("it is of that type")
         };
         io.begin(ready, armed);
-        io.heed_announcements();
-        // A panic is the visitor's: what it visits goes back to its place, so that it cannot be dropped before its watch ends.
+        io.apply_announcements();
+        // A panic is that of `access`: what it accesses goes back to its place, so that it cannot be dropped before its watch ends.
         let result = {
-            let cx = &mut self.for_visit(key);
-            catch_unwind(AssertUnwindSafe(|| visitor(io, respond.handler_mut(), cx)))
+            let cx = &mut self.for_access(key);
+            catch_unwind(AssertUnwindSafe(|| access(io, respond.handler_mut(), cx)))
         };
         // What was to be announced to its handler still is.
         let announcements = self.registry.sources.get(key).map(|slot| slot.ready.only(Readiness::ANNOUNCEMENTS));
         let left = io.left() | announcements.unwrap_or_default();
-        self.registry.return_entry(key, visited, left);
+        self.registry.return_entry(key, entry, left);
         result.map_err(|panic| resume_unwind(panic))
     }
 }

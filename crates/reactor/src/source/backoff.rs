@@ -1,0 +1,85 @@
+//! Back-off: what becomes of sources that are ready by what the kernel says, and have nothing by what their handlers say.
+//!
+//! A regular file at its end, a FIFO between two writers, a socket that is not connected yet: each is reported as ready at once, and its
+//! handler can only answer `WouldBlock`. To call it again at once would spin. So after [`FRUITLESS_CALLS_MAX`] such calls in as many turns
+//! the source is left alone for a while, for twice as long each time. A change that the kernel reports ends that at once.
+
+use std::time::Duration;
+
+use super::slot::Backoff;
+use crate::callback::Entry;
+use crate::context::Context;
+use crate::registry::Registry;
+use crate::slots::Key;
+use crate::source::readiness::{Interest, Readiness};
+use crate::sys::fd;
+use crate::timer::Then;
+use crate::turn::nanos::nanos;
+use crate::turn::policies::Label;
+
+/// So many fruitless calls, turn after turn, before the first pause: what looks so may be a coincidence.
+const FRUITLESS_CALLS_MAX: u32 = 8;
+/// The first pause, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
+
+impl<S> Registry<S> {
+    /// Records that a handler waits for more, though nothing says that there is less than before. Returns whether its source is
+    /// left alone, until a timer or the kernel ends that.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn must_back_off(&mut self, key: Key, entry: &dyn Entry<S>) -> bool {
+        let Some(slot) = self.sources.get(key) else { return false };
+        let (always_ready, wanted, origin) = (slot.always_ready, Interest::of_facts(slot.wanted), slot.origin);
+        let turn = self.metrics.turns;
+        let backoff = self.sources.backoffs.entry(key).or_insert(Backoff { turn, calls: 0, next: PAUSES.0 });
+        if turn - backoff.turn > 1 {
+            (backoff.calls, backoff.next) = (0, PAUSES.0);
+        }
+        (backoff.turn, backoff.calls) = (turn, backoff.calls + 1);
+        if backoff.calls <= FRUITLESS_CALLS_MAX {
+            return false;
+        }
+        if !always_ready && !is_ready(entry, wanted) {
+            self.sources.backoffs.remove(&key); // it has waited for more, and more had come each time
+            return false;
+        }
+        let pause = backoff.next;
+        backoff.next = (backoff.next * 2).min(PAUSES.1);
+        if pause == PAUSES.0 {
+            let name = self.label(key, entry);
+            log_backoff(key, name);
+        }
+        let now_ns = self.time.now_ns();
+        let ends = Box::new(move |cx: &mut Context<'_, S>| {
+            cx.registry.end_backoff(key);
+            Ok(Then::Done)
+        });
+        let timer = self.add_timer(now_ns.saturating_add(nanos(pause)), now_ns, ends, origin);
+        let _ = self.set_timer_background(timer); // it was armed just now
+        true
+    }
+
+    /// The source is asked again.
+    fn end_backoff(&mut self, key: Key) {
+        let turn = self.metrics.turns;
+        let Some(backoff) = self.sources.backoffs.get_mut(&key) else { return };
+        backoff.turn = turn;
+        let Some(slot) = self.sources.get_mut(key) else { return };
+        if slot.always_ready {
+            slot.ready |= Readiness::READABLE | Readiness::WRITABLE;
+            self.sources.enqueue_if_ready(key);
+        } else {
+            self.ask_again(key);
+        }
+    }
+}
+
+#[cold]
+fn log_backoff(key: Key, name: Label<'_>) {
+    tracing::warn!(%key, %name, longest = ?PAUSES.1, "a source is ready, and its handler waits for more: it rests, longer each time");
+}
+
+/// Whether the kernel says that something that is wanted can be done, or has ended, at this moment.
+fn is_ready<S>(entry: &dyn Entry<S>, wanted: Interest) -> bool {
+    entry.fd().is_some_and(|fd| fd::readiness_now(fd, wanted).is_ok_and(|ready| !ready.is_empty()))
+}

@@ -1,38 +1,18 @@
-//! What reviewers forget: that the seam is whole, and that the map of the code shows what is there.
+//! The seam to the system is whole, and the code map names the files that exist.
 
-use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+use crate::{Result, files, root};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every file of a folder with this ending, in no order.
-fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|is| is == ending) {
-                found.push(path);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The lines of code of a source file, with their numbers: neither comments nor what stands below `#[cfg(test)]`.
+/// Returns the lines of code of a source file with their numbers.
+/// Leaves out comments, and everything below `#[cfg(test)]`.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
     (1..).zip(lines).filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// What makes a system call, reads a clock or starts a thread.
+/// Calls that enter the system, read a clock or start a thread.
 const SYSTEM: [&str; 9] = [
     "rustix::",
     "socket2::",
@@ -45,7 +25,7 @@ const SYSTEM: [&str; 9] = [
     "std::fs",
 ];
 
-/// Words of the system that are no calls.
+/// Names of the system that are not calls.
 const WORDS: [&str; 6] = [
     "rustix::event::epoll::EventFlags",
     "rustix::io::Errno",
@@ -93,7 +73,7 @@ fn the_code_map_names_files_that_exist_and_leaves_out_none() -> Result {
                 "{folder}: no {name}"
             );
         }
-        // A page of a folder, and what is only its list, may go without a question.
+        // A single file may be left out of the map. Of each folder at least one file is in it.
         let rooms: Vec<_> = exist.iter().filter_map(|file| file.split_once('/').map(|(room, _)| room)).collect();
         for room in rooms {
             assert!(named.iter().any(|name| name.starts_with(&format!("{room}/"))), "{folder}: nothing of {room}/");

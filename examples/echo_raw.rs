@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then, TimerKey};
+use reactor::{
+    CloseReason, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Reactor, Spin, Then,
+    TimerKey,
+};
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
@@ -61,7 +64,10 @@ impl FromStr for Address {
         match text.strip_prefix("unix:") {
             Some("") => Err("a path is missing after unix:".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| "neither IP:PORT nor unix:PATH".to_owned()),
+            None => text
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| "neither IP:PORT nor unix:PATH".to_owned()),
         }
     }
 }
@@ -109,19 +115,27 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
     fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
         for _ in 0..ACCEPTS_PER_CALL_MAX {
             if cx.state.connections >= cx.state.connections_max {
-                tracing::info!(connections = cx.state.connections, "as many connections as allowed: accepting pauses");
+                tracing::info!(
+                    connections = cx.state.connections,
+                    "as many connections as allowed: accepting pauses"
+                );
                 cx.registry.set_interest(cx.key(), Interest::NONE)?;
                 break;
             }
             match listener.try_io(Interest::READABLE, |listener| listener.accept()) {
-                Ok(stream) => match cx.registry.add_handler(stream, Interest::READABLE, Echo::default()) {
-                    Ok(key) => {
-                        cx.registry.set_timeout(key, cx.state.idle_timeout)?;
-                        cx.state.connections += 1;
-                        tracing::debug!(%key, connections = cx.state.connections, "accepted");
+                Ok(stream) => {
+                    match cx
+                        .registry
+                        .add_handler(stream, Interest::READABLE, Echo::default())
+                    {
+                        Ok(key) => {
+                            cx.registry.set_timeout(key, cx.state.idle_timeout)?;
+                            cx.state.connections += 1;
+                            tracing::debug!(%key, connections = cx.state.connections, "accepted");
+                        }
+                        Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
                     }
-                    Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
-                },
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if out_of_resources(&error) => {
                     tracing::warn!(%error, "accepting pauses");
@@ -151,7 +165,9 @@ fn out_of_resources(error: &io::Error) -> bool {
 
 /// Ends a pause of the listener, for whatever reason it was made.
 fn resume_accepting(cx: &mut Context<'_, Server>) -> io::Result<()> {
-    Ok(cx.registry.set_interest(cx.state.listener, Interest::READABLE)?)
+    Ok(cx
+        .registry
+        .set_interest(cx.state.listener, Interest::READABLE)?)
 }
 
 /// One connection.
@@ -166,7 +182,11 @@ struct Echo {
 impl Echo {
     /// Sends `bytes`, and keeps what the peer does not take.
     fn send(&mut self, stream: &mut Io<impl Write + AsFd>, bytes: &[u8]) -> io::Result<()> {
-        let sent = if self.backlog.is_empty() { written(stream.write(bytes))? } else { 0 };
+        let sent = if self.backlog.is_empty() {
+            written(stream.write(bytes))?
+        } else {
+            0
+        };
         if sent < bytes.len() {
             self.backlog.extend(&bytes[sent..]);
         }
@@ -186,8 +206,16 @@ impl Echo {
 
     /// To write while something is to be sent, to read while there is room for what comes.
     fn interest(&self) -> Interest {
-        let write = if self.backlog.is_empty() { Interest::NONE } else { Interest::WRITABLE };
-        let read = if self.ended || self.backlog.len() >= BACKLOG_MAX { Interest::NONE } else { Interest::READABLE };
+        let write = if self.backlog.is_empty() {
+            Interest::NONE
+        } else {
+            Interest::WRITABLE
+        };
+        let read = if self.ended || self.backlog.len() >= BACKLOG_MAX {
+            Interest::NONE
+        } else {
+            Interest::READABLE
+        };
         read | write
     }
 }
@@ -240,20 +268,33 @@ impl<T: Read + Write + AsFd> Handler<Server, T> for Echo {
 
 /// Serves until the listener ends, which is always an error.
 fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
-    let spin = options.spin.map_or(Spin::Off, |spin| Spin::Adaptive(Duration::from_micros(spin)));
-    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
+    let spin = options.spin.map_or(Spin::Off, |spin| {
+        Spin::Adaptive(Duration::from_micros(spin))
+    });
+    let mut reactor = Reactor::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .spin(spin)
+        .build()?;
     let (listener, address) = match &options.listen {
         Address::Tcp(address) => {
-            let listener = TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;
+            let listener =
+                TcpListener::bind(*address).map_err(|error| format!("bind {address}: {error}"))?;
             rustix::net::listen(&listener, QUEUE_MAX)?;
             let address = listener.local_addr()?.to_string();
-            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
+            (
+                reactor.add_handler(listener, Interest::READABLE, Acceptor)?,
+                address,
+            )
         }
         Address::Unix(path) => {
             let address = format!("unix:{}", path.display());
-            let listener = UnixListener::bind(path).map_err(|error| format!("bind {address}: {error}"))?;
+            let listener =
+                UnixListener::bind(path).map_err(|error| format!("bind {address}: {error}"))?;
             rustix::net::listen(&listener, QUEUE_MAX)?;
-            (reactor.add_handler(listener, Interest::READABLE, Acceptor)?, address)
+            (
+                reactor.add_handler(listener, Interest::READABLE, Acceptor)?,
+                address,
+            )
         }
     };
     let retry = reactor.after(Duration::MAX, |cx| {
@@ -278,7 +319,10 @@ fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     let Err(error) = serve(options);
     eprintln!("echo_raw: {error}");
     ExitCode::FAILURE

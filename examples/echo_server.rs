@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions, Listener,
-    ServerKey, signal, signal::Signal,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions,
+    ListenOptions, Listener, ServerKey, signal, signal::Signal,
 };
 use reactor::{Builder, Context, LoopPool, Missed, Next, PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
@@ -61,7 +61,11 @@ impl Server {
 struct Echo;
 
 impl ConnectionHandler<Server> for Echo {
-    fn on_open(&mut self, _: &mut Connection<'_, Server>, cx: &mut Context<'_, Server>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        _: &mut Connection<'_, Server>,
+        cx: &mut Context<'_, Server>,
+    ) -> io::Result<()> {
         cx.state.accepted += 1;
         cx.state.connections += 1;
         Ok(())
@@ -91,15 +95,25 @@ fn serve(
     listeners: Vec<Listener>,
     options: &Options,
 ) -> io::Result<Server> {
-    let connections = ConnectionOptions::new().idle_timeout(options.idle_timeout.map(Duration::from_secs));
+    let connections =
+        ConnectionOptions::new().idle_timeout(options.idle_timeout.map(Duration::from_secs));
     let mut server = Server::default();
     for listener in listeners {
-        server.listeners.push(listener.serve(registry, &connections, |_peer, _cx| Ok(Echo))?);
+        server
+            .listeners
+            .push(listener.serve(registry, &connections, |_peer, _cx| Ok(Echo))?);
     }
     if let Some(seconds) = options.stats {
         let stats = registry.every(Duration::from_secs(seconds), Missed::Skip, move |cx| {
-            let Server { connections, accepted, bytes, .. } = cx.state;
-            println!("loop {number}: {connections} connections, {accepted} accepted, {bytes} bytes");
+            let Server {
+                connections,
+                accepted,
+                bytes,
+                ..
+            } = cx.state;
+            println!(
+                "loop {number}: {connections} connections, {accepted} accepted, {bytes} bytes"
+            );
             Ok(Next::Keep)
         });
         registry.set_timer_background(stats)?;
@@ -108,8 +122,12 @@ fn serve(
 }
 
 fn builder<S>(spin: Option<u64>) -> Builder<S> {
-    let spin = spin.map_or(Spin::Off, |spin| Spin::Adaptive(Duration::from_micros(spin)));
-    Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin)
+    let spin = spin.map_or(Spin::Off, |spin| {
+        Spin::Adaptive(Duration::from_micros(spin))
+    });
+    Reactor::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .spin(spin)
 }
 
 fn run(options: &Options) -> io::Result<()> {
@@ -117,11 +135,21 @@ fn run(options: &Options) -> io::Result<()> {
     let threads = options.threads;
     let listen = move |address: &Address| {
         let is_shared = threads > 1 && matches!(address, Address::Tcp(_)); // a Unix socket cannot be
-        ListenOptions::new().limit(limit.clone()).reuse_port(is_shared).bind(address)
+        ListenOptions::new()
+            .limit(limit.clone())
+            .reuse_port(is_shared)
+            .bind(address)
     };
     // The first loop opens the sockets, so that a port that the kernel chooses is the same for all.
-    let bound: Vec<_> = options.listen.iter().map(&listen).collect::<io::Result<_>>()?;
-    let addresses: Vec<_> = bound.iter().map(Listener::local_addr).collect::<io::Result<_>>()?;
+    let bound: Vec<_> = options
+        .listen
+        .iter()
+        .map(&listen)
+        .collect::<io::Result<_>>()?;
+    let addresses: Vec<_> = bound
+        .iter()
+        .map(Listener::local_addr)
+        .collect::<io::Result<_>>()?;
 
     let mut reactor = builder(options.spin).build()?;
     let mut server = serve(&mut reactor, 0, bound, options)?;
@@ -130,7 +158,9 @@ fn run(options: &Options) -> io::Result<()> {
         let (addresses, options) = (addresses.clone(), options.clone());
         move |number, registry| {
             // The first loop has the Unix sockets alone.
-            let tcp = addresses.iter().filter(|address| matches!(address, Address::Tcp(_)));
+            let tcp = addresses
+                .iter()
+                .filter(|address| matches!(address, Address::Tcp(_)));
             let listeners = tcp.map(&listen).collect::<io::Result<_>>()?;
             serve(registry, number + 1, listeners, &options)
         }
@@ -146,7 +176,9 @@ fn run(options: &Options) -> io::Result<()> {
     })?;
 
     let mut stdout = io::stdout().lock();
-    addresses.iter().try_for_each(|address| writeln!(stdout, "listening on {address}"))?;
+    addresses
+        .iter()
+        .try_for_each(|address| writeln!(stdout, "listening on {address}"))?;
     stdout.flush()?;
     drop(stdout);
     reactor.run(&mut server)?; // until a signal has ended the listeners, and they their connections
@@ -157,7 +189,10 @@ fn run(options: &Options) -> io::Result<()> {
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

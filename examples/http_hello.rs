@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::Parser;
 use handlers::signal::{self, Signal};
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions,
-    ListenOptions,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit,
+    ConnectionOptions, ListenOptions,
 };
 use httparse::{EMPTY_HEADER, Request, Status};
 use reactor::{Context, PanicPolicy, Reactor, Then, TimerKey};
@@ -90,16 +90,24 @@ impl Head {
         let length = match request.parse(data) {
             Ok(Status::Complete(length)) if length <= HEAD_MAX => length,
             Ok(Status::Partial) if data.len() < HEAD_MAX => return Ok(None),
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+                return Err("431 Request Header Fields Too Large");
+            }
             Err(_) => return Err("400 Bad Request"),
         };
         let (mut body, mut says_close, mut says_keep_alive) = (None, false, false);
         for header in request.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
-                let text =
-                    std::str::from_utf8(header.value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-                let length = text.and_then(|text| text.parse::<u64>().ok()).ok_or("400 Bad Request")?;
-                if body.replace(length).is_some_and(|earlier| earlier != length) {
+                let text = std::str::from_utf8(header.value)
+                    .ok()
+                    .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+                let length = text
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .ok_or("400 Bad Request")?;
+                if body
+                    .replace(length)
+                    .is_some_and(|earlier| earlier != length)
+                {
                     return Err("400 Bad Request"); // two lengths are how requests are smuggled
                 }
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -122,9 +130,19 @@ impl Head {
             _ => Persistence::Close,
         };
         let is_known = matches!(request.method, Some("GET" | "HEAD"));
-        let status = if is_known { "200 OK" } else { "405 Method Not Allowed" };
+        let status = if is_known {
+            "200 OK"
+        } else {
+            "405 Method Not Allowed"
+        };
         let head_only = request.method == Some("HEAD");
-        Ok(Some(Self { length, body: body.unwrap_or(0), persistence, status, head_only }))
+        Ok(Some(Self {
+            length,
+            body: body.unwrap_or(0),
+            persistence,
+            status,
+            head_only,
+        }))
     }
 }
 
@@ -134,8 +152,16 @@ fn answer<S>(
     persistence: Persistence,
     head_only: bool,
 ) -> io::Result<()> {
-    let body = if status.starts_with("200") { HELLO } else { status };
-    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
+    let body = if status.starts_with("200") {
+        HELLO
+    } else {
+        status
+    };
+    let allow = if status.starts_with("405") {
+        "Allow: GET, HEAD\r\n"
+    } else {
+        ""
+    };
     let mut text = Vec::with_capacity(160); // gathered with the other answers of this call
     write!(
         text,
@@ -155,14 +181,24 @@ fn answer<S>(
 
 impl Http {
     const fn new(request_timeout: Duration) -> Self {
-        Self { body_left: 0, request_timeout, deadline: None }
+        Self {
+            body_left: 0,
+            request_timeout,
+            deadline: None,
+        }
     }
 
     /// Answers the requests at the beginning of `data`. Returns what is left of it, and how many requests have ended.
-    fn serve<'a, S>(&mut self, data: &'a [u8], connection: &mut Connection<'_, S>) -> io::Result<(&'a [u8], usize)> {
+    fn serve<'a, S>(
+        &mut self,
+        data: &'a [u8],
+        connection: &mut Connection<'_, S>,
+    ) -> io::Result<(&'a [u8], usize)> {
         let (mut rest, mut ended) = (data, 0);
         while !rest.is_empty() {
-            let skipped = rest.len().min(usize::try_from(self.body_left).unwrap_or(usize::MAX));
+            let skipped = rest
+                .len()
+                .min(usize::try_from(self.body_left).unwrap_or(usize::MAX));
             self.body_left -= skipped as u64;
             rest = &rest[skipped..];
             ended += usize::from(skipped > 0 && self.body_left == 0);
@@ -187,7 +223,13 @@ impl Http {
     }
 
     /// Sees to it that a request that has begun comes to its end in time, however slowly its bytes come.
-    fn watch<S: 'static>(&mut self, ended: usize, is_partial: bool, key: ConnectionKey<S>, cx: &mut Context<'_, S>) {
+    fn watch<S: 'static>(
+        &mut self,
+        ended: usize,
+        is_partial: bool,
+        key: ConnectionKey<S>,
+        cx: &mut Context<'_, S>,
+    ) {
         if let Some(deadline) = self.deadline.take_if(|_| ended > 0 || !is_partial) {
             let _ = cx.registry.cancel(deadline); // one that has just run has ended
         }
@@ -203,7 +245,8 @@ impl Http {
 
 /// Ends a connection whose request takes too long. One whose body is still to come has its answer already.
 fn give_up<S>(connection: &mut Connection<'_, S>, is_answered: bool) {
-    if is_answered || answer(connection, "408 Request Timeout", Persistence::Close, false).is_err() {
+    if is_answered || answer(connection, "408 Request Timeout", Persistence::Close, false).is_err()
+    {
         connection.close_after_flush(GRACE);
     }
 }
@@ -231,16 +274,24 @@ impl<S: 'static> ConnectionHandler<S> for Http {
 }
 
 fn run(options: &Options) -> io::Result<()> {
-    let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
-    let listener =
-        ListenOptions::new().limit(options.max_connections.map(ConnectionLimit::new)).bind(&options.listen)?;
+    let mut reactor = Reactor::<()>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
+    let listener = ListenOptions::new()
+        .limit(options.max_connections.map(ConnectionLimit::new))
+        .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections = ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
+    let connections =
+        ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
     let request_timeout = Duration::from_secs(options.request_timeout);
-    let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| Ok(Http::new(request_timeout)))?;
-    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
-        server.stop(cx.registry, GRACE)
+    let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| {
+        Ok(Http::new(request_timeout))
     })?;
+    signal::shutdown_on(
+        &mut reactor,
+        [Signal::INT, Signal::TERM],
+        move |_arrival, cx| server.stop(cx.registry, GRACE),
+    )?;
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
@@ -251,7 +302,10 @@ fn run(options: &Options) -> io::Result<()> {
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

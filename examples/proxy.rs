@@ -38,9 +38,12 @@ struct Options {
 }
 
 fn run(options: Options) -> io::Result<()> {
-    let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
-    let listener =
-        ListenOptions::new().limit(options.max_connections.map(ConnectionLimit::new)).bind(&options.listen)?;
+    let mut reactor = Reactor::<()>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
+    let listener = ListenOptions::new()
+        .limit(options.max_connections.map(ConnectionLimit::new))
+        .bind(&options.listen)?;
     let address = listener.local_addr()?;
     let connections = ConnectionOptions::new()
         .connect_timeout(Duration::from_secs(options.connect_timeout))
@@ -48,12 +51,19 @@ fn run(options: Options) -> io::Result<()> {
     let server = listener.serve(&mut reactor, &connections.clone(), move |peer, cx| {
         tracing::debug!(%peer, "accepted");
         let (client_side, server_side) = Relay::pair();
-        client_side.gives_up(Connection::connect(cx.registry, options.to.iter().copied(), &connections, server_side));
+        client_side.gives_up(Connection::connect(
+            cx.registry,
+            options.to.iter().copied(),
+            &connections,
+            server_side,
+        ));
         Ok(client_side)
     })?;
-    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
-        server.stop(cx.registry, GRACE)
-    })?;
+    signal::shutdown_on(
+        &mut reactor,
+        [Signal::INT, Signal::TERM],
+        move |_arrival, cx| server.stop(cx.registry, GRACE),
+    )?;
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
@@ -64,7 +74,10 @@ fn run(options: Options) -> io::Result<()> {
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

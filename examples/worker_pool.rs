@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use reactor::{
-    Capacity, Context, EventFd, Interest, LoopPool, Next, Receiver, Registry, Sender, errno, notification_queue,
+    Capacity, Context, EventFd, Interest, LoopPool, Next, Receiver, Registry, Sender, errno,
+    notification_queue,
 };
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -82,12 +83,16 @@ impl Worker {
     /// At the end of the work.
     fn note(&mut self, registry: &Registry<Self>) {
         let metrics = registry.metrics();
-        (self.last, self.sleeps, self.signals) = (Some(Instant::now()), metrics.sleeps, metrics.wakeups);
+        (self.last, self.sleeps, self.signals) =
+            (Some(Instant::now()), metrics.sleeps, metrics.wakeups);
     }
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(io::stderr)
+        .init();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -101,9 +106,12 @@ fn run(options: &Options) -> io::Result<()> {
     if options.method == Method::Eventfd {
         raise_open_files_limit(options.json)?;
     }
-    let (senders, mut receivers): (Vec<_>, Vec<_>) =
-        (0..options.workers).map(|_| notification_queue(Capacity::Unbounded)).unzip();
-    let pool = LoopPool::spawn(options.workers.into(), "worker-", |_, _| Ok(Worker::default()))?;
+    let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..options.workers)
+        .map(|_| notification_queue(Capacity::Unbounded))
+        .unzip();
+    let pool = LoopPool::spawn(options.workers.into(), "worker-", |_, _| {
+        Ok(Worker::default())
+    })?;
     for number in (0..pool.len()).rev() {
         let receiver = receivers.pop().ok_or(ErrorKind::NotFound)?;
         let worker = pool.get(number).ok_or(ErrorKind::NotFound)?;
@@ -126,9 +134,11 @@ fn run(options: &Options) -> io::Result<()> {
         start.wait();
         began = Instant::now();
         drop(senders); // so that the queues end with their producers
-        producers
-            .into_iter()
-            .try_for_each(|producer| producer.join().map_err(|_| io::Error::other("a producer panicked"))?)
+        producers.into_iter().try_for_each(|producer| {
+            producer
+                .join()
+                .map_err(|_| io::Error::other("a producer panicked"))?
+        })
     })?;
     let workers = pool.join()?;
     report(options, issued.into_inner(), began, &workers)
@@ -139,14 +149,21 @@ fn serve(tasks: Receiver<Task>, cx: &mut Context<'_, Worker>) -> io::Result<()> 
     cx.registry.consume(tasks, |task, cx| {
         match task {
             None => cx.state.note(cx.registry),
-            Some(Task { number, start: None }) => cx.state.do_task(number),
-            Some(Task { number, start: Some(start) }) => {
-                cx.registry.add(start, Interest::READABLE, move |start, cx| {
-                    start.try_io(Interest::READABLE, |start| start.read())?;
-                    cx.state.do_task(number);
-                    cx.state.note(cx.registry); // the last one may come after the end of the queue
-                    Ok(Next::Remove)
-                })?;
+            Some(Task {
+                number,
+                start: None,
+            }) => cx.state.do_task(number),
+            Some(Task {
+                number,
+                start: Some(start),
+            }) => {
+                cx.registry
+                    .add(start, Interest::READABLE, move |start, cx| {
+                        start.try_io(Interest::READABLE, |start| start.read())?;
+                        cx.state.do_task(number);
+                        cx.state.note(cx.registry); // the last one may come after the end of the queue
+                        Ok(Next::Remove)
+                    })?;
             }
         }
         Ok(Next::Keep)
@@ -155,17 +172,34 @@ fn serve(tasks: Receiver<Task>, cx: &mut Context<'_, Worker>) -> io::Result<()> 
 }
 
 /// Issues the tasks of one producer, to the workers in turn.
-fn produce(options: &Options, producer: u64, senders: &[Sender<Task>], issued: &AtomicU64) -> io::Result<()> {
+fn produce(
+    options: &Options,
+    producer: u64,
+    senders: &[Sender<Task>],
+    issued: &AtomicU64,
+) -> io::Result<()> {
     let producers = u64::from(options.producers);
     let (count, pause) = match options.spike {
-        Some(tasks) => (tasks / producers + u64::from(producer < tasks % producers), None),
-        None => (u64::from(options.rate) * u64::from(options.seconds), Some(Duration::from_secs(1) / options.rate)),
+        Some(tasks) => (
+            tasks / producers + u64::from(producer < tasks % producers),
+            None,
+        ),
+        None => (
+            u64::from(options.rate) * u64::from(options.seconds),
+            Some(Duration::from_secs(1) / options.rate),
+        ),
     };
     let mut next = Instant::now();
     for (turn, number) in (0..count).map(|turn| (turn, turn * producers + producer)) {
         let sender = &senders[(producer + turn) as usize % senders.len()];
-        let start = if options.method == Method::Eventfd { Some(signalled()?) } else { None };
-        sender.try_send(Task { number, start }).map_err(|_| io::Error::other("a worker is gone"))?;
+        let start = if options.method == Method::Eventfd {
+            Some(signalled()?)
+        } else {
+            None
+        };
+        sender
+            .try_send(Task { number, start })
+            .map_err(|_| io::Error::other("a worker is gone"))?;
         if let Some(pause) = pause {
             next += pause;
             thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -183,7 +217,9 @@ fn signalled() -> io::Result<EventFd> {
                 event.add(1)?;
                 return Ok(event);
             }
-            Err(error) if errno(&error) == Some(Errno::MFILE.raw_os_error()) => thread::sleep(FILES_PAUSE),
+            Err(error) if errno(&error) == Some(Errno::MFILE.raw_os_error()) => {
+                thread::sleep(FILES_PAUSE)
+            }
             Err(error) => return Err(error),
         }
     }
@@ -192,24 +228,44 @@ fn signalled() -> io::Result<EventFd> {
 /// As many open files as we may have: so many tasks can be on their way.
 fn raise_open_files_limit(quiet: bool) -> io::Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?;
     if let (false, Some(current), Some(maximum)) = (quiet, current, maximum) {
-        println!("up to {maximum} tasks at a time, an open file each (ulimit -n; it was {current})");
+        println!(
+            "up to {maximum} tasks at a time, an open file each (ulimit -n; it was {current})"
+        );
     }
     Ok(())
 }
 
 fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> io::Result<()> {
     let done: u64 = workers.iter().map(|worker| worker.done).sum();
-    let sum = workers.iter().fold(0_u64, |sum, worker| sum.wrapping_add(worker.sum));
+    let sum = workers
+        .iter()
+        .fold(0_u64, |sum, worker| sum.wrapping_add(worker.sum));
     // Numbers from 0 on, each once, in whichever order; at a steady rate every producer issues as many.
     let expected = (0..tasks).fold(0_u64, u64::wrapping_add);
     if (done, sum) != (tasks, expected) {
-        return Err(io::Error::other(format!("{done} of {tasks} tasks were done, or not each of them once")));
+        return Err(io::Error::other(format!(
+            "{done} of {tasks} tasks were done, or not each of them once"
+        )));
     }
-    let last = workers.iter().filter_map(|worker| worker.last).max().unwrap_or(began);
+    let last = workers
+        .iter()
+        .filter_map(|worker| worker.last)
+        .max()
+        .unwrap_or(began);
     let seconds = last.saturating_duration_since(began).as_secs_f64();
-    let ns_per_task = if tasks == 0 { 0.0 } else { seconds * 1e9 / tasks as f64 };
+    let ns_per_task = if tasks == 0 {
+        0.0
+    } else {
+        seconds * 1e9 / tasks as f64
+    };
     let wakeups: u64 = workers.iter().map(|worker| worker.sleeps).sum();
     let signals: u64 = workers.iter().map(|worker| worker.signals).sum();
     let (method, own) = match options.method {
@@ -218,7 +274,10 @@ fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> 
     };
     let writes = signals + own;
     if options.json {
-        let per_worker: Vec<_> = workers.iter().map(|worker| worker.done.to_string()).collect();
+        let per_worker: Vec<_> = workers
+            .iter()
+            .map(|worker| worker.done.to_string())
+            .collect();
         println!(
             "{{\"method\": \"{method}\", \"tasks\": {tasks}, \"workers\": {}, \"producers\": {}, \"seconds\": {seconds:.6}, \
              \"ns_per_task\": {ns_per_task:.1}, \"wakeups\": {wakeups}, \"eventfd_writes\": {writes}, \"per_worker\": [{}]}}",
@@ -231,7 +290,13 @@ fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> 
     for (number, worker) in workers.iter().enumerate() {
         println!("worker-{number}: {} tasks", worker.done);
     }
-    let each = if options.spike.is_some() { format!(": {ns_per_task:.0} ns each") } else { String::new() };
-    println!("{tasks} tasks by {method} in {seconds:.3} s{each}, {wakeups} wakeups, {writes} eventfd writes");
+    let each = if options.spike.is_some() {
+        format!(": {ns_per_task:.0} ns each")
+    } else {
+        String::new()
+    };
+    println!(
+        "{tasks} tasks by {method} in {seconds:.3} s{each}, {wakeups} wakeups, {writes} eventfd writes"
+    );
     Ok(())
 }

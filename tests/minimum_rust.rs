@@ -12,7 +12,9 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 /// Returns what `cargo metadata` says of the packages in the lock file. Cargo fetches those that are missing.
 fn metadata(options: &[&str]) -> Result<Value> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--locked", "--format-version", "1"]).args(options);
+    cargo
+        .args(["metadata", "--locked", "--format-version", "1"])
+        .args(options);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
     if !output.status.success() {
         return Err(format!("{cargo:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -29,7 +31,10 @@ fn too_new(metadata: &Value) -> Result<Vec<String>> {
         if let Some(declared) = package["rust_version"].as_str()
             && parts(declared)? > parts(ours)?
         {
-            found.push(format!("{} {} declares Rust {declared}", package["name"], package["version"]));
+            found.push(format!(
+                "{} {} declares Rust {declared}",
+                package["name"], package["version"]
+            ));
         }
     }
     Ok(found)
@@ -39,7 +44,9 @@ fn too_new(metadata: &Value) -> Result<Vec<String>> {
 fn parts(version: &str) -> Result<[u32; 3]> {
     let mut parts = [0; 3];
     for (part, text) in parts.iter_mut().zip(version.split('.')) {
-        *part = text.parse().map_err(|error| format!("{version}: {error}"))?;
+        *part = text
+            .parse()
+            .map_err(|error| format!("{version}: {error}"))?;
     }
     Ok(parts)
 }
@@ -61,15 +68,20 @@ fn no_package_of_the_lock_file_declares_a_newer_rust() -> Result {
 
 #[test]
 fn a_package_that_declares_a_newer_rust_is_found() -> Result {
-    let package =
-        |name, declared: Value| serde_json::json!({ "name": name, "version": "1.0.0", "rust_version": declared });
+    let package = |name, declared: Value| serde_json::json!({ "name": name, "version": "1.0.0", "rust_version": declared });
     let packages = [
         package("none", Value::Null),
         package("old", "1.9".into()),
         package("ours", env!("CARGO_PKG_RUST_VERSION").into()),
     ];
     let newer = package("newer", "1.100.1".into());
-    assert_eq!(too_new(&serde_json::json!({ "packages": packages }))?, [""; 0]);
-    assert_eq!(too_new(&serde_json::json!({ "packages": [newer] }))?, ["\"newer\" \"1.0.0\" declares Rust 1.100.1"]);
+    assert_eq!(
+        too_new(&serde_json::json!({ "packages": packages }))?,
+        [""; 0]
+    );
+    assert_eq!(
+        too_new(&serde_json::json!({ "packages": [newer] }))?,
+        ["\"newer\" \"1.0.0\" declares Rust 1.100.1"]
+    );
     Ok(())
 }

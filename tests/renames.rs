@@ -20,14 +20,35 @@ struct Rename {
 
 impl Rename {
     fn of(row: &toml::Table) -> Self {
-        let text = |key: &str| row.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+        let text = |key: &str| {
+            row.get(key)
+                .and_then(toml::Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let (kind, in_crate, on) = (text("kind"), text("crate"), text("on"));
-        Self { kind, in_crate, on, old: text("old"), new: text("new"), before: text("before"), after: text("after") }
+        Self {
+            kind,
+            in_crate,
+            on,
+            old: text("old"),
+            new: text("new"),
+            before: text("before"),
+            after: text("after"),
+        }
     }
 
     /// Its row of the table in the changelog.
     fn in_changelog(&self) -> String {
-        let Self { kind, in_crate, on, old, new, before, after } = self;
+        let Self {
+            kind,
+            in_crate,
+            on,
+            old,
+            new,
+            before,
+            after,
+        } = self;
         match kind.as_str() {
             "path" => format!("| path | `{old}` | `{new}` |"),
             "signature" => format!("| signature | `{before}` | `{after}` |"),
@@ -39,8 +60,15 @@ impl Rename {
 fn renames() -> Result<Vec<Rename>> {
     let text = fs::read_to_string(root().join("docs/renames.toml"))?;
     let table: toml::Table = text.parse()?;
-    let rows = table.get("rename").and_then(toml::Value::as_array).ok_or("no [[rename]]")?;
-    Ok(rows.iter().filter_map(toml::Value::as_table).map(Rename::of).collect())
+    let rows = table
+        .get("rename")
+        .and_then(toml::Value::as_array)
+        .ok_or("no [[rename]]")?;
+    Ok(rows
+        .iter()
+        .filter_map(toml::Value::as_table)
+        .map(Rename::of)
+        .collect())
 }
 
 fn root() -> &'static Path {
@@ -72,8 +100,13 @@ impl Sources {
 
     /// The lines of the modules of this name, or of all where it is empty.
     fn lines(&self, module: &str) -> impl Iterator<Item = &str> {
-        let is_in = move |path: &Path| module.is_empty() || path.with_extension("").iter().any(|part| part == module);
-        self.files.iter().filter(move |(path, _)| is_in(path)).flat_map(|(_, text)| text.lines())
+        let is_in = move |path: &Path| {
+            module.is_empty() || path.with_extension("").iter().any(|part| part == module)
+        };
+        self.files
+            .iter()
+            .filter(move |(path, _)| is_in(path))
+            .flat_map(|(_, text)| text.lines())
     }
 
     /// Whether there is a public item of this path within the crate.
@@ -92,15 +125,29 @@ impl Sources {
     fn members(&self, on: &str) -> Vec<&str> {
         let (module, name) = on.rsplit_once("::").unwrap_or(("", on));
         let begins = |line: &str| {
-            let head = line.split_once('{').map_or(line, |(head, _)| head).split(" where").next().unwrap_or(line);
-            let is_block = ["impl", "pub struct", "pub enum", "pub trait"].iter().any(|word| line.starts_with(word));
+            let head = line
+                .split_once('{')
+                .map_or(line, |(head, _)| head)
+                .split(" where")
+                .next()
+                .unwrap_or(line);
+            let is_block = ["impl", "pub struct", "pub enum", "pub trait"]
+                .iter()
+                .any(|word| line.starts_with(word));
             let subject = head.rsplit(" for ").next().unwrap_or(head);
-            is_block && subject.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
+            is_block
+                && subject
+                    .split(|c: char| !c.is_alphanumeric())
+                    .any(|word| word == name)
         };
         let mut members = Vec::new();
         let mut inside = false;
         for line in self.lines(module) {
-            inside = if line == "}" { false } else { inside || begins(line) };
+            inside = if line == "}" {
+                false
+            } else {
+                inside || begins(line)
+            };
             if inside {
                 members.push(line.trim_start());
             }
@@ -112,31 +159,47 @@ impl Sources {
     fn has_method(&self, on: &str, name: &str) -> bool {
         self.members(on).into_iter().any(|line| {
             let line = line.trim_start_matches("pub ").trim_start_matches("const ");
-            line.strip_prefix("fn ").is_some_and(|rest| first_word(rest) == name)
+            line.strip_prefix("fn ")
+                .is_some_and(|rest| first_word(rest) == name)
         })
     }
 
     /// Whether a struct has this public field, or a variant this field.
     fn has_field(&self, on: &str, name: &str) -> bool {
-        let variant = on.rsplit_once("::").filter(|(owner, _)| owner.starts_with(char::is_uppercase));
+        let variant = on
+            .rsplit_once("::")
+            .filter(|(owner, _)| owner.starts_with(char::is_uppercase));
         let Some((owner, variant)) = variant else {
-            return self.members(on).into_iter().any(|line| line.starts_with(&format!("pub {name}:")));
+            return self
+                .members(on)
+                .into_iter()
+                .any(|line| line.starts_with(&format!("pub {name}:")));
         };
         let members = self.members(owner);
-        let fields =
-            members.iter().skip_while(|line| **line != format!("{variant} {{")).take_while(|line| **line != "},");
-        fields.into_iter().any(|line| line.starts_with(&format!("{name}:")))
+        let fields = members
+            .iter()
+            .skip_while(|line| **line != format!("{variant} {{"))
+            .take_while(|line| **line != "},");
+        fields
+            .into_iter()
+            .any(|line| line.starts_with(&format!("{name}:")))
     }
 
     fn has_variant(&self, on: &str, name: &str) -> bool {
-        self.members(on).into_iter().any(|line| first_word(line) == name)
+        self.members(on)
+            .into_iter()
+            .any(|line| first_word(line) == name)
     }
 
     /// Whether there is what a row says by this name.
     fn has(&self, row: &Rename, name: &str) -> bool {
-        let Rename { kind, in_crate, on, .. } = row;
+        let Rename {
+            kind, in_crate, on, ..
+        } = row;
         match kind.as_str() {
-            "path" => name.strip_prefix(&format!("{in_crate}::")).is_some_and(|path| self.has_item(path)),
+            "path" => name
+                .strip_prefix(&format!("{in_crate}::"))
+                .is_some_and(|path| self.has_item(path)),
             "field" => self.has_field(on, name),
             "variant" => self.has_variant(on, name),
             _ => match name.rsplit_once("::") {
@@ -149,7 +212,9 @@ impl Sources {
 }
 
 fn first_word(text: &str) -> &str {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default()
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .next()
+        .unwrap_or_default()
 }
 
 #[test]
@@ -158,14 +223,26 @@ fn each_row_of_the_renames_is_well_formed() -> Result {
     assert!(!rows.is_empty());
     for row in rows {
         let name = format!("{} {} {}", row.kind, row.on, row.old);
-        assert!(["reactor", "handlers"].contains(&row.in_crate.as_str()), "{name}: crate");
-        assert!(!row.old.is_empty() && !row.new.is_empty(), "{name}: old and new");
-        assert!(["path", "method", "field", "variant", "signature"].contains(&row.kind.as_str()), "{name}: kind");
+        assert!(
+            ["reactor", "handlers"].contains(&row.in_crate.as_str()),
+            "{name}: crate"
+        );
+        assert!(
+            !row.old.is_empty() && !row.new.is_empty(),
+            "{name}: old and new"
+        );
+        assert!(
+            ["path", "method", "field", "variant", "signature"].contains(&row.kind.as_str()),
+            "{name}: kind"
+        );
         assert_eq!(row.on.is_empty(), row.kind == "path", "{name}: on");
         let is_signature = row.kind == "signature";
         assert_eq!(row.before.is_empty(), !is_signature, "{name}: before");
         assert_eq!(row.after.is_empty(), !is_signature, "{name}: after");
-        assert!(is_signature || row.old != row.new, "{name}: nothing changes");
+        assert!(
+            is_signature || row.old != row.new,
+            "{name}: nothing changes"
+        );
     }
     Ok(())
 }
@@ -174,9 +251,25 @@ fn each_row_of_the_renames_is_well_formed() -> Result {
 fn each_new_name_is_in_the_sources_and_no_old_one() -> Result {
     let (reactor, handlers) = (Sources::of("reactor")?, Sources::of("handlers")?);
     for row in renames()? {
-        let sources = if row.in_crate == "reactor" { &reactor } else { &handlers };
-        assert!(sources.has(&row, &row.new), "{} {}: there is no {}", row.kind, row.on, row.new);
-        assert!(row.old == row.new || !sources.has(&row, &row.old), "{} {}: still {}", row.kind, row.on, row.old);
+        let sources = if row.in_crate == "reactor" {
+            &reactor
+        } else {
+            &handlers
+        };
+        assert!(
+            sources.has(&row, &row.new),
+            "{} {}: there is no {}",
+            row.kind,
+            row.on,
+            row.new
+        );
+        assert!(
+            row.old == row.new || !sources.has(&row, &row.old),
+            "{} {}: still {}",
+            row.kind,
+            row.on,
+            row.old
+        );
     }
     Ok(())
 }
@@ -185,7 +278,9 @@ fn each_new_name_is_in_the_sources_and_no_old_one() -> Result {
 fn the_changelog_has_a_row_for_each_rename_and_no_other() -> Result {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md"))?;
     let is_row = |line: &&str| {
-        ["path", "method", "field", "variant", "signature"].iter().any(|kind| line.starts_with(&format!("| {kind} |")))
+        ["path", "method", "field", "variant", "signature"]
+            .iter()
+            .any(|kind| line.starts_with(&format!("| {kind} |")))
     };
     let listed: Vec<_> = changelog.lines().filter(is_row).collect();
     let expected: Vec<_> = renames()?.iter().map(Rename::in_changelog).collect();
@@ -201,7 +296,11 @@ fn the_words_of_other_libraries_find_an_item_of_ours() -> Result {
         let line = line.trim_start();
         line.starts_with("#[doc(alias") || line.starts_with('"')
     };
-    let aliases: String = reactor.lines("").chain(handlers.lines("")).filter(is_alias).collect();
+    let aliases: String = reactor
+        .lines("")
+        .chain(handlers.lines(""))
+        .filter(is_alias)
+        .collect();
     let words = [
         "bufferevent",
         "call_later",
@@ -220,7 +319,10 @@ fn the_words_of_other_libraries_find_an_item_of_ours() -> Result {
         "uv_timer_start",
     ];
     for word in words {
-        assert!(aliases.contains(&format!("\"{word}\"")), "a search for {word} finds nothing");
+        assert!(
+            aliases.contains(&format!("\"{word}\"")),
+            "a search for {word} finds nothing"
+        );
     }
     Ok(())
 }

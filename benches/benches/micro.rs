@@ -2,7 +2,10 @@
 //!
 //! What belongs to a loop is measured within turns of one, so the share of a turn is in it where a turn does one thing.
 
-#![expect(clippy::expect_used, reason = "nothing of this is to fail, and nobody would be told but by a panic")]
+#![expect(
+    clippy::expect_used,
+    reason = "nothing of this is to fail, and nobody would be told but by a panic"
+)]
 #![allow(missing_docs, reason = "of the function that criterion_group makes")]
 
 use std::hint::black_box;
@@ -11,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use handlers::{ConnectionOptions, Framing, Lines, on_data};
-use reactor::{Capacity, Context, Event, EventFd, Interest, Next, Reactor, Then, notification_queue};
+use reactor::{
+    Capacity, Context, Event, EventFd, Interest, Next, Reactor, Then, notification_queue,
+};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -35,17 +40,25 @@ fn sources(criterion: &mut Criterion) {
     criterion.bench_function("add and remove an eventfd", |bencher| {
         bencher.iter(|| {
             let source = EventFd::counter(0).expect("an eventfd");
-            let key = reactor.add(source, Interest::READABLE, |_, _| Ok(Next::Keep)).expect("room");
+            let key = reactor
+                .add(source, Interest::READABLE, |_, _| Ok(Next::Keep))
+                .expect("room");
             reactor.remove(key).expect("it is there");
             turn(&mut reactor, &mut ());
         });
     });
     let source = EventFd::counter(0).expect("an eventfd");
-    let key = reactor.add(source, Interest::READABLE, |_, _| Ok(Next::Keep)).expect("room");
+    let key = reactor
+        .add(source, Interest::READABLE, |_, _| Ok(Next::Keep))
+        .expect("room");
     criterion.bench_function("set_interest, there and back", |bencher| {
         bencher.iter(|| {
-            reactor.set_interest(key, Interest::NONE).expect("it is there");
-            reactor.set_interest(key, Interest::READABLE).expect("it is there");
+            reactor
+                .set_interest(key, Interest::NONE)
+                .expect("it is there");
+            reactor
+                .set_interest(key, Interest::READABLE)
+                .expect("it is there");
         });
     });
 }
@@ -83,7 +96,11 @@ fn timers(criterion: &mut Criterion) {
     });
     let timer = reactor.after(MINUTE, |_| Ok(Then::Done));
     criterion.bench_function("a timer put off", |bencher| {
-        bencher.iter(|| reactor.reset(black_box(timer), MINUTE).expect("it is there"));
+        bencher.iter(|| {
+            reactor
+                .reset(black_box(timer), MINUTE)
+                .expect("it is there")
+        });
     });
     criterion.bench_function("a timer armed and run", |bencher| {
         bencher.iter_custom(|times| {
@@ -117,7 +134,11 @@ fn messages(criterion: &mut Criterion) {
     criterion.bench_function("a closure posted and run, on one thread", |bencher| {
         bencher.iter_custom(|times| {
             in_turns(times, |closures| {
-                (0..closures).for_each(|value| remote.post(move |cx| *cx.state += value).expect("the loop is there"));
+                (0..closures).for_each(|value| {
+                    remote
+                        .post(move |cx| *cx.state += value)
+                        .expect("the loop is there")
+                });
                 turn(&mut reactor, &mut sum);
             })
         });
@@ -136,7 +157,10 @@ fn events(criterion: &mut Criterion) {
     criterion.bench_function("a wait for any of two events", |bencher| {
         bencher.iter(|| {
             event.set();
-            assert_eq!(Event::wait_any(&[&unset, &event], Some(Duration::ZERO)), Some(1));
+            assert_eq!(
+                Event::wait_any(&[&unset, &event], Some(Duration::ZERO)),
+                Some(1)
+            );
         });
     });
 }
@@ -146,7 +170,10 @@ fn framing(criterion: &mut Criterion) {
     criterion.bench_function("100 lines of 48 bytes", |bencher| {
         let mut lines = Lines::new(1024);
         bencher.iter(|| {
-            let found = lines.frames(black_box(text.as_bytes())).filter(|line| line.is_ok()).count();
+            let found = lines
+                .frames(black_box(text.as_bytes()))
+                .filter(|line| line.is_ok())
+                .count();
             assert_eq!(found, 100);
         });
     });
@@ -166,16 +193,20 @@ fn connections(criterion: &mut Criterion) {
         handlers::Connection::open(&mut reactor, ours, &ConnectionOptions::new(), handler)?;
         Ok((reactor, theirs))
     };
-    criterion.bench_function("256 bytes to a connection and back in 16 writes", |bencher| {
-        use std::io::{Read, Write};
-        let (mut reactor, mut peer) = answer_in_pieces().expect("a connection");
-        let mut message = [7; 256];
-        bencher.iter(|| {
-            peer.write_all(&message).expect("there is room");
-            turn(&mut reactor, &mut ());
-            peer.read_exact(&mut message).expect("it is all there after one turn");
-        });
-    });
+    criterion.bench_function(
+        "256 bytes to a connection and back in 16 writes",
+        |bencher| {
+            use std::io::{Read, Write};
+            let (mut reactor, mut peer) = answer_in_pieces().expect("a connection");
+            let mut message = [7; 256];
+            bencher.iter(|| {
+                peer.write_all(&message).expect("there is room");
+                turn(&mut reactor, &mut ());
+                peer.read_exact(&mut message)
+                    .expect("it is all there after one turn");
+            });
+        },
+    );
 }
 
 criterion_group! {

@@ -36,10 +36,16 @@ pub(crate) fn nobody_failed<'a>(
 ) -> Result {
     let mut failed = Vec::new();
     for (title, absent) in tables {
-        let failures = absent.iter().filter(|(_, why)| matches!(why, Absence::Failed(_)));
+        let failures = absent
+            .iter()
+            .filter(|(_, why)| matches!(why, Absence::Failed(_)));
         failed.extend(failures.map(|(name, why)| format!("{title}, {name}: {why}")));
     }
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("\n").into())
+    }
 }
 
 /// What went wrong, short enough for a table: the last line, which is what tools end with. If there are more, all of them go to
@@ -54,7 +60,10 @@ fn in_a_line(error: &impl ToString) -> String {
 }
 
 fn last_line(said: &str) -> &str {
-    said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default()
+    said.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -63,7 +72,10 @@ mod tests {
 
     #[test]
     fn what_failed_is_told_by_the_last_line_that_says_something() {
-        assert_eq!(last_line("\"cc\": exit status: 1\nfatal error: ev.h\n\n"), "fatal error: ev.h");
+        assert_eq!(
+            last_line("\"cc\": exit status: 1\nfatal error: ev.h\n\n"),
+            "fatal error: ev.h"
+        );
         assert_eq!(last_line("refused"), "refused");
         assert_eq!(last_line(""), "");
     }
@@ -71,9 +83,20 @@ mod tests {
     #[test]
     fn who_is_missing_is_no_failure_and_everyone_who_failed_is_told() {
         let missing = [("libev", Absence::Missing("it is not installed".to_owned()))];
-        let failed = [missing[0].clone(), ("reactor", Absence::Failed("it failed: no memory".to_owned()))];
+        let failed = [
+            missing[0].clone(),
+            (
+                "reactor",
+                Absence::Failed("it failed: no memory".to_owned()),
+            ),
+        ];
         assert!(nobody_failed([("a chain", &missing[..]), ("an echo", &[])]).is_ok());
-        let told = nobody_failed([("a chain", &failed[..]), ("an echo", &failed[1..])]).unwrap_err().to_string();
-        assert_eq!(told, "a chain, reactor: it failed: no memory\nan echo, reactor: it failed: no memory");
+        let told = nobody_failed([("a chain", &failed[..]), ("an echo", &failed[1..])])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            told,
+            "a chain, reactor: it failed: no memory\nan echo, reactor: it failed: no memory"
+        );
     }
 }

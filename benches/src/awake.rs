@@ -21,8 +21,10 @@ impl Awake {
     /// # Errors
     /// Those of the kernel, which lets root alone do it.
     pub(crate) fn keep() -> Result<Self> {
-        let mut latency =
-            OpenOptions::new().write(true).open(LATENCY).map_err(|error| format!("{LATENCY}: {error}"))?;
+        let mut latency = OpenOptions::new()
+            .write(true)
+            .open(LATENCY)
+            .map_err(|error| format!("{LATENCY}: {error}"))?;
         latency.write_all(&0_i32.to_ne_bytes())?;
         Ok(Self { _latency: latency })
     }

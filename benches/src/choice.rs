@@ -21,12 +21,16 @@ impl Choice {
     /// The cases of the workloads that are named, of all if none is; with the first contestant and `only` these, if any is named.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let mut cases = all();
-        cases.retain(|case| self.workloads.is_empty() || self.workloads.iter().any(|name| name == case.arguments[0]));
+        cases.retain(|case| {
+            self.workloads.is_empty() || self.workloads.iter().any(|name| name == case.arguments[0])
+        });
         for case in &mut cases {
             let mut place = 0;
             case.contestants.retain(|contestant| {
                 place += 1;
-                place == 1 || self.only.is_empty() || self.only.iter().any(|name| name == contestant.program())
+                place == 1
+                    || self.only.is_empty()
+                    || self.only.iter().any(|name| name == contestant.program())
             });
         }
         cases
@@ -42,7 +46,11 @@ fn workloads() -> Vec<&'static str> {
 
 /// The names by which contestants are chosen, which stand for all of their forms.
 fn contestants() -> BTreeSet<&'static str> {
-    all().iter().flat_map(|case| &case.contestants).map(Contestant::program).collect()
+    all()
+        .iter()
+        .flat_map(|case| &case.contestants)
+        .map(Contestant::program)
+        .collect()
 }
 
 #[cfg(test)]
@@ -51,10 +59,24 @@ mod tests {
 
     #[test]
     fn a_contestant_is_chosen_with_all_its_forms_and_with_the_first_of_its_table() {
-        let choice = Choice { workloads: vec!["echo".to_owned()], only: vec!["tokio".to_owned()] };
+        let choice = Choice {
+            workloads: vec!["echo".to_owned()],
+            only: vec!["tokio".to_owned()],
+        };
         let chosen = choice.cases();
-        let names = |case: &Case| case.contestants.iter().map(|contestant| contestant.name).collect::<Vec<_>>();
-        assert_eq!(names(&chosen[0]), ["epoll loop in C", "tokio, shared buffer", "tokio"]);
-        assert!(contestants().iter().all(|name| !name.contains(',')), "it would be taken for two");
+        let names = |case: &Case| {
+            case.contestants
+                .iter()
+                .map(|contestant| contestant.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(&chosen[0]),
+            ["epoll loop in C", "tokio, shared buffer", "tokio"]
+        );
+        assert!(
+            contestants().iter().all(|name| !name.contains(',')),
+            "it would be taken for two"
+        );
     }
 }

@@ -26,27 +26,46 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result {
     clear(&options.target)?;
     let mut build = cargo("build", &options.manifest);
-    build.args(["--release", "--offline", "--message-format", "json", "--target-dir"]).arg(&options.target);
+    build
+        .args([
+            "--release",
+            "--offline",
+            "--message-format",
+            "json",
+            "--target-dir",
+        ])
+        .arg(&options.target);
     // A wrapper may have what it is to build in a cache.
-    build.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
+    build
+        .env("RUSTC_WRAPPER", "")
+        .env("RUSTC_WORKSPACE_WRAPPER", "");
     let began = Instant::now();
     let output = succeed(&mut build)?;
     let seconds = began.elapsed().as_secs_f64();
-    report(&[("seconds", seconds), ("crates", crates(&String::from_utf8(output.stdout)?) as f64)]);
+    report(&[
+        ("seconds", seconds),
+        ("crates", crates(&String::from_utf8(output.stdout)?) as f64),
+    ]);
     clear(&options.target)
 }
 
 /// How many packages cargo says it has compiled, beside the one that it was asked for.
 fn crates(messages: &str) -> usize {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let compiled = messages.filter(|message| message["reason"] == "compiler-artifact");
-    let packages: BTreeSet<_> = compiled.map(|artifact| artifact["package_id"].to_string()).collect();
+    let packages: BTreeSet<_> = compiled
+        .map(|artifact| artifact["package_id"].to_string())
+        .collect();
     packages.len().saturating_sub(1)
 }
 
 fn clear(folder: &Path) -> Result {
     match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("{}: {error}", folder.display()).into()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(format!("{}: {error}", folder.display()).into())
+        }
         _ => Ok(()),
     }
 }
@@ -57,9 +76,16 @@ mod tests {
 
     #[test]
     fn a_crate_with_a_build_script_counts_once_and_the_package_itself_not_at_all() {
-        let artifact = |package| format!(r#"{{"reason": "compiler-artifact", "package_id": "{package}"}}"#);
+        let artifact =
+            |package| format!(r#"{{"reason": "compiler-artifact", "package_id": "{package}"}}"#);
         let script = r#"{"reason": "build-script-executed", "package_id": "other"}"#.to_owned();
-        let messages = [artifact("libc"), script, artifact("libc"), artifact("mio"), artifact("hello")];
+        let messages = [
+            artifact("libc"),
+            script,
+            artifact("libc"),
+            artifact("mio"),
+            artifact("hello"),
+        ];
         assert_eq!(crates(&messages.join("\n")), 2);
         assert_eq!(crates(""), 0);
     }

@@ -37,19 +37,39 @@ pub(crate) struct Library {
 
 impl Contestant {
     pub(crate) const fn ours(extra: &'static [&'static str]) -> Self {
-        Self { name: "reactor", origin: Origin::Ours, extra }
+        Self {
+            name: "reactor",
+            origin: Origin::Ours,
+            extra,
+        }
     }
 
     pub(crate) const fn rust(name: &'static str) -> Self {
-        Self { name, origin: Origin::Rust(name), extra: &[] }
+        Self {
+            name,
+            origin: Origin::Rust(name),
+            extra: &[],
+        }
     }
 
-    pub(crate) const fn c(name: &'static str, source: &'static str, library: Option<Library>) -> Self {
-        Self { name, origin: Origin::C(source, library), extra: &[] }
+    pub(crate) const fn c(
+        name: &'static str,
+        source: &'static str,
+        library: Option<Library>,
+    ) -> Self {
+        Self {
+            name,
+            origin: Origin::C(source, library),
+            extra: &[],
+        }
     }
 
     pub(crate) const fn cold_build(name: &'static str) -> Self {
-        Self { name, origin: Origin::ColdBuild(name), extra: &[] }
+        Self {
+            name,
+            origin: Origin::ColdBuild(name),
+            extra: &[],
+        }
     }
 
     /// The same program in another of its forms.

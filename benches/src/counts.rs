@@ -49,10 +49,18 @@ pub(crate) fn run(options: &Options) -> Result {
         return check(&written, &book(&cases)?, file);
     }
     if let Some(file) = &options.write {
-        return Ok(std::fs::write(file, serde_json::to_string_pretty(&book(&guarded(cases))?)? + "\n")?);
+        return Ok(std::fs::write(
+            file,
+            serde_json::to_string_pretty(&book(&guarded(cases))?)? + "\n",
+        )?);
     }
-    let tools = Tool::ALL.into_iter().filter(|tool| tool.is_installed()).collect();
-    Tool::missing().iter().for_each(|program| eprintln!("{program} is not installed, in Debian: {program}"));
+    let tools = Tool::ALL
+        .into_iter()
+        .filter(|tool| tool.is_installed())
+        .collect();
+    Tool::missing()
+        .iter()
+        .for_each(|program| eprintln!("{program} is not installed, in Debian: {program}"));
     let tables = count(&cases, tools)?;
     tables.iter().for_each(|table| print!("{table}"));
     nobody_failed(tables.iter().map(|table| (table.title, &*table.missing)))
@@ -63,7 +71,8 @@ fn guarded(mut cases: Vec<Case>) -> Vec<Case> {
     for case in &mut cases {
         // The first is what ours are held against, even if it is built into this program.
         case.contestants = case.contestants.split_off(1);
-        case.contestants.retain(|contestant| contestant.origin == Origin::Ours);
+        case.contestants
+            .retain(|contestant| contestant.origin == Origin::Ours);
     }
     cases.retain(|case| case.cores != Cores::All && !case.contestants.is_empty());
     cases
@@ -74,7 +83,8 @@ fn is_by_chance(case: &Case, figure: &str) -> bool {
     // The memory of a process grows in steps, from where the kernel has put it; allocations are what shows its use.
     let grows = ["brk", "madvise", "mmap", "mremap", "munmap"].contains(&figure);
     // With several connections, client and server decide together how many of them are ready at a wait.
-    let waits = matches!(case.cores, Cores::Server(load) if load.connections > 1) && figure.starts_with("epoll_");
+    let waits = matches!(case.cores, Cores::Server(load) if load.connections > 1)
+        && figure.starts_with("epoll_");
     grows || waits
 }
 
@@ -85,7 +95,10 @@ fn book(cases: &[Case]) -> Result<Book> {
         return Err(format!("not installed, in Debian: {}", missing.join(" ")).into());
     }
     let tables = count(cases, Tool::ALL.to_vec())?;
-    if let Some((case, (name, why))) = tables.iter().find_map(|table| Some((table.title, table.missing.first()?))) {
+    if let Some((case, (name, why))) = tables
+        .iter()
+        .find_map(|table| Some((table.title, table.missing.first()?)))
+    {
         return Err(format!("{case}, {name}: {why}").into());
     }
     let books = tables.into_iter().zip(cases).map(|(table, case)| {
@@ -99,7 +112,8 @@ fn book(cases: &[Case]) -> Result<Book> {
 }
 
 fn read(file: &Path) -> Result<Book> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?)
 }
 
@@ -110,8 +124,16 @@ fn check(written: &Book, measured: &Book, file: &Path) -> Result {
         return Ok(());
     }
     found.iter().for_each(|difference| println!("{difference}"));
-    let which = if found.iter().all(Difference::is_improvement) { "This is better" } else { "If this is meant" };
-    Err(format!("{which}: write it down by `peers counts --write {}`", file.display()).into())
+    let which = if found.iter().all(Difference::is_improvement) {
+        "This is better"
+    } else {
+        "If this is meant"
+    };
+    Err(format!(
+        "{which}: write it down by `peers counts --write {}`",
+        file.display()
+    )
+    .into())
 }
 
 /// What an operation of each contestant of a case costs.
@@ -132,10 +154,17 @@ struct Row {
 fn count(cases: &[Case], tools: Vec<Tool>) -> Result<Vec<Table>> {
     let contestants: usize = cases.iter().map(|case| case.contestants.len()).sum();
     let progress = progress(contestants as u64)?;
-    let mut counter = Counter { workshop: Workshop::open()?, tools };
+    let mut counter = Counter {
+        workshop: Workshop::open()?,
+        tools,
+    };
     let mut tables = Vec::new();
     for case in cases {
-        let mut table = Table { title: case.title, rows: Vec::new(), missing: Vec::new() };
+        let mut table = Table {
+            title: case.title,
+            rows: Vec::new(),
+            missing: Vec::new(),
+        };
         for contestant in &case.contestants {
             progress.set_message(format!("{}, {}", case.title, contestant.name));
             match counter.row(case, contestant) {
@@ -165,19 +194,32 @@ impl Counter {
         if let Some(Counted { option, .. }) = case.counted
             && contestant.extra.contains(&option)
         {
-            return Err(Absence::Missing(format!("not counted, as it has {option} of its own")));
+            return Err(Absence::Missing(format!(
+                "not counted, as it has {option} of its own"
+            )));
         }
         let command = self.workshop.command(contestant, case.arguments)?;
-        self.counted(command, case, contestant).map_err(|error| Absence::failed("it failed", &error))
+        self.counted(command, case, contestant)
+            .map_err(|error| Absence::failed("it failed", &error))
     }
 
-    fn counted(&mut self, mut command: Command, case: &Case, contestant: &Contestant) -> Result<Row> {
-        let mut row = Row { name: contestant.name, counts: Counts::new(), bytes: None };
+    fn counted(
+        &mut self,
+        mut command: Command,
+        case: &Case,
+        contestant: &Contestant,
+    ) -> Result<Row> {
+        let mut row = Row {
+            name: contestant.name,
+            counts: Counts::new(),
+            bytes: None,
+        };
         if let Some(counted) = case.counted {
             for tool in self.tools.clone() {
                 // valgrind runs one thread at a time, so that those of two loops would meet as they never do.
                 if case.cores != Cores::All || tool == Tool::Strace {
-                    row.counts.extend(self.per_operation(tool, case, contestant, counted)?);
+                    row.counts
+                        .extend(self.per_operation(tool, case, contestant, counted)?);
                 }
             }
         }
@@ -187,7 +229,13 @@ impl Counter {
         Ok(row)
     }
 
-    fn per_operation(&mut self, tool: Tool, case: &Case, contestant: &Contestant, counted: Counted) -> Result<Counts> {
+    fn per_operation(
+        &mut self,
+        tool: Tool,
+        case: &Case,
+        contestant: &Contestant,
+        counted: Counted,
+    ) -> Result<Counts> {
         let mut whole = |length: u32| -> Result<Counts> {
             let length = length.to_string();
             let arguments = match case.cores {
@@ -195,7 +243,10 @@ impl Counter {
                 Cores::Server(_) => case.arguments.to_vec(),
                 Cores::One | Cores::All => with_option(case.arguments, counted.option, &length),
             };
-            let program = self.workshop.command(contestant, &arguments).map_err(|why| why.to_string())?;
+            let program = self
+                .workshop
+                .command(contestant, &arguments)
+                .map_err(|why| why.to_string())?;
             let report = NamedTempFile::new()?;
             let mut command = tool.over(&program, report.path());
             run_whole(&mut command, case.cores, &length)
@@ -226,9 +277,16 @@ fn difference(short: &Counts, long: &Counts, operations: u32) -> Counts {
     let counts = names.map(|name| {
         let [short, long] = [short, long].map(|counts| counts.get(name).copied().unwrap_or(0.0));
         let digits = if name == INSTRUCTIONS { 10.0 } else { 1000.0 };
-        (name.clone(), rounded((long - short) / f64::from(operations), digits))
+        (
+            name.clone(),
+            rounded((long - short) / f64::from(operations), digits),
+        )
     });
-    counts.filter(|(name, count)| *count != 0.0 || [INSTRUCTIONS, ALLOCATIONS].contains(&name.as_str())).collect()
+    counts
+        .filter(|(name, count)| {
+            *count != 0.0 || [INSTRUCTIONS, ALLOCATIONS].contains(&name.as_str())
+        })
+        .collect()
 }
 
 /// Without a sign at nothing.
@@ -239,20 +297,39 @@ fn rounded(count: f64, digits: f64) -> f64 {
 impl Display for Table {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "\n{}: counts of an operation", self.title)?;
-        writeln!(out, "  {:22} {INSTRUCTIONS:>12} {ALLOCATIONS:>11} {:>6}  system calls", "", "bytes")?;
-        for Row { name, counts, bytes } in &self.rows {
-            let tell =
-                |count: Option<&f64>, digits| count.map_or_else(|| "-".to_owned(), |count| format!("{count:.digits$}"));
+        writeln!(
+            out,
+            "  {:22} {INSTRUCTIONS:>12} {ALLOCATIONS:>11} {:>6}  system calls",
+            "", "bytes"
+        )?;
+        for Row {
+            name,
+            counts,
+            bytes,
+        } in &self.rows
+        {
+            let tell = |count: Option<&f64>, digits| {
+                count.map_or_else(|| "-".to_owned(), |count| format!("{count:.digits$}"))
+            };
             let (instructions, allocations) = (counts.get(INSTRUCTIONS), counts.get(ALLOCATIONS));
-            write!(out, "  {name:22} {:>12} {:>11}", tell(instructions, 1), tell(allocations, 3))?;
+            write!(
+                out,
+                "  {name:22} {:>12} {:>11}",
+                tell(instructions, 1),
+                tell(allocations, 3)
+            )?;
             write!(out, " {:>6} ", tell(bytes.as_ref(), 0))?;
-            let calls = counts.iter().filter(|(name, _)| ![INSTRUCTIONS, ALLOCATIONS].contains(&name.as_str()));
+            let calls = counts
+                .iter()
+                .filter(|(name, _)| ![INSTRUCTIONS, ALLOCATIONS].contains(&name.as_str()));
             for (place, (call, count)) in calls.enumerate() {
                 write!(out, "{} {call} {count}", if place == 0 { "" } else { "," })?;
             }
             writeln!(out)?;
         }
-        self.missing.iter().try_for_each(|(name, why)| writeln!(out, "  {name:22} missing: {why}"))
+        self.missing
+            .iter()
+            .try_for_each(|(name, why)| writeln!(out, "  {name:22} missing: {why}"))
     }
 }
 
@@ -263,12 +340,30 @@ mod tests {
     #[test]
     fn what_both_run_lengths_did_does_not_count() {
         let counts = |figures: &[(&str, f64)]| -> Counts {
-            figures.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
+            figures
+                .iter()
+                .map(|&(name, count)| (name.to_owned(), count))
+                .collect()
         };
-        let short =
-            counts(&[(INSTRUCTIONS, 5000.0), (ALLOCATIONS, 70.0), ("execve", 1.0), ("read", 10.0), ("brk", 3.0)]);
-        let long = counts(&[(INSTRUCTIONS, 6574.0), (ALLOCATIONS, 70.0), ("execve", 1.0), ("read", 20.0)]);
-        let expected = counts(&[(INSTRUCTIONS, 157.4), (ALLOCATIONS, 0.0), ("read", 1.0), ("brk", -0.3)]);
+        let short = counts(&[
+            (INSTRUCTIONS, 5000.0),
+            (ALLOCATIONS, 70.0),
+            ("execve", 1.0),
+            ("read", 10.0),
+            ("brk", 3.0),
+        ]);
+        let long = counts(&[
+            (INSTRUCTIONS, 6574.0),
+            (ALLOCATIONS, 70.0),
+            ("execve", 1.0),
+            ("read", 20.0),
+        ]);
+        let expected = counts(&[
+            (INSTRUCTIONS, 157.4),
+            (ALLOCATIONS, 0.0),
+            ("read", 1.0),
+            ("brk", -0.3),
+        ]);
         assert_eq!(difference(&short, &long, 10), expected);
     }
 }

@@ -23,7 +23,10 @@ mod tests {
     #[test]
     fn a_program_is_taken_at_the_last_line_that_it_prints() {
         let told = parse("hello\n{\"ns_per_op\": 12.5, \"bytes\": 64}\n").unwrap();
-        assert_eq!(told, Figures::from([("bytes".to_owned(), 64.0), ("ns_per_op".to_owned(), 12.5)]));
+        assert_eq!(
+            told,
+            Figures::from([("bytes".to_owned(), 64.0), ("ns_per_op".to_owned(), 12.5)])
+        );
         assert!(parse("").is_err());
         assert!(parse("hello").is_err());
     }

@@ -51,7 +51,13 @@ const WARM: usize = 1000;
 
 pub(crate) fn run(options: &Options) -> Result {
     raise_open_files_limit()?;
-    let open = || Client::open(options.port, options.connections as usize, options.message as usize);
+    let open = || {
+        Client::open(
+            options.port,
+            options.connections as usize,
+            options.message as usize,
+        )
+    };
     if let Some(messages) = options.length.messages {
         let mut client = open()?;
         client.exchange(messages)?;
@@ -104,12 +110,22 @@ mod tests {
         let mut told = |lines: &str, fails: bool| {
             answer(lines.as_bytes(), || {
                 slices += 1;
-                if fails { Err("the server has closed it".into()) } else { Ok(()) }
+                if fails {
+                    Err("the server has closed it".into())
+                } else {
+                    Ok(())
+                }
             })
         };
-        assert_eq!(told("go\nstop\ngo\n", false).unwrap_err().to_string(), "it was told \"stop\", and not \"go\"");
+        assert_eq!(
+            told("go\nstop\ngo\n", false).unwrap_err().to_string(),
+            "it was told \"stop\", and not \"go\""
+        );
         assert!(told("\n", false).is_err());
-        assert_eq!(told("go\ngo\n", true).unwrap_err().to_string(), "the server has closed it");
+        assert_eq!(
+            told("go\ngo\n", true).unwrap_err().to_string(),
+            "the server has closed it"
+        );
         assert_eq!(slices, 2);
     }
 }

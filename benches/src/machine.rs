@@ -33,7 +33,11 @@ impl Machine {
     /// This one, with the versions of those that these cases name.
     pub(crate) fn look(cases: &[Case]) -> Result<Self> {
         let mut peers = HashMap::new();
-        for origin in cases.iter().flat_map(|case| &case.contestants).map(|contestant| contestant.origin) {
+        for origin in cases
+            .iter()
+            .flat_map(|case| &case.contestants)
+            .map(|contestant| contestant.origin)
+        {
             if let Some(peer) = peer(origin) {
                 peers.insert(origin, peer);
             }
@@ -42,24 +46,47 @@ impl Machine {
         let machine = uname.machine().to_string_lossy();
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
         Ok(Self {
-            date: said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"])).ok_or("date(1) does not tell it")?,
-            kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
-            processor: processor(&cpuinfo).map_or_else(|| machine.to_string(), |model| format!("{model} ({machine})")),
+            date: said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))
+                .ok_or("date(1) does not tell it")?,
+            kernel: format!(
+                "{} {}",
+                uname.sysname().to_string_lossy(),
+                uname.release().to_string_lossy()
+            ),
+            processor: processor(&cpuinfo).map_or_else(
+                || machine.to_string(),
+                |model| format!("{model} ({machine})"),
+            ),
             cores: std::thread::available_parallelism()?.get(),
             ours: ours(),
-            compilers: ["rustc", "cc"].iter().filter_map(|name| said(Command::new(name).arg("--version"))).collect(),
+            compilers: ["rustc", "cc"]
+                .iter()
+                .filter_map(|name| said(Command::new(name).arg("--version")))
+                .collect(),
             peers,
         })
     }
 
     /// The versions of the peers that are measured in these cases, each once.
-    pub(crate) fn peers<'a>(&self, origins: impl IntoIterator<Item = &'a Origin>) -> BTreeSet<&str> {
-        origins.into_iter().filter_map(|origin| self.peers.get(origin).map(String::as_str)).collect()
+    pub(crate) fn peers<'a>(
+        &self,
+        origins: impl IntoIterator<Item = &'a Origin>,
+    ) -> BTreeSet<&str> {
+        origins
+            .into_iter()
+            .filter_map(|origin| self.peers.get(origin).map(String::as_str))
+            .collect()
     }
 
     /// Where and when.
     pub(crate) fn place(&self) -> String {
-        let Self { date, kernel, processor, cores, .. } = self;
+        let Self {
+            date,
+            kernel,
+            processor,
+            cores,
+            ..
+        } = self;
         format!("{date}, {kernel}, {processor}, {cores} cores")
     }
 
@@ -70,7 +97,15 @@ impl Machine {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let Self { date, kernel, processor, cores, ours, compilers, peers } = self;
+        let Self {
+            date,
+            kernel,
+            processor,
+            cores,
+            ours,
+            compilers,
+            peers,
+        } = self;
         json!({
             "date": date, "kernel": kernel, "processor": processor, "cores": cores, "version": ours,
             "compilers": compilers, "peers": self.peers(peers.keys()),
@@ -80,24 +115,40 @@ impl Machine {
 
 impl Display for Machine {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{}\n{}", self.place(), self.versions(self.peers(self.peers.keys())))
+        writeln!(
+            out,
+            "{}\n{}",
+            self.place(),
+            self.versions(self.peers(self.peers.keys()))
+        )
     }
 }
 
 fn ours() -> String {
     let version = concat!("reactor ", env!("CARGO_PKG_VERSION"));
     let commit = said(Command::new("git").args(["-C", BENCHES, "describe", "--always", "--dirty"]));
-    commit.map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"))
+    commit.map_or_else(
+        || version.to_owned(),
+        |commit| format!("{version} ({commit})"),
+    )
 }
 
 /// The first line that a command prints, if it can be run and succeeds.
 fn said(command: &mut Command) -> Option<String> {
     let output = succeed(command).ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned())
+    Some(
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()?
+            .trim()
+            .to_owned(),
+    )
 }
 
 fn processor(cpuinfo: &str) -> Option<&str> {
-    let model = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    let model = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
     Some(model.split_once(':')?.1.trim())
 }
 
@@ -106,7 +157,10 @@ fn peer(origin: Origin) -> Option<String> {
     let (name, version) = match origin {
         Origin::Ours | Origin::C(_, None) => return None,
         Origin::C(_, Some(library)) => (library.name, header_version(library)?),
-        Origin::Rust("crossbeam") => ("crossbeam-channel", locked("rust-peers", "crossbeam-channel")?),
+        Origin::Rust("crossbeam") => (
+            "crossbeam-channel",
+            locked("rust-peers", "crossbeam-channel")?,
+        ),
         Origin::Rust(peer) => (peer, locked("rust-peers", peer)?),
         Origin::ColdBuild(peer) => (peer, locked(&format!("hello/{peer}"), peer)?),
     };
@@ -122,7 +176,10 @@ fn locked(package: &str, name: &str) -> Option<String> {
 
 fn version_in<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = lock.lines();
-    lines.find(|line| line.strip_prefix("name = ").is_some_and(|quoted| quoted.trim_matches('"') == name))?;
+    lines.find(|line| {
+        line.strip_prefix("name = ")
+            .is_some_and(|quoted| quoted.trim_matches('"') == name)
+    })?;
     Some(lines.next()?.strip_prefix("version = ")?.trim_matches('"'))
 }
 
@@ -135,19 +192,29 @@ fn header_version(library: Library) -> Option<String> {
         _ => return None,
     };
     let mut cc = Command::new("cc");
-    cc.args(compile_flags(library)).args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
-    cc.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    cc.args(compile_flags(library))
+        .args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
+    cc.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = cc.spawn().ok()?;
     // The pipe is closed at the end of the statement, which ends the program that is compiled.
     writeln!(child.stdin.take()?, "{macros}").ok()?;
     let output = child.wait_with_output().ok()?;
     let expanded = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| dotted(expanded.lines().last().unwrap_or_default()))
+    output
+        .status
+        .success()
+        .then(|| dotted(expanded.lines().last().unwrap_or_default()))
 }
 
 /// Numbers, or a string in quotes, as a version is written.
 fn dotted(expanded: &str) -> String {
-    expanded.split_whitespace().map(|part| part.trim_matches('"')).collect::<Vec<_>>().join(".")
+    expanded
+        .split_whitespace()
+        .map(|part| part.trim_matches('"'))
+        .collect::<Vec<_>>()
+        .join(".")
 }
 
 #[cfg(test)]

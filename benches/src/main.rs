@@ -83,7 +83,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { comparison, command } = Cli::parse();
+    let Cli {
+        comparison,
+        command,
+    } = Cli::parse();
     let result = match command {
         Some(Command::Run { workload }) => ours::run(&workload),
         Some(Command::Counts(options)) => counts::run(&options),
@@ -117,29 +120,52 @@ fn compare(options: &Comparison) -> Result {
         plot::draw(&machine, &tables, folder)?;
     }
     if let Some(file) = &options.markdown {
-        let pictures = options.plot.as_deref().map(|folder| way_from(file, folder)).transpose()?;
-        write(file, &report::markdown(&machine, &tables, pictures.as_deref()))?;
+        let pictures = options
+            .plot
+            .as_deref()
+            .map(|folder| way_from(file, folder))
+            .transpose()?;
+        write(
+            file,
+            &report::markdown(&machine, &tables, pictures.as_deref()),
+        )?;
     }
-    absence::nobody_failed(tables.iter().map(|table| (table.case.title, &*table.missing)))
+    absence::nobody_failed(
+        tables
+            .iter()
+            .map(|table| (table.case.title, &*table.missing)),
+    )
 }
 
 /// What cannot be written is told before anything is measured, which may take an hour.
 fn prepare(options: &Comparison) -> Result {
     for file in [&options.json, &options.markdown].into_iter().flatten() {
-        let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        let opened = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file);
         opened.map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if let Some(folder) = &options.plot {
-        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     Ok(())
 }
 
 /// The way from the folder of a page to another folder, both of which are there: by it, the page names what lies in that.
 fn way_from(page: &Path, folder: &Path) -> Result<PathBuf> {
-    let from = page.canonicalize()?.parent().map(Path::to_owned).unwrap_or_default();
+    let from = page
+        .canonicalize()?
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default();
     let to = folder.canonicalize()?;
-    let shared = from.components().zip(to.components()).take_while(|(from, to)| from == to).count();
+    let shared = from
+        .components()
+        .zip(to.components())
+        .take_while(|(from, to)| from == to)
+        .count();
     let up = from.components().skip(shared).map(|_| Component::ParentDir);
     Ok(up.chain(to.components().skip(shared)).collect())
 }
@@ -161,7 +187,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let within = |name: &str| folder.path().join(name).display().to_string();
         std::fs::write(within("old.json"), "{}").unwrap();
-        prepared(&["peers", "--json", &within("old.json"), "--plot", &within("a/b")]).unwrap();
+        prepared(&[
+            "peers",
+            "--json",
+            &within("old.json"),
+            "--plot",
+            &within("a/b"),
+        ])
+        .unwrap();
         assert_eq!(std::fs::read_to_string(within("old.json")).unwrap(), "{}");
         assert!(prepared(&["peers", "--markdown", &within("no/page.md")]).is_err());
         assert!(prepared(&["peers", "--plot", &within("old.json")]).is_err());
@@ -187,7 +220,10 @@ mod tests {
     #[test]
     fn no_round_is_refused_and_so_is_who_is_unknown() {
         for wrong in [["--rounds", "0"], ["chain", "chains"], ["--only", "nobody"]] {
-            assert!(Cli::try_parse_from([&["peers"][..], &wrong].concat()).is_err(), "{wrong:?}");
+            assert!(
+                Cli::try_parse_from([&["peers"][..], &wrong].concat()).is_err(),
+                "{wrong:?}"
+            );
         }
     }
 }

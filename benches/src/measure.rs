@@ -17,5 +17,6 @@ pub(crate) fn measure(command: &mut Command, cores: Cores) -> Result<Figures> {
         Cores::One => on_core(Core::Last, || succeed_soon(command)),
         Cores::Server(load) => return Loaded::start(command, load)?.slice(),
     }?;
-    figures::parse(&String::from_utf8(output.stdout)?).map_err(|error| format!("{command:?}: {error}").into())
+    figures::parse(&String::from_utf8(output.stdout)?)
+        .map_err(|error| format!("{command:?}: {error}").into())
 }

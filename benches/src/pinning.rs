@@ -33,7 +33,13 @@ mod tests {
 
     #[test]
     fn what_ran_on_one_core_leaves_all_of_them_to_the_next() {
-        let cores = || sched_getaffinity(None).map(|set| (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).count());
+        let cores = || {
+            sched_getaffinity(None).map(|set| {
+                (0..CpuSet::MAX_CPU)
+                    .filter(|&core| set.is_set(core))
+                    .count()
+            })
+        };
         let before = cores().unwrap();
         assert_eq!(on_core(Core::First, || Ok(cores()?)).unwrap(), 1);
         assert_eq!(cores().unwrap(), before);

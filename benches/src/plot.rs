@@ -59,7 +59,10 @@ pub(crate) fn file(folder: &Path, workload: &str) -> PathBuf {
 pub(crate) fn draw(machine: &Machine, tables: &[Table], folder: &Path) -> Result {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for workload in tables.chunk_by(|one, next| one.workload() == next.workload()) {
-        std::fs::write(file(folder, workload[0].workload()), picture(machine, workload)?)?;
+        std::fs::write(
+            file(folder, workload[0].workload()),
+            picture(machine, workload)?,
+        )?;
     }
     Ok(())
 }
@@ -67,9 +70,14 @@ pub(crate) fn draw(machine: &Machine, tables: &[Table], folder: &Path) -> Result
 /// The cases of one workload, and at the foot where it was measured and who took part.
 fn picture(machine: &Machine, tables: &[Table]) -> Result<String> {
     let versions = machine.versions(machine.peers(tables.iter().flat_map(Table::origins)));
-    let foot: Vec<_> = [machine.place(), versions].iter().flat_map(|text| wrap(text, LETTERS)).collect();
+    let foot: Vec<_> = [machine.place(), versions]
+        .iter()
+        .flat_map(|text| wrap(text, LETTERS))
+        .collect();
     let panels: Vec<_> = tables.iter().filter_map(Panel::of).collect();
-    let height = panels.iter().map(|panel| panel.height() + GAP).sum::<i32>() + LINE * foot.len() as i32 + MARGIN;
+    let height = panels.iter().map(|panel| panel.height() + GAP).sum::<i32>()
+        + LINE * foot.len() as i32
+        + MARGIN;
 
     let mut svg = String::new();
     let root = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
@@ -99,13 +107,25 @@ struct Panel<'a> {
 impl<'a> Panel<'a> {
     fn of(table: &'a Table) -> Option<Self> {
         let figure = table.case.figures.first()?.name;
-        let rows: Vec<_> = table.rows.iter().filter_map(|row| Some((row, row.spread(figure)?))).collect();
+        let rows: Vec<_> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, row.spread(figure)?)))
+            .collect();
         let spreads: Vec<_> = rows.iter().map(|(_, spread)| *spread).collect();
         let scale = Scale::of(&spreads)?;
         let names: Vec<_> = table.missing.iter().map(|(name, _)| *name).collect();
-        let missing =
-            if names.is_empty() { Vec::new() } else { wrap(&format!("missing: {}", names.join(", ")), LETTERS) };
-        Some(Self { table, rows, scale, missing })
+        let missing = if names.is_empty() {
+            Vec::new()
+        } else {
+            wrap(&format!("missing: {}", names.join(", ")), LETTERS)
+        };
+        Some(Self {
+            table,
+            rows,
+            scale,
+            missing,
+        })
     }
 
     /// Without the gap below.
@@ -116,10 +136,18 @@ impl<'a> Panel<'a> {
     fn draw(&self, area: &Area<'_>, top: i32) -> Result {
         let case = &self.table.case;
         let figure = case.figures.first().map_or(String::new(), |figure| {
-            format!("{}, {} is better{}", figure.title, figure.better.word(), self.scale.told())
+            format!(
+                "{}, {} is better{}",
+                figure.title,
+                figure.better.word(),
+                self.scale.told()
+            )
         });
-        let title =
-            ("sans-serif", 19).into_font().style(FontStyle::Bold).color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
+        let title = ("sans-serif", 19)
+            .into_font()
+            .style(FontStyle::Bold)
+            .color(&BLACK)
+            .pos(Pos::new(HPos::Left, VPos::Center));
         write(area, case.title, (MARGIN, top + 14), &title)?;
         write(area, &figure, (MARGIN, top + 33), &small(HPos::Left))?;
         write(area, "median", (VALUES, top + 33), &small(HPos::Right))?;
@@ -134,35 +162,70 @@ impl<'a> Panel<'a> {
         for (place, (row, spread)) in self.rows.iter().enumerate() {
             self.draw_row(area, first + ROW * place as i32 + ROW / 2, row, *spread)?;
         }
-        if let Some((_, floor)) =
-            self.table.floor().and_then(|floor| self.rows.iter().find(|(row, _)| row.name == floor.name))
+        if let Some((_, floor)) = self
+            .table
+            .floor()
+            .and_then(|floor| self.rows.iter().find(|(row, _)| row.name == floor.name))
         {
             let x = self.scale.x(floor.median);
-            area.draw(&PathElement::new([(x, first - 4), (x, bottom + 2)], BLACK.mix(0.6)))?;
+            area.draw(&PathElement::new(
+                [(x, first - 4), (x, bottom + 2)],
+                BLACK.mix(0.6),
+            ))?;
         }
         for (place, line) in self.missing.iter().enumerate() {
-            write(area, line, (MARGIN, bottom + AXIS + LINE * place as i32 + LINE / 2), &small(HPos::Left))?;
+            write(
+                area,
+                line,
+                (MARGIN, bottom + AXIS + LINE * place as i32 + LINE / 2),
+                &small(HPos::Left),
+            )?;
         }
         Ok(())
     }
 
     fn draw_row(&self, area: &Area<'_>, middle: i32, row: &Row, spread: Spread) -> Result {
         let ours = row.is_ours();
-        let (bar, weight) = if ours { (OURS, FontStyle::Bold) } else { (PEER, FontStyle::Normal) };
-        let text =
-            |h_pos| ("sans-serif", 15).into_font().style(weight).color(&BLACK).pos(Pos::new(h_pos, VPos::Center));
+        let (bar, weight) = if ours {
+            (OURS, FontStyle::Bold)
+        } else {
+            (PEER, FontStyle::Normal)
+        };
+        let text = |h_pos| {
+            ("sans-serif", 15)
+                .into_font()
+                .style(weight)
+                .color(&BLACK)
+                .pos(Pos::new(h_pos, VPos::Center))
+        };
         write(area, row.name, (NAMES, middle), &text(HPos::Right))?;
 
-        let corners = [(BARS.0, middle - BAR / 2), (self.scale.x(spread.median), middle + BAR / 2)];
+        let corners = [
+            (BARS.0, middle - BAR / 2),
+            (self.scale.x(spread.median), middle + BAR / 2),
+        ];
         area.draw(&Rectangle::new(corners, bar.filled()))?;
         let [least, most] = [spread.least, spread.most].map(|end| self.scale.x(end));
         area.draw(&PathElement::new([(least, middle), (most, middle)], BLACK))?;
         for end in [least, most] {
-            area.draw(&PathElement::new([(end, middle - 3), (end, middle + 3)], BLACK))?;
+            area.draw(&PathElement::new(
+                [(end, middle - 3), (end, middle + 3)],
+                BLACK,
+            ))?;
         }
 
-        write(area, &brief(spread.median), (VALUES, middle), &text(HPos::Right))?;
-        let figure = self.table.case.figures.first().map_or("", |figure| figure.name);
+        write(
+            area,
+            &brief(spread.median),
+            (VALUES, middle),
+            &text(HPos::Right),
+        )?;
+        let figure = self
+            .table
+            .case
+            .figures
+            .first()
+            .map_or("", |figure| figure.name);
         if let Some(ratio) = self.table.ratio(row, figure) {
             write(area, &ratio, (RATIOS, middle), &text(HPos::Right))?;
         }
@@ -220,11 +283,17 @@ impl Scale {
 /// A round number, in as few digits as it has.
 fn number(value: f64) -> String {
     let digits = format!("{value:.6}");
-    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+    digits
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 fn small<'a>(h_pos: HPos) -> TextStyle<'a> {
-    ("sans-serif", 13.5).into_font().color(&GREY).pos(Pos::new(h_pos, VPos::Center))
+    ("sans-serif", 13.5)
+        .into_font()
+        .color(&GREY)
+        .pos(Pos::new(h_pos, VPos::Center))
 }
 
 fn write(area: &Area<'_>, text: &str, at: (i32, i32), style: &TextStyle<'_>) -> Result {
@@ -236,18 +305,32 @@ mod tests {
     use super::*;
 
     fn scale(values: &[f64]) -> Option<Scale> {
-        let spreads: Vec<_> =
-            values.iter().filter_map(|&value| Spread::of(vec![value / 1.5, value, value * 1.5])).collect();
+        let spreads: Vec<_> = values
+            .iter()
+            .filter_map(|&value| Spread::of(vec![value / 1.5, value, value * 1.5]))
+            .collect();
         Scale::of(&spreads)
     }
 
     #[test]
     fn every_bar_is_seen_and_ends_within_its_column() {
-        for values in [&[3.0, 59.0][..], &[3.0, 61.0], &[0.0006, 1.0], &[5.0], &[0.0, 4.0e9]] {
+        for values in [
+            &[3.0, 59.0][..],
+            &[3.0, 61.0],
+            &[0.0006, 1.0],
+            &[5.0],
+            &[0.0, 4.0e9],
+        ] {
             let scale = scale(values).unwrap();
             for &value in values {
-                assert!((BARS.0..=BARS.1).contains(&scale.x(value)), "{value} of {values:?}");
-                assert!(value == 0.0 || scale.x(value) > BARS.0, "{value} of {values:?}");
+                assert!(
+                    (BARS.0..=BARS.1).contains(&scale.x(value)),
+                    "{value} of {values:?}"
+                );
+                assert!(
+                    value == 0.0 || scale.x(value) > BARS.0,
+                    "{value} of {values:?}"
+                );
             }
         }
         assert!(scale(&[]).is_none());
@@ -264,6 +347,9 @@ mod tests {
 
     #[test]
     fn a_number_at_the_axis_ends_where_its_digits_do() {
-        assert_eq!([0.0, 0.25, 100.0, 1500.0, 0.000_1].map(number), ["0", "0.25", "100", "1500", "0.0001"]);
+        assert_eq!(
+            [0.0, 0.25, 100.0, 1500.0, 0.000_1].map(number),
+            ["0", "0.25", "100", "1500", "0.0001"]
+        );
     }
 }

@@ -16,7 +16,14 @@ use crate::text::{brief, wrap};
 fn heads(table: &Table) -> Vec<&'static str> {
     columns(table, |place, figure| {
         let ratio = (place == 0 || figure.compared).then_some("ratio");
-        [Some(figure.title), (place == 0).then_some("least to most"), ratio].into_iter().flatten().collect()
+        [
+            Some(figure.title),
+            (place == 0).then_some("least to most"),
+            ratio,
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     })
 }
 
@@ -25,7 +32,8 @@ fn cells(table: &Table, row: &Row) -> Vec<String> {
     columns(table, |place, figure| {
         let spread = row.spread(figure.name);
         let median = spread.map(|spread| brief(spread.median));
-        let ends = spread.map(|spread| format!("{} to {}", brief(spread.least), brief(spread.most)));
+        let ends =
+            spread.map(|spread| format!("{} to {}", brief(spread.least), brief(spread.most)));
         let ratio = (place == 0 || figure.compared).then(|| table.ratio(row, figure.name));
         [Some(median), (place == 0).then_some(ends), ratio]
             .into_iter()
@@ -36,32 +44,53 @@ fn cells(table: &Table, row: &Row) -> Vec<String> {
 }
 
 fn columns<T>(table: &Table, of: impl Fn(usize, &Figure) -> Vec<T>) -> Vec<T> {
-    table.case.figures.iter().enumerate().flat_map(|(place, figure)| of(place, figure)).collect()
+    table
+        .case
+        .figures
+        .iter()
+        .enumerate()
+        .flat_map(|(place, figure)| of(place, figure))
+        .collect()
 }
 
 fn table_markdown(table: &Table) -> String {
-    let better = table.case.figures.first().map_or("", |figure| figure.better.word());
+    let better = table
+        .case
+        .figures
+        .first()
+        .map_or("", |figure| figure.better.word());
     let heads = heads(table);
     let mut page = format!("### {}\n\n| | {} |\n", table.case.title, heads.join(" | "));
     page += &format!("| --- |{}\n", " ---: |".repeat(heads.len()));
     for row in &table.rows {
-        let name = if row.is_ours() { format!("**{}**", row.name) } else { row.name.to_owned() };
+        let name = if row.is_ours() {
+            format!("**{}**", row.name)
+        } else {
+            row.name.to_owned()
+        };
         page += &format!("| {name} | {} |\n", cells(table, row).join(" | "));
     }
     page += &format!("\nIn the first column, {better} is better.");
     if !table.missing.is_empty() {
-        let missing: Vec<_> = table.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+        let missing: Vec<_> = table
+            .missing
+            .iter()
+            .map(|(name, why)| format!("{name} ({why})"))
+            .collect();
         page += &format!(" Missing: {}.", missing.join(", "));
     }
     page + "\n"
 }
 
 fn table_json(table: &Table) -> Value {
-    let figures = table
-        .case
-        .figures
-        .iter()
-        .map(|Figure { name, title, better, .. }| json!({ "name": name, "title": title, "better": better.word() }));
+    let figures = table.case.figures.iter().map(
+        |Figure {
+             name,
+             title,
+             better,
+             ..
+         }| json!({ "name": name, "title": title, "better": better.word() }),
+    );
     let rows = table.rows.iter().map(|row| {
         let told = table.case.figures.iter().filter_map(|figure| {
             let mut told = row.spread(figure.name)?.json();
@@ -72,7 +101,10 @@ fn table_json(table: &Table) -> Value {
         });
         json!({ "name": row.name, "figures": told.collect::<serde_json::Map<_, _>>(), "rounds": row.rounds })
     });
-    let missing = table.missing.iter().map(|(name, why)| json!({ "name": name, "why": why.to_string() }));
+    let missing = table
+        .missing
+        .iter()
+        .map(|(name, why)| json!({ "name": name, "why": why.to_string() }));
     json!({
         "title": table.case.title, "arguments": table.case.arguments, "figures": figures.collect::<Vec<_>>(),
         "rows": rows.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>(),
@@ -88,45 +120,81 @@ pub(crate) struct Text<'a>(pub(crate) &'a Table);
 impl Display for Text<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let table = self.0;
-        let better = table.case.figures.first().map_or("", |figure| figure.better.word());
+        let better = table
+            .case
+            .figures
+            .first()
+            .map_or("", |figure| figure.better.word());
         writeln!(out, "\n{} ({better} is better)", table.case.title)?;
-        let heads: Vec<_> = heads(table).into_iter().map(|head| wrap(head, HEAD)).collect();
-        let rows: Vec<_> = table.rows.iter().map(|row| (row.name, cells(table, row))).collect();
-        let names = rows.iter().map(|(name, _)| name).chain(table.missing.iter().map(|(name, _)| name));
+        let heads: Vec<_> = heads(table)
+            .into_iter()
+            .map(|head| wrap(head, HEAD))
+            .collect();
+        let rows: Vec<_> = table
+            .rows
+            .iter()
+            .map(|row| (row.name, cells(table, row)))
+            .collect();
+        let names = rows
+            .iter()
+            .map(|(name, _)| name)
+            .chain(table.missing.iter().map(|(name, _)| name));
         let names = names.map(|name| name.len()).max().unwrap_or(0);
         let widths: Vec<_> = (0..heads.len())
             .map(|column| {
                 let cells = rows.iter().map(|(_, cells)| cells[column].chars().count());
-                cells.chain(heads[column].iter().map(String::len)).max().unwrap_or(0)
+                cells
+                    .chain(heads[column].iter().map(String::len))
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
         let mut line = |name: &str, cells: &mut dyn Iterator<Item = &str>| {
-            let cells = widths.iter().zip(cells).map(|(width, cell)| format!("  {cell:>width$}"));
+            let cells = widths
+                .iter()
+                .zip(cells)
+                .map(|(width, cell)| format!("  {cell:>width$}"));
             let line = format!("  {name:names$}{}", cells.collect::<String>());
             writeln!(out, "{}", line.trim_end())
         };
         let height = heads.iter().map(Vec::len).max().unwrap_or(0);
         // Heads of fewer lines stand on the rows, not under the title.
         for place in (1..=height).rev() {
-            line("", &mut heads.iter().map(|head| head.len().checked_sub(place).map_or("", |at| head[at].as_str())))?;
+            line(
+                "",
+                &mut heads.iter().map(|head| {
+                    head.len()
+                        .checked_sub(place)
+                        .map_or("", |at| head[at].as_str())
+                }),
+            )?;
         }
         for (name, cells) in &rows {
             line(name, &mut cells.iter().map(String::as_str))?;
         }
-        table.missing.iter().try_for_each(|(name, why)| writeln!(out, "  {name:names$}  missing: {why}"))
+        table
+            .missing
+            .iter()
+            .try_for_each(|(name, why)| writeln!(out, "  {name:names$}  missing: {why}"))
     }
 }
 
 /// Everything, as it was printed, with what it ran on.
 pub(crate) fn json(machine: &Machine, tables: &[Table]) -> Result<String> {
     let cases: Vec<_> = tables.iter().map(table_json).collect();
-    Ok(serde_json::to_string_pretty(&json!({ "machine": machine.json(), "cases": cases }))?)
+    Ok(serde_json::to_string_pretty(
+        &json!({ "machine": machine.json(), "cases": cases }),
+    )?)
 }
 
 /// The tables as a page, with the pictures if there are some, by their way from the folder of the page.
 pub(crate) fn markdown(machine: &Machine, tables: &[Table], pictures: Option<&Path>) -> String {
     let peers = machine.peers(tables.iter().flat_map(Table::origins));
-    let mut page = format!("Measured {}.\n{}.\n", machine.place(), machine.versions(peers));
+    let mut page = format!(
+        "Measured {}.\n{}.\n",
+        machine.place(),
+        machine.versions(peers)
+    );
     page += "\nRatios are to the first of each table; behind ± is how much one may be off by, in 95 of 100 cases.\n";
     for workload in tables.chunk_by(|one, next| one.workload() == next.workload()) {
         let name = workload[0].workload();
@@ -159,8 +227,15 @@ mod tests {
     #[test]
     fn every_column_of_a_table_ends_where_its_head_does() {
         let text = Text(&table()).to_string();
-        let end =
-            |word: &str| text.lines().find_map(|line| line.split_once(word)).unwrap().0.chars().count() + word.len();
+        let end = |word: &str| {
+            text.lines()
+                .find_map(|line| line.split_once(word))
+                .unwrap()
+                .0
+                .chars()
+                .count()
+                + word.len()
+        };
         assert_eq!(end("ratio"), end("1.000"));
         assert_eq!(end("source"), end("96"));
         assert!(text.lines().all(|line| line == line.trim_end()));
@@ -171,14 +246,26 @@ mod tests {
     fn every_table_fits_into_120_columns_however_far_its_figures_lie_apart() {
         for case in catalogue::all() {
             let rounds = |to_first: f64| -> Vec<Figures> {
-                let figure =
-                    |round: f64| case.figures.iter().map(move |it| (it.name.to_owned(), 123_456.0 * to_first * round));
+                let figure = |round: f64| {
+                    case.figures
+                        .iter()
+                        .map(move |it| (it.name.to_owned(), 123_456.0 * to_first * round))
+                };
                 [1.0, 1.123].map(|round| figure(round).collect()).into()
             };
             let names = case.contestants.iter().map(|contestant| contestant.name);
-            let rows =
-                names.enumerate().map(|(place, name)| Row { name, rounds: rounds(1.0 + place as f64 / 8.0) }).collect();
-            let table = Table { case, rows, missing: Vec::new() };
+            let rows = names
+                .enumerate()
+                .map(|(place, name)| Row {
+                    name,
+                    rounds: rounds(1.0 + place as f64 / 8.0),
+                })
+                .collect();
+            let table = Table {
+                case,
+                rows,
+                missing: Vec::new(),
+            };
             let text = Text(&table).to_string();
             let widest = text.lines().map(|line| line.chars().count()).max();
             assert!(widest <= Some(120), "{widest:?}\n{text}");
@@ -190,8 +277,14 @@ mod tests {
         let page = table_markdown(&table());
         let rows: Vec<_> = page.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 2 + 3);
-        assert!(rows.iter().all(|row| row.matches('|').count() == 6), "{page}");
-        assert!(page.contains("| **reactor** | 120 | 100 to 150 | 1.000 ±0.500 | 96 |"), "{page}");
+        assert!(
+            rows.iter().all(|row| row.matches('|').count() == 6),
+            "{page}"
+        );
+        assert!(
+            page.contains("| **reactor** | 120 | 100 to 150 | 1.000 ±0.500 | 96 |"),
+            "{page}"
+        );
         assert!(page.contains("Missing: libev (it is not installed)."));
     }
 
@@ -199,10 +292,16 @@ mod tests {
     fn json_keeps_every_round_beside_what_was_made_of_them() {
         let case = table_json(&table());
         assert_eq!(case["arguments"], json!(["chain", "--active", "1"]));
-        assert_eq!(case["figures"][0], json!({ "name": "ns_per_op", "title": "ns an event", "better": "less" }));
+        assert_eq!(
+            case["figures"][0],
+            json!({ "name": "ns_per_op", "title": "ns an event", "better": "less" })
+        );
         let ours = &case["rows"][1];
         assert_eq!(ours["name"], "reactor");
-        assert_eq!(ours["rounds"][2], json!({ "ns_per_op": 120.0, "bytes": 96.0 }));
+        assert_eq!(
+            ours["rounds"][2],
+            json!({ "ns_per_op": 120.0, "bytes": 96.0 })
+        );
         assert_eq!(ours["figures"]["ns_per_op"]["median"], 120.0);
         assert_eq!(
             ours["figures"]["ns_per_op"]["ratio"],
@@ -212,6 +311,9 @@ mod tests {
             ours["figures"]["bytes"],
             json!({ "least": 96.0, "from": 96.0, "median": 96.0, "to": 96.0, "most": 96.0 })
         );
-        assert_eq!(case["missing"], json!([{ "name": "libev", "why": "it is not installed" }]));
+        assert_eq!(
+            case["missing"],
+            json!([{ "name": "libev", "why": "it is not installed" }])
+        );
     }
 }

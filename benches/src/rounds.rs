@@ -22,7 +22,10 @@ pub(crate) fn run(cases: &[Case], rounds: u32) -> Result<Vec<Table>> {
     let mut workshop = Workshop::open()?;
     let runs = |case: &Case| case.contestants.len() as u64 * u64::from(case.rounds(rounds) + 1);
     let progress = progress(cases.iter().map(runs).sum())?;
-    let tables = cases.iter().map(|case| run_case(case, rounds, &mut workshop, &progress)).collect();
+    let tables = cases
+        .iter()
+        .map(|case| run_case(case, rounds, &mut workshop, &progress))
+        .collect();
     progress.finish_and_clear();
     Ok(tables)
 }
@@ -31,9 +34,14 @@ fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &Progre
     let rounds = case.rounds(rounds);
     let (mut running, mut missing) = (Vec::new(), Vec::new());
     for contestant in &case.contestants {
-        progress.set_message(format!("{}, building and starting {}", case.title, contestant.name));
+        progress.set_message(format!(
+            "{}, building and starting {}",
+            case.title, contestant.name
+        ));
         let command = workshop.command(contestant, case.arguments);
-        match command.and_then(|command| Running::start(command, case.cores).map_err(|error| failed(&error))) {
+        match command
+            .and_then(|command| Running::start(command, case.cores).map_err(|error| failed(&error)))
+        {
             Ok(program) => running.push((contestant.name, program)),
             Err(why) => {
                 progress.inc(u64::from(rounds + 1));
@@ -50,14 +58,24 @@ fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &Progre
     };
     let (rows, failed) = in_turn(running, rounds, measure, Running::end);
     missing.extend(failed);
-    Table { case: case.clone(), rows, missing }
+    Table {
+        case: case.clone(),
+        rows,
+        missing,
+    }
 }
 
 /// Keeps the cores from sleeping, if they should not and that can be done.
 fn awake(cores: Cores) -> Option<Awake> {
-    let Cores::Server(Load { sleep: false, .. }) = cores else { return None };
+    let Cores::Server(Load { sleep: false, .. }) = cores else {
+        return None;
+    };
     let awake = Awake::keep();
-    awake.map_err(|error| eprintln!("the cores sleep between messages, which makes figures vary: {error}")).ok()
+    awake
+        .map_err(|error| {
+            eprintln!("the cores sleep between messages, which makes figures vary: {error}")
+        })
+        .ok()
 }
 
 /// A contestant that is measured in each round.
@@ -107,7 +125,16 @@ fn in_turn<P>(
     mut measure: impl FnMut(&str, &mut P) -> Result<Figures>,
     end: impl Fn(P) -> Result,
 ) -> (Vec<Row>, Missing) {
-    let row = |(place, (name, program))| (place, program, Row { name, rounds: Vec::new() });
+    let row = |(place, (name, program))| {
+        (
+            place,
+            program,
+            Row {
+                name,
+                rounds: Vec::new(),
+            },
+        )
+    };
     let mut running: Vec<(usize, P, Row)> = programs.into_iter().enumerate().map(row).collect();
     let (mut missing, mut seed) = (Missing::new(), SEED);
     for round in 0..=rounds {
@@ -156,11 +183,26 @@ mod tests {
             order += name;
             Ok(Figures::from([("place".to_owned(), order.len() as f64)]))
         };
-        let (rows, failed) = in_turn(vec![("a", ()), ("b", ()), ("c", ())], 40, measure, |()| Ok(()));
-        let rounds: Vec<_> = order.as_bytes().chunks(3).map(|round| String::from_utf8_lossy(round)).collect();
+        let (rows, failed) = in_turn(vec![("a", ()), ("b", ()), ("c", ())], 40, measure, |()| {
+            Ok(())
+        });
+        let rounds: Vec<_> = order
+            .as_bytes()
+            .chunks(3)
+            .map(|round| String::from_utf8_lossy(round))
+            .collect();
         assert_eq!(rounds.len(), 1 + 40);
-        assert!(rounds.iter().all(|round| ["a", "b", "c"].iter().all(|name| round.contains(name))), "{rounds:?}");
-        assert_eq!(rows.iter().map(|row| row.name).collect::<Vec<_>>(), ["a", "b", "c"], "whatever the last order was");
+        assert!(
+            rounds
+                .iter()
+                .all(|round| ["a", "b", "c"].iter().all(|name| round.contains(name))),
+            "{rounds:?}"
+        );
+        assert_eq!(
+            rows.iter().map(|row| row.name).collect::<Vec<_>>(),
+            ["a", "b", "c"],
+            "whatever the last order was"
+        );
         for row in &rows {
             assert_eq!(row.rounds.len(), 40);
             for (round, figures) in row.rounds.iter().enumerate() {
@@ -176,22 +218,54 @@ mod tests {
         let (mut runs, all) = (0, ["a", "b", "c"].map(|name| (name, Rc::new(()))));
         let held = all.clone().map(|(_, held)| Rc::downgrade(&held));
         let measure = |name: &str, _: &mut Rc<()>| {
-            assert!(name == "b" || runs < 7 || held[1].upgrade().is_none(), "it disturbs the others");
+            assert!(
+                name == "b" || runs < 7 || held[1].upgrade().is_none(),
+                "it disturbs the others"
+            );
             runs += 1;
-            if name == "b" && runs > 3 { Err("exit status: 1\nno memory\n".into()) } else { Ok(Figures::new()) }
+            if name == "b" && runs > 3 {
+                Err("exit status: 1\nno memory\n".into())
+            } else {
+                Ok(Figures::new())
+            }
         };
         let (rows, failed) = in_turn(all.into(), 3, measure, |_| Ok(()));
         assert_eq!(runs, 3 + 3 + 2 + 2);
-        assert_eq!(rows.iter().map(|row| (row.name, row.rounds.len())).collect::<Vec<_>>(), [("a", 3), ("c", 3)]);
-        assert_eq!(failed, [("b", Absence::Failed("it failed: no memory".to_owned()))]);
+        assert_eq!(
+            rows.iter()
+                .map(|row| (row.name, row.rounds.len()))
+                .collect::<Vec<_>>(),
+            [("a", 3), ("c", 3)]
+        );
+        assert_eq!(
+            failed,
+            [("b", Absence::Failed("it failed: no memory".to_owned()))]
+        );
     }
 
     #[test]
     fn who_does_not_end_well_is_left_out() {
-        let end = |name| if name == "b" { Err("the server has ended".into()) } else { Ok(()) };
-        let (rows, failed) = in_turn(vec![("a", "a"), ("b", "b")], 1, |_, _| Ok(Figures::new()), end);
+        let end = |name| {
+            if name == "b" {
+                Err("the server has ended".into())
+            } else {
+                Ok(())
+            }
+        };
+        let (rows, failed) = in_turn(
+            vec![("a", "a"), ("b", "b")],
+            1,
+            |_, _| Ok(Figures::new()),
+            end,
+        );
         assert_eq!(rows.iter().map(|row| row.name).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(failed, [("b", Absence::Failed("it failed: the server has ended".to_owned()))]);
+        assert_eq!(
+            failed,
+            [(
+                "b",
+                Absence::Failed("it failed: the server has ended".to_owned())
+            )]
+        );
     }
 
     #[test]
@@ -204,7 +278,10 @@ mod tests {
         }
         assert_eq!(orders.len(), 24);
         // Of 100 expected, ten more or less are one standard deviation.
-        assert!(orders.values().all(|count| (60..140).contains(count)), "{orders:?}");
+        assert!(
+            orders.values().all(|count| (60..140).contains(count)),
+            "{orders:?}"
+        );
         assert_eq!(
             seed,
             (0..2400 * 3).fold(SEED, |mut seed, _| {

@@ -15,9 +15,15 @@ use crate::pinning::{Core, on_core};
 use crate::process::{ends_within, succeed};
 
 /// How long it may take to listen, which is long under valgrind.
-const START: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const START: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
 /// How long it may take to end, before it is killed.
-const END: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const END: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 
 /// What a program says, a line at a time.
 pub(crate) struct Lines(BufReader<ChildStdout>);
@@ -25,7 +31,9 @@ pub(crate) struct Lines(BufReader<ChildStdout>);
 impl Lines {
     /// Of a program whose standard output is piped.
     pub(crate) fn of(child: &mut Child) -> Result<Self> {
-        Ok(Self(BufReader::new(child.stdout.take().ok_or("a piped stdout")?)))
+        Ok(Self(BufReader::new(
+            child.stdout.take().ok_or("a piped stdout")?,
+        )))
     }
 
     /// The figures of the next line, which is waited for, but not longer than that.
@@ -57,10 +65,21 @@ impl Server {
     /// # Errors
     /// That it does not start, or says something else.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let mut child = on_core(Core::First, || Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
+        let mut child = on_core(Core::First, || {
+            Ok(command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()?)
+        })
+        .map_err(|error| format!("{command:?}: {error}"))?;
+        let mut server = Self {
+            stdout: Lines::of(&mut child)?,
+            child,
+            port: 0,
+        };
+        server.port = server
+            .listening()
             .map_err(|error| format!("{command:?}: {error}"))?;
-        let mut server = Self { stdout: Lines::of(&mut child)?, child, port: 0 };
-        server.port = server.listening().map_err(|error| format!("{command:?}: {error}"))?;
         Ok(server)
     }
 
@@ -78,7 +97,12 @@ impl Server {
     pub(crate) fn client(&self, load: Load) -> Result<Command> {
         let mut client = Command::new(std::env::current_exe()?);
         client.arg("load").args(["--port", &self.port.to_string()]);
-        client.args(["--connections", &load.connections.to_string(), "--message", &load.message.to_string()]);
+        client.args([
+            "--connections",
+            &load.connections.to_string(),
+            "--message",
+            &load.message.to_string(),
+        ]);
         Ok(client)
     }
 
@@ -89,7 +113,9 @@ impl Server {
     pub(crate) fn exchange(&mut self, load: Load, messages: &str) -> Result {
         let mut client = self.client(load)?;
         client.args(["--messages", messages]);
-        on_core(Core::Last, || succeed(&mut client)).map(drop).map_err(|error| self.blamed(error))
+        on_core(Core::Last, || succeed(&mut client))
+            .map(drop)
+            .map_err(|error| self.blamed(error))
     }
 
     /// An error of its client: the server is to blame if it has ended.
@@ -113,7 +139,11 @@ impl Server {
 
     fn end(&self) -> Result {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        if ends_within(&self.child, END)? { Ok(()) } else { Err("the server does not end by SIGTERM".into()) }
+        if ends_within(&self.child, END)? {
+            Ok(())
+        } else {
+            Err("the server does not end by SIGTERM".into())
+        }
     }
 }
 

@@ -17,7 +17,10 @@ use crate::pinning::{Core, on_core};
 use crate::server::{Lines, Server};
 
 /// A client answers within that, or is taken for dead: it has less patience with its server.
-const ANSWER: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+const ANSWER: Timespec = Timespec {
+    tv_sec: 60,
+    tv_nsec: 0,
+};
 
 /// A server and its client, whose connections are open.
 pub(crate) struct Loaded {
@@ -38,7 +41,11 @@ impl Loaded {
         let mut client = server.client(load)?;
         client.args(["--slices-of", &server.id().to_string()]);
         match Client::start(&mut client) {
-            Ok((client, opened)) => Ok(Self { client, server, opened }),
+            Ok((client, opened)) => Ok(Self {
+                client,
+                server,
+                opened,
+            }),
             Err(error) => Err(server.blamed(error)),
         }
     }
@@ -48,7 +55,10 @@ impl Loaded {
     /// # Errors
     /// Those of the client, which ends by that; and how the server has ended, if it has.
     pub(crate) fn slice(&mut self) -> Result<Figures> {
-        let mut figures = self.client.slice().map_err(|error| self.server.blamed(error))?;
+        let mut figures = self
+            .client
+            .slice()
+            .map_err(|error| self.server.blamed(error))?;
         figures.extend(self.opened.clone());
         Ok(figures)
     }
@@ -74,10 +84,20 @@ struct Client {
 impl Client {
     /// Starts it on the last core, and waits for what it says first.
     fn start(command: &mut Command) -> Result<(Self, Figures)> {
-        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let piped = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = on_core(Core::Last, || Ok(piped.spawn()?))?;
-        let (orders, answers) = (child.stdin.take().ok_or("a piped stdin")?, Lines::of(&mut child)?);
-        let mut client = Self { child, orders, answers };
+        let (orders, answers) = (
+            child.stdin.take().ok_or("a piped stdin")?,
+            Lines::of(&mut child)?,
+        );
+        let mut client = Self {
+            child,
+            orders,
+            answers,
+        };
         let opened = client.answer()?;
         Ok((client, opened))
     }
@@ -89,7 +109,9 @@ impl Client {
     }
 
     fn answer(&mut self) -> Result<Figures> {
-        self.answers.figures(&ANSWER).map_err(|error| self.last_words(error))
+        self.answers
+            .figures(&ANSWER)
+            .map_err(|error| self.last_words(error))
     }
 
     /// Why it has ended, or else what is wrong with its answer.
@@ -126,25 +148,37 @@ mod tests {
         let (mut client, opened) = client(script).unwrap();
         assert_eq!(opened, Figures::from([("bytes".to_owned(), 49.0)]));
         for turn in [1.0, 2.0] {
-            assert_eq!(client.slice().unwrap(), Figures::from([("go".to_owned(), turn)]));
+            assert_eq!(
+                client.slice().unwrap(),
+                Figures::from([("go".to_owned(), turn)])
+            );
         }
     }
 
     #[test]
     fn a_client_that_never_gets_ready_says_why() {
-        let refused = client("echo 'connection refused' >&2; exit 1").map(drop).unwrap_err();
+        let refused = client("echo 'connection refused' >&2; exit 1")
+            .map(drop)
+            .unwrap_err();
         assert_eq!(refused.to_string(), "connection refused\n");
-        assert_eq!(client("exit 1").map(drop).unwrap_err().to_string(), "it printed nothing");
+        assert_eq!(
+            client("exit 1").map(drop).unwrap_err().to_string(),
+            "it printed nothing"
+        );
         assert!(client("echo ready").map(drop).is_err());
     }
 
     #[test]
     fn a_client_that_dies_fails_in_its_slice_and_in_none_before() {
         let (mut client, _) =
-            client("echo '{}'; read -r go; echo '{}'; read -r go; echo 'it is dead' >&2; exit 1").unwrap();
+            client("echo '{}'; read -r go; echo '{}'; read -r go; echo 'it is dead' >&2; exit 1")
+                .unwrap();
         client.slice().unwrap();
         assert_eq!(client.slice().unwrap_err().to_string(), "it is dead\n");
-        assert_eq!(client.slice().unwrap_err().to_string(), "it printed nothing");
+        assert_eq!(
+            client.slice().unwrap_err().to_string(),
+            "it printed nothing"
+        );
     }
 
     #[test]

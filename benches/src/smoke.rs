@@ -37,26 +37,45 @@ pub(crate) fn run(choice: &Choice) -> Result {
     for (case, absent) in &tables {
         let all = case.contestants.len();
         println!("{}: {} of {all} work", case.title, all - absent.len());
-        absent.iter().for_each(|(name, why)| println!("  {name:28}  missing: {why}"));
+        absent
+            .iter()
+            .for_each(|(name, why)| println!("  {name:28}  missing: {why}"));
     }
     nobody_failed(tables.iter().map(|(case, absent)| (case.title, &**absent)))
 }
 
 /// Runs a program with little to do, and looks whether it tells what the contestants are compared by.
-fn works(workshop: &mut Workshop, case: &Case, contestant: &Contestant) -> std::result::Result<(), Absence> {
+fn works(
+    workshop: &mut Workshop,
+    case: &Case,
+    contestant: &Contestant,
+) -> std::result::Result<(), Absence> {
     let arguments = arguments(case, contestant);
-    let mut command = workshop.command(&Contestant { extra: &[], ..contestant.clone() }, &arguments)?;
+    let mut command = workshop.command(
+        &Contestant {
+            extra: &[],
+            ..contestant.clone()
+        },
+        &arguments,
+    )?;
     let figures = match case.cores {
         Cores::Server(load) => serve(&mut command, load),
         Cores::One | Cores::All => measure(&mut command, case.cores),
     };
     let figures = figures.map_err(|error| Absence::failed("it failed", &error))?;
     let first = case.figures.first().map_or("", |figure| figure.name);
-    if figures.contains_key(first) { Ok(()) } else { Err(Absence::Failed(format!("it does not tell its {first}"))) }
+    if figures.contains_key(first) {
+        Ok(())
+    } else {
+        Err(Absence::Failed(format!("it does not tell its {first}")))
+    }
 }
 
 fn serve(command: &mut Command, load: Load) -> Result<Figures> {
-    let load = Load { connections: load.connections.min(CONNECTIONS_MAX), ..load };
+    let load = Load {
+        connections: load.connections.min(CONNECTIONS_MAX),
+        ..load
+    };
     let mut loaded = Loaded::start(command, load)?;
     let figures = loaded.slice()?;
     loaded.stop()?;
@@ -82,9 +101,21 @@ mod tests {
         for case in all() {
             for contestant in &case.contestants {
                 let arguments = arguments(&case, contestant);
-                let told = |option| arguments.iter().filter(|&argument| argument == option).count();
-                assert!(case.small.iter().step_by(2).all(|option| told(option) == 1), "{arguments:?}");
-                let small = || arguments.windows(2).filter(|told| case.small.chunks_exact(2).any(|it| it == *told));
+                let told = |option| {
+                    arguments
+                        .iter()
+                        .filter(|&argument| argument == option)
+                        .count()
+                };
+                assert!(
+                    case.small.iter().step_by(2).all(|option| told(option) == 1),
+                    "{arguments:?}"
+                );
+                let small = || {
+                    arguments
+                        .windows(2)
+                        .filter(|told| case.small.chunks_exact(2).any(|it| it == *told))
+                };
                 assert_eq!(small().count(), case.small.len() / 2, "{arguments:?}");
             }
         }

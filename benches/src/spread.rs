@@ -22,7 +22,12 @@ impl Spread {
         let middle = [(figures.len() - 1) / 2, figures.len() / 2];
         let median = f64::midpoint(figures[middle[0]], figures[middle[1]]);
         let cut = cut(figures.len());
-        Some(Self { least, median, most, interval: (figures[cut], figures[figures.len() - 1 - cut]) })
+        Some(Self {
+            least,
+            median,
+            most,
+            interval: (figures[cut], figures[figures.len() - 1 - cut]),
+        })
     }
 
     /// How much the median may be off by, to either side.
@@ -64,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_spread_is_of_whatever_order_and_its_middle_lies_between_the_two_of_an_even_number() {
-        let spread = |figures: &[f64]| Spread::of(figures.to_vec()).map(|it| (it.least, it.median, it.most));
+        let spread =
+            |figures: &[f64]| Spread::of(figures.to_vec()).map(|it| (it.least, it.median, it.most));
         assert_eq!(spread(&[]), None);
         assert_eq!(spread(&[5.0]), Some((5.0, 5.0, 5.0)));
         assert_eq!(spread(&[9.0, 1.0, 4.0]), Some((1.0, 4.0, 9.0)));
@@ -74,7 +80,18 @@ mod tests {
     #[test]
     fn an_interval_has_the_ranks_that_the_tables_of_the_sign_test_have() {
         // For each count the greatest k with P(X <= k) at most 0.025, from the tables for two sides of 5 %; -1 where there is none.
-        for (count, k) in [(5, -1), (6, 0), (8, 0), (9, 1), (12, 2), (15, 3), (20, 5), (25, 7), (40, 13), (50, 17)] {
+        for (count, k) in [
+            (5, -1),
+            (6, 0),
+            (8, 0),
+            (9, 1),
+            (12, 2),
+            (15, 3),
+            (20, 5),
+            (25, 7),
+            (40, 13),
+            (50, 17),
+        ] {
             assert_eq!(cut(count) as i32, k.max(0), "{count}");
         }
         assert_eq!((cut(0), cut(1)), (0, 0));
@@ -88,17 +105,28 @@ mod tests {
         let holds = (0..2000).filter(|_| {
             // A part of them is far off to one side, as rounds on a busy machine are.
             let mut figure = || (random(&mut seed) >> 11) as f64 / (1u64 << 53) as f64;
-            let figures = (0..40).map(|_| figure()).map(|it| if it > 0.8 { it * 10.0 } else { it }).collect();
+            let figures = (0..40)
+                .map(|_| figure())
+                .map(|it| if it > 0.8 { it * 10.0 } else { it })
+                .collect();
             let (from, to) = Spread::of(figures).unwrap().interval;
             from <= 0.5 && 0.5 <= to
         });
         let holds = holds.count();
-        assert!((1900..1960).contains(&holds), "{holds} of 2000, of which 1923 are expected");
+        assert!(
+            (1900..1960).contains(&holds),
+            "{holds} of 2000, of which 1923 are expected"
+        );
     }
 
     #[test]
     fn a_median_is_off_by_as_much_as_the_farther_end_is_away() {
-        let spread = Spread { least: 0.1, median: 1.0, most: 9.0, interval: (0.75, 1.125) };
+        let spread = Spread {
+            least: 0.1,
+            median: 1.0,
+            most: 9.0,
+            interval: (0.75, 1.125),
+        };
         assert_eq!(spread.off_by(), 0.25);
     }
 }

@@ -26,18 +26,29 @@ pub(crate) struct Row {
 impl Row {
     /// Whether it is by this library: those are named after its crates.
     pub(crate) fn is_ours(&self) -> bool {
-        ["reactor", "handlers"].iter().any(|name| self.name.starts_with(name))
+        ["reactor", "handlers"]
+            .iter()
+            .any(|name| self.name.starts_with(name))
     }
 
     /// One of its figures, if it prints that.
     pub(crate) fn spread(&self, figure: &str) -> Option<Spread> {
-        Spread::of(self.rounds.iter().filter_map(|round| round.get(figure).copied()).collect())
+        Spread::of(
+            self.rounds
+                .iter()
+                .filter_map(|round| round.get(figure).copied())
+                .collect(),
+        )
     }
 
     /// The ratio to another, round by round.
     pub(crate) fn ratio(&self, to: &Self, figure: &str) -> Option<Spread> {
         let rounds = self.rounds.iter().zip(&to.rounds);
-        Spread::of(rounds.filter_map(|(own, other)| Some(own.get(figure)? / other.get(figure)?)).collect())
+        Spread::of(
+            rounds
+                .filter_map(|(own, other)| Some(own.get(figure)? / other.get(figure)?))
+                .collect(),
+        )
     }
 }
 
@@ -56,7 +67,11 @@ impl Table {
     /// Where those come from that took part.
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
         let took_part = |name| self.rows.iter().any(|row| row.name == name);
-        self.case.contestants.iter().filter(move |contestant| took_part(contestant.name)).map(|one| &one.origin)
+        self.case
+            .contestants
+            .iter()
+            .filter(move |contestant| took_part(contestant.name))
+            .map(|one| &one.origin)
     }
 
     /// The ratio to the first contestant, and how much it may be off by; that of the first itself is no measurement.
@@ -64,9 +79,17 @@ impl Table {
         let floor = self.floor()?;
         let ratio = row.ratio(floor, figure)?;
         // Two digits say too little where a hundredth can be told apart.
-        let digits = if (0.1..10.0).contains(&ratio.median) { 3 } else { digits(ratio.median) };
+        let digits = if (0.1..10.0).contains(&ratio.median) {
+            3
+        } else {
+            digits(ratio.median)
+        };
         let median = format!("{:.digits$}", ratio.median);
-        Some(if row.name == floor.name { median } else { format!("{median} ±{:.digits$}", ratio.off_by()) })
+        Some(if row.name == floor.name {
+            median
+        } else {
+            format!("{median} ±{:.digits$}", ratio.off_by())
+        })
     }
 }
 
@@ -78,13 +101,31 @@ pub(crate) mod example {
     use crate::contestant::Contestant;
 
     const FIGURES: &[Figure] = &[
-        Figure { name: "ns_per_op", title: "ns an event", better: Better::Less, compared: true },
-        Figure { name: "bytes", title: "resident bytes of a source", better: Better::Less, compared: false },
+        Figure {
+            name: "ns_per_op",
+            title: "ns an event",
+            better: Better::Less,
+            compared: true,
+        },
+        Figure {
+            name: "bytes",
+            title: "resident bytes of a source",
+            better: Better::Less,
+            compared: false,
+        },
     ];
 
     fn row(name: &'static str, rounds: &[&[(&str, f64)]]) -> Row {
-        let figures = |round: &&[(&str, f64)]| round.iter().map(|&(name, figure)| (name.to_owned(), figure)).collect();
-        Row { name, rounds: rounds.iter().map(figures).collect() }
+        let figures = |round: &&[(&str, f64)]| {
+            round
+                .iter()
+                .map(|&(name, figure)| (name.to_owned(), figure))
+                .collect()
+        };
+        Row {
+            name,
+            rounds: rounds.iter().map(figures).collect(),
+        }
     }
 
     pub(crate) fn table() -> Table {
@@ -95,17 +136,39 @@ pub(crate) mod example {
             Contestant::c("libev", "chain/libev.c", None),
         ];
         let (title, arguments) = ("a chain", ["chain", "--active", "1"].as_slice());
-        let case =
-            Case { title, arguments, small: &[], figures: FIGURES, cores: Cores::One, counted: None, contestants };
+        let case = Case {
+            title,
+            arguments,
+            small: &[],
+            figures: FIGURES,
+            cores: Cores::One,
+            counted: None,
+            contestants,
+        };
         let rows = vec![
-            row("epoll loop in C", &[&[("ns_per_op", 100.0)], &[("ns_per_op", 200.0)], &[("ns_per_op", 120.0)]]),
+            row(
+                "epoll loop in C",
+                &[
+                    &[("ns_per_op", 100.0)],
+                    &[("ns_per_op", 200.0)],
+                    &[("ns_per_op", 120.0)],
+                ],
+            ),
             row(
                 "reactor",
-                &[&[("ns_per_op", 150.0)], &[("ns_per_op", 100.0)], &[("ns_per_op", 120.0), ("bytes", 96.0)]],
+                &[
+                    &[("ns_per_op", 150.0)],
+                    &[("ns_per_op", 100.0)],
+                    &[("ns_per_op", 120.0), ("bytes", 96.0)],
+                ],
             ),
             row("mio", &[&[("bytes", 1.0)]]),
         ];
-        Table { case, rows, missing: vec![("libev", Absence::Missing("it is not installed".to_owned()))] }
+        Table {
+            case,
+            rows,
+            missing: vec![("libev", Absence::Missing("it is not installed".to_owned()))],
+        }
     }
 }
 
@@ -119,14 +182,22 @@ mod tests {
         let table = table();
         let ratio = table.rows[1].ratio(&table.rows[0], "ns_per_op").unwrap();
         assert_eq!((ratio.least, ratio.median, ratio.most), (0.5, 1.0, 1.5));
-        assert_eq!(table.rows[2].ratio(&table.rows[0], "ns_per_op"), None, "it never told");
+        assert_eq!(
+            table.rows[2].ratio(&table.rows[0], "ns_per_op"),
+            None,
+            "it never told"
+        );
     }
 
     #[test]
     fn a_ratio_is_told_with_how_much_it_may_be_off_by_to_as_many_digits() {
         let told = |floor: f64, own: &[f64]| {
-            let rounds =
-                |rounds: &[f64]| rounds.iter().map(|&it| Figures::from([("ns_per_op".to_owned(), it)])).collect();
+            let rounds = |rounds: &[f64]| {
+                rounds
+                    .iter()
+                    .map(|&it| Figures::from([("ns_per_op".to_owned(), it)]))
+                    .collect()
+            };
             let mut table = table();
             table.rows[0].rounds = rounds(&[floor; 3]);
             table.rows[1].rounds = rounds(own);

@@ -21,7 +21,11 @@ pub(crate) fn brief(figure: f64) -> String {
 /// Behind the point.
 pub(crate) fn digits(figure: f64) -> usize {
     let magnitude = figure.abs().max(1e-4).log10().floor();
-    if figure.fract() == 0.0 { 0 } else { (2.0 - magnitude).max(0.0) as usize }
+    if figure.fract() == 0.0 {
+        0
+    } else {
+        (2.0 - magnitude).max(0.0) as usize
+    }
 }
 
 #[cfg(test)]
@@ -30,15 +34,30 @@ mod tests {
 
     #[test]
     fn a_brief_number_is_whole_or_has_three_digits_that_matter_and_all_before_the_point() {
-        let written = [0.0, 0.0006, 0.031_44, 0.5, 1.0, 1.234, 12.34, 24.0, 123.4, 1234.4, 45_000.0].map(brief);
-        assert_eq!(written, ["0", "0.000600", "0.0314", "0.500", "1", "1.23", "12.3", "24", "123", "1234", "45000"]);
+        let written = [
+            0.0, 0.0006, 0.031_44, 0.5, 1.0, 1.234, 12.34, 24.0, 123.4, 1234.4, 45_000.0,
+        ]
+        .map(brief);
+        assert_eq!(
+            written,
+            [
+                "0", "0.000600", "0.0314", "0.500", "1", "1.23", "12.3", "24", "123", "1234",
+                "45000"
+            ]
+        );
         assert_eq!(brief(-0.02), "-0.0200");
     }
 
     #[test]
     fn a_text_breaks_between_words_only() {
-        assert_eq!(wrap("resident bytes of a source", 11), ["resident", "bytes of a", "source"]);
-        assert_eq!(wrap("incomprehensibly long", 5), ["incomprehensibly", "long"]);
+        assert_eq!(
+            wrap("resident bytes of a source", 11),
+            ["resident", "bytes of a", "source"]
+        );
+        assert_eq!(
+            wrap("incomprehensibly long", 5),
+            ["incomprehensibly", "long"]
+        );
         assert!(wrap("", 5).is_empty());
     }
 }

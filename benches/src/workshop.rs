@@ -28,13 +28,26 @@ impl Workshop {
     pub(crate) fn open() -> Result<Self> {
         let ours = std::env::current_exe()?;
         // Beside the folder of the profile, so that both profiles share what is built.
-        let folder = ours.ancestors().nth(2).ok_or("no target folder above this program")?.join("peers");
+        let folder = ours
+            .ancestors()
+            .nth(2)
+            .ok_or("no target folder above this program")?
+            .join("peers");
         std::fs::create_dir_all(&folder)?;
-        Ok(Self { folder, ours, rust: None, c: HashMap::new() })
+        Ok(Self {
+            folder,
+            ours,
+            rust: None,
+            c: HashMap::new(),
+        })
     }
 
     /// The command that runs a contestant with these arguments, or why there is none.
-    pub(crate) fn command(&mut self, contestant: &Contestant, arguments: &[&str]) -> Built<Command> {
+    pub(crate) fn command(
+        &mut self,
+        contestant: &Contestant,
+        arguments: &[&str],
+    ) -> Built<Command> {
         let mut command = match contestant.origin {
             Origin::Ours => {
                 let mut command = Command::new(&self.ours);
@@ -50,7 +63,10 @@ impl Workshop {
             Origin::ColdBuild(package) => self.cold_build(package)?,
         };
         // In C there is a program for each workload; a cold build has a command.
-        let skipped = usize::from(matches!(contestant.origin, Origin::C(..) | Origin::ColdBuild(_)));
+        let skipped = usize::from(matches!(
+            contestant.origin,
+            Origin::C(..) | Origin::ColdBuild(_)
+        ));
         command.args(&arguments[skipped..]).args(contestant.extra);
         Ok(command)
     }
@@ -61,7 +77,8 @@ impl Workshop {
         let build = || {
             let mut build = cargo("build", &Path::new(BENCHES).join("rust-peers/Cargo.toml"));
             build.args(["--release", "--target-dir"]).arg(&target);
-            succeed(&mut build).map_err(|error| Absence::failed("the peers in Rust are not built", &error))?;
+            succeed(&mut build)
+                .map_err(|error| Absence::failed("the peers in Rust are not built", &error))?;
             Ok(target.join("release/rust-peers"))
         };
         self.rust.get_or_insert_with(build).clone()
@@ -69,34 +86,54 @@ impl Workshop {
 
     /// Fetches what a package of `hello` needs, which is not part of building it.
     fn cold_build(&self, package: &str) -> Built<Command> {
-        let manifest = Path::new(BENCHES).join("hello").join(package).join("Cargo.toml");
+        let manifest = Path::new(BENCHES)
+            .join("hello")
+            .join(package)
+            .join("Cargo.toml");
         succeed(&mut cargo("fetch", &manifest))
             .map_err(|error| Absence::failed("its crates cannot be fetched", &error))?;
         let mut command = Command::new(&self.ours);
         command.arg("cold-build").arg("--manifest").arg(manifest);
-        command.arg("--target").arg(self.folder.join("cold").join(package));
+        command
+            .arg("--target")
+            .arg(self.folder.join("cold").join(package));
         Ok(command)
     }
 
     /// Compiles a file once.
     fn compiled(&mut self, source: &'static str, library: Option<Library>) -> Built<PathBuf> {
         let Self { folder, c, .. } = self;
-        c.entry(source).or_insert_with(|| compile(folder, source, library)).clone()
+        c.entry(source)
+            .or_insert_with(|| compile(folder, source, library))
+            .clone()
     }
 }
 
 fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathBuf> {
     if Command::new("cc").arg("--version").output().is_err() {
-        return Err(Absence::Missing("needs a C compiler, in Debian: gcc libc6-dev".to_owned()));
+        return Err(Absence::Missing(
+            "needs a C compiler, in Debian: gcc libc6-dev".to_owned(),
+        ));
     }
     if let Some(library @ Library { name, package, .. }) = library
         && !has_header(library)
     {
-        return Err(Absence::Missing(format!("{name} is not installed, in Debian: {package}")));
+        return Err(Absence::Missing(format!(
+            "{name} is not installed, in Debian: {package}"
+        )));
     }
     let program = folder.join(source.replace(['/', '.'], "_"));
     let mut cc = Command::new("cc");
-    cc.args(["-O2", "-Wall", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE", "-pthread", "-o"]).arg(&program);
+    cc.args([
+        "-O2",
+        "-Wall",
+        "-Werror",
+        "-Wno-unused-function",
+        "-D_GNU_SOURCE",
+        "-pthread",
+        "-o",
+    ])
+    .arg(&program);
     cc.args(library.map(compile_flags).unwrap_or_default());
     cc.arg(Path::new(BENCHES).join("c-peers").join(source));
     cc.args(library.map(link_flags).unwrap_or_default());
@@ -107,14 +144,23 @@ fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathB
 /// The cargo that runs this, for a package that has a lock file of its own.
 pub(crate) fn cargo(command: &str, manifest: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([command, "--locked", "--manifest-path"]).arg(manifest);
+    cargo
+        .args([command, "--locked", "--manifest-path"])
+        .arg(manifest);
     cargo
 }
 
 /// Whether the C compiler finds the header of a library.
 fn has_header(library: Library) -> bool {
     let mut cc = Command::new("cc");
-    cc.args(compile_flags(library)).args(["-E", "-include", library.header, "-x", "c", "/dev/null"]);
+    cc.args(compile_flags(library)).args([
+        "-E",
+        "-include",
+        library.header,
+        "-x",
+        "c",
+        "/dev/null",
+    ]);
     succeed(&mut cc).is_ok()
 }
 
@@ -124,13 +170,20 @@ pub(crate) fn compile_flags(library: Library) -> Vec<String> {
 }
 
 fn link_flags(library: Library) -> Vec<String> {
-    pkg_config(library, "--libs").unwrap_or_else(|| library.link.iter().copied().map(str::to_owned).collect())
+    pkg_config(library, "--libs")
+        .unwrap_or_else(|| library.link.iter().copied().map(str::to_owned).collect())
 }
 
 /// The flags that pkg-config knows. Not every library installs a file for it.
 fn pkg_config(library: Library, option: &str) -> Option<Vec<String>> {
     let output = succeed(Command::new("pkg-config").arg(option).args(library.modules)).ok()?;
-    Some(String::from_utf8(output.stdout).ok()?.split_whitespace().map(str::to_owned).collect())
+    Some(
+        String::from_utf8(output.stdout)
+            .ok()?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -140,11 +193,22 @@ mod tests {
     #[test]
     fn who_has_no_library_is_missing_and_who_is_not_compiled_though_it_is_there_has_failed() {
         let folder = tempfile::tempdir().unwrap();
-        let unknown =
-            Library { name: "nothing", header: "no/such.h", modules: &["nothing"], link: &[], package: "nothing-dev" };
+        let unknown = Library {
+            name: "nothing",
+            header: "no/such.h",
+            modules: &["nothing"],
+            link: &[],
+            package: "nothing-dev",
+        };
         let missing = compile(folder.path(), "chain/libev.c", Some(unknown)).unwrap_err();
-        assert_eq!(missing, Absence::Missing("nothing is not installed, in Debian: nothing-dev".to_owned()));
+        assert_eq!(
+            missing,
+            Absence::Missing("nothing is not installed, in Debian: nothing-dev".to_owned())
+        );
         let failed = compile(folder.path(), "no/such.c", None).unwrap_err();
-        assert!(matches!(&failed, Absence::Failed(why) if why.starts_with("it is not compiled: ")), "{failed:?}");
+        assert!(
+            matches!(&failed, Absence::Failed(why) if why.starts_with("it is not compiled: ")),
+            "{failed:?}"
+        );
     }
 }

@@ -24,9 +24,16 @@ pub(crate) fn run(command: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let mut words = command.split_whitespace();
     let program = words.next().ok_or("usage: run COMMAND...")?;
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()); // what is typed is ours
+    command
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped()); // what is typed is ours
     let number = cx.state.number();
-    let process = Rc::new(Process { number, exit: OnceCell::new() });
+    let process = Rc::new(Process {
+        number,
+        exit: OnceCell::new(),
+    });
     let exited = Rc::clone(&process);
     let spawned = child::spawn(cx.registry, &mut command, move |exit, cx| {
         let _ = exited.exit.set(exit); // told once
@@ -35,40 +42,59 @@ pub(crate) fn run(command: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     });
     let spawned = spawned.map_err(|error| error.to_string())?;
     cx.state.children += 1;
-    cx.state.say(format_args!("child {number} is process {}", spawned.pid));
+    cx.state
+        .say(format_args!("child {number} is process {}", spawned.pid));
     show(spawned.stdout, format!("{number}: "), &process, cx)?;
     show(spawned.stderr, format!("{number}! "), &process, cx)
 }
 
 /// Shows an output of a child, each line behind `mark`.
-fn show(output: Option<impl Stream>, mark: String, process: &Rc<Process>, cx: &mut Cx<'_>) -> Result<(), String> {
+fn show(
+    output: Option<impl Stream>,
+    mark: String,
+    process: &Rc<Process>,
+    cx: &mut Cx<'_>,
+) -> Result<(), String> {
     let Some(output) = output else { return Ok(()) };
     let mut process = Some(Rc::clone(process));
-    let shown = child::lines(cx.registry, output, LINE_MAX, move |output, cx: &mut Cx<'_>| {
-        match output {
-            Output::Line(line, _) => cx.state.say(format_args!("{mark}{}", String::from_utf8_lossy(line))),
-            Output::Cut(line, _) => cx.state.say(format_args!("{mark}{}...", String::from_utf8_lossy(line))),
-            Output::Ended(reason) => {
-                if let CloseReason::Failed(error) = reason {
-                    cx.state.say(format_args!("{mark}{error}"));
+    let shown = child::lines(
+        cx.registry,
+        output,
+        LINE_MAX,
+        move |output, cx: &mut Cx<'_>| {
+            match output {
+                Output::Line(line, _) => cx
+                    .state
+                    .say(format_args!("{mark}{}", String::from_utf8_lossy(line))),
+                Output::Cut(line, _) => cx
+                    .state
+                    .say(format_args!("{mark}{}...", String::from_utf8_lossy(line))),
+                Output::Ended(reason) => {
+                    if let CloseReason::Failed(error) = reason {
+                        cx.state.say(format_args!("{mark}{error}"));
+                    }
+                    if let Some(process) = process.take() {
+                        tell(process, cx);
+                    }
                 }
-                if let Some(process) = process.take() {
-                    tell(process, cx);
-                }
+                _ => {}
             }
-            _ => {}
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     shown.map(drop).map_err(|refused| refused.error.to_string())
 }
 
 /// Tells how a child has ended, if nothing of it is still to come.
 fn tell(process: Rc<Process>, cx: &mut Cx<'_>) {
-    let Some(Process { number, exit }) = Rc::into_inner(process) else { return };
+    let Some(Process { number, exit }) = Rc::into_inner(process) else {
+        return;
+    };
     cx.state.children -= 1;
     match exit.into_inner() {
-        Some(Ok(exit)) => cx.state.say(format_args!("child {number}: {}", exit.status)),
+        Some(Ok(exit)) => cx
+            .state
+            .say(format_args!("child {number}: {}", exit.status)),
         Some(Err(error)) => cx.state.say(format_args!("child {number}: {error}")),
         None => {} // it ended with this program
     }

@@ -82,7 +82,12 @@ fn obey(line: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         "post" => post(rest, cx)?,
         "run" => children::run(rest, cx)?,
         "quit" => _ = cx.state.exit.set(), // set already or not
-        _ => return Err(format!("no such command: {}; help lists them", name.chars().take(20).collect::<String>())),
+        _ => {
+            return Err(format!(
+                "no such command: {}; help lists them",
+                name.chars().take(20).collect::<String>()
+            ));
+        }
     }
     Ok(())
 }
@@ -95,7 +100,13 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 fn status(cx: &mut Cx<'_>) {
-    let Shell { lines, children, timers, works, .. } = &*cx.state;
+    let Shell {
+        lines,
+        children,
+        timers,
+        works,
+        ..
+    } = &*cx.state;
     let metrics = cx.registry.metrics();
     let mut text = format!(
         "{lines} lines, {} timers, {} works, {children} children; {} turns, {} sleeps, {} calls",
@@ -145,7 +156,9 @@ fn every(arguments: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         cx.state.say(&said);
         Ok(Next::Keep)
     });
-    cx.registry.set_timer_background(timer).map_err(|error| error.to_string())?; // it would never end
+    cx.registry
+        .set_timer_background(timer)
+        .map_err(|error| error.to_string())?; // it would never end
     cx.state.timers.insert(number, (timer, text));
     cx.state.say(format_args!("timer {number}"));
     Ok(())
@@ -158,31 +171,51 @@ fn cancel(number: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         cx.state.say(format_args!("gave up work {number}"));
         return Ok(());
     }
-    let (timer, text) = cx.state.timers.remove(&number).ok_or_else(|| format!("no timer and no work {number}"))?;
-    cx.registry.cancel(timer).map_err(|error| error.to_string())?;
-    cx.state.say(format_args!("cancelled timer {number}: {text}"));
+    let (timer, text) = cx
+        .state
+        .timers
+        .remove(&number)
+        .ok_or_else(|| format!("no timer and no work {number}"))?;
+    cx.registry
+        .cancel(timer)
+        .map_err(|error| error.to_string())?;
+    cx.state
+        .say(format_args!("cancelled timer {number}: {text}"));
     Ok(())
 }
 
 fn work(milliseconds: &str, cx: &mut Cx<'_>) -> Result<(), String> {
-    let milliseconds = milliseconds.parse().map(u32::into).map_err(|_| "usage: work MILLISECONDS")?;
+    let milliseconds = milliseconds
+        .parse()
+        .map(u32::into)
+        .map_err(|_| "usage: work MILLISECONDS")?;
     let number = cx.state.number();
     let job = move || thread::sleep(Duration::from_millis(milliseconds)); // stands for what takes long
     let done = move |result: Result<(), _>, cx: &mut Cx<'_>| {
         cx.state.works.remove(&number);
         match result {
-            Ok(()) => cx.state.say(format_args!("work {number} done after {milliseconds} ms")),
+            Ok(()) => cx
+                .state
+                .say(format_args!("work {number} done after {milliseconds} ms")),
             Err(panic) => cx.state.say(format_args!("work {number}: {panic}")),
         }
     };
-    let work = cx.state.pool.submit(job, done).map_err(|refused| refused.reason.to_string())?;
+    let work = cx
+        .state
+        .pool
+        .submit(job, done)
+        .map_err(|refused| refused.reason.to_string())?;
     cx.state.works.insert(number, work);
     cx.state.say(format_args!("work {number}"));
     Ok(())
 }
 
 fn post(text: &str, cx: &mut Cx<'_>) -> Result<(), String> {
-    let (text, posts, posted) = (text.to_owned(), cx.state.posts.clone(), cx.state.posted.clone());
+    let (text, posts, posted) = (
+        text.to_owned(),
+        cx.state.posts.clone(),
+        cx.state.posted.clone(),
+    );
     let alive = cx.state.remote.keep_alive(); // the loop is not to end before the event is set
     let poster = cx.registry.spawn_worker("poster", move || {
         if posts.send(text).is_ok() {
@@ -190,7 +223,9 @@ fn post(text: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         }
         drop(alive);
     });
-    poster.map(drop).map_err(|error| format!("no thread: {error}"))
+    poster
+        .map(drop)
+        .map_err(|error| format!("no thread: {error}"))
 }
 
 fn on_input(input: ConsoleInput<'_>, cx: &mut Cx<'_>) -> io::Result<Next> {
@@ -216,14 +251,23 @@ fn end_gently(arrival: &Arrival, cx: &mut Cx<'_>) {
     for (timer, _) in std::mem::take(&mut cx.state.timers).into_values() {
         let _ = cx.registry.cancel(timer); // those of the map are there
     }
-    cx.state.say(format_args!("{}: ending; once more to end at once", arrival.signal));
+    cx.state.say(format_args!(
+        "{}: ending; once more to end at once",
+        arrival.signal
+    ));
 }
 
 /// Has the loop wait for everything that it is to be told.
 fn register(cx: &mut Cx<'_>, posts: mpsc::Receiver<String>) -> io::Result<()> {
-    let Context { state: shell, registry, .. } = cx;
+    let Context {
+        state: shell,
+        registry,
+        ..
+    } = cx;
     let posted = registry.on_event(&shell.posted, move |cx| {
-        posts.try_iter().for_each(|text| cx.state.say(format_args!("posted: {text}")));
+        posts
+            .try_iter()
+            .for_each(|text| cx.state.say(format_args!("posted: {text}")));
         Ok(Next::Keep)
     })?;
     let exit = registry.on_event(&shell.exit, |cx| {
@@ -234,7 +278,12 @@ fn register(cx: &mut Cx<'_>, posts: mpsc::Receiver<String>) -> io::Result<()> {
     registry.set_background(exit)?;
     let signals = signal::shutdown_on(registry, [Signal::INT, Signal::TERM], end_gently)?;
     shell.console = Console::new().prompt("> ").open(registry, on_input)?;
-    for (key, name) in [(posted, "posted"), (exit, "exit"), (signals, "signals"), (shell.console, "console")] {
+    for (key, name) in [
+        (posted, "posted"),
+        (exit, "exit"),
+        (signals, "signals"),
+        (shell.console, "console"),
+    ] {
         registry.set_name(key, name)?;
     }
     Ok(())
@@ -265,7 +314,10 @@ fn run() -> io::Result<()> {
 
 fn main() -> ExitCode {
     let Options {} = Options::parse(); // exits with 2 on any argument, and names it
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(io::stderr)
+        .init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

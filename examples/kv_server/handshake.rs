@@ -19,15 +19,26 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) const fn new(id: u64) -> Self {
-        Self { id, resp: Resp::V2, name: Vec::new() }
+        Self {
+            id,
+            resp: Resp::V2,
+            name: Vec::new(),
+        }
     }
 
     /// Executes `HELLO [version [AUTH user password] [SETNAME name]]`. The version counts from its own reply on, and only if
     /// nothing is refused.
-    pub(crate) fn hello(&mut self, arguments: &[&[u8]], limits: &Limits, replies: &mut Replies) -> Result<(), Refusal> {
+    pub(crate) fn hello(
+        &mut self,
+        arguments: &[&[u8]],
+        limits: &Limits,
+        replies: &mut Replies,
+    ) -> Result<(), Refusal> {
         let (mut resp, mut name) = (self.resp, None);
         if let [version, options @ ..] = arguments {
-            resp = match integer(version).ok_or("Protocol version is not an integer or out of range")? {
+            resp = match integer(version)
+                .ok_or("Protocol version is not an integer or out of range")?
+            {
                 2 => Resp::V2,
                 3 => Resp::V3,
                 _ => {
@@ -78,7 +89,13 @@ impl Session {
                     name = Some(*wanted);
                     rest
                 }
-                _ => return Err(format!("Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
+                _ => {
+                    return Err(format!(
+                        "Syntax error in HELLO option '{}'",
+                        option.escape_ascii()
+                    )
+                    .into());
+                }
             };
         }
         Ok((is_known, name))
@@ -88,9 +105,11 @@ impl Session {
     pub(crate) fn auth(arguments: &[&[u8]], replies: &mut Replies) -> Result<(), Refusal> {
         match arguments {
             [_password] => {
-                return Err("AUTH <password> called without any password configured for the default user. \
+                return Err(
+                    "AUTH <password> called without any password configured for the default user. \
                     Are you sure your configuration is correct?"
-                    .into());
+                        .into(),
+                );
             }
             [b"default", _password] => replies.simple("OK"),
             _ => replies.error_of("WRONGPASS", WRONG_PASSWORD),
@@ -99,7 +118,12 @@ impl Session {
     }
 
     /// Executes `CLIENT`, as far as clients use it of themselves.
-    pub(crate) fn client(&mut self, words: &[&[u8]], limits: &Limits, replies: &mut Replies) -> Result<(), Refusal> {
+    pub(crate) fn client(
+        &mut self,
+        words: &[&[u8]],
+        limits: &Limits,
+        replies: &mut Replies,
+    ) -> Result<(), Refusal> {
         let [subcommand, arguments @ ..] = words else {
             return Err("wrong number of arguments for 'client' command".into());
         };
@@ -114,7 +138,13 @@ impl Session {
                 b"lib-name" | b"lib-ver" => replies.simple("OK"), // there is no list of clients to show it in
                 _ => return Err(format!("Unrecognized option '{}'", option.escape_ascii()).into()),
             },
-            _ => return Err(format!("unknown subcommand '{}'. Try CLIENT HELP.", subcommand.escape_ascii()).into()),
+            _ => {
+                return Err(format!(
+                    "unknown subcommand '{}'. Try CLIENT HELP.",
+                    subcommand.escape_ascii()
+                )
+                .into());
+            }
         }
         Ok(())
     }
@@ -122,7 +152,9 @@ impl Session {
     fn set_name(&mut self, name: &[u8], limits: &Limits) -> Result<(), Refusal> {
         limits.check(name, b"")?;
         if !name.iter().all(u8::is_ascii_graphic) {
-            return Err("Client names cannot contain spaces, newlines or special characters.".into());
+            return Err(
+                "Client names cannot contain spaces, newlines or special characters.".into(),
+            );
         }
         name.clone_into(&mut self.name);
         Ok(())

@@ -43,15 +43,28 @@ struct Options {
 fn run(options: Options) -> io::Result<()> {
     // Who sends to a loop that sleeps pays for waking it: clients that do little else lose a sixth of their speed by that.
     let spin = Spin::Adaptive(Duration::from_micros(options.spin));
-    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).spin(spin).build()?;
+    let mut reactor = Reactor::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .spin(spin)
+        .build()?;
     let limit = ConnectionLimit::new(options.max_connections);
-    let listener = ListenOptions::new().limit(limit.clone()).bind(&options.listen)?;
+    let listener = ListenOptions::new()
+        .limit(limit.clone())
+        .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections = ConnectionOptions::new().max_buffered_input(COMMAND_MAX).max_write_queue(2 * REPLY_MAX);
-    let server = listener.serve(&mut reactor, &connections, |_peer, cx| Ok(Client::new(cx.state)))?;
-    signal::shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], move |_arrival, cx| {
-        server.stop(cx.registry, GRACE);
+    let connections = ConnectionOptions::new()
+        .max_buffered_input(COMMAND_MAX)
+        .max_write_queue(2 * REPLY_MAX);
+    let server = listener.serve(&mut reactor, &connections, |_peer, cx| {
+        Ok(Client::new(cx.state))
     })?;
+    signal::shutdown_on(
+        &mut reactor,
+        [Signal::INT, Signal::TERM],
+        move |_arrival, cx| {
+            server.stop(cx.registry, GRACE);
+        },
+    )?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
     let mut state = Server::new(options.limits, limit);
@@ -64,7 +77,10 @@ fn run(options: Options) -> io::Result<()> {
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     if let Err(error) = run(options) {
         eprintln!("kv_server: {error}");
         return ExitCode::FAILURE;

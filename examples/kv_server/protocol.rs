@@ -42,7 +42,11 @@ impl Limits {
     /// Whether a key and a value may be stored.
     pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Refusal> {
         let fits = key.len() <= self.max_key && value.len() <= self.max_value;
-        if fits { Ok(()) } else { Err("string exceeds maximum allowed size".into()) }
+        if fits {
+            Ok(())
+        } else {
+            Err("string exceeds maximum allowed size".into())
+        }
     }
 }
 
@@ -63,7 +67,12 @@ pub(crate) struct Parser {
 
 impl Default for Parser {
     fn default() -> Self {
-        Self { lines: Lines::new(LINE_MAX), found: Vec::new(), missing: 0, position: 0 }
+        Self {
+            lines: Lines::new(LINE_MAX),
+            found: Vec::new(),
+            missing: 0,
+            position: 0,
+        }
     }
 }
 
@@ -82,21 +91,32 @@ impl Parser {
         words.clear();
         if self.position == 0 {
             let is_inline = data.first() != Some(&b'*');
-            let too_long = if is_inline { "too big inline request" } else { "too big mbulk count string" };
-            let Some(line) = self.lines.decode(data).map_err(|_| too_long)? else { return Ok(None) };
+            let too_long = if is_inline {
+                "too big inline request"
+            } else {
+                "too big mbulk count string"
+            };
+            let Some(line) = self.lines.decode(data).map_err(|_| too_long)? else {
+                return Ok(None);
+            };
             self.position = line.consumed;
             if is_inline {
                 split(line.bytes, words)?;
             } else {
                 // Less than none is none.
-                self.missing = integer(&line.bytes[1..]).ok_or(BAD_COUNT)?.max(0).unsigned_abs() as usize;
+                self.missing = integer(&line.bytes[1..])
+                    .ok_or(BAD_COUNT)?
+                    .max(0)
+                    .unsigned_abs() as usize;
             }
             if self.missing.max(words.len()) > limits.max_arguments {
                 return Err(BAD_COUNT.into());
             }
         }
         while self.missing > 0 {
-            let Some(argument) = self.find_argument(data, limits.max_argument)? else { return Ok(None) };
+            let Some(argument) = self.find_argument(data, limits.max_argument)? else {
+                return Ok(None);
+            };
             self.position = argument.end + 2; // as Redis we do not ask whether these two are the end of a line
             self.found.push(argument);
             self.missing -= 1;
@@ -108,14 +128,27 @@ impl Parser {
     }
 
     /// Where the next argument is, if it has come as a whole.
-    fn find_argument(&mut self, data: &[u8], max_length: usize) -> Result<Option<Range<usize>>, Refusal> {
-        let line = self.lines.decode(&data[self.position..]).map_err(|_| "too big bulk count string")?;
+    fn find_argument(
+        &mut self,
+        data: &[u8],
+        max_length: usize,
+    ) -> Result<Option<Range<usize>>, Refusal> {
+        let line = self
+            .lines
+            .decode(&data[self.position..])
+            .map_err(|_| "too big bulk count string")?;
         let Some(line) = line else { return Ok(None) };
         let [b'$', digits @ ..] = line.bytes else {
-            return Err(format!("expected '$', got '{}'", char::from(*line.bytes.first().unwrap_or(&b' '))).into());
+            return Err(format!(
+                "expected '$', got '{}'",
+                char::from(*line.bytes.first().unwrap_or(&b' '))
+            )
+            .into());
         };
         let length = integer(digits).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= max_length).ok_or("invalid bulk length")?;
+        let length = length
+            .filter(|length| *length <= max_length)
+            .ok_or("invalid bulk length")?;
         let start = self.position + line.consumed;
         Ok((data.len() >= start + length + 2).then(|| start..start + length))
     }
@@ -126,10 +159,17 @@ fn split<'a>(line: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<(), Refusal> {
     let mut rest = line.trim_ascii();
     while let Some(first) = rest.first() {
         let (word, behind) = if matches!(first, b'"' | b'\'') {
-            let end = rest[1..].iter().position(|byte| byte == first).ok_or("unbalanced quotes in request")?;
+            let end = rest[1..]
+                .iter()
+                .position(|byte| byte == first)
+                .ok_or("unbalanced quotes in request")?;
             (&rest[1..=end], &rest[end + 2..])
         } else {
-            rest.split_at(rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len()))
+            rest.split_at(
+                rest.iter()
+                    .position(u8::is_ascii_whitespace)
+                    .unwrap_or(rest.len()),
+            )
         };
         if !behind.first().is_none_or(u8::is_ascii_whitespace) {
             return Err("unbalanced quotes in request".into());
@@ -156,7 +196,9 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
 
 /// `text` in small letters; empty if there is too little room.
 pub(crate) fn lowercase<'a>(text: &[u8], room: &'a mut [u8]) -> &'a [u8] {
-    let Some(small) = room.get_mut(..text.len()) else { return &[] };
+    let Some(small) = room.get_mut(..text.len()) else {
+        return &[];
+    };
     small.copy_from_slice(text);
     small.make_ascii_lowercase();
     small
@@ -199,7 +241,12 @@ impl Replies {
     /// Does what [`error`](Self::error) does, for an error that programs tell from others by its `code`.
     pub(crate) fn error_of(&mut self, code: &str, text: &str) {
         self.bytes.clear();
-        self.line(b'-', format!("{code} {text}").replace(['\r', '\n'], " ").as_bytes());
+        self.line(
+            b'-',
+            format!("{code} {text}")
+                .replace(['\r', '\n'], " ")
+                .as_bytes(),
+        );
     }
 
     pub(crate) fn integer(&mut self, number: impl itoa::Integer) {

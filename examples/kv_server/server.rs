@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handlers::{
-    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions, Flow, ServerKey,
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions,
+    Flow, ServerKey,
 };
 use reactor::{Context, Error, Registry};
 
@@ -57,7 +58,12 @@ pub(crate) struct Client {
 }
 
 impl ConnectionHandler<Server> for Client {
-    fn on_data(&mut self, data: &[u8], client: &mut Connection<'_, Server>, cx: &mut Cx<'_>) -> io::Result<usize> {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        client: &mut Connection<'_, Server>,
+        cx: &mut Cx<'_>,
+    ) -> io::Result<usize> {
         let (mut words, mut rest, mut flow) = (Vec::with_capacity(8), data, Flow::Open);
         while flow == Flow::Open {
             cx.state.replies.begin(self.session.resp);
@@ -65,13 +71,16 @@ impl ConnectionHandler<Server> for Client {
                 Ok(None) => break,
                 Ok(Some(length)) => {
                     rest = &rest[length..];
-                    self.execute(&words, client.key(), cx).unwrap_or_else(|refusal| {
-                        cx.state.replies.error(&refusal);
-                        Continue(())
-                    })
+                    self.execute(&words, client.key(), cx)
+                        .unwrap_or_else(|refusal| {
+                            cx.state.replies.error(&refusal);
+                            Continue(())
+                        })
                 }
                 Err(refusal) => {
-                    cx.state.replies.error(&format!("Protocol error: {refusal}"));
+                    cx.state
+                        .replies
+                        .error(&format!("Protocol error: {refusal}"));
                     Break(())
                 }
             };
@@ -85,19 +94,32 @@ impl ConnectionHandler<Server> for Client {
     }
 
     fn on_close(&mut self, _: CloseReason, cx: &mut Cx<'_>) {
-        self.channels.iter().for_each(|channel| cx.state.unsubscribe(channel, cx.key()));
+        self.channels
+            .iter()
+            .for_each(|channel| cx.state.unsubscribe(channel, cx.key()));
     }
 }
 
 impl Client {
     pub(crate) fn new(server: &mut Server) -> Self {
         server.sessions += 1;
-        Self { parser: Parser::default(), session: Session::new(server.sessions), channels: HashSet::new() }
+        Self {
+            parser: Parser::default(),
+            session: Session::new(server.sessions),
+            channels: HashSet::new(),
+        }
     }
 
     /// Replies to a command, unless it refuses; whether another may follow.
-    fn execute(&mut self, words: &[&[u8]], key: Key, cx: &mut Cx<'_>) -> Result<ControlFlow<()>, Refusal> {
-        let [name, arguments @ ..] = words else { return Ok(Continue(())) };
+    fn execute(
+        &mut self,
+        words: &[&[u8]],
+        key: Key,
+        cx: &mut Cx<'_>,
+    ) -> Result<ControlFlow<()>, Refusal> {
+        let [name, arguments @ ..] = words else {
+            return Ok(Continue(()));
+        };
         let mut room = [0; 32];
         let name = lowercase(name, &mut room);
         // In RESP3 a message cannot be taken for a reply, so a subscriber may do what others do.
@@ -113,18 +135,35 @@ impl Client {
             (b"unsubscribe", _) => self.unsubscribe(arguments, key, cx.state),
             (b"ping", []) if is_subscriber => cx.state.replies.strings(&[b"pong", b""]),
             (b"ping", [text]) if is_subscriber => cx.state.replies.strings(&[b"pong", text]),
-            _ if is_subscriber => return Err("only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers".into()),
+            _ if is_subscriber => {
+                return Err(
+                    "only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers".into(),
+                );
+            }
             (b"publish", [channel, message]) => self.publish(channel, message, cx),
-            (b"hello", _) => self.session.hello(arguments, &cx.state.limits, &mut cx.state.replies)?,
+            (b"hello", _) => {
+                self.session
+                    .hello(arguments, &cx.state.limits, &mut cx.state.replies)?
+            }
             (b"auth", [_] | [_, _]) => Session::auth(arguments, &mut cx.state.replies)?,
-            (b"client", _) => self.session.client(arguments, &cx.state.limits, &mut cx.state.replies)?,
+            (b"client", _) => {
+                self.session
+                    .client(arguments, &cx.state.limits, &mut cx.state.replies)?
+            }
             _ => cx.state.execute(name, arguments, cx.registry)?,
         }
         Ok(Continue(()))
     }
 
-    fn subscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) -> Result<(), Refusal> {
-        channels.iter().try_for_each(|channel| server.limits.check(channel, b""))?;
+    fn subscribe(
+        &mut self,
+        channels: &[&[u8]],
+        key: Key,
+        server: &mut Server,
+    ) -> Result<(), Refusal> {
+        channels
+            .iter()
+            .try_for_each(|channel| server.limits.check(channel, b""))?;
         for channel in channels {
             let entry = server.channels.entry(Rc::from(*channel));
             self.channels.insert(Rc::clone(entry.key()));
@@ -136,8 +175,16 @@ impl Client {
 
     /// From all channels, if none is named.
     fn unsubscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) {
-        let all: Vec<_> = if channels.is_empty() { self.channels.iter().cloned().collect() } else { Vec::new() };
-        for channel in channels.iter().copied().chain(all.iter().map(|channel| &**channel)) {
+        let all: Vec<_> = if channels.is_empty() {
+            self.channels.iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        for channel in channels
+            .iter()
+            .copied()
+            .chain(all.iter().map(|channel| &**channel))
+        {
             self.channels.remove(channel);
             server.unsubscribe(channel, key.key());
             self.confirm("unsubscribe", Some(channel), server);
@@ -150,12 +197,25 @@ impl Client {
     /// Sends a message to all subscribers, and replies how many those are. A publisher that has subscribed reads the reply first, as
     /// in Redis from 7.2 on. A subscriber that does not read, and for which too much is queued, is closed.
     fn publish(&self, channel: &[u8], text: &[u8], cx: &mut Cx<'_>) {
-        let subscribers: Vec<Key> = cx.state.channels.get(channel).into_iter().flatten().map(|(_, key)| *key).collect();
-        let mut message = Message { channel, text, encoded: [None, None] };
+        let subscribers: Vec<Key> = cx
+            .state
+            .channels
+            .get(channel)
+            .into_iter()
+            .flatten()
+            .map(|(_, key)| *key)
+            .collect();
+        let mut message = Message {
+            channel,
+            text,
+            encoded: [None, None],
+        };
         let mut reached = 0;
         for key in subscribers {
             let sent = key.with_handler(cx, |client: &mut Self, connection, _cx| {
-                connection.write_bytes(message.encoded(client.session.resp)).inspect_err(|_| connection.abort())
+                connection
+                    .write_bytes(message.encoded(client.session.resp))
+                    .inspect_err(|_| connection.abort())
             });
             let sent = match sent {
                 Err(Error::Running(_)) => key.write_bytes(cx, message.encoded(self.session.resp)), // the publisher
@@ -184,23 +244,41 @@ struct Message<'a> {
 impl Message<'_> {
     fn encoded(&mut self, resp: Resp) -> Bytes {
         let encode = || {
-            let mut message = Replies { resp, ..Replies::default() };
+            let mut message = Replies {
+                resp,
+                ..Replies::default()
+            };
             message.push(3);
-            [b"message", self.channel, self.text].iter().for_each(|part| message.bulk(Some(part)));
+            [b"message", self.channel, self.text]
+                .iter()
+                .for_each(|part| message.bulk(Some(part)));
             Bytes::from(message.bytes)
         };
-        self.encoded[usize::from(resp == Resp::V3)].get_or_insert_with(encode).clone()
+        self.encoded[usize::from(resp == Resp::V3)]
+            .get_or_insert_with(encode)
+            .clone()
     }
 }
 
 impl Server {
     pub(crate) fn new(limits: Limits, clients: ConnectionLimit) -> Self {
         let (store, channels, replies) = Default::default();
-        Self { store, limits, clients, listener: None, channels, sessions: 0, commands: 0, replies }
+        Self {
+            store,
+            limits,
+            clients,
+            listener: None,
+            channels,
+            sessions: 0,
+            commands: 0,
+            replies,
+        }
     }
 
     fn unsubscribe(&mut self, channel: &[u8], client: reactor::Key) {
-        let Some(subscribers) = self.channels.get_mut(channel) else { return };
+        let Some(subscribers) = self.channels.get_mut(channel) else {
+            return;
+        };
         subscribers.remove(&client);
         if subscribers.is_empty() {
             self.channels.remove(channel);
@@ -208,8 +286,18 @@ impl Server {
     }
 
     /// Does what any client may ask for. The commands that come often come first.
-    fn execute(&mut self, name: &[u8], arguments: &[&[u8]], timers: &mut Timers) -> Result<(), Refusal> {
-        let Self { store, replies, limits, .. } = self;
+    fn execute(
+        &mut self,
+        name: &[u8],
+        arguments: &[&[u8]],
+        timers: &mut Timers,
+    ) -> Result<(), Refusal> {
+        let Self {
+            store,
+            replies,
+            limits,
+            ..
+        } = self;
         match (name, arguments) {
             (b"get", [key]) => replies.bulk(store.get(key, timers)),
             (b"set", [key, value, options @ ..]) => self.set(key, value, options, timers)?,
@@ -220,7 +308,11 @@ impl Server {
             (b"incrby" | b"decrby", [key, number]) => {
                 limits.check(key, b"")?;
                 let number = integer(number).ok_or(NOT_AN_INTEGER)?;
-                let sum = if name == b"incrby" { Some(number) } else { number.checked_neg() };
+                let sum = if name == b"incrby" {
+                    Some(number)
+                } else {
+                    number.checked_neg()
+                };
                 replies.integer(store.add(key, sum.ok_or("decrement would overflow")?, timers)?);
             }
             (b"mget", [_, ..]) => {
@@ -234,15 +326,29 @@ impl Server {
             }
             (b"mset", [_, ..]) if arguments.len().is_multiple_of(2) => {
                 let (pairs, _) = arguments.as_chunks();
-                pairs.iter().try_for_each(|[key, value]| limits.check(key, value))?;
-                pairs.iter().for_each(|[key, value]| store.set(key, value, None, timers));
+                pairs
+                    .iter()
+                    .try_for_each(|[key, value]| limits.check(key, value))?;
+                pairs
+                    .iter()
+                    .for_each(|[key, value]| store.set(key, value, None, timers));
                 replies.simple("OK");
             }
             (b"ping", []) => replies.simple("PONG"),
             (b"ping" | b"echo", [text]) => replies.bulk(Some(text)),
-            (b"del", [_, ..]) => replies.integer(arguments.iter().filter(|key| store.remove(key, timers)).count()),
+            (b"del", [_, ..]) => replies.integer(
+                arguments
+                    .iter()
+                    .filter(|key| store.remove(key, timers))
+                    .count(),
+            ),
             (b"exists", [_, ..]) => {
-                replies.integer(arguments.iter().filter(|key| store.get(key, timers).is_some()).count());
+                replies.integer(
+                    arguments
+                        .iter()
+                        .filter(|key| store.get(key, timers).is_some())
+                        .count(),
+                );
             }
             (b"expire", [key, seconds]) => {
                 let found = match u64::try_from(milliseconds(seconds, 1000, i64::MIN, "expire")?) {
@@ -267,19 +373,33 @@ impl Server {
             (b"info", _) => self.info(),
             (b"command", [b"DOCS" | b"docs", ..]) => replies.map(0), // there are no help texts
             (b"command", _) => replies.array(0),
-            (b"config", [b"SET" | b"set", b"timeout", seconds]) => self.set_timeout(seconds, timers)?,
+            (b"config", [b"SET" | b"set", b"timeout", seconds]) => {
+                self.set_timeout(seconds, timers)?
+            }
             // What `redis-benchmark` asks for, and only that.
             (b"config", [b"GET" | b"get", option]) => match *option {
                 b"save" => replies.pair(option, b""),
                 b"appendonly" => replies.pair(option, b"no"),
                 _ => replies.map(0),
             },
-            _ => return Err(format!("unknown command '{}', or not with so many arguments", name.escape_ascii()).into()),
+            _ => {
+                return Err(format!(
+                    "unknown command '{}', or not with so many arguments",
+                    name.escape_ascii()
+                )
+                .into());
+            }
         }
         Ok(())
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], options: &[&[u8]], timers: &mut Timers) -> Result<(), Refusal> {
+    fn set(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        options: &[&[u8]],
+        timers: &mut Timers,
+    ) -> Result<(), Refusal> {
         let (mut ttl, mut must_exist) = (None, None);
         let mut options = options.iter();
         while let Some(option) = options.next() {
@@ -305,12 +425,20 @@ impl Server {
     }
 
     /// Has clients that connect from now on closed when they are idle for so long; 0 is never.
-    fn set_timeout(&mut self, seconds: &[u8], registry: &mut Registry<Self>) -> Result<(), Refusal> {
-        let seconds = integer(seconds).and_then(|seconds| u64::try_from(seconds).ok()).ok_or(NOT_AN_INTEGER)?;
+    fn set_timeout(
+        &mut self,
+        seconds: &[u8],
+        registry: &mut Registry<Self>,
+    ) -> Result<(), Refusal> {
+        let seconds = integer(seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .ok_or(NOT_AN_INTEGER)?;
         let (listener, options) = self.listener.as_mut().ok_or("there is no listener")?;
         let timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
         *options = options.clone().idle_timeout(timeout);
-        listener.set_options(registry, options).map_err(|error| error.to_string())?;
+        listener
+            .set_options(registry, options)
+            .map_err(|error| error.to_string())?;
         self.replies.simple("OK");
         Ok(())
     }

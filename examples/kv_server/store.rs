@@ -43,7 +43,8 @@ impl Entry {
 
     /// How long it will live; `None` is for ever.
     fn ttl(&self, timers: &Timers) -> Option<Duration> {
-        self.timer.map(|timer| timers.remaining(timer).ok().flatten().unwrap_or_default())
+        self.timer
+            .map(|timer| timers.remaining(timer).ok().flatten().unwrap_or_default())
     }
 
     fn is_alive(&self, timers: &Timers) -> bool {
@@ -52,7 +53,9 @@ impl Entry {
 
     /// Ends the timer, if there is one: whether there was.
     fn disarm(&mut self, timers: &mut Timers) -> bool {
-        self.timer.take().is_some_and(|timer| timers.cancel(timer).is_ok())
+        self.timer
+            .take()
+            .is_some_and(|timer| timers.cancel(timer).is_ok())
     }
 }
 
@@ -67,7 +70,9 @@ impl Store {
     }
 
     fn find_mut(&mut self, key: &[u8], timers: &Timers) -> Option<&mut Entry> {
-        self.entries.get_mut(key).filter(|entry| entry.is_alive(timers))
+        self.entries
+            .get_mut(key)
+            .filter(|entry| entry.is_alive(timers))
     }
 
     pub(crate) fn get(&self, key: &[u8], timers: &Timers) -> Option<&[u8]> {
@@ -80,14 +85,26 @@ impl Store {
     }
 
     /// Sets a key, also how long it will live.
-    pub(crate) fn set(&mut self, key: &[u8], value: &[u8], ttl: Option<Duration>, timers: &mut Timers) {
+    pub(crate) fn set(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        ttl: Option<Duration>,
+        timers: &mut Timers,
+    ) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.replace(value);
             if ttl.is_none() || !entry.is_alive(timers) {
                 entry.disarm(timers);
             }
         } else {
-            self.entries.insert(key.into(), Entry { value: value.into(), timer: None });
+            self.entries.insert(
+                key.into(),
+                Entry {
+                    value: value.into(),
+                    timer: None,
+                },
+            );
         }
         if let Some(ttl) = ttl {
             self.expire(key, ttl, timers);
@@ -95,10 +112,20 @@ impl Store {
     }
 
     /// Adds to a key that is a number, 0 if there is none; its time to live stays.
-    pub(crate) fn add(&mut self, key: &[u8], delta: i64, timers: &mut Timers) -> Result<i64, Refusal> {
+    pub(crate) fn add(
+        &mut self,
+        key: &[u8],
+        delta: i64,
+        timers: &mut Timers,
+    ) -> Result<i64, Refusal> {
         let entry = self.find_mut(key, timers);
-        let before = entry.as_ref().map_or(Some(0), |entry| integer(&entry.value)).ok_or(NOT_AN_INTEGER)?;
-        let sum = before.checked_add(delta).ok_or("increment or decrement would overflow")?;
+        let before = entry
+            .as_ref()
+            .map_or(Some(0), |entry| integer(&entry.value))
+            .ok_or(NOT_AN_INTEGER)?;
+        let sum = before
+            .checked_add(delta)
+            .ok_or("increment or decrement would overflow")?;
         match (entry, itoa::Buffer::new().format(sum).as_bytes()) {
             (Some(entry), value) => entry.replace(value),
             (None, value) => self.set(key, value, None, timers),
@@ -108,10 +135,17 @@ impl Store {
 
     /// Lets a key live for `ttl` from now on: whether there is such a key.
     pub(crate) fn expire(&mut self, key: &[u8], ttl: Duration, timers: &mut Timers) -> bool {
-        let Some((name, _)) = self.entries.get_key_value(key) else { return false };
+        let Some((name, _)) = self.entries.get_key_value(key) else {
+            return false;
+        };
         let name = Rc::clone(name);
-        let Some(entry) = self.find_mut(key, timers) else { return false };
-        if entry.timer.is_none_or(|timer| timers.reset(timer, ttl).is_err()) {
+        let Some(entry) = self.find_mut(key, timers) else {
+            return false;
+        };
+        if entry
+            .timer
+            .is_none_or(|timer| timers.reset(timer, ttl).is_err())
+        {
             let timer = timers.after(ttl, move |cx| {
                 cx.state.store.entries.remove(&name);
                 Ok(Then::Done)
@@ -124,12 +158,15 @@ impl Store {
 
     /// Lets a key live for ever: whether it would not have.
     pub(crate) fn persist(&mut self, key: &[u8], timers: &mut Timers) -> bool {
-        self.find_mut(key, timers).is_some_and(|entry| entry.disarm(timers))
+        self.find_mut(key, timers)
+            .is_some_and(|entry| entry.disarm(timers))
     }
 
     /// Whether there was such a key.
     pub(crate) fn remove(&mut self, key: &[u8], timers: &mut Timers) -> bool {
-        let Some(mut entry) = self.entries.remove(key) else { return false };
+        let Some(mut entry) = self.entries.remove(key) else {
+            return false;
+        };
         let was_alive = entry.is_alive(timers);
         entry.disarm(timers);
         was_alive

@@ -5,7 +5,12 @@ use proptest::prelude::*;
 use crate::protocol::{LINE_MAX, Limits, Parser, Replies, integer};
 
 fn limits() -> Limits {
-    Limits { max_arguments: 50, max_argument: 100_000, max_key: 100, max_value: 1000 }
+    Limits {
+        max_arguments: 50,
+        max_argument: 100_000,
+        max_key: 100,
+        max_value: 1000,
+    }
 }
 
 /// Every command in `pieces`, which come one after the other, and the error at their end, if there is one.
@@ -31,9 +36,15 @@ fn parse(pieces: &[&[u8]]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
 
 /// The same bytes in pieces that end where `cuts` say, in thousandths of the whole.
 fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
-    let mut ends: Vec<_> = cuts.iter().map(|cut| bytes.len() * cut / 1000).chain([0, bytes.len()]).collect();
+    let mut ends: Vec<_> = cuts
+        .iter()
+        .map(|cut| bytes.len() * cut / 1000)
+        .chain([0, bytes.len()])
+        .collect();
     ends.sort_unstable();
-    ends.windows(2).map(|ends| &bytes[ends[0]..ends[1]]).collect()
+    ends.windows(2)
+        .map(|ends| &bytes[ends[0]..ends[1]])
+        .collect()
 }
 
 fn encode(command: &[Vec<u8>]) -> Vec<u8> {
@@ -50,16 +61,26 @@ fn error(bytes: &[u8]) -> String {
 fn words(line: &str) -> Vec<String> {
     let (commands, error) = parse(&[line.as_bytes(), b"\r\n"]);
     assert_eq!((commands.len(), error), (1, None), "{line}");
-    commands[0].iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    commands[0]
+        .iter()
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
 }
 
 /// Bytes that look more like the protocol than random ones.
 fn near_protocol() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
-        prop::sample::select(vec!["*", "$", "\r", "\n", "\r\n", "1", "2", "3", "-1", "0", "\"", "'", "\\", " ", "x"])
-            .prop_map(|text| text.as_bytes().to_vec()),
+        prop::sample::select(vec![
+            "*", "$", "\r", "\n", "\r\n", "1", "2", "3", "-1", "0", "\"", "'", "\\", " ", "x"
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
         (0..4_usize).prop_map(|count| format!("*{count}\r\n").into_bytes()),
-        (0..9_usize).prop_map(|length| [format!("${length}\r\n").as_bytes(), &vec![b'v'; length], b"\r\n"].concat()),
+        (0..9_usize).prop_map(|length| [
+            format!("${length}\r\n").as_bytes(),
+            &vec![b'v'; length],
+            b"\r\n"
+        ]
+        .concat()),
         prop::collection::vec(any::<u8>(), 0..4),
     ];
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
@@ -100,9 +121,20 @@ proptest! {
 
 #[test]
 fn a_number_has_one_spelling() {
-    for bad in
-        ["", "-", "+1", "01", "-0", "-01", " 1", "1 ", "1_0", "1.0", "9223372036854775808", "-9223372036854775809"]
-    {
+    for bad in [
+        "",
+        "-",
+        "+1",
+        "01",
+        "-0",
+        "-01",
+        " 1",
+        "1 ",
+        "1_0",
+        "1.0",
+        "9223372036854775808",
+        "-9223372036854775809",
+    ] {
         assert_eq!(integer(bad.as_bytes()), None, "{bad}");
     }
     assert_eq!(integer(b"0"), Some(0));
@@ -110,27 +142,51 @@ fn a_number_has_one_spelling() {
 
 #[test]
 fn what_is_no_command_is_refused_in_the_words_of_redis() {
-    for bad in ["*x\r\n", "*\r\n", "*01\r\n", "* 1\r\n", "*51\r\n", "*99999999999999999999\r\n"] {
+    for bad in [
+        "*x\r\n",
+        "*\r\n",
+        "*01\r\n",
+        "* 1\r\n",
+        "*51\r\n",
+        "*99999999999999999999\r\n",
+    ] {
         assert_eq!(error(bad.as_bytes()), "invalid multibulk length", "{bad}");
     }
     for bad in ["x", "-1", "", "04", "100001", "99999999999999999999"] {
-        assert_eq!(error(format!("*1\r\n${bad}\r\n").as_bytes()), "invalid bulk length", "{bad}");
+        assert_eq!(
+            error(format!("*1\r\n${bad}\r\n").as_bytes()),
+            "invalid bulk length",
+            "{bad}"
+        );
     }
     assert_eq!(error(b"*1\r\nPING\r\n"), "expected '$', got 'P'");
     assert_eq!(error(b"set a \"b\r\n"), "unbalanced quotes in request");
     assert_eq!(error(b"set a 'b'c\r\n"), "unbalanced quotes in request");
     assert_eq!(error(&[b'1'; LINE_MAX + 1]), "too big inline request");
-    assert_eq!(error(&[b"*", &[b'1'; LINE_MAX][..]].concat()), "too big mbulk count string");
-    assert_eq!(error(&[b"*1\r\n$", &[b'1'; LINE_MAX][..]].concat()), "too big bulk count string");
+    assert_eq!(
+        error(&[b"*", &[b'1'; LINE_MAX][..]].concat()),
+        "too big mbulk count string"
+    );
+    assert_eq!(
+        error(&[b"*1\r\n$", &[b'1'; LINE_MAX][..]].concat()),
+        "too big bulk count string"
+    );
     assert_eq!(error("a ".repeat(51).as_bytes()), "");
-    assert_eq!(error(format!("{}\n", "a ".repeat(51)).as_bytes()), "invalid multibulk length");
+    assert_eq!(
+        error(format!("{}\n", "a ".repeat(51)).as_bytes()),
+        "invalid multibulk length"
+    );
 }
 
 #[test]
 fn a_command_of_no_arguments_is_passed_over() {
     for nothing in ["*0\r\n", "*-1\r\n", "\r\n", "\n", "  \r\n"] {
         let (commands, error) = parse(&[nothing.as_bytes(), b"PING\r\n"]);
-        assert_eq!((commands, error), (vec![vec![], vec![b"PING".to_vec()]], None), "{nothing:?}");
+        assert_eq!(
+            (commands, error),
+            (vec![vec![], vec![b"PING".to_vec()]], None),
+            "{nothing:?}"
+        );
     }
 }
 
@@ -138,7 +194,10 @@ fn a_command_of_no_arguments_is_passed_over() {
 fn a_line_is_split_at_spaces_outside_of_quotes() {
     assert_eq!(words("set  key value "), ["set", "key", "value"]);
     assert_eq!(words("set 'a b' \"c d\""), ["set", "a b", "c d"]);
-    assert_eq!(words(r#"echo 'say "hi"' "it's" "" ''"#), ["echo", "say \"hi\"", "it's", "", ""]);
+    assert_eq!(
+        words(r#"echo 'say "hi"' "it's" "" ''"#),
+        ["echo", "say \"hi\"", "it's", "", ""]
+    );
     assert_eq!(
         words("echo it's \\n"),
         ["echo", "it's", "\\n"],
@@ -149,7 +208,10 @@ fn a_line_is_split_at_spaces_outside_of_quotes() {
 #[test]
 fn a_long_value_that_comes_in_pieces_is_not_looked_at_again() {
     let mut parser = Parser::default();
-    let limits = Limits { max_argument: 1 << 20, ..limits() };
+    let limits = Limits {
+        max_argument: 1 << 20,
+        ..limits()
+    };
     let command = encode(&[b"SET".to_vec(), b"k".to_vec(), vec![b'*'; 1 << 20]]);
     for end in (0..command.len()).step_by(4096) {
         // What was understood may even be spoilt: nobody reads it.
@@ -158,10 +220,18 @@ fn a_long_value_that_comes_in_pieces_is_not_looked_at_again() {
         if end > 4096 {
             spoilt[..understood].fill(0);
         }
-        assert!(parser.parse(&spoilt, &limits, &mut Vec::new()).unwrap().is_none());
+        assert!(
+            parser
+                .parse(&spoilt, &limits, &mut Vec::new())
+                .unwrap()
+                .is_none()
+        );
     }
     let mut words = Vec::new();
-    assert_eq!(parser.parse(&command, &limits, &mut words), Ok(Some(command.len())));
+    assert_eq!(
+        parser.parse(&command, &limits, &mut words),
+        Ok(Some(command.len()))
+    );
     assert_eq!((words.len(), words[2].len()), (3, 1 << 20));
 }
 
@@ -170,8 +240,14 @@ fn a_long_value_that_comes_in_pieces_is_not_looked_at_again() {
 fn a_line_that_comes_in_pieces_is_not_searched_again() {
     let mut parser = Parser::default();
     for length in 1..50 {
-        assert_eq!(parser.parse(&vec![b'x'; length], &limits(), &mut Vec::new()), Ok(None));
+        assert_eq!(
+            parser.parse(&vec![b'x'; length], &limits(), &mut Vec::new()),
+            Ok(None)
+        );
     }
     let swapped = [&[b'\n'; 49][..], b"\r\n"].concat();
-    assert_eq!(parser.parse(&swapped, &limits(), &mut Vec::new()), Ok(Some(51)));
+    assert_eq!(
+        parser.parse(&swapped, &limits(), &mut Vec::new()),
+        Ok(Some(51))
+    );
 }

@@ -12,7 +12,12 @@ use crate::protocol::Limits;
 use crate::server::{Client, REPLY_MAX, Server};
 
 pub(crate) fn server() -> Server {
-    let limits = Limits { max_arguments: 1000, max_argument: 1 << 20, max_key: 100, max_value: 1 << 20 };
+    let limits = Limits {
+        max_arguments: 1000,
+        max_argument: 1 << 20,
+        max_key: 100,
+        max_value: 1 << 20,
+    };
     Server::new(limits, ConnectionLimit::new(10))
 }
 
@@ -25,7 +30,10 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let mut reactor = Reactor::builder().clock(ManualClock::new()).build().unwrap();
+        let mut reactor = Reactor::builder()
+            .clock(ManualClock::new())
+            .build()
+            .unwrap();
         let options = ConnectionOptions::new().max_write_queue(2 * REPLY_MAX);
         let mut server = server();
         let mut connect = |_| {
@@ -35,18 +43,29 @@ impl Setup {
             far
         };
         let clients = (0..3).map(&mut connect).collect();
-        Self { reactor, server, clients }
+        Self {
+            reactor,
+            server,
+            clients,
+        }
     }
 
     fn turn(&mut self) {
-        self.reactor.turn(&mut self.server, Some(Duration::ZERO)).unwrap();
+        self.reactor
+            .turn(&mut self.server, Some(Duration::ZERO))
+            .unwrap();
     }
 
     /// What `client` has been told up to now, and whether that was the end.
     fn told(&mut self, client: usize) -> (String, bool) {
         let mut told = Vec::new();
         let end = self.clients[client].read_to_end(&mut told);
-        assert!(end.as_ref().is_ok() || end.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        assert!(
+            end.as_ref().is_ok()
+                || end
+                    .as_ref()
+                    .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        );
         (String::from_utf8_lossy(&told).into_owned(), end.is_ok())
     }
 
@@ -67,7 +86,11 @@ impl Setup {
 
     #[track_caller]
     fn expect(&mut self, line: &str, reply: &str) {
-        assert_eq!(self.send(0, format!("{line}\r\n").as_bytes()).0, format!("{reply}\r\n"), "{line}");
+        assert_eq!(
+            self.send(0, format!("{line}\r\n").as_bytes()).0,
+            format!("{reply}\r\n"),
+            "{line}"
+        );
     }
 }
 
@@ -116,22 +139,33 @@ fn commands_reply_as_redis_does() {
         setup.expect(line, reply);
     }
     let (info, _) = setup.send(0, b"info\r\n");
-    assert!(info.contains("\r\ntotal_commands_processed:38\r\n") && info.contains("db0:keys=0"), "{info}");
+    assert!(
+        info.contains("\r\ntotal_commands_processed:38\r\n") && info.contains("db0:keys=0"),
+        "{info}"
+    );
 }
 
 #[test]
-fn a_timeout_that_is_configured_is_for_clients_that_connect_later() -> Result<(), Box<dyn std::error::Error>> {
+fn a_timeout_that_is_configured_is_for_clients_that_connect_later()
+-> Result<(), Box<dyn std::error::Error>> {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (mut server, options) = (server(), ConnectionOptions::new());
     let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-    let Address::Tcp(address) = listener.local_addr()? else { return Err("it is TCP".into()) };
-    let key = listener.serve(&mut reactor, &options, |_peer, cx| Ok(Client::new(cx.state)))?;
+    let Address::Tcp(address) = listener.local_addr()? else {
+        return Err("it is TCP".into());
+    };
+    let key = listener.serve(&mut reactor, &options, |_peer, cx| {
+        Ok(Client::new(cx.state))
+    })?;
     server.listener = Some((key, options));
     let mut before = TcpStream::connect(address)?;
     before.write_all(b"config set timeout 60\r\n")?;
     let mut reply = [0; 5];
     before.set_nonblocking(true)?;
-    while before.read(&mut reply).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+    while before
+        .read(&mut reply)
+        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    {
         reactor.turn(&mut server, Some(Duration::from_millis(10)))?;
     }
     assert_eq!(&reply, b"+OK\r\n");
@@ -143,7 +177,10 @@ fn a_timeout_that_is_configured_is_for_clients_that_connect_later() -> Result<()
         reactor.turn(&mut server, Some(Duration::from_millis(10)))?;
     }
     reactor.advance(&mut server, Duration::from_secs(60))?;
-    while after.read_to_end(&mut told).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+    while after
+        .read_to_end(&mut told)
+        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    {
         reactor.turn(&mut server, Some(Duration::from_millis(10)))?;
     }
     assert_eq!(told, b"+PONG\r\n");
@@ -158,24 +195,45 @@ fn a_command_is_refused_in_the_words_of_redis_and_changes_nothing() {
     setup.expect("set k v", "+OK");
     let not_an_integer = "value is not an integer or out of range";
     for (line, refusal) in [
-        ("GET", "unknown command 'get', or not with so many arguments"),
-        ("mset k 1 l", "unknown command 'mset', or not with so many arguments"),
-        ("nosuch a 'b c'", "unknown command 'nosuch', or not with so many arguments"),
+        (
+            "GET",
+            "unknown command 'get', or not with so many arguments",
+        ),
+        (
+            "mset k 1 l",
+            "unknown command 'mset', or not with so many arguments",
+        ),
+        (
+            "nosuch a 'b c'",
+            "unknown command 'nosuch', or not with so many arguments",
+        ),
         ("''", "unknown command '', or not with so many arguments"),
         ("set k w nx xx", "syntax error"),
         ("set k w ex", "syntax error"),
         ("set k w ex 1 px 1", "syntax error"),
         ("set k w ex one", not_an_integer),
         ("set k w ex 0", "invalid expire time in 'set' command"),
-        ("set k w px 9223372036854775807", "invalid expire time in 'set' command"),
-        ("set k w ex 9223372036854775807", "invalid expire time in 'set' command"),
-        ("expire k -9223372036854775808", "invalid expire time in 'expire' command"),
+        (
+            "set k w px 9223372036854775807",
+            "invalid expire time in 'set' command",
+        ),
+        (
+            "set k w ex 9223372036854775807",
+            "invalid expire time in 'set' command",
+        ),
+        (
+            "expire k -9223372036854775808",
+            "invalid expire time in 'expire' command",
+        ),
         ("expire k one", not_an_integer),
         ("incr k", not_an_integer),
         ("incrby n one", not_an_integer),
         ("decrby n -9223372036854775808", "decrement would overflow"),
         ("select 1", "DB index is out of range"),
-        ("config get", "unknown command 'config', or not with so many arguments"),
+        (
+            "config get",
+            "unknown command 'config', or not with so many arguments",
+        ),
         ("config set timeout 1", "there is no listener"),
         ("config set timeout -1", not_an_integer),
     ] {
@@ -184,8 +242,12 @@ fn a_command_is_refused_in_the_words_of_redis_and_changes_nothing() {
     setup.expect("get k", "$1\r\nv");
     setup.expect("ttl k", ":-1");
     let key = "k".repeat(101);
-    for line in [format!("set {key} v"), format!("mset a 1 {key} v"), format!("incr {key}"), format!("subscribe {key}")]
-    {
+    for line in [
+        format!("set {key} v"),
+        format!("mset a 1 {key} v"),
+        format!("incr {key}"),
+        format!("subscribe {key}"),
+    ] {
         setup.expect(&line, "-ERR string exceeds maximum allowed size");
     }
     setup.expect("dbsize", ":1");
@@ -194,7 +256,10 @@ fn a_command_is_refused_in_the_words_of_redis_and_changes_nothing() {
 #[test]
 fn a_name_of_many_lines_is_an_error_of_one() {
     let (reply, _) = Setup::new().send(0, b"*1\r\n$8\r\nno\r\nsuch\r\n");
-    assert_eq!(reply, "-ERR unknown command 'no\\r\\nsuch', or not with so many arguments\r\n");
+    assert_eq!(
+        reply,
+        "-ERR unknown command 'no\\r\\nsuch', or not with so many arguments\r\n"
+    );
     let (reply, _) = Setup::new().send(0, b"*1\r\n\r\r\n");
     assert_eq!(reply, "-ERR Protocol error: expected '$', got ' '\r\n");
 }
@@ -202,17 +267,26 @@ fn a_name_of_many_lines_is_an_error_of_one() {
 #[test]
 fn what_is_no_command_ends_the_session_after_the_replies_before_it() {
     let expected = "+PONG\r\n-ERR Protocol error: expected '$', got 'x'\r\n".to_owned();
-    assert_eq!(Setup::new().send(0, b"PING\r\n*1\r\nx\r\nPING\r\n"), (expected, true));
+    assert_eq!(
+        Setup::new().send(0, b"PING\r\n*1\r\nx\r\nPING\r\n"),
+        (expected, true)
+    );
 }
 
 #[test]
 fn nothing_is_done_after_quit() {
-    assert_eq!(Setup::new().send(0, b"PING\r\nQUIT\r\nPING\r\n"), ("+PONG\r\n+OK\r\n".to_owned(), true));
+    assert_eq!(
+        Setup::new().send(0, b"PING\r\nQUIT\r\nPING\r\n"),
+        ("+PONG\r\n+OK\r\n".to_owned(), true)
+    );
 }
 
 #[test]
 fn a_web_page_cannot_speak_to_us() {
-    assert_eq!(Setup::new().send(0, b"POST / HTTP/1.1\r\nHost: x\r\n\r\nflushall\r\n"), (String::new(), true));
+    assert_eq!(
+        Setup::new().send(0, b"POST / HTTP/1.1\r\nHost: x\r\n\r\nflushall\r\n"),
+        (String::new(), true)
+    );
 }
 
 #[test]
@@ -220,9 +294,15 @@ fn a_key_expires_for_the_clients_too() {
     let mut setup = Setup::new();
     setup.expect("set k v px 1500", "+OK");
     setup.expect("ttl k", ":2");
-    setup.reactor.advance(&mut setup.server, Duration::from_millis(1001)).unwrap();
+    setup
+        .reactor
+        .advance(&mut setup.server, Duration::from_millis(1001))
+        .unwrap();
     setup.expect("ttl k", ":0");
-    setup.reactor.advance(&mut setup.server, Duration::from_millis(499)).unwrap();
+    setup
+        .reactor
+        .advance(&mut setup.server, Duration::from_millis(499))
+        .unwrap();
     setup.expect("get k", "$-1");
     setup.expect("dbsize", ":0");
 }
@@ -230,12 +310,18 @@ fn a_key_expires_for_the_clients_too() {
 #[test]
 fn a_message_goes_to_those_who_subscribe_and_are_still_there() {
     let mut setup = Setup::new();
-    assert_eq!(setup.send(1, b"subscribe c\r\n").0, "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    assert_eq!(
+        setup.send(1, b"subscribe c\r\n").0,
+        "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
+    );
     setup.send(2, b"subscribe c d\r\n");
     setup.expect("publish c hello", ":2");
     setup.expect("publish e hello", ":0");
     let message = "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n".to_owned();
-    assert_eq!((setup.told(1).0, setup.told(2).0), (message.clone(), message));
+    assert_eq!(
+        (setup.told(1).0, setup.told(2).0),
+        (message.clone(), message)
+    );
     setup.clients.pop();
     setup.turn();
     setup.expect("publish d hello", ":0");
@@ -252,8 +338,10 @@ const HELLO: &str = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0
 #[test]
 fn a_client_is_answered_in_the_protocol_that_it_says_hello_in() {
     let mut setup = Setup::new();
-    let (v2, v3) =
-        (format!("*14\r\n{}", HELLO.replace("PROTO", "2")), format!("%7\r\n{}", HELLO.replace("PROTO", "3")));
+    let (v2, v3) = (
+        format!("*14\r\n{}", HELLO.replace("PROTO", "2")),
+        format!("%7\r\n{}", HELLO.replace("PROTO", "3")),
+    );
     for (line, reply) in [
         ("hello", &*v2),
         ("get none", "$-1"),
@@ -281,8 +369,16 @@ fn a_client_is_answered_in_the_protocol_that_it_says_hello_in() {
     let (info, _) = setup.send(0, b"hello 3\r\ninfo\r\n");
     let (_, info) = info.split_once("*0\r\n=").unwrap();
     let (length, text) = info.split_once("\r\n").unwrap();
-    assert!(text.starts_with("txt:connected_clients:") && text.len() == length.parse::<usize>().unwrap() + 2, "{info}");
-    assert_eq!(setup.send(1, b"get none\r\n").0, "$-1\r\n", "the others are not meant");
+    assert!(
+        text.starts_with("txt:connected_clients:")
+            && text.len() == length.parse::<usize>().unwrap() + 2,
+        "{info}"
+    );
+    assert_eq!(
+        setup.send(1, b"get none\r\n").0,
+        "$-1\r\n",
+        "the others are not meant"
+    );
 }
 
 #[test]
@@ -294,35 +390,64 @@ fn what_clients_say_of_themselves_is_answered_as_redis_does() {
     for (line, reply) in [
         ("client setinfo LIB-NAME redis-py", "+OK"),
         ("client setinfo lib-ver 8.1.0", "+OK"),
-        ("client setinfo lib-age 8", "-ERR Unrecognized option 'lib-age'"),
+        (
+            "client setinfo lib-age 8",
+            "-ERR Unrecognized option 'lib-age'",
+        ),
         ("client id", ":1"),
         ("client getname", "$-1"),
         ("client setname tom", "+OK"),
         ("client getname", "$3\r\ntom"),
         ("client setname 'tom cat'", special),
-        ("client maint_notifications on", "-ERR unknown subcommand 'maint_notifications'. Try CLIENT HELP."),
-        ("client", "-ERR wrong number of arguments for 'client' command"),
+        (
+            "client maint_notifications on",
+            "-ERR unknown subcommand 'maint_notifications'. Try CLIENT HELP.",
+        ),
+        (
+            "client",
+            "-ERR wrong number of arguments for 'client' command",
+        ),
         ("hello 2 setname jerry auth default any", &*v2),
         ("client getname", "$5\r\njerry"),
         ("hello 3 auth nobody any setname x", wrong),
         ("hello 3 setname 'a b'", special),
-        ("hello 3 auth default", "-ERR Syntax error in HELLO option 'auth'"),
+        (
+            "hello 3 auth default",
+            "-ERR Syntax error in HELLO option 'auth'",
+        ),
         ("hello 3 x", "-ERR Syntax error in HELLO option 'x'"),
-        ("hello three", "-ERR Protocol version is not an integer or out of range"),
-        ("hello 9223372036854775808", "-ERR Protocol version is not an integer or out of range"),
+        (
+            "hello three",
+            "-ERR Protocol version is not an integer or out of range",
+        ),
+        (
+            "hello 9223372036854775808",
+            "-ERR Protocol version is not an integer or out of range",
+        ),
         ("hello 0", "-NOPROTO unsupported protocol version"),
         ("client getname", "$5\r\njerry"),
         ("get none", "$-1"),
         ("auth default any", "+OK"),
         ("auth nobody any", wrong),
-        ("auth", "-ERR unknown command 'auth', or not with so many arguments"),
+        (
+            "auth",
+            "-ERR unknown command 'auth', or not with so many arguments",
+        ),
     ] {
         setup.expect(line, reply);
     }
-    assert!(setup.send(0, b"auth any\r\n").0.starts_with("-ERR AUTH <password> called without any password"));
+    assert!(
+        setup
+            .send(0, b"auth any\r\n")
+            .0
+            .starts_with("-ERR AUTH <password> called without any password")
+    );
     assert_eq!(setup.send(1, b"client id\r\n").0, ":2\r\n");
     let name = "k".repeat(101);
-    setup.expect(&format!("client setname {name}"), "-ERR string exceeds maximum allowed size");
+    setup.expect(
+        &format!("client setname {name}"),
+        "-ERR string exceeds maximum allowed size",
+    );
 }
 
 #[test]
@@ -333,16 +458,29 @@ fn a_subscriber_of_resp3_gets_pushes_and_may_do_what_others_do() {
     setup.send(1, b"subscribe c\r\n");
     let message = "3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n";
     assert_eq!(setup.send(2, b"publish c hi\r\n").0, ":2\r\n");
-    assert_eq!((setup.told(0).0, setup.told(1).0), (format!(">{message}"), format!("*{message}")));
+    assert_eq!(
+        (setup.told(0).0, setup.told(1).0),
+        (format!(">{message}"), format!("*{message}"))
+    );
     setup.expect("ping", "+PONG");
     setup.expect("get none", "_");
-    assert_eq!(setup.send(0, b"publish c hi\r\n").0, format!(":2\r\n>{message}"));
-    assert_eq!(setup.told(1).0, format!("*{message}"), "the publisher is one of two subscribers");
+    assert_eq!(
+        setup.send(0, b"publish c hi\r\n").0,
+        format!(":2\r\n>{message}")
+    );
+    assert_eq!(
+        setup.told(1).0,
+        format!("*{message}"),
+        "the publisher is one of two subscribers"
+    );
     setup.send(0, b"hello 2\r\n");
     setup.expect("ping", "*2\r\n$4\r\npong\r\n$0\r\n");
     setup.send(2, b"publish c hi\r\n");
     assert_eq!(setup.told(0).0, format!("*{message}"));
-    setup.expect("hello 3", "-ERR only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers");
+    setup.expect(
+        "hello 3",
+        "-ERR only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers",
+    );
     setup.expect("unsubscribe", "*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0");
 }
 
@@ -351,7 +489,10 @@ fn who_subscribes_may_do_little_else() {
     let mut setup = Setup::new();
     setup.send(0, b"subscribe c\r\n");
     setup.expect("ping", "*2\r\n$4\r\npong\r\n$0\r\n");
-    setup.expect("get k", "-ERR only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers");
+    setup.expect(
+        "get k",
+        "-ERR only SUBSCRIBE, UNSUBSCRIBE, PING and QUIT are for subscribers",
+    );
     setup.expect("unsubscribe", "*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0");
     setup.expect("get k", "$-1");
 }
@@ -359,22 +500,39 @@ fn who_subscribes_may_do_little_else() {
 #[test]
 fn a_client_that_does_not_read_is_told_no_more_until_it_does() {
     let mut setup = Setup::new();
-    setup.server.store.set(b"k", &vec![b'v'; 40_000], None, &mut setup.reactor);
+    setup
+        .server
+        .store
+        .set(b"k", &vec![b'v'; 40_000], None, &mut setup.reactor);
     let gets = 1000;
-    setup.clients[1].write_all(&b"get k\r\n".repeat(gets)).unwrap();
+    setup.clients[1]
+        .write_all(&b"get k\r\n".repeat(gets))
+        .unwrap();
     for _ in 0..10 {
         setup.turn();
     }
     let (info, _) = setup.send(0, b"info\r\n");
-    let executed = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:")).unwrap();
-    assert!((2..50).contains(&executed.parse::<usize>().unwrap()), "{executed} commands");
-    assert_eq!(setup.send(1, b"").0.len(), gets * "$40000\r\n\r\n".len() + gets * 40_000);
+    let executed = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"))
+        .unwrap();
+    assert!(
+        (2..50).contains(&executed.parse::<usize>().unwrap()),
+        "{executed} commands"
+    );
+    assert_eq!(
+        setup.send(1, b"").0.len(),
+        gets * "$40000\r\n\r\n".len() + gets * 40_000
+    );
 }
 
 #[test]
 fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() {
     let mut setup = Setup::new();
-    setup.server.store.set(b"k", &vec![b'v'; 40_000], None, &mut setup.reactor);
+    setup
+        .server
+        .store
+        .set(b"k", &vec![b'v'; 40_000], None, &mut setup.reactor);
     setup.clients[2].write_all(b"get k\r\n").unwrap();
     setup.clients.pop();
     setup.expect("ping", "+PONG");
@@ -383,7 +541,16 @@ fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() {
 #[test]
 fn a_reply_that_would_be_too_long_is_refused() {
     let mut setup = Setup::new();
-    setup.server.store.set(b"k", &vec![b'v'; 1 << 20], None, &mut setup.reactor);
-    let (reply, _) = setup.send(0, format!("mget{}\r\nping\r\n", " k".repeat((REPLY_MAX >> 20) + 1)).as_bytes());
-    assert_eq!(reply, "-ERR reply exceeds maximum allowed size\r\n+PONG\r\n");
+    setup
+        .server
+        .store
+        .set(b"k", &vec![b'v'; 1 << 20], None, &mut setup.reactor);
+    let (reply, _) = setup.send(
+        0,
+        format!("mget{}\r\nping\r\n", " k".repeat((REPLY_MAX >> 20) + 1)).as_bytes(),
+    );
+    assert_eq!(
+        reply,
+        "-ERR reply exceeds maximum allowed size\r\n+PONG\r\n"
+    );
 }

@@ -10,26 +10,54 @@ use crate::sessions::server;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn reactor() -> (Reactor<Server>, Server) {
-    (Reactor::builder().clock(ManualClock::new()).build().unwrap(), server())
+    (
+        Reactor::builder()
+            .clock(ManualClock::new())
+            .build()
+            .unwrap(),
+        server(),
+    )
 }
 
 #[test]
 fn a_key_expires_at_its_time_and_not_before() {
     let (mut reactor, mut server) = reactor();
-    server.store.set(b"k", b"v", Some(10 * SECOND), &mut reactor);
-    reactor.advance(&mut server, 10 * SECOND - Duration::from_millis(1)).unwrap();
+    server
+        .store
+        .set(b"k", b"v", Some(10 * SECOND), &mut reactor);
+    reactor
+        .advance(&mut server, 10 * SECOND - Duration::from_millis(1))
+        .unwrap();
     assert_eq!(server.store.get(b"k", &reactor), Some(&b"v"[..]));
-    assert_eq!(server.store.ttl(b"k", &reactor), Some(Some(Duration::from_millis(1))));
-    reactor.advance(&mut server, Duration::from_millis(1)).unwrap();
-    assert_eq!((server.store.get(b"k", &reactor), server.store.len(), reactor.timers().count()), (None, 0, 0));
+    assert_eq!(
+        server.store.ttl(b"k", &reactor),
+        Some(Some(Duration::from_millis(1)))
+    );
+    reactor
+        .advance(&mut server, Duration::from_millis(1))
+        .unwrap();
+    assert_eq!(
+        (
+            server.store.get(b"k", &reactor),
+            server.store.len(),
+            reactor.timers().count()
+        ),
+        (None, 0, 0)
+    );
 }
 
 #[test]
 fn a_key_has_one_timer_however_often_its_time_is_set() {
     let (mut reactor, mut server) = reactor();
     for seconds in 1..10 {
-        server.store.set(b"k", b"v", Some(seconds * SECOND), &mut reactor);
-        assert!(server.store.expire(b"k", 2 * seconds * SECOND, &mut reactor));
+        server
+            .store
+            .set(b"k", b"v", Some(seconds * SECOND), &mut reactor);
+        assert!(
+            server
+                .store
+                .expire(b"k", 2 * seconds * SECOND, &mut reactor)
+        );
         assert_eq!(reactor.timers().count(), 1);
     }
     reactor.advance(&mut server, 17 * SECOND).unwrap();
@@ -56,19 +84,35 @@ fn whatever_ends_a_time_to_live_ends_its_timer() {
 #[test]
 fn a_key_that_is_due_and_still_there_is_seen_by_nobody() {
     let clock = ManualClock::new();
-    let mut reactor = Reactor::<Server>::builder().clock(clock.clone()).build().unwrap();
+    let mut reactor = Reactor::<Server>::builder()
+        .clock(clock.clone())
+        .build()
+        .unwrap();
     let mut server = server();
     for key in [b"get", b"del", b"set", b"add"] {
         server.store.set(key, b"5", Some(SECOND), &mut reactor);
     }
     clock.advance(SECOND); // no turn is taken
-    assert_eq!((server.store.get(b"get", &reactor), server.store.ttl(b"get", &reactor)), (None, None));
-    assert!(!server.store.persist(b"get", &mut reactor) && !server.store.expire(b"get", SECOND, &mut reactor));
+    assert_eq!(
+        (
+            server.store.get(b"get", &reactor),
+            server.store.ttl(b"get", &reactor)
+        ),
+        (None, None)
+    );
+    assert!(
+        !server.store.persist(b"get", &mut reactor)
+            && !server.store.expire(b"get", SECOND, &mut reactor)
+    );
     assert!(!server.store.remove(b"del", &mut reactor));
     server.store.set(b"set", b"new", Some(SECOND), &mut reactor);
     assert_eq!(server.store.add(b"add", 1, &mut reactor), Ok(1));
     reactor.turn(&mut server, Some(Duration::ZERO)).unwrap();
-    assert_eq!((server.store.len(), reactor.timers().count()), (2, 1), "the two new ones are left, one with a timer");
+    assert_eq!(
+        (server.store.len(), reactor.timers().count()),
+        (2, 1),
+        "the two new ones are left, one with a timer"
+    );
     assert_eq!(server.store.get(b"set", &reactor), Some(&b"new"[..]));
     assert_eq!(server.store.ttl(b"add", &reactor), Some(None));
 }
@@ -85,7 +129,15 @@ fn adding_keeps_the_time_to_live() {
 #[test]
 fn a_sum_that_is_too_great_changes_nothing() {
     let (mut reactor, mut server) = reactor();
-    server.store.set(b"k", i64::MAX.to_string().as_bytes(), None, &mut reactor);
-    assert!(server.store.add(b"k", 1, &mut reactor).unwrap_err().contains("overflow"));
+    server
+        .store
+        .set(b"k", i64::MAX.to_string().as_bytes(), None, &mut reactor);
+    assert!(
+        server
+            .store
+            .add(b"k", 1, &mut reactor)
+            .unwrap_err()
+            .contains("overflow")
+    );
     assert!(server.store.add(b"k", 0, &mut reactor).is_ok());
 }

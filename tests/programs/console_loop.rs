@@ -36,13 +36,25 @@ impl Session<ChildStdin> {
 impl<W: Write> Session<W> {
     fn start(stdin: impl Into<Stdio>, keyboard: Option<W>) -> Result<Self> {
         let mut command = Command::new(example("console_loop")?);
-        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let screen = lines_of(child.stdout.take().ok_or("a piped stdout")?);
-        Ok(Self { child, keyboard, screen })
+        Ok(Self {
+            child,
+            keyboard,
+            screen,
+        })
     }
 
     fn type_in(&mut self, text: impl AsRef<[u8]>) -> Result {
-        Ok(self.keyboard.as_mut().ok_or("typed the end")?.write_all(text.as_ref())?)
+        Ok(self
+            .keyboard
+            .as_mut()
+            .ok_or("typed the end")?
+            .write_all(text.as_ref())?)
     }
 
     /// The next line that it shows.
@@ -57,7 +69,11 @@ impl<W: Write> Session<W> {
         while !line.contains(" turns") {
             line = self.shown()?;
         }
-        let turns = line.split("; ").nth(1).and_then(|rest| rest.split(' ').next()).ok_or("no turns")?;
+        let turns = line
+            .split("; ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+            .ok_or("no turns")?;
         Ok(turns.parse()?)
     }
 
@@ -89,7 +105,10 @@ impl<W> Drop for Session<W> {
 fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        BufReader::new(stdout).lines().map_while(io::Result::ok).try_for_each(|line| sender.send(line))
+        BufReader::new(stdout)
+            .lines()
+            .map_while(io::Result::ok)
+            .try_for_each(|line| sender.send(line))
     });
     receiver
 }
@@ -111,7 +130,11 @@ fn run(stdin: impl Into<Stdio>) -> Result<Output> {
     let mut errors = session.child.stderr.take().ok_or("a piped stderr")?;
     let (stdout, status) = session.end()?;
     errors.read_to_end(&mut stderr)?;
-    Ok(Output { status, stdout: stdout.into(), stderr })
+    Ok(Output {
+        status,
+        stdout: stdout.into(),
+        stderr,
+    })
 }
 
 /// A file with `text`, which is gone when it is closed.
@@ -129,7 +152,11 @@ fn expect(name: &str, text: &[u8], expected: &[&str]) -> Result {
     let output = run(file(name, text)?)?;
     let stdout = String::from_utf8(output.stdout)?;
     assert_eq!(stdout.lines().collect::<Vec<_>>(), expected);
-    assert!(output.status.success() && output.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{:?}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -154,10 +181,18 @@ fn it_shows_the_same_at_a_file_a_pipe_a_socket_and_a_terminal() -> Result {
     for (sort, stdin) in inputs {
         let output = run(stdin)?;
         let stdout = String::from_utf8(output.stdout)?;
-        let expected =
-            ["timer 1", "work 2", "no such command: foo; help lists them", "work 2 done after 1 ms", "later"];
+        let expected = [
+            "timer 1",
+            "work 2",
+            "no such command: foo; help lists them",
+            "work 2 done after 1 ms",
+            "later",
+        ];
         assert_eq!(stdout.lines().collect::<Vec<_>>(), expected, "{sort}");
-        assert!(output.status.success() && output.stderr.is_empty(), "{sort}");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{sort}"
+        );
     }
     Ok(())
 }
@@ -176,10 +211,19 @@ fn without_input_it_ends_at_once_and_well() -> Result {
     drop(keyboard);
     for stdin in [Stdio::null(), terminal.into()] {
         let output = run(stdin)?;
-        assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        assert!(
+            output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
     }
-    let closed = Command::new("sh").args(["-c", r#"exec "$0" <&-"#]).arg(example("console_loop")?).output()?;
-    assert!(closed.status.success() && closed.stdout.is_empty() && closed.stderr.is_empty(), "{closed:?}");
+    let closed = Command::new("sh")
+        .args(["-c", r#"exec "$0" <&-"#])
+        .arg(example("console_loop")?)
+        .output()?;
+    assert!(
+        closed.status.success() && closed.stdout.is_empty() && closed.stderr.is_empty(),
+        "{closed:?}"
+    );
     Ok(())
 }
 
@@ -187,17 +231,34 @@ fn without_input_it_ends_at_once_and_well() -> Result {
 fn a_terminal_keeps_its_flags_and_modes_also_when_the_program_is_killed() -> Result {
     for signal in [None, Some(Signal::KILL)] {
         let (keyboard, terminal) = terminal()?;
-        let before = (fcntl_getfl(&terminal)?, format!("{:?}", tcgetattr(&terminal)?));
+        let before = (
+            fcntl_getfl(&terminal)?,
+            format!("{:?}", tcgetattr(&terminal)?),
+        );
         let mut session = Session::start(terminal.try_clone()?, Some(keyboard.try_clone()?))?; // the same description
         session.turns()?;
-        assert_eq!((fcntl_getfl(&terminal)?, format!("{:?}", tcgetattr(&terminal)?)), before, "meanwhile");
+        assert_eq!(
+            (
+                fcntl_getfl(&terminal)?,
+                format!("{:?}", tcgetattr(&terminal)?)
+            ),
+            before,
+            "meanwhile"
+        );
         match signal {
             Some(signal) => session.signal(signal)?,
             None => session.type_in("quit\n")?,
         }
         let (_shown, status) = session.end()?;
         assert_eq!(status.success(), signal.is_none());
-        assert_eq!((fcntl_getfl(&terminal)?, format!("{:?}", tcgetattr(&terminal)?)), before, "afterwards");
+        assert_eq!(
+            (
+                fcntl_getfl(&terminal)?,
+                format!("{:?}", tcgetattr(&terminal)?)
+            ),
+            before,
+            "afterwards"
+        );
     }
     Ok(())
 }
@@ -206,7 +267,11 @@ fn a_terminal_keeps_its_flags_and_modes_also_when_the_program_is_killed() -> Res
 fn only_a_terminal_is_prompted() -> Result {
     let (mut keyboard, terminal) = terminal()?;
     let mut command = Command::new(example("console_loop")?);
-    let mut child = command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(Stdio::null()).spawn()?;
+    let mut child = command
+        .stdin(terminal.try_clone()?)
+        .stdout(terminal.try_clone()?)
+        .stderr(Stdio::null())
+        .spawn()?;
     drop((command, terminal));
     keyboard.write_all(b"foo\n")?;
     let mut shown = String::new();
@@ -218,10 +283,18 @@ fn only_a_terminal_is_prompted() -> Result {
     }
     keyboard.write_all(b"\x04")?;
     assert!(child.wait()?.success());
-    assert_eq!(shown.matches("> ").count(), 2, "{shown:?}: the first, and one after the answer");
+    assert_eq!(
+        shown.matches("> ").count(),
+        2,
+        "{shown:?}: the first, and one after the answer"
+    );
 
     let mut session = Session::start(terminal_of(&b"foo\n\x04"[..])?, None::<File>)?;
-    assert_eq!(session.shown()?, "no such command: foo; help lists them", "the output is a pipe");
+    assert_eq!(
+        session.shown()?,
+        "no such command: foo; help lists them",
+        "the output is a pipe"
+    );
     Ok(())
 }
 
@@ -247,15 +320,19 @@ fn expect_sleep<W: Write>(session: &mut Session<W>) -> Result {
     session.type_in("after 0.3 later\n")?;
     while session.shown()? != "later" {}
     let turns = session.turns()? - before;
-    assert!(turns <= 4, "{turns} turns for a command, a timer and a command");
+    assert!(
+        turns <= 4,
+        "{turns} turns for a command, a timer and a command"
+    );
     Ok(())
 }
 
 #[test]
 fn it_sleeps_after_the_end_of_input_until_what_is_pending_is_done() -> Result {
-    for (name, end) in
-        [("terminal", terminal_of(b"after 0.5 later\n\x04")?), ("file", file("sleep", b"after 0.5 later")?.into())]
-    {
+    for (name, end) in [
+        ("terminal", terminal_of(b"after 0.5 later\n\x04")?),
+        ("file", file("sleep", b"after 0.5 later")?.into()),
+    ] {
         let mut session = Session::start(end, None::<File>)?;
         assert_eq!(session.shown()?, "timer 1");
         let mut tracee = Tracee::attach(Pid::from_child(&session.child))?;
@@ -279,7 +356,10 @@ fn it_ends_when_what_is_pending_at_the_end_of_input_is_done() -> Result {
     let output = run(terminal_of(&[&text[..], b"\x04\x04"].concat())?)?;
     assert!(output.status.success());
     let stdout = String::from_utf8(output.stdout)?;
-    let mut shown: Vec<_> = stdout.lines().filter(|line| !line.contains(" is process ")).collect();
+    let mut shown: Vec<_> = stdout
+        .lines()
+        .filter(|line| !line.contains(" is process "))
+        .collect();
     assert_eq!(shown.last(), Some(&"later"));
     shown.sort_unstable();
     let mut expected = [
@@ -320,8 +400,14 @@ fn a_timer_can_be_repeated_and_cancelled() -> Result {
     drop(session.keyboard.take());
     let (shown, status) = session.end()?;
     let shown: Vec<_> = shown.lines().filter(|line| *line != "tick").collect();
-    let expected =
-        ["timer 2", "cancelled timer 1: tick", "no timer and no work 1", "cancelled timer 2: never", "timer 3", "end"];
+    let expected = [
+        "timer 2",
+        "cancelled timer 1: tick",
+        "no timer and no work 1",
+        "cancelled timer 2: never",
+        "timer 3",
+        "end",
+    ];
     assert_eq!((shown, status.success()), (expected.to_vec(), true));
     Ok(())
 }
@@ -341,7 +427,13 @@ fn the_status_shows_what_is_registered() -> Result {
     let mut session = Session::at_pipe()?;
     session.type_in("after 1000 the future\nwork 1000000\nstatus\nquit\n")?;
     let (shown, _) = session.end()?;
-    for part in ["3 lines, 1 timers, 1 works, 0 children; ", " console ", " signals ", " posted ", "s: the future"] {
+    for part in [
+        "3 lines, 1 timers, 1 works, 0 children; ",
+        " console ",
+        " signals ",
+        " posted ",
+        "s: the future",
+    ] {
         assert!(shown.contains(part), "no {part:?} in {shown}");
     }
     Ok(())
@@ -364,14 +456,27 @@ fn a_child_shows_its_output_its_errors_and_its_exit() -> Result {
             }
         }
     };
-    assert_eq!(show("printf one\\ntwo")?, ["1: one", "1: two", "child 1: exit status: 0"]);
-    assert_eq!(show("cat")?, ["child 2: exit status: 0"], "what is typed is not for it");
+    assert_eq!(
+        show("printf one\\ntwo")?,
+        ["1: one", "1: two", "child 1: exit status: 0"]
+    );
+    assert_eq!(
+        show("cat")?,
+        ["child 2: exit status: 0"],
+        "what is typed is not for it"
+    );
     let failed = show("ls /nonexistent")?;
-    assert!(failed[0].starts_with("3! ls: ") && failed[1].starts_with("child 3: exit status: "), "{failed:?}");
+    assert!(
+        failed[0].starts_with("3! ls: ") && failed[1].starts_with("child 3: exit status: "),
+        "{failed:?}"
+    );
     assert_eq!(show("sleep 0")?, ["child 4: exit status: 0"]);
     session.type_in("run no-such-program\nrun\n")?;
     let refused = session.shown()?;
-    assert!(refused.contains("no-such-program") && refused.contains("No such file"), "{refused}");
+    assert!(
+        refused.contains("no-such-program") && refused.contains("No such file"),
+        "{refused}"
+    );
     assert_eq!(session.shown()?, "usage: run COMMAND...");
     Ok(())
 }
@@ -382,12 +487,20 @@ fn what_makes_no_sense_gets_one_line_that_says_so() -> Result {
         cancel 7\nwork\nwork -1\nwork 1.5\nwork 99999999999\n\n   \n\xff\xfe\nhelp me\n";
     let output = run(file("senseless", text)?)?;
     let stdout = String::from_utf8(output.stdout)?;
-    let shown: Vec<_> = stdout.lines().take_while(|line| !line.starts_with("help ")).collect();
+    let shown: Vec<_> = stdout
+        .lines()
+        .take_while(|line| !line.starts_with("help "))
+        .collect();
     let (after, work) = ("usage: after SECONDS TEXT", "usage: work MILLISECONDS");
     let expected = [
         &["no such command: frobnicate; help lists them"][..],
         &[after; 6],
-        &["usage: every SECONDS TEXT", "usage: cancel ID", "usage: cancel ID", "no timer and no work 7"],
+        &[
+            "usage: every SECONDS TEXT",
+            "usage: cancel ID",
+            "usage: cancel ID",
+            "no timer and no work 7",
+        ],
         &[work; 4],
         &["a line that is no text"],
     ];
@@ -401,7 +514,10 @@ fn an_input_that_cannot_be_read_is_an_error_of_the_program() -> Result {
     let output = run(File::open("/")?)?;
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr)?;
-    assert!(stderr.starts_with("console_loop: standard input: Is a directory"), "{stderr}");
+    assert!(
+        stderr.starts_with("console_loop: standard input: Is a directory"),
+        "{stderr}"
+    );
     Ok(())
 }
 
@@ -415,9 +531,18 @@ fn a_timer_beyond_all_time_is_shown_as_one() -> Result {
 
 #[test]
 fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
-    let text = ["x".repeat(1_000_000), "\ncancel 1\n".to_owned(), "y".repeat(60_000)].concat();
+    let text = [
+        "x".repeat(1_000_000),
+        "\ncancel 1\n".to_owned(),
+        "y".repeat(60_000),
+    ]
+    .concat();
     let cut = "no such command: yyyyyyyyyyyyyyyyyyyy; help lists them";
-    expect("long", text.as_bytes(), &["a line that is too long", "no timer and no work 1", cut])
+    expect(
+        "long",
+        text.as_bytes(),
+        &["a line that is too long", "no timer and no work 1", cut],
+    )
 }
 
 #[test]
@@ -437,7 +562,11 @@ fn the_first_signal_ends_it_gently_and_one_a_second_later_at_once() -> Result {
         session.type_in("work 1000000\n")?;
         assert_eq!(session.shown()?, "work 1");
         session.signal(signal)?;
-        assert!(session.shown()?.ends_with(": ending; once more to end at once"));
+        assert!(
+            session
+                .shown()?
+                .ends_with(": ending; once more to end at once")
+        );
         insist(Pid::from_child(&session.child), signal)?;
         assert_eq!(session.end()?.1.code(), Some(128 + signal.as_raw()));
     }
@@ -449,14 +578,20 @@ fn it_ends_with_an_error_when_nobody_reads_what_it_shows() -> Result {
     let (reader, writer) = io::pipe()?;
     drop(reader);
     let mut command = Command::new(example("console_loop")?);
-    command.stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(writer)
+        .stderr(Stdio::piped());
     let mut child = command.spawn()?;
     drop(command);
     let mut keyboard = child.stdin.take().ok_or("a piped stdin")?;
     keyboard.write_all(b"after 1000 never\n")?;
     let output = child.wait_with_output()?;
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("Broken pipe"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("Broken pipe"),
+        "{output:?}"
+    );
     drop(keyboard);
     Ok(())
 }

@@ -56,7 +56,11 @@ pub(crate) fn expect_echo(stream: &mut (impl Read + Write), message: &[u8]) {
     stream.write_all(message).unwrap();
     let mut echoed = vec![0; message.len()];
     stream.read_exact(&mut echoed).unwrap();
-    assert!(echoed == message, "{} bytes came back changed", message.len());
+    assert!(
+        echoed == message,
+        "{} bytes came back changed",
+        message.len()
+    );
 }
 
 /// Bytes that tell where they stood, so that nothing can be lost or exchanged unseen.
@@ -104,7 +108,12 @@ fn a_bad_address_ends_it_with_2_and_a_line_that_names_it(program: &str) -> Resul
     for bad in ["nonsense", "127.0.0.1:99999", "unix:"] {
         let output = run(program, &["--listen", bad])?;
         assert_eq!(output.status.code(), Some(2));
-        assert!(String::from_utf8(output.stderr)?.lines().any(|line| line.contains(bad)), "{bad} is not named");
+        assert!(
+            String::from_utf8(output.stderr)?
+                .lines()
+                .any(|line| line.contains(bad)),
+            "{bad} is not named"
+        );
     }
     Ok(())
 }
@@ -114,7 +123,10 @@ fn an_address_in_use_ends_it_with_1_and_the_text_of_the_errno(program: &str) -> 
     let output = run(program, &["--listen", &server.address])?;
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr)?;
-    assert!(error.contains(&server.address) && error.contains("Address already in use"), "{error}");
+    assert!(
+        error.contains(&server.address) && error.contains("Address already in use"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -126,7 +138,12 @@ fn what_a_half_closed_peer_has_sent_is_still_echoed(program: &str) -> Result {
     client.shutdown(Shutdown::Write)?;
     let mut echoed = Vec::new();
     client.read_to_end(&mut echoed)?;
-    assert!(echoed == message, "{} of {} bytes", echoed.len(), message.len());
+    assert!(
+        echoed == message,
+        "{} of {} bytes",
+        echoed.len(),
+        message.len()
+    );
     Ok(())
 }
 
@@ -164,7 +181,11 @@ fn peers_that_reset_or_vanish_concern_nobody_else(program: &str) -> Result {
 }
 
 /// Sends of `message` what the server takes from a client that does not read; gives how much that is.
-pub(crate) fn send_until_refused(client: &mut TcpStream, message: &[u8], steady: &mut TcpStream) -> Result<usize> {
+pub(crate) fn send_until_refused(
+    client: &mut TcpStream,
+    message: &[u8],
+    steady: &mut TcpStream,
+) -> Result<usize> {
     client.set_nonblocking(true)?;
     let (mut sent, mut refused) = (0, 0);
     while refused < 1000 {
@@ -198,7 +219,11 @@ fn a_peer_that_does_not_read_is_not_read_from_either_and_loses_nothing(program: 
     let message = pattern(64_000_000);
     let sent = send_until_refused(&mut slow, &message, &mut steady)?;
     assert!(sent < message.len(), "it swallowed all of it");
-    assert!(server.anonymous_bytes()? < 4_000_000, "{} bytes", server.anonymous_bytes()?);
+    assert!(
+        server.anonymous_bytes()? < 4_000_000,
+        "{} bytes",
+        server.anonymous_bytes()?
+    );
     send_rest_and_read_all(&mut slow, &message, sent);
     Ok(())
 }
@@ -275,7 +300,8 @@ fn out_of_file_descriptors_it_pauses_and_then_serves_whoever_waited(program: &st
     let (mut quiet, mut looks) = (0, 0);
     while quiet < 5 {
         let calls = calls_of_a_pause()?;
-        let is_quiet = (1..=2).contains(&calls.len()) && calls.iter().all(|call| *call == "epoll_pwait");
+        let is_quiet =
+            (1..=2).contains(&calls.len()) && calls.iter().all(|call| *call == "epoll_pwait");
         quiet = if is_quiet { quiet + 1 } else { 0 };
         looks += 1;
         assert!(looks < 75, "the last of them: {calls:?}");
@@ -312,7 +338,9 @@ fn an_idle_timeout_costs_no_system_call_for_a_message(program: &str) -> Result {
 #[track_caller]
 fn expect_exact_calls(server: &Server) -> Result {
     const CONNECTIONS: usize = 10;
-    let mut clients: Vec<TcpStream> = (0..CONNECTIONS).map(|_| server.connect()).collect::<Result<_>>()?;
+    let mut clients: Vec<TcpStream> = (0..CONNECTIONS)
+        .map(|_| server.connect())
+        .collect::<Result<_>>()?;
     for client in &mut clients {
         expect_echo(client, &pattern(64));
     }
@@ -324,7 +352,11 @@ fn expect_exact_calls(server: &Server) -> Result {
             client.write_all(&pattern(64))?;
         }
         let calls = tracee.run_to_wait()?;
-        assert_eq!(calls, ["recvfrom", "sendto"].repeat(CONNECTIONS), "round {round}");
+        assert_eq!(
+            calls,
+            ["recvfrom", "sendto"].repeat(CONNECTIONS),
+            "round {round}"
+        );
         for client in &mut clients {
             client.read_exact(&mut [0; 64])?;
         }
@@ -332,7 +364,9 @@ fn expect_exact_calls(server: &Server) -> Result {
     Ok(())
 }
 
-fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not(program: &str) -> Result {
+fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not(
+    program: &str,
+) -> Result {
     let server = start(program, &["--idle-timeout", "1"])?;
     let mut silent = server.connect()?;
     let mut talking = server.connect()?;
@@ -347,7 +381,9 @@ fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not
     Ok(())
 }
 
-fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads(program: &str) -> Result {
+fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads(
+    program: &str,
+) -> Result {
     let server = start(program, &["--idle-timeout", "2"])?;
     let message = pattern(64_000_000);
     let mut steady = server.connect()?;
@@ -367,7 +403,8 @@ fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads(pr
         expect_echo(&mut steady, b"talking");
         open[0] &= matches!(drained.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         // It must not read, so it is a write that finds out.
-        open[1] &= matches!(never_reads.write(b"x"), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        open[1] &=
+            matches!(never_reads.write(b"x"), Err(error) if error.kind() == ErrorKind::WouldBlock);
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use crate::echo::{expect_echo, pattern, send_until_refused};
 use crate::server::{PATIENCE, Server, raise_open_files_limit, run};
 
 fn start(arguments: &[&str]) -> Result<Server> {
-    Server::start("echo_server", &[&["--listen", "127.0.0.1:0"], arguments].concat())
+    Server::start(
+        "echo_server",
+        &[&["--listen", "127.0.0.1:0"], arguments].concat(),
+    )
 }
 
 /// A client that has sent more than it has read, so that the server has something queued for it.
@@ -32,11 +35,15 @@ fn a_signal_ends_it_with_0_once_everything_is_sent_and_nobody_is_accepted_meanwh
         expect_echo(&mut idle, b"about to be idle");
         server.signal(signal)?;
         assert_eq!(idle.read(&mut [0])?, 0, "closed in order");
-        let refused = TcpStream::connect(&server.address).and_then(|mut late| late.read_exact(&mut [0]));
+        let refused =
+            TcpStream::connect(&server.address).and_then(|mut late| late.read_exact(&mut [0]));
         assert!(refused.is_err());
         let mut echoed = Vec::new();
         slow.read_to_end(&mut echoed)?; // to an end in order, not a reset
-        assert!(echoed == pattern(64_000_000)[..echoed.len()], "what came is what was sent");
+        assert!(
+            echoed == pattern(64_000_000)[..echoed.len()],
+            "what came is what was sent"
+        );
         assert!(echoed.len() > 256 * 1024, "only {} bytes", echoed.len());
         drop(slow);
         drop(idle);
@@ -46,7 +53,8 @@ fn a_signal_ends_it_with_0_once_everything_is_sent_and_nobody_is_accepted_meanwh
 }
 
 #[test]
-fn a_peer_that_does_not_take_what_is_queued_holds_up_the_end_for_5_seconds_and_no_longer() -> Result {
+fn a_peer_that_does_not_take_what_is_queued_holds_up_the_end_for_5_seconds_and_no_longer() -> Result
+{
     let server = start(&[])?;
     let _slow = client_with_a_backlog(&server)?;
     server.signal(Signal::TERM)?;
@@ -101,12 +109,17 @@ fn the_socket_of_one_that_was_killed_is_replaced_and_that_of_one_that_ends_is_re
 #[test]
 fn several_loops_serve_one_address_and_end_together() -> Result {
     let server = start(&["--threads", "3"])?;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero()))?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero()))?;
     assert!(
-        status.lines().any(|line| line.split_whitespace().eq(["Threads:", "4"])),
+        status
+            .lines()
+            .any(|line| line.split_whitespace().eq(["Threads:", "4"])),
         "one measures the time to insist: {status}"
     );
-    let mut clients = (0..60).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..60)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     for client in &mut clients {
         expect_echo(client, &pattern(10_000));
     }
@@ -121,7 +134,9 @@ fn several_loops_serve_one_address_and_end_together() -> Result {
 #[test]
 fn the_limit_of_connections_is_one_for_all_loops() -> Result {
     let server = start(&["--threads", "3", "--max-connections", "5"])?;
-    let mut clients = (0..40).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..40)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     // Each ends when it has been served: all are, five at a time.
     for client in &mut clients {
         client.write_all(b"hello")?;
@@ -147,10 +162,18 @@ fn it_writes_its_counters_as_often_as_it_was_told() -> Result {
 
 #[test]
 fn options_that_cannot_be_are_named() -> Result {
-    for bad in [["--threads", "0"], ["--stats", "soon"], ["--idle-timeout", "0"], ["--listen", "localhost"]] {
+    for bad in [
+        ["--threads", "0"],
+        ["--stats", "soon"],
+        ["--idle-timeout", "0"],
+        ["--listen", "localhost"],
+    ] {
         let output = run("echo_server", &bad)?;
         assert_eq!(output.status.code(), Some(2));
-        assert!(String::from_utf8(output.stderr)?.contains(bad[0]), "{bad:?}");
+        assert!(
+            String::from_utf8(output.stderr)?.contains(bad[0]),
+            "{bad:?}"
+        );
     }
     Ok(())
 }
@@ -172,7 +195,9 @@ fn a_connection_that_resets_while_the_server_ends_does_not_hold_it_up() -> Resul
 #[test]
 fn what_was_sent_before_the_signal_is_echoed_in_full() -> Result {
     let server = start(&[])?;
-    let mut clients = (0..20).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..20)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     for client in &mut clients {
         expect_echo(client, b"accepted");
     }
@@ -226,7 +251,9 @@ fn clients_that_speak_in_time_outlive_a_stop_longer_than_the_idle_timeout() -> R
     const IDLE_SECONDS: u64 = 4;
     let connections = raise_open_files_limit()?.saturating_sub(100).min(1200); // more than one wait brings
     let server = start(&["--idle-timeout", &IDLE_SECONDS.to_string()])?;
-    let mut clients = (0..connections).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..connections)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     for client in &mut clients {
         expect_echo(client, b"alive");
     }

@@ -10,7 +10,10 @@ use crate::Result;
 use crate::server::{PATIENCE, Server, run};
 
 fn start(arguments: &[&str]) -> Result<Server> {
-    Server::start("kv_server", &[&["--listen", "127.0.0.1:0"], arguments].concat())
+    Server::start(
+        "kv_server",
+        &[&["--listen", "127.0.0.1:0"], arguments].concat(),
+    )
 }
 
 /// A command as clients send it.
@@ -50,7 +53,9 @@ fn clients_share_what_they_store_and_count() -> Result {
 fn ten_thousand_commands_at_once_get_as_many_replies_in_order() -> Result {
     let server = start(&[])?;
     let mut client = server.connect()?;
-    let requests: Vec<u8> = (0..10_000).flat_map(|n| command(&[b"ECHO", format!("{n:05}").as_bytes()])).collect();
+    let requests: Vec<u8> = (0..10_000)
+        .flat_map(|n| command(&[b"ECHO", format!("{n:05}").as_bytes()]))
+        .collect();
     let replies: String = (0..10_000).map(|n| format!("$5\r\n{n:05}\r\n")).collect();
     let mut reader = client.try_clone()?;
     std::thread::scope(|scope| {
@@ -67,13 +72,21 @@ fn a_large_value_comes_back_as_it_went_and_one_that_is_too_large_does_not_go() -
     let server = start(&["--max-value", "5000000"])?;
     let mut client = server.connect()?;
     let value = crate::echo::pattern(5_000_000);
-    expect(&mut client, &command(&[b"SET", b"large", &value]), "+OK\r\n")?;
+    expect(
+        &mut client,
+        &command(&[b"SET", b"large", &value]),
+        "+OK\r\n",
+    )?;
     client.write_all(&command(&[b"GET", b"large"]))?;
     let mut reply = vec![0; "$5000000\r\n".len() + value.len() + 2];
     client.read_exact(&mut reply)?;
     assert!(reply[10..].starts_with(&value));
     let too_large = command(&[b"SET", b"large", &crate::echo::pattern(5_000_001)]);
-    expect(&mut client, &too_large, "-ERR string exceeds maximum allowed size\r\n")?;
+    expect(
+        &mut client,
+        &too_large,
+        "-ERR string exceeds maximum allowed size\r\n",
+    )?;
     expect(&mut client, b"PING\r\n", "+PONG\r\n")?;
     Ok(())
 }
@@ -94,14 +107,20 @@ fn a_key_with_a_time_to_live_goes_when_that_is_over_and_not_before() -> Result {
         }
         assert!(began.elapsed() < PATIENCE);
     }
-    assert!(began.elapsed() >= Duration::from_millis(200), "gone after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(200),
+        "gone after {:?}",
+        began.elapsed()
+    );
     Ok(())
 }
 
 #[test]
 fn a_message_reaches_all_subscribers_and_nobody_else() -> Result {
     let server = start(&[])?;
-    let mut subscribers = (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut subscribers = (0..50)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     for subscriber in &mut subscribers {
         let confirmed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
         expect(subscriber, b"SUBSCRIBE news\r\n", confirmed)?;
@@ -112,12 +131,22 @@ fn a_message_reaches_all_subscribers_and_nobody_else() -> Result {
         publisher.write_all(format!("PUBLISH news {number:03}\r\n").as_bytes())?;
         let mut reply = [0; 5];
         publisher.read_exact(&mut reply)?;
-        assert!(matches!(&reply, b":49\r\n" | b":50\r\n"), "{}", reply.escape_ascii());
+        assert!(
+            matches!(&reply, b":49\r\n" | b":50\r\n"),
+            "{}",
+            reply.escape_ascii()
+        );
     }
     for subscriber in &mut subscribers {
-        let all: String = (0..100).map(|n| format!("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\n{n:03}\r\n")).collect();
+        let all: String = (0..100)
+            .map(|n| format!("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\n{n:03}\r\n"))
+            .collect();
         expect(subscriber, b"", &all)?;
-        expect(subscriber, b"UNSUBSCRIBE\r\n", "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n")?;
+        expect(
+            subscriber,
+            b"UNSUBSCRIBE\r\n",
+            "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n",
+        )?;
     }
     expect(&mut publisher, b"PUBLISH news x\r\n", ":0\r\n")?;
     Ok(())
@@ -127,7 +156,11 @@ fn a_message_reaches_all_subscribers_and_nobody_else() -> Result {
 fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Result {
     let server = start(&[])?;
     let mut deaf = server.connect()?;
-    expect(&mut deaf, b"SUBSCRIBE news\r\n", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")?;
+    expect(
+        &mut deaf,
+        b"SUBSCRIBE news\r\n",
+        "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n",
+    )?;
     let mut publisher = server.connect()?;
     let message = command(&[b"PUBLISH", b"news", &[b'x'; 4_000_000]]);
     let mut reached = 0;
@@ -136,7 +169,11 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Resul
         let mut reply = [0; 4];
         publisher.read_exact(&mut reply)?;
         if &reply == b":0\r\n" {
-            assert!(server.anonymous_bytes()? < 250_000_000, "{} bytes", server.anonymous_bytes()?);
+            assert!(
+                server.anonymous_bytes()? < 250_000_000,
+                "{} bytes",
+                server.anonymous_bytes()?
+            );
             return Ok(());
         }
         reached += 1;
@@ -147,15 +184,29 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Resul
 #[test]
 fn a_message_is_kept_once_for_all_who_have_not_read_it_yet() -> Result {
     let server = start(&[])?;
-    let mut subscribers = (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut subscribers = (0..50)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     for subscriber in &mut subscribers {
-        expect(subscriber, b"SUBSCRIBE news\r\n", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")?;
+        expect(
+            subscriber,
+            b"SUBSCRIBE news\r\n",
+            "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n",
+        )?;
     }
     let mut publisher = server.connect()?;
     for _ in 0..10 {
-        expect(&mut publisher, &command(&[b"PUBLISH", b"news", &[b'x'; 4_000_000]]), ":50\r\n")?;
+        expect(
+            &mut publisher,
+            &command(&[b"PUBLISH", b"news", &[b'x'; 4_000_000]]),
+            ":50\r\n",
+        )?;
     }
-    assert!(server.anonymous_bytes()? < 100_000_000, "{} bytes", server.anonymous_bytes()?);
+    assert!(
+        server.anonymous_bytes()? < 100_000_000,
+        "{} bytes",
+        server.anonymous_bytes()?
+    );
     Ok(())
 }
 
@@ -163,7 +214,11 @@ fn a_message_is_kept_once_for_all_who_have_not_read_it_yet() -> Result {
 fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() -> Result {
     let server = start(&[])?;
     let (mut one, mut other) = (server.connect()?, server.connect()?);
-    expect(&mut one, &command(&[b"SET", b"k", &[b'v'; 40_000]]), "+OK\r\n")?;
+    expect(
+        &mut one,
+        &command(&[b"SET", b"k", &[b'v'; 40_000]]),
+        "+OK\r\n",
+    )?;
     expect(&mut other, b"PING\r\n", "+PONG\r\n")?;
     server.signal(Signal::STOP)?;
     one.write_all(&b"GET k\r\n".repeat(20))?;
@@ -180,17 +235,43 @@ fn what_is_against_the_protocol_is_answered_as_redis_does_and_closed() -> Result
     let server = start(&["--max-arguments", "10", "--max-argument", "100"])?;
     let long = [&b"x".repeat(70_000)[..], b"\r\n"].concat();
     let cases: [(&[u8], &str); 8] = [
-        (b"*1\r\n+PING\r\n", "-ERR Protocol error: expected '$', got '+'\r\n"),
-        (b"*x\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
-        (b"*11\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
-        (b"*1\r\n$101\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        (b"*1\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        (b"ECHO \"open\r\n", "-ERR Protocol error: unbalanced quotes in request\r\n"),
+        (
+            b"*1\r\n+PING\r\n",
+            "-ERR Protocol error: expected '$', got '+'\r\n",
+        ),
+        (
+            b"*x\r\n",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            b"*11\r\n",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            b"*1\r\n$101\r\n",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        (
+            b"*1\r\n$-5\r\n",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        (
+            b"ECHO \"open\r\n",
+            "-ERR Protocol error: unbalanced quotes in request\r\n",
+        ),
         (&long, "-ERR Protocol error: too big inline request\r\n"),
-        (b"PING\r\n*1\r\n:3\r\nPING\r\n", "+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"),
+        (
+            b"PING\r\n*1\r\n:3\r\nPING\r\n",
+            "+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n",
+        ),
     ];
     for (request, answer) in cases {
-        assert_eq!(server.ask(request)?, answer, "{}", request[..request.len().min(40)].escape_ascii());
+        assert_eq!(
+            server.ask(request)?,
+            answer,
+            "{}",
+            request[..request.len().min(40)].escape_ascii()
+        );
     }
     assert_eq!(server.ask(b"PING\r\nQUIT\r\nPING\r\n")?, "+PONG\r\n+OK\r\n");
     Ok(())
@@ -205,14 +286,19 @@ fn a_signal_ends_it_with_0_also_while_keys_have_time_to_live_and_a_bad_option_wi
     assert_eq!(client.read(&mut [0])?, 0);
     drop(client);
     assert_eq!(server.wait()?.code(), Some(0));
-    assert_eq!(run("kv_server", &["--max-value", "-1"])?.status.code(), Some(2));
+    assert_eq!(
+        run("kv_server", &["--max-value", "-1"])?.status.code(),
+        Some(2)
+    );
     Ok(())
 }
 
 #[test]
 fn commands_that_were_sent_before_the_signal_are_answered() -> Result {
     let server = start(&[])?;
-    let mut clients = (0..20).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..20)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>>>()?;
     for client in &mut clients {
         expect(client, b"PING\r\n", "+PONG\r\n")?;
     }
@@ -228,7 +314,10 @@ fn commands_that_were_sent_before_the_signal_are_answered() -> Result {
         client.read_to_string(&mut replies)?;
         assert_eq!(replies.lines().count(), 1000);
         answers.extend(
-            replies.lines().map(|reply| reply[1..].parse::<u32>()).collect::<std::result::Result<Vec<_>, _>>()?,
+            replies
+                .lines()
+                .map(|reply| reply[1..].parse::<u32>())
+                .collect::<std::result::Result<Vec<_>, _>>()?,
         );
     }
     answers.sort();

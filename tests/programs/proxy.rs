@@ -35,7 +35,9 @@ fn pair() -> Result<(Server, TcpStream, TcpStream)> {
 #[test]
 fn what_is_sent_comes_back_through_both() -> Result {
     let (proxy, _echo) = start()?;
-    let mut clients = (0..20).map(|_| proxy.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..20)
+        .map(|_| proxy.connect())
+        .collect::<Result<Vec<_>>>()?;
     for round in 0..20 {
         for client in &mut clients {
             expect_echo(client, &pattern(1 + round * 997));
@@ -53,7 +55,11 @@ fn a_slow_reader_holds_up_its_sender_and_loses_nothing() -> Result {
     let sent = send_until_refused(&mut slow, &message, &mut steady)?;
     assert!(sent < message.len(), "they swallowed all of it");
     for server in [&proxy, &echo] {
-        assert!(server.anonymous_bytes()? < 4_000_000, "{} bytes", server.anonymous_bytes()?);
+        assert!(
+            server.anonymous_bytes()? < 4_000_000,
+            "{} bytes",
+            server.anonymous_bytes()?
+        );
     }
     send_rest_and_read_all(&mut slow, &message, sent);
     Ok(())
@@ -81,7 +87,11 @@ fn a_reset_of_one_side_is_a_reset_of_the_other() -> Result {
         let (_proxy, mut client, mut server) = pair()?;
         client.write_all(b"x")?;
         server.read_exact(&mut [0])?;
-        let (rude, mut other) = if client_resets { (client, server) } else { (server, client) };
+        let (rude, mut other) = if client_resets {
+            (client, server)
+        } else {
+            (server, client)
+        };
         set_socket_linger(&rude, Some(Duration::ZERO))?;
         drop(rude);
         let error = other.read(&mut [0]).expect_err("a reset");
@@ -95,7 +105,10 @@ fn where_nobody_answers_the_client_is_reset() -> Result {
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let proxy = start_to(&nobody)?;
     for _ in 0..10 {
-        let error = proxy.connect()?.read(&mut [0]).expect_err("an end would look like an empty answer");
+        let error = proxy
+            .connect()?
+            .read(&mut [0])
+            .expect_err("an end would look like an empty answer");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
     Ok(())
@@ -105,7 +118,17 @@ fn where_nobody_answers_the_client_is_reset() -> Result {
 fn the_first_address_that_answers_is_taken() -> Result {
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let echo = Server::start("echo_server", &["--listen", "127.0.0.1:0"])?;
-    let proxy = Server::start("proxy", &["--listen", "127.0.0.1:0", "--to", &nobody, "--to", &echo.address])?;
+    let proxy = Server::start(
+        "proxy",
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--to",
+            &nobody,
+            "--to",
+            &echo.address,
+        ],
+    )?;
     expect_echo(&mut proxy.connect()?, b"hello");
     Ok(())
 }
@@ -153,7 +176,9 @@ fn an_answer_before_the_question_has_ended_is_heard_by_every_client() -> Result 
         });
         while client.write_all(&[7; 65536]).is_ok() {}
         let mut answer = [0; 13];
-        client.read_exact(&mut answer).map_err(|error| format!("round {round}: {error}"))?;
+        client
+            .read_exact(&mut answer)
+            .map_err(|error| format!("round {round}: {error}"))?;
         assert_eq!(&answer, b"413 too large");
         answers.join().expect("it does not panic")?;
     }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, setrlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, setrlimit,
+};
 
 use crate::Result;
 
@@ -18,7 +20,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Where cargo has put the example, seen from this test.
 pub(crate) fn example(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let profile = test.parent().and_then(|deps| deps.parent()).ok_or("target/PROFILE/deps")?;
+    let profile = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .ok_or("target/PROFILE/deps")?;
     let example = profile.join("examples").join(name);
     if example.exists() {
         Ok(example)
@@ -29,18 +34,30 @@ pub(crate) fn example(name: &str) -> Result<PathBuf> {
 
 /// Runs an example that is expected to end by itself.
 pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<Output> {
-    Ok(Command::new(example(name)?).args(arguments).stdin(Stdio::null()).output()?)
+    Ok(Command::new(example(name)?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?)
 }
 
 /// The same with at most so many open files.
-pub(crate) fn run_with_open_files_max(name: &str, arguments: &[&str], files: u32) -> Result<Output> {
-    Ok(limited(name, arguments, files)?.stdin(Stdio::null()).output()?)
+pub(crate) fn run_with_open_files_max(
+    name: &str,
+    arguments: &[&str],
+    files: u32,
+) -> Result<Output> {
+    Ok(limited(name, arguments, files)?
+        .stdin(Stdio::null())
+        .output()?)
 }
 
 /// An example with at most so many open files.
 fn limited(name: &str, arguments: &[&str], files: u32) -> Result<Command> {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(example(name)?).args(arguments);
+    command
+        .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+        .arg(example(name)?)
+        .args(arguments);
     Ok(command)
 }
 
@@ -60,15 +77,27 @@ impl Server {
     }
 
     /// With at most so many open files.
-    pub(crate) fn start_with_open_files_max(name: &str, arguments: &[&str], files: u32) -> Result<Self> {
+    pub(crate) fn start_with_open_files_max(
+        name: &str,
+        arguments: &[&str],
+        files: u32,
+    ) -> Result<Self> {
         Self::spawn(limited(name, arguments, files)?)
     }
 
     fn spawn(mut command: Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
         let address = next_address(&mut stdout)?;
-        Ok(Self { child, stdout, address })
+        Ok(Self {
+            child,
+            stdout,
+            address,
+        })
     }
 
     /// The next address that it listens on, of several.
@@ -128,7 +157,10 @@ impl Server {
     /// Bytes of its memory that are resident and its own.
     pub(crate) fn anonymous_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("RssAnon")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .ok_or("RssAnon")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
@@ -141,8 +173,10 @@ impl Server {
 fn next_address(stdout: &mut impl BufRead) -> Result<String> {
     let mut line = String::new();
     stdout.read_line(&mut line)?;
-    let address =
-        line.trim_end().strip_prefix("listening on ").ok_or_else(|| format!("a line of its output: {line:?}"))?;
+    let address = line
+        .trim_end()
+        .strip_prefix("listening on ")
+        .ok_or_else(|| format!("a line of its output: {line:?}"))?;
     Ok(address.to_owned())
 }
 
@@ -157,7 +191,13 @@ impl Drop for Server {
 /// Raises the limit of open files as far as it goes, for this process and its children; gives how far that is.
 pub(crate) fn raise_open_files_limit() -> Result<usize> {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?;
     Ok(maximum.map_or(usize::MAX, |files| files as usize))
 }
 

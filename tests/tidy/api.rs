@@ -28,7 +28,9 @@ impl Item<'_> {
     }
 
     pub(crate) fn has_heading(&self, heading: &str) -> bool {
-        self.doc.iter().any(|(_, line)| line.trim_start_matches('#').trim() == heading)
+        self.doc
+            .iter()
+            .any(|(_, line)| line.trim_start_matches('#').trim() == heading)
     }
 
     /// Returns whether the item is a function whose type of return is a `Result`.
@@ -64,7 +66,10 @@ pub(crate) fn before_tests(source: &str) -> Vec<&str> {
     let tests = lines
         .windows(2)
         .position(|pair| matches!(pair, [attribute, item] if *attribute == "#[cfg(test)]" && item.starts_with("mod ")));
-    lines.into_iter().take(tests.unwrap_or(usize::MAX)).collect()
+    lines
+        .into_iter()
+        .take(tests.unwrap_or(usize::MAX))
+        .collect()
 }
 
 fn indentation(line: &str) -> usize {
@@ -93,11 +98,16 @@ pub(crate) fn items(source: &str) -> Vec<Item<'_>> {
             }
             if let Some(kind) = kind(line, inside) {
                 let signature = signature(lines.get(index..).unwrap_or_default());
-                let (is_trait, is_enum) = (signature.contains("trait "), signature.contains("enum "));
+                let (is_trait, is_enum) =
+                    (signature.contains("trait "), signature.contains("enum "));
                 if kind == Kind::Type && (is_trait || is_enum) && signature.ends_with('{') {
                     inside = Some((indentation(line), is_trait));
                 }
-                items.push(Item { kind, doc: std::mem::take(&mut doc), signature });
+                items.push(Item {
+                    kind,
+                    doc: std::mem::take(&mut doc),
+                    signature,
+                });
             }
             doc.clear();
         }
@@ -115,7 +125,9 @@ fn kind(line: &str, inside: Option<(usize, bool)>) -> Option<Kind> {
         Some((_, true)) if is_function(text) => text,
         _ => return None,
     };
-    let is_type = ["struct ", "enum ", "trait ", "union "].iter().any(|word| item.starts_with(word));
+    let is_type = ["struct ", "enum ", "trait ", "union "]
+        .iter()
+        .any(|word| item.starts_with(word));
     Some(match item {
         _ if is_type => Kind::Type,
         _ if is_function(item) => Kind::Function,
@@ -125,7 +137,9 @@ fn kind(line: &str, inside: Option<(usize, bool)>) -> Option<Kind> {
 
 /// Returns whether an item without its visibility is a function.
 fn is_function(item: &str) -> bool {
-    let words = item.split(' ').find(|word| !["const", "async", "unsafe"].contains(word));
+    let words = item
+        .split(' ')
+        .find(|word| !["const", "async", "unsafe"].contains(word));
     words == Some("fn")
 }
 
@@ -152,14 +166,18 @@ pub(crate) fn function_lengths(source: &str) -> Vec<usize> {
     let begins = |line: &str| {
         let text = line.trim_start();
         let item = match text.strip_prefix("pub") {
-            Some(after) if after.starts_with('(') => after.split_once(") ").map_or("", |(_, item)| item),
+            Some(after) if after.starts_with('(') => {
+                after.split_once(") ").map_or("", |(_, item)| item)
+            }
             Some(after) => after.trim_start(),
             None => text,
         };
         is_function(item)
     };
     let starts = lines.iter().enumerate().filter(|(_, line)| begins(line));
-    starts.filter_map(|(start, line)| length(lines.get(start..)?, indentation(line))).collect()
+    starts
+        .filter_map(|(start, line)| length(lines.get(start..)?, indentation(line)))
+        .collect()
 }
 
 /// Returns the number of lines up to the brace that closes the body at this indentation.
@@ -261,9 +279,17 @@ mod tests {
     #[test]
     fn examples_headings_and_results_are_recognised() {
         let items = items(SOURCE);
-        assert!(items.iter().map(|item| item.has_example()).eq([true].into_iter().chain([false; 8])));
+        assert!(
+            items
+                .iter()
+                .map(|item| item.has_example())
+                .eq([true].into_iter().chain([false; 8]))
+        );
         let results: Vec<_> = items.iter().filter(|item| item.returns_result()).collect();
-        assert!(matches!(&*results, [call] if call.has_heading("Errors")), "{results:?}");
+        assert!(
+            matches!(&*results, [call] if call.has_heading("Errors")),
+            "{results:?}"
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::{Result, files, root};
 /// Leaves out comments, and everything below `#[cfg(test)]`.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
-    (1..).zip(lines).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    (1..)
+        .zip(lines)
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 /// Calls that enter the system, read a clock or start a thread.
@@ -38,20 +40,27 @@ const WORDS: [&str; 6] = [
 #[test]
 fn nothing_above_the_seam_speaks_to_the_system() -> Result {
     let source = root().join("crates/reactor/src");
-    let above: Vec<_> =
-        files(&source, "rs")?.into_iter().filter(|path| !path.starts_with(source.join("sys"))).collect();
+    let above: Vec<_> = files(&source, "rs")?
+        .into_iter()
+        .filter(|path| !path.starts_with(source.join("sys")))
+        .collect();
     assert!(above.len() > 50, "{above:?}");
     let mut faults = Vec::new();
     for path in above {
         let text = fs::read_to_string(&path)?;
         for (number, line) in code(&text) {
-            let line = WORDS.iter().fold(line.to_owned(), |line, word| line.replace(word, ""));
+            let line = WORDS
+                .iter()
+                .fold(line.to_owned(), |line, word| line.replace(word, ""));
             if SYSTEM.iter().any(|call| line.contains(call)) {
                 faults.push(format!("{}:{number}: {}", path.display(), line.trim()));
             }
         }
     }
-    assert_eq!(faults, [""; 0], "through crates/reactor/src/sys, whose page is the contract");
+    assert_eq!(
+        faults, [""; 0],
+        "through crates/reactor/src/sys, whose page is the contract"
+    );
     Ok(())
 }
 
@@ -60,23 +69,49 @@ fn the_code_map_names_files_that_exist_and_leaves_out_none() -> Result {
     let page = fs::read_to_string(root().join("docs/architecture.md"))?;
     let (_, map) = page.split_once("## Code map").ok_or("no code map")?;
     let (map, _) = map.split_once("\n## ").ok_or("the code map does not end")?;
-    let (reactor, handlers) = map.split_once("In `crates/handlers/src`").ok_or("no map of handlers")?;
-    for (part, folder) in [(reactor, "crates/reactor/src"), (handlers, "crates/handlers/src")] {
-        let named: Vec<_> = part.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs")).collect();
+    let (reactor, handlers) = map
+        .split_once("In `crates/handlers/src`")
+        .ok_or("no map of handlers")?;
+    for (part, folder) in [
+        (reactor, "crates/reactor/src"),
+        (handlers, "crates/handlers/src"),
+    ] {
+        let named: Vec<_> = part
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.ends_with(".rs"))
+            .collect();
         let source = root().join(folder);
         let exist: Vec<_> = files(&source, "rs")?;
-        let path_of = |file: &Path| file.strip_prefix(&source).map(|path| path.display().to_string());
-        let exist = exist.iter().map(|file| path_of(file)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let path_of = |file: &Path| {
+            file.strip_prefix(&source)
+                .map(|path| path.display().to_string())
+        };
+        let exist = exist
+            .iter()
+            .map(|file| path_of(file))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
         for name in &named {
             assert!(
-                exist.iter().any(|file| file == name || file.ends_with(&format!("/{name}"))),
+                exist
+                    .iter()
+                    .any(|file| file == name || file.ends_with(&format!("/{name}"))),
                 "{folder}: no {name}"
             );
         }
         // A single file may be left out of the map. Of each folder at least one file is in it.
-        let rooms: Vec<_> = exist.iter().filter_map(|file| file.split_once('/').map(|(room, _)| room)).collect();
+        let rooms: Vec<_> = exist
+            .iter()
+            .filter_map(|file| file.split_once('/').map(|(room, _)| room))
+            .collect();
         for room in rooms {
-            assert!(named.iter().any(|name| name.starts_with(&format!("{room}/"))), "{folder}: nothing of {room}/");
+            assert!(
+                named
+                    .iter()
+                    .any(|name| name.starts_with(&format!("{room}/"))),
+                "{folder}: nothing of {room}/"
+            );
         }
     }
     Ok(())

@@ -7,11 +7,16 @@ fn lacks(path: &str, source: &str) -> Vec<String> {
     let Some(name) = name(path) else {
         return Vec::new();
     };
-    let head: String = source.lines().take_while(|line| line.starts_with("//!")).collect();
+    let head: String = source
+        .lines()
+        .take_while(|line| line.starts_with("//!"))
+        .collect();
     let run = format!("--example {name}");
     let parts = ["Shows", "Run:", &run, "Try:"];
     let lacking = parts.iter().filter(|part| !head.contains(**part));
-    lacking.map(|part| format!("{path}:1: no \"{part}\"")).collect()
+    lacking
+        .map(|part| format!("{path}:1: no \"{part}\""))
+        .collect()
 }
 
 /// Returns the name that cargo gives to an example, or `None` for a module of one.
@@ -25,7 +30,10 @@ fn name(path: &str) -> Option<&str> {
 fn every_example_says_what_it_shows_and_how_to_run_it() -> Result {
     let sources = texts(root(), &["examples"], &["rs"])?;
     assert!(sources.len() > 5, "{}", sources.len());
-    let faults: Vec<_> = sources.iter().flat_map(|(path, source)| lacks(path, source)).collect();
+    let faults: Vec<_> = sources
+        .iter()
+        .flat_map(|(path, source)| lacks(path, source))
+        .collect();
     assert_none(&faults, "the head of an example has Shows, Run and Try");
     Ok(())
 }
@@ -34,7 +42,10 @@ fn every_example_says_what_it_shows_and_how_to_run_it() -> Result {
 fn a_whole_head_lacks_nothing_and_an_empty_one_everything() {
     let head = "//! Echo. Shows: sockets.\n//!\n//! Run: cargo run --example echo     Try: nc\n";
     assert_eq!(lacks("examples/echo.rs", head), [""; 0]);
-    assert_eq!(lacks("examples/other/main.rs", head), ["examples/other/main.rs:1: no \"--example other\""]);
+    assert_eq!(
+        lacks("examples/other/main.rs", head),
+        ["examples/other/main.rs:1: no \"--example other\""]
+    );
     assert_eq!(lacks("examples/echo.rs", "use std::io;\n").len(), 4);
 }
 

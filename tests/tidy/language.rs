@@ -5,7 +5,9 @@ use crate::prose::{Kind, blocks, doc_comments, doc_line, first_word, sentences};
 use crate::{Result, WIDTH, assert_none, root, texts};
 
 /// A sentence that opens with one of these has a clause for its subject instead of a noun.
-pub(crate) const OPENINGS: [&str; 8] = ["who", "whoever", "what", "whatever", "nobody", "somebody", "of", "that"];
+pub(crate) const OPENINGS: [&str; 8] = [
+    "who", "whoever", "what", "whatever", "nobody", "somebody", "of", "that",
+];
 
 /// Marks of unfinished work.
 const LEFTOVERS: [&str; 6] = ["TODO", "FIXME", "XXX", "WIP", "todo!", "dbg!"];
@@ -31,9 +33,21 @@ fn openings(path: &str, source: &str) -> Vec<String> {
 /// Lists the comment lines that are too wide. URLs and tables cannot be wrapped.
 fn wide_comments(path: &str, source: &str) -> Vec<String> {
     let is_wide = |line: &str| line.chars().count() > WIDTH && line.trim_start().starts_with("//");
-    let may_be = |line: &str| line.contains("://") || doc_line(line).is_some_and(|(_, text)| text.starts_with('|'));
-    let lines = (1..).zip(source.lines()).filter(|(_, line)| is_wide(line) && !may_be(line));
-    lines.map(|(number, line)| format!("{path}:{number}: {} columns: {}", line.chars().count(), line.trim())).collect()
+    let may_be = |line: &str| {
+        line.contains("://") || doc_line(line).is_some_and(|(_, text)| text.starts_with('|'))
+    };
+    let lines = (1..)
+        .zip(source.lines())
+        .filter(|(_, line)| is_wide(line) && !may_be(line));
+    lines
+        .map(|(number, line)| {
+            format!(
+                "{path}:{number}: {} columns: {}",
+                line.chars().count(),
+                line.trim()
+            )
+        })
+        .collect()
 }
 
 /// Lists the lines that hold a mark of unfinished work as a word of its own.
@@ -45,26 +59,42 @@ fn leftovers(path: &str, text: &str) -> Vec<String> {
                 let (before, after) = line.split_at(at);
                 let after = after.strip_prefix(word).unwrap_or_default();
                 // `todo!` and `dbg!` end with a mark, after which anything may follow.
-                !before.ends_with(of_a_word) && (word.ends_with('!') || !after.starts_with(of_a_word))
+                !before.ends_with(of_a_word)
+                    && (word.ends_with('!') || !after.starts_with(of_a_word))
             })
         })
     };
     let lines = (1..).zip(text.lines()).filter(|(_, line)| is_left(line));
-    lines.map(|(number, line)| format!("{path}:{number}: {}", line.trim())).collect()
+    lines
+        .map(|(number, line)| format!("{path}:{number}: {}", line.trim()))
+        .collect()
 }
 
 #[test]
 fn no_sentence_of_the_docs_opens_with_a_clause_for_a_noun() -> Result {
-    let sources = texts(root(), &["crates/reactor/src", "crates/handlers/src", "examples"], &["rs"])?;
-    let faults: Vec<_> = sources.iter().flat_map(|(path, text)| openings(path, text)).collect();
-    assert_none(&faults, "name the thing: no doc sentence opens with Who, What, Nobody, Of, That");
+    let sources = texts(
+        root(),
+        &["crates/reactor/src", "crates/handlers/src", "examples"],
+        &["rs"],
+    )?;
+    let faults: Vec<_> = sources
+        .iter()
+        .flat_map(|(path, text)| openings(path, text))
+        .collect();
+    assert_none(
+        &faults,
+        "name the thing: no doc sentence opens with Who, What, Nobody, Of, That",
+    );
     Ok(())
 }
 
 #[test]
 fn no_comment_is_wider_than_code_may_be() -> Result {
     let sources = texts(root(), &["."], &["rs"])?;
-    let faults: Vec<_> = sources.iter().flat_map(|(path, text)| wide_comments(path, text)).collect();
+    let faults: Vec<_> = sources
+        .iter()
+        .flat_map(|(path, text)| wide_comments(path, text))
+        .collect();
     assert_none(&faults, "a comment line has at most 100 columns");
     Ok(())
 }
@@ -73,8 +103,12 @@ fn no_comment_is_wider_than_code_may_be() -> Result {
 fn no_mark_of_unfinished_work_is_left() -> Result {
     let all = texts(root(), &["."], &["rs", "md", "toml", "c", "h", "sh"])?;
     // This file names the marks.
-    let others = all.iter().filter(|(path, _)| !path.ends_with("tests/tidy/language.rs"));
-    let faults: Vec<_> = others.flat_map(|(path, text)| leftovers(path, text)).collect();
+    let others = all
+        .iter()
+        .filter(|(path, _)| !path.ends_with("tests/tidy/language.rs"));
+    let faults: Vec<_> = others
+        .flat_map(|(path, text)| leftovers(path, text))
+        .collect();
     assert_none(&faults, "finish it, or write it down outside of the tree");
     Ok(())
 }
@@ -109,8 +143,10 @@ fn only_wide_comments_without_a_url_or_a_table_are_found() {
         "//! {wide}\n    // {wide}\nlet a = \"{wide}\";\n/// https://{wide}\n/// | {wide} |\n// é{}",
         "é".repeat(WIDTH - 4)
     );
-    let lines: Vec<_> =
-        wide_comments("x.rs", &source).iter().filter_map(|fault| fault.split(": ").next().map(str::to_owned)).collect();
+    let lines: Vec<_> = wide_comments("x.rs", &source)
+        .iter()
+        .filter_map(|fault| fault.split(": ").next().map(str::to_owned))
+        .collect();
     assert_eq!(lines, ["x.rs:1", "x.rs:2"]);
 }
 
@@ -118,7 +154,9 @@ fn only_wide_comments_without_a_url_or_a_table_are_found() {
 fn marks_are_found_as_words_and_not_within_others() {
     let [first, .., last] = LEFTOVERS;
     let text = format!("// {first}: later\nlet {first}_LIST = 1;\n{last}(value);\nfine");
-    let lines: Vec<_> =
-        leftovers("x.rs", &text).iter().filter_map(|fault| fault.split(": ").next().map(str::to_owned)).collect();
+    let lines: Vec<_> = leftovers("x.rs", &text)
+        .iter()
+        .filter_map(|fault| fault.split(": ").next().map(str::to_owned))
+        .collect();
     assert_eq!(lines, ["x.rs:1", "x.rs:3"]);
 }

@@ -37,9 +37,17 @@ fn anchors(page: &str) -> Vec<String> {
         }
         let shown = line.get(level..).unwrap_or_default().trim().to_lowercase();
         let is_kept = |letter: &char| letter.is_alphanumeric() || " -_".contains(*letter);
-        let anchor = shown.chars().filter(is_kept).collect::<String>().replace(' ', "-");
+        let anchor = shown
+            .chars()
+            .filter(is_kept)
+            .collect::<String>()
+            .replace(' ', "-");
         let count = seen.entry(anchor.clone()).or_default();
-        found.push(if *count == 0 { anchor } else { format!("{anchor}-{count}") });
+        found.push(if *count == 0 {
+            anchor
+        } else {
+            format!("{anchor}-{count}")
+        });
         *count += 1;
     }
     found
@@ -51,9 +59,15 @@ fn broken(path: &str, page: &str, read: impl Fn(&Path) -> Option<String>) -> Vec
     let folder = Path::new(path).parent().unwrap_or(Path::new(""));
     let is_broken = |target: &str| {
         let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let file = if file.is_empty() { PathBuf::from(path) } else { folder.join(file) };
+        let file = if file.is_empty() {
+            PathBuf::from(path)
+        } else {
+            folder.join(file)
+        };
         let Some(text) = read(&file) else { return true };
-        let line = anchor.strip_prefix('L').and_then(|line| line.parse::<usize>().ok());
+        let line = anchor
+            .strip_prefix('L')
+            .and_then(|line| line.parse::<usize>().ok());
         match line {
             _ if anchor.is_empty() => false,
             Some(line) => line > text.lines().count(),
@@ -63,11 +77,17 @@ fn broken(path: &str, page: &str, read: impl Fn(&Path) -> Option<String>) -> Vec
     let outside = |target: &str| target.contains("://") || target.starts_with("mailto:");
     let links = targets(page).into_iter();
     let broken = links.filter(|(_, target)| !outside(target) && is_broken(target));
-    broken.map(|(line, target)| format!("{path}:{line}: {target}")).collect()
+    broken
+        .map(|(line, target)| format!("{path}:{line}: {target}"))
+        .collect()
 }
 
 /// Lists the code spans that name a path of the tree, if there is none. `*` and `<` are patterns.
-fn missing_paths(path: &str, lines: &[(usize, &str)], exists: impl Fn(&str) -> bool) -> Vec<String> {
+fn missing_paths(
+    path: &str,
+    lines: &[(usize, &str)],
+    exists: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let mut faults = Vec::new();
     for (number, line) in without_code(lines) {
         for span in code_spans(line) {
@@ -83,13 +103,20 @@ fn missing_paths(path: &str, lines: &[(usize, &str)], exists: impl Fn(&str) -> b
 
 fn read(path: &Path) -> Option<String> {
     let path = root().join(path);
-    if path.is_dir() { Some(String::new()) } else { fs::read_to_string(path).ok() }
+    if path.is_dir() {
+        Some(String::new())
+    } else {
+        fs::read_to_string(path).ok()
+    }
 }
 
 #[test]
 fn links_between_pages_lead_somewhere() -> Result {
     let pages = texts(root(), &["."], &["md"])?;
-    let faults: Vec<_> = pages.iter().flat_map(|(path, page)| broken(path, page, read)).collect();
+    let faults: Vec<_> = pages
+        .iter()
+        .flat_map(|(path, page)| broken(path, page, read))
+        .collect();
     assert_none(&faults, "a link leads to a file and a heading that exist");
     Ok(())
 }
@@ -128,7 +155,12 @@ fn a_broken_link_is_found_and_a_whole_one_is_not() {
     };
     assert_eq!(
         broken("docs/p.md", page, read),
-        ["docs/p.md:5: gone.md", "docs/p.md:5: o.md#gone", "docs/p.md:5: #gone", "docs/p.md:10: gone"]
+        [
+            "docs/p.md:5: gone.md",
+            "docs/p.md:5: o.md#gone",
+            "docs/p.md:5: #gone",
+            "docs/p.md:10: gone"
+        ]
     );
 }
 
@@ -136,5 +168,8 @@ fn a_broken_link_is_found_and_a_whole_one_is_not() {
 fn a_path_that_is_gone_is_found_and_a_pattern_is_not() {
     let page = "`docs/a.md` and `tests/gone.rs`, `docs/*.md`, `other/gone`, `cargo run docs/`";
     let exists = |path: &str| path == "docs/a.md";
-    assert_eq!(missing_paths("p.md", &numbered(page), exists), ["p.md:1: `tests/gone.rs`"]);
+    assert_eq!(
+        missing_paths("p.md", &numbered(page), exists),
+        ["p.md:1: `tests/gone.rs`"]
+    );
 }

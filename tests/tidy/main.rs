@@ -61,11 +61,20 @@ fn texts(root: &Path, folders: &[&str], extensions: &[&str]) -> Result<Vec<(Stri
         }
     }
     // A checker that reads nothing would find no fault.
-    if texts.is_empty() { Err(format!("no {extensions:?} below {folders:?}").into()) } else { Ok(texts) }
+    if texts.is_empty() {
+        Err(format!("no {extensions:?} below {folders:?}").into())
+    } else {
+        Ok(texts)
+    }
 }
 
 /// Fails with the rule and the whole list if there is a fault.
 #[track_caller]
 fn assert_none(faults: &[String], rule: &str) {
-    assert!(faults.is_empty(), "{} × {rule}\n{}", faults.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{} × {rule}\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
 }

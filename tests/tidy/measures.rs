@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 
 use crate::api::{Item, Kind, before_tests, function_lengths, items};
 use crate::language::OPENINGS;
-use crate::prose::{Block, Kind as BlockKind, Lines, blocks, doc_comments, first_word, numbered, plain, sentences};
+use crate::prose::{
+    Block, Kind as BlockKind, Lines, blocks, doc_comments, first_word, numbered, plain, sentences,
+};
 use crate::{Result, WIDTH, root, texts};
 
 /// Words that are counted for each thousand words of a text, with the heading of their column.
 const COUNTED: [(&str, &[&str]); 6] = [
-    ("who/nobody", &["who", "whoever", "whom", "whose", "nobody", "somebody"]),
+    (
+        "who/nobody",
+        &["who", "whoever", "whom", "whose", "nobody", "somebody"],
+    ),
     ("what", &["what", "whatever"]),
     ("returns", &["return", "returns"]),
     ("gives", &["give", "gives"]),
@@ -19,8 +24,18 @@ const COUNTED: [(&str, &[&str]); 6] = [
 ];
 
 /// First words that end in -s and are no verbs.
-const NO_VERBS: [&str; 10] =
-    ["always", "as", "its", "otherwise", "perhaps", "these", "this", "those", "unless", "whose"];
+const NO_VERBS: [&str; 10] = [
+    "always",
+    "as",
+    "its",
+    "otherwise",
+    "perhaps",
+    "these",
+    "this",
+    "those",
+    "unless",
+    "whose",
+];
 
 /// Counts of a text.
 #[derive(Default)]
@@ -47,13 +62,18 @@ impl Text {
     /// Adds a sentence. Cells and headings are words of the text, but not sentences of it.
     fn add(&mut self, sentence: &str, is_sentence: bool) {
         let text = plain(sentence).to_lowercase();
-        let words = text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric));
+        let words = text
+            .split_whitespace()
+            .filter(|word| word.contains(char::is_alphanumeric));
         let mut length = 0;
         for word in words {
             length += 1;
             let letters = word.trim_matches(|letter: char| !letter.is_alphanumeric());
             for (count, (_, counted)) in self.counted.iter_mut().zip(COUNTED) {
-                *count += letters.split('/').filter(|part| counted.contains(part)).count();
+                *count += letters
+                    .split('/')
+                    .filter(|part| counted.contains(part))
+                    .count();
             }
         }
         self.words += length;
@@ -83,7 +103,10 @@ fn percent(part: usize, of: usize) -> String {
 /// Returns the value below which this share of a sorted list lies.
 fn quantile(sorted: &[usize], share: f64) -> usize {
     let at = (share * sorted.len() as f64) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+    sorted
+        .get(at.min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0)
 }
 
 fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
@@ -92,7 +115,11 @@ fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
 }
 
 fn heading(columns: &[&str]) -> String {
-    format!("| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()))
+    format!(
+        "| {} |\n|{}",
+        columns.join(" | "),
+        "---|".repeat(columns.len())
+    )
 }
 
 /// Returns the heading of a table whose last columns are those of [`Text::cells`].
@@ -104,19 +131,38 @@ fn counted_heading(columns: &[&str]) -> String {
 /// Returns whether the docs of an item begin with a verb in the third person.
 fn begins_with_verb(item: &Item<'_>) -> bool {
     let first = item.doc.iter().find_map(|(_, line)| first_word(line));
-    first.is_some_and(|word| word.ends_with('s') && !word.ends_with("ss") && !NO_VERBS.contains(&&*word))
+    first.is_some_and(|word| {
+        word.ends_with('s') && !word.ends_with("ss") && !NO_VERBS.contains(&&*word)
+    })
 }
 
 /// Returns the row of a crate: its public items and the text of their docs.
 fn items_row(name: &str, items: &[Item<'_>]) -> String {
-    let documented = |kind| items.iter().filter(move |item| item.kind == kind && !item.doc.is_empty());
+    let documented = |kind| {
+        items
+            .iter()
+            .filter(move |item| item.kind == kind && !item.doc.is_empty())
+    };
     let functions: Vec<_> = documented(Kind::Function).collect();
     let types: Vec<_> = documented(Kind::Type).collect();
-    let with_example =
-        |items: &[&Item<'_>]| percent(items.iter().filter(|item| item.has_example()).count(), items.len());
-    let results: Vec<_> = functions.iter().filter(|item| item.returns_result()).collect();
-    let errors = results.iter().filter(|item| item.has_heading("Errors")).count();
-    let verbs = functions.iter().filter(|item| begins_with_verb(item)).count();
+    let with_example = |items: &[&Item<'_>]| {
+        percent(
+            items.iter().filter(|item| item.has_example()).count(),
+            items.len(),
+        )
+    };
+    let results: Vec<_> = functions
+        .iter()
+        .filter(|item| item.returns_result())
+        .collect();
+    let errors = results
+        .iter()
+        .filter(|item| item.has_heading("Errors"))
+        .count();
+    let verbs = functions
+        .iter()
+        .filter(|item| begins_with_verb(item))
+        .count();
     let text = Text::of(items.iter().flat_map(|item| blocks(&item.doc)));
     let cells = [
         text.words.to_string(),
@@ -137,21 +183,44 @@ fn text_row(name: &str, texts: &[Lines<'_>]) -> String {
     let cells = [
         text.words.to_string(),
         format!("{} / {}", quantile(lengths, 0.5), quantile(lengths, 0.9)),
-        format!("{:.1} %", 100.0 * text.openings as f64 / lengths.len().max(1) as f64),
+        format!(
+            "{:.1} %",
+            100.0 * text.openings as f64 / lengths.len().max(1) as f64
+        ),
     ];
     row(name, cells.into_iter().chain(text.cells()))
 }
 
 /// Returns the row of sources: functions, comments and the width of lines.
 fn code_row(name: &str, sources: &[(String, String)]) -> String {
-    let mut lengths: Vec<_> = sources.iter().flat_map(|(_, text)| function_lengths(text)).collect();
+    let mut lengths: Vec<_> = sources
+        .iter()
+        .flat_map(|(_, text)| function_lengths(text))
+        .collect();
     lengths.sort_unstable();
-    let lines: Vec<_> = sources.iter().flat_map(|(_, text)| before_tests(text)).collect();
+    let lines: Vec<_> = sources
+        .iter()
+        .flat_map(|(_, text)| before_tests(text))
+        .collect();
     let is_comment = |line: &&&str| line.trim_start().starts_with("//");
-    let is_doc = |line: &&&str| ["///", "//!"].iter().any(|mark| line.trim_start().starts_with(mark));
-    let comments = lines.iter().filter(is_comment).filter(|line| !is_doc(line)).count();
-    let code = lines.iter().filter(|line| !line.trim().is_empty() && !is_comment(line)).count();
-    let wide = lines.iter().filter(|line| line.chars().count() > WIDTH).count();
+    let is_doc = |line: &&&str| {
+        ["///", "//!"]
+            .iter()
+            .any(|mark| line.trim_start().starts_with(mark))
+    };
+    let comments = lines
+        .iter()
+        .filter(is_comment)
+        .filter(|line| !is_doc(line))
+        .count();
+    let code = lines
+        .iter()
+        .filter(|line| !line.trim().is_empty() && !is_comment(line))
+        .count();
+    let wide = lines
+        .iter()
+        .filter(|line| line.chars().count() > WIDTH)
+        .count();
     let cells = [
         code.to_string(),
         lengths.len().to_string(),
@@ -211,14 +280,29 @@ fn items_table(sources: &Sources) -> Vec<String> {
 }
 
 fn texts_table(sources: &Sources, pages: &[(String, String)]) -> Vec<String> {
-    let columns = ["text", "words", "p50 / p90", "opens with Who, What, That, ..."];
+    let columns = [
+        "text",
+        "words",
+        "p50 / p90",
+        "opens with Who, What, That, ...",
+    ];
     let mut rows = vec![counted_heading(&columns)];
     for (name, sources) in sources {
-        let comments: Vec<_> = sources.iter().flat_map(|(_, text)| module_comments(text)).collect();
+        let comments: Vec<_> = sources
+            .iter()
+            .flat_map(|(_, text)| module_comments(text))
+            .collect();
         rows.push(text_row(&format!("{name}, `//!`"), &comments));
     }
-    for group in ["README.md, docs/*.md", "docs/decisions", "benches/README.md", "CHANGELOG.md"] {
-        let of_group = pages.iter().filter(|(path, _)| page_group(path) == Some(group));
+    for group in [
+        "README.md, docs/*.md",
+        "docs/decisions",
+        "benches/README.md",
+        "CHANGELOG.md",
+    ] {
+        let of_group = pages
+            .iter()
+            .filter(|(path, _)| page_group(path) == Some(group));
         let texts: Vec<_> = of_group.map(|(_, text)| numbered(text)).collect();
         rows.push(text_row(group, &texts));
     }
@@ -230,7 +314,9 @@ fn module_comments(source: &str) -> Vec<Lines<'_>> {
     let lines: Vec<_> = source.lines().collect();
     let mut comments = doc_comments(source);
     comments.retain(|comment| {
-        let line = comment.first().and_then(|(number, _)| lines.get(number - 1));
+        let line = comment
+            .first()
+            .and_then(|(number, _)| lines.get(number - 1));
         line.is_some_and(|line| line.trim_start().starts_with("//!"))
     });
     comments
@@ -245,7 +331,11 @@ fn code_table(sources: &Sources) -> Vec<String> {
         "comment lines for 100 of code",
         "lines over 100 columns",
     ])];
-    rows.extend(sources.iter().map(|(name, sources)| code_row(name, sources)));
+    rows.extend(
+        sources
+            .iter()
+            .map(|(name, sources)| code_row(name, sources)),
+    );
     rows
 }
 
@@ -253,7 +343,10 @@ fn code_table(sources: &Sources) -> Vec<String> {
 fn report(tree: &Path) -> Result<String> {
     let sources = sources(tree)?;
     let tables = [
-        ("Public items (words for each 1000, without code blocks):", items_table(&sources)),
+        (
+            "Public items (words for each 1000, without code blocks):",
+            items_table(&sources),
+        ),
         (
             "Texts (p50 / p90: words a sentence, without tables and headings):",
             texts_table(&sources, &texts(tree, &["."], &["md"])?),

@@ -82,7 +82,11 @@ pub(crate) fn blocks(lines: &[(usize, &str)]) -> Vec<Block> {
     let mut open = false; // whether the next line continues the last block
     for (line, text) in without_code(lines) {
         let text = text.trim();
-        let add = |kind, text: &str| Block { line, kind, text: text.to_owned() };
+        let add = |kind, text: &str| Block {
+            line,
+            kind,
+            text: text.to_owned(),
+        };
         if text.is_empty() || is_reference(text) {
             open = false;
         } else if text.starts_with('#') {
@@ -90,7 +94,10 @@ pub(crate) fn blocks(lines: &[(usize, &str)]) -> Vec<Block> {
             open = false;
         } else if text.starts_with('|') {
             let is_rule = text.chars().all(|character| "|-: ".contains(character));
-            let cells = text.split('|').map(str::trim).filter(|cell| !cell.is_empty() && !is_rule);
+            let cells = text
+                .split('|')
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty() && !is_rule);
             blocks.extend(cells.map(|cell| add(Kind::Cell, cell)));
             open = false;
         } else if let Some(item) = list_item(text) {
@@ -116,7 +123,9 @@ fn is_reference(line: &str) -> bool {
 }
 
 fn list_item(line: &str) -> Option<&str> {
-    let after = ["- ", "* ", "+ "].iter().find_map(|bullet| line.strip_prefix(bullet));
+    let after = ["- ", "* ", "+ "]
+        .iter()
+        .find_map(|bullet| line.strip_prefix(bullet));
     after.or_else(|| {
         let (number, after) = line.split_once(". ")?;
         let is_number = number.len() < 3 && number.chars().all(|digit| digit.is_ascii_digit());
@@ -164,7 +173,10 @@ fn ends_here(text: &str, end: usize) -> bool {
 /// Returns the first word in small letters, or `None` for a sentence that begins with code.
 pub(crate) fn first_word(sentence: &str) -> Option<String> {
     let start = sentence.trim_start_matches(['*', '_', '"', '(', '[', '\u{201c}']);
-    let word: String = start.chars().take_while(|letter| letter.is_alphabetic()).collect();
+    let word: String = start
+        .chars()
+        .take_while(|letter| letter.is_alphabetic())
+        .collect();
     (!word.is_empty()).then(|| word.to_lowercase())
 }
 
@@ -195,8 +207,10 @@ mod tests {
 
     #[test]
     fn a_page_is_split_into_its_blocks_and_code_is_left_out() {
-        let found: Vec<_> =
-            blocks(&numbered(PAGE)).into_iter().map(|block| (block.line, block.kind, block.text)).collect();
+        let found: Vec<_> = blocks(&numbered(PAGE))
+            .into_iter()
+            .map(|block| (block.line, block.kind, block.text))
+            .collect();
         let block = |line, kind, text: &str| (line, kind, text.to_owned());
         assert_eq!(
             found,
@@ -224,14 +238,24 @@ mod tests {
     fn doc_comments_of_two_kinds_are_two() {
         let source = "//! a\n//!\n//! b\n/// c\nfn x() {\n    // d\n    /// e\n    f();\n}";
         let found = doc_comments(source);
-        assert_eq!(found, [vec![(1, "a"), (2, ""), (3, "b")], vec![(4, "c")], vec![(7, "e")]]);
+        assert_eq!(
+            found,
+            [
+                vec![(1, "a"), (2, ""), (3, "b")],
+                vec![(4, "c")],
+                vec![(7, "e")]
+            ]
+        );
     }
 
     #[test]
     fn words_code_and_links_are_told_apart() {
         assert_eq!(first_word("**Who** waits").as_deref(), Some("who"));
         assert_eq!(first_word("`who` waits"), None);
-        assert_eq!(code_spans("a `b c` d `e`").collect::<Vec<_>>(), ["b c", "e"]);
+        assert_eq!(
+            code_spans("a `b c` d `e`").collect::<Vec<_>>(),
+            ["b c", "e"]
+        );
         assert_eq!(plain("a [`b c`](d.md) e"), "a [code]  e");
     }
 }

@@ -12,7 +12,8 @@ use calloop::generic::{Generic, NoIoDrop};
 use calloop::ping::make_ping;
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{
-    Dispatcher, EventLoop, EventSource, Interest, LoopHandle, Mode, Poll, PostAction, Readiness, Token, TokenFactory,
+    Dispatcher, EventLoop, EventSource, Interest, LoopHandle, Mode, Poll, PostAction, Readiness,
+    Token, TokenFactory,
 };
 use workloads::chain::{self, Chain};
 use workloads::deferred::{self, CALLBACKS_A_TURN, Op as LoopOp};
@@ -52,7 +53,10 @@ fn chain(options: &chain::Options) -> Result {
             chain.pass_on(&mut &**reader, next)?;
             Ok(PostAction::Continue)
         };
-        event_loop.handle().insert_source(source, pass_on).map_err(told)?;
+        event_loop
+            .handle()
+            .insert_source(source, pass_on)
+            .map_err(told)?;
     }
     chain.measure(options, |chain| -> calloop::Result<()> {
         while !chain.is_done() {
@@ -72,7 +76,10 @@ fn registration(options: &registration::Options) -> Result {
                 *sum += step;
                 Ok(PostAction::Continue)
             };
-            event_loop.handle().insert_source(source, add).map_err(told)?;
+            event_loop
+                .handle()
+                .insert_source(source, add)
+                .map_err(told)?;
         }
         Ok(event_loop)
     })
@@ -86,8 +93,15 @@ fn spike<T: Task>(options: &spike::Options) -> Result {
             T::run(task, tally);
         }
     };
-    event_loop.handle().insert_source(receiver, run_task).map_err(told)?;
-    let send = move |value| sender.send(T::new(value)).expect("it is received until the end");
+    event_loop
+        .handle()
+        .insert_source(receiver, run_task)
+        .map_err(told)?;
+    let send = move |value| {
+        sender
+            .send(T::new(value))
+            .expect("it is received until the end")
+    };
     spike::measure(options, send, |tally| {
         while !tally.is_done() {
             event_loop.dispatch(None, tally)?;
@@ -108,7 +122,10 @@ fn pingpong(options: &pingpong::Options) -> Result {
             *answered += 1;
             to_near.ping();
         };
-        event_loop.handle().insert_source(at_far, answer).map_err(told)?;
+        event_loop
+            .handle()
+            .insert_source(at_far, answer)
+            .map_err(told)?;
         let mut answered = 0;
         while answered < round_trips {
             event_loop.dispatch(None, &mut answered).map_err(told)?;
@@ -123,7 +140,10 @@ fn pingpong(options: &pingpong::Options) -> Result {
             to_far.ping();
         }
     };
-    event_loop.handle().insert_source(at_near, again).map_err(told)?;
+    event_loop
+        .handle()
+        .insert_source(at_near, again)
+        .map_err(told)?;
     rally.serve();
     first.ping();
     while !rally.is_done() {
@@ -157,7 +177,10 @@ fn timers(options: &timers::Options) -> Result {
     }
     trial.armed()?;
     match trial.op {
-        Op::Cancel => tokens.into_iter().take(trial.operations).for_each(|token| handle.remove(token)),
+        Op::Cancel => tokens
+            .into_iter()
+            .take(trial.operations)
+            .for_each(|token| handle.remove(token)),
         Op::Anew => {
             tokens.drain(..).for_each(|token| handle.remove(token));
             trial.cancelled();
@@ -176,7 +199,9 @@ fn timers(options: &timers::Options) -> Result {
             for _ in 0..trial.operations / PUT_OFF_A_TURN {
                 let now = Instant::now();
                 for place in trial.places() {
-                    dispatchers[place].as_source_mut().set_deadline(now + PUT_OFF_BY);
+                    dispatchers[place]
+                        .as_source_mut()
+                        .set_deadline(now + PUT_OFF_BY);
                     handle.update(&tokens[place])?;
                 }
                 event_loop.dispatch(Duration::ZERO, &mut ran)?;
@@ -207,11 +232,17 @@ impl EventSource for Connection {
         token: Token,
         _callback: F,
     ) -> io::Result<PostAction> {
-        let Self { socket, echo, scratch } = self;
+        let Self {
+            socket,
+            echo,
+            scratch,
+        } = self;
         let mut next = Await::Nothing;
         socket.process_events(readiness, token, |_, stream| {
             // A connection that fails has nobody to tell.
-            next = echo.exchange(&mut &**stream, &mut scratch.borrow_mut()).map_or(Await::Nothing, |(next, _)| next);
+            next = echo
+                .exchange(&mut &**stream, &mut scratch.borrow_mut())
+                .map_or(Await::Nothing, |(next, _)| next);
             Ok(PostAction::Continue)
         })?;
         let interest = match next {
@@ -242,22 +273,36 @@ impl EventSource for Connection {
 fn echo() -> Result {
     let mut event_loop = EventLoop::<'static, ()>::try_new()?;
     let listener = Generic::new(listen()?, Interest::READ, Mode::Level);
-    let (handle, scratch) = (event_loop.handle(), Rc::new(RefCell::new(vec![0; READ_MAX])));
+    let (handle, scratch) = (
+        event_loop.handle(),
+        Rc::new(RefCell::new(vec![0; READ_MAX])),
+    );
     let accept = move |_, listener: &mut NoIoDrop<TcpListener>, (): &mut ()| {
         loop {
             let stream = match listener.accept() {
                 Ok((stream, _peer)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(PostAction::Continue),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(PostAction::Continue);
+                }
                 Err(error) => return Err(error),
             };
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let socket = Generic::new(stream, Interest::READ, Mode::Level);
-            let connection = Connection { socket, echo: Echo::default(), scratch: scratch.clone() };
-            handle.insert_source(connection, |(), _, (): &mut ()| ()).map_err(|error| io::Error::other(told(error)))?;
+            let connection = Connection {
+                socket,
+                echo: Echo::default(),
+                scratch: scratch.clone(),
+            };
+            handle
+                .insert_source(connection, |(), _, (): &mut ()| ())
+                .map_err(|error| io::Error::other(told(error)))?;
         }
     };
-    event_loop.handle().insert_source(listener, accept).map_err(told)?;
+    event_loop
+        .handle()
+        .insert_source(listener, accept)
+        .map_err(told)?;
     loop {
         event_loop.dispatch(None, &mut ())?;
     }
@@ -273,10 +318,18 @@ struct Callbacks {
 fn deferred(options: &deferred::Options) -> Result {
     let mut event_loop = EventLoop::<'static, Callbacks>::try_new()?;
     let goal = options.operations();
-    let mut callbacks = Callbacks { handle: event_loop.handle(), ran: 0, goal };
+    let mut callbacks = Callbacks {
+        handle: event_loop.handle(),
+        ran: 0,
+        goal,
+    };
     match options.op {
-        LoopOp::Deferred => (0..CALLBACKS_A_TURN).for_each(|_| drop(callbacks.handle.insert_idle(again))),
-        LoopOp::Captured => (0..CALLBACKS_A_TURN).for_each(|_| defer_adding(&callbacks.handle, 1, goal)),
+        LoopOp::Deferred => {
+            (0..CALLBACKS_A_TURN).for_each(|_| drop(callbacks.handle.insert_idle(again)))
+        }
+        LoopOp::Captured => {
+            (0..CALLBACKS_A_TURN).for_each(|_| defer_adding(&callbacks.handle, 1, goal))
+        }
         LoopOp::Empty => {}
     }
     deferred::measure(|| match options.op {

@@ -10,16 +10,25 @@ use workloads::{Result, Workload};
 /// Where channels come from.
 pub(crate) trait Channels {
     /// Opens one: a way to send, and a way to receive, which ends when there is no sender any more.
-    fn open<T: Send + 'static>() -> (impl Fn(T) + Send + 'static, impl FnMut() -> Option<T> + Send + 'static);
+    fn open<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl FnMut() -> Option<T> + Send + 'static,
+    );
 }
 
 /// The standard library.
 pub(crate) struct Std;
 
 impl Channels for Std {
-    fn open<T: Send + 'static>() -> (impl Fn(T) + Send + 'static, impl FnMut() -> Option<T> + Send + 'static) {
+    fn open<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl FnMut() -> Option<T> + Send + 'static,
+    ) {
         let (sender, receiver) = mpsc::channel();
-        (move |value| sender.send(value).expect("it is received until the end"), move || receiver.recv().ok())
+        (
+            move |value| sender.send(value).expect("it is received until the end"),
+            move || receiver.recv().ok(),
+        )
     }
 }
 
@@ -27,9 +36,15 @@ impl Channels for Std {
 pub(crate) struct Crossbeam;
 
 impl Channels for Crossbeam {
-    fn open<T: Send + 'static>() -> (impl Fn(T) + Send + 'static, impl FnMut() -> Option<T> + Send + 'static) {
+    fn open<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl FnMut() -> Option<T> + Send + 'static,
+    ) {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        (move |value| sender.send(value).expect("it is received until the end"), move || receiver.recv().ok())
+        (
+            move |value| sender.send(value).expect("it is received until the end"),
+            move || receiver.recv().ok(),
+        )
     }
 }
 

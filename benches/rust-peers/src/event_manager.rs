@@ -30,11 +30,15 @@ struct Link {
 
 impl MutEventSubscriber for Link {
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
-        self.chain.borrow_mut().pass_on(&mut self.reader, self.next).expect("pipes take a byte");
+        self.chain
+            .borrow_mut()
+            .pass_on(&mut self.reader, self.next)
+            .expect("pipes take a byte");
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        ops.add(Events::new(&self.reader, EventSet::IN)).expect("pipes can be watched");
+        ops.add(Events::new(&self.reader, EventSet::IN))
+            .expect("pipes can be watched");
     }
 }
 
@@ -43,7 +47,11 @@ fn chain(options: &chain::Options) -> Result {
     let mut manager = EventManager::new_with_capacity(EVENTS)?;
     let shared = Rc::new(RefCell::new(Chain::default()));
     for (place, reader) in readers.into_iter().enumerate() {
-        manager.add_subscriber(Link { reader, next: chain.after(place), chain: shared.clone() });
+        manager.add_subscriber(Link {
+            reader,
+            next: chain.after(place),
+            chain: shared.clone(),
+        });
     }
     chain.measure(options, |chain| -> Result {
         swap(chain, &mut shared.borrow_mut());
@@ -67,7 +75,8 @@ impl MutEventSubscriber for Adder {
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        ops.add(Events::new(&self.source, EventSet::IN)).expect("eventfds can be watched");
+        ops.add(Events::new(&self.source, EventSet::IN))
+            .expect("eventfds can be watched");
     }
 }
 
@@ -76,7 +85,10 @@ fn registration(options: &registration::Options) -> Result {
     registration::measure(options, |sources| {
         let sum = Rc::new(RefCell::new(0));
         for source in sources {
-            manager.add_subscriber(Adder { source, sum: sum.clone() });
+            manager.add_subscriber(Adder {
+                source,
+                sum: sum.clone(),
+            });
         }
         Ok(manager)
     })

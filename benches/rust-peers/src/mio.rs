@@ -37,8 +37,14 @@ fn chain(options: &chain::Options) -> Result {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS));
     let mut handlers: Vec<(PipeReader, usize, Handler)> = Vec::new();
     for (place, reader) in readers.into_iter().enumerate() {
-        poll.registry().register(&mut SourceFd(&reader.as_raw_fd()), Token(place), Interest::READABLE)?;
-        handlers.push((reader, chain.after(place), |chain, reader, next| chain.pass_on(reader, next)));
+        poll.registry().register(
+            &mut SourceFd(&reader.as_raw_fd()),
+            Token(place),
+            Interest::READABLE,
+        )?;
+        handlers.push((reader, chain.after(place), |chain, reader, next| {
+            chain.pass_on(reader, next)
+        }));
     }
     chain.measure(options, |chain| -> io::Result<()> {
         while !chain.is_done() {
@@ -58,7 +64,11 @@ fn registration(options: &registration::Options) -> Result {
     registration::measure(options, |sources| {
         let mut handlers: Vec<(OwnedFd, Handler)> = Vec::with_capacity(sources.len());
         for (place, source) in sources.enumerate() {
-            poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(place), Interest::READABLE)?;
+            poll.registry().register(
+                &mut SourceFd(&source.as_raw_fd()),
+                Token(place),
+                Interest::READABLE,
+            )?;
             handlers.push((source, |sum| *sum += 1));
         }
         Ok((poll, handlers))
@@ -90,8 +100,18 @@ impl Caller {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Token(0))?;
         let count = Arc::new(AtomicUsize::new(0));
-        let called = Called { count: count.clone(), waker };
-        Ok((Self { poll, events: Events::with_capacity(EVENTS), count }, called))
+        let called = Called {
+            count: count.clone(),
+            waker,
+        };
+        Ok((
+            Self {
+                poll,
+                events: Events::with_capacity(EVENTS),
+                count,
+            },
+            called,
+        ))
     }
 
     fn wait_for(&mut self, number: usize) -> io::Result<()> {
@@ -110,7 +130,9 @@ fn pingpong(options: &pingpong::Options) -> Result {
     let answering = thread::spawn(move || -> std::result::Result<Called, String> {
         Side::Far.pin().map_err(|error| error.to_string())?;
         for number in 1..=round_trips {
-            far.wait_for(number).and_then(|()| to_near.call(number)).map_err(|error| error.to_string())?;
+            far.wait_for(number)
+                .and_then(|()| to_near.call(number))
+                .map_err(|error| error.to_string())?;
         }
         // A waker that is dropped may take its last call with it.
         Ok(to_near)
@@ -148,7 +170,8 @@ struct Connections {
 fn echo() -> Result {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS));
     let mut listener = TcpListener::from_std(listen()?);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut connections = Connections::default();
     let mut scratch = vec![0; READ_MAX];
     loop {
@@ -172,7 +195,11 @@ impl Connections {
             };
             stream.set_nodelay(true)?;
             let place = self.free.pop().unwrap_or(self.open.len());
-            poll.registry().register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
+            poll.registry().register(
+                &mut stream,
+                Token(place),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
             if place == self.open.len() {
                 self.open.push(None);
             }
@@ -182,7 +209,9 @@ impl Connections {
 
     /// Where the stream has ended, a read that stops short says nothing of the end, which is still to be read.
     fn serve(&mut self, place: usize, has_ended: bool, scratch: &mut [u8]) {
-        let Some((stream, echo)) = &mut self.open[place] else { return };
+        let Some((stream, echo)) = &mut self.open[place] else {
+            return;
+        };
         loop {
             match echo.exchange(stream, scratch) {
                 Ok((Await::Readable, is_dry)) if has_ended || !is_dry => {}

@@ -32,13 +32,21 @@ struct Timers {
 
 impl Timers {
     fn with_capacity(timers: usize) -> Self {
-        Self { heap: BinaryHeap::with_capacity(timers), timers: Vec::with_capacity(timers), stale: 0 }
+        Self {
+            heap: BinaryHeap::with_capacity(timers),
+            timers: Vec::with_capacity(timers),
+            stale: 0,
+        }
     }
 
     #[inline]
     fn arm(&mut self, deadline: Duration) {
-        self.heap.push(Reverse((deadline, self.timers.len() as u32, 0)));
-        self.timers.push(Timer { arming: 0, callback: |ran| *ran += 1 });
+        self.heap
+            .push(Reverse((deadline, self.timers.len() as u32, 0)));
+        self.timers.push(Timer {
+            arming: 0,
+            callback: |ran| *ran += 1,
+        });
     }
 
     #[inline]
@@ -47,7 +55,8 @@ impl Timers {
         self.stale += 1;
         if self.stale > self.heap.len() / 2 {
             let timers = &self.timers;
-            self.heap.retain(|Reverse((_, timer, arming))| timers[*timer as usize].arming == *arming);
+            self.heap
+                .retain(|Reverse((_, timer, arming))| timers[*timer as usize].arming == *arming);
             self.stale = 0;
         }
     }
@@ -55,7 +64,8 @@ impl Timers {
     /// Arms one that was cancelled.
     #[inline]
     fn arm_anew(&mut self, timer: usize, deadline: Duration) {
-        self.heap.push(Reverse((deadline, timer as u32, self.timers[timer].arming)));
+        self.heap
+            .push(Reverse((deadline, timer as u32, self.timers[timer].arming)));
     }
 
     #[inline]
@@ -100,7 +110,9 @@ fn timers(options: &Options) -> Result {
         Op::PutOff => {
             for _ in 0..trial.operations / PUT_OFF_A_TURN {
                 let now = start.elapsed();
-                trial.places().for_each(|place| timers.put_off(place, now + PUT_OFF_BY));
+                trial
+                    .places()
+                    .for_each(|place| timers.put_off(place, now + PUT_OFF_BY));
                 timers.run_due(now, &mut ran);
             }
         }

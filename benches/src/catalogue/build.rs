@@ -8,9 +8,14 @@ pub(super) fn cases() -> Vec<Case> {
         title: "cold release build of an echo server",
         arguments: &["build"],
         small: &[],
-        figures: &[const { less("seconds", "seconds") }, const { less("crates", "crates") }],
+        figures: &[
+            const { less("seconds", "seconds") },
+            const { less("crates", "crates") },
+        ],
         cores: Cores::All,
         counted: None,
-        contestants: ["tokio", "reactor", "calloop", "mio"].map(Contestant::cold_build).to_vec(),
+        contestants: ["tokio", "reactor", "calloop", "mio"]
+            .map(Contestant::cold_build)
+            .to_vec(),
     }]
 }

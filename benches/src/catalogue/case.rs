@@ -23,7 +23,10 @@ impl Case {
     /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies little; a server is loaded in
     /// slices, which are short.
     pub(crate) fn rounds(&self, wished: u32) -> u32 {
-        let is_long = self.contestants.iter().any(|contestant| matches!(contestant.origin, Origin::ColdBuild(_)));
+        let is_long = self
+            .contestants
+            .iter()
+            .any(|contestant| matches!(contestant.origin, Origin::ColdBuild(_)));
         match self.cores {
             Cores::Server(load) => wished.saturating_mul(load.slices),
             _ if is_long => wished.min(COLD_BUILDS_MAX),
@@ -48,7 +51,10 @@ pub(crate) struct Figure {
 
 impl Figure {
     pub(super) const fn compared(self) -> Self {
-        Self { compared: true, ..self }
+        Self {
+            compared: true,
+            ..self
+        }
     }
 }
 
@@ -100,15 +106,29 @@ pub(crate) struct Counted {
 }
 
 pub(super) const fn less(name: &'static str, title: &'static str) -> Figure {
-    Figure { name, title, better: Better::Less, compared: false }
+    Figure {
+        name,
+        title,
+        better: Better::Less,
+        compared: false,
+    }
 }
 
 pub(super) const fn more(name: &'static str, title: &'static str) -> Figure {
-    Figure { name, title, better: Better::More, compared: false }
+    Figure {
+        name,
+        title,
+        better: Better::More,
+        compared: false,
+    }
 }
 
 /// The arguments with another value of an option.
-pub(crate) fn with_option<'a>(arguments: &[&'a str], option: &'a str, value: &'a str) -> Vec<&'a str> {
+pub(crate) fn with_option<'a>(
+    arguments: &[&'a str],
+    option: &'a str,
+    value: &'a str,
+) -> Vec<&'a str> {
     let mut arguments = arguments.to_vec();
     match arguments.iter().position(|&argument| argument == option) {
         Some(place) => arguments[place + 1] = value,
@@ -123,7 +143,10 @@ mod tests {
 
     #[test]
     fn an_option_takes_the_place_of_the_same_option() {
-        assert_eq!(with_option(&["chain"], "--events", "9"), ["chain", "--events", "9"]);
+        assert_eq!(
+            with_option(&["chain"], "--events", "9"),
+            ["chain", "--events", "9"]
+        );
         let arguments = ["registration", "--sources", "1000", "--form", "bare"];
         let replaced = ["registration", "--sources", "9", "--form", "bare"];
         assert_eq!(with_option(&arguments, "--sources", "9"), replaced);

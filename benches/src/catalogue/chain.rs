@@ -11,7 +11,11 @@ pub(super) fn cases() -> Vec<Case> {
         small: &["--events", "1000"],
         figures: &[const { less("ns_per_op", "ns an event") }],
         cores: Cores::One,
-        counted: Some(Counted { option: "--events", short: 10_000, long: 30_000 }),
+        counted: Some(Counted {
+            option: "--events",
+            short: 10_000,
+            long: 30_000,
+        }),
         contestants: vec![
             Contestant::c("epoll loop in C", "chain/raw.c", None),
             Contestant::ours(&[]),
@@ -25,7 +29,13 @@ pub(super) fn cases() -> Vec<Case> {
         ],
     };
     vec![
-        case("chain of 1000 pipes, 100 active", &["chain", "--sources", "1000", "--active", "100"]),
-        case("chain of 1000 pipes, 1 active", &["chain", "--sources", "1000", "--active", "1"]),
+        case(
+            "chain of 1000 pipes, 100 active",
+            &["chain", "--sources", "1000", "--active", "100"],
+        ),
+        case(
+            "chain of 1000 pipes, 1 active",
+            &["chain", "--sources", "1000", "--active", "1"],
+        ),
     ]
 }

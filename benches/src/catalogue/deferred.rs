@@ -13,7 +13,10 @@ pub(super) fn cases() -> Vec<Case> {
         cores: Cores::One,
         counted: Some(counted),
         contestants: [
-            &[Contestant::c("epoll loop in C", "deferred/raw.c", None), Contestant::ours(&[])],
+            &[
+                Contestant::c("epoll loop in C", "deferred/raw.c", None),
+                Contestant::ours(&[]),
+            ],
             only_empty,
             &[
                 Contestant::c("libev", "deferred/libev.c", Some(LIBEV)),
@@ -25,17 +28,31 @@ pub(super) fn cases() -> Vec<Case> {
         ]
         .concat(),
     };
-    let counted = |short, long| Counted { option: "--operations", short, long };
+    let counted = |short, long| Counted {
+        option: "--operations",
+        short,
+        long,
+    };
     // They defer nothing: they have turns only.
     let only_empty = [Contestant::rust("mio"), Contestant::rust("polling")];
     vec![
-        case("a deferred callback, 1000 a turn", &["deferred", "--op", "deferred"], counted(20_000, 60_000), &[]),
+        case(
+            "a deferred callback, 1000 a turn",
+            &["deferred", "--op", "deferred"],
+            counted(20_000, 60_000),
+            &[],
+        ),
         case(
             "a deferred callback with 16 bytes of its own, 1000 a turn",
             &["deferred", "--op", "captured"],
             counted(20_000, 60_000),
             &[],
         ),
-        case("a turn that finds nothing", &["deferred", "--op", "empty"], counted(2000, 6000), &only_empty),
+        case(
+            "a turn that finds nothing",
+            &["deferred", "--op", "empty"],
+            counted(2000, 6000),
+            &only_empty,
+        ),
     ]
 }

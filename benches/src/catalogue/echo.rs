@@ -19,23 +19,45 @@ pub(super) fn cases() -> Vec<Case> {
         title,
         arguments: &["echo"],
         small: &[], // it is the client who is told how much there is to do
-        figures: if connections < 1000 { WITHOUT_BYTES } else { &FIGURES },
+        figures: if connections < 1000 {
+            WITHOUT_BYTES
+        } else {
+            &FIGURES
+        },
         cores: Cores::Server(load(connections, message)),
         counted: None,
         contestants,
     };
-    let counted = Some(Counted { option: "--messages", short: 2000, long: 6000 });
+    let counted = Some(Counted {
+        option: "--messages",
+        short: 2000,
+        long: 6000,
+    });
     vec![
-        Case { counted, ..case("echo of 64 bytes, 1 connection", 1, 64, all_and_timed()) },
-        Case { counted, ..case("echo of 64 bytes, 50 connections", 50, 64, all_and_timed()) },
+        Case {
+            counted,
+            ..case("echo of 64 bytes, 1 connection", 1, 64, all_and_timed())
+        },
+        Case {
+            counted,
+            ..case("echo of 64 bytes, 50 connections", 50, 64, all_and_timed())
+        },
         case("echo of 64 bytes, 1000 connections", 1000, 64, all()),
         // As many as there are on either side of one machine with 20 000 open files a process.
         case("echo of 64 bytes, 10 000 connections", 10_000, 64, all()),
         case("echo of 16 KiB, 50 connections", 50, 16 * 1024, all()),
         // What spins does so because a core that sleeps takes long to wake.
         Case {
-            cores: Cores::Server(Load { sleep: true, ..load(1, 64) }),
-            ..case("echo of 64 bytes, 1 connection, spinning", 1, 64, spinning())
+            cores: Cores::Server(Load {
+                sleep: true,
+                ..load(1, 64)
+            }),
+            ..case(
+                "echo of 64 bytes, 1 connection, spinning",
+                1,
+                64,
+                spinning(),
+            )
         },
     ]
 }
@@ -43,7 +65,12 @@ pub(super) fn cases() -> Vec<Case> {
 /// A slice is short, but no shorter than what a message over each connection takes.
 const fn load(connections: u32, message: u32) -> Load {
     let slices = if connections < 10_000 { 25 } else { 8 };
-    Load { connections, message, slices, sleep: false }
+    Load {
+        connections,
+        message,
+        slices,
+        sleep: false,
+    }
 }
 
 fn all() -> Vec<Contestant> {
@@ -54,7 +81,11 @@ fn all() -> Vec<Contestant> {
         Contestant::rust("mio"),
         Contestant::c("libev", "echo/libev.c", Some(LIBEV)),
         Contestant::c("libevent", "echo/libevent.c", Some(LIBEVENT)),
-        Contestant::c("libevent, bufferevent", "echo/bufferevent.c", Some(LIBEVENT)),
+        Contestant::c(
+            "libevent, bufferevent",
+            "echo/bufferevent.c",
+            Some(LIBEVENT),
+        ),
         Contestant::c("libuv", "echo/libuv.c", Some(LIBUV)),
         Contestant::rust("calloop"),
         Contestant::rust("tokio").form("tokio, shared buffer", &["--form", "shared"]),
@@ -65,15 +96,22 @@ fn all() -> Vec<Contestant> {
 /// What a timeout that is put off with every message costs: to be counted.
 fn all_and_timed() -> Vec<Contestant> {
     let mut all = all();
-    all.insert(3, Contestant::ours(&[]).form("handlers, idle timeout", &["--form", "timed"]));
+    all.insert(
+        3,
+        Contestant::ours(&[]).form("handlers, idle timeout", &["--form", "timed"]),
+    );
     all
 }
 
 fn spinning() -> Vec<Contestant> {
     vec![
         Contestant::c("epoll loop in C", "echo/raw.c", None),
-        Contestant::c("epoll loop in C", "echo/raw.c", None).form("epoll loop in C, spinning", &["--spin", "300"]),
+        Contestant::c("epoll loop in C", "echo/raw.c", None)
+            .form("epoll loop in C, spinning", &["--spin", "300"]),
         Contestant::ours(&[]).form("reactor, spinning", &["--form", "bare", "--spin", "300"]),
-        Contestant::ours(&[]).form("handlers, spinning", &["--form", "buffered", "--spin", "300"]),
+        Contestant::ours(&[]).form(
+            "handlers, spinning",
+            &["--form", "buffered", "--spin", "300"],
+        ),
     ]
 }

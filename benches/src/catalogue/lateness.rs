@@ -8,9 +8,15 @@ pub(super) fn cases() -> Vec<Case> {
         title: "how late a timer runs in high resolution",
         arguments: &["lateness"],
         small: &["--timers", "20"],
-        figures: &[const { less("ns_per_op", "ns, 99th percentile") }, const { less("ns_median", "median") }],
+        figures: &[
+            const { less("ns_per_op", "ns, 99th percentile") },
+            const { less("ns_median", "median") },
+        ],
         cores: Cores::One,
         counted: None,
-        contestants: vec![Contestant::c("timerfd in C", "lateness/raw.c", None), Contestant::ours(&[])],
+        contestants: vec![
+            Contestant::c("timerfd in C", "lateness/raw.c", None),
+            Contestant::ours(&[]),
+        ],
     }]
 }

@@ -2,8 +2,13 @@
 
 use crate::contestant::Library;
 
-pub(super) const LIBEV: Library =
-    Library { name: "libev", header: "ev.h", modules: &["libev"], link: &["-lev"], package: "libev-dev" };
+pub(super) const LIBEV: Library = Library {
+    name: "libev",
+    header: "ev.h",
+    modules: &["libev"],
+    link: &["-lev"],
+    package: "libev-dev",
+};
 pub(super) const LIBEVENT: Library = Library {
     name: "libevent",
     header: "event2/event.h",
@@ -11,5 +16,10 @@ pub(super) const LIBEVENT: Library = Library {
     link: &["-levent", "-levent_pthreads"],
     package: "libevent-dev",
 };
-pub(super) const LIBUV: Library =
-    Library { name: "libuv", header: "uv.h", modules: &["libuv"], link: &["-luv"], package: "libuv1-dev" };
+pub(super) const LIBUV: Library = Library {
+    name: "libuv",
+    header: "uv.h",
+    modules: &["libuv"],
+    link: &["-luv"],
+    package: "libuv1-dev",
+};

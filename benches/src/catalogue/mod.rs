@@ -45,7 +45,11 @@ mod tests {
         let titles: BTreeSet<_> = all().iter().map(|case| case.title).collect();
         assert_eq!(titles.len(), all().len());
         for case in all() {
-            let names: BTreeSet<_> = case.contestants.iter().map(|contestant| contestant.name).collect();
+            let names: BTreeSet<_> = case
+                .contestants
+                .iter()
+                .map(|contestant| contestant.name)
+                .collect();
             assert_eq!(names.len(), case.contestants.len(), "{}", case.title);
         }
     }

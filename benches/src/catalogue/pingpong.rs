@@ -9,12 +9,16 @@ pub(super) fn cases() -> Vec<Case> {
         title: "to and fro between the loops of two threads",
         arguments: &["pingpong"],
         small: &["--round-trips", "200"],
-        figures: &[const { less("ns_per_op", "ns, median") }, const { less("ns_99th", "99th percentile") }],
+        figures: &[
+            const { less("ns_per_op", "ns, median") },
+            const { less("ns_99th", "99th percentile") },
+        ],
         cores: Cores::All,
         counted: None,
         contestants: vec![
             Contestant::c("epoll loop in C", "pingpong/raw.c", None),
-            Contestant::c("epoll loop in C", "pingpong/raw.c", None).form("epoll loop in C, spinning", SPIN),
+            Contestant::c("epoll loop in C", "pingpong/raw.c", None)
+                .form("epoll loop in C, spinning", SPIN),
             Contestant::ours(&[]),
             Contestant::ours(&[]).form("reactor, spinning", SPIN),
             Contestant::rust("mio"),

@@ -26,13 +26,35 @@ pub(super) fn cases() -> Vec<Case> {
             Contestant::rust("tokio"),
         ],
     };
-    let counted = Some(Counted { option: "--sources", short: 1000, long: 3000 });
+    let counted = Some(Counted {
+        option: "--sources",
+        short: 1000,
+        long: 3000,
+    });
     vec![
-        case("registration of 100 sources", &["registration", "--sources", "100"]),
+        case(
+            "registration of 100 sources",
+            &["registration", "--sources", "100"],
+        ),
         // What is counted is the same for any number of them, but for those that search.
-        Case { counted, ..case("registration of 1000 sources", &["registration"]) },
+        Case {
+            counted,
+            ..case("registration of 1000 sources", &["registration"])
+        },
         // Of fewer the bytes are those of whole pages.
-        Case { figures: FIGURES, ..case("registration of 10 000 sources", &["registration", "--sources", "10000"]) },
-        Case { figures: FIGURES, ..case("registration of 18 000 sources", &["registration", "--sources", "18000"]) },
+        Case {
+            figures: FIGURES,
+            ..case(
+                "registration of 10 000 sources",
+                &["registration", "--sources", "10000"],
+            )
+        },
+        Case {
+            figures: FIGURES,
+            ..case(
+                "registration of 18 000 sources",
+                &["registration", "--sources", "18000"],
+            )
+        },
     ]
 }

@@ -9,7 +9,10 @@ pub(super) fn cases() -> Vec<Case> {
         title,
         arguments,
         small: &["--tasks", "10000"],
-        figures: &[const { less("ns_per_op", "ns a task") }, const { less("writes_per_op", "writes") }],
+        figures: &[
+            const { less("ns_per_op", "ns a task") },
+            const { less("writes_per_op", "writes") },
+        ],
         cores: Cores::All,
         counted: None,
         contestants: vec![
@@ -24,10 +27,22 @@ pub(super) fn cases() -> Vec<Case> {
             Contestant::rust("calloop"),
         ],
     };
-    let mut numbers = case("1 000 000 numbers to the loop of another thread", &["spike", "--form", "value"]);
+    let mut numbers = case(
+        "1 000 000 numbers to the loop of another thread",
+        &["spike", "--form", "value"],
+    );
     let each = Contestant::c("eventfd each in C", "spike/eventfd_each.c", None);
-    numbers.contestants.push(Contestant { extra: FEWER, ..each });
-    vec![numbers, case("1 000 000 closures to the loop of another thread", &["spike", "--form", "closure"])]
+    numbers.contestants.push(Contestant {
+        extra: FEWER,
+        ..each
+    });
+    vec![
+        numbers,
+        case(
+            "1 000 000 closures to the loop of another thread",
+            &["spike", "--form", "closure"],
+        ),
+    ]
 }
 
 /// Each takes a file descriptor until it has run, and a hundred times as long as with the others.

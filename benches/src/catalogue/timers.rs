@@ -4,7 +4,11 @@ use super::case::{Case, Cores, Counted, Figure, less};
 use super::libraries::{LIBEV, LIBEVENT, LIBUV};
 use crate::contestant::Contestant;
 
-const FIGURES: &[Figure] = &[less("ns_per_op", "ns"), less("ns_arm", "to arm"), less("bytes", "bytes")];
+const FIGURES: &[Figure] = &[
+    less("ns_per_op", "ns"),
+    less("ns_arm", "to arm"),
+    less("bytes", "bytes"),
+];
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments, counted, calloop| Case {
@@ -21,15 +25,24 @@ pub(super) fn cases() -> Vec<Case> {
             Contestant::rust("tokio"),
             Contestant::c("libev", "timers/libev.c", Some(LIBEV)),
             Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT)),
-            Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT)).form("libevent, common", &["--common", "1"]),
+            Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT))
+                .form("libevent, common", &["--common", "1"]),
             Contestant::c("libuv", "timers/libuv.c", Some(LIBUV)),
             // It searches its timers at each operation: with as many as the others it takes minutes.
             Contestant::rust("calloop").form("calloop, fewer", calloop),
         ],
     };
     // The counts include the arming of a timer, and where it is armed anew, that it was cancelled.
-    let timers = Counted { option: "--timers", short: 10_000, long: 30_000 };
-    let put_offs = Counted { option: "--operations", short: 100_000, long: 300_000 };
+    let timers = Counted {
+        option: "--timers",
+        short: 10_000,
+        long: 30_000,
+    };
+    let put_offs = Counted {
+        option: "--operations",
+        short: 100_000,
+        long: 300_000,
+    };
     vec![
         case(
             "a timer cancelled, of 1 000 000",
@@ -37,8 +50,23 @@ pub(super) fn cases() -> Vec<Case> {
             timers,
             &["--timers", "100000", "--operations", "200"],
         ),
-        case("a timer armed anew, of 1 000 000 cancelled", &["timers", "--op", "anew"], timers, &["--timers", "20000"]),
-        case("a timer run, of 1 000 000", &["timers", "--op", "fire"], timers, &["--timers", "50000"]),
-        case("a timer put off, of 100 000", &["timers", "--op", "put-off"], put_offs, &["--operations", "2000"]),
+        case(
+            "a timer armed anew, of 1 000 000 cancelled",
+            &["timers", "--op", "anew"],
+            timers,
+            &["--timers", "20000"],
+        ),
+        case(
+            "a timer run, of 1 000 000",
+            &["timers", "--op", "fire"],
+            timers,
+            &["--timers", "50000"],
+        ),
+        case(
+            "a timer put off, of 100 000",
+            &["timers", "--op", "put-off"],
+            put_offs,
+            &["--operations", "2000"],
+        ),
     ]
 }

@@ -10,7 +10,11 @@ pub(super) fn cases() -> Vec<Case> {
         small: &["--waits", "100"],
         figures: &[const { less("ns_per_op", "ns a wait") }],
         cores: Cores::One,
-        counted: Some(Counted { option: "--waits", short: 1000, long: 3000 }),
+        counted: Some(Counted {
+            option: "--waits",
+            short: 1000,
+            long: 3000,
+        }),
         contestants: vec![
             Contestant::ours(&[]).form("poll of eventfds", &["--by", "poll"]),
             Contestant::ours(&["--by", "event"]),

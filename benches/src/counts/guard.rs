@@ -34,12 +34,30 @@ impl Difference {
 
 impl Display for Difference {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let tell = |figure: Option<f64>| figure.map_or_else(|| "none".to_owned(), |figure| figure.to_string());
-        let Self { case, contestant, figure, was, is } = self;
-        write!(out, "{case}, {contestant}: {figure} was {}, is {}", tell(*was), tell(*is))?;
+        let tell = |figure: Option<f64>| {
+            figure.map_or_else(|| "none".to_owned(), |figure| figure.to_string())
+        };
+        let Self {
+            case,
+            contestant,
+            figure,
+            was,
+            is,
+        } = self;
+        write!(
+            out,
+            "{case}, {contestant}: {figure} was {}, is {}",
+            tell(*was),
+            tell(*is)
+        )?;
         match was {
             Some(was) if has_room(figure) => {
-                write!(out, ", limits {:.1} and {:.1}", was * (1.0 - ROOM), was * (1.0 + ROOM))
+                write!(
+                    out,
+                    ", limits {:.1} and {:.1}",
+                    was * (1.0 - ROOM),
+                    was * (1.0 + ROOM)
+                )
             }
             _ => write!(out, ", exact"),
         }
@@ -66,7 +84,13 @@ pub(super) fn differences(written: &Book, measured: &Book) -> Vec<Difference> {
         let (was, is) = (written.get(&name).copied(), measured.get(&name).copied());
         if !was.zip(is).is_some_and(|(was, is)| agree(figure, was, is)) {
             let [case, contestant, figure] = [case, contestant, figure].map(str::to_owned);
-            differences.push(Difference { case, contestant, figure, was, is });
+            differences.push(Difference {
+                case,
+                contestant,
+                figure,
+                was,
+                is,
+            });
         }
     }
     differences
@@ -77,7 +101,11 @@ fn figures(book: &Book) -> BTreeMap<[&str; 3], f64> {
     let mut figures = BTreeMap::new();
     for (case, contestants) in book {
         for (contestant, counts) in contestants {
-            figures.extend(counts.iter().map(|(name, &count)| ([&**case, contestant, name], count)));
+            figures.extend(
+                counts
+                    .iter()
+                    .map(|(name, &count)| ([&**case, contestant, name], count)),
+            );
         }
     }
     figures
@@ -88,33 +116,62 @@ mod tests {
     use super::*;
 
     fn book(figures: &[(&str, f64)]) -> Book {
-        let counts = figures.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
-        Book::from([("chain".to_owned(), BTreeMap::from([("reactor".to_owned(), counts)]))])
+        let counts = figures
+            .iter()
+            .map(|&(name, count)| (name.to_owned(), count))
+            .collect();
+        Book::from([(
+            "chain".to_owned(),
+            BTreeMap::from([("reactor".to_owned(), counts)]),
+        )])
     }
 
     fn told(written: &[(&str, f64)], measured: &[(&str, f64)]) -> Vec<String> {
-        differences(&book(written), &book(measured)).iter().map(ToString::to_string).collect()
+        differences(&book(written), &book(measured))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn the_same_counts_do_not_differ() {
-        let counts = [("instructions", 157.3), ("allocations", 0.0), ("read", 1.0), ("epoll_wait", 0.01)];
+        let counts = [
+            ("instructions", 157.3),
+            ("allocations", 0.0),
+            ("read", 1.0),
+            ("epoll_wait", 0.01),
+        ];
         assert_eq!(told(&counts, &counts), [""; 0]);
     }
 
     #[test]
     fn instructions_may_differ_by_a_fiftieth() {
-        assert_eq!(told(&[("instructions", 100.0)], &[("instructions", 102.0)]), [""; 0]);
-        assert_eq!(told(&[("instructions", 100.0)], &[("instructions", 98.0)]), [""; 0]);
+        assert_eq!(
+            told(&[("instructions", 100.0)], &[("instructions", 102.0)]),
+            [""; 0]
+        );
+        assert_eq!(
+            told(&[("instructions", 100.0)], &[("instructions", 98.0)]),
+            [""; 0]
+        );
         let slower = told(&[("instructions", 100.0)], &[("instructions", 102.1)]);
-        assert_eq!(slower, ["chain, reactor: instructions was 100, is 102.1, limits 98.0 and 102.0"]);
-        let faster = differences(&book(&[("instructions", 100.0)]), &book(&[("instructions", 97.9)]));
+        assert_eq!(
+            slower,
+            ["chain, reactor: instructions was 100, is 102.1, limits 98.0 and 102.0"]
+        );
+        let faster = differences(
+            &book(&[("instructions", 100.0)]),
+            &book(&[("instructions", 97.9)]),
+        );
         assert!(faster.iter().all(Difference::is_improvement) && faster.len() == 1);
     }
 
     #[test]
     fn system_calls_and_allocations_may_not_differ() {
-        assert_eq!(told(&[("read", 1.0)], &[("read", 1.001)]), ["chain, reactor: read was 1, is 1.001, exact"]);
+        assert_eq!(
+            told(&[("read", 1.0)], &[("read", 1.001)]),
+            ["chain, reactor: read was 1, is 1.001, exact"]
+        );
         assert_eq!(
             told(&[("allocations", 0.0)], &[("allocations", 0.001)]),
             ["chain, reactor: allocations was 0, is 0.001, exact"]
@@ -123,7 +180,13 @@ mod tests {
 
     #[test]
     fn what_only_one_of_them_has_differs() {
-        assert_eq!(told(&[("read", 1.0)], &[]), ["chain, reactor: read was 1, is none, exact"]);
-        assert_eq!(told(&[], &[("epoll_ctl", 0.5)]), ["chain, reactor: epoll_ctl was none, is 0.5, exact"]);
+        assert_eq!(
+            told(&[("read", 1.0)], &[]),
+            ["chain, reactor: read was 1, is none, exact"]
+        );
+        assert_eq!(
+            told(&[], &[("epoll_ctl", 0.5)]),
+            ["chain, reactor: epoll_ctl was none, is 0.5, exact"]
+        );
     }
 }

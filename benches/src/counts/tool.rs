@@ -37,7 +37,11 @@ impl Tool {
     const fn options(self) -> &'static [&'static str] {
         match self {
             Self::Callgrind => &["--tool=callgrind", "--callgrind-out-file=/dev/null"],
-            Self::Memcheck => &["--tool=memcheck", "--leak-check=no", "--undef-value-errors=no"],
+            Self::Memcheck => &[
+                "--tool=memcheck",
+                "--leak-check=no",
+                "--undef-value-errors=no",
+            ],
             // `-I2`: a server is ended by SIGTERM, which strace passes on.
             Self::Strace => &["-I2", "-f", "-qq", "-c", "-U", "calls,name"],
         }
@@ -52,13 +56,20 @@ impl Tool {
     }
 
     pub(super) fn is_installed(self) -> bool {
-        Command::new(self.program()).arg("--version").stdout(Stdio::null()).status().is_ok()
+        Command::new(self.program())
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok()
     }
 
     /// The programs that are not installed, which are also the names of their packages.
     pub(super) fn missing() -> Vec<&'static str> {
-        let mut programs: Vec<_> =
-            Self::ALL.into_iter().filter(|tool| !tool.is_installed()).map(Self::program).collect();
+        let mut programs: Vec<_> = Self::ALL
+            .into_iter()
+            .filter(|tool| !tool.is_installed())
+            .map(Self::program)
+            .collect();
         programs.dedup();
         programs
     }
@@ -66,7 +77,9 @@ impl Tool {
     /// A command that runs under it, and reports to this file.
     pub(super) fn over(self, command: &Command, report: &Path) -> Command {
         let mut counted = Command::new(self.program());
-        counted.args(self.options()).arg(format!("{}{}", self.report_option(), report.display()));
+        counted
+            .args(self.options())
+            .arg(format!("{}{}", self.report_option(), report.display()));
         counted.arg(command.get_program()).args(command.get_args());
         counted
     }
@@ -75,18 +88,27 @@ impl Tool {
     /// That it is no report of this tool, or of a run that was cut short.
     pub(super) fn parse(self, report: &str) -> Result<Counts> {
         let counts = match self {
-            Self::Callgrind => number_after(report, "Collected :").map(|count| (INSTRUCTIONS.to_owned(), count)),
-            Self::Memcheck => number_after(report, "total heap usage:").map(|count| (ALLOCATIONS.to_owned(), count)),
+            Self::Callgrind => {
+                number_after(report, "Collected :").map(|count| (INSTRUCTIONS.to_owned(), count))
+            }
+            Self::Memcheck => number_after(report, "total heap usage:")
+                .map(|count| (ALLOCATIONS.to_owned(), count)),
             Self::Strace => return system_calls(report),
         };
-        Ok(Counts::from([counts.ok_or_else(|| format!("{self:?} has not counted: {report}"))?]))
+        Ok(Counts::from([counts.ok_or_else(|| {
+            format!("{self:?} has not counted: {report}")
+        })?]))
     }
 }
 
 /// The number behind a label, which may have commas at its thousands.
 fn number_after(report: &str, label: &str) -> Option<f64> {
     let (_, rest) = report.split_once(label)?;
-    rest.split_whitespace().next()?.replace(',', "").parse().ok()
+    rest.split_whitespace()
+        .next()?
+        .replace(',', "")
+        .parse()
+        .ok()
 }
 
 /// The lines of the table between its head, its rulers and its sum.
@@ -100,7 +122,11 @@ fn system_calls(report: &str) -> Result<Counts> {
             counts.insert(name.trim().to_owned(), count);
         }
     }
-    if counts.is_empty() { Err(format!("strace has not counted: {report}").into()) } else { Ok(counts) }
+    if counts.is_empty() {
+        Err(format!("strace has not counted: {report}").into())
+    } else {
+        Ok(counts)
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +136,10 @@ mod tests {
     #[test]
     fn callgrind_tells_the_instructions_of_a_run() {
         let report = "==7== Events    : Ir\n==7== Collected : 8456012\n==7== \n==7== I   refs:      8,456,012\n";
-        assert_eq!(Tool::Callgrind.parse(report).unwrap(), Counts::from([(INSTRUCTIONS.to_owned(), 8_456_012.0)]));
+        assert_eq!(
+            Tool::Callgrind.parse(report).unwrap(),
+            Counts::from([(INSTRUCTIONS.to_owned(), 8_456_012.0)])
+        );
         assert!(Tool::Callgrind.parse("==7== Command: true\n").is_err());
     }
 
@@ -118,7 +147,10 @@ mod tests {
     fn memcheck_tells_the_allocations_of_a_run() {
         let report = "==7== HEAP SUMMARY:\n==7==     in use at exit: 544 bytes in 1 blocks\n\
                       ==7==   total heap usage: 3,064 allocs, 3,063 frees, 130,124 bytes allocated\n";
-        assert_eq!(Tool::Memcheck.parse(report).unwrap(), Counts::from([(ALLOCATIONS.to_owned(), 3064.0)]));
+        assert_eq!(
+            Tool::Memcheck.parse(report).unwrap(),
+            Counts::from([(ALLOCATIONS.to_owned(), 3064.0)])
+        );
         assert!(Tool::Memcheck.parse("").is_err());
     }
 
@@ -126,7 +158,10 @@ mod tests {
     fn strace_tells_every_system_call_by_its_name() {
         let report = "    calls syscall\n--------- ------------------\n    30000 write\n      300 epoll_wait\n\
                       --------- ------------------\n    30300 total\n";
-        let counts = Counts::from([("write".to_owned(), 30_000.0), ("epoll_wait".to_owned(), 300.0)]);
+        let counts = Counts::from([
+            ("write".to_owned(), 30_000.0),
+            ("epoll_wait".to_owned(), 300.0),
+        ]);
         assert_eq!(Tool::Strace.parse(report).unwrap(), counts);
         assert!(Tool::Strace.parse("").is_err());
     }

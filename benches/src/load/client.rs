@@ -55,7 +55,9 @@ impl Client {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS),
             connections: Vec::new(),
-            text: (0..message + TEXTS).map(|_| random(&mut seed) as u8).collect(),
+            text: (0..message + TEXTS)
+                .map(|_| random(&mut seed) as u8)
+                .collect(),
             message,
             buffer: vec![0; BUFFER],
             left: 0,
@@ -67,7 +69,12 @@ impl Client {
             for place in from..connections.min(from + OPENED_AT_ONCE) {
                 let connection = Connection::open(port)?;
                 let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-                epoll::add(&client.epoll, &connection.stream, EventData::new_u64(place as u64), interest)?;
+                epoll::add(
+                    &client.epoll,
+                    &connection.stream,
+                    EventData::new_u64(place as u64),
+                    interest,
+                )?;
                 client.connections.push(connection);
             }
             client.left = u64::MAX;
@@ -86,7 +93,12 @@ impl Client {
 
     /// Loads the server, which is this process, for so long, over at most so many connections, and until it has sent all back: the
     /// kernel's account of a process is exact while that sleeps, and lags behind by ticks while it runs.
-    pub(super) fn load(&mut self, time: Duration, connections_max: usize, pid: u32) -> Result<Measured<'_>> {
+    pub(super) fn load(
+        &mut self,
+        time: Duration,
+        connections_max: usize,
+        pid: u32,
+    ) -> Result<Measured<'_>> {
         let used = processor_time(pid)?;
         self.took.clear();
         let began = Instant::now();
@@ -99,7 +111,11 @@ impl Client {
         let elapsed = began.elapsed();
         std::thread::sleep(QUIET);
         let processor = processor_time(pid)?.saturating_sub(used);
-        Ok(Measured { elapsed, processor, took: &mut self.took })
+        Ok(Measured {
+            elapsed,
+            processor,
+            took: &mut self.took,
+        })
     }
 
     /// Takes what is still on its way.
@@ -196,7 +212,13 @@ impl Connection {
         sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, on_its_way: false, since: Instant::now(), written: 0, read: 0 })
+        Ok(Self {
+            stream,
+            on_its_way: false,
+            since: Instant::now(),
+            written: 0,
+            read: 0,
+        })
     }
 
     const fn begin(&mut self, now: Instant) {
@@ -214,7 +236,9 @@ impl Connection {
             };
             let expected = message[..self.written].get(self.read..self.read + count);
             if !self.on_its_way || expected != Some(&buffer[..count]) {
-                return Err(format!("{count} bytes came back that are not what was sent"));
+                return Err(format!(
+                    "{count} bytes came back that are not what was sent"
+                ));
             }
             self.read += count;
             if count < buffer.len() {

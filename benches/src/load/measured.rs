@@ -17,7 +17,11 @@ impl Measured<'_> {
     pub(super) fn figures(self) -> Result<[(&'static str, f64); 4]> {
         self.took.sort_unstable();
         let count = self.took.len();
-        let at = |percent: usize| self.took.get(count * percent / 100).map(|&ns| ns as f64 / 1e3);
+        let at = |percent: usize| {
+            self.took
+                .get(count * percent / 100)
+                .map(|&ns| ns as f64 / 1e3)
+        };
         let (median, late) = at(50).zip(at(99)).ok_or("no message has come back")?;
         Ok([
             ("messages_per_s", count as f64 / self.elapsed.as_secs_f64()),
@@ -46,12 +50,17 @@ fn processor_ticks(pid: u32) -> Result<Duration> {
     // The name, in brackets, may hold anything. Behind it user time is the twelfth, system time the thirteenth.
     let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
     let ticks = field(fields, 11)? + field(fields, 12)?;
-    Ok(Duration::from_secs(1) * u32::try_from(ticks)? / u32::try_from(rustix::param::clock_ticks_per_second())?)
+    Ok(Duration::from_secs(1) * u32::try_from(ticks)?
+        / u32::try_from(rustix::param::clock_ticks_per_second())?)
 }
 
 /// One of the numbers of a line.
 fn field(line: &str, place: usize) -> Result<u64> {
-    Ok(line.split_whitespace().nth(place).ok_or("a field is missing in /proc")?.parse()?)
+    Ok(line
+        .split_whitespace()
+        .nth(place)
+        .ok_or("a field is missing in /proc")?
+        .parse()?)
 }
 
 #[cfg(test)]
@@ -62,10 +71,29 @@ mod tests {
     fn figures_are_of_all_messages_of_a_slice_in_whatever_order_they_came_back() {
         let mut took: Vec<_> = (1..=200).rev().map(|us| us * 1000).collect();
         let (elapsed, processor) = (Duration::from_millis(100), Duration::from_millis(1));
-        let figures = Measured { elapsed, processor, took: &mut took }.figures().unwrap();
-        let expected = [("messages_per_s", 2000.0), ("us_median", 101.0), ("us_99th", 199.0), ("cpu_us", 5.0)];
+        let figures = Measured {
+            elapsed,
+            processor,
+            took: &mut took,
+        }
+        .figures()
+        .unwrap();
+        let expected = [
+            ("messages_per_s", 2000.0),
+            ("us_median", 101.0),
+            ("us_99th", 199.0),
+            ("cpu_us", 5.0),
+        ];
         assert_eq!(figures, expected);
-        assert!(Measured { elapsed, processor, took: &mut [] }.figures().is_err());
+        assert!(
+            Measured {
+                elapsed,
+                processor,
+                took: &mut []
+            }
+            .figures()
+            .is_err()
+        );
     }
 
     #[test]

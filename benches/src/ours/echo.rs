@@ -18,7 +18,10 @@ pub(crate) fn run(options: &Options) -> Result {
     match options.form {
         Form::Bare => bare(options.spin),
         Form::Buffered => buffered(options.spin, ConnectionOptions::new()),
-        Form::Timed => buffered(options.spin, ConnectionOptions::new().idle_timeout(Duration::from_secs(60))),
+        Form::Timed => buffered(
+            options.spin,
+            ConnectionOptions::new().idle_timeout(Duration::from_secs(60)),
+        ),
         Form::Shared | Form::Usual => Err("a form for loops with tasks".into()),
     }
 }
@@ -35,18 +38,19 @@ fn accept(listener: &mut Io<TcpListener>, cx: &mut Context<'_, Scratch>) -> io::
         let (stream, _peer) = listener.try_io(Interest::READABLE, |listener| listener.accept())?;
         stream.set_nodelay(true)?;
         let (mut echo, mut interest) = (Echo::default(), Interest::READABLE);
-        cx.registry.add(stream, interest, move |stream: &mut Io<TcpStream>, cx| {
-            let wanted = match echo.exchange(stream, cx.state)?.0 {
-                Await::Readable => Interest::READABLE,
-                Await::Writable => Interest::WRITABLE,
-                Await::Nothing => return Ok(Next::Remove),
-            };
-            if wanted != interest {
-                interest = wanted;
-                cx.registry.set_interest(cx.key(), interest)?;
-            }
-            Ok(Next::Keep)
-        })?;
+        cx.registry
+            .add(stream, interest, move |stream: &mut Io<TcpStream>, cx| {
+                let wanted = match echo.exchange(stream, cx.state)?.0 {
+                    Await::Readable => Interest::READABLE,
+                    Await::Writable => Interest::WRITABLE,
+                    Await::Nothing => return Ok(Next::Remove),
+                };
+                if wanted != interest {
+                    interest = wanted;
+                    cx.registry.set_interest(cx.key(), interest)?;
+                }
+                Ok(Next::Keep)
+            })?;
     }
 }
 

@@ -12,7 +12,8 @@ pub(crate) fn run(options: &Options) -> Result {
     let (to_near, at_near) = notification_queue(Capacity::Unbounded);
     let spin = options.spin;
     let mut rally = Rally::new(options)?;
-    let far = thread::spawn(move || answer(spin, at_far, to_near).map_err(|error| error.to_string()));
+    let far =
+        thread::spawn(move || answer(spin, at_far, to_near).map_err(|error| error.to_string()));
 
     let mut reactor = builder(spin).build()?;
     rally.serve();
@@ -48,5 +49,9 @@ fn answer(spin: u64, at_far: Receiver<()>, to_near: Sender<()>) -> Result {
 
 /// The loop of either side, which may spin for so many microseconds.
 pub(super) fn builder<S>(spin: u64) -> Builder<S> {
-    Reactor::builder().spin(if spin == 0 { Spin::Off } else { Spin::Adaptive(Duration::from_micros(spin)) })
+    Reactor::builder().spin(if spin == 0 {
+        Spin::Off
+    } else {
+        Spin::Adaptive(Duration::from_micros(spin))
+    })
 }

@@ -15,16 +15,27 @@ struct State {
 pub(crate) fn run(options: &Options) -> Result {
     let mut reactor = Reactor::<State>::new()?;
     let trial = Trial::begin(options)?;
-    let mut state = State { timers: Vec::with_capacity(trial.timers), trial, ran: 0 };
+    let mut state = State {
+        timers: Vec::with_capacity(trial.timers),
+        trial,
+        ran: 0,
+    };
     reactor.defer(arm);
     reactor.turn(&mut state, Some(Duration::ZERO))?;
     state.trial.armed()?;
     match state.trial.op {
         Op::Cancel => {
-            state.timers.iter().take(state.trial.operations).try_for_each(|timer| reactor.cancel(*timer))?;
+            state
+                .timers
+                .iter()
+                .take(state.trial.operations)
+                .try_for_each(|timer| reactor.cancel(*timer))?;
         }
         Op::Anew => {
-            state.timers.drain(..).try_for_each(|timer| reactor.cancel(timer))?;
+            state
+                .timers
+                .drain(..)
+                .try_for_each(|timer| reactor.cancel(timer))?;
             state.trial.cancelled();
             reactor.defer(arm);
             reactor.turn(&mut state, Some(Duration::ZERO))?;

@@ -59,10 +59,20 @@ impl Chain {
             return Err("more bytes on their way than events in all".into());
         }
         raise_open_files_limit()?;
-        let pipes = (0..options.sources).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?;
+        let pipes = (0..options.sources)
+            .map(|_| io::pipe())
+            .collect::<io::Result<Vec<_>>>()?;
         let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
-        readers.iter().try_for_each(|reader| rustix::io::ioctl_fionbio(reader, true))?;
-        Ok((readers, Self { writers, ..Self::default() }))
+        readers
+            .iter()
+            .try_for_each(|reader| rustix::io::ioctl_fionbio(reader, true))?;
+        Ok((
+            readers,
+            Self {
+                writers,
+                ..Self::default()
+            },
+        ))
     }
 
     /// The place that what comes to `place` is passed on to.

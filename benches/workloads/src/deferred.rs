@@ -49,6 +49,9 @@ impl Options {
 pub fn measure(run: impl FnOnce() -> Result<u64>) -> Result {
     let began = Instant::now();
     let operations = run()?;
-    report(&[("ns_per_op", began.elapsed().as_nanos() as f64 / operations as f64)]);
+    report(&[(
+        "ns_per_op",
+        began.elapsed().as_nanos() as f64 / operations as f64,
+    )]);
     Ok(())
 }

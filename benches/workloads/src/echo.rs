@@ -85,7 +85,11 @@ impl Echo {
     /// # Errors
     /// Those of the connection.
     #[inline]
-    pub fn exchange(&mut self, stream: &mut (impl Read + Write), scratch: &mut [u8]) -> io::Result<(Await, bool)> {
+    pub fn exchange(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut [u8],
+    ) -> io::Result<(Await, bool)> {
         if !self.backlog.is_empty() {
             let sent = unless_full(stream.write(&self.backlog))?;
             self.backlog.drain(..sent);
@@ -97,7 +101,9 @@ impl Echo {
         let bytes = match stream.read(scratch) {
             Ok(0) => return Ok((Await::Nothing, true)),
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((Await::Readable, true)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok((Await::Readable, true));
+            }
             Err(error) => return Err(error),
         };
         let sent = unless_full(stream.write(&scratch[..bytes]))?;

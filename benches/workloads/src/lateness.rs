@@ -28,12 +28,18 @@ impl Lateness {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let goal = options.timers;
-        Self { late: Vec::with_capacity(goal), due: Instant::now(), goal, seed: SEED }
+        Self {
+            late: Vec::with_capacity(goal),
+            due: Instant::now(),
+            goal,
+            seed: SEED,
+        }
     }
 
     /// Draws when the next timer is due, and gives it.
     pub fn arm(&mut self) -> Instant {
-        self.due = Instant::now() + Duration::from_nanos(100_000 + random(&mut self.seed) % 900_000);
+        self.due =
+            Instant::now() + Duration::from_nanos(100_000 + random(&mut self.seed) % 900_000);
         self.due
     }
 

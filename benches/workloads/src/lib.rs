@@ -69,7 +69,13 @@ fn line(figures: &[(&str, f64)]) -> String {
 pub fn raise_open_files_limit() -> Result {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?)
 }
 
 /// What a process, `self` or a number, has in memory of its own: not what it has of files, of which code comes in at its first
@@ -80,8 +86,13 @@ pub fn raise_open_files_limit() -> Result {
 pub fn resident_bytes(process: &str) -> Result<f64> {
     let name = format!("/proc/{process}/smaps_rollup");
     let rollup = std::fs::read_to_string(&name).map_err(|error| format!("{name}: {error}"))?;
-    let kilobytes = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")?.split_whitespace().next());
-    Ok(kilobytes.ok_or_else(|| format!("{name} does not say what is anonymous"))?.parse::<f64>()? * 1024.0)
+    let kilobytes = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:")?.split_whitespace().next());
+    Ok(kilobytes
+        .ok_or_else(|| format!("{name} does not say what is anonymous"))?
+        .parse::<f64>()?
+        * 1024.0)
 }
 
 /// Where every program's random numbers begin.
@@ -107,6 +118,9 @@ mod tests {
 
     #[test]
     fn a_millionth_is_not_lost_in_the_line_of_figures() {
-        assert_eq!(line(&[("ns", 17.0), ("writes", 0.000_002)]), r#"{"ns": 17, "writes": 0.000002}"#);
+        assert_eq!(
+            line(&[("ns", 17.0), ("writes", 0.000_002)]),
+            r#"{"ns": 17, "writes": 0.000002}"#
+        );
     }
 }

@@ -66,7 +66,11 @@ impl Rally {
     pub fn new(options: &Options) -> Result<Self> {
         Side::Near.pin()?;
         let goal = options.round_trips;
-        Ok(Self { sent: Instant::now(), took: Vec::with_capacity(goal), goal })
+        Ok(Self {
+            sent: Instant::now(),
+            took: Vec::with_capacity(goal),
+            goal,
+        })
     }
 
     /// To be called before each sending.

@@ -26,7 +26,9 @@ pub struct Options {
 pub fn measure<K>(options: &Options, add: impl FnOnce(Drain<'_, OwnedFd>) -> Result<K>) -> Result {
     raise_open_files_limit()?;
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    let mut sources = (0..options.sources).map(|_| eventfd(0, flags)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut sources = (0..options.sources)
+        .map(|_| eventfd(0, flags))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     let (resident, began) = (resident_bytes("self")?, Instant::now());
     let kept = add(sources.drain(..))?;
     let each = 1.0 / options.sources as f64;

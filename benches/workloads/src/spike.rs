@@ -98,7 +98,11 @@ pub fn measure(
     run: impl FnOnce(&mut Tally) -> Result<Option<u64>>,
 ) -> Result {
     let goal = options.tasks;
-    let mut tally = Tally { ran: 0, sum: 0, goal };
+    let mut tally = Tally {
+        ran: 0,
+        sum: 0,
+        goal,
+    };
     let producer = thread::spawn(move || {
         let began = Instant::now();
         (0..goal).for_each(&mut send);

@@ -65,11 +65,18 @@ impl Trial {
     /// That of [`resident_bytes`].
     pub fn begin(options: &Options) -> Result<Self> {
         let op = options.op;
-        let timers = options.timers.unwrap_or(if op == Op::PutOff { 100_000 } else { 1_000_000 });
+        let timers = options
+            .timers
+            .unwrap_or(if op == Op::PutOff { 100_000 } else { 1_000_000 });
         let operations = match op {
-            Op::Cancel => options.operations.map_or(timers, |operations| operations.min(timers)),
+            Op::Cancel => options
+                .operations
+                .map_or(timers, |operations| operations.min(timers)),
             Op::Fire | Op::Anew => timers,
-            Op::PutOff => options.operations.unwrap_or(10_000_000).next_multiple_of(PUT_OFF_A_TURN),
+            Op::PutOff => options
+                .operations
+                .unwrap_or(10_000_000)
+                .next_multiple_of(PUT_OFF_A_TURN),
         };
         let resident = resident_bytes("self")?;
         Ok(Self {
@@ -116,7 +123,10 @@ impl Trial {
         let each = 1.0 / self.timers as f64;
         let took = self.began.elapsed();
         let bytes = resident_bytes("self")? - self.resident;
-        self.figures = [("ns_arm", took.as_nanos() as f64 * each), ("bytes", bytes * each)];
+        self.figures = [
+            ("ns_arm", took.as_nanos() as f64 * each),
+            ("bytes", bytes * each),
+        ];
         if self.op == Op::Fire {
             sleep(self.lead.saturating_sub(took) + UNTIL_DUE);
         }

@@ -40,6 +40,9 @@ pub fn measure(options: &Options, mut wait: impl FnMut() -> Result<Option<usize>
             return Err("not the event that is set".into());
         }
     }
-    report(&[("ns_per_op", began.elapsed().as_nanos() as f64 / f64::from(options.waits))]);
+    report(&[(
+        "ns_per_op",
+        began.elapsed().as_nanos() as f64 / f64::from(options.waits),
+    )]);
     Ok(())
 }

@@ -28,7 +28,11 @@ pub struct SystemError {
 
 impl SystemError {
     pub(crate) const fn of(call: String, source: io::Error) -> Self {
-        Self { call, source, advice: "" }
+        Self {
+            call,
+            source,
+            advice: "",
+        }
     }
 
     /// Returns the call and what it was made for: a path, an address, a child.
@@ -49,7 +53,11 @@ impl SystemError {
 
 impl Display for SystemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { call, source, advice } = self;
+        let Self {
+            call,
+            source,
+            advice,
+        } = self;
         write!(f, "{call}: {source}{advice}")
     }
 }
@@ -69,7 +77,14 @@ pub(crate) fn named(call: impl Display, error: io::Error) -> io::Error {
 /// Returns the same, with advice behind it: the kernel's words may mislead.
 #[cold]
 pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str) -> io::Error {
-    io::Error::new(error.kind(), SystemError { call: call.to_string(), source: error, advice })
+    io::Error::new(
+        error.kind(),
+        SystemError {
+            call: call.to_string(),
+            source: error,
+            advice,
+        },
+    )
 }
 
 /// Returns the errno of an error, also where it is wrapped.
@@ -78,7 +93,12 @@ pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
 }
 
 /// Returns what becomes of a registration after its callback has returned `answer`.
-#[cfg(any(feature = "console", feature = "files", feature = "signal", feature = "udp"))]
+#[cfg(any(
+    feature = "console",
+    feature = "files",
+    feature = "signal",
+    feature = "udp"
+))]
 pub(crate) fn next(answer: io::Result<reactor::Next>) -> io::Result<reactor::Next> {
     match answer {
         Err(error) if is_nothing_done(&error) => Ok(reactor::Next::Keep),
@@ -88,8 +108,12 @@ pub(crate) fn next(answer: io::Result<reactor::Next>) -> io::Result<reactor::Nex
 
 /// Returns the message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic whose payload is no text").to_owned()
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is no text")
+        .to_owned()
 }
 
 /// Drops what a panic has left, which may panic in turn.

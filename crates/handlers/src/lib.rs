@@ -52,7 +52,10 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`on_frames`]: #features")]
-#![cfg_attr(not(feature = "inherited"), doc = "[`ListenOptions::inherited`]: #features")]
+#![cfg_attr(
+    not(feature = "inherited"),
+    doc = "[`ListenOptions::inherited`]: #features"
+)]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
@@ -80,8 +83,9 @@ mod socket;
 pub mod udp;
 
 pub use crate::connection::{
-    BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionMetrics,
-    ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream, Timeout, on_data,
+    BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey,
+    ConnectionMetrics, ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream,
+    Timeout, on_data,
 };
 #[cfg(feature = "framing")]
 pub use crate::connection::{OnFrames, on_frames};
@@ -90,15 +94,17 @@ pub use crate::console::{Console, ConsoleInput};
 pub use crate::error::SystemError;
 #[cfg(feature = "framing")]
 pub use crate::framing::{
-    Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines,
-    check_framing,
+    Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix,
+    LengthPrefixed, Lines, check_framing,
 };
 pub use crate::limit::{ConnectionLimit, Permit};
 pub use crate::listener::{
     Accepted, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey, on_listener_end,
 };
 #[cfg(feature = "pool")]
-pub use crate::pool::{Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool};
+pub use crate::pool::{
+    Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,
+};
 pub use reactor::errno;
 
 /// The README's programs compile.

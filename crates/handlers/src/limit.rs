@@ -24,8 +24,17 @@ struct LimitState {
 impl ConnectionLimit {
     /// At most `max` at once.
     pub fn new(max: usize) -> Self {
-        let (max, open, waiting) = (AtomicUsize::new(max), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(LimitState { max, open, waiting, listeners: Mutex::default() }))
+        let (max, open, waiting) = (
+            AtomicUsize::new(max),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        Self(Arc::new(LimitState {
+            max,
+            open,
+            waiting,
+            listeners: Mutex::default(),
+        }))
     }
 
     /// At most `max` at once from now on, for all clones: for a configuration that is read again. Where more are open
@@ -46,7 +55,10 @@ impl ConnectionLimit {
         // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the one who makes room sees the waiter, or the
         // waiter the room.
         let more = |open| (open < self.0.max.load(Ordering::SeqCst)).then_some(open + 1);
-        self.0.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        self.0
+            .open
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
+            .ok()?;
         Some(Permit(Arc::clone(&self.0)))
     }
 
@@ -68,7 +80,9 @@ impl ConnectionLimit {
 
 impl LimitState {
     fn listeners(&self) -> MutexGuard<'_, Vec<Sender<()>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells those that pause that there may be room.
@@ -109,7 +123,9 @@ impl fmt::Debug for ConnectionLimit {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("max", &self.0.max()).finish_non_exhaustive()
+        f.debug_struct("Permit")
+            .field("max", &self.0.max())
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,7 +181,10 @@ mod tests {
                 if done() {
                     break;
                 }
-                assert!(began.elapsed() < PATIENCE, "a place was given back, and nobody was told");
+                assert!(
+                    began.elapsed() < PATIENCE,
+                    "a place was given back, and nobody was told"
+                );
                 if turn % 1024 == 1023 {
                     thread::yield_now();
                 }

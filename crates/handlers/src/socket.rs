@@ -14,7 +14,9 @@ use crate::error::SystemError;
 pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
     let is = match socket.r#type() {
-        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => "a listening stream socket",
+        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => {
+            "a listening stream socket"
+        }
         Ok(Type::STREAM) => "a stream socket",
         Ok(Type::DGRAM) => "a datagram socket",
         Ok(_) => "a socket of another type",
@@ -28,14 +30,20 @@ pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
         Ok(Domain::UNIX) => " of the Unix family",
         Ok(_) => " of another family",
     };
-    io::Error::new(ErrorKind::InvalidInput, format!("fd {number} is {is}{of}, not {wanted}"))
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("fd {number} is {is}{of}, not {wanted}"),
+    )
 }
 
 /// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others
 /// stay as they are.
 pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(address, |v4| (v4, v6.port()).into()),
+        SocketAddr::V6(v6) => v6
+            .ip()
+            .to_ipv4_mapped()
+            .map_or(address, |v4| (v4, v6.port()).into()),
         SocketAddr::V4(_) => address,
     }
 }

@@ -7,7 +7,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use handlers::{CloseReason, Connecting, Connection, ConnectionHandler, ConnectionOptions, Timeout, on_data};
+use handlers::{
+    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionOptions, Timeout, on_data,
+};
 use reactor::{Context, ManualClock, Reactor};
 use support::{turn_until, turn_until_quiet};
 
@@ -28,7 +30,11 @@ struct Told {
 struct Greets;
 
 impl ConnectionHandler<Told> for Greets {
-    fn on_open(&mut self, connection: &mut Connection<'_, Told>, cx: &mut Context<'_, Told>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, Told>,
+        cx: &mut Context<'_, Told>,
+    ) -> io::Result<()> {
         cx.state.open.push(connection.peer_addr()?);
         let _ = connection.write(b"hello")?;
         Ok(())
@@ -90,10 +96,18 @@ fn an_attempt_is_listed_by_the_line_that_connects_also_where_it_is_not_the_first
     let mut reactor = still()?;
     let (_listener, address) = listens("127.0.0.1:0")?;
     let line = line!() + 1;
-    Connection::connect(&mut reactor, [refuses("127.0.0.1:0")?, address], &ConnectionOptions::new(), Greets);
+    Connection::connect(
+        &mut reactor,
+        [refuses("127.0.0.1:0")?, address],
+        &ConnectionOptions::new(),
+        Greets,
+    );
     let mut told = Told::default();
     turn_until(&mut reactor, &mut told, |told| told.open.len() == 1)?;
-    let origins: Vec<_> = reactor.registrations().map(|listed| (listed.origin.file(), listed.origin.line())).collect();
+    let origins: Vec<_> = reactor
+        .registrations()
+        .map(|listed| (listed.origin.file(), listed.origin.line()))
+        .collect();
     assert_eq!(origins, [(file!(), line)]);
     Ok(())
 }
@@ -106,7 +120,11 @@ fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
     assert!(connecting.is_pending() && told.open.is_empty());
     turn_until(&mut reactor, &mut told, |told| !told.open.is_empty())?;
     assert!(!connecting.is_pending());
-    assert_eq!((reactor.len(), reactor.timers().count()), (1, 0), "the connection is what is left");
+    assert_eq!(
+        (reactor.len(), reactor.timers().count()),
+        (1, 0),
+        "the connection is what is left"
+    );
     let mut peer = listener.accept()?.0;
     let mut greeting = [0; 5];
     peer.read_exact(&mut greeting)?;
@@ -114,7 +132,10 @@ fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
     peer.write_all(b"welcome")?;
     drop(peer);
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
-    assert_eq!((&told.open[..], &told.received[..]), (&[address][..], &b"welcome"[..]));
+    assert_eq!(
+        (&told.open[..], &told.received[..]),
+        (&[address][..], &b"welcome"[..])
+    );
     assert!(matches!(told.closed[..], [CloseReason::Finished]));
     expect_nothing_left(&mut reactor, &mut told)
 }
@@ -126,7 +147,9 @@ fn an_address_that_refuses_is_a_failure_that_names_it() -> Result {
     let connecting = Connection::connect(&mut reactor, [address], &options(), Greets);
     assert!(told.closed.is_empty(), "not from within the call");
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
-    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    let [CloseReason::Failed(error)] = &told.closed[..] else {
+        return Err(format!("{told:?}").into());
+    };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(told.open.is_empty() && !connecting.is_pending());
@@ -135,12 +158,21 @@ fn an_address_that_refuses_is_a_failure_that_names_it() -> Result {
 
 #[test]
 fn of_several_that_refuse_the_last_is_named() -> Result {
-    let addresses = [refuses("127.0.0.1:0")?, refuses("127.0.0.2:0")?, refuses("127.0.0.3:0")?];
+    let addresses = [
+        refuses("127.0.0.1:0")?,
+        refuses("127.0.0.2:0")?,
+        refuses("127.0.0.3:0")?,
+    ];
     let (mut reactor, mut told) = (still()?, Told::default());
     Connection::connect(&mut reactor, addresses, &options(), Greets);
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
-    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
-    assert!(error.to_string().contains(&addresses[2].to_string()), "{error}");
+    let [CloseReason::Failed(error)] = &told.closed[..] else {
+        return Err(format!("{told:?}").into());
+    };
+    assert!(
+        error.to_string().contains(&addresses[2].to_string()),
+        "{error}"
+    );
     expect_nothing_left(&mut reactor, &mut told)
 }
 
@@ -149,7 +181,9 @@ fn no_address_at_all_is_a_failure() -> Result {
     let (mut reactor, mut told) = (still()?, Told::default());
     Connection::connect(&mut reactor, [], &options(), Greets);
     turn_until_quiet(&mut reactor, &mut told)?;
-    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    let [CloseReason::Failed(error)] = &told.closed[..] else {
+        return Err(format!("{told:?}").into());
+    };
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     expect_nothing_left(&mut reactor, &mut told)
 }
@@ -159,7 +193,12 @@ fn an_address_that_is_not_to_be_had_from_here_is_passed_over_at_once() -> Result
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     // connect(2) itself refuses that: a socket of TCP has one peer.
-    Connection::connect(&mut reactor, ["255.255.255.255:9".parse()?, good], &options(), Greets);
+    Connection::connect(
+        &mut reactor,
+        ["255.255.255.255:9".parse()?, good],
+        &options(),
+        Greets,
+    );
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
     assert!(told.closed.is_empty());
     Ok(())
@@ -189,7 +228,11 @@ fn an_address_that_is_silent_gets_company_after_a_quarter_of_a_second_and_loses(
     reactor.advance(&mut told, Duration::from_millis(1))?;
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
     turn_until_quiet(&mut reactor, &mut told)?;
-    assert_eq!((reactor.len(), reactor.timers().count()), (1, 0), "what has lost is closed");
+    assert_eq!(
+        (reactor.len(), reactor.timers().count()),
+        (1, 0),
+        "what has lost is closed"
+    );
     assert!(told.closed.is_empty());
     drop(silent);
     Ok(())
@@ -212,11 +255,19 @@ fn all_attempts_together_have_as_long_as_one_timeout() -> Result {
     let (_other, second) = is_silent("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let timeout = Duration::from_secs(3);
-    Connection::connect(&mut reactor, [first, second], &options().connect_timeout(timeout), Greets);
+    Connection::connect(
+        &mut reactor,
+        [first, second],
+        &options().connect_timeout(timeout),
+        Greets,
+    );
     reactor.advance(&mut told, timeout - Duration::from_millis(1))?;
     assert_eq!((reactor.len(), told.closed.len()), (2, 0));
     reactor.advance(&mut told, Duration::from_millis(1))?;
-    assert!(matches!(told.closed[..], [CloseReason::TimedOut(Timeout::Connect)]), "{told:?}");
+    assert!(
+        matches!(told.closed[..], [CloseReason::TimedOut(Timeout::Connect)]),
+        "{told:?}"
+    );
     expect_nothing_left(&mut reactor, &mut told)
 }
 
@@ -225,7 +276,11 @@ fn an_attempt_is_not_idle() -> Result {
     let (_one, nobody) = is_silent("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let second = Duration::from_secs(1);
-    let options = options().idle_timeout(second).read_timeout(second).write_timeout(second).connect_timeout(None);
+    let options = options()
+        .idle_timeout(second)
+        .read_timeout(second)
+        .write_timeout(second)
+        .connect_timeout(None);
     let connecting = Connection::connect(&mut reactor, [nobody], &options, Greets);
     reactor.advance(&mut told, Duration::from_secs(60))?;
     assert!(connecting.is_pending() && told.closed.is_empty());
@@ -256,8 +311,13 @@ fn attempts_with_handlers_of_several_types_are_kept_in_one_list() -> Result {
         Connection::connect(&mut reactor, [nobody], &options(), echo),
     ];
     assert!(attempts.iter().all(Connecting::is_pending));
-    assert_eq!(format!("{:?}", attempts[1]), "Connecting { attempts: 1, .. }");
-    attempts.iter().for_each(|attempt| attempt.cancel(&mut reactor));
+    assert_eq!(
+        format!("{:?}", attempts[1]),
+        "Connecting { attempts: 1, .. }"
+    );
+    attempts
+        .iter()
+        .for_each(|attempt| attempt.cancel(&mut reactor));
     turn_until_quiet(&mut reactor, &mut told)?;
     assert!(matches!(told.closed[..], [CloseReason::Closed]), "{told:?}");
     expect_nothing_left(&mut reactor, &mut told)
@@ -280,7 +340,12 @@ fn a_connection_that_is_open_is_not_cancelled() -> Result {
 fn nobody_needs_to_keep_what_connects() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    drop(Connection::connect(&mut reactor, [good], &options(), Greets));
+    drop(Connection::connect(
+        &mut reactor,
+        [good],
+        &options(),
+        Greets,
+    ));
     turn_until(&mut reactor, &mut told, |told| told.open == [good])
 }
 
@@ -300,11 +365,17 @@ fn an_attempt_whose_registration_is_removed_is_a_failure_of_that_address_alone()
 #[test]
 fn a_loop_that_has_no_room_for_an_attempt_is_a_failure() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
-    let mut reactor = Reactor::builder().clock(ManualClock::new()).max_registrations(0).build()?;
+    let mut reactor = Reactor::builder()
+        .clock(ManualClock::new())
+        .max_registrations(0)
+        .build()?;
     let mut told = Told::default();
     Connection::connect(&mut reactor, [good], &options(), Greets);
     turn_until_quiet(&mut reactor, &mut told)?;
-    assert!(matches!(told.closed[..], [CloseReason::Failed(_)]), "{told:?}");
+    assert!(
+        matches!(told.closed[..], [CloseReason::Failed(_)]),
+        "{told:?}"
+    );
     expect_nothing_left(&mut reactor, &mut told)
 }
 
@@ -328,7 +399,9 @@ fn a_local_address_that_is_not_ours_is_named_by_the_failure() -> Result {
     let local: SocketAddr = "192.0.2.1:0".parse()?; // for documentation, RFC 5737
     Connection::connect(&mut reactor, [good], &options().local_addr(local), Greets);
     turn_until_quiet(&mut reactor, &mut told)?;
-    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    let [CloseReason::Failed(error)] = &told.closed[..] else {
+        return Err(format!("{told:?}").into());
+    };
     assert!(error.to_string().contains("192.0.2.1"), "{error}");
     expect_nothing_left(&mut reactor, &mut told)
 }
@@ -339,7 +412,12 @@ fn attempts_from_one_local_port_do_not_take_it_from_each_other() -> Result {
     let (_listener, good) = listens("127.0.0.1:0")?;
     let local = refuses("127.0.0.8:0")?; // a port that is free
     let (mut reactor, mut told) = (still()?, Told::default());
-    Connection::connect(&mut reactor, [nobody, good], &options().local_addr(local), Greets);
+    Connection::connect(
+        &mut reactor,
+        [nobody, good],
+        &options().local_addr(local),
+        Greets,
+    );
     reactor.advance(&mut told, ATTEMPT_DELAY)?;
     turn_until(&mut reactor, &mut told, |told| told.open == [good])
 }
@@ -375,7 +453,9 @@ fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
     drop(server);
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
     assert_eq!(told.received, b"too busy");
-    assert!(matches!(&told.closed[..], [CloseReason::Failed(error)] if error.kind() == ErrorKind::ConnectionReset));
+    assert!(
+        matches!(&told.closed[..], [CloseReason::Failed(error)] if error.kind() == ErrorKind::ConnectionReset)
+    );
     expect_nothing_left(&mut reactor, &mut told)
 }
 
@@ -383,19 +463,32 @@ fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
 fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
     let (_listener, address) = listens("127.0.0.1:0")?;
     let clock = ManualClock::new();
-    let mut reactor = Reactor::builder().clock(clock.clone()).max_events_per_turn(1).build()?;
+    let mut reactor = Reactor::builder()
+        .clock(clock.clone())
+        .max_events_per_turn(1)
+        .build()?;
     // What the kernel reports first keeps the loop from hearing of the connection in the same turn.
     let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
     far.write_all(b"x")?;
-    reactor.add(near, reactor::Interest::READABLE, |_, _| Ok(reactor::Next::Remove))?;
+    reactor.add(near, reactor::Interest::READABLE, |_, _| {
+        Ok(reactor::Next::Remove)
+    })?;
     let second = Duration::from_secs(1);
-    Connection::connect(&mut reactor, [address], &options().connect_timeout(second), Greets);
+    Connection::connect(
+        &mut reactor,
+        [address],
+        &options().connect_timeout(second),
+        Greets,
+    );
     clock.advance(60 * second);
     let mut told = Told::default();
     turn_until_quiet(&mut reactor, &mut told)?;
     assert!(told.closed.is_empty() && reactor.len() == 1, "{told:?}");
     reactor.advance(&mut told, 60 * second)?;
-    assert!(told.closed.is_empty(), "the time to connect is over: {told:?}");
+    assert!(
+        told.closed.is_empty(),
+        "the time to connect is over: {told:?}"
+    );
     Ok(())
 }
 
@@ -403,9 +496,16 @@ fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
 fn a_port_that_would_connect_to_itself_refuses() -> Result {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    Connection::connect(&mut reactor, [free], &ConnectionOptions::new().local_addr(free), Greets);
+    Connection::connect(
+        &mut reactor,
+        [free],
+        &ConnectionOptions::new().local_addr(free),
+        Greets,
+    );
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
-    let [CloseReason::Failed(error)] = &told.closed[..] else { return Err(format!("{told:?}").into()) };
+    let [CloseReason::Failed(error)] = &told.closed[..] else {
+        return Err(format!("{told:?}").into());
+    };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(told.open.is_empty());
     TcpListener::bind(free)?; // nothing of the attempt has the port

@@ -16,7 +16,11 @@ use reactor::Reactor;
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// Opens a connection that echoes.
-fn open_echo(reactor: &mut Reactor<u64>, near: UnixStream, options: &ConnectionOptions) -> ConnectionKey<u64> {
+fn open_echo(
+    reactor: &mut Reactor<u64>,
+    near: UnixStream,
+    options: &ConnectionOptions,
+) -> ConnectionKey<u64> {
     let echo = on_data(|data, connection, cx: &mut reactor::Context<'_, u64>| {
         *cx.state += data.len() as u64;
         let _ = connection.write(data)?;
@@ -38,7 +42,10 @@ fn exchange(reactor: &mut Reactor<u64>, bytes: &mut u64, far: &mut UnixStream, m
 
 #[test]
 fn an_exchange_allocates_nothing() -> Result {
-    for options in [ConnectionOptions::new(), ConnectionOptions::new().idle_timeout(Duration::from_secs(60))] {
+    for options in [
+        ConnectionOptions::new(),
+        ConnectionOptions::new().idle_timeout(Duration::from_secs(60)),
+    ] {
         let mut reactor = Reactor::new()?;
         let (near, mut far) = UnixStream::pair()?;
         open_echo(&mut reactor, near, &options);
@@ -59,12 +66,16 @@ fn an_access_from_the_callback_of_another_connection_allocates_nothing() -> Resu
     let mut reactor = Reactor::new()?;
     let [(near, mut far), (accessed, _peer)] = [UnixStream::pair()?, UnixStream::pair()?];
     let accessed = open_echo(&mut reactor, accessed, &ConnectionOptions::new());
-    let accesses = on_data(move |data, connection, cx: &mut reactor::Context<'_, u64>| {
-        *cx.state += data.len() as u64;
-        let _ = connection.write(data)?;
-        accessed.with(cx, |accessed, _| assert_eq!(accessed.queued(), 0)).map_err(std::io::Error::other)?;
-        Ok(data.len())
-    });
+    let accesses = on_data(
+        move |data, connection, cx: &mut reactor::Context<'_, u64>| {
+            *cx.state += data.len() as u64;
+            let _ = connection.write(data)?;
+            accessed
+                .with(cx, |accessed, _| assert_eq!(accessed.queued(), 0))
+                .map_err(std::io::Error::other)?;
+            Ok(data.len())
+        },
+    );
     Connection::open(&mut reactor, near, &ConnectionOptions::new(), accesses)?;
     let (mut bytes, mut message) = (0, [7; 1000]);
     exchange(&mut reactor, &mut bytes, &mut far, &mut message);
@@ -88,7 +99,10 @@ fn a_connection_that_is_idle_after_an_exchange_holds_one_allocation() -> Result 
         exchange(&mut reactor, &mut bytes, &mut far, &mut message);
         reactor.turn(&mut bytes, Some(Duration::ZERO)).unwrap();
     });
-    assert_eq!(allocated.count_current, 1, "the registration: {allocated:?}");
+    assert_eq!(
+        allocated.count_current, 1,
+        "the registration: {allocated:?}"
+    );
     assert!(allocated.bytes_current < 320, "{allocated:?}");
     Ok(())
 }
@@ -108,18 +122,23 @@ fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
             let pieces = pieces.clone();
             reactor.defer(move |cx| {
                 let sent = key.with(cx, |connection, _| {
-                    (0..if by_access { 1000 } else { 1 }).try_for_each(|_| connection.write(&pieces).map(drop))
+                    (0..if by_access { 1000 } else { 1 })
+                        .try_for_each(|_| connection.write(&pieces).map(drop))
                 });
                 sent.unwrap().unwrap();
             });
             for _ in 0..3 {
                 reactor.turn(bytes, Some(Duration::ZERO)).unwrap();
             }
-            far.read_exact(&mut received[..if by_access { 100_000 } else { 100 }]).unwrap();
+            far.read_exact(&mut received[..if by_access { 100_000 } else { 100 }])
+                .unwrap();
         };
         send(false, &mut bytes);
         let allocated = measure(|| send(true, &mut bytes));
-        assert!(allocated.bytes_max > 90_000 && allocated.bytes_current < 20_000, "{allocated:?}");
+        assert!(
+            allocated.bytes_max > 90_000 && allocated.bytes_current < 20_000,
+            "{allocated:?}"
+        );
     }
     Ok(())
 }
@@ -161,7 +180,12 @@ fn a_byte_that_is_left_of_a_long_write_does_not_keep_the_rest() -> Result {
     reactor.turn(&mut bytes, Some(Duration::ZERO))?;
     let allocated = measure(|| {
         let message = Arc::clone(&message); // which stays
-        reactor.defer(move |cx| assert!(key.with(cx, |connection, _| connection.write(&message).is_ok()).unwrap()));
+        reactor.defer(move |cx| {
+            assert!(
+                key.with(cx, |connection, _| connection.write(&message).is_ok())
+                    .unwrap()
+            )
+        });
         // Until what is left has been given to the kernel, but for less than a piece of it.
         let mut read = 0;
         while read < LONG - 600_000 {

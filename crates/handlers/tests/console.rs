@@ -27,10 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Notes what comes, and keeps on.
 fn listen(registry: &mut Registry<Seen>, input: impl AsFd) -> io::Result<Key> {
-    Console::new().max_line_length(20).open_on(registry, input, |input, cx| {
-        cx.state.push(format!("{input:?}"));
-        Ok(Next::Keep)
-    })
+    Console::new()
+        .max_line_length(20)
+        .open_on(registry, input, |input, cx| {
+            cx.state.push(format!("{input:?}"));
+            Ok(Next::Keep)
+        })
 }
 
 /// Turns until so many have been noted, and then once more, which must find nothing else.
@@ -38,7 +40,10 @@ fn listen(registry: &mut Registry<Seen>, input: impl AsFd) -> io::Result<Key> {
 fn expect(reactor: &mut Reactor<Seen>, expected: &[&str]) -> Result {
     let mut seen = Vec::new();
     while seen.len() < expected.len() {
-        assert!(reactor.turn(&mut seen, Some(PATIENCE))? > 0, "nothing comes after {seen:?}");
+        assert!(
+            reactor.turn(&mut seen, Some(PATIENCE))? > 0,
+            "nothing comes after {seen:?}"
+        );
     }
     reactor.turn(&mut seen, Some(Duration::ZERO))?;
     assert_eq!(seen, expected);
@@ -50,7 +55,10 @@ fn terminal() -> Result<(File, OwnedFd)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
     unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    let slave = ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )?;
     Ok((master.into(), slave))
 }
 
@@ -62,7 +70,12 @@ fn path(name: &str) -> PathBuf {
 /// A file with `text`, which is gone when it is closed.
 fn file(name: &str, text: &[u8]) -> Result<File> {
     let path = path(name);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
     fs::remove_file(path)?;
     file.write_all(text)?;
     file.rewind()?;
@@ -82,15 +95,24 @@ fn every_sort_of_input_gives_its_lines_and_its_end_and_keeps_its_flags() -> Resu
     let (socket, mut peer) = UnixStream::pair()?;
     peer.write_all(text)?;
     drop(peer);
-    let inputs: [(&str, OwnedFd); 3] =
-        [("file", file("sorts", text)?.into()), ("pipe", pipe.into()), ("socket", socket.into())];
+    let inputs: [(&str, OwnedFd); 3] = [
+        ("file", file("sorts", text)?.into()),
+        ("pipe", pipe.into()),
+        ("socket", socket.into()),
+    ];
     for (sort, input) in inputs {
         let mut reactor = Reactor::new()?;
         listen(&mut reactor, &input)?;
         assert!(blocks(&input)?, "{sort}: the flags are not touched");
         let mut seen = Vec::new();
         reactor.run(&mut seen)?;
-        let expected = [r#"Line("one")"#, r#"Line("two")"#, r#"Line("")"#, r#"Line("last")"#, "End"];
+        let expected = [
+            r#"Line("one")"#,
+            r#"Line("two")"#,
+            r#"Line("")"#,
+            r#"Line("last")"#,
+            "End",
+        ];
         assert_eq!(seen, expected, "{sort}");
         assert!(blocks(&input)?, "{sort}: nor afterwards");
     }
@@ -100,14 +122,21 @@ fn every_sort_of_input_gives_its_lines_and_its_end_and_keeps_its_flags() -> Resu
 #[test]
 fn what_has_no_lines_ends_at_once() -> Result {
     let (never_read, writer) = io::pipe()?;
-    let inputs: [OwnedFd; 3] = [File::open("/dev/null")?.into(), file("empty", b"")?.into(), writer.into()];
+    let inputs: [OwnedFd; 3] = [
+        File::open("/dev/null")?.into(),
+        file("empty", b"")?.into(),
+        writer.into(),
+    ];
     for input in inputs {
         let mut reactor = Reactor::new()?;
         listen(&mut reactor, &input)?;
         let mut seen = Vec::new();
         reactor.run(&mut seen)?;
         assert_eq!(seen, ["End"], "{input:?}");
-        assert!(reactor.is_empty() && reactor.metrics().turns <= 2, "{input:?}");
+        assert!(
+            reactor.is_empty() && reactor.metrics().turns <= 2,
+            "{input:?}"
+        );
         assert!(blocks(&input)?);
     }
     drop(never_read);
@@ -120,7 +149,10 @@ fn a_folder_cannot_be_read_and_says_so() -> Result {
     listen(&mut reactor, File::open("/")?)?;
     let mut seen = Vec::new();
     reactor.run(&mut seen)?;
-    assert!(seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("IsADirectory"), "{seen:?}");
+    assert!(
+        seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("IsADirectory"),
+        "{seen:?}"
+    );
     Ok(())
 }
 
@@ -131,7 +163,10 @@ fn a_file_that_cannot_be_read_has_not_ended() -> Result {
     listen(&mut reactor, File::open("/proc/self/mem")?)?;
     let mut seen = Vec::new();
     reactor.run(&mut seen)?;
-    assert!(seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("code: 5"), "{seen:?}");
+    assert!(
+        seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("code: 5"),
+        "{seen:?}"
+    );
     Ok(())
 }
 
@@ -149,9 +184,19 @@ fn a_terminal_gives_lines_as_they_are_typed_and_stays_as_it_was() -> Result {
     }
     keyboard.write_all(b"hel\x7f\x7f\x7fbye\n")?;
     expect(&mut reactor, &[r#"Line("bye")"#])?; // the terminal itself deletes
-    assert_eq!(reactor.turn(&mut Vec::new(), Some(Duration::ZERO))?, 0, "it rests");
+    assert_eq!(
+        reactor.turn(&mut Vec::new(), Some(Duration::ZERO))?,
+        0,
+        "it rests"
+    );
     reactor.remove(key)?;
-    assert_eq!((format!("{:?}", tcgetattr(&terminal)?), fcntl_getfl(&terminal)?), (modes, flags));
+    assert_eq!(
+        (
+            format!("{:?}", tcgetattr(&terminal)?),
+            fcntl_getfl(&terminal)?
+        ),
+        (modes, flags)
+    );
     Ok(())
 }
 
@@ -170,7 +215,10 @@ fn an_end_typed_at_a_terminal_can_be_read_on_from() -> Result {
     expect(&mut reactor, &[r#"Line("in two")"#])?; // ^D within a line ends a read, and nothing else
     drop(keyboard);
     expect(&mut reactor, &["End"])?;
-    assert!(!reactor.contains(key), "a terminal that is gone cannot be read on from");
+    assert!(
+        !reactor.contains(key),
+        "a terminal that is gone cannot be read on from"
+    );
     Ok(())
 }
 
@@ -181,7 +229,11 @@ fn removing_at_the_end_reads_no_more_from_a_terminal() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     Console::new().open_on(&mut reactor, &terminal, |input, cx| {
         cx.state.push(format!("{input:?}"));
-        Ok(if matches!(input, ConsoleInput::End) { Next::Remove } else { Next::Keep })
+        Ok(if matches!(input, ConsoleInput::End) {
+            Next::Remove
+        } else {
+            Next::Keep
+        })
     })?;
     let mut seen = Vec::new();
     reactor.run(&mut seen)?;
@@ -203,7 +255,11 @@ fn a_terminal_that_cannot_be_opened_again_is_read_all_the_same() -> Result {
         terminal.write_all(text.as_bytes())?; // seen by the other end with a return
         expect(&mut reactor, &[&format!("Line({:?})", text.trim_end())])?;
     }
-    assert_eq!(reactor.turn(&mut Vec::new(), Some(Duration::ZERO))?, 0, "it rests");
+    assert_eq!(
+        reactor.turn(&mut Vec::new(), Some(Duration::ZERO))?,
+        0,
+        "it rests"
+    );
     assert_eq!(fcntl_getfl(&keyboard)?, flags);
     drop(terminal);
     expect(&mut reactor, &["End"])?; // EIO
@@ -214,14 +270,19 @@ fn a_terminal_that_cannot_be_opened_again_is_read_all_the_same() -> Result {
 fn a_pipe_and_a_socket_give_lines_as_they_come_however_they_are_cut() -> Result {
     let (pipe, writer) = io::pipe()?;
     let (socket, peer) = UnixStream::pair()?;
-    let inputs: [(OwnedFd, OwnedFd); 2] = [(pipe.into(), writer.into()), (socket.into(), peer.into())];
+    let inputs: [(OwnedFd, OwnedFd); 2] =
+        [(pipe.into(), writer.into()), (socket.into(), peer.into())];
     for (input, peer) in inputs {
         let mut peer = File::from(peer);
         let mut reactor = Reactor::new()?;
         listen(&mut reactor, &input)?;
         for byte in b"status" {
             peer.write_all(&[*byte])?;
-            assert_eq!(reactor.turn(&mut Vec::new(), Some(PATIENCE))?, 1, "{input:?}");
+            assert_eq!(
+                reactor.turn(&mut Vec::new(), Some(PATIENCE))?,
+                1,
+                "{input:?}"
+            );
         }
         peer.write_all(b"\nnext\nha")?;
         expect(&mut reactor, &[r#"Line("status")"#, r#"Line("next")"#])?;
@@ -238,14 +299,24 @@ fn a_fifo_whose_writers_have_gone_is_read_to_its_end() -> Result {
     for text in [&b"last words\n"[..], b""] {
         let path = path("fifo");
         mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR)?;
-        let reading = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path)?;
+        let reading = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&path)?;
         let mut writer = OpenOptions::new().write(true).open(&path)?;
         fs::remove_file(&path)?;
         writer.write_all(text)?;
         drop(writer);
         let mut reactor = Reactor::new()?;
         listen(&mut reactor, reading)?;
-        expect(&mut reactor, if text.is_empty() { &["End"] } else { &[r#"Line("last words")"#, "End"] })?;
+        expect(
+            &mut reactor,
+            if text.is_empty() {
+                &["End"]
+            } else {
+                &[r#"Line("last words")"#, "End"]
+            },
+        )?;
     }
     Ok(())
 }
@@ -255,14 +326,21 @@ fn a_line_that_is_too_long_or_no_text_is_told_and_the_next_one_is_read() -> Resu
     let text = b"12345678901234567890\n123456789012345678901\nca\xff\xe9\ncaf\xc3\xa9\n";
     let mut reactor = Reactor::new()?;
     listen(&mut reactor, file("long", text)?)?;
-    let expected =
-        [r#"Line("12345678901234567890")"#, "TooLong", "NotText([99, 97, 255, 233])", r#"Line("café")"#, "End"];
+    let expected = [
+        r#"Line("12345678901234567890")"#,
+        "TooLong",
+        "NotText([99, 97, 255, 233])",
+        r#"Line("café")"#,
+        "End",
+    ];
     expect(&mut reactor, &expected)
 }
 
 #[test]
 fn an_endless_line_is_told_once_and_starves_nobody() -> Result {
-    let mut reactor = Reactor::<Seen>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<Seen>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let key = listen(&mut reactor, File::open("/dev/zero")?)?;
     reactor.after(Duration::ZERO, |cx| {
         cx.state.push("timer".to_owned());
@@ -278,7 +356,9 @@ fn an_endless_line_is_told_once_and_starves_nobody() -> Result {
 
 #[test]
 fn a_flood_of_lines_is_spread_over_turns() -> Result {
-    let mut reactor = Reactor::<Seen>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<Seen>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let input = file("flood", "line\n".repeat(100_000).as_bytes())?;
     let (lines, most_in_a_turn) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let (counted, told) = (Rc::clone(&most_in_a_turn), Rc::clone(&lines));
@@ -310,14 +390,18 @@ fn a_file_is_read_on_from_where_it_stands() -> Result {
 #[test]
 fn a_callback_may_rest_go_on_remove_itself_and_fail() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
-    let key = Console::new().open_on(&mut reactor, file("rest", b"rest\nrest\nquit\nnever\n")?, |input, cx| {
-        cx.state.push(format!("{input:?}"));
-        match input {
-            ConsoleInput::Line("rest") => cx.registry.set_interest(cx.key(), Interest::NONE)?,
-            _ => cx.registry.remove(cx.key())?,
-        }
-        Err(ErrorKind::WouldBlock.into()) // nothing done, says a callee
-    })?;
+    let key = Console::new().open_on(
+        &mut reactor,
+        file("rest", b"rest\nrest\nquit\nnever\n")?,
+        |input, cx| {
+            cx.state.push(format!("{input:?}"));
+            match input {
+                ConsoleInput::Line("rest") => cx.registry.set_interest(cx.key(), Interest::NONE)?,
+                _ => cx.registry.remove(cx.key())?,
+            }
+            Err(ErrorKind::WouldBlock.into()) // nothing done, says a callee
+        },
+    )?;
     for line in [r#"Line("rest")"#, r#"Line("rest")"#, r#"Line("quit")"#] {
         expect(&mut reactor, &[line])?;
         assert_eq!(reactor.contains(key), line.contains("rest"));

@@ -3,7 +3,8 @@
 #![cfg(feature = "framing")]
 
 use handlers::{
-    Delimited, Frame, FrameError, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines, check_framing,
+    Delimited, Frame, FrameError, Framing, FramingFault, LengthPrefix, LengthPrefixed, Lines,
+    check_framing,
 };
 
 /// Words that end with a full stop, and what is wrong with this framing of them.
@@ -35,13 +36,20 @@ const BAD: FrameError = FrameError::Malformed("a word has a dash");
 
 impl Words {
     const fn new(wrong: Wrong) -> Self {
-        Self { wrong, searched: 0, errors: 0 }
+        Self {
+            wrong,
+            searched: 0,
+            errors: 0,
+        }
     }
 }
 
 impl Framing for Words {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let Some(found) = data[self.searched.min(data.len())..].iter().position(|byte| *byte == b'.') else {
+        let Some(found) = data[self.searched.min(data.len())..]
+            .iter()
+            .position(|byte| *byte == b'.')
+        else {
             self.searched = data.len();
             return Ok(None);
         };
@@ -50,7 +58,10 @@ impl Framing for Words {
             self.searched = 0;
         }
         if self.wrong == Wrong::OneWordAtATime && data.len() > end + 1 {
-            return Ok(Some(Frame { bytes: &data[..end], consumed: data.len() }));
+            return Ok(Some(Frame {
+                bytes: &data[..end],
+                consumed: data.len(),
+            }));
         }
         let bytes = &data[..end];
         if bytes.contains(&b'-') {
@@ -63,7 +74,10 @@ impl Framing for Words {
             Wrong::TakesTooMuch => data.len() + 1,
             _ => end + 1,
         };
-        Ok(Some(Frame { bytes, consumed: taken }))
+        Ok(Some(Frame {
+            bytes,
+            consumed: taken,
+        }))
     }
 
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
@@ -99,11 +113,20 @@ fn a_right_framing_passes_with_what_is_in_the_stream() {
     let found = check_framing(|| Words::new(Wrong::Nothing), b"a.bc..d").unwrap();
     assert_eq!(found.frames, [b"a".as_slice(), b"bc", b""]);
     assert_eq!(found.error, Some(FrameError::Truncated { missing: None }));
-    assert_eq!(found.to_string(), r#"["a", "bc", ""] and the error "the stream ended within the length of a frame""#);
+    assert_eq!(
+        found.to_string(),
+        r#"["a", "bc", ""] and the error "the stream ended within the length of a frame""#
+    );
     let found = check_framing(|| Words::new(Wrong::Nothing), b"a.b-c.d.").unwrap();
     assert_eq!((found.frames.len(), found.error), (1, Some(BAD)));
     for empty in [b"".as_slice(), b"."] {
-        assert_eq!(check_framing(|| Words::new(Wrong::Nothing), empty).unwrap().frames.len(), empty.len());
+        assert_eq!(
+            check_framing(|| Words::new(Wrong::Nothing), empty)
+                .unwrap()
+                .frames
+                .len(),
+            empty.len()
+        );
     }
 }
 
@@ -116,7 +139,12 @@ fn a_framing_whose_frames_depend_on_the_cuts_is_refused_with_them() {
         (Wrong::OneWordAtATime, b"a.b."),
         (Wrong::OneWordAtATime, long),
     ] {
-        let Some(FramingFault::Cut { cuts, found, in_one_piece }) = fault(wrong, stream) else {
+        let Some(FramingFault::Cut {
+            cuts,
+            found,
+            in_one_piece,
+        }) = fault(wrong, stream)
+        else {
             panic!("it passes {}", stream.escape_ascii())
         };
         assert!(!cuts.is_empty() && cuts.iter().all(|cut| (1..stream.len()).contains(cut)));
@@ -126,27 +154,59 @@ fn a_framing_whose_frames_depend_on_the_cuts_is_refused_with_them() {
 
 #[test]
 fn a_framing_that_breaks_its_contract_is_refused_with_what_it_did() {
-    assert_eq!(fault(Wrong::TakesNothing, b"ab."), Some(FramingFault::Consumed { consumed: 0, available: 3 }));
-    assert_eq!(fault(Wrong::TakesTooMuch, b"ab."), Some(FramingFault::Consumed { consumed: 4, available: 3 }));
-    assert_eq!(fault(Wrong::LosesTheRest, b"ab.cd"), Some(FramingFault::Unfinished { left: 2 }));
-    assert_eq!(fault(Wrong::ForgetsErrors, b"a-b."), Some(FramingFault::ErrorForgotten { error: BAD }));
+    assert_eq!(
+        fault(Wrong::TakesNothing, b"ab."),
+        Some(FramingFault::Consumed {
+            consumed: 0,
+            available: 3
+        })
+    );
+    assert_eq!(
+        fault(Wrong::TakesTooMuch, b"ab."),
+        Some(FramingFault::Consumed {
+            consumed: 4,
+            available: 3
+        })
+    );
+    assert_eq!(
+        fault(Wrong::LosesTheRest, b"ab.cd"),
+        Some(FramingFault::Unfinished { left: 2 })
+    );
+    assert_eq!(
+        fault(Wrong::ForgetsErrors, b"a-b."),
+        Some(FramingFault::ErrorForgotten { error: BAD })
+    );
     let frame = b"ab".to_vec();
     assert!(
         matches!(fault(Wrong::PutsNoEnd, b"ab."), Some(FramingFault::NotReadBack { frame: put, .. }) if put == frame)
     );
     for wrong in [Wrong::PutsIntoNothing, Wrong::RefusesTooLate] {
-        assert_eq!(fault(wrong, b"ab."), Some(FramingFault::OutputSpoiled { frame: frame.clone() }));
+        assert_eq!(
+            fault(wrong, b"ab."),
+            Some(FramingFault::OutputSpoiled {
+                frame: frame.clone()
+            })
+        );
     }
 }
 
 #[test]
 fn the_framings_of_this_library_pass_on_streams_of_any_length() {
     let text = "a line\r\nand another\n\nand a last one\r".repeat(4);
-    assert_eq!(check_framing(|| Lines::new(40), text.as_bytes()).map(|found| found.frames.len()), Ok(13));
-    assert_eq!(check_framing(|| Delimited::new("\n\n", 200), text.as_bytes()).map(|found| found.frames.len()), Ok(5));
+    assert_eq!(
+        check_framing(|| Lines::new(40), text.as_bytes()).map(|found| found.frames.len()),
+        Ok(13)
+    );
+    assert_eq!(
+        check_framing(|| Delimited::new("\n\n", 200), text.as_bytes())
+            .map(|found| found.frames.len()),
+        Ok(5)
+    );
     let mut stream = Vec::new();
     for length in [0, 1, 127, 128, 300] {
-        LengthPrefixed::new(LengthPrefix::Varint, 300).encode(&vec![7; length], &mut stream).unwrap();
+        LengthPrefixed::new(LengthPrefix::Varint, 300)
+            .encode(&vec![7; length], &mut stream)
+            .unwrap();
     }
     let found = check_framing(|| LengthPrefixed::new(LengthPrefix::Varint, 300), &stream).unwrap();
     assert_eq!((found.frames.len(), found.error), (5, None));

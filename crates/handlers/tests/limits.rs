@@ -1,6 +1,11 @@
 //! Limits: each option of the ready-made handlers holds at 0, at 1 and at the greatest value of its type.
 
-#![cfg(all(feature = "child", feature = "console", feature = "files", feature = "udp"))]
+#![cfg(all(
+    feature = "child",
+    feature = "console",
+    feature = "files",
+    feature = "udp"
+))]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket as StdSocket};
@@ -11,8 +16,9 @@ use std::time::Duration;
 use handlers::child::{self, RestartPolicy};
 use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, Console, Delimited,
-    Framing, LengthPrefix, LengthPrefixed, Lines, ListenOptions, RateLimit, Refusal, WorkerPool, files, on_data,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions,
+    Console, Delimited, Framing, LengthPrefix, LengthPrefixed, Lines, ListenOptions, RateLimit,
+    Refusal, WorkerPool, files, on_data,
 };
 use reactor::{Context, ManualClock, Next, Reactor};
 
@@ -43,7 +49,9 @@ impl ConnectionHandler<Ends> for Echo {
 
 /// Whether three bytes come back from a connection with `options`, within a minute of its clock.
 fn echoes(options: &ConnectionOptions) -> Result<(bool, Ends)> {
-    let mut reactor = Reactor::<Ends>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<Ends>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let (near, mut far) = UnixStream::pair()?;
     far.set_nonblocking(true)?;
     far.write_all(b"abc")?;
@@ -75,16 +83,28 @@ fn connections_of_any_limits_answer() -> Result {
     for (size, rate) in SIZES.into_iter().zip(RATES) {
         for (number, options) in sized(size, rate).iter().enumerate() {
             let (answered, ends) = echoes(options)?;
-            assert!(answered && ends.is_empty(), "option {number} at {size}: {ends:?}");
+            assert!(
+                answered && ends.is_empty(),
+                "option {number} at {size}: {ends:?}"
+            );
         }
     }
     for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-        for options in
-            [options().idle_timeout(timeout), options().read_timeout(timeout), options().write_timeout(timeout)]
-        {
+        for options in [
+            options().idle_timeout(timeout),
+            options().read_timeout(timeout),
+            options().write_timeout(timeout),
+        ] {
             let (_, ends) = echoes(&options)?;
-            assert!(ends.iter().all(|end| matches!(end, CloseReason::TimedOut(_))), "{timeout:?}: {ends:?}");
-            assert!(ends.is_empty() || timeout < Duration::MAX, "{timeout:?}: {ends:?}");
+            assert!(
+                ends.iter()
+                    .all(|end| matches!(end, CloseReason::TimedOut(_))),
+                "{timeout:?}: {ends:?}"
+            );
+            assert!(
+                ends.is_empty() || timeout < Duration::MAX,
+                "{timeout:?}: {ends:?}"
+            );
         }
     }
     Ok(())
@@ -97,9 +117,18 @@ fn what_a_handler_leaves_is_kept_up_to_the_limit_and_not_beyond() -> Result {
             let mut reactor = Reactor::<Ends>::new()?;
             let (near, mut far) = UnixStream::pair()?;
             let leaves = on_data(move |data, _, _: &mut Context<'_, Ends>| Ok(data.len() - left));
-            Connection::open(&mut reactor, near, &ConnectionOptions::new().max_buffered_input(max), leaves)?;
+            Connection::open(
+                &mut reactor,
+                near,
+                &ConnectionOptions::new().max_buffered_input(max),
+                leaves,
+            )?;
             far.write_all(b"abc")?;
-            (0..3).try_for_each(|_| reactor.turn(&mut Ends::new(), Some(Duration::ZERO)).map(drop))?;
+            (0..3).try_for_each(|_| {
+                reactor
+                    .turn(&mut Ends::new(), Some(Duration::ZERO))
+                    .map(drop)
+            })?;
             assert_eq!(!reactor.is_empty(), left <= max, "{left} of {max}");
         }
     }
@@ -110,10 +139,14 @@ fn what_a_handler_leaves_is_kept_up_to_the_limit_and_not_beyond() -> Result {
 fn listeners_of_any_limits_accept_as_many_as_they_say() -> Result {
     for size in SIZES {
         let mut reactor = Reactor::<Ends>::new()?;
-        let options = ListenOptions::new().backlog(u16::try_from(size).unwrap_or(u16::MAX)).max_accepts_per_turn(size);
+        let options = ListenOptions::new()
+            .backlog(u16::try_from(size).unwrap_or(u16::MAX))
+            .max_accepts_per_turn(size);
         let limit = ConnectionLimit::new(size);
         let listener = options.limit(limit.clone()).bind(&"127.0.0.1:0".parse()?)?;
-        let Address::Tcp(address) = listener.local_addr()? else { return Err("a TCP address".into()) };
+        let Address::Tcp(address) = listener.local_addr()? else {
+            return Err("a TCP address".into());
+        };
         listener.serve(&mut reactor, &ConnectionOptions::new(), |_, _| Ok(Echo))?;
         let _client = TcpStream::connect(address)?;
         let mut ends = Ends::new();
@@ -132,14 +165,29 @@ fn listeners_of_any_limits_accept_as_many_as_they_say() -> Result {
 #[test]
 fn framings_of_any_length_take_what_they_say() -> Result {
     fn longest(mut framing: impl Framing, streams: [&[u8]; 3]) -> usize {
-        streams.iter().take_while(|stream| framing.decode(stream).is_ok_and(|frame| frame.is_some())).count()
+        streams
+            .iter()
+            .take_while(|stream| framing.decode(stream).is_ok_and(|frame| frame.is_some()))
+            .count()
     }
     for max in SIZES {
         let fit = max.saturating_add(1).min(3); // frames of 0, 1 and 2 bytes
-        assert_eq!(longest(Lines::new(max), [b"\n", b"x\n", b"xy\n"]), fit, "{max}");
-        assert_eq!(longest(Delimited::new("--", max), [b"--", b"x--", b"xy--"]), fit, "{max}");
+        assert_eq!(
+            longest(Lines::new(max), [b"\n", b"x\n", b"xy\n"]),
+            fit,
+            "{max}"
+        );
+        assert_eq!(
+            longest(Delimited::new("--", max), [b"--", b"x--", b"xy--"]),
+            fit,
+            "{max}"
+        );
         let prefixed = LengthPrefixed::new(LengthPrefix::U8, max);
-        assert_eq!(longest(prefixed, [b"\x00", b"\x01x", b"\x02xy"]), fit, "{max}");
+        assert_eq!(
+            longest(prefixed, [b"\x00", b"\x01x", b"\x02xy"]),
+            fit,
+            "{max}"
+        );
     }
     Ok(())
 }
@@ -148,7 +196,10 @@ fn framings_of_any_length_take_what_they_say() -> Result {
 fn pools_files_and_children_hold_their_limits() -> Result {
     for size in SIZES {
         let mut reactor = Reactor::<usize>::new()?;
-        let pool = WorkerPool::builder().workers(size.min(2)).max_queued_jobs(size).build(&mut reactor)?;
+        let pool = WorkerPool::builder()
+            .workers(size.min(2))
+            .max_queued_jobs(size)
+            .build(&mut reactor)?;
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let (begin, begun) = std::sync::mpsc::channel::<()>();
         let mut first = Some(move || {
@@ -161,25 +212,38 @@ fn pools_files_and_children_hold_their_limits() -> Result {
         }
         begun.recv()?;
         if size == 0 {
-            assert_eq!(pool.submit(|| (), |_, _| ()).err().map(|refused| refused.reason), Some(Refusal::Full));
+            assert_eq!(
+                pool.submit(|| (), |_, _| ())
+                    .err()
+                    .map(|refused| refused.reason),
+                Some(Refusal::Full)
+            );
         }
         drop(end);
         reactor.run(&mut 0)?;
         let mut read = 0;
         let path = tempfile::NamedTempFile::new()?;
         std::fs::write(path.path(), "x")?;
-        while files::read(&pool, path.path(), size, |bytes, cx| *cx.state += bytes.map_or(0, |bytes| bytes.len()))
-            .is_err()
+        while files::read(&pool, path.path(), size, |bytes, cx| {
+            *cx.state += bytes.map_or(0, |bytes| bytes.len())
+        })
+        .is_err()
         {}
         reactor.run(&mut read)?;
         assert_eq!(read, size.min(1), "a file of one byte, a limit of {size}");
     }
-    for (delay, most) in
-        [Duration::ZERO, Duration::MAX].into_iter().flat_map(|delay| [(delay, Duration::ZERO), (delay, Duration::MAX)])
+    for (delay, most) in [Duration::ZERO, Duration::MAX]
+        .into_iter()
+        .flat_map(|delay| [(delay, Duration::ZERO), (delay, Duration::MAX)])
     {
-        let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
-        let policy =
-            RestartPolicy::always().initial_delay(delay).max_delay(most).steady_after(Duration::MAX).max_restarts(1);
+        let mut reactor = Reactor::<u32>::builder()
+            .clock(ManualClock::jumping())
+            .build()?;
+        let policy = RestartPolicy::always()
+            .initial_delay(delay)
+            .max_delay(most)
+            .steady_after(Duration::MAX)
+            .max_restarts(1);
         let key = child::supervise(
             &mut reactor,
             policy,
@@ -225,7 +289,9 @@ fn datagrams_and_the_console_hold_their_limits() -> Result {
         let peer = StdSocket::bind("127.0.0.1:0")?;
         let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
         let to = socket.local_addr()?;
-        let udp = Udp::new(Keeps).max_queued_datagrams(size).max_queued_bytes(size);
+        let udp = Udp::new(Keeps)
+            .max_queued_datagrams(size)
+            .max_queued_bytes(size);
         let key = udp::add_handler(&mut reactor, socket, udp)?.key();
         peer.send_to(b"x", to)?;
         let mut seen = Vec::new();
@@ -235,14 +301,16 @@ fn datagrams_and_the_console_hold_their_limits() -> Result {
         assert_eq!(seen, b"x");
         reactor.remove(key)?;
         let (near, mut far) = UnixStream::pair()?;
-        Console::new().max_line_length(size).open_on(&mut reactor, near, |input, cx| {
-            match input {
-                handlers::ConsoleInput::Line(line) => cx.state.extend(line.as_bytes()),
-                handlers::ConsoleInput::End => return Ok(Next::Remove),
-                _ => {}
-            }
-            Ok(Next::Keep)
-        })?;
+        Console::new()
+            .max_line_length(size)
+            .open_on(&mut reactor, near, |input, cx| {
+                match input {
+                    handlers::ConsoleInput::Line(line) => cx.state.extend(line.as_bytes()),
+                    handlers::ConsoleInput::End => return Ok(Next::Remove),
+                    _ => {}
+                }
+                Ok(Next::Keep)
+            })?;
         far.write_all(b"\ny\nzz\n")?;
         drop(far);
         let mut lines = Vec::new();

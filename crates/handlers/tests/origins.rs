@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use handlers::child::{self, RestartPolicy};
 use handlers::signal::{self, Signal};
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions, WorkerPool,
-    files, on_data,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions,
+    ListenOptions, WorkerPool, files, on_data,
 };
 use reactor::{Context, Reactor, Registry, Then};
 
@@ -33,9 +33,13 @@ struct Seen {
 
 /// Notes the lines of all that is there.
 fn look(seen: &mut Seen, registry: &Registry<Seen>) {
-    let sources = registry.registrations().map(|registration| registration.origin);
+    let sources = registry
+        .registrations()
+        .map(|registration| registration.origin);
     let timers = registry.timers().map(|timer| timer.origin);
-    let reasons = registry.reasons_to_run().filter_map(|reason| reason.origin());
+    let reasons = registry
+        .reasons_to_run()
+        .filter_map(|reason| reason.origin());
     for origin in sources.chain(timers).chain(reasons) {
         if !seen.lines.contains(&(origin.file(), origin.line())) {
             seen.lines.push((origin.file(), origin.line()));
@@ -57,17 +61,28 @@ fn watched() -> Result<Reactor<Seen>> {
 
 /// Takes turns until `done`, and expects that all lines are of this file.
 #[track_caller]
-fn turn_until(reactor: &mut Reactor<Seen>, seen: &mut Seen, done: impl Fn(&Seen, &Registry<Seen>) -> bool) -> Result {
+fn turn_until(
+    reactor: &mut Reactor<Seen>,
+    seen: &mut Seen,
+    done: impl Fn(&Seen, &Registry<Seen>) -> bool,
+) -> Result {
     let began = Instant::now();
     loop {
         look(seen, reactor);
         if done(seen, reactor) {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {seen:?}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {seen:?}"
+        );
         reactor.turn(seen, Some(Duration::from_millis(10)))?;
     }
-    let strange: Vec<_> = seen.lines.iter().filter(|(file, _)| *file != file!()).collect();
+    let strange: Vec<_> = seen
+        .lines
+        .iter()
+        .filter(|(file, _)| *file != file!())
+        .collect();
     assert!(strange.is_empty(), "{strange:?}");
     Ok(())
 }
@@ -76,7 +91,12 @@ fn turn_until(reactor: &mut Reactor<Seen>, seen: &mut Seen, done: impl Fn(&Seen,
 struct Counts;
 
 impl ConnectionHandler<Seen> for Counts {
-    fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, Seen>, _: &mut Context<'_, Seen>) -> io::Result<usize> {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _: &mut Connection<'_, Seen>,
+        _: &mut Context<'_, Seen>,
+    ) -> io::Result<usize> {
         Ok(data.len())
     }
 
@@ -93,10 +113,16 @@ fn connections_and_their_server_are_shown_by_the_lines_of_their_user() -> Result
     let opened = line!() + 1;
     Connection::open(&mut reactor, near, &ConnectionOptions::new(), Counts)?;
     let limit = ConnectionLimit::new(10);
-    let listener = ListenOptions::new().limit(limit).bind(&"127.0.0.1:0".parse()?)?;
-    let Address::Tcp(address) = listener.local_addr()? else { return Err("a TCP address".into()) };
+    let listener = ListenOptions::new()
+        .limit(limit)
+        .bind(&"127.0.0.1:0".parse()?)?;
+    let Address::Tcp(address) = listener.local_addr()? else {
+        return Err("a TCP address".into());
+    };
     let served = line!() + 1;
-    let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Counts))?;
+    let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Counts)
+    })?;
     let mut client = TcpStream::connect(address)?;
     client.write_all(b"hello")?;
     turn_until(&mut reactor, &mut seen, |_, registry| {
@@ -107,7 +133,11 @@ fn connections_and_their_server_are_shown_by_the_lines_of_their_user() -> Result
     reactor.defer(move |cx| server.stop(cx.registry, Duration::from_secs(5)));
     drop(client);
     turn_until(&mut reactor, &mut seen, |seen, _| seen.ends == 2)?;
-    let own = seen.lines.iter().filter(|(_, line)| [opened, served, stopped].contains(line)).count();
+    let own = seen
+        .lines
+        .iter()
+        .filter(|(_, line)| [opened, served, stopped].contains(line))
+        .count();
     assert_eq!(own, 3, "{seen:?}");
     Ok(())
 }
@@ -138,15 +168,34 @@ fn attempts_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
 #[test]
 fn children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
-    let policy = RestartPolicy::always().initial_delay(Duration::from_millis(20)).max_restarts(2);
+    let policy = RestartPolicy::always()
+        .initial_delay(Duration::from_millis(20))
+        .max_restarts(2);
     let supervised = line!() + 1;
-    child::supervise(&mut reactor, policy, || Ok(Command::new("true")), |_news, _cx| Ok(()));
-    turn_until(&mut reactor, &mut seen, |_, registry| registry.reasons_to_run().count() == 0)?;
+    child::supervise(
+        &mut reactor,
+        policy,
+        || Ok(Command::new("true")),
+        |_news, _cx| Ok(()),
+    );
+    turn_until(&mut reactor, &mut seen, |_, registry| {
+        registry.reasons_to_run().count() == 0
+    })?;
     let spawned = line!() + 1;
-    let child = child::spawn(&mut reactor, Command::new("cat").stdin(Stdio::piped()), |_exit, _cx| Ok(()))?;
+    let child = child::spawn(
+        &mut reactor,
+        Command::new("cat").stdin(Stdio::piped()),
+        |_exit, _cx| Ok(()),
+    )?;
     reactor.remove(child.key.key())?; // it is reaped in the background
     turn_until(&mut reactor, &mut seen, |_, registry| registry.len() == 1)?;
-    assert_eq!(reactor.registrations().map(|child| child.origin.line()).collect::<Vec<_>>(), [spawned]);
+    assert_eq!(
+        reactor
+            .registrations()
+            .map(|child| child.origin.line())
+            .collect::<Vec<_>>(),
+        [spawned]
+    );
     drop(child.stdin);
     turn_until(&mut reactor, &mut seen, |_, registry| registry.is_empty())?;
     assert!(seen.lines.contains(&(file!(), supervised)));
@@ -160,14 +209,26 @@ fn jobs_and_what_follows_them_are_shown_by_the_line_that_submits() -> Result {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let done = |_: &Seen, registry: &Registry<Seen>| registry.reasons_to_run().count() == 0;
     let submitted = line!() + 2;
-    let job =
-        pool.submit(move || ended.recv().is_ok(), |_, cx| look(cx.state, cx.registry)).map_err(|_| "it was refused")?;
+    let job = pool
+        .submit(
+            move || ended.recv().is_ok(),
+            |_, cx| look(cx.state, cx.registry),
+        )
+        .map_err(|_| "it was refused")?;
     files::read(&pool, "Cargo.toml", 1 << 20, |_, _| ()).map_err(|_| "it was refused")?;
-    let held = reactor.reasons_to_run().filter_map(|reason| reason.origin()).map(Location::line).collect::<Vec<_>>();
+    let held = reactor
+        .reasons_to_run()
+        .filter_map(|reason| reason.origin())
+        .map(Location::line)
+        .collect::<Vec<_>>();
     assert_eq!(held, [submitted, submitted + 1]);
     end.send(())?;
     turn_until(&mut reactor, &mut seen, done)?;
-    assert_eq!(job.abandon(), handlers::Cancellation::TooLate, "what follows has run");
+    assert_eq!(
+        job.abandon(),
+        handlers::Cancellation::TooLate,
+        "what follows has run"
+    );
     Ok(())
 }
 
@@ -176,12 +237,19 @@ fn watchers_sockets_and_outputs_are_shown_by_the_lines_of_their_user() -> Result
     let (mut reactor, mut seen) = (watched()?, Seen::default());
     let folder = tempfile::tempdir()?;
     signal::watch(&mut reactor, [Signal::USR2], |_, _| Ok(reactor::Next::Keep))?;
-    files::watch(&mut reactor, [folder.path().join("file")], |_, _, _| Ok(reactor::Next::Keep))?;
+    files::watch(&mut reactor, [folder.path().join("file")], |_, _, _| {
+        Ok(reactor::Next::Keep)
+    })?;
     files::watch_folder(&mut reactor, folder.path(), |_, _| Ok(reactor::Next::Keep))?;
     let (near, mut far) = UnixStream::pair()?;
     child::lines(&mut reactor, near, 100, |_, _| Ok(()))?;
     let (near, _other) = UnixStream::pair()?;
-    Connection::open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, _, _| Ok(data.len())))?;
+    Connection::open(
+        &mut reactor,
+        near,
+        &ConnectionOptions::new(),
+        on_data(|data, _, _| Ok(data.len())),
+    )?;
     far.write_all(b"hello\n")?;
     drop(std::fs::write(folder.path().join("file"), "x"));
     turn_until(&mut reactor, &mut seen, |_, registry| {

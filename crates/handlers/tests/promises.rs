@@ -7,8 +7,9 @@ use std::rc::Rc;
 use handlers::child::{ChildKey, SupervisorKey};
 use handlers::udp::{UdpKey, UdpSocket};
 use handlers::{
-    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError, FramingFault, Job, JobError,
-    JobPanic, ListenOptions, Listener, Permit, PoolHandle, RateLimit, Refusal, ServerKey, SystemError, WorkerPool,
+    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError,
+    FramingFault, Job, JobError, JobPanic, ListenOptions, Listener, Permit, PoolHandle, RateLimit,
+    Refusal, ServerKey, SystemError, WorkerPool,
 };
 
 /// Neither of them has anything that a key or a handle could inherit.

@@ -92,7 +92,11 @@ impl<S> Builder<S> {
     #[doc(alias("event_config_set_max_dispatch_interval"))]
     #[must_use]
     pub const fn max_calls_per_turn(mut self, calls: usize) -> Self {
-        self.max_calls_per_turn = if calls < Shares::BUDGET_MIN { Shares::BUDGET_MIN } else { calls };
+        self.max_calls_per_turn = if calls < Shares::BUDGET_MIN {
+            Shares::BUDGET_MIN
+        } else {
+            calls
+        };
         self
     }
 
@@ -165,9 +169,14 @@ impl<S> Builder<S> {
     /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let time = Time::new(Clock::new(self.clock));
-        let sys = Sys::new(time.started(), self.max_events_per_turn, self.high_resolution)?;
+        let sys = Sys::new(
+            time.started(),
+            self.max_events_per_turn,
+            self.high_resolution,
+        )?;
         let spin = SpinPolicy::new(self.spin);
-        let needs_full_turn = spin.is_some() || self.high_resolution || time.clock.standing().is_some();
+        let needs_full_turn =
+            spin.is_some() || self.high_resolution || time.clock.standing().is_some();
         let supervision = Supervision::new(self.on_panic, self.slow_after);
         let turn = Turn::new(supervision, spin, self.max_calls_per_turn, needs_full_turn);
         let mut registry = Registry::new(sys, time, turn, self.max_registrations);

@@ -38,7 +38,11 @@ pub(crate) trait Entry<S> {
     fn shut(&self) {}
 
     /// Closes the source, and gives what tells the handler so, if it is one to be told. What is the user's goes by `disposal`.
-    fn close(self: Box<Self>, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
+    fn close(
+        self: Box<Self>,
+        reason: CloseReason,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>>;
 }
 
 /// Something to do once, later this turn.

@@ -23,8 +23,18 @@ pub struct Context<'a, S> {
 
 impl<'a, S> Context<'a, S> {
     #[inline]
-    pub(crate) const fn new(state: &'a mut S, registry: &'a mut Registry<S>, key: Key, readiness: Readiness) -> Self {
-        Self { state, registry, key, readiness }
+    pub(crate) const fn new(
+        state: &'a mut S,
+        registry: &'a mut Registry<S>,
+        key: Key,
+        readiness: Readiness,
+    ) -> Self {
+        Self {
+            state,
+            registry,
+            key,
+            readiness,
+        }
     }
 
     /// The key of the source whose handler is running; in [`Handler::closed`](crate::Handler::closed) the one that has
@@ -68,6 +78,9 @@ impl<'a, S> Context<'a, S> {
 
 impl<S> fmt::Debug for Context<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("key", &self.key).field("readiness", &self.readiness).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("key", &self.key)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
     }
 }

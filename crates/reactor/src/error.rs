@@ -80,7 +80,11 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, origin, source } = self;
+        let Self {
+            name,
+            origin,
+            source,
+        } = self;
         match name {
             Some(name) => write!(f, "{name} ({origin}) failed: {source}"),
             None => write!(f, "stopped at {origin}: {source}"),
@@ -92,17 +96,35 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StaleKey(key) => write!(f, "key {key} is stale: its registration has ended"),
-            Self::Running(key) => write!(f, "the handler of key {key} is running: defer what is to be done with it"),
-            Self::OtherType(key) => write!(f, "key {key} names a source or a handler of another type"),
+            Self::Running(key) => write!(
+                f,
+                "the handler of key {key} is running: defer what is to be done with it"
+            ),
+            Self::OtherType(key) => {
+                write!(f, "key {key} names a source or a handler of another type")
+            }
             Self::AlreadyRegistered { fd } => {
-                write!(f, "fd {fd} is registered already: use that registration, or register a duplicate of the fd")
+                write!(
+                    f,
+                    "fd {fd} is registered already: use that registration, or register a duplicate of the fd"
+                )
             }
-            Self::Full { fd, max_registrations } => {
-                write!(f, "no place for fd {fd}: all {max_registrations} registrations allowed are in use")
+            Self::Full {
+                fd,
+                max_registrations,
+            } => {
+                write!(
+                    f,
+                    "no place for fd {fd}: all {max_registrations} registrations allowed are in use"
+                )
             }
-            Self::NoManualClock => f.write_str("time cannot be advanced: the reactor was built without a manual clock"),
+            Self::NoManualClock => {
+                f.write_str("time cannot be advanced: the reactor was built without a manual clock")
+            }
             Self::Os { call, fd, source } => write!(f, "{call} on fd {fd}: {source}"),
-            Self::Call { call, source } | Self::Loop { call, source } => write!(f, "{call}: {source}"),
+            Self::Call { call, source } | Self::Loop { call, source } => {
+                write!(f, "{call}: {source}")
+            }
             Self::Failed(failure) => failure.fmt(f),
         }
     }
@@ -111,7 +133,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => Some(source),
+            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => {
+                Some(source)
+            }
             Self::Failed(failure) => Some(&failure.source),
             _ => None,
         }
@@ -128,7 +152,9 @@ impl Error {
             Self::AlreadyRegistered { .. } => io::ErrorKind::AlreadyExists,
             Self::Full { .. } => io::ErrorKind::QuotaExceeded,
             Self::NoManualClock => io::ErrorKind::Unsupported,
-            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => source.kind(),
+            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => {
+                source.kind()
+            }
             Self::Failed(failure) => failure.source.kind(),
         }
     }
@@ -136,7 +162,9 @@ impl Error {
     /// Returns the errno of the kernel, if a system call has failed.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
-            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => errno(source),
+            Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => {
+                errno(source)
+            }
             Self::Failed(failure) => errno(&failure.source),
             Self::AlreadyRegistered { .. } => Some(rustix::io::Errno::EXIST.raw_os_error()),
             _ => None,
@@ -163,11 +191,21 @@ pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     while let Some(error) = next {
         // The source of an `io::Error` is that of what is inside, which would be passed over.
         let (found, inner) = if let Some(error) = error.downcast_ref::<io::Error>() {
-            (error.raw_os_error(), error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)))
+            (
+                error.raw_os_error(),
+                error
+                    .get_ref()
+                    .map(|inner| inner as &(dyn std::error::Error + 'static)),
+            )
         } else if let Some(error) = error.downcast_ref::<Error>() {
             (error.raw_os_error(), None)
         } else {
-            (error.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()), error.source())
+            (
+                error
+                    .downcast_ref::<rustix::io::Errno>()
+                    .map(|errno| errno.raw_os_error()),
+                error.source(),
+            )
         };
         if found.is_some() {
             return found;
@@ -194,7 +232,9 @@ pub struct AddError<T> {
 
 impl<T> fmt::Debug for AddError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AddError").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("AddError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 

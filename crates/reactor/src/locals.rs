@@ -19,10 +19,13 @@ impl Locals {
     #[inline]
     pub(crate) fn get<T: Default + 'static>(&mut self) -> &mut T {
         let values = &mut self.values;
-        let place = values.iter().position(|(id, _)| *id == TypeId::of::<T>()).unwrap_or_else(|| {
-            values.push((TypeId::of::<T>(), Box::new(T::default())));
-            values.len() - 1
-        });
+        let place = values
+            .iter()
+            .position(|(id, _)| *id == TypeId::of::<T>())
+            .unwrap_or_else(|| {
+                values.push((TypeId::of::<T>(), Box::new(T::default())));
+                values.len() - 1
+            });
         match values[place].1.downcast_mut() {
             Some(value) => value,
             None => unreachable!("a value is kept under its own type"),
@@ -38,6 +41,8 @@ impl Locals {
 
 impl fmt::Debug for Locals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Locals").field("values", &self.values.len()).finish()
+        f.debug_struct("Locals")
+            .field("values", &self.values.len())
+            .finish()
     }
 }

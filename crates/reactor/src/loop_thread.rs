@@ -81,9 +81,15 @@ impl<S: Send + 'static> LoopThread<S> {
             Ok(state)
         })?;
         match starts.recv() {
-            Ok((remote, alive)) => Ok(Self { remote, alive: Some(alive), thread: Some(thread) }),
+            Ok((remote, alive)) => Ok(Self {
+                remote,
+                alive: Some(alive),
+                thread: Some(thread),
+            }),
             // It ended before it could say so: why is what there is to say.
-            Err(_) => Err(outcome(thread).err().unwrap_or_else(|| io::Error::other("the loop did not start"))),
+            Err(_) => Err(outcome(thread)
+                .err()
+                .unwrap_or_else(|| io::Error::other("the loop did not start"))),
         }
     }
 
@@ -118,7 +124,9 @@ impl<S: Send + 'static> LoopThread<S> {
 
 impl<S: 'static> Drop for LoopThread<S> {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         let _ = self.remote.stop(); // one that is gone has stopped
         self.alive = None;
         if thread.thread().id() == thread::current().id() {
@@ -174,11 +182,17 @@ impl<S> Registry<S> {
 /// Waits for a thread of a loop.
 fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
     if thread.thread().id() == thread::current().id() {
-        return Err(io::Error::new(io::ErrorKind::Deadlock, "the loop cannot wait for its own thread"));
+        return Err(io::Error::new(
+            io::ErrorKind::Deadlock,
+            "the loop cannot wait for its own thread",
+        ));
     }
     let name = thread.thread().name().unwrap_or_default().to_owned();
     let panicked = |panic: PanicPayload| {
-        io::Error::other(format!("the loop of thread {name:?} panicked: {}", into_message(panic)))
+        io::Error::other(format!(
+            "the loop of thread {name:?} panicked: {}",
+            into_message(panic)
+        ))
     };
     thread.join().map_err(panicked)?
 }
@@ -223,9 +237,14 @@ impl<S: Send + 'static> LoopPool<S> {
     {
         let start = |number: usize| {
             let (builder, set_up) = (builder.clone(), set_up.clone());
-            LoopThread::spawn_with(format!("{name}{number}"), builder, move |registry| set_up(number, registry))
+            LoopThread::spawn_with(format!("{name}{number}"), builder, move |registry| {
+                set_up(number, registry)
+            })
         };
-        let mut pool = Self { threads: Vec::with_capacity(loops), next: AtomicUsize::new(0) };
+        let mut pool = Self {
+            threads: Vec::with_capacity(loops),
+            next: AtomicUsize::new(0),
+        };
         for number in 0..loops {
             pool.threads.push(start(number)?);
         }
@@ -249,14 +268,21 @@ impl<S: Send + 'static> LoopPool<S> {
 
     /// One after the other, also those that have ended; `None` if the pool is empty.
     pub fn round_robin(&self) -> Option<&Remote<S>> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.len())?;
+        let number = self
+            .next
+            .fetch_add(1, Ordering::Relaxed)
+            .checked_rem(self.len())?;
         self.get(number)
     }
 
     /// Returns the loop with the fewest [pending](Remote::pending) closures, the one that is running included, of the loops
     /// that have not ended: the first of several. O(n), two locks each.
     pub fn least_loaded(&self) -> Option<&Remote<S>> {
-        let alive = self.threads.iter().map(LoopThread::remote).filter(|remote| !remote.is_gone());
+        let alive = self
+            .threads
+            .iter()
+            .map(LoopThread::remote)
+            .filter(|remote| !remote.is_gone());
         alive.min_by_key(|remote| remote.pending())
     }
 
@@ -282,7 +308,9 @@ impl<S: Send + 'static> LoopPool<S> {
     /// The first of those that [`LoopThread::join`] gives, when all have ended.
     pub fn join(mut self) -> io::Result<Vec<S>> {
         // All of them first: one may wait for what another holds.
-        self.threads.iter_mut().for_each(|thread| thread.alive = None);
+        self.threads
+            .iter_mut()
+            .for_each(|thread| thread.alive = None);
         let ended: Vec<_> = self.threads.drain(..).map(LoopThread::join).collect();
         ended.into_iter().collect()
     }

@@ -59,7 +59,9 @@ pub enum Exit {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped { origin: Some(origin) } => write!(f, "stopped at {origin}"),
+            Self::Stopped {
+                origin: Some(origin),
+            } => write!(f, "stopped at {origin}"),
             Self::Stopped { origin: None } => f.write_str("stopped by another thread"),
             Self::NothingLeft => f.write_str("nothing was left to wait for"),
             Self::Deadline => f.write_str("the deadline has passed"),

@@ -22,7 +22,14 @@ use crate::turn::hook_list::Place;
 /// Dropping it closes every registered source and drops every handler. First it closes the ways in: senders are refused, and
 /// calls of other threads are answered with [`CallError::Lost`](crate::CallError::Lost), so a destructor may join a thread that sends or
 /// calls.
-#[doc(alias("event_base", "ev_loop", "uv_loop_t", "EventBase", "EventLoop", "Runtime"))]
+#[doc(alias(
+    "event_base",
+    "ev_loop",
+    "uv_loop_t",
+    "EventBase",
+    "EventLoop",
+    "Runtime"
+))]
 pub struct Reactor<S> {
     pub(crate) registry: Registry<S>,
     running: Running<S>,
@@ -31,7 +38,10 @@ pub struct Reactor<S> {
 impl<S> Reactor<S> {
     /// A reactor before its first turn.
     pub(crate) const fn on(registry: Registry<S>) -> Self {
-        Self { registry, running: None }
+        Self {
+            registry,
+            running: None,
+        }
     }
 
     /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for. Returns which of them it was.
@@ -60,7 +70,14 @@ impl<S> Reactor<S> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("event_base_dispatch", "event_base_loop", "ev_run", "uv_run", "loopForever", "block_on"))]
+    #[doc(alias(
+        "event_base_dispatch",
+        "event_base_loop",
+        "ev_run",
+        "uv_run",
+        "loopForever",
+        "block_on"
+    ))]
     pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
         self.registry.time.pauses.forget_open(); // what was done since the last run is no part of its last turn
         while !self.registry.turn.stopping && self.registry.has_work() {
@@ -116,8 +133,11 @@ impl<S> Reactor<S> {
     /// Says why `run` returns, and forgets it.
     fn exit(&mut self) -> Result<Exit, Error> {
         let origin = self.registry.turn.stopped_at.take();
-        let exit =
-            if std::mem::take(&mut self.registry.turn.stopping) { Exit::Stopped { origin } } else { Exit::NothingLeft };
+        let exit = if std::mem::take(&mut self.registry.turn.stopping) {
+            Exit::Stopped { origin }
+        } else {
+            Exit::NothingLeft
+        };
         self.registry.take_failure().map_or(Ok(exit), Err)
     }
 
@@ -145,8 +165,17 @@ impl<S> Reactor<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn enter<R>(&mut self, state: &mut S, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> R {
-        callback(&mut Context::new(state, &mut self.registry, Key::NULL, Readiness::EMPTY))
+    pub fn enter<R>(
+        &mut self,
+        state: &mut S,
+        callback: impl FnOnce(&mut Context<'_, S>) -> R,
+    ) -> R {
+        callback(&mut Context::new(
+            state,
+            &mut self.registry,
+            Key::NULL,
+            Readiness::EMPTY,
+        ))
     }
 
     /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
@@ -173,17 +202,34 @@ impl<S> Reactor<S> {
     /// # Panics
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events that were not delivered by
     /// then are delivered by the next turn.
-    #[doc(alias("dispatch", "loopOnce", "poll", "EVLOOP_ONCE", "UV_RUN_ONCE", "UV_RUN_NOWAIT"))]
+    #[doc(alias(
+        "dispatch",
+        "loopOnce",
+        "poll",
+        "EVLOOP_ONCE",
+        "UV_RUN_ONCE",
+        "UV_RUN_NOWAIT"
+    ))]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
         self.registry.time.pauses.forget_open(); // what was done between the turns is no part of them
         let timeout = match timeout {
-            None if self.registry.hooks.is_empty(Place::BeforeWait) && !self.registry.can_be_woken() => {
+            None if self.registry.hooks.is_empty(Place::BeforeWait)
+                && !self.registry.can_be_woken() =>
+            {
                 Some(Duration::ZERO)
             }
             timeout => timeout,
         };
         // A timeout is waited for also where nothing else can end the wait.
-        self.whole_turn(state, timeout, if timeout.is_none() { Registry::can_be_woken } else { |_| true })
+        self.whole_turn(
+            state,
+            timeout,
+            if timeout.is_none() {
+                Registry::can_be_woken
+            } else {
+                |_| true
+            },
+        )
     }
 
     /// Gets ready for a wait that somebody else makes, and gives how long that may last: `None` for as long as it likes.
@@ -223,8 +269,9 @@ impl<S> Reactor<S> {
     #[doc(alias("uv_backend_fd", "uv_backend_timeout", "ev_embed"))]
     pub fn prepare_to_wait(&mut self) -> Option<Duration> {
         self.registry.rearm_if_wall_was_set();
-        let is_busy =
-            !self.registry.sys.events.is_empty() || self.registry.has_work_at_hand() || self.registry.timers.has_due();
+        let is_busy = !self.registry.sys.events.is_empty()
+            || self.registry.has_work_at_hand()
+            || self.registry.timers.has_due();
         if is_busy || !self.registry.may_sleep() {
             return Some(Duration::ZERO);
         }
@@ -243,7 +290,11 @@ impl<S> Reactor<S> {
         is_left: fn(&Registry<S>) -> bool,
     ) -> Result<usize, Error> {
         let guard = Unwound { reactor: self };
-        let ran = guard.reactor.registry.take_turn(&mut guard.reactor.running, state, timeout, is_left);
+        let ran =
+            guard
+                .reactor
+                .registry
+                .take_turn(&mut guard.reactor.running, state, timeout, is_left);
         guard.reactor.registry.time.end_turn();
         std::mem::forget(guard);
         ran
@@ -260,7 +311,13 @@ impl<S> Reactor<S> {
     /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); as
     /// [`ManualClock::advance`](crate::ManualClock::advance), if the sum is too much.
     pub fn advance(&mut self, state: &mut S, time: Duration) -> Result<usize, Error> {
-        let clock = self.registry.time.clock.driven().cloned().ok_or(Error::NoManualClock)?;
+        let clock = self
+            .registry
+            .time
+            .clock
+            .driven()
+            .cloned()
+            .ok_or(Error::NoManualClock)?;
         let end = clock.now() + time;
         let mut ran = 0;
         loop {
@@ -268,7 +325,11 @@ impl<S> Reactor<S> {
             while self.registry.timers.has_due() {
                 ran += self.turn(state, Some(Duration::ZERO))?;
             }
-            let due = self.registry.timers.next_deadline().filter(|due| *due <= end);
+            let due = self
+                .registry
+                .timers
+                .next_deadline()
+                .filter(|due| *due <= end);
             clock.advance(due.unwrap_or(end).saturating_duration_since(clock.now()));
             ran += self.turn(state, Some(Duration::ZERO))?;
             if due.is_none() {
@@ -301,7 +362,9 @@ impl<S> DerefMut for Reactor<S> {
 
 impl<S> fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reactor").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Reactor")
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -320,6 +383,8 @@ impl<S> Drop for Unwound<'_, S> {
     fn drop(&mut self) {
         self.reactor.registry.time.end_turn();
         self.reactor.registry.put_wake_back();
-        self.reactor.registry.remove_unwound(self.reactor.running.take());
+        self.reactor
+            .registry
+            .remove_unwound(self.reactor.running.take());
     }
 }

@@ -87,6 +87,11 @@ impl<S> Registry<S> {
     pub fn metrics(&self) -> Metrics {
         let signals = self.inbox.hub.as_ref().map_or(0, |hub| hub.signals());
         let deferred = self.metrics.deferred - self.turn.cancelled.ended;
-        Metrics { clock_reads: self.time.reads(), wakeups: signals, deferred, ..self.metrics }
+        Metrics {
+            clock_reads: self.time.reads(),
+            wakeups: signals,
+            deferred,
+            ..self.metrics
+        }
     }
 }

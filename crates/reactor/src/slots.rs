@@ -121,7 +121,11 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     const FIRST_GENERATION: u32 = 1;
 
     pub(crate) const fn new() -> Self {
-        Self { cells: Vec::new(), free_head: NO_CELL, len: 0 }
+        Self {
+            cells: Vec::new(),
+            free_head: NO_CELL,
+            len: 0,
+        }
     }
 
     #[inline]
@@ -145,7 +149,9 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         match self.cells.get(self.free_head as usize) {
             Some(cell) => Some(Key::new(self.free_head, cell.key.generation())),
             None => {
-                let index = u32::try_from(self.cells.len()).ok().filter(|index| *index != NO_CELL)?;
+                let index = u32::try_from(self.cells.len())
+                    .ok()
+                    .filter(|index| *index != NO_CELL)?;
                 Some(Key::new(index, Self::FIRST_GENERATION))
             }
         }
@@ -178,7 +184,13 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     #[inline]
     fn extend(&mut self) -> Option<(Key, &mut V)> {
         let key = self.next_key()?;
-        self.cells.extend(iter::repeat_with(|| Cell { key, value: V::blank() }).take(1));
+        self.cells.extend(
+            iter::repeat_with(|| Cell {
+                key,
+                value: V::blank(),
+            })
+            .take(1),
+        );
         self.len += 1;
         self.cells.last_mut().map(|cell| (key, &mut cell.value))
     }
@@ -211,13 +223,18 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// What is in the place `index`, for who knows that it is filled: it is not looked at, which may be a cache miss.
     #[inline]
     pub(crate) fn filled_mut(&mut self, index: u32) -> Option<&mut V> {
-        self.cells.get_mut(index as usize).map(|cell| &mut cell.value)
+        self.cells
+            .get_mut(index as usize)
+            .map(|cell| &mut cell.value)
     }
 
     /// As [`at_index_mut`](Self::at_index_mut).
     #[cfg(test)]
     pub(crate) fn at_index(&self, index: u32) -> Option<(Key, &V)> {
-        self.cells.get(index as usize).filter(|cell| cell.key.index() == index).map(|cell| (cell.key, &cell.value))
+        self.cells
+            .get(index as usize)
+            .filter(|cell| cell.key.index() == index)
+            .map(|cell| (cell.key, &cell.value))
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
@@ -227,7 +244,10 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// Frees the place of a value, and gives the value for the caller to make blank.
     #[inline]
     pub(crate) fn free(&mut self, key: Key) -> Option<&mut V> {
-        let cell = self.cells.get_mut(key.index() as usize).filter(|cell| cell.key == key)?;
+        let cell = self
+            .cells
+            .get_mut(key.index() as usize)
+            .filter(|cell| cell.key == key)?;
         self.len -= 1;
         if key.generation() < GENERATION_MAX {
             cell.key = Key::new(self.free_head, key.generation() + 1);
@@ -241,7 +261,11 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// Every value with its key, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &V)> {
         // A vacant cell has the index of another cell, or of none, in its key.
-        let cells = self.cells.iter().zip(0..).filter(|(cell, place)| cell.key.index() == *place);
+        let cells = self
+            .cells
+            .iter()
+            .zip(0..)
+            .filter(|(cell, place)| cell.key.index() == *place);
         cells.map(|(cell, _)| (cell.key, &cell.value))
     }
 }
@@ -249,7 +273,11 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
 impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
     /// [`iter`](Self::iter), to change the values.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut V)> {
-        let cells = self.cells.iter_mut().zip(0..).filter(|(cell, place)| cell.key.index() == *place);
+        let cells = self
+            .cells
+            .iter_mut()
+            .zip(0..)
+            .filter(|(cell, place)| cell.key.index() == *place);
         cells.map(|(cell, _)| (cell.key, &mut cell.value))
     }
 }
@@ -273,7 +301,14 @@ mod tests {
             for (place, (cell, free)) in self.cells.iter().zip(free).enumerate() {
                 let filled = cell.key.index() as usize == place;
                 let retired = cell.key == Key::NULL;
-                assert_eq!([filled, free, retired].into_iter().filter(|state| *state).count(), 1, "cell {place}");
+                assert_eq!(
+                    [filled, free, retired]
+                        .into_iter()
+                        .filter(|state| *state)
+                        .count(),
+                    1,
+                    "cell {place}"
+                );
             }
             assert_eq!(self.len, self.iter().count());
         }

@@ -9,12 +9,17 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use reactor::{Capacity, Context, Interest, Next, PanicPolicy, Priority, Reactor, Remote, Then, notification_queue};
+use reactor::{
+    Capacity, Context, Interest, Next, PanicPolicy, Priority, Reactor, Remote, Then,
+    notification_queue,
+};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// A reactor with one connection that echoes, and its peer.
-fn echo(policy: PanicPolicy) -> std::result::Result<(Reactor<u64>, UnixStream), Box<dyn std::error::Error>> {
+fn echo(
+    policy: PanicPolicy,
+) -> std::result::Result<(Reactor<u64>, UnixStream), Box<dyn std::error::Error>> {
     let (near, far) = UnixStream::pair()?;
     let mut reactor = Reactor::<u64>::builder().on_panic(policy).build()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
@@ -32,7 +37,9 @@ fn round_trip(reactor: &mut Reactor<u64>, messages: &mut u64, far: &mut UnixStre
     far.write_all(&[7; 64]).unwrap();
     let goal = *messages + 1;
     while *messages < goal {
-        reactor.turn(messages, Some(Duration::from_secs(20))).unwrap();
+        reactor
+            .turn(messages, Some(Duration::from_secs(20)))
+            .unwrap();
     }
     far.read_exact(&mut [0; 64]).unwrap();
 }
@@ -83,9 +90,14 @@ fn sources_that_stay_ready_and_priorities_allocate_nothing() -> Result {
 #[test]
 fn a_registration_allocates_once_and_its_end_gives_that_back() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
-    let mut add = |source| reactor.add(source, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap();
+    let mut add = |source| {
+        reactor
+            .add(source, Interest::READABLE, |_, _| Ok(Next::Keep))
+            .unwrap()
+    };
     let warm: Vec<_> = (0..4).map(|_| add(UnixStream::pair().unwrap().0)).collect();
-    warm.into_iter().for_each(|key| reactor.remove(key).unwrap());
+    warm.into_iter()
+        .for_each(|key| reactor.remove(key).unwrap());
     let (near, _far) = UnixStream::pair()?;
     let marker = 7_u64;
     let allocated = measure(|| {
@@ -110,7 +122,9 @@ fn putting_off_timers_and_timeouts_allocates_nothing() -> Result {
     reactor.set_timeout(source, Some(Duration::from_secs(60)))?;
     let allocated = measure(|| {
         for _ in 0..1000 {
-            reactor.set_timeout(source, Some(Duration::from_secs(60))).unwrap();
+            reactor
+                .set_timeout(source, Some(Duration::from_secs(60)))
+                .unwrap();
             reactor.reset(timer, Duration::from_secs(60)).unwrap();
             reactor.reset(timer, Duration::from_secs(30)).unwrap();
         }
@@ -127,11 +141,16 @@ fn a_timer_takes_one_allocation_for_what_it_captures_and_a_timeout_none() -> Res
     let (near, _far) = UnixStream::pair()?;
     let source = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
     // Four places in the wheel, and used again.
-    let warm: Vec<_> = (0..4).map(|_| reactor.after(Duration::ZERO, |_| Ok(Then::Done))).collect();
-    warm.into_iter().for_each(|timer| reactor.cancel(timer).unwrap());
+    let warm: Vec<_> = (0..4)
+        .map(|_| reactor.after(Duration::ZERO, |_| Ok(Then::Done)))
+        .collect();
+    warm.into_iter()
+        .for_each(|timer| reactor.cancel(timer).unwrap());
     let captured = 7_u64;
     let allocated = measure(|| {
-        reactor.set_timeout(source, Some(Duration::from_secs(60))).unwrap();
+        reactor
+            .set_timeout(source, Some(Duration::from_secs(60)))
+            .unwrap();
         let timer = reactor.after(Duration::from_secs(60), move |cx| {
             *cx.state = captured;
             Ok(Then::Done)
@@ -153,7 +172,11 @@ fn a_timer_takes_at_most_50_bytes_beside_its_closure() -> Result {
     });
     let arenas = (24 + 16) * TIMERS;
     let lists = 64 * (2 * TIMERS / 15 + 512); // twice as many items, half of them of timers that were cancelled
-    assert!((arenas + lists..=50 * TIMERS).contains(&allocated.bytes_current), "{}", allocated.bytes_current);
+    assert!(
+        (arenas + lists..=50 * TIMERS).contains(&allocated.bytes_current),
+        "{}",
+        allocated.bytes_current
+    );
     Ok(())
 }
 
@@ -199,7 +222,9 @@ fn a_registered_source_takes_as_many_bytes_as_the_table_says() -> Result {
     const IO: u64 = 12; // of a source that is one fd
     const CLOSURE: u64 = 8;
     let files = std::fs::File::open("/dev/null")?;
-    let mut sources: Vec<_> = (0..SOURCES).map(|_| files.try_clone()).collect::<std::io::Result<_>>()?;
+    let mut sources: Vec<_> = (0..SOURCES)
+        .map(|_| files.try_clone())
+        .collect::<std::io::Result<_>>()?;
     let mut reactor = Reactor::<u64>::new()?;
     let allocated = measure(|| {
         for (captured, source) in (0..SOURCES).zip(sources.drain(..)) {
@@ -242,7 +267,10 @@ fn values_through_a_queue_allocate_nothing_and_a_burst_leaves_no_memory_behind()
     assert_eq!(allocated.count_total, 0);
     for value in [1, 9] {
         let burst = measure(|| send(100_000, value));
-        assert!(burst.bytes_max > 100_000 * 64 && burst.bytes_current < 10_000, "{burst:?}");
+        assert!(
+            burst.bytes_max > 100_000 * 64 && burst.bytes_current < 10_000,
+            "{burst:?}"
+        );
     }
     Ok(())
 }
@@ -267,7 +295,10 @@ fn posted_closures_allocate_nothing_once_their_types_are_known() -> Result {
     round(); // two buffers change hands
     round();
     let allocated = measure(|| (0..100).for_each(|_| round()));
-    assert_eq!((state, allocated.count_total, allocated.count_current), (1020, 0, 0));
+    assert_eq!(
+        (state, allocated.count_total, allocated.count_current),
+        (1020, 0, 0)
+    );
     Ok(())
 }
 
@@ -281,7 +312,11 @@ fn what_a_flood_of_posts_took_is_given_back() -> Result {
         while reactor.turn(&mut state, Some(Duration::ZERO)).unwrap() > 0 {}
     });
     assert_eq!(state, 100_000);
-    assert!(allocated.bytes_current < 1 << 18, "{} bytes are kept", allocated.bytes_current);
+    assert!(
+        allocated.bytes_current < 1 << 18,
+        "{} bytes are kept",
+        allocated.bytes_current
+    );
     Ok(())
 }
 
@@ -299,7 +334,10 @@ fn room_for_many_deferred_callbacks_is_given_back_once_there_are_few() -> Result
         }
     });
     assert_eq!(calls, 1_000_003);
-    assert!(allocated.bytes_max > 30_000_000 && allocated.bytes_current < 200_000, "{allocated:?}");
+    assert!(
+        allocated.bytes_max > 30_000_000 && allocated.bytes_current < 200_000,
+        "{allocated:?}"
+    );
     let many = |reactor: &mut Reactor<u64>, calls: &mut u64| {
         (0..10_000).for_each(|_| _ = reactor.defer(|cx| *cx.state += 1));
         reactor.turn(calls, Some(Duration::ZERO)).unwrap();

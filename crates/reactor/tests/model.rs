@@ -27,7 +27,9 @@ mod mailbox;
 mod room;
 
 mod primitives {
-    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(super) use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
+    };
     pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
     pub(super) use std::sync::{PoisonError, TryLockError};
 }
@@ -65,8 +67,16 @@ struct Loop {
 
 impl Loop {
     fn new() -> Self {
-        let bell = Arc::new(Bell { rung: Mutex::new(0), ringing: Condvar::new() });
-        Self { hub: Arc::new(Hub::new(Arc::clone(&bell))), bell, heard: 0, lay_down: 0 }
+        let bell = Arc::new(Bell {
+            rung: Mutex::new(0),
+            ringing: Condvar::new(),
+        });
+        Self {
+            hub: Arc::new(Hub::new(Arc::clone(&bell))),
+            bell,
+            heard: 0,
+            lay_down: 0,
+        }
     }
 
     /// What `Reactor::wait` does where no hook runs before it: a turn that a wake keeps from sleeping answers it.
@@ -88,7 +98,10 @@ impl Loop {
             self.heard = *rung;
         }
         self.hub.wake_up();
-        assert!(self.hub.signals() <= self.lay_down, "more than one write a sleep");
+        assert!(
+            self.hub.signals() <= self.lay_down,
+            "more than one write a sleep"
+        );
         may_sleep
     }
 
@@ -103,7 +116,11 @@ impl Loop {
         let mut values = Vec::new();
         loop {
             let mut batch = VecDeque::new();
-            match if told { mailbox.take(&mut batch) } else { Taken::Nothing } {
+            match if told {
+                mailbox.take(&mut batch)
+            } else {
+                Taken::Nothing
+            } {
                 Taken::Values => {
                     values.extend(batch);
                     mailbox.set_taken(0);
@@ -128,7 +145,10 @@ fn send(mailbox: &Mailbox<VecDeque<u32>, TestHub>, value: u32) -> bool {
 }
 
 fn leave(mailbox: &Mailbox<VecDeque<u32>, TestHub>) {
-    mailbox.remove_sender().into_iter().for_each(|hub| hub.notify(7));
+    mailbox
+        .remove_sender()
+        .into_iter()
+        .for_each(|hub| hub.notify(7));
 }
 
 /// Every order, as long as no thread is interrupted more than three times, which finds nearly all there is to be found.
@@ -173,7 +193,9 @@ fn two_senders_lose_nothing_and_the_last_to_leave_is_noticed() {
         let mut values = reactor.consume(&mailbox, told);
         values.sort_unstable();
         assert_eq!(values, [1, 2]);
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
     });
 }
 
@@ -312,7 +334,9 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
             thread::yield_now();
         }
         assert!(collected.contains(&1), "the loop ends without it");
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
     });
 }
 
@@ -333,7 +357,9 @@ fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
             reactor.sleep();
             reactor.collect();
         }
-        holders.into_iter().for_each(|holder| holder.join().unwrap());
+        holders
+            .into_iter()
+            .for_each(|holder| holder.join().unwrap());
         assert_eq!(let_go.load(Ordering::Relaxed), 2);
     });
 }

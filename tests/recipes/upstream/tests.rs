@@ -24,7 +24,13 @@ struct Setup {
 impl Setup {
     fn new(upstream: SocketAddr) -> Result<Self> {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-        let state = Forwarder { upstream, link: Link::Ended, failures: 0, waiting: VecDeque::new(), full: false };
+        let state = Forwarder {
+            upstream,
+            link: Link::Ended,
+            failures: 0,
+            waiting: VecDeque::new(),
+            full: false,
+        };
         reactor.defer(dial);
         Ok(Self { reactor, state })
     }
@@ -34,7 +40,8 @@ impl Setup {
         let began = Instant::now();
         while !done(&self.state) {
             assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
-            self.reactor.turn(&mut self.state, Some(Duration::from_millis(10)))?;
+            self.reactor
+                .turn(&mut self.state, Some(Duration::from_millis(10)))?;
         }
         Ok(())
     }
@@ -43,7 +50,9 @@ impl Setup {
     #[track_caller]
     fn delay(&mut self) -> Result<Duration> {
         self.turn_until(|state| matches!(state.link, Link::Waiting(_)))?;
-        let Link::Waiting(timer) = self.state.link else { return Err("it waits".into()) };
+        let Link::Waiting(timer) = self.state.link else {
+            return Err("it waits".into());
+        };
         Ok(self.reactor.remaining(timer)?.unwrap())
     }
 
@@ -82,8 +91,14 @@ fn a_peer_that_accepts_and_closes_is_dialled_ever_more_rarely() -> Result {
     for failures in 0..12 {
         setup.turn_until(|state| matches!(state.link, Link::Open(_)))?;
         drop(listener.accept()?);
-        let (delay, longest) = (setup.delay()?, Duration::from_millis(100 << failures.min(8)));
-        assert!(delay <= longest && delay >= longest / 2, "{delay:?} after {failures}");
+        let (delay, longest) = (
+            setup.delay()?,
+            Duration::from_millis(100 << failures.min(8)),
+        );
+        assert!(
+            delay <= longest && delay >= longest / 2,
+            "{delay:?} after {failures}"
+        );
         setup.advance(delay)?;
     }
     setup.end_by_force()
@@ -110,7 +125,9 @@ fn a_connection_that_has_lasted_lets_the_delays_begin_anew() -> Result {
 fn those_who_lost_the_same_upstream_do_not_come_back_together() -> Result {
     let (listener, address) = listen()?;
     drop(listener); // nobody listens
-    let delays = (0..20).map(|_| Setup::new(address)?.delay()).collect::<Result<Vec<_>>>()?;
+    let delays = (0..20)
+        .map(|_| Setup::new(address)?.delay())
+        .collect::<Result<Vec<_>>>()?;
     assert!(delays.iter().any(|delay| *delay != delays[0]), "{delays:?}");
     Ok(())
 }
@@ -123,7 +140,9 @@ fn messages_that_wait_arrive_when_the_upstream_is_there_again() -> Result {
     drop(listener.accept()?);
     let delay = setup.delay()?;
     for text in ["one ", "two ", "three"] {
-        setup.reactor.defer(move |cx| send(Bytes::from_static(text.as_bytes()), cx));
+        setup
+            .reactor
+            .defer(move |cx| send(Bytes::from_static(text.as_bytes()), cx));
     }
     setup.advance(delay)?;
     setup.turn_until(|state| matches!(state.link, Link::Open(_)) && state.waiting.is_empty())?;
@@ -165,6 +184,10 @@ fn nothing_is_dialled_after_the_end_in_whatever_state_that_comes() -> Result {
     drop(fills);
     listener.set_nonblocking(true)?;
     drop(listener.accept());
-    assert_eq!(listener.accept().err().map(|error| error.kind()), Some(ErrorKind::WouldBlock), "nobody has come");
+    assert_eq!(
+        listener.accept().err().map(|error| error.kind()),
+        Some(ErrorKind::WouldBlock),
+        "nobody has come"
+    );
     Ok(())
 }

@@ -23,10 +23,17 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// After [`PATIENCE`], with the state.
 #[track_caller]
-pub fn turn_until<S: Debug>(reactor: &mut Reactor<S>, state: &mut S, done: impl Fn(&S) -> bool) -> Result {
+pub fn turn_until<S: Debug>(
+    reactor: &mut Reactor<S>,
+    state: &mut S,
+    done: impl Fn(&S) -> bool,
+) -> Result {
     let began = Instant::now();
     while !done(state) {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {state:?}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {state:?}"
+        );
         reactor.turn(state, Some(Duration::from_millis(10)))?;
     }
     Ok(())
@@ -59,7 +66,9 @@ pub fn run_out<S>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
     });
     reactor.set_timer_background(patience)?;
     reactor.run(state)?;
-    reactor.cancel(patience).map_err(|_| format!("it still waits after {PATIENCE:?}: {reactor:?}").into())
+    reactor
+        .cancel(patience)
+        .map_err(|_| format!("it still waits after {PATIENCE:?}: {reactor:?}").into())
 }
 
 /// A connected pair of TCP sockets. The first sends without delay.

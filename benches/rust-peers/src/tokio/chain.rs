@@ -38,7 +38,9 @@ async fn serve(mut reader: Receiver, next: usize, done: Arc<Notify>) {
     // A read that stops short ends the readiness, so each byte costs one call.
     while let Ok(bytes) = reader.read(&mut scratch).await {
         let is_done = CHAIN.with_borrow_mut(|chain| {
-            chain.pass_on(&mut &scratch[..bytes], next).expect("pipes take a byte");
+            chain
+                .pass_on(&mut &scratch[..bytes], next)
+                .expect("pipes take a byte");
             chain.is_done()
         });
         if is_done {

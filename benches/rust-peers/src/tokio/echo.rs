@@ -48,7 +48,9 @@ async fn by_shared_buffer(mut stream: TcpStream) -> io::Result<()> {
     thread_local!(static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_MAX]));
     loop {
         stream.readable().await?;
-        let Some(unsent) = SCRATCH.with_borrow_mut(|scratch| exchange(&stream, scratch))? else { return Ok(()) };
+        let Some(unsent) = SCRATCH.with_borrow_mut(|scratch| exchange(&stream, scratch))? else {
+            return Ok(());
+        };
         stream.write_all(&unsent).await?;
     }
 }

@@ -33,7 +33,9 @@ pub(crate) fn run(workload: &Workload) -> Result {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 /// Lets every task that can run do so, until something holds.
@@ -43,7 +45,10 @@ async fn others_until(holds: impl Fn() -> bool) {
     }
 }
 
-#[expect(deprecated, reason = "sound for a source that owns its fd, and what is to take its place is unsafe")]
+#[expect(
+    deprecated,
+    reason = "sound for a source that owns its fd, and what is to take its place is unsafe"
+)]
 fn registration(options: &registration::Options) -> Result {
     thread_local!(static POLLED: Cell<usize> = const { Cell::new(0) });
     thread_local!(static SUM: Cell<u64> = const { Cell::new(0) });
@@ -73,7 +78,9 @@ fn deferred(options: &deferred::Options) -> Result {
     let runtime = runtime()?;
     match options.op {
         // A task has captured what it uses in either case.
-        Op::Deferred | Op::Captured => deferred::measure(|| Ok(runtime.block_on(tasks_that_yield(goal)))),
+        Op::Deferred | Op::Captured => {
+            deferred::measure(|| Ok(runtime.block_on(tasks_that_yield(goal))))
+        }
         // A yield of the only task there is: the runtime polls its driver, and finds nothing.
         Op::Empty => deferred::measure(|| {
             runtime.block_on(async {

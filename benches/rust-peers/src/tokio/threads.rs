@@ -17,7 +17,12 @@ const BATCH: usize = 1024;
 pub(crate) fn spike<T: Task>(options: &spike::Options) -> Result {
     let runtime = runtime()?;
     let (sender, mut receiver) = unbounded_channel();
-    let send = move |value| sender.send(T::new(value)).map_err(drop).expect("it is received until the end");
+    let send = move |value| {
+        sender
+            .send(T::new(value))
+            .map_err(drop)
+            .expect("it is received until the end")
+    };
     spike::measure(options, send, |tally| {
         runtime.block_on(async {
             let mut tasks = Vec::with_capacity(BATCH);

@@ -11,7 +11,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// Their pidfds are open when they are seen to be in the group, so each is of that process for certain. One that is started
 /// meanwhile may be missing. O(processes of the machine).
 pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<OwnedFd>>> {
-    let pids = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let pids =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     Ok(pids.filter_map(Pid::from_raw).filter_map(move |pid| {
         if pid == leader || !is_alive_in(pid, leader) {
             return None;
@@ -23,13 +24,16 @@ pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<
 
 fn is_alive_in(pid: Pid, group: Pid) -> bool {
     let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default(); // it may have ended
-    state_and_group(&stat).is_some_and(|(state, of)| of == group.as_raw_pid() && !matches!(state, b'Z' | b'X'))
+    state_and_group(&stat)
+        .is_some_and(|(state, of)| of == group.as_raw_pid() && !matches!(state, b'Z' | b'X'))
 }
 
 /// The third and the fifth field of `/proc/pid/stat`. The second is the name, in which anything may be, in parentheses.
 fn state_and_group(stat: &[u8]) -> Option<(u8, i32)> {
     let behind_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
-    let mut fields = std::str::from_utf8(behind_name).ok()?.split_ascii_whitespace();
+    let mut fields = std::str::from_utf8(behind_name)
+        .ok()?
+        .split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     Some((state, fields.nth(1)?.parse().ok()?))
 }
@@ -40,10 +44,19 @@ mod tests {
 
     #[test]
     fn state_and_group_are_found_behind_any_name() {
-        assert_eq!(state_and_group(b"12 (a) R 3 (b)) S 7 4711 4711 0 -1"), Some((b'S', 4711)));
+        assert_eq!(
+            state_and_group(b"12 (a) R 3 (b)) S 7 4711 4711 0 -1"),
+            Some((b'S', 4711))
+        );
         assert_eq!(state_and_group(b"12 (sh) Z 7 12"), Some((b'Z', 12)));
         assert_eq!(state_and_group(b"12 (\xff) T 7 12 1"), Some((b'T', 12)));
-        for broken in [&b""[..], b"12 sh", b"12 (sh)", b"12 (sh) S 7", b"12 (sh) S 7 x"] {
+        for broken in [
+            &b""[..],
+            b"12 sh",
+            b"12 (sh)",
+            b"12 (sh) S 7",
+            b"12 (sh) S 7 x",
+        ] {
             assert_eq!(state_and_group(broken), None);
         }
     }

@@ -111,15 +111,26 @@ impl ChildKey {
     ///
     /// # Errors
     /// As [`signal_group`](Self::signal_group).
-    pub fn terminate_group<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
+    pub fn terminate_group<S>(
+        self,
+        registry: &mut Registry<S>,
+        grace: Duration,
+    ) -> Result<(), Error> {
         self.end(registry, grace, SignalTarget::Group)
     }
 
-    fn end<S>(self, registry: &mut Registry<S>, grace: Duration, target: SignalTarget) -> Result<(), Error> {
+    fn end<S>(
+        self,
+        registry: &mut Registry<S>,
+        grace: Duration,
+        target: SignalTarget,
+    ) -> Result<(), Error> {
         let process = self.process(registry)?;
         process.request_exit(target)?;
         let now = registry.now();
-        let Some(at) = now.checked_add(grace) else { return Ok(()) };
+        let Some(at) = now.checked_add(grace) else {
+            return Ok(());
+        };
         let at = process.kill_at.get().map_or(at, |earlier| earlier.min(at));
         process.kill_at.set(Some(at));
         registry.set_timeout(self.0, Some(at.saturating_duration_since(now)))
@@ -127,7 +138,11 @@ impl ChildKey {
 
     fn process<S>(self, registry: &mut Registry<S>) -> Result<Rc<ChildProcess>, Error> {
         let known = registry.contains(self.0);
-        let process = registry.local::<Children>().0.get(&self.0).filter(|_| known);
+        let process = registry
+            .local::<Children>()
+            .0
+            .get(&self.0)
+            .filter(|_| known);
         process.cloned().ok_or(Error::StaleKey(self.0))
     }
 }

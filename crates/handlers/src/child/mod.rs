@@ -155,7 +155,11 @@ pub struct WatchError {
 /// ```
 #[doc(alias("uv_spawn", "Subprocess"))]
 #[track_caller]
-pub fn spawn<S, F>(registry: &mut Registry<S>, command: &mut Command, on_exit: F) -> io::Result<Spawned>
+pub fn spawn<S, F>(
+    registry: &mut Registry<S>,
+    command: &mut Command,
+    on_exit: F,
+) -> io::Result<Spawned>
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
@@ -172,7 +176,11 @@ where
 /// `EMFILE` and the like; what [`Registry::add`] gives.
 #[doc(alias("ev_child", "add_child_handler"))]
 #[track_caller]
-pub fn watch<S, F>(registry: &mut Registry<S>, child: Child, on_exit: F) -> Result<Spawned, WatchError>
+pub fn watch<S, F>(
+    registry: &mut Registry<S>,
+    child: Child,
+    on_exit: F,
+) -> Result<Spawned, WatchError>
 where
     F: FnOnce(io::Result<Exit>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
@@ -193,7 +201,9 @@ impl From<WatchError> for io::Error {
 
 impl fmt::Debug for WatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchError").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("WatchError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 

@@ -21,7 +21,11 @@ impl Orphan {
     /// A child of the standard library that could not be watched and that nobody has reaped. Its pipes are closed.
     pub(super) fn of(mut child: Child, label: &str) -> Self {
         drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
-        Self { pidfd: None, child, label: label.into() }
+        Self {
+            pidfd: None,
+            child,
+            label: label.into(),
+        }
     }
 }
 
@@ -30,7 +34,10 @@ static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 /// Keeps a child for the next loop that starts one.
 pub(super) fn add(orphan: Orphan) {
     tracing::debug!(child = %orphan.label, "left without a loop");
-    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+    ORPHANS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(orphan);
 }
 
 /// Takes the children that were kept; one that cannot be watched stays. A lock, if there are none.

@@ -5,7 +5,9 @@ use std::io;
 use memchr::memchr;
 use reactor::{AddError, Context, Registry};
 
-use crate::connection::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream};
+use crate::connection::{
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream,
+};
 use crate::error::is_nothing_done;
 use crate::framing::{Framing, Lines, Search};
 
@@ -56,7 +58,12 @@ where
 {
     // It keeps half a line at most, and where it is paused what was read at once: both have limits of their own.
     let options = ConnectionOptions::new().max_buffered_input(usize::MAX);
-    let reader = LineReader { lines: Lines::new(max_length), max_length, skipping: false, on_output };
+    let reader = LineReader {
+        lines: Lines::new(max_length),
+        max_length,
+        skipping: false,
+        on_output,
+    };
     Connection::open(registry, stream, &options, reader)
 }
 
@@ -77,20 +84,32 @@ enum FoundLine<'a> {
 impl<F> LineReader<F> {
     /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have
     /// been skipped all the same.
-    fn next<'a>(&mut self, data: &'a [u8], search: Search<Lines>) -> (usize, Option<FoundLine<'a>>) {
+    fn next<'a>(
+        &mut self,
+        data: &'a [u8],
+        search: Search<Lines>,
+    ) -> (usize, Option<FoundLine<'a>>) {
         let mut skipped = 0;
         if self.skipping {
-            let Some(end) = memchr(b'\n', data) else { return (data.len(), None) };
+            let Some(end) = memchr(b'\n', data) else {
+                return (data.len(), None);
+            };
             (self.skipping, skipped) = (false, end + 1);
         }
         let rest = &data[skipped..];
         match search(&mut self.lines, rest) {
-            Ok(Some(frame)) => (skipped + frame.consumed, Some(FoundLine::Whole(frame.bytes))),
+            Ok(Some(frame)) => (
+                skipped + frame.consumed,
+                Some(FoundLine::Whole(frame.bytes)),
+            ),
             Ok(None) => (skipped, None),
             Err(_) => {
                 self.lines = Lines::new(self.max_length); // the last one gives the same error for ever
                 self.skipping = true;
-                (skipped + self.max_length, Some(FoundLine::Cut(&rest[..self.max_length])))
+                (
+                    skipped + self.max_length,
+                    Some(FoundLine::Cut(&rest[..self.max_length])),
+                )
             }
         }
     }
@@ -118,7 +137,9 @@ impl<F> LineReader<F> {
             };
             match (self.on_output)(output, cx) {
                 Err(error) if !is_nothing_done(&error) => return Err(error),
-                _ if !connection.takes_data() || !cx.registry.contains(connection.key().key()) => return Ok(taken),
+                _ if !connection.takes_data() || !cx.registry.contains(connection.key().key()) => {
+                    return Ok(taken);
+                }
                 _ => {}
             }
         }
@@ -138,7 +159,12 @@ where
         self.deliver(data, Lines::decode, connection, cx)
     }
 
-    fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_end(
+        &mut self,
+        rest: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         self.deliver(rest, Lines::decode_eof, connection, cx)?; // one line at most: whole ones are told before the end is read
         connection.shutdown();
         Ok(())

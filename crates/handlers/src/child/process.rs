@@ -14,7 +14,8 @@ use std::time::Instant;
 use reactor::Error;
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
+    waitid,
 };
 use wait4::Wait4;
 
@@ -55,18 +56,33 @@ impl ChildProcess {
         };
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| failed("pidfd_open", &label, errno, reaped_elsewhere(errno)))?;
-        has_ended(&pidfd).map_err(|errno| failed("waitid", &label, errno, reaped_elsewhere(errno)))?;
+        has_ended(&pidfd)
+            .map_err(|errno| failed("waitid", &label, errno, reaped_elsewhere(errno)))?;
         Ok(Self::new(pid, label, Arc::new(pidfd), None))
     }
 
     /// A child whose loop has gone, to be reaped by another.
     pub(super) fn from_orphan(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
-        Self::new(Pid::from_child(&orphan.child), orphan.label, pidfd, Some(orphan.child))
+        Self::new(
+            Pid::from_child(&orphan.child),
+            orphan.label,
+            pidfd,
+            Some(orphan.child),
+        )
     }
 
     fn new(pid: Pid, label: Arc<str>, pidfd: Arc<OwnedFd>, child: Option<Child>) -> Self {
-        let (requested, kill_at, group_killed) = (Cell::new(None), Cell::new(None), Cell::new(false));
-        Self { pidfd, pid, label, requested, kill_at, group_killed, child: RefCell::new(child) }
+        let (requested, kill_at, group_killed) =
+            (Cell::new(None), Cell::new(None), Cell::new(false));
+        Self {
+            pidfd,
+            pid,
+            label,
+            requested,
+            kill_at,
+            group_killed,
+            child: RefCell::new(child),
+        }
     }
 
     /// Takes the child over: it is reaped here from now on.
@@ -109,7 +125,10 @@ impl ChildProcess {
         let known = self.sendable(call, signal)?;
         // A pidfd cannot name a group, and its number is the child's only until somebody has reaped it.
         if target == SignalTarget::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
-            return Err(Error::Call { call: "waitid", source: advised(&self.label, Errno::CHILD.into(), STOLEN) });
+            return Err(Error::Call {
+                call: "waitid",
+                source: advised(&self.label, Errno::CHILD.into(), STOLEN),
+            });
         }
         let sent = match target {
             SignalTarget::Process => pidfd_send_signal(&self.pidfd, known),
@@ -120,20 +139,36 @@ impl ChildProcess {
             Err(Errno::SRCH) if target == SignalTarget::Process => Ok(()), // it has ended, and others have reaped it
             Err(errno) => {
                 let advice = match errno {
-                    Errno::SRCH => ": it leads no process group, spawn it with CommandExt::process_group(0)",
+                    Errno::SRCH => {
+                        ": it leads no process group, spawn it with CommandExt::process_group(0)"
+                    }
                     Errno::PERM => ": it runs as another user by now",
                     _ => "",
                 };
-                let source = advised(format_args!("{signal} to {}", self.label), errno.into(), advice);
+                let source = advised(
+                    format_args!("{signal} to {}", self.label),
+                    errno.into(),
+                    advice,
+                );
                 Err(Error::Call { call, source })
             }
         }
     }
 
-    fn sendable(&self, call: &'static str, signal: Signal) -> Result<rustix::process::Signal, Error> {
+    fn sendable(
+        &self,
+        call: &'static str,
+        signal: Signal,
+    ) -> Result<rustix::process::Signal, Error> {
         rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
-            let text = format!("{signal} to {}: only signals that have a name can be sent", self.label);
-            Error::Call { call, source: io::Error::new(ErrorKind::InvalidInput, text) }
+            let text = format!(
+                "{signal} to {}: only signals that have a name can be sent",
+                self.label
+            );
+            Error::Call {
+                call,
+                source: io::Error::new(ErrorKind::InvalidInput, text),
+            }
         })
     }
 
@@ -156,7 +191,10 @@ impl ChildProcess {
     fn request_exit_of_others(&self) -> Result<(), Error> {
         self.send(SignalTarget::Group, Signal::CONT)?; // the same checks, and the same errors
         let term = self.sendable("pidfd_send_signal", Signal::TERM)?;
-        let unread = |error| Error::Call { call: "readdir", source: named("/proc", error) };
+        let unread = |error| Error::Call {
+            call: "readdir",
+            source: named("/proc", error),
+        };
         for other in group::others(self.pid).map_err(unread)? {
             let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, term)?));
             if let Err(error) = sent {
@@ -192,7 +230,8 @@ impl ChildProcess {
 
     /// Returns whether the child has ended before its group, which was requested to exit too and has the rest of the grace.
     pub(super) fn has_unfinished_group(&self) -> bool {
-        let is_ending = self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
+        let is_ending =
+            self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
         is_ending && has_ended(&self.pidfd) == Ok(true)
     }
 
@@ -206,13 +245,19 @@ impl ChildProcess {
 /// starts a child.
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         self.kill_if_overdue();
         match reap(&self.pidfd, &mut child, &self.label) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             _ => return,
         }
-        orphans::add(Orphan { pidfd: Some(Arc::clone(&self.pidfd)), child, label: Arc::clone(&self.label) });
+        orphans::add(Orphan {
+            pidfd: Some(Arc::clone(&self.pidfd)),
+            child,
+            label: Arc::clone(&self.label),
+        });
     }
 }
 
@@ -228,12 +273,15 @@ impl fmt::Debug for ChildProcess {
     }
 }
 
-const STOLEN: &str =
-    ": its status went to somebody else: SIGCHLD is ignored, or a part of the program waits for any child";
+const STOLEN: &str = ": its status went to somebody else: SIGCHLD is ignored, or a part of the program waits for any child";
 
 /// The advice for an answer of the kernel's that says that somebody else has reaped the child.
 fn reaped_elsewhere(errno: Errno) -> &'static str {
-    if matches!(errno, Errno::SRCH | Errno::CHILD) { STOLEN } else { "" }
+    if matches!(errno, Errno::SRCH | Errno::CHILD) {
+        STOLEN
+    } else {
+        ""
+    }
 }
 
 /// Whether the child has ended and can be reaped. It is not reaped by that.
@@ -255,10 +303,24 @@ pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Resul
         Ok(false) => return Err(ErrorKind::WouldBlock.into()),
         Err(errno) => return Err(failed("waitid", label, errno, reaped_elsewhere(errno))),
     }
-    let ended = child.wait4().map_err(|error| advised(format_args!("wait4 of {label}"), error, STOLEN))?;
-    let wait4::ResourceUsage { utime, stime, maxrss } = ended.rusage;
-    let usage = Usage { user: utime, system: stime, max_rss_bytes: maxrss };
-    Ok(Exit { pid: child.id(), status: ended.status, usage })
+    let ended = child
+        .wait4()
+        .map_err(|error| advised(format_args!("wait4 of {label}"), error, STOLEN))?;
+    let wait4::ResourceUsage {
+        utime,
+        stime,
+        maxrss,
+    } = ended.rusage;
+    let usage = Usage {
+        user: utime,
+        system: stime,
+        max_rss_bytes: maxrss,
+    };
+    Ok(Exit {
+        pid: child.id(),
+        status: ended.status,
+        usage,
+    })
 }
 
 fn failed(call: &str, label: &str, errno: Errno, advice: &'static str) -> io::Error {

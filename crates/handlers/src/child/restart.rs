@@ -85,7 +85,10 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) const fn new(policy: RestartPolicy) -> Self {
-        Self { policy, restarts: 0 }
+        Self {
+            policy,
+            restarts: 0,
+        }
     }
 
     /// The delay before the next start, `None` if there is none, for a child that ran so long.
@@ -104,7 +107,12 @@ impl Backoff {
         }
         let factor = 1_u32.checked_shl(*restarts).unwrap_or(u32::MAX);
         *restarts += 1;
-        Some(policy.initial_delay.saturating_mul(factor).min(policy.max_delay))
+        Some(
+            policy
+                .initial_delay
+                .saturating_mul(factor)
+                .min(policy.max_delay),
+        )
     }
 }
 
@@ -120,10 +128,17 @@ mod tests {
 
     #[test]
     fn the_delay_doubles_up_to_its_maximum_and_begins_anew_after_a_steady_run() {
-        let policy = RestartPolicy::always().initial_delay(ms(100)).max_delay(ms(350)).steady_after(ms(1000));
+        let policy = RestartPolicy::always()
+            .initial_delay(ms(100))
+            .max_delay(ms(350))
+            .steady_after(ms(1000));
         let mut backoff = Backoff::new(policy);
-        let delays = [AT_ONCE, ms(999), AT_ONCE, ms(1000), AT_ONCE].map(|ran| backoff.next(true, ran));
-        assert_eq!(delays, [100, 200, 350, 100, 200].map(|delay| Some(ms(delay))));
+        let delays =
+            [AT_ONCE, ms(999), AT_ONCE, ms(1000), AT_ONCE].map(|ran| backoff.next(true, ran));
+        assert_eq!(
+            delays,
+            [100, 200, 350, 100, 200].map(|delay| Some(ms(delay)))
+        );
     }
 
     #[test]
@@ -131,16 +146,34 @@ mod tests {
         let mut backoff = Backoff::new(RestartPolicy::on_failure().max_delay(Duration::MAX));
         backoff.restarts = u32::MAX - 1;
         assert_eq!(backoff.next(false, AT_ONCE), Some(ms(100) * u32::MAX));
-        assert_eq!(backoff.next(false, AT_ONCE), None, "as many as there may be");
+        assert_eq!(
+            backoff.next(false, AT_ONCE),
+            None,
+            "as many as there may be"
+        );
     }
 
     #[test]
     fn each_policy_restarts_what_it_says_and_no_more_often_than_allowed() {
-        let restarts = |policy: RestartPolicy, succeeded| Backoff::new(policy).next(succeeded, AT_ONCE).is_some();
-        assert_eq!([true, false].map(|ok| restarts(RestartPolicy::never(), ok)), [false, false]);
-        assert_eq!([true, false].map(|ok| restarts(RestartPolicy::on_failure(), ok)), [false, true]);
-        assert_eq!([true, false].map(|ok| restarts(RestartPolicy::always(), ok)), [true, true]);
+        let restarts = |policy: RestartPolicy, succeeded| {
+            Backoff::new(policy).next(succeeded, AT_ONCE).is_some()
+        };
+        assert_eq!(
+            [true, false].map(|ok| restarts(RestartPolicy::never(), ok)),
+            [false, false]
+        );
+        assert_eq!(
+            [true, false].map(|ok| restarts(RestartPolicy::on_failure(), ok)),
+            [false, true]
+        );
+        assert_eq!(
+            [true, false].map(|ok| restarts(RestartPolicy::always(), ok)),
+            [true, true]
+        );
         let mut backoff = Backoff::new(RestartPolicy::always().max_restarts(2));
-        assert_eq!([(); 4].map(|()| backoff.next(true, AT_ONCE).is_some()), [true, true, false, false]);
+        assert_eq!(
+            [(); 4].map(|()| backoff.next(true, AT_ONCE).is_some()),
+            [true, true, false, false]
+        );
     }
 }

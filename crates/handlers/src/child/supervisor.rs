@@ -78,7 +78,12 @@ pub enum SupervisorEvent {
 /// # }
 /// ```
 #[track_caller]
-pub fn supervise<S, C, F>(registry: &mut Registry<S>, policy: RestartPolicy, command: C, on_event: F) -> SupervisorKey
+pub fn supervise<S, C, F>(
+    registry: &mut Registry<S>,
+    policy: RestartPolicy,
+    command: C,
+    on_event: F,
+) -> SupervisorKey
 where
     C: FnMut() -> io::Result<Command> + 'static,
     F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
@@ -86,9 +91,22 @@ where
     let supervisors = registry.local::<Supervisors>();
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
-    supervisors.supervisions.insert(key, Supervision { state: SupervisorState::Starting, stopping: false });
+    supervisors.supervisions.insert(
+        key,
+        Supervision {
+            state: SupervisorState::Starting,
+            stopping: false,
+        },
+    );
     let (backoff, origin) = (Backoff::new(policy), Location::caller());
-    let supervisor = Supervisor { key, backoff, command, on_event, started: registry.now(), origin };
+    let supervisor = Supervisor {
+        key,
+        backoff,
+        command,
+        on_event,
+        started: registry.now(),
+        origin,
+    };
     registry.defer(move |cx| {
         if let Err(error) = supervisor.start(cx) {
             tracing::error!(%error, "the supervision of a child has ended");
@@ -164,7 +182,11 @@ impl SupervisorKey {
 
     /// Returns its entry, unless it has ended with the registration or the timer that it was in.
     fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
-        let state = registry.local::<Supervisors>().supervisions.get(&self)?.state;
+        let state = registry
+            .local::<Supervisors>()
+            .supervisions
+            .get(&self)?
+            .state;
         let over = match state {
             SupervisorState::Starting => false,
             SupervisorState::Waiting(timer) => registry.remaining(timer).is_err(),
@@ -223,14 +245,13 @@ where
             self.remove(cx.registry);
             return (self.on_event)(SupervisorEvent::Stopped, cx);
         }
-        let spawned =
-            (self.command)().and_then(|mut command| spawn_watched::<S, Self>(cx.registry, &mut command, None));
+        let spawned = (self.command)()
+            .and_then(|mut command| spawn_watched::<S, Self>(cx.registry, &mut command, None));
         let spawned = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                return self.tell_and_restart(false, Duration::ZERO, cx, |restart_in| SupervisorEvent::NotStarted {
-                    error,
-                    restart_in,
+                return self.tell_and_restart(false, Duration::ZERO, cx, |restart_in| {
+                    SupervisorEvent::NotStarted { error, restart_in }
                 });
             }
         };
@@ -239,17 +260,20 @@ where
         cx.registry.set_origin(key.key(), self.origin)?;
         self.set_state(SupervisorState::Running(key), cx.registry);
         // The watch comes first, so that the child can be reached by its key from within the callback.
-        cx.with_handler(key.key(), move |_io: &mut Io<Rc<ChildProcess>>, watch: &mut ChildWatch<Self>, cx| {
-            watch.origin = self.origin;
-            let supervisor = watch.on_exit.insert(self);
-            let told = (supervisor.on_event)(SupervisorEvent::Started(spawned), cx);
-            if told.is_err() {
-                supervisor.remove(cx.registry);
-                watch.on_exit = None;
-                kill_now(cx.registry, key);
-            }
-            told
-        })?
+        cx.with_handler(
+            key.key(),
+            move |_io: &mut Io<Rc<ChildProcess>>, watch: &mut ChildWatch<Self>, cx| {
+                watch.origin = self.origin;
+                let supervisor = watch.on_exit.insert(self);
+                let told = (supervisor.on_event)(SupervisorEvent::Started(spawned), cx);
+                if told.is_err() {
+                    supervisor.remove(cx.registry);
+                    watch.on_exit = None;
+                    kill_now(cx.registry, key);
+                }
+                told
+            },
+        )?
     }
 
     /// Reports an end, and has the child started again if the policy says so.
@@ -263,7 +287,10 @@ where
     where
         F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
     {
-        let delay = self.backoff.next(succeeded, ran).filter(|_| !self.is_stopping(cx.registry));
+        let delay = self
+            .backoff
+            .next(succeeded, ran)
+            .filter(|_| !self.is_stopping(cx.registry));
         let Some(delay) = delay else {
             self.remove(cx.registry);
             return (self.on_event)(news(None), cx);
@@ -274,7 +301,11 @@ where
             return Err(error);
         }
         // Where it was stopped by that callback, it says so next turn.
-        let delay = if self.is_stopping(cx.registry) { Duration::ZERO } else { delay };
+        let delay = if self.is_stopping(cx.registry) {
+            Duration::ZERO
+        } else {
+            delay
+        };
         let (key, origin) = (self.key, self.origin);
         let mut waiting = Some(self);
         let timer = cx.registry.after(delay, move |cx| {
@@ -284,24 +315,40 @@ where
             Ok(Then::Done)
         });
         let _ = cx.registry.set_timer_origin(timer, origin); // it is there
-        if let Some(supervision) = cx.registry.local::<Supervisors>().supervisions.get_mut(&key) {
+        if let Some(supervision) = cx
+            .registry
+            .local::<Supervisors>()
+            .supervisions
+            .get_mut(&key)
+        {
             supervision.state = SupervisorState::Waiting(timer);
         }
         Ok(())
     }
 
     fn set_state<S>(&self, state: SupervisorState, registry: &mut Registry<S>) {
-        if let Some(supervision) = registry.local::<Supervisors>().supervisions.get_mut(&self.key) {
+        if let Some(supervision) = registry
+            .local::<Supervisors>()
+            .supervisions
+            .get_mut(&self.key)
+        {
             supervision.state = state;
         }
     }
 
     fn is_stopping<S>(&self, registry: &mut Registry<S>) -> bool {
-        registry.local::<Supervisors>().supervisions.get(&self.key).is_none_or(|supervision| supervision.stopping)
+        registry
+            .local::<Supervisors>()
+            .supervisions
+            .get(&self.key)
+            .is_none_or(|supervision| supervision.stopping)
     }
 
     fn remove<S>(&self, registry: &mut Registry<S>) {
-        registry.local::<Supervisors>().supervisions.remove(&self.key);
+        registry
+            .local::<Supervisors>()
+            .supervisions
+            .remove(&self.key);
     }
 }
 
@@ -313,6 +360,9 @@ where
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let succeeded = exit.as_ref().is_ok_and(|exit| exit.status.success());
         let ran = cx.now().saturating_duration_since(self.started);
-        self.tell_and_restart(succeeded, ran, cx, |restart_in| SupervisorEvent::Exited { exit, restart_in })
+        self.tell_and_restart(succeeded, ran, cx, |restart_in| SupervisorEvent::Exited {
+            exit,
+            restart_in,
+        })
     }
 }

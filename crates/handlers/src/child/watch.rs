@@ -56,13 +56,15 @@ pub(super) fn spawn_watched<S, H: OnExit<S>>(
         };
         advised(format_args!("spawn of {program:?}"), error, advice)
     })?;
-    watch_child(registry, child, Some(&program), on_exit).map_err(|WatchError { mut child, error }| {
-        if let Err(error) = child.kill() {
-            tracing::warn!(program, %error, "it cannot be watched, nor killed");
-        }
-        orphans::add(Orphan::of(child, &program));
-        error
-    })
+    watch_child(registry, child, Some(&program), on_exit).map_err(
+        |WatchError { mut child, error }| {
+            if let Err(error) = child.kill() {
+                tracing::warn!(program, %error, "it cannot be watched, nor killed");
+            }
+            orphans::add(Orphan::of(child, &program));
+            error
+        },
+    )
 }
 
 /// Watches `child`. Where `on_exit` is `None`, it may be filled in later by `with_handler`.
@@ -74,7 +76,11 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
     for (orphan, pidfd) in orphans::adopt() {
-        reap_in_background(registry, Rc::new(ChildProcess::from_orphan(orphan, pidfd)), Location::caller());
+        reap_in_background(
+            registry,
+            Rc::new(ChildProcess::from_orphan(orphan, pidfd)),
+            Location::caller(),
+        );
     }
     let process = match ChildProcess::open(&child, program) {
         Ok(process) => Rc::new(process),
@@ -87,7 +93,13 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     tracing::debug!(child = process.label(), "watched");
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     process.take_over(child);
-    Ok(Spawned { key, pid: process.pid(), stdin, stdout, stderr })
+    Ok(Spawned {
+        key,
+        pid: process.pid(),
+        stdin,
+        stdout,
+        stderr,
+    })
 }
 
 #[track_caller]
@@ -96,15 +108,26 @@ fn register<S, H: OnExit<S>>(
     process: &Rc<ChildProcess>,
     on_exit: Option<H>,
 ) -> io::Result<Key> {
-    let watch = ChildWatch { process: Rc::clone(process), origin: Location::caller(), on_exit };
+    let watch = ChildWatch {
+        process: Rc::clone(process),
+        origin: Location::caller(),
+        on_exit,
+    };
     let key = registry.add_handler(Rc::clone(process), Interest::READABLE, watch)?;
     registry.set_name(key, process.label().to_owned())?;
-    registry.local::<Children>().0.insert(key, Rc::clone(process));
+    registry
+        .local::<Children>()
+        .0
+        .insert(key, Rc::clone(process));
     Ok(key)
 }
 
 /// Has a child reaped whose watch is gone. If it is to be killed, that is done in time, and `run` waits for it.
-fn reap_in_background<S>(registry: &mut Registry<S>, process: Rc<ChildProcess>, origin: &'static Location<'static>) {
+fn reap_in_background<S>(
+    registry: &mut Registry<S>,
+    process: Rc<ChildProcess>,
+    origin: &'static Location<'static>,
+) {
     let watched = register(registry, &process, Some(ReapOnly)).and_then(|key| {
         registry.set_origin(key, origin)?;
         match process.kill_at.get() {
@@ -131,7 +154,11 @@ pub(super) struct ChildWatch<H> {
 }
 
 impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
-    fn ready(&mut self, io: &mut Io<Rc<ChildProcess>>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    fn ready(
+        &mut self,
+        io: &mut Io<Rc<ChildProcess>>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         if self.process.has_unfinished_group() {
             if !cx.readiness().is_timeout() && self.waits_for_group(cx) {
                 return Ok(Next::Keep);

@@ -32,5 +32,8 @@ pub(super) fn with_buffers<R>(call: impl FnOnce(&mut [u8], &mut WriteBuffer) -> 
 
 #[cold]
 fn make_buffers() -> Box<Buffers> {
-    Box::new(Buffers { input: vec![0; READ_MAX].into(), output: WriteBuffer::with_room() })
+    Box::new(Buffers {
+        input: vec![0; READ_MAX].into(),
+        output: WriteBuffer::with_room(),
+    })
 }

@@ -42,7 +42,11 @@ impl Commands {
 
     /// Removes the commands to one connection.
     fn take(&mut self, key: Key) -> Vec<Command> {
-        let taken: Vec<_> = self.0.extract_if(.., |(to, _)| *to == key).map(|(_, command)| command).collect();
+        let taken: Vec<_> = self
+            .0
+            .extract_if(.., |(to, _)| *to == key)
+            .map(|(_, command)| command)
+            .collect();
         WAITING.set(WAITING.get() - taken.len());
         taken
     }
@@ -73,9 +77,17 @@ pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
 /// else does.
 #[cold]
 fn drop_stale<S>(registry: &mut Registry<S>) {
-    let mut keys: Vec<_> = registry.local::<Commands>().0.iter().map(|(to, _)| *to).collect();
+    let mut keys: Vec<_> = registry
+        .local::<Commands>()
+        .0
+        .iter()
+        .map(|(to, _)| *to)
+        .collect();
     keys.retain(|to| !registry.contains(*to));
-    let stale: Vec<_> = keys.into_iter().map(|to| registry.local::<Commands>().take(to)).collect();
+    let stale: Vec<_> = keys
+        .into_iter()
+        .map(|to| registry.local::<Commands>().take(to))
+        .collect();
     drop(stale);
 }
 
@@ -107,7 +119,9 @@ impl<S> ConnectionKey<S> {
     /// ```
     pub fn write(self, cx: &mut Context<'_, S>, bytes: &[u8]) -> io::Result<Flow> {
         match self.with(cx, |connection, _cx| connection.write(bytes)) {
-            Err(Error::Running(_)) => Ok(self.wait_with(cx, Command::Write(Bytes::copy_from_slice(bytes)))),
+            Err(Error::Running(_)) => {
+                Ok(self.wait_with(cx, Command::Write(Bytes::copy_from_slice(bytes))))
+            }
             written => written?,
         }
     }
@@ -118,8 +132,12 @@ impl<S> ConnectionKey<S> {
     /// `NotFound` if the connection has ended; those of [`Connection::write_bytes`].
     pub fn write_bytes(self, cx: &mut Context<'_, S>, bytes: Bytes) -> io::Result<Flow> {
         let mut bytes = Some(bytes);
-        match self.with(cx, |connection, _cx| connection.write_bytes(bytes.take().unwrap_or_default())) {
-            Err(Error::Running(_)) => Ok(self.wait_with(cx, Command::Write(bytes.take().unwrap_or_default()))),
+        match self.with(cx, |connection, _cx| {
+            connection.write_bytes(bytes.take().unwrap_or_default())
+        }) {
+            Err(Error::Running(_)) => {
+                Ok(self.wait_with(cx, Command::Write(bytes.take().unwrap_or_default())))
+            }
             written => written?,
         }
     }
@@ -136,7 +154,11 @@ impl<S> ConnectionKey<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
-    pub fn close_after_flush(self, cx: &mut Context<'_, S>, deadline: Duration) -> Result<(), Error> {
+    pub fn close_after_flush(
+        self,
+        cx: &mut Context<'_, S>,
+        deadline: Duration,
+    ) -> Result<(), Error> {
         self.command(cx, Command::CloseAfterFlush(deadline))
     }
 
@@ -158,7 +180,9 @@ impl<S> ConnectionKey<S> {
 
     fn command(self, cx: &mut Context<'_, S>, command: Command) -> Result<(), Error> {
         let mut command = Some(command);
-        let applied = self.with(cx, |connection, _cx| command.take().map(|command| connection.apply(command)));
+        let applied = self.with(cx, |connection, _cx| {
+            command.take().map(|command| connection.apply(command))
+        });
         match (applied, command) {
             (Err(Error::Running(_)), Some(command)) => {
                 let _ = self.wait_with(cx, command);
@@ -189,7 +213,9 @@ impl<S> Connection<'_, S> {
     /// Writes what its writer takes for queued already.
     fn write_late(&mut self, bytes: Bytes) {
         match self.write_bytes(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => self.state.end(CloseReason::Failed(error)),
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                self.state.end(CloseReason::Failed(error))
+            }
             // Otherwise its own callback has ended the direction, or the socket has failed, which has consequences of
             // its own.
             Ok(_) | Err(_) => {}

@@ -45,7 +45,11 @@ pub(super) enum Callback {
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Does all that can be done now, and tells the loop what to wait for.
     #[inline(always)]
-    pub(super) fn on_event(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+    pub(super) fn on_event(
+        mut self,
+        input: &mut [u8],
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         if !self.state.is_steady() || cx.readiness().is_timeout() {
             return self.on_event_slow(input, cx);
         }
@@ -67,10 +71,18 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     /// Opens the connection, or does what may be due, with the deferred callbacks. Input is left to the next event,
     /// except that of a new connection, which no event may announce.
-    pub(super) fn on_deferred(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+    pub(super) fn on_deferred(
+        mut self,
+        input: &mut [u8],
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         let opens = self.state.phase() == Phase::Opening;
         self.before_reading(cx)?;
-        if opens { self.read_on(0, input, cx) } else { self.update_registration(cx) }
+        if opens {
+            self.read_on(0, input, cx)
+        } else {
+            self.update_registration(cx)
+        }
     }
 
     /// Calls `access` with the handler and the connection. What it writes is queued or sent, never buffered.
@@ -84,10 +96,24 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             return self.update_registration(cx); // it has ended as it opened, so there is no connection to access
         }
         let was_deferred = self.state.flags.has(Flags::FLUSH_DEFERRED);
-        let Self { io, state, buffer, handler: Some(handler), key, from_outside } = &mut self else {
+        let Self {
+            io,
+            state,
+            buffer,
+            handler: Some(handler),
+            key,
+            from_outside,
+        } = &mut self
+        else {
             return Ok(Next::Keep); // no peer has answered
         };
-        let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
+        let mut connection = Connection {
+            stream: *io,
+            state,
+            buffer,
+            key: *key,
+            from_outside: *from_outside,
+        };
         access(handler, &mut connection, cx);
         if commands::are_waiting() {
             self.apply_commands(cx);
@@ -104,8 +130,21 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     #[inline]
     pub(super) fn connection(&mut self) -> Connection<'_, S> {
-        let Self { io, state, buffer, key, from_outside, .. } = self;
-        Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside }
+        let Self {
+            io,
+            state,
+            buffer,
+            key,
+            from_outside,
+            ..
+        } = self;
+        Connection {
+            stream: *io,
+            state,
+            buffer,
+            key: *key,
+            from_outside: *from_outside,
+        }
     }
 
     /// Does what may be due before anything is read.
@@ -146,9 +185,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     fn check_timeouts(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.state.flags.insert(Flags::NEEDS_UPDATE);
         let waits = self.state.waits();
-        let State { times, settings, .. } = &mut *self.state;
+        let State {
+            times, settings, ..
+        } = &mut *self.state;
         let end_of_turn = |turn| cx.registry.end_of_turn(turn);
-        match times.as_mut().and_then(|times| times.take_expired(settings, waits, end_of_turn)) {
+        match times
+            .as_mut()
+            .and_then(|times| times.take_expired(settings, waits, end_of_turn))
+        {
             Some(Timeout::Close) => self.state.end(CloseReason::TimedOut(Timeout::Close)),
             Some(timeout) => {
                 self.notify(&Callback::Timeout(timeout), cx)?;
@@ -162,7 +206,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Calls the handler for anything but data. A handler that does not know of its connection yet is not called.
     #[cold]
     #[inline(never)]
-    pub(super) fn notify(&mut self, callback: &Callback, cx: &mut Context<'_, S>) -> io::Result<()> {
+    pub(super) fn notify(
+        &mut self,
+        callback: &Callback,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         if self.state.phase() == Phase::Opening {
             return Ok(());
         }
@@ -183,11 +231,25 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         cx: &mut Context<'_, S>,
         callback: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<R>,
     ) -> io::Result<R> {
-        let Self { io, state, buffer, handler: Some(handler), key, from_outside } = self else {
+        let Self {
+            io,
+            state,
+            buffer,
+            handler: Some(handler),
+            key,
+            from_outside,
+        } = self
+        else {
             return Ok(R::default());
         };
         state.flags.insert(Flags::IN_CALLBACK);
-        let mut connection = Connection { stream: *io, state, buffer, key: *key, from_outside: *from_outside };
+        let mut connection = Connection {
+            stream: *io,
+            state,
+            buffer,
+            key: *key,
+            from_outside: *from_outside,
+        };
         let answer = callback(handler, &mut connection, cx);
         self.state.flags.remove(Flags::IN_CALLBACK);
         if commands::are_waiting() {
@@ -211,7 +273,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.buffer.is_empty() {
             return;
         }
-        if self.state.flags.has(Flags::QUEUED.union(Flags::NEEDS_UPDATE)) {
+        if self
+            .state
+            .flags
+            .has(Flags::QUEUED.union(Flags::NEEDS_UPDATE))
+        {
             return self.send_buffer();
         }
         match T::write(self.io, &[IoSlice::new(self.buffer.bytes())]) {

@@ -35,7 +35,11 @@ pub trait ConnectionHandler<S>: Any {
     ///
     /// # Errors
     /// Any ends the connection.
-    fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         let _ = (connection, cx);
         Ok(())
     }
@@ -61,7 +65,11 @@ pub trait ConnectionHandler<S>: Any {
     ///
     /// # Errors
     /// Any ends the connection.
-    fn on_drain(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_drain(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         let _ = (connection, cx);
         Ok(())
     }
@@ -74,7 +82,12 @@ pub trait ConnectionHandler<S>: Any {
     ///
     /// # Errors
     /// Any ends the connection.
-    fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_end(
+        &mut self,
+        rest: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         let _ = (rest, cx);
         connection.shutdown_after_responses();
         Ok(())
@@ -88,7 +101,11 @@ pub trait ConnectionHandler<S>: Any {
     ///
     /// # Errors
     /// Any ends the connection.
-    fn on_graceful_close(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_graceful_close(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         let _ = (connection, cx);
         Ok(())
     }

@@ -22,7 +22,8 @@ pub(super) enum Request<'a, 'c, S> {
 }
 
 pub(super) type Access<'a, S> = &'a mut dyn FnMut(&mut Connection<'_, S>, &mut Context<'_, S>);
-pub(super) type HandlerAccess<'a, S> = &'a mut dyn FnMut(&mut dyn Any, &mut Connection<'_, S>, &mut Context<'_, S>);
+pub(super) type HandlerAccess<'a, S> =
+    &'a mut dyn FnMut(&mut dyn Any, &mut Connection<'_, S>, &mut Context<'_, S>);
 
 /// Passes a request to the connection that has this key.
 type PassRequest<S> = fn(Key, Request<'_, '_, S>) -> Result<(), Error>;
@@ -72,7 +73,8 @@ impl<S> ConnectionKey<S> {
         access: impl FnOnce(&mut Connection<'_, S>, &mut Context<'_, S>) -> R,
     ) -> Result<R, Error> {
         let (mut access, mut result) = (Some(access), None);
-        let once: Access<'_, S> = &mut |connection, cx| result = access.take().map(|access| access(connection, cx));
+        let once: Access<'_, S> =
+            &mut |connection, cx| result = access.take().map(|access| access(connection, cx));
         (self.pass)(self.key, Request::Access(cx, once))?;
         result.ok_or(Error::StaleKey(self.key))
     }
@@ -128,7 +130,10 @@ impl<S> ConnectionKey<S> {
                 _ => Err(Error::OtherType(self.key)),
             };
         };
-        (self.pass)(self.key, Request::AccessHandler(cx, TypeId::of::<H>(), once))?;
+        (self.pass)(
+            self.key,
+            Request::AccessHandler(cx, TypeId::of::<H>(), once),
+        )?;
         result
     }
 

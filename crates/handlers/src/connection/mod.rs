@@ -72,7 +72,9 @@ pub use self::connect::Connecting;
 pub use self::connection::Connection;
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
-pub(crate) use self::of_listener::{GracefulClose, close_accepted, close_if_accepted_by, pause_accepted};
+pub(crate) use self::of_listener::{
+    GracefulClose, close_accepted, close_if_accepted_by, pause_accepted,
+};
 #[cfg(feature = "framing")]
 pub use self::on_frames::{OnFrames, on_frames};
 pub(crate) use self::open::{OpenedBy, open_by};

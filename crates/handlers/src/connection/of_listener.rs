@@ -24,7 +24,10 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    let keys: Vec<Key> = registry.registrations().map(|registration| registration.key).collect();
+    let keys: Vec<Key> = registry
+        .registrations()
+        .map(|registration| registration.key)
+        .collect();
     for key in keys {
         close_if_accepted_by::<S, T, H>(registry, key, listener, how);
     }
@@ -36,9 +39,15 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    let keys: Vec<Key> = cx.registry.registrations().map(|registration| registration.key).collect();
+    let keys: Vec<Key> = cx
+        .registry
+        .registrations()
+        .map(|registration| registration.key)
+        .collect();
     for key in keys {
-        let pause = |_: &mut Io<T>, to: &mut Registration<H>, _: &mut Context<'_, S>| to.pause_if_accepted_by(listener);
+        let pause = |_: &mut Io<T>, to: &mut Registration<H>, _: &mut Context<'_, S>| {
+            to.pause_if_accepted_by(listener)
+        };
         // A connection whose handler is running, or of other types, is left to the deferred callback that closes it.
         let _ = cx.with_handler(key, pause);
     }
@@ -48,8 +57,12 @@ where
 ///
 /// By a deferred callback: one that has not opened yet does so for this, and a handler that panics then takes neither
 /// who asks with it nor the others.
-pub(crate) fn close_if_accepted_by<S, T, H>(registry: &mut Registry<S>, key: Key, listener: Key, how: GracefulClose)
-where
+pub(crate) fn close_if_accepted_by<S, T, H>(
+    registry: &mut Registry<S>,
+    key: Key,
+    listener: Key,
+    how: GracefulClose,
+) where
     T: Stream,
     H: ConnectionHandler<S>,
 {

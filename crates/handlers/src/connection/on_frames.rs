@@ -61,7 +61,8 @@ where
 }
 
 /// The error for a framing that breaks its contract, which [`check_framing`](crate::check_framing) would have found.
-const NO_FRAME: &str = "the framing finds a frame that takes no bytes of the stream, or more than there are";
+const NO_FRAME: &str =
+    "the framing finds a frame that takes no bytes of the stream, or more than there are";
 
 impl<F: Framing, C> OnFrames<F, C> {
     /// Calls the closure with each frame of `data`, as long as `goes_on` with the connection, and returns how many
@@ -80,7 +81,9 @@ impl<F: Framing, C> OnFrames<F, C> {
         let mut taken = 0;
         while goes_on(connection) && cx.registry.contains(connection.key().key()) {
             let rest = &data[taken..];
-            let Some(frame) = search(&mut self.framing, rest)? else { break };
+            let Some(frame) = search(&mut self.framing, rest)? else {
+                break;
+            };
             if !(1..=rest.len()).contains(&frame.consumed) {
                 return Err(FrameError::Malformed(NO_FRAME).into()); // it would be found for ever
             }
@@ -106,10 +109,21 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        self.call_with_frames(data, F::decode, |connection| connection.state.delivers(), connection, cx)
+        self.call_with_frames(
+            data,
+            F::decode,
+            |connection| connection.state.delivers(),
+            connection,
+            cx,
+        )
     }
 
-    fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_end(
+        &mut self,
+        rest: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         let is_open = |connection: &Connection<'_, S>| connection.state.phase() == Phase::Open;
         self.call_with_frames(rest, F::decode_eof, is_open, connection, cx)?;
         connection.shutdown_after_responses();
@@ -119,6 +133,8 @@ where
 
 impl<F: fmt::Debug, C> fmt::Debug for OnFrames<F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnFrames").field("framing", &self.framing).finish_non_exhaustive()
+        f.debug_struct("OnFrames")
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
     }
 }

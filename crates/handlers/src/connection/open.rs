@@ -59,10 +59,21 @@ impl<S> crate::Connection<'_, S> {
         H: ConnectionHandler<S>,
     {
         if let Err(source) = expect_bytes(stream.as_fd()) {
-            let error = reactor::Error::Os { call: "open", fd: stream.as_fd().as_raw_fd(), source };
-            return Err(AddError { inner: stream, error });
+            let error = reactor::Error::Os {
+                call: "open",
+                fd: stream.as_fd().as_raw_fd(),
+                source,
+            };
+            return Err(AddError {
+                inner: stream,
+                error,
+            });
         }
-        let by = OpenedBy { line: Location::caller(), listener: Key::NULL, permit: None };
+        let by = OpenedBy {
+            line: Location::caller(),
+            listener: Key::NULL,
+            permit: None,
+        };
         open_by(registry, stream, options, handler, by)
     }
 }
@@ -75,7 +86,11 @@ fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(_) => true,
         Err(_) => false,
     };
-    if is_other { Err(not_a("a stream of bytes", fd)) } else { Ok(()) }
+    if is_other {
+        Err(not_a("a stream of bytes", fd))
+    } else {
+        Ok(())
+    }
 }
 
 /// The call or the listener that has asked for a connection.
@@ -94,7 +109,11 @@ pub(crate) fn open_by<S, T, H>(
     stream: T,
     options: &ConnectionOptions,
     handler: H,
-    OpenedBy { line, listener, permit }: OpenedBy,
+    OpenedBy {
+        line,
+        listener,
+        permit,
+    }: OpenedBy,
 ) -> Result<ConnectionKey<S>, AddError<T>>
 where
     T: Stream,

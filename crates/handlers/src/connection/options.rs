@@ -85,7 +85,9 @@ impl ConnectionOptions {
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let settings = Arc::make_mut(&mut self.0);
         change(settings);
-        settings.buffer_max = BUFFER_MAX.min(settings.high_watermark).min(settings.max_write_queue.saturating_add(1));
+        settings.buffer_max = BUFFER_MAX
+            .min(settings.high_watermark)
+            .min(settings.max_write_queue.saturating_add(1));
         self
     }
 
@@ -95,7 +97,9 @@ impl ConnectionOptions {
     #[doc(alias("bufferevent_setwatermark"))]
     #[must_use]
     pub fn watermarks(self, low: usize, high: usize) -> Self {
-        self.with(|settings| (settings.low_watermark, settings.high_watermark) = (low.min(high), high.max(1)))
+        self.with(|settings| {
+            (settings.low_watermark, settings.high_watermark) = (low.min(high), high.max(1))
+        })
     }
 
     /// Sets how many bytes may be queued. A write beyond that is an error. Default: 16 MiB.

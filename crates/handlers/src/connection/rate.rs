@@ -63,15 +63,24 @@ const NANOS_PER_SEC: u128 = 1_000_000_000;
 
 impl Bucket {
     fn new(rate: u64, burst: u64) -> Self {
-        Self { rate: rate.max(1), burst: burst.max(1), level: None }
+        Self {
+            rate: rate.max(1),
+            burst: burst.max(1),
+            level: None,
+        }
     }
 
     /// Returns the level, in parts of bytes.
     fn level(&self, now: Instant) -> i128 {
         let full = i128::from(self.burst) * PARTS;
-        let Some((level, at)) = self.level else { return full };
-        let nanos = i128::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(i128::MAX);
-        level.saturating_add(nanos.saturating_mul(i128::from(self.rate))).min(full)
+        let Some((level, at)) = self.level else {
+            return full;
+        };
+        let nanos =
+            i128::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(i128::MAX);
+        level
+            .saturating_add(nanos.saturating_mul(i128::from(self.rate)))
+            .min(full)
     }
 
     fn available(&self, now: Instant) -> usize {
@@ -80,15 +89,28 @@ impl Bucket {
 
     fn take(&mut self, bytes: usize, now: Instant) {
         let now = self.level.map_or(now, |(_, at)| at.max(now)); // the turn of another loop may have begun before
-        let taken = i128::try_from(bytes).unwrap_or(i128::MAX).saturating_mul(PARTS);
+        let taken = i128::try_from(bytes)
+            .unwrap_or(i128::MAX)
+            .saturating_mul(PARTS);
         self.level = Some((self.level(now).saturating_sub(taken), now));
     }
 
     fn wait(&self, wanted: usize, now: Instant) -> Duration {
-        let enough = (self.burst / 8).min(self.rate / LOOKS_PER_SECOND).min(wanted as u64).max(1);
-        let missing = (i128::from(enough) * PARTS).saturating_sub(self.level(now)).max(0).unsigned_abs();
-        let nanos = missing.div_ceil(u128::from(self.rate)).min(Duration::MAX.as_nanos());
-        Duration::new((nanos / NANOS_PER_SEC) as u64, (nanos % NANOS_PER_SEC) as u32)
+        let enough = (self.burst / 8)
+            .min(self.rate / LOOKS_PER_SECOND)
+            .min(wanted as u64)
+            .max(1);
+        let missing = (i128::from(enough) * PARTS)
+            .saturating_sub(self.level(now))
+            .max(0)
+            .unsigned_abs();
+        let nanos = missing
+            .div_ceil(u128::from(self.rate))
+            .min(Duration::MAX.as_nanos());
+        Duration::new(
+            (nanos / NANOS_PER_SEC) as u64,
+            (nanos % NANOS_PER_SEC) as u32,
+        )
     }
 }
 
@@ -107,7 +129,11 @@ mod tests {
         limit.take(500, now);
         assert_eq!(limit.available(now), 0);
         assert_eq!(limit.available(now + SECOND / 10), 100);
-        assert_eq!(limit.available(now + SECOND * 100), 500, "never more than the burst");
+        assert_eq!(
+            limit.available(now + SECOND * 100),
+            500,
+            "never more than the burst"
+        );
     }
 
     #[test]
@@ -134,7 +160,10 @@ mod tests {
     #[test]
     fn a_limit_of_any_rate_and_burst_lets_exactly_that_through() {
         let now = Instant::now();
-        for (rate, burst) in SIZES.into_iter().flat_map(|rate| SIZES.map(|burst| (rate, burst))) {
+        for (rate, burst) in SIZES
+            .into_iter()
+            .flat_map(|rate| SIZES.map(|burst| (rate, burst)))
+        {
             let limit = RateLimit::new(rate, burst);
             let (rate, burst) = (rate.max(1), burst.max(1));
             assert_eq!(limit.available(now) as u64, burst, "{rate}, {burst}");
@@ -143,7 +172,11 @@ mod tests {
             limit.take(usize::MAX, now);
             assert_eq!(limit.available(now), 0, "{rate}, {burst}");
             let wait = limit.wait(1, now);
-            assert_eq!(limit.available(now + (wait - Duration::from_nanos(1)).min(SECOND)), 0, "{rate}, {burst}");
+            assert_eq!(
+                limit.available(now + (wait - Duration::from_nanos(1)).min(SECOND)),
+                0,
+                "{rate}, {burst}"
+            );
             if let Some(then) = now.checked_add(wait) {
                 assert!(limit.available(then) >= 1, "{rate}, {burst}");
             }

@@ -18,11 +18,18 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Reads as much as a turn has room for beside the `read` bytes, and updates the registration.
     #[cold]
     #[inline(never)]
-    pub(super) fn read_on(mut self, read: usize, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+    pub(super) fn read_on(
+        mut self,
+        read: usize,
+        input: &mut [u8],
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         let mut budget = self.state.settings.max_bytes_per_turn.saturating_sub(read); // the handler may have changed it
         while let most @ 1.. = self.state.read_allowance(budget.min(input.len())) {
             let delivers = self.state.delivers();
-            let Some(read) = self.read_once(&mut input[..most], delivers, cx)? else { break };
+            let Some(read) = self.read_once(&mut input[..most], delivers, cx)? else {
+                break;
+            };
             budget -= read;
         }
         self.update_registration(cx)
@@ -50,7 +57,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     /// Handles a read that has returned no bytes.
     #[cold]
-    fn after_empty_read(&mut self, nothing: io::Result<usize>, cx: &mut Context<'_, S>) -> io::Result<Option<usize>> {
+    fn after_empty_read(
+        &mut self,
+        nothing: io::Result<usize>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Option<usize>> {
         match nothing {
             // Where the socket has failed, its end is that of what came before, and whole only if the peer had said so.
             Ok(_) if !self.state.is_end_whole() => self.state.end_with_failure(),
@@ -66,7 +77,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             }
             Err(_) if self.state.writing() == Writing::Failed => self.state.end_with_failure(),
             // Everything was sent, and is on its way.
-            Err(_) if self.state.phase() == Phase::Lingering => self.state.end(CloseReason::Finished),
+            Err(_) if self.state.phase() == Phase::Lingering => {
+                self.state.end(CloseReason::Finished)
+            }
             Err(error) => return Err(error),
         }
         Ok(Some(0))
@@ -105,7 +118,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         self.state.flags.remove(Flags::REDELIVER);
         let consumed = self.on_data(data, cx)?;
-        if consumed < data.len() { self.keep_unconsumed(data[consumed..].to_vec()) } else { Ok(()) }
+        if consumed < data.len() {
+            self.keep_unconsumed(data[consumed..].to_vec())
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
@@ -130,7 +147,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         let max = self.state.settings.max_buffered_input;
         if rest.len() > max && !is_replaced {
-            let text = format!("the handler has left {} bytes, more than max_buffered_input, {max}", rest.len());
+            let text = format!(
+                "the handler has left {} bytes, more than max_buffered_input, {max}",
+                rest.len()
+            );
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
         }
         if rest.capacity() > CAPACITY_KEPT.max(4 * rest.len()) {
@@ -142,8 +162,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     #[inline(always)]
     fn on_data(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<usize> {
-        let consumed = self.call(cx, |handler, connection, cx| handler.on_data(data, connection, cx))?;
-        debug_assert!(consumed <= data.len(), "a handler has consumed {consumed} of {} bytes", data.len());
+        let consumed = self.call(cx, |handler, connection, cx| {
+            handler.on_data(data, connection, cx)
+        })?;
+        debug_assert!(
+            consumed <= data.len(),
+            "a handler has consumed {consumed} of {} bytes",
+            data.len()
+        );
         Ok(consumed.min(data.len()))
     }
 }

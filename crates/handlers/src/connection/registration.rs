@@ -45,12 +45,19 @@ impl<H> Registration<H> {
         accepted_by: Key,
         permit: Option<Permit>,
     ) -> Self {
-        let state = State::new(options, Phase::Opening, T::READS, T::WRITES).accepted(accepted_by, permit);
-        Self { state, role: Role::Handler(handler) }
+        let state =
+            State::new(options, Phase::Opening, T::READS, T::WRITES).accepted(accepted_by, permit);
+        Self {
+            state,
+            role: Role::Handler(handler),
+        }
     }
 
     pub(super) fn connecting(options: &ConnectionOptions, attempt: Attempt<H>) -> Self {
-        Self { state: State::new(options, Phase::Connecting, true, true), role: Role::Attempt(attempt) }
+        Self {
+            state: State::new(options, Phase::Connecting, true, true),
+            role: Role::Attempt(attempt),
+        }
     }
 
     pub(super) const fn interest(&self) -> Interest {
@@ -65,13 +72,21 @@ impl<H> Registration<H> {
     }
 
     /// Looks at the outcome of an attempt to connect: a successful one becomes the connection.
-    fn check_attempt<S>(&mut self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> io::Result<Next>
+    fn check_attempt<S>(
+        &mut self,
+        io: &Io<impl Stream>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next>
     where
         H: ConnectionHandler<S>,
     {
-        let Role::Attempt(attempt) = &self.role else { return Ok(Next::Keep) };
+        let Role::Attempt(attempt) = &self.role else {
+            return Ok(Next::Keep);
+        };
         match attempt.outcome(io, cx) {
-            Outcome::Pending if !cx.readiness().is_timeout() => return Err(ErrorKind::WouldBlock.into()),
+            Outcome::Pending if !cx.readiness().is_timeout() => {
+                return Err(ErrorKind::WouldBlock.into());
+            }
             Outcome::Pending => {
                 attempt.timed_out(cx);
                 self.role = Role::Lost;
@@ -99,7 +114,11 @@ impl<H> Registration<H> {
         H: ConnectionHandler<S>,
     {
         self.guarded::<S, T>(cx, |registration, cx| {
-            with_buffers(|input, output| registration.dispatch(io, output, cx, false).on_deferred(input, cx))
+            with_buffers(|input, output| {
+                registration
+                    .dispatch(io, output, cx, false)
+                    .on_deferred(input, cx)
+            })
         });
     }
 
@@ -114,7 +133,9 @@ impl<H> Registration<H> {
     {
         self.guarded::<S, T>(cx, |registration, cx| {
             // Writes from outside are not buffered, and the buffers may be in use by the caller.
-            registration.dispatch(io, &mut WriteBuffer::default(), cx, true).on_access(access, cx)
+            registration
+                .dispatch(io, &mut WriteBuffer::default(), cx, true)
+                .on_access(access, cx)
         });
     }
 
@@ -166,8 +187,19 @@ impl<H> Registration<H> {
         H: ConnectionHandler<S>,
     {
         let Self { state, role } = self;
-        let handler = if let Role::Handler(handler) = role { Some(handler) } else { None };
-        Dispatch { io, state, buffer, handler, key: ConnectionKey::of::<T, H>(cx.key()), from_outside }
+        let handler = if let Role::Handler(handler) = role {
+            Some(handler)
+        } else {
+            None
+        };
+        Dispatch {
+            io,
+            state,
+            buffer,
+            handler,
+            key: ConnectionKey::of::<T, H>(cx.key()),
+            from_outside,
+        }
     }
 }
 
@@ -185,15 +217,27 @@ where
     H: ConnectionHandler<S>,
 {
     match request {
-        Request::Run(cx) => cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| to.run(io, cx)),
-        Request::Access(cx, access) => cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
-            to.access(io, cx, |_, connection, cx| access(connection, cx));
+        Request::Run(cx) => cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+            to.run(io, cx)
         }),
+        Request::Access(cx, access) => {
+            cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
+                to.access(io, cx, |_, connection, cx| access(connection, cx));
+            })
+        }
         Request::AccessHandler(cx, wanted, access) => {
             cx.with_handler(key, |io: &mut Io<T>, to: &mut Registration<H>, cx| {
                 to.access(io, cx, |handler, connection, cx| {
                     let is_wanted = wanted == TypeId::of::<H>();
-                    access(if is_wanted { handler } else { handler.as_any_mut() }, connection, cx);
+                    access(
+                        if is_wanted {
+                            handler
+                        } else {
+                            handler.as_any_mut()
+                        },
+                        connection,
+                        cx,
+                    );
                 });
             })
         }

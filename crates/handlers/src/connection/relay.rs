@@ -92,8 +92,17 @@ impl<S> Copy for Stage<S> {}
 impl<S> Relay<S> {
     /// The handlers of the two sides.
     pub fn pair() -> (Self, Self) {
-        let sides = Rc::new([0, 1].map(|_| Cell::new(Side { stage: Stage::NotOpen, is_whole: false })));
-        let side = |own| Self { sides: Rc::clone(&sides), own, attempt: RefCell::default() };
+        let sides = Rc::new([0, 1].map(|_| {
+            Cell::new(Side {
+                stage: Stage::NotOpen,
+                is_whole: false,
+            })
+        }));
+        let side = |own| Self {
+            sides: Rc::clone(&sides),
+            own,
+            attempt: RefCell::default(),
+        };
         (side(0), side(1))
     }
 
@@ -115,8 +124,14 @@ impl<S> Relay<S> {
     }
 
     /// Lends the other connection, if it is open.
-    fn with_other<R>(&self, cx: &mut Context<'_, S>, access: impl FnOnce(&mut Connection<'_, S>) -> R) -> Option<R> {
-        let Stage::Open(other) = self.other().stage else { return None };
+    fn with_other<R>(
+        &self,
+        cx: &mut Context<'_, S>,
+        access: impl FnOnce(&mut Connection<'_, S>) -> R,
+    ) -> Option<R> {
+        let Stage::Open(other) = self.other().stage else {
+            return None;
+        };
         other.with(cx, |connection, _cx| access(connection)).ok() // one that has just ended will say so
     }
 }
@@ -132,7 +147,11 @@ impl<S: 'static> Relay<S> {
 }
 
 impl<S: 'static> ConnectionHandler<S> for Relay<S> {
-    fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         let is_whole = connection.is_read_ended(); // there are streams that are only written to
         self.set_own(Stage::Open(connection.key()), is_whole);
         connection.read_while_full(); // what is queued comes from the other side, and holds up that one
@@ -170,12 +189,21 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(data.len())
     }
 
-    fn on_drain(&mut self, _connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_drain(
+        &mut self,
+        _connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         self.with_other(cx, |other| other.resume_reading());
         Ok(())
     }
 
-    fn on_end(&mut self, _rest: &[u8], _connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_end(
+        &mut self,
+        _rest: &[u8],
+        _connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         self.set_own(self.own().stage, true);
         self.pass_end_on(cx);
         Ok(())
@@ -210,6 +238,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
 
 impl<S> fmt::Debug for Relay<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("side", &self.own).finish_non_exhaustive()
+        f.debug_struct("Relay")
+            .field("side", &self.own)
+            .finish_non_exhaustive()
     }
 }

@@ -21,7 +21,11 @@ use super::times::Timeout;
 pub type BoxedHandler<S> = Box<dyn ConnectionHandler<S>>;
 
 impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
-    fn on_open(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         (**self).on_open(connection, cx)
     }
 
@@ -34,15 +38,28 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
         (**self).on_data(data, connection, cx)
     }
 
-    fn on_drain(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_drain(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         (**self).on_drain(connection, cx)
     }
 
-    fn on_end(&mut self, rest: &[u8], connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_end(
+        &mut self,
+        rest: &[u8],
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         (**self).on_end(rest, connection, cx)
     }
 
-    fn on_graceful_close(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) -> io::Result<()> {
+    fn on_graceful_close(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         (**self).on_graceful_close(connection, cx)
     }
 
@@ -127,8 +144,17 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[inline(never)]
     pub(super) fn replace_handler(&mut self) {
         self.state.flags.remove(Flags::REPLACED);
-        let Some(new) = self.state.replacement.take().and_then(|new| new.downcast::<H>().ok()) else { return };
-        let Some(handler) = &mut self.handler else { return };
+        let Some(new) = self
+            .state
+            .replacement
+            .take()
+            .and_then(|new| new.downcast::<H>().ok())
+        else {
+            return;
+        };
+        let Some(handler) = &mut self.handler else {
+            return;
+        };
         let old = replace(*handler, *new);
         if self.state.phase() == Phase::Open {
             self.state.reopen();

@@ -88,7 +88,10 @@ impl Times {
             return None;
         }
         let limits = |own: &Option<RateLimit>, shared: &Option<RateLimit>| -> Vec<RateLimit> {
-            own.iter().map(RateLimit::separate).chain(shared.clone()).collect()
+            own.iter()
+                .map(RateLimit::separate)
+                .chain(shared.clone())
+                .collect()
         };
         Some(Box::new(Self {
             read_limits: limits(&settings.read_rate, &settings.shared_read_rate),
@@ -103,18 +106,34 @@ impl Times {
         if self.last_byte.is_none() {
             (self.read_in, self.written_in) = (turn, turn);
         }
-        for since in [&mut self.last_byte, &mut self.last_read, &mut self.last_written] {
+        for since in [
+            &mut self.last_byte,
+            &mut self.last_read,
+            &mut self.last_written,
+        ] {
             since.get_or_insert(now);
         }
         // While we hold back ourselves, nobody is to be blamed.
-        if self.read_held_until.take_if(|until| *until <= now).is_some() {
+        if self
+            .read_held_until
+            .take_if(|until| *until <= now)
+            .is_some()
+        {
             (self.last_read, self.last_byte) = (Some(now), Some(now));
         }
-        if self.write_held_until.take_if(|until| *until <= now).is_some() {
+        if self
+            .write_held_until
+            .take_if(|until| *until <= now)
+            .is_some()
+        {
             self.last_written = Some(now);
         }
         if let Some(within) = self.close_within.take() {
-            self.close_by = self.close_by.into_iter().chain(now.checked_add(within)).min();
+            self.close_by = self
+                .close_by
+                .into_iter()
+                .chain(now.checked_add(within))
+                .min();
         }
     }
 
@@ -170,12 +189,22 @@ impl Times {
 
     /// Returns how many bytes may be read now; 0 holds reading until there are some. How many are to come is unknown.
     pub(super) fn may_read(&mut self) -> usize {
-        allowed(&self.read_limits, usize::MAX, self.now, &mut self.read_held_until)
+        allowed(
+            &self.read_limits,
+            usize::MAX,
+            self.now,
+            &mut self.read_held_until,
+        )
     }
 
     /// The same for writing, of which `queued` bytes are left.
     pub(super) fn may_write(&mut self, queued: usize) -> usize {
-        allowed(&self.write_limits, queued, self.now, &mut self.write_held_until)
+        allowed(
+            &self.write_limits,
+            queued,
+            self.now,
+            &mut self.write_held_until,
+        )
     }
 
     pub(super) const fn holds_reading(&self) -> bool {
@@ -203,15 +232,30 @@ impl Times {
         let open = !waits.closing;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
-            after(Timeout::Close, !self.holds_writing(), self.last_written, self.close_stall_timeout),
+            after(
+                Timeout::Close,
+                !self.holds_writing(),
+                self.last_written,
+                self.close_stall_timeout,
+            ),
             after(
                 Timeout::Write,
                 open && waits.to_write && !self.holds_writing(),
                 self.last_written,
                 settings.write_timeout,
             ),
-            after(Timeout::Read, open && waits.to_read && !self.holds_reading(), self.last_read, settings.read_timeout),
-            after(Timeout::Idle, open && !self.holds_reading(), self.last_byte, settings.idle_timeout),
+            after(
+                Timeout::Read,
+                open && waits.to_read && !self.holds_reading(),
+                self.last_read,
+                settings.read_timeout,
+            ),
+            after(
+                Timeout::Idle,
+                open && !self.holds_reading(),
+                self.last_byte,
+                settings.idle_timeout,
+            ),
         ]
     }
 
@@ -240,8 +284,15 @@ impl Times {
     /// From now until something is to be looked at.
     pub(super) fn next_timeout(&mut self, settings: &Settings, waits: Waits) -> Option<Duration> {
         let now = self.now?;
-        let passes = self.deadlines(settings, waits).into_iter().flatten().map(|(_, passes)| passes);
-        let first = passes.chain(self.read_held_until).chain(self.write_held_until).min();
+        let passes = self
+            .deadlines(settings, waits)
+            .into_iter()
+            .flatten()
+            .map(|(_, passes)| passes);
+        let first = passes
+            .chain(self.read_held_until)
+            .chain(self.write_held_until)
+            .min();
         self.calls_at = first.map(|first| first.max(now));
         Some(self.calls_at?.saturating_duration_since(now))
     }
@@ -255,11 +306,24 @@ fn deduct(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
     }
 }
 
-fn allowed(limits: &[RateLimit], wanted: usize, now: Option<Instant>, held_until: &mut Option<Instant>) -> usize {
+fn allowed(
+    limits: &[RateLimit],
+    wanted: usize,
+    now: Option<Instant>,
+    held_until: &mut Option<Instant>,
+) -> usize {
     let Some(now) = now else { return usize::MAX };
-    let allowed = limits.iter().map(|limit| limit.available(now)).min().unwrap_or(usize::MAX);
+    let allowed = limits
+        .iter()
+        .map(|limit| limit.available(now))
+        .min()
+        .unwrap_or(usize::MAX);
     if allowed == 0 {
-        let wait = limits.iter().map(|limit| limit.wait(wanted, now)).max().unwrap_or_default();
+        let wait = limits
+            .iter()
+            .map(|limit| limit.wait(wanted, now))
+            .max()
+            .unwrap_or_default();
         *held_until = now.checked_add(wait);
     }
     allowed

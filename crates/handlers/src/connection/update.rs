@@ -15,7 +15,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Tells the loop what to call for next, or that the connection is over.
     #[inline]
     pub(super) fn update_registration(self, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        if self.state.is_steady() { Ok(Next::Keep) } else { self.update_registration_slow(cx) }
+        if self.state.is_steady() {
+            Ok(Next::Keep)
+        } else {
+            self.update_registration_slow(cx)
+        }
     }
 
     #[cold]
@@ -24,7 +28,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.start_graceful_close(cx)?;
         if self.is_graceful_close_due() {
             self.connection().begin_closing();
-        } else if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) && self.state.pending_responses == 0 {
+        } else if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED)
+            && self.state.pending_responses == 0
+        {
             self.connection().shutdown();
         }
         self.connection().advance_close();
@@ -67,7 +73,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let mut is_due_again = false;
         if let Some(times) = &mut self.state.times {
             times.set_now(cx.now(), cx.registry.turn_number());
-            cx.registry.set_timeout(self.key.key(), times.next_timeout(&self.state.settings, waits))?;
+            cx.registry.set_timeout(
+                self.key.key(),
+                times.next_timeout(&self.state.settings, waits),
+            )?;
             is_due_again = times.have_rates();
         }
         self.state.flags.set(Flags::NEEDS_UPDATE, is_due_again);

@@ -11,7 +11,10 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, read, retry_on_intr};
 use rustix::net::{RecvFlags, recv};
 
 /// Looks, and does not wait.
-const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const NO_TIME: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// Fds from here on: those below have a meaning for children, and for whoever reopens a standard stream.
 const FIRST_FREE_FD: i32 = 3;
@@ -43,24 +46,46 @@ impl Input {
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         match fcntl_getfl(fd) {
             Ok(flags) if flags & OFlags::ACCMODE != OFlags::WRONLY => {}
-            Ok(_) | Err(Errno::BADF) => return Ok(Self { watched: always_readable()?, reading: Reading::Closed }),
+            Ok(_) | Err(Errno::BADF) => {
+                return Ok(Self {
+                    watched: always_readable()?,
+                    reading: Reading::Closed,
+                });
+            }
             Err(errno) => return Err(errno.into()),
         }
         let stat = fstat(fd)?;
         if let Some(watched) = reopen(fd, &stat) {
-            return Ok(Self { watched, reading: Reading::Own });
+            return Ok(Self {
+                watched,
+                reading: Reading::Own,
+            });
         }
         let input = fcntl_dupfd_cloexec(fd, FIRST_FREE_FD)?;
         // An epoll is readable while anything in it is, and has flags of its own.
         let watched = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(match epoll::add(&watched, &input, epoll::EventData::new_u64(0), epoll::EventFlags::IN) {
-            Ok(()) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
-                Self { watched, reading: Reading::Socket(input) }
-            }
-            Ok(()) => Self { watched, reading: Reading::Shared(input) },
-            Err(Errno::PERM) => Self { watched: always_readable()?, reading: Reading::AlwaysReady(input) },
-            Err(errno) => return Err(errno.into()),
-        })
+        Ok(
+            match epoll::add(
+                &watched,
+                &input,
+                epoll::EventData::new_u64(0),
+                epoll::EventFlags::IN,
+            ) {
+                Ok(()) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => Self {
+                    watched,
+                    reading: Reading::Socket(input),
+                },
+                Ok(()) => Self {
+                    watched,
+                    reading: Reading::Shared(input),
+                },
+                Err(Errno::PERM) => Self {
+                    watched: always_readable()?,
+                    reading: Reading::AlwaysReady(input),
+                },
+                Err(errno) => return Err(errno.into()),
+            },
+        )
     }
 
     /// Appends what there is to `buf`, up to its capacity: how many bytes. 0 is an end. `WouldBlock` if there is
@@ -69,9 +94,12 @@ impl Input {
         let bytes = match &self.reading {
             Reading::Own => retry_on_intr(|| read(&self.watched, spare_capacity(buf))),
             Reading::Socket(socket) => {
-                retry_on_intr(|| recv(socket, spare_capacity(buf), RecvFlags::DONTWAIT)).map(|(bytes, _)| bytes)
+                retry_on_intr(|| recv(socket, spare_capacity(buf), RecvFlags::DONTWAIT))
+                    .map(|(bytes, _)| bytes)
             }
-            Reading::Shared(fd) => ask(fd).and_then(|()| retry_on_intr(|| read(fd, spare_capacity(buf)))),
+            Reading::Shared(fd) => {
+                ask(fd).and_then(|()| retry_on_intr(|| read(fd, spare_capacity(buf))))
+            }
             Reading::AlwaysReady(fd) => retry_on_intr(|| read(fd, spare_capacity(buf))),
             Reading::Closed => Ok(0),
         };
@@ -109,10 +137,19 @@ fn reopen(fd: BorrowedFd<'_>, stat: &Stat) -> Option<OwnedFd> {
         _ => return None,
     };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let own = open(format!("/proc/self/fd/{}", fd.as_raw_fd()), flags, Mode::empty()).ok()?;
+    let own = open(
+        format!("/proc/self/fd/{}", fd.as_raw_fd()),
+        flags,
+        Mode::empty(),
+    )
+    .ok()?;
     // Who opens a FIFO without writers is not told that they have gone, until there has been another: pipe_poll in the
     // kernel. Asked after the opening, so a writer who goes later is told of.
-    if is_pipe && is_hung_up(fd) { None } else { Some(own) }
+    if is_pipe && is_hung_up(fd) {
+        None
+    } else {
+        Some(own)
+    }
 }
 
 /// `/dev/ptmx`, by its number in Documentation/admin-guide/devices.txt.
@@ -122,7 +159,8 @@ fn is_terminal_multiplexer(stat: &Stat) -> bool {
 
 fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
-    retry_on_intr(|| poll(&mut polled, Some(&NO_TIME))).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    retry_on_intr(|| poll(&mut polled, Some(&NO_TIME))).is_ok()
+        && polled[0].revents().contains(PollFlags::HUP)
 }
 
 /// `EAGAIN` unless a read of `fd` gives something, an end or an error.

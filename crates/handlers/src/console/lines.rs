@@ -29,7 +29,13 @@ pub(super) struct LineBuffer {
 
 impl LineBuffer {
     pub(super) const fn new(max_line_length: usize) -> Self {
-        Self { bytes: Vec::new(), done: 0, framing: Lines::new(max_line_length), max_line_length, skipping: false }
+        Self {
+            bytes: Vec::new(),
+            done: 0,
+            framing: Lines::new(max_line_length),
+            max_line_length,
+            skipping: false,
+        }
     }
 
     /// Where to append what is read: it has room for that.
@@ -101,7 +107,10 @@ mod tests {
     #[test]
     fn lines_are_the_same_however_they_are_cut() {
         let cases: [(&[u8], &[Option<&str>]); 8] = [
-            (b"one\ntwo\r\n\nlast", &[Some("one"), Some("two"), Some(""), Some("last")]),
+            (
+                b"one\ntwo\r\n\nlast",
+                &[Some("one"), Some("two"), Some(""), Some("last")],
+            ),
             (b"1234\n12345\n1234\n", &[Some("1234"), None, Some("1234")]),
             (b"1234567890123\nok\n", &[None, Some("ok")]),
             (b"ok\n1234567890", &[Some("ok"), None]),
@@ -111,9 +120,17 @@ mod tests {
             (b"", &[]),
         ];
         for (input, expected) in cases {
-            let expected: Vec<_> = expected.iter().map(|line| line.map(|line| line.as_bytes().to_vec())).collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|line| line.map(|line| line.as_bytes().to_vec()))
+                .collect();
             for cut in 1..=input.len().max(1) {
-                assert_eq!(lines_of(input, cut, 4), expected, "{:?} in pieces of {cut}", input.escape_ascii());
+                assert_eq!(
+                    lines_of(input, cut, 4),
+                    expected,
+                    "{:?} in pieces of {cut}",
+                    input.escape_ascii()
+                );
             }
         }
     }
@@ -142,6 +159,10 @@ mod tests {
             assert_eq!(buffer.next(), (read == 0).then_some(ConsoleLine::TooLong));
             assert_eq!(buffer.next(), None);
         }
-        assert!(buffer.bytes.capacity() <= 4 * READ_MAX, "{}", buffer.bytes.capacity());
+        assert!(
+            buffer.bytes.capacity() <= 4 * READ_MAX,
+            "{}",
+            buffer.bytes.capacity()
+        );
     }
 }

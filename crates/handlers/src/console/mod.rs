@@ -80,7 +80,10 @@ impl Default for Console {
 impl Console {
     /// Lines of at most 64 KiB, without a prompt.
     pub const fn new() -> Self {
-        Self { prompt: String::new(), max_line_length: 64 * 1024 }
+        Self {
+            prompt: String::new(),
+            max_line_length: 64 * 1024,
+        }
     }
 
     /// What invites to type. It is written to standard output if that and the input are both terminals, when the
@@ -146,17 +149,29 @@ impl Console {
     /// # Errors
     /// As [`open`](Self::open).
     #[track_caller]
-    pub fn open_on<S, F>(&self, registry: &mut Registry<S>, input: impl AsFd, callback: F) -> io::Result<Key>
+    pub fn open_on<S, F>(
+        &self,
+        registry: &mut Registry<S>,
+        input: impl AsFd,
+        callback: F,
+    ) -> io::Result<Key>
     where
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let fd = input.as_fd();
         let named = |error| error::named(format_args!("console on fd {}", fd.as_raw_fd()), error);
         let input = Input::of(fd).map_err(named)?;
-        let is_dialogue = !self.prompt.is_empty() && input.is_terminal() && io::stdout().is_terminal();
+        let is_dialogue =
+            !self.prompt.is_empty() && input.is_terminal() && io::stdout().is_terminal();
         let prompt = is_dialogue.then(|| self.prompt.clone());
         let lines = LineBuffer::new(self.max_line_length);
-        let mut reader = Reader { lines, end: None, prompt, prompt_due: false, callback };
+        let mut reader = Reader {
+            lines,
+            end: None,
+            prompt,
+            prompt_due: false,
+            callback,
+        };
         let key = registry.add(input, Interest::READABLE, move |io, cx| reader.read(io, cx))?;
         if is_dialogue {
             write_prompt(&self.prompt);
@@ -192,7 +207,11 @@ impl<F> Reader<F> {
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next>,
     {
         for _ in 0..STEPS_PER_CALL_MAX {
-            let found = if self.end.is_none() { self.lines.next() } else { self.lines.last() };
+            let found = if self.end.is_none() {
+                self.lines.next()
+            } else {
+                self.lines.last()
+            };
             let goes_on = if let Some(found) = found {
                 self.prompt_due = true;
                 error::next((self.callback)(found.into(), cx))? == Next::Keep
@@ -208,7 +227,11 @@ impl<F> Reader<F> {
                 return Ok(Next::Remove);
             }
             // It may have been removed, or told to rest.
-            if !cx.registry.interest(cx.key()).is_ok_and(|interest| interest.contains(Interest::READABLE)) {
+            if !cx
+                .registry
+                .interest(cx.key())
+                .is_ok_and(|interest| interest.contains(Interest::READABLE))
+            {
                 break;
             }
         }
@@ -241,13 +264,17 @@ impl<F> Reader<F> {
 
 fn write_prompt(prompt: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(prompt.as_bytes()).and_then(|()| stdout.flush()); // the lines matter, also without it
+    let _ = stdout
+        .write_all(prompt.as_bytes())
+        .and_then(|()| stdout.flush()); // the lines matter, also without it
 }
 
 impl<'a> From<ConsoleLine<'a>> for ConsoleInput<'a> {
     fn from(found: ConsoleLine<'a>) -> Self {
         match found {
-            ConsoleLine::Whole(line) => std::str::from_utf8(line).map_or(Self::NotText(line), Self::Line),
+            ConsoleLine::Whole(line) => {
+                std::str::from_utf8(line).map_or(Self::NotText(line), Self::Line)
+            }
             ConsoleLine::TooLong => Self::TooLong,
         }
     }

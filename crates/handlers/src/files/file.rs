@@ -92,7 +92,9 @@ where
     F: FnMut(&Path, Change, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
     let source = Files::watch(paths)?;
-    let key = registry.add(source, Interest::READABLE, move |io, cx| deliver(io, &mut callback, cx))?;
+    let key = registry.add(source, Interest::READABLE, move |io, cx| {
+        deliver(io, &mut callback, cx)
+    })?;
     registry.set_background(key)?;
     Ok(key)
 }
@@ -105,7 +107,9 @@ fn deliver<S>(
 ) -> io::Result<Next> {
     let queue = io.get_mut().collect()?;
     for index in 0..io.get_ref().watches.len() {
-        let Some(change) = io.get_mut().update(index)? else { continue };
+        let Some(change) = io.get_mut().update(index)? else {
+            continue;
+        };
         match error::next(callback(&io.get_ref().given[index], change, cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
@@ -125,9 +129,17 @@ struct Files {
 
 impl Files {
     fn watch(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<Self> {
-        let mut files = Self { inotify: Inotify::new()?, watches: Vec::new(), given: Vec::new() };
+        let mut files = Self {
+            inotify: Inotify::new()?,
+            watches: Vec::new(),
+            given: Vec::new(),
+        };
         for path in paths {
-            files.watches.push(PathWatch::new(path.as_ref(), WatchFor::Content, &files.inotify)?);
+            files.watches.push(PathWatch::new(
+                path.as_ref(),
+                WatchFor::Content,
+                &files.inotify,
+            )?);
             files.given.push(path.as_ref().to_owned());
         }
         Ok(files)
@@ -135,12 +147,19 @@ impl Files {
 
     /// Reads the events that the kernel has queued.
     fn collect(&mut self) -> io::Result<Queue> {
-        self.inotify.read(|event| self.watches.iter_mut().for_each(|path| path.record(event)))
+        self.inotify
+            .read(|event| self.watches.iter_mut().for_each(|path| path.record(event)))
     }
 
     /// Updates the watches of a path, and returns the change to report.
     fn update(&mut self, index: usize) -> io::Result<Option<Change>> {
-        let Some(Update { before, after, events, unused }) = self.watches[index].update(&self.inotify)? else {
+        let Some(Update {
+            before,
+            after,
+            events,
+            unused,
+        }) = self.watches[index].update(&self.inotify)?
+        else {
             return Ok(None);
         };
         for watch in unused {
@@ -151,7 +170,9 @@ impl Files {
         Ok(match (before.is_there(), after.is_there()) {
             (true, false) => Some(Change::Gone),
             (false, true) => Some(Change::Appeared),
-            (true, true) if events >= PathEvents::Content || before != after => Some(Change::Changed),
+            (true, true) if events >= PathEvents::Content || before != after => {
+                Some(Change::Changed)
+            }
             _ => None,
         })
     }

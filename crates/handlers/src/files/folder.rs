@@ -98,14 +98,24 @@ pub enum FolderChange {
 /// # }
 /// ```
 #[track_caller]
-pub fn watch_folder<S, F>(registry: &mut Registry<S>, path: impl AsRef<Path>, mut callback: F) -> io::Result<Key>
+pub fn watch_folder<S, F>(
+    registry: &mut Registry<S>,
+    path: impl AsRef<Path>,
+    mut callback: F,
+) -> io::Result<Key>
 where
     F: FnMut(&FolderChange, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
     let inotify = Inotify::new()?;
     let watch = PathWatch::new(path.as_ref(), WatchFor::Entries, &inotify)?;
-    let source = Folder { inotify, watch, held: None };
-    let key = registry.add(source, Interest::READABLE, move |io, cx| deliver(io, &mut callback, cx))?;
+    let source = Folder {
+        inotify,
+        watch,
+        held: None,
+    };
+    let key = registry.add(source, Interest::READABLE, move |io, cx| {
+        deliver(io, &mut callback, cx)
+    })?;
     registry.set_background(key)?;
     Ok(key)
 }
@@ -148,7 +158,9 @@ impl Folder {
         let target = self.watch.target();
         let mut batch = ChangeBatch::beginning_with(self.held.take());
         let mut queue = self.inotify.read(|event| {
-            if target == Target::Watched(event.watch) || event.flags.contains(EventFlags::QUEUE_OVERFLOW) {
+            if target == Target::Watched(event.watch)
+                || event.flags.contains(EventFlags::QUEUE_OVERFLOW)
+            {
                 batch.push(event);
             }
             self.watch.record(event);
@@ -166,8 +178,18 @@ impl Folder {
 
     /// Updates the watches, and returns the change of the folder itself.
     fn update(&mut self) -> io::Result<Option<FolderChange>> {
-        let Some(Update { before, after, unused, .. }) = self.watch.update(&self.inotify)? else { return Ok(None) };
-        unused.into_iter().for_each(|watch| self.inotify.forget(watch));
+        let Some(Update {
+            before,
+            after,
+            unused,
+            ..
+        }) = self.watch.update(&self.inotify)?
+        else {
+            return Ok(None);
+        };
+        unused
+            .into_iter()
+            .for_each(|watch| self.inotify.forget(watch));
         Ok(match after {
             _ if before == after => None, // moved away and back: no event was lost
             Target::Absent => Some(FolderChange::Gone),
@@ -242,8 +264,13 @@ impl ChangeBatch {
         let change = first_end.map(|index| &mut self.changes[self.leaving.swap_remove(index).1]);
         match change {
             Some(change @ FolderChange::Removed(_)) => {
-                let FolderChange::Removed(from) = change else { return };
-                *change = FolderChange::Renamed { from: std::mem::take(from), to: to.to_owned() };
+                let FolderChange::Removed(from) = change else {
+                    return;
+                };
+                *change = FolderChange::Renamed {
+                    from: std::mem::take(from),
+                    to: to.to_owned(),
+                };
             }
             _ => self.changes.push(FolderChange::MovedIn(to.to_owned())),
         }
@@ -251,7 +278,11 @@ impl ChangeBatch {
 
     /// Removes the last change, if it is the first end of a rename that has not waited yet.
     fn take_last_moved_from(&mut self) -> Option<MovedFrom> {
-        let last = self.changes.len().checked_sub(1).filter(|last| *last >= self.held)?;
+        let last = self
+            .changes
+            .len()
+            .checked_sub(1)
+            .filter(|last| *last >= self.held)?;
         let (cookie, _) = *self.leaving.iter().find(|(_, place)| *place == last)?;
         match self.changes.pop() {
             Some(FolderChange::Removed(name)) => Some(MovedFrom { cookie, name }),
@@ -268,36 +299,86 @@ mod tests {
     fn batch(held: Option<MovedFrom>, events: &[(EventFlags, u32, &str)]) -> ChangeBatch {
         let inotify = Inotify::new().unwrap();
         let root = PathWatch::new(Path::new("/"), WatchFor::Entries, &inotify).unwrap();
-        let Target::Watched(watch) = root.target() else { panic!("the root is not there") };
+        let Target::Watched(watch) = root.target() else {
+            panic!("the root is not there")
+        };
         let mut batch = ChangeBatch::beginning_with(held);
         for &(flags, cookie, name) in events {
-            batch.push(&Event { watch, flags, cookie, name: Some(OsStr::new(name)) });
+            batch.push(&Event {
+                watch,
+                flags,
+                cookie,
+                name: Some(OsStr::new(name)),
+            });
         }
         batch
     }
 
     #[test]
     fn a_rename_whose_ends_are_read_apart_is_told_as_one() {
-        let mut first = batch(None, &[(EventFlags::CREATE, 0, "new"), (EventFlags::MOVED_FROM, 7, "old")]);
+        let mut first = batch(
+            None,
+            &[
+                (EventFlags::CREATE, 0, "new"),
+                (EventFlags::MOVED_FROM, 7, "old"),
+            ],
+        );
         let held = first.take_last_moved_from();
         assert_eq!(first.changes, [FolderChange::Created("new".into())]);
-        let second = batch(held, &[(EventFlags::CREATE, 0, "another"), (EventFlags::MOVED_TO, 7, "young")]);
-        let renamed = FolderChange::Renamed { from: "old".into(), to: "young".into() };
-        assert_eq!(second.changes, [renamed, FolderChange::Created("another".into())]);
+        let second = batch(
+            held,
+            &[
+                (EventFlags::CREATE, 0, "another"),
+                (EventFlags::MOVED_TO, 7, "young"),
+            ],
+        );
+        let renamed = FolderChange::Renamed {
+            from: "old".into(),
+            to: "young".into(),
+        };
+        assert_eq!(
+            second.changes,
+            [renamed, FolderChange::Created("another".into())]
+        );
     }
 
     #[test]
     fn the_first_end_of_a_rename_waits_once_and_only_at_the_end() {
-        let mut first = batch(None, &[(EventFlags::MOVED_FROM, 7, "old"), (EventFlags::CREATE, 0, "new")]);
-        assert!(first.take_last_moved_from().is_none(), "its second end would be here by now");
+        let mut first = batch(
+            None,
+            &[
+                (EventFlags::MOVED_FROM, 7, "old"),
+                (EventFlags::CREATE, 0, "new"),
+            ],
+        );
+        assert!(
+            first.take_last_moved_from().is_none(),
+            "its second end would be here by now"
+        );
         assert_eq!(first.changes.len(), 2);
         let held = batch(None, &[(EventFlags::MOVED_FROM, 7, "old")]).take_last_moved_from();
         let mut second = batch(held, &[]);
         assert!(second.take_last_moved_from().is_none());
         assert_eq!(second.changes, [FolderChange::Removed("old".into())]);
         let held = batch(None, &[(EventFlags::MOVED_FROM, 7, "old")]).take_last_moved_from();
-        let mut third = batch(held, &[(EventFlags::MOVED_TO, 8, "other"), (EventFlags::MOVED_FROM, 9, "next")]);
-        assert!(third.take_last_moved_from().is_some_and(|next| next.cookie == 9));
-        assert_eq!(third.changes, [FolderChange::Removed("old".into()), FolderChange::MovedIn("other".into())]);
+        let mut third = batch(
+            held,
+            &[
+                (EventFlags::MOVED_TO, 8, "other"),
+                (EventFlags::MOVED_FROM, 9, "next"),
+            ],
+        );
+        assert!(
+            third
+                .take_last_moved_from()
+                .is_some_and(|next| next.cookie == 9)
+        );
+        assert_eq!(
+            third.changes,
+            [
+                FolderChange::Removed("old".into()),
+                FolderChange::MovedIn("other".into())
+            ]
+        );
     }
 }

@@ -67,11 +67,18 @@ impl Inotify {
     /// Watches what is at `path`, which is not a symbolic link, for `flags`. A watch that exists keeps its number, and
     /// its flags are added to.
     pub(super) fn watch(&self, path: &Path, flags: WatchFlags) -> io::Result<Watched> {
-        match inotify::add_watch(&self.fd, path, flags | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW) {
+        match inotify::add_watch(
+            &self.fd,
+            path,
+            flags | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW,
+        ) {
             Ok(number) => Ok(Watched::By(WatchDescriptor(number))),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(Watched::Vanished),
             Err(Errno::ACCESS) => Ok(Watched::Unreadable),
-            Err(errno) => Err(explained(&format!("inotify_add_watch({})", path.display()), errno)),
+            Err(errno) => Err(explained(
+                &format!("inotify_add_watch({})", path.display()),
+                errno,
+            )),
         }
     }
 
@@ -100,7 +107,9 @@ impl Inotify {
                     watch: WatchDescriptor(event.wd()),
                     flags: event.events(),
                     cookie: event.cookie(),
-                    name: event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())),
+                    name: event
+                        .file_name()
+                        .map(|name| OsStr::from_bytes(name.to_bytes())),
                 }),
                 Err(Errno::AGAIN) => return Ok(Queue::Empty),
                 Err(errno) => return Err(explained("read(inotify)", errno)),
@@ -125,7 +134,11 @@ fn explained(call: &str, errno: Errno) -> io::Error {
         _ => "",
     };
     let error = advised(call, errno.into(), limit);
-    if errno == Errno::NOSPC { io::Error::new(ErrorKind::QuotaExceeded, error) } else { error }
+    if errno == Errno::NOSPC {
+        io::Error::new(ErrorKind::QuotaExceeded, error)
+    } else {
+        error
+    }
 }
 
 #[cfg(test)]
@@ -136,9 +149,20 @@ mod tests {
     fn an_error_at_a_limit_names_the_limit() {
         let watches = explained("inotify_add_watch(/etc)", Errno::NOSPC);
         assert_eq!(watches.kind(), ErrorKind::QuotaExceeded);
-        assert!(watches.to_string().starts_with("inotify_add_watch(/etc): No space left on device (os error 28): "));
+        assert!(
+            watches
+                .to_string()
+                .starts_with("inotify_add_watch(/etc): No space left on device (os error 28): ")
+        );
         assert!(watches.to_string().contains("fs.inotify.max_user_watches"));
-        assert!(explained("inotify_init1()", Errno::MFILE).to_string().contains("fs.inotify.max_user_instances"));
-        assert_eq!(explained("read", Errno::IO).to_string(), "read: Input/output error (os error 5)");
+        assert!(
+            explained("inotify_init1()", Errno::MFILE)
+                .to_string()
+                .contains("fs.inotify.max_user_instances")
+        );
+        assert_eq!(
+            explained("read", Errno::IO).to_string(),
+            "read: Input/output error (os error 5)"
+        );
     }
 }

@@ -114,7 +114,12 @@ where
     B: AsRef<[u8]> + Send + 'static,
     D: FnOnce(io::Result<()>, &mut Context<'_, S>) + Send + 'static,
 {
-    submit(pool, (path.into(), bytes), |(path, bytes)| replace(&path, bytes.as_ref()), done)
+    submit(
+        pool,
+        (path.into(), bytes),
+        |(path, bytes)| replace(&path, bytes.as_ref()),
+        done,
+    )
 }
 
 /// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
@@ -139,7 +144,12 @@ where
     B: AsRef<[u8]> + Send + 'static,
     D: FnOnce(io::Result<()>, &mut Context<'_, S>) + Send + 'static,
 {
-    submit(pool, (path.into(), bytes), |(path, bytes)| add_to_end(&path, bytes.as_ref()), done)
+    submit(
+        pool,
+        (path.into(), bytes),
+        |(path, bytes)| add_to_end(&path, bytes.as_ref()),
+        done,
+    )
 }
 
 /// Submits a job whose panic is an error like any other.
@@ -183,15 +193,29 @@ fn survive_the_size_limit() -> io::Result<()> {
 
 fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let failed = |call| move |error: io::Error| named(call, path, error);
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed("open"))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed("open"))?;
     let size = file.metadata().map_err(failed("fstat"))?.len();
-    let room = usize::try_from(size).unwrap_or(limit).min(limit).saturating_add(1); // the end is found without growing
+    let room = usize::try_from(size)
+        .unwrap_or(limit)
+        .min(limit)
+        .saturating_add(1); // the end is found without growing
     let mut content = Vec::new();
-    content.try_reserve_exact(room).map_err(|error| failed("read")(error.into()))?; // a sparse file may be of any size
+    content
+        .try_reserve_exact(room)
+        .map_err(|error| failed("read")(error.into()))?; // a sparse file may be of any size
     let limit_and_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit_and_more).read_to_end(&mut content).map_err(failed("read"))?;
+    file.take(limit_and_more)
+        .read_to_end(&mut content)
+        .map_err(failed("read"))?;
     if content.len() > limit {
-        let text = format!("read({}): more than {limit} bytes, the limit", path.display());
+        let text = format!(
+            "read({}): more than {limit} bytes, the limit",
+            path.display()
+        );
         return Err(io::Error::new(ErrorKind::FileTooLarge, text));
     }
     Ok(content)
@@ -203,19 +227,30 @@ fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options.append(true).custom_flags(libc::O_NONBLOCK);
     let opened = options.open(path);
     let is_new = matches!(&opened, Err(error) if error.kind() == ErrorKind::NotFound);
-    let opened = if is_new { options.create(true).open(path) } else { opened };
+    let opened = if is_new {
+        options.create(true).open(path)
+    } else {
+        opened
+    };
     let mut file = opened.map_err(failed("open"))?;
     survive_the_size_limit()?;
     file.write_all(bytes).map_err(failed("write"))?;
     file.sync_data().map_err(failed("fdatasync"))?;
-    if is_new { sync_folder_of(&end_of_links(path)?) } else { Ok(()) }
+    if is_new {
+        sync_folder_of(&end_of_links(path)?)
+    } else {
+        Ok(())
+    }
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = &end_of_links(path)?;
     let failed = |call| move |error: io::Error| named(call, path, error);
     let before = regular_file_at(path)?;
-    let mut new = Temporary::create_in(folder_of(path), if before.is_some() { 0o600 } else { 0o666 })?;
+    let mut new = Temporary::create_in(
+        folder_of(path),
+        if before.is_some() { 0o600 } else { 0o666 },
+    )?;
     survive_the_size_limit()?;
     new.file.write_all(bytes).map_err(failed("write"))?;
     if let Some(before) = before {
@@ -227,13 +262,17 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Sees to it that the name of a file is on disk: that is in its folder.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named("fsync", folder, error))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| named("fsync", folder, error))
 }
 
 /// `path` without symbolic links at its end.
@@ -242,7 +281,9 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
         Ok(path) => Ok(path),
         // Nothing is there yet; a link that leads nowhere is not to be replaced by a file, nor do we know where that
         // belongs.
-        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(path.to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
+            Ok(path.to_owned())
+        }
         Err(error) => Err(named("realpath", path, error)),
     }
 }
@@ -251,7 +292,11 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
 fn regular_file_at(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
-        Ok(_) => Err(named("rename", path, io::Error::new(ErrorKind::InvalidInput, "there is no regular file"))),
+        Ok(_) => Err(named(
+            "rename",
+            path,
+            io::Error::new(ErrorKind::InvalidInput, "there is no regular file"),
+        )),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named("lstat", path, error)),
     }
@@ -281,9 +326,21 @@ impl Temporary {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!(".handlers-{}-{number}.tmp", process::id()));
             tried += 1;
-            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
-                Ok(file) => return Ok(Self { file, path, renamed: false }),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && tried < NAMES_TRIED_MAX => {}
+            match OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&path)
+            {
+                Ok(file) => {
+                    return Ok(Self {
+                        file,
+                        path,
+                        renamed: false,
+                    });
+                }
+                Err(error)
+                    if error.kind() == ErrorKind::AlreadyExists && tried < NAMES_TRIED_MAX => {}
                 Err(error) => return Err(named("open", &path, error)),
             }
         }

@@ -26,8 +26,10 @@ const CONTENT: WatchFlags = WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB);
 const ENTRIES: WatchFlags = NAMES.union(WatchFlags::CLOSE_WRITE);
 
 /// The events after which a name leads elsewhere.
-const RENAMING: EventFlags =
-    EventFlags::CREATE.union(EventFlags::DELETE).union(EventFlags::MOVED_FROM).union(EventFlags::MOVED_TO);
+const RENAMING: EventFlags = EventFlags::CREATE
+    .union(EventFlags::DELETE)
+    .union(EventFlags::MOVED_FROM)
+    .union(EventFlags::MOVED_TO);
 
 /// `path_resolution(7)`: more symbolic links than that are an error.
 const LINKS_MAX: usize = 40;
@@ -102,8 +104,13 @@ impl PathWatch {
     /// Resolves `path` for the first time. A relative path counts from the working directory of this moment.
     pub(super) fn new(path: &Path, watch_for: WatchFor, inotify: &Inotify) -> io::Result<Self> {
         let absolute = std::path::absolute(path).map_err(|error| named("watch", path, error))?;
-        let mut watch =
-            Self { path: absolute, watch_for, lookups: Vec::new(), target: Target::Absent, events: PathEvents::None };
+        let mut watch = Self {
+            path: absolute,
+            watch_for,
+            lookups: Vec::new(),
+            target: Target::Absent,
+            events: PathEvents::None,
+        };
         watch.resolve(inotify)?;
         Ok(watch)
     }
@@ -114,7 +121,8 @@ impl PathWatch {
 
     /// Returns whether this path needs `watch`.
     pub(super) fn uses(&self, watch: WatchDescriptor) -> bool {
-        self.target == Target::Watched(watch) || self.lookups.iter().any(|lookup| lookup.folder == watch)
+        self.target == Target::Watched(watch)
+            || self.lookups.iter().any(|lookup| lookup.folder == watch)
     }
 
     /// Records an event, which may not concern this path.
@@ -126,8 +134,13 @@ impl PathWatch {
         if event.flags.contains(EventFlags::QUEUE_OVERFLOW) {
             return PathEvents::Names;
         }
-        let Some(name) = event.name else { return self.classify_own(event) };
-        let Some(place) = self.lookups.iter().position(|lookup| lookup.folder == event.watch && lookup.name == name)
+        let Some(name) = event.name else {
+            return self.classify_own(event);
+        };
+        let Some(place) = self
+            .lookups
+            .iter()
+            .position(|lookup| lookup.folder == event.watch && lookup.name == name)
         else {
             return PathEvents::None;
         };
@@ -149,9 +162,13 @@ impl PathWatch {
     fn classify_own(&self, event: &Event<'_>) -> PathEvents {
         if !self.uses(event.watch) {
             PathEvents::None // of a watch that has been ended
-        } else if event.flags.intersects(EventFlags::IGNORED | EventFlags::UNMOUNT) {
+        } else if event
+            .flags
+            .intersects(EventFlags::IGNORED | EventFlags::UNMOUNT)
+        {
             PathEvents::Names
-        } else if self.target == Target::Watched(event.watch) && self.watch_for == WatchFor::Content {
+        } else if self.target == Target::Watched(event.watch) && self.watch_for == WatchFor::Content
+        {
             PathEvents::Content
         } else {
             PathEvents::Access
@@ -179,7 +196,12 @@ impl PathWatch {
             unused.dedup();
             unused.retain(|watch| !self.uses(*watch));
         }
-        Ok(Some(Update { before, after: self.target, events, unused }))
+        Ok(Some(Update {
+            before,
+            after: self.target,
+            events,
+            unused,
+        }))
     }
 
     /// Resolves the path, and watches each folder before looking at the name in it.
@@ -200,15 +222,22 @@ impl PathWatch {
                 continue;
             }
             match inotify.watch(&folder, NAMES)? {
-                Watched::By(watch) => self.lookups.push(Lookup { folder: watch, name: name.clone() }),
+                Watched::By(watch) => self.lookups.push(Lookup {
+                    folder: watch,
+                    name: name.clone(),
+                }),
                 Watched::Vanished => return Ok(()), // its own name is watched: an event is on its way
-                Watched::Unreadable => tracing::debug!(folder = %folder.display(), "cannot be watched"),
+                Watched::Unreadable => {
+                    tracing::debug!(folder = %folder.display(), "cannot be watched")
+                }
             }
             folder.push(&name);
             found = entry_kind(&folder)?;
             if found == Some(EntryKind::Link) {
                 links += 1;
-                let Ok(target) = fs::read_link(&folder) else { return Ok(()) }; // gone since: likewise
+                let Ok(target) = fs::read_link(&folder) else {
+                    return Ok(());
+                }; // gone since: likewise
                 if links > LINKS_MAX {
                     return Ok(());
                 }
@@ -276,10 +305,13 @@ fn entry_kind(path: &Path) -> io::Result<Option<EntryKind>> {
 
 /// Puts the names of `path` on top of those to come.
 fn push_names(path: &Path, names: &mut Vec<OsString>) {
-    let of_path = path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
+    let of_path = path
+        .components()
+        .rev()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
     names.extend(of_path);
 }

@@ -111,13 +111,20 @@ pub enum FramingFault {
 /// # Ok(())
 /// # }
 /// ```
-pub fn check_framing<F: Framing>(make: impl Fn() -> F, stream: &[u8]) -> Result<FramesFound, FramingFault> {
+pub fn check_framing<F: Framing>(
+    make: impl Fn() -> F,
+    stream: &[u8],
+) -> Result<FramesFound, FramingFault> {
     let in_one_piece = read(&mut make(), stream, &[])?;
     for cuts in cuttings(stream.len()) {
         let found = read(&mut make(), stream, &cuts)?;
         if found != in_one_piece {
             let (found, in_one_piece) = (Box::new(found), Box::new(in_one_piece));
-            return Err(FramingFault::Cut { cuts, found, in_one_piece });
+            return Err(FramingFault::Cut {
+                cuts,
+                found,
+                in_one_piece,
+            });
         }
     }
     for frame in &in_one_piece.frames {
@@ -137,7 +144,11 @@ fn cuttings(len: usize) -> Box<dyn Iterator<Item = Vec<usize>>> {
 }
 
 /// Reads as a connection does: what is not consumed is kept, and the next piece comes behind it.
-fn read<F: Framing>(framing: &mut F, stream: &[u8], cuts: &[usize]) -> Result<FramesFound, FramingFault> {
+fn read<F: Framing>(
+    framing: &mut F,
+    stream: &[u8],
+    cuts: &[usize],
+) -> Result<FramesFound, FramingFault> {
     let (mut found, mut begin) = (FramesFound::default(), 0);
     for end in cuts.iter().copied().chain([stream.len()]) {
         begin += take_frames(framing, F::decode, &stream[begin..end], &mut found)?;
@@ -145,7 +156,8 @@ fn read<F: Framing>(framing: &mut F, stream: &[u8], cuts: &[usize]) -> Result<Fr
             return Ok(found);
         }
     }
-    let left = stream.len() - begin - take_frames(framing, F::decode_eof, &stream[begin..], &mut found)?;
+    let left =
+        stream.len() - begin - take_frames(framing, F::decode_eof, &stream[begin..], &mut found)?;
     if left > 0 && found.error.is_none() {
         return Err(FramingFault::Unfinished { left });
     }
@@ -165,7 +177,10 @@ fn take_frames<F: Framing>(
         match search(framing, rest) {
             Ok(None) => return Ok(begin),
             Ok(Some(frame)) if !(1..=rest.len()).contains(&frame.consumed) => {
-                return Err(FramingFault::Consumed { consumed: frame.consumed, available: rest.len() });
+                return Err(FramingFault::Consumed {
+                    consumed: frame.consumed,
+                    available: rest.len(),
+                });
             }
             Ok(Some(frame)) => {
                 found.frames.push(frame.bytes.to_vec());
@@ -187,15 +202,23 @@ fn check_put<F: Framing>(make: impl Fn() -> F, frame: &[u8]) -> Result<(), Frami
     const BEFORE: &[u8] = b"what was there before";
     let mut out = BEFORE.to_vec();
     let put = make().encode(frame, &mut out);
-    let Some(written) = out.strip_prefix(BEFORE).filter(|written| put.is_ok() || written.is_empty()) else {
-        return Err(FramingFault::OutputSpoiled { frame: frame.to_vec() });
+    let Some(written) = out
+        .strip_prefix(BEFORE)
+        .filter(|written| put.is_ok() || written.is_empty())
+    else {
+        return Err(FramingFault::OutputSpoiled {
+            frame: frame.to_vec(),
+        });
     };
     if put.is_err() {
         return Ok(()); // a last frame without its end may be one that cannot be sent
     }
     let found = read(&mut make(), written, &[])?;
     if found.error.is_some() || found.frames != [frame] {
-        return Err(FramingFault::NotReadBack { frame: frame.to_vec(), found: Box::new(found) });
+        return Err(FramingFault::NotReadBack {
+            frame: frame.to_vec(),
+            found: Box::new(found),
+        });
     }
     Ok(())
 }
@@ -217,17 +240,40 @@ impl fmt::Display for FramesFound {
 impl fmt::Display for FramingFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cut { cuts, found, in_one_piece } => {
-                write!(f, "cut after bytes {cuts:?}, the stream gives {found}; in one piece it gives {in_one_piece}")
+            Self::Cut {
+                cuts,
+                found,
+                in_one_piece,
+            } => {
+                write!(
+                    f,
+                    "cut after bytes {cuts:?}, the stream gives {found}; in one piece it gives {in_one_piece}"
+                )
             }
-            Self::Consumed { consumed, available } => write!(f, "a frame takes {consumed} of {available} bytes"),
-            Self::Unfinished { left } => write!(f, "{left} bytes are left at the end without an error"),
-            Self::ErrorForgotten { error } => write!(f, "asked again after the error \"{error}\", it is not returned"),
+            Self::Consumed {
+                consumed,
+                available,
+            } => write!(f, "a frame takes {consumed} of {available} bytes"),
+            Self::Unfinished { left } => {
+                write!(f, "{left} bytes are left at the end without an error")
+            }
+            Self::ErrorForgotten { error } => write!(
+                f,
+                "asked again after the error \"{error}\", it is not returned"
+            ),
             Self::NotReadBack { frame, found } => {
-                write!(f, "the frame \"{}\" is put, and {found} is read", frame.escape_ascii())
+                write!(
+                    f,
+                    "the frame \"{}\" is put, and {found} is read",
+                    frame.escape_ascii()
+                )
             }
             Self::OutputSpoiled { frame } => {
-                write!(f, "putting the frame \"{}\" changes bytes that are not its own", frame.escape_ascii())
+                write!(
+                    f,
+                    "putting the frame \"{}\" changes bytes that are not its own",
+                    frame.escape_ascii()
+                )
             }
         }
     }

@@ -28,7 +28,11 @@ impl Delimited {
     pub fn new(delimiter: impl AsRef<[u8]>, max_length: usize) -> Self {
         let delimiter = delimiter.as_ref();
         assert!(!delimiter.is_empty(), "an empty delimiter is everywhere");
-        Self { delimiter: Finder::new(delimiter).into_owned(), max_length, searched: 0 }
+        Self {
+            delimiter: Finder::new(delimiter).into_owned(),
+            max_length,
+            searched: 0,
+        }
     }
 
     /// Whether `data`, which holds no delimiter, may begin with a frame within the limit: as long as it has room, or a
@@ -36,7 +40,8 @@ impl Delimited {
     fn may_hold_frame(&self, data: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
         let first = data.len().saturating_sub(delimiter.len() - 1);
-        data.len() <= self.max_length || (first..=self.max_length).any(|begin| delimiter.starts_with(&data[begin..]))
+        data.len() <= self.max_length
+            || (first..=self.max_length).any(|begin| delimiter.starts_with(&data[begin..]))
     }
 }
 
@@ -48,13 +53,20 @@ impl Framing for Delimited {
         if let Some(found) = self.delimiter.find(&within[unsearched..]) {
             self.searched = 0;
             let length = unsearched + found;
-            return Ok(Some(Frame { bytes: &within[..length], consumed: length + delimiter }));
+            return Ok(Some(Frame {
+                bytes: &within[..length],
+                consumed: length + delimiter,
+            }));
         }
         self.searched = within.len().saturating_sub(delimiter - 1); // behind it, one may have begun
         if self.may_hold_frame(data) {
             return Ok(None);
         }
-        Err(FrameError::TooLong { what: "frame", length: None, max_length: self.max_length })
+        Err(FrameError::TooLong {
+            what: "frame",
+            length: None,
+            max_length: self.max_length,
+        })
     }
 
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
@@ -85,7 +97,10 @@ impl Framing for Delimited {
 impl fmt::Debug for Delimited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delimited")
-            .field("delimiter", &self.delimiter.needle().escape_ascii().to_string())
+            .field(
+                "delimiter",
+                &self.delimiter.needle().escape_ascii().to_string(),
+            )
             .field("max_length", &self.max_length)
             .field("searched", &self.searched)
             .finish()
@@ -97,23 +112,57 @@ mod tests {
     use super::*;
     use crate::framing::tests::{every_cut, frames_of};
 
-    const TOO_LONG: FrameError = FrameError::TooLong { what: "frame", length: None, max_length: 3 };
+    const TOO_LONG: FrameError = FrameError::TooLong {
+        what: "frame",
+        length: None,
+        max_length: 3,
+    };
 
     #[test]
     fn what_looks_like_a_delimiter_and_is_none_is_content() {
-        let read = frames_of(&mut Delimited::new("\r\n\r\n", 20), b"a\r\n\r\n\r\n\r\nb\r\n\r\r\n\r\n");
-        assert_eq!(read, (vec![b"a".to_vec(), vec![], b"b\r\n\r".to_vec()], None));
+        let read = frames_of(
+            &mut Delimited::new("\r\n\r\n", 20),
+            b"a\r\n\r\n\r\n\r\nb\r\n\r\r\n\r\n",
+        );
+        assert_eq!(
+            read,
+            (vec![b"a".to_vec(), vec![], b"b\r\n\r".to_vec()], None)
+        );
     }
 
     #[test]
     fn a_frame_of_the_limit_passes_and_a_byte_more_does_not_however_it_is_cut() {
-        every_cut(&Delimited::new("--", 3), b"abc--", &(vec![b"abc".to_vec()], None));
-        every_cut(&Delimited::new("--", 3), b"ab-", &(vec![b"ab-".to_vec()], None));
+        every_cut(
+            &Delimited::new("--", 3),
+            b"abc--",
+            &(vec![b"abc".to_vec()], None),
+        );
+        every_cut(
+            &Delimited::new("--", 3),
+            b"ab-",
+            &(vec![b"ab-".to_vec()], None),
+        );
         every_cut(&Delimited::new("--", 3), b"abc-", &(vec![], Some(TOO_LONG)));
-        every_cut(&Delimited::new("--", 3), b"abcd--", &(vec![], Some(TOO_LONG)));
-        every_cut(&Delimited::new("--", 3), b"ab-c--", &(vec![], Some(TOO_LONG)));
-        every_cut(&Delimited::new("\0", 3), b"abc\0a", &(vec![b"abc".to_vec(), b"a".to_vec()], None));
-        every_cut(&Delimited::new("\0", 3), b"abcd\0", &(vec![], Some(TOO_LONG)));
+        every_cut(
+            &Delimited::new("--", 3),
+            b"abcd--",
+            &(vec![], Some(TOO_LONG)),
+        );
+        every_cut(
+            &Delimited::new("--", 3),
+            b"ab-c--",
+            &(vec![], Some(TOO_LONG)),
+        );
+        every_cut(
+            &Delimited::new("\0", 3),
+            b"abc\0a",
+            &(vec![b"abc".to_vec(), b"a".to_vec()], None),
+        );
+        every_cut(
+            &Delimited::new("\0", 3),
+            b"abcd\0",
+            &(vec![], Some(TOO_LONG)),
+        );
     }
 
     #[test]
@@ -123,7 +172,11 @@ mod tests {
             assert_eq!(frames.decode(hopeful), Ok(None));
         }
         assert_eq!(frames.decode(b"abc-=--"), Err(TOO_LONG));
-        assert_eq!(frames.decode(b"abc-=--=-="), Err(TOO_LONG), "the second time");
+        assert_eq!(
+            frames.decode(b"abc-=--=-="),
+            Err(TOO_LONG),
+            "the second time"
+        );
         assert_eq!(Delimited::new("-=-=", 3).decode(b"abcd"), Err(TOO_LONG));
         assert_eq!(Delimited::new("-=-=", 3).decode(b"abc=-="), Err(TOO_LONG));
     }
@@ -138,9 +191,17 @@ mod tests {
                 let again = length.min(delimiter.len() - 1); // the begin of a delimiter may be among these
                 let mut swapped = vec![b'|'; length - again];
                 swapped.extend(vec![b'x'; again + 1]);
-                assert_eq!(frames.clone().decode(&swapped), Ok(None), "searched again after {length} bytes");
+                assert_eq!(
+                    frames.clone().decode(&swapped),
+                    Ok(None),
+                    "searched again after {length} bytes"
+                );
             }
-            assert_eq!(frames.decode(delimiter), Ok(None), "less than before is a mistake of the caller, not a panic");
+            assert_eq!(
+                frames.decode(delimiter),
+                Ok(None),
+                "less than before is a mistake of the caller, not a panic"
+            );
         }
     }
 
@@ -149,15 +210,35 @@ mod tests {
         let mut out = b"before".to_vec();
         let mut put = |delimiter: &str, frame: &[u8]| {
             let result = Delimited::new(delimiter, 9).encode(frame, &mut out);
-            assert!(result.is_ok() || out == b"before", "what was refused left something");
+            assert!(
+                result.is_ok() || out == b"before",
+                "what was refused left something"
+            );
             out.truncate(6);
             result
         };
-        assert_eq!(put("aa", b"xaay"), Err(FrameError::EndInside { what: "frame", at: 1 }));
-        assert_eq!(put("aa", b"xa"), Err(FrameError::EndInside { what: "frame", at: 1 }), "across the border");
+        assert_eq!(
+            put("aa", b"xaay"),
+            Err(FrameError::EndInside {
+                what: "frame",
+                at: 1
+            })
+        );
+        assert_eq!(
+            put("aa", b"xa"),
+            Err(FrameError::EndInside {
+                what: "frame",
+                at: 1
+            }),
+            "across the border"
+        );
         assert_eq!(put("aa", b"ax"), Ok(()));
         assert_eq!(put("ab", b"xa"), Ok(()));
-        let too_long = FrameError::TooLong { what: "frame", length: Some(10), max_length: 9 };
+        let too_long = FrameError::TooLong {
+            what: "frame",
+            length: Some(10),
+            max_length: 9,
+        };
         assert_eq!(put("ab", b"0123456789"), Err(too_long));
     }
 

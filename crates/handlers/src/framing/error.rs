@@ -36,15 +36,32 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong { what, length: None, max_length } => write!(f, "a {what} is longer than {max_length} bytes"),
-            Self::TooLong { what, length: Some(length), max_length } => {
-                write!(f, "a {what} of {length} bytes is longer than the {max_length} allowed")
+            Self::TooLong {
+                what,
+                length: None,
+                max_length,
+            } => write!(f, "a {what} is longer than {max_length} bytes"),
+            Self::TooLong {
+                what,
+                length: Some(length),
+                max_length,
+            } => {
+                write!(
+                    f,
+                    "a {what} of {length} bytes is longer than the {max_length} allowed"
+                )
             }
-            Self::EndInside { what, at } => write!(f, "a {what} holds what would end it after {at} bytes"),
-            Self::Truncated { missing: Some(missing) } => {
+            Self::EndInside { what, at } => {
+                write!(f, "a {what} holds what would end it after {at} bytes")
+            }
+            Self::Truncated {
+                missing: Some(missing),
+            } => {
                 write!(f, "the stream ended {missing} bytes before a frame did")
             }
-            Self::Truncated { missing: None } => f.write_str("the stream ended within the length of a frame"),
+            Self::Truncated { missing: None } => {
+                f.write_str("the stream ended within the length of a frame")
+            }
             Self::Malformed(reason) => f.write_str(reason),
         }
     }
@@ -66,18 +83,41 @@ mod tests {
     #[test]
     fn an_error_names_the_limit_and_the_size_and_survives_as_an_io_error() {
         let said = |error: FrameError| error.to_string();
-        let line = FrameError::TooLong { what: "line", length: None, max_length: 1024 };
+        let line = FrameError::TooLong {
+            what: "line",
+            length: None,
+            max_length: 1024,
+        };
         assert_eq!(said(line), "a line is longer than 1024 bytes");
-        let frame = FrameError::TooLong { what: "frame", length: Some(70_000), max_length: 1024 };
-        assert_eq!(said(frame), "a frame of 70000 bytes is longer than the 1024 allowed");
-        let ended = FrameError::EndInside { what: "line", at: 3 };
+        let frame = FrameError::TooLong {
+            what: "frame",
+            length: Some(70_000),
+            max_length: 1024,
+        };
+        assert_eq!(
+            said(frame),
+            "a frame of 70000 bytes is longer than the 1024 allowed"
+        );
+        let ended = FrameError::EndInside {
+            what: "line",
+            at: 3,
+        };
         assert_eq!(said(ended), "a line holds what would end it after 3 bytes");
         let truncated = FrameError::Truncated { missing: Some(7) };
-        assert_eq!(said(truncated), "the stream ended 7 bytes before a frame did");
-        assert_eq!(said(FrameError::Truncated { missing: None }), "the stream ended within the length of a frame");
+        assert_eq!(
+            said(truncated),
+            "the stream ended 7 bytes before a frame did"
+        );
+        assert_eq!(
+            said(FrameError::Truncated { missing: None }),
+            "the stream ended within the length of a frame"
+        );
 
         let error = io::Error::from(line);
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(&line));
+        assert_eq!(
+            error.get_ref().and_then(|inner| inner.downcast_ref()),
+            Some(&line)
+        );
     }
 }

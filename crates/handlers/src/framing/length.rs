@@ -39,24 +39,42 @@ impl LengthPrefixed {
     /// Messages of at most `max_length` bytes, not counting the prefix, and no more than the prefix can say.
     pub const fn new(prefix: LengthPrefix, max_length: usize) -> Self {
         let sayable = prefix.max_length();
-        Self { prefix, max_length: if max_length < sayable { max_length } else { sayable } }
+        Self {
+            prefix,
+            max_length: if max_length < sayable {
+                max_length
+            } else {
+                sayable
+            },
+        }
     }
 
     /// The length that `data` begins with, and what is behind it.
     fn read<'a>(&self, data: &'a [u8]) -> Result<Option<(usize, &'a [u8])>, FrameError> {
-        let Some((said, prefix)) = self.prefix.read(data)? else { return Ok(None) };
+        let Some((said, prefix)) = self.prefix.read(data)? else {
+            return Ok(None);
+        };
         match usize::try_from(said) {
             Ok(length) if length <= self.max_length => Ok(Some((length, &data[prefix..]))),
-            _ => Err(FrameError::TooLong { what: "frame", length: Some(said), max_length: self.max_length }),
+            _ => Err(FrameError::TooLong {
+                what: "frame",
+                length: Some(said),
+                max_length: self.max_length,
+            }),
         }
     }
 }
 
 impl Framing for LengthPrefixed {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let Some((length, behind)) = self.read(data)? else { return Ok(None) };
+        let Some((length, behind)) = self.read(data)? else {
+            return Ok(None);
+        };
         let prefix = data.len() - behind.len();
-        Ok(behind.get(..length).map(|bytes| Frame { bytes, consumed: prefix + length }))
+        Ok(behind.get(..length).map(|bytes| Frame {
+            bytes,
+            consumed: prefix + length,
+        }))
     }
 
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
@@ -64,7 +82,9 @@ impl Framing for LengthPrefixed {
         if frame.is_some() || rest.is_empty() {
             return Ok(frame);
         }
-        let missing = self.read(rest)?.map(|(length, behind)| (length - behind.len()) as u64);
+        let missing = self
+            .read(rest)?
+            .map(|(length, behind)| (length - behind.len()) as u64);
         Err(FrameError::Truncated { missing })
     }
 
@@ -91,10 +111,18 @@ impl LengthPrefix {
     fn read(self, data: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
         Ok(match self {
             Self::U8 => data.first().map(|byte| (u64::from(*byte), 1)),
-            Self::U16Be => data.first_chunk().map(|bytes| (u16::from_be_bytes(*bytes).into(), 2)),
-            Self::U16Le => data.first_chunk().map(|bytes| (u16::from_le_bytes(*bytes).into(), 2)),
-            Self::U32Be => data.first_chunk().map(|bytes| (u32::from_be_bytes(*bytes).into(), 4)),
-            Self::U32Le => data.first_chunk().map(|bytes| (u32::from_le_bytes(*bytes).into(), 4)),
+            Self::U16Be => data
+                .first_chunk()
+                .map(|bytes| (u16::from_be_bytes(*bytes).into(), 2)),
+            Self::U16Le => data
+                .first_chunk()
+                .map(|bytes| (u16::from_le_bytes(*bytes).into(), 2)),
+            Self::U32Be => data
+                .first_chunk()
+                .map(|bytes| (u32::from_be_bytes(*bytes).into(), 4)),
+            Self::U32Le => data
+                .first_chunk()
+                .map(|bytes| (u32::from_le_bytes(*bytes).into(), 4)),
             Self::Varint => return read_varint(data),
         })
     }
@@ -116,10 +144,14 @@ fn read_varint(data: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     let mut value = 0;
     for (place, &byte) in data.iter().take(VARINT_BYTES_MAX).enumerate() {
         if place == VARINT_BYTES_MAX - 1 && byte > 1 {
-            return Err(FrameError::Malformed("the length of a frame is a varint of more than 64 bits"));
+            return Err(FrameError::Malformed(
+                "the length of a frame is a varint of more than 64 bits",
+            ));
         }
         if place > 0 && byte == 0 {
-            return Err(FrameError::Malformed("the length of a frame is a varint longer than it need be"));
+            return Err(FrameError::Malformed(
+                "the length of a frame is a varint longer than it need be",
+            ));
         }
         value |= u64::from(byte & 0x7f) << (7 * place);
         if byte < 0x80 {
@@ -153,10 +185,19 @@ mod tests {
 
     #[test]
     fn each_prefix_is_the_bytes_that_its_name_says() {
-        let said: [&[u8]; 6] = [&[200], &[0, 200], &[200, 0], &[0, 0, 0, 200], &[200, 0, 0, 0], &[0xc8, 0x01]];
+        let said: [&[u8]; 6] = [
+            &[200],
+            &[0, 200],
+            &[200, 0],
+            &[0, 0, 0, 200],
+            &[200, 0, 0, 0],
+            &[0xc8, 0x01],
+        ];
         for (prefix, said) in PREFIXES.into_iter().zip(said) {
             let mut out = Vec::new();
-            LengthPrefixed::new(prefix, 200).encode(&[7; 200], &mut out).unwrap();
+            LengthPrefixed::new(prefix, 200)
+                .encode(&[7; 200], &mut out)
+                .unwrap();
             assert_eq!(out, [said, &[7; 200]].concat(), "{prefix:?}");
         }
     }
@@ -164,7 +205,9 @@ mod tests {
     #[test]
     fn lengths_around_every_power_that_matters_come_back() {
         for prefix in PREFIXES {
-            for length in [0, 1, 127, 128, 255, 256, 16_383, 16_384, 65_535, 65_536, 2_097_151, 2_097_152] {
+            for length in [
+                0, 1, 127, 128, 255, 256, 16_383, 16_384, 65_535, 65_536, 2_097_151, 2_097_152,
+            ] {
                 let mut framing = LengthPrefixed::new(prefix, usize::MAX);
                 let (frame, mut out) = (vec![7; length], Vec::new());
                 if length <= prefix.max_length() {
@@ -172,7 +215,11 @@ mod tests {
                     assert_eq!(frames_of(&mut framing, &out), (vec![frame], None));
                 } else {
                     let max_length = prefix.max_length();
-                    let too_long = FrameError::TooLong { what: "frame", length: Some(length as u64), max_length };
+                    let too_long = FrameError::TooLong {
+                        what: "frame",
+                        length: Some(length as u64),
+                        max_length,
+                    };
                     assert_eq!(framing.encode(&frame, &mut out), Err(too_long));
                     assert!(out.is_empty());
                 }
@@ -184,12 +231,28 @@ mod tests {
     fn a_frame_of_the_limit_passes_and_a_byte_more_does_not_however_it_is_cut() {
         for prefix in PREFIXES {
             let mut stream = Vec::new();
-            LengthPrefixed::new(prefix, 4).encode(b"abc", &mut stream).unwrap();
-            every_cut(&LengthPrefixed::new(prefix, 3), &stream, &(vec![b"abc".to_vec()], None));
+            LengthPrefixed::new(prefix, 4)
+                .encode(b"abc", &mut stream)
+                .unwrap();
+            every_cut(
+                &LengthPrefixed::new(prefix, 3),
+                &stream,
+                &(vec![b"abc".to_vec()], None),
+            );
             stream.clear();
-            LengthPrefixed::new(prefix, 4).encode(b"abcd", &mut stream).unwrap();
-            let too_long = FrameError::TooLong { what: "frame", length: Some(4), max_length: 3 };
-            every_cut(&LengthPrefixed::new(prefix, 3), &stream, &(vec![], Some(too_long)));
+            LengthPrefixed::new(prefix, 4)
+                .encode(b"abcd", &mut stream)
+                .unwrap();
+            let too_long = FrameError::TooLong {
+                what: "frame",
+                length: Some(4),
+                max_length: 3,
+            };
+            every_cut(
+                &LengthPrefixed::new(prefix, 3),
+                &stream,
+                &(vec![], Some(too_long)),
+            );
         }
     }
 
@@ -198,8 +261,15 @@ mod tests {
         for prefix in PREFIXES {
             let mut said = Vec::new();
             prefix.write(101, &mut said);
-            let too_long = FrameError::TooLong { what: "frame", length: Some(101), max_length: 100 };
-            assert_eq!(LengthPrefixed::new(prefix, 100).decode(&said), Err(too_long));
+            let too_long = FrameError::TooLong {
+                what: "frame",
+                length: Some(101),
+                max_length: 100,
+            };
+            assert_eq!(
+                LengthPrefixed::new(prefix, 100).decode(&said),
+                Err(too_long)
+            );
         }
     }
 
@@ -213,7 +283,10 @@ mod tests {
             assert_eq!(framing.decode_eof(b""), Ok(None));
             for end in 1..stream.len() {
                 let missing = (end >= said).then(|| (stream.len() - end) as u64);
-                assert_eq!(framing.decode_eof(&stream[..end]), Err(FrameError::Truncated { missing }));
+                assert_eq!(
+                    framing.decode_eof(&stream[..end]),
+                    Err(FrameError::Truncated { missing })
+                );
             }
         }
     }
@@ -229,11 +302,26 @@ mod tests {
         assert_eq!(read(&with(0xff, 9, 0x01)), Ok(Some((u64::MAX, 10))));
         assert_eq!(read(&with(0x80, 9, 0x01)), Ok(Some((1 << 63, 10))));
         assert_eq!(read(&[0xff; 9]), Ok(None));
-        for beyond in [with(0xff, 9, 0x02), with(0x80, 9, 0x7f), vec![0xff; 10], vec![0x80; 10], vec![0xff; 11]] {
-            assert!(matches!(read(&beyond), Err(FrameError::Malformed(reason)) if reason.contains("64 bits")));
+        for beyond in [
+            with(0xff, 9, 0x02),
+            with(0x80, 9, 0x7f),
+            vec![0xff; 10],
+            vec![0x80; 10],
+            vec![0xff; 11],
+        ] {
+            assert!(
+                matches!(read(&beyond), Err(FrameError::Malformed(reason)) if reason.contains("64 bits"))
+            );
         }
-        for longer in [vec![0x80, 0], with(0x81, 1, 0), with(0x80, 5, 0), with(0xff, 9, 0)] {
-            assert!(matches!(read(&longer), Err(FrameError::Malformed(reason)) if reason.contains("longer")));
+        for longer in [
+            vec![0x80, 0],
+            with(0x81, 1, 0),
+            with(0x80, 5, 0),
+            with(0xff, 9, 0),
+        ] {
+            assert!(
+                matches!(read(&longer), Err(FrameError::Malformed(reason)) if reason.contains("longer"))
+            );
         }
         for bit in 0..64 {
             for value in [1 << bit, (1_u64 << bit) - 1, (1 << bit) + 1] {
@@ -251,6 +339,11 @@ mod tests {
         write_varint(u64::MAX, &mut said);
         let mut framing = LengthPrefixed::new(LengthPrefix::Varint, usize::MAX);
         assert_eq!(framing.decode(&said), Ok(None));
-        assert_eq!(framing.decode_eof(&said), Err(FrameError::Truncated { missing: Some(u64::MAX) }));
+        assert_eq!(
+            framing.decode_eof(&said),
+            Err(FrameError::Truncated {
+                missing: Some(u64::MAX)
+            })
+        );
     }
 }

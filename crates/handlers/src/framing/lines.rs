@@ -20,28 +20,45 @@ pub struct Lines {
 impl Lines {
     /// Lines of at most `max_length` bytes, not counting their ends. Those that are [encoded](Framing::encode) end with `\n`.
     pub const fn new(max_length: usize) -> Self {
-        Self { end: b"\n", max_length, searched: 0 }
+        Self {
+            end: b"\n",
+            max_length,
+            searched: 0,
+        }
     }
 
     /// The same, but those that are [encoded](Framing::encode) end with `\r\n`, as protocols of the Internet have it.
     pub const fn crlf(max_length: usize) -> Self {
-        Self { end: b"\r\n", ..Self::new(max_length) }
+        Self {
+            end: b"\r\n",
+            ..Self::new(max_length)
+        }
     }
 
     const fn too_long(&self) -> FrameError {
-        FrameError::TooLong { what: "line", length: None, max_length: self.max_length }
+        FrameError::TooLong {
+            what: "line",
+            length: None,
+            max_length: self.max_length,
+        }
     }
 }
 
 impl Framing for Lines {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let within = &data[..data.len().min(self.max_length.saturating_add(b"\r\n".len()))]; // what ends later is too long
+        let within = &data[..data
+            .len()
+            .min(self.max_length.saturating_add(b"\r\n".len()))]; // what ends later is too long
         let unsearched = self.searched.min(within.len());
         let Some(found) = memchr(b'\n', &within[unsearched..]) else {
             self.searched = within.len();
             // A `\r` just behind the limit may be half of an end.
             let hopeful = matches!(data.get(self.max_length..), None | Some([] | [b'\r']));
-            return if hopeful { Ok(None) } else { Err(self.too_long()) };
+            return if hopeful {
+                Ok(None)
+            } else {
+                Err(self.too_long())
+            };
         };
         let end = unsearched + found;
         let bytes = without_return(&within[..end]);
@@ -49,7 +66,10 @@ impl Framing for Lines {
             return Err(self.too_long());
         }
         self.searched = 0;
-        Ok(Some(Frame { bytes, consumed: end + 1 }))
+        Ok(Some(Frame {
+            bytes,
+            consumed: end + 1,
+        }))
     }
 
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
@@ -70,7 +90,10 @@ impl Framing for Lines {
             None => line,
         };
         if read.len() < line.len() {
-            return Err(FrameError::EndInside { what: "line", at: read.len() });
+            return Err(FrameError::EndInside {
+                what: "line",
+                at: read.len(),
+            });
         }
         out.extend_from_slice(line);
         out.extend_from_slice(self.end);
@@ -87,7 +110,11 @@ mod tests {
     use super::*;
     use crate::framing::tests::{every_cut, frames_of};
 
-    const TOO_LONG: FrameError = FrameError::TooLong { what: "line", length: None, max_length: 3 };
+    const TOO_LONG: FrameError = FrameError::TooLong {
+        what: "line",
+        length: None,
+        max_length: 3,
+    };
 
     #[test]
     fn a_line_ends_with_either_end_and_a_lone_return_is_content() {
@@ -102,15 +129,30 @@ mod tests {
             let line = stream.strip_suffix(b"\n").map_or(stream, without_return);
             every_cut(&Lines::new(3), stream, &(vec![line.to_vec()], None));
         }
-        for stream in [b"abcd\n".as_slice(), b"abcd\r\n", b"abc\r\r\n", b"abc\rd\n", b"abcd", b"abc\r", b"a\nabcd"] {
-            let before = if stream.starts_with(b"a\n") { vec![b"a".to_vec()] } else { vec![] };
+        for stream in [
+            b"abcd\n".as_slice(),
+            b"abcd\r\n",
+            b"abc\r\r\n",
+            b"abc\rd\n",
+            b"abcd",
+            b"abc\r",
+            b"a\nabcd",
+        ] {
+            let before = if stream.starts_with(b"a\n") {
+                vec![b"a".to_vec()]
+            } else {
+                vec![]
+            };
             every_cut(&Lines::new(3), stream, &(before, Some(TOO_LONG)));
         }
     }
 
     #[test]
     fn a_limit_of_nothing_allows_empty_lines() {
-        assert_eq!(frames_of(&mut Lines::new(0), b"\n\r\n"), (vec![vec![]; 2], None));
+        assert_eq!(
+            frames_of(&mut Lines::new(0), b"\n\r\n"),
+            (vec![vec![]; 2], None)
+        );
         assert!(Lines::new(0).decode(b"a").is_err());
         assert_eq!(Lines::new(usize::MAX).decode(b"a"), Ok(None));
     }
@@ -133,19 +175,43 @@ mod tests {
             assert_eq!(lines.decode(&vec![b'x'; length]), Ok(None));
             let mut swapped = vec![b'\n'; length];
             swapped.push(b'x');
-            assert_eq!(lines.clone().decode(&swapped), Ok(None), "searched again after {length} bytes");
+            assert_eq!(
+                lines.clone().decode(&swapped),
+                Ok(None),
+                "searched again after {length} bytes"
+            );
         }
-        assert_eq!(lines.decode(b"shorter\n"), Ok(None), "less than before is a mistake of the caller, not a panic");
+        assert_eq!(
+            lines.decode(b"shorter\n"),
+            Ok(None),
+            "less than before is a mistake of the caller, not a panic"
+        );
     }
 
     #[test]
     fn the_last_line_needs_no_end_and_keeps_its_return() {
-        for (stream, last) in [(b"a\nb".as_slice(), b"b".as_slice()), (b"a\nb\r", b"b\r"), (b"a\n\r", b"\r")] {
-            assert_eq!(frames_of(&mut Lines::new(9), stream), (vec![b"a".to_vec(), last.to_vec()], None));
+        for (stream, last) in [
+            (b"a\nb".as_slice(), b"b".as_slice()),
+            (b"a\nb\r", b"b\r"),
+            (b"a\n\r", b"\r"),
+        ] {
+            assert_eq!(
+                frames_of(&mut Lines::new(9), stream),
+                (vec![b"a".to_vec(), last.to_vec()], None)
+            );
         }
-        assert_eq!(frames_of(&mut Lines::new(9), b"a\n"), (vec![b"a".to_vec()], None));
+        assert_eq!(
+            frames_of(&mut Lines::new(9), b"a\n"),
+            (vec![b"a".to_vec()], None)
+        );
         assert_eq!(Lines::new(9).decode_eof(b""), Ok(None));
-        assert_eq!(Lines::new(9).decode_eof(b"ab"), Ok(Some(Frame { bytes: b"ab", consumed: 2 })));
+        assert_eq!(
+            Lines::new(9).decode_eof(b"ab"),
+            Ok(Some(Frame {
+                bytes: b"ab",
+                consumed: 2
+            }))
+        );
     }
 
     #[test]
@@ -156,10 +222,32 @@ mod tests {
             assert_eq!(out, b"before");
             refused
         };
-        assert_eq!(refused(Lines::new(9), b"ab\nc"), FrameError::EndInside { what: "line", at: 2 });
-        assert_eq!(refused(Lines::crlf(9), b"ab\r\nc"), FrameError::EndInside { what: "line", at: 2 });
-        assert_eq!(refused(Lines::new(9), b"ab\r"), FrameError::EndInside { what: "line", at: 2 });
-        let too_long = FrameError::TooLong { what: "line", length: Some(4), max_length: 3 };
+        assert_eq!(
+            refused(Lines::new(9), b"ab\nc"),
+            FrameError::EndInside {
+                what: "line",
+                at: 2
+            }
+        );
+        assert_eq!(
+            refused(Lines::crlf(9), b"ab\r\nc"),
+            FrameError::EndInside {
+                what: "line",
+                at: 2
+            }
+        );
+        assert_eq!(
+            refused(Lines::new(9), b"ab\r"),
+            FrameError::EndInside {
+                what: "line",
+                at: 2
+            }
+        );
+        let too_long = FrameError::TooLong {
+            what: "line",
+            length: Some(4),
+            max_length: 3,
+        };
         assert_eq!(refused(Lines::new(3), b"abcd"), too_long);
 
         let mut out = Vec::new();

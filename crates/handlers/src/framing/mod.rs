@@ -82,7 +82,12 @@ pub trait Framing {
     where
         Self: Sized,
     {
-        Frames { framing: self, data, consumed: 0, expected: Expected::More }
+        Frames {
+            framing: self,
+            data,
+            consumed: 0,
+            expected: Expected::More,
+        }
     }
 
     /// The frames of what is left when the stream has ended, an unfinished last one included. O(1) to make.
@@ -90,7 +95,12 @@ pub trait Framing {
     where
         Self: Sized,
     {
-        Frames { framing: self, data: rest, consumed: 0, expected: Expected::End }
+        Frames {
+            framing: self,
+            data: rest,
+            consumed: 0,
+            expected: Expected::End,
+        }
     }
 }
 
@@ -162,7 +172,10 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
         }
         let frame = found.transpose()?;
         Some(frame.map(|frame| {
-            debug_assert!(frame.consumed > 0, "a frame that takes nothing is found for ever");
+            debug_assert!(
+                frame.consumed > 0,
+                "a frame that takes nothing is found for ever"
+            );
             self.consumed += frame.consumed;
             frame.bytes
         }))
@@ -176,17 +189,32 @@ impl<F: Framing> FusedIterator for Frames<'_, '_, F> {}
 pub(crate) type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
 /// What is left of a stream whose frames need no end there.
-fn unended<'a>(rest: &'a [u8], what: &'static str, max_length: usize) -> Result<Option<Frame<'a>>, FrameError> {
+fn unended<'a>(
+    rest: &'a [u8],
+    what: &'static str,
+    max_length: usize,
+) -> Result<Option<Frame<'a>>, FrameError> {
     if rest.len() > max_length {
-        return Err(FrameError::TooLong { what, length: None, max_length });
+        return Err(FrameError::TooLong {
+            what,
+            length: None,
+            max_length,
+        });
     }
-    Ok((!rest.is_empty()).then_some(Frame { bytes: rest, consumed: rest.len() }))
+    Ok((!rest.is_empty()).then_some(Frame {
+        bytes: rest,
+        consumed: rest.len(),
+    }))
 }
 
 /// Refuses to send what the other side, with the same limit, would not accept.
 fn check_length(frame: &[u8], what: &'static str, max_length: usize) -> Result<(), FrameError> {
     if frame.len() > max_length {
-        return Err(FrameError::TooLong { what, length: Some(frame.len() as u64), max_length });
+        return Err(FrameError::TooLong {
+            what,
+            length: Some(frame.len() as u64),
+            max_length,
+        });
     }
     Ok(())
 }

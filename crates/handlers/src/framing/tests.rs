@@ -10,7 +10,11 @@ pub(super) type Read = (Vec<Vec<u8>>, Option<FrameError>);
 
 /// Reads as a connection does: what is not consumed is kept, and the next piece comes behind it. A handler that takes only
 /// `frames_max` at a time leaves the rest for later.
-fn read_pieces<'s, F: Framing>(framing: &mut F, pieces: impl Iterator<Item = &'s [u8]>, frames_max: usize) -> Read {
+fn read_pieces<'s, F: Framing>(
+    framing: &mut F,
+    pieces: impl Iterator<Item = &'s [u8]>,
+    frames_max: usize,
+) -> Read {
     let (mut read, mut kept) = (Vec::new(), Vec::new());
     for piece in pieces {
         kept.extend_from_slice(piece);
@@ -47,11 +51,13 @@ pub(super) fn every_cut<F: Framing + Clone>(framing: &F, stream: &[u8], expected
 
 fn pieces(stream: &[u8], cut_at: impl Fn(usize) -> bool) -> impl Iterator<Item = &[u8]> {
     let mut begin = 0;
-    (1..=stream.len()).filter(move |at| *at == stream.len() || cut_at(*at)).map(move |end| {
-        let piece = &stream[begin..end];
-        begin = end;
-        piece
-    })
+    (1..=stream.len())
+        .filter(move |at| *at == stream.len() || cut_at(*at))
+        .map(move |end| {
+            let piece = &stream[begin..end];
+            begin = end;
+            piece
+        })
 }
 
 #[derive(Clone, Debug)]
@@ -73,13 +79,27 @@ impl Kind {
     }
 
     /// The first frame of a whole stream that is not empty, and what is behind it.
-    fn first<'a>(&self, stream: &'a [u8], max_length: usize) -> Result<(&'a [u8], &'a [u8]), FrameError> {
-        let too_long = |what, length| FrameError::TooLong { what, length, max_length };
+    fn first<'a>(
+        &self,
+        stream: &'a [u8],
+        max_length: usize,
+    ) -> Result<(&'a [u8], &'a [u8]), FrameError> {
+        let too_long = |what, length| FrameError::TooLong {
+            what,
+            length,
+            max_length,
+        };
         let (what, (frame, behind)) = match self {
             Self::Lines | Self::LinesCrlf => {
                 let (line, behind) = split(stream, b"\n");
                 let ended = line.len() < stream.len();
-                ("line", (line.strip_suffix(b"\r").filter(|_| ended).unwrap_or(line), behind))
+                (
+                    "line",
+                    (
+                        line.strip_suffix(b"\r").filter(|_| ended).unwrap_or(line),
+                        behind,
+                    ),
+                )
             }
             Self::Delimited(delimiter) => ("frame", split(stream, delimiter)),
             Self::LengthPrefixed(prefix) => {
@@ -87,14 +107,22 @@ impl Kind {
                 if length > max_length as u128 {
                     return Err(too_long("frame", Some(length as u64)));
                 }
-                let missing = (length as usize).checked_sub(behind.len()).filter(|missing| *missing > 0);
+                let missing = (length as usize)
+                    .checked_sub(behind.len())
+                    .filter(|missing| *missing > 0);
                 if let Some(missing) = missing {
-                    return Err(FrameError::Truncated { missing: Some(missing as u64) });
+                    return Err(FrameError::Truncated {
+                        missing: Some(missing as u64),
+                    });
                 }
                 return Ok(behind.split_at(length as usize));
             }
         };
-        if frame.len() > max_length { Err(too_long(what, None)) } else { Ok((frame, behind)) }
+        if frame.len() > max_length {
+            Err(too_long(what, None))
+        } else {
+            Ok((frame, behind))
+        }
     }
 
     fn read(&self, mut stream: &[u8], max_length: usize) -> Read {
@@ -115,7 +143,9 @@ impl Kind {
     fn ends(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Lines | Self::LinesCrlf => vec![b"\n".to_vec(), b"\r\n".to_vec()],
-            Self::Delimited(delimiter) => (0..delimiter.len()).map(|begin| delimiter[begin..].to_vec()).collect(),
+            Self::Delimited(delimiter) => (0..delimiter.len())
+                .map(|begin| delimiter[begin..].to_vec())
+                .collect(),
             Self::LengthPrefixed(_) => vec![],
         }
     }
@@ -123,7 +153,9 @@ impl Kind {
 
 fn split<'a>(stream: &'a [u8], end: &[u8]) -> (&'a [u8], &'a [u8]) {
     let at = stream.windows(end.len()).position(|window| window == end);
-    at.map_or((stream, &[]), |at| (&stream[..at], &stream[at + end.len()..]))
+    at.map_or((stream, &[]), |at| {
+        (&stream[..at], &stream[at + end.len()..])
+    })
 }
 
 fn naive_length(prefix: LengthPrefix, stream: &[u8]) -> Result<(u128, &[u8]), FrameError> {
@@ -131,7 +163,10 @@ fn naive_length(prefix: LengthPrefix, stream: &[u8]) -> Result<(u128, &[u8]), Fr
         LengthPrefix::U8 => (1, 8),
         LengthPrefix::U16Be | LengthPrefix::U16Le => (2, 8),
         LengthPrefix::U32Be | LengthPrefix::U32Le => (4, 8),
-        LengthPrefix::Varint => (stream.iter().take_while(|byte| **byte >= 0x80).count() + 1, 7),
+        LengthPrefix::Varint => (
+            stream.iter().take_while(|byte| **byte >= 0x80).count() + 1,
+            7,
+        ),
     };
     let varint = prefix == LengthPrefix::Varint;
     let said = &stream[..stream.len().min(bytes.min(10))];
@@ -140,15 +175,22 @@ fn naive_length(prefix: LengthPrefix, stream: &[u8]) -> Result<(u128, &[u8]), Fr
         low_first.reverse();
     }
     let bits = if varint { 0x7f } else { 0xff };
-    let length = low_first.iter().rev().fold(0_u128, |sum, byte| sum << shift | u128::from(byte & bits));
+    let length = low_first
+        .iter()
+        .rev()
+        .fold(0_u128, |sum, byte| sum << shift | u128::from(byte & bits));
     if varint && (bytes > 10 && said.len() == 10 || length > u128::from(u64::MAX)) {
-        return Err(FrameError::Malformed("the length of a frame is a varint of more than 64 bits"));
+        return Err(FrameError::Malformed(
+            "the length of a frame is a varint of more than 64 bits",
+        ));
     }
     if stream.len() < bytes {
         return Err(FrameError::Truncated { missing: None });
     }
     if varint && bytes > 1 && said.last() == Some(&0) {
-        return Err(FrameError::Malformed("the length of a frame is a varint longer than it need be"));
+        return Err(FrameError::Malformed(
+            "the length of a frame is a varint longer than it need be",
+        ));
     }
     Ok((length, &stream[bytes..]))
 }
@@ -173,12 +215,16 @@ fn kind() -> impl Strategy<Value = Kind> {
 /// Few different bytes, those that mean something to one framing or another, so that they meet often.
 fn bytes(max_length: usize) -> impl Strategy<Value = Vec<u8>> {
     let text = prop::collection::vec(prop::sample::select(b"aab\r\n".as_slice()), 0..=max_length);
-    let numbers = prop::sample::select([0, 0, 0, 1, 1, 2, 3, 9, 0x7f, 0x80, 0x80, 0x81, 0xff].as_slice());
+    let numbers =
+        prop::sample::select([0, 0, 0, 1, 1, 2, 3, 9, 0x7f, 0x80, 0x80, 0x81, 0xff].as_slice());
     prop_oneof![text, prop::collection::vec(numbers, 0..=max_length)]
 }
 
 fn cuts() -> impl Strategy<Value = Vec<bool>> {
-    prop_oneof![prop::collection::vec(any::<bool>(), 64), prop::collection::vec(prop::bool::weighted(0.1), 64)]
+    prop_oneof![
+        prop::collection::vec(any::<bool>(), 64),
+        prop::collection::vec(prop::bool::weighted(0.1), 64)
+    ]
 }
 
 proptest! {
@@ -268,7 +314,11 @@ fn frames_end_with_the_first_error_and_count_what_came_before_it() {
     let mut frames = lines.frames(b"a\nbc\nlonger\nd\n");
     assert_eq!(frames.next(), Some(Ok(b"a".as_slice())));
     assert_eq!(frames.consumed(), 2);
-    assert_eq!(frames.by_ref().take(9).count(), 2, "a line and the error, once");
+    assert_eq!(
+        frames.by_ref().take(9).count(),
+        2,
+        "a line and the error, once"
+    );
     assert_eq!(frames.next(), None);
     assert_eq!(frames.consumed(), 5);
 }
@@ -288,7 +338,11 @@ fn frames_that_run_dry_stay_dry() {
 
 #[test]
 fn to_find_a_frame_and_to_put_one_into_room_allocates_nothing() {
-    for kind in [Kind::Lines, Kind::Delimited(b"--".to_vec()), Kind::LengthPrefixed(LengthPrefix::Varint)] {
+    for kind in [
+        Kind::Lines,
+        Kind::Delimited(b"--".to_vec()),
+        Kind::LengthPrefixed(LengthPrefix::Varint),
+    ] {
         let mut framing = kind.build(100);
         let mut stream = Vec::with_capacity(10_000);
         let allocations = measure(|| {
@@ -308,7 +362,19 @@ fn a_framing_that_has_finished_a_stream_knows_nothing_of_it() {
     for kind in [Kind::Lines, Kind::Delimited(b"\n".to_vec())] {
         let mut framing = kind.build(100);
         assert_eq!(framing.decode(b"unended"), Ok(None));
-        assert_eq!(framing.decode_eof(b"unended"), Ok(Some(Frame { bytes: b"unended", consumed: 7 })));
-        assert_eq!(framing.decode(b"a\n"), Ok(Some(Frame { bytes: b"a", consumed: 2 })));
+        assert_eq!(
+            framing.decode_eof(b"unended"),
+            Ok(Some(Frame {
+                bytes: b"unended",
+                consumed: 7
+            }))
+        );
+        assert_eq!(
+            framing.decode(b"a\n"),
+            Ok(Some(Frame {
+                bytes: b"a",
+                consumed: 2
+            }))
+        );
     }
 }

@@ -70,7 +70,11 @@ pub struct Accepted {
 
 impl Accepted {
     pub(super) fn new((stream, peer): (AcceptedStream, Peer), permit: Option<Permit>) -> Self {
-        Self { stream, peer, permit }
+        Self {
+            stream,
+            peer,
+            permit,
+        }
     }
 
     /// Returns the peer's address.
@@ -108,13 +112,19 @@ impl Accepted {
         H: ConnectionHandler<S>,
     {
         let Self { stream, permit, .. } = self;
-        let by = OpenedBy { line, listener, permit };
+        let by = OpenedBy {
+            line,
+            listener,
+            permit,
+        };
         Ok(match stream {
             AcceptedStream::Tcp(stream) => {
                 stream.set_nodelay(options.no_delays())?;
                 connection::open_by(registry, stream, options, handler, by)?
             }
-            AcceptedStream::Unix(stream) => connection::open_by(registry, stream, options, handler, by)?,
+            AcceptedStream::Unix(stream) => {
+                connection::open_by(registry, stream, options, handler, by)?
+            }
         })
     }
 }
@@ -126,12 +136,15 @@ pub(super) trait Listen: AsFd + 'static {
 
 impl Listen for TcpListener {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        Self::accept(self).map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(plain(peer))))
+        Self::accept(self)
+            .map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(plain(peer))))
     }
 }
 
 impl Listen for UnixSocket {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        self.listener.accept().map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
+        self.listener
+            .accept()
+            .map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
     }
 }

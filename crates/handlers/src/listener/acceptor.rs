@@ -6,7 +6,10 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Capacity, CloseReason, Context, Handler, Interest, Io, Key, Next, Registry, Sender, notification_queue};
+use reactor::{
+    Capacity, CloseReason, Context, Handler, Interest, Io, Key, Next, Registry, Sender,
+    notification_queue,
+};
 use rustix::io::Errno;
 use socket2::SockRef;
 
@@ -41,7 +44,9 @@ where
         Some(limit) => Some(Admission::new(limit, registry, Rc::clone(&own_key))?),
         None => None,
     };
-    let room = admission.as_ref().map_or(Key::NULL, |admission| admission.room);
+    let room = admission
+        .as_ref()
+        .map_or(Key::NULL, |admission| admission.room);
     let acceptor = Acceptor {
         max_accepts_per_turn: options.max_accepts_per_turn,
         accept,
@@ -50,8 +55,12 @@ where
         is_stopping: false,
     };
     let added = match socket {
-        Socket::Tcp(listener) => registry.add_handler(listener, Interest::READABLE, acceptor).map_err(Into::into),
-        Socket::Unix(socket) => registry.add_handler(socket, Interest::READABLE, acceptor).map_err(Into::into),
+        Socket::Tcp(listener) => registry
+            .add_handler(listener, Interest::READABLE, acceptor)
+            .map_err(Into::into),
+        Socket::Unix(socket) => registry
+            .add_handler(socket, Interest::READABLE, acceptor)
+            .map_err(Into::into),
     };
     if added.is_err() {
         let _ = registry.remove(room); // there may be none
@@ -72,7 +81,11 @@ struct Admission {
 impl Admission {
     /// The queue is there before the listener, whose key is known afterwards.
     #[track_caller]
-    fn new<S>(limit: ConnectionLimit, registry: &mut Registry<S>, listener: Rc<Cell<Key>>) -> io::Result<Self> {
+    fn new<S>(
+        limit: ConnectionLimit,
+        registry: &mut Registry<S>,
+        listener: Rc<Cell<Key>>,
+    ) -> io::Result<Self> {
         let (wake, receiver) = notification_queue(Capacity::Unbounded);
         let room = registry.consume(receiver, move |room, cx| match room {
             Some(()) if cx.registry.contains(listener.get()) => end_back_off(listener.get(), cx),
@@ -108,7 +121,11 @@ impl<F> Acceptor<F> {
     fn back_off<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         cx.registry.set_interest(cx.key(), BACKED_OFF)?;
         let left = stopping::grace_left(cx.registry, cx.key());
-        let left = if self.is_stopping { left } else { left.map(|_| Duration::ZERO) }; // it is to begin to stop
+        let left = if self.is_stopping {
+            left
+        } else {
+            left.map(|_| Duration::ZERO)
+        }; // it is to begin to stop
         if let Some(pause) = pause.into_iter().chain(left).min() {
             cx.registry.set_timeout(cx.key(), Some(pause))?;
         }
@@ -116,9 +133,15 @@ impl<F> Acceptor<F> {
     }
 
     /// Resumes after a pause, or begins to stop. Returns whether the listener has to end now.
-    fn resume_or_stop<S>(&mut self, listener: &impl AsFd, cx: &mut Context<'_, S>) -> io::Result<bool> {
+    fn resume_or_stop<S>(
+        &mut self,
+        listener: &impl AsFd,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<bool> {
         end_back_off(cx.key(), cx)?;
-        let Some(grace_left) = stopping::grace_left(cx.registry, cx.key()) else { return Ok(false) };
+        let Some(grace_left) = stopping::grace_left(cx.registry, cx.key()) else {
+            return Ok(false);
+        };
         if !self.is_stopping {
             self.is_stopping = true;
             // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes
@@ -156,7 +179,11 @@ where
             return Ok(Next::Remove);
         }
         // A listener that ends asks the kernel itself: nobody has said yet who came just before.
-        let direction = if self.is_stopping { Interest::NONE } else { Interest::READABLE };
+        let direction = if self.is_stopping {
+            Interest::NONE
+        } else {
+            Interest::READABLE
+        };
         for _ in 0..self.max_accepts_per_turn {
             if !self.may_accept(cx) {
                 break;
@@ -176,9 +203,13 @@ where
                         tracing::warn!(%error, "a connection is dropped");
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => return Ok(Next::Remove),
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => {
+                    return Ok(Next::Remove);
+                }
                 // A Unix socket that was shut down has nobody to accept, for ever, and accept(2) says EAGAIN.
-                Err(error) if error.kind() == ErrorKind::WouldBlock && cx.readiness().is_read_closed() => {
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock && cx.readiness().is_read_closed() =>
+                {
                     return Err(Errno::INVAL.into());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),

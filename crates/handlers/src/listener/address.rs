@@ -23,9 +23,15 @@ impl FromStr for Address {
     type Err = AddressParseError;
 
     fn from_str(text: &str) -> Result<Self, AddressParseError> {
-        let refused = |reason| AddressParseError { text: text.to_owned(), reason };
+        let refused = |reason| AddressParseError {
+            text: text.to_owned(),
+            reason,
+        };
         let Some(name) = text.strip_prefix("unix:") else {
-            return text.parse().map(Self::Tcp).map_err(|_| refused("expected IP:PORT, unix:PATH or unix:@NAME"));
+            return text
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| refused("expected IP:PORT, unix:PATH or unix:@NAME"));
         };
         match name.strip_prefix('@') {
             _ if name.is_empty() => Err(refused("a path is missing after unix:")),
@@ -60,7 +66,12 @@ impl AddressParseError {
 
 impl fmt::Display for AddressParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not an address: {}", self.text.escape_debug(), self.reason)
+        write!(
+            f,
+            "{} is not an address: {}",
+            self.text.escape_debug(),
+            self.reason
+        )
     }
 }
 
@@ -101,8 +112,12 @@ impl BindOptions {
     pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
         let is_tcp = matches!(address, Address::Tcp(_));
         let text = match self.mode {
-            _ if self.reuse_port && !is_tcp => "reuse_port is for TCP: the sockets of one Unix address cannot share it",
-            Some(_) if !matches!(address, Address::Unix(_)) => "mode is for a Unix socket with a path: this is no file",
+            _ if self.reuse_port && !is_tcp => {
+                "reuse_port is for TCP: the sockets of one Unix address cannot share it"
+            }
+            Some(_) if !matches!(address, Address::Unix(_)) => {
+                "mode is for a Unix socket with a path: this is no file"
+            }
             Some(mode) if mode > MODE_MAX => "mode is beyond 0o777",
             _ => return Ok(()),
         };
@@ -116,21 +131,46 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_they_are_shown() {
-        for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x.sock", "unix:relative", "unix:@name"] {
+        for text in [
+            "127.0.0.1:80",
+            "[::1]:0",
+            "unix:/run/x.sock",
+            "unix:relative",
+            "unix:@name",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn a_text_that_is_no_address_is_kept_in_the_error() {
-        for bad in ["", "localhost:80", "127.0.0.1", "127.0.0.1:65536", "unix:", "/run/x.sock"] {
+        for bad in [
+            "",
+            "localhost:80",
+            "127.0.0.1",
+            "127.0.0.1:65536",
+            "unix:",
+            "/run/x.sock",
+        ] {
             let error = bad.parse::<Address>().unwrap_err();
             assert_eq!(error.text(), bad);
-            assert!(error.to_string().starts_with(&format!("{bad} is not an address: ")), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("{bad} is not an address: ")),
+                "{error}"
+            );
         }
         let error = io::Error::from("a\nb".parse::<Address>().unwrap_err());
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.to_string().starts_with("a\\nb is not"), "one line of a log: {error}");
-        assert!(error.get_ref().is_some_and(|inner| inner.is::<AddressParseError>()));
+        assert!(
+            error.to_string().starts_with("a\\nb is not"),
+            "one line of a log: {error}"
+        );
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(|inner| inner.is::<AddressParseError>())
+        );
     }
 }

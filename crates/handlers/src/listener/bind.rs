@@ -51,14 +51,21 @@ impl AsFd for Socket {
 
 /// The address of a socket of the Unix family.
 pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
-    let path = address.as_pathname().map(|path| Address::Unix(path.to_owned()));
-    path.or_else(|| address.as_abstract_name().map(|name| Address::Abstract(name.to_owned())))
+    let path = address
+        .as_pathname()
+        .map(|path| Address::Unix(path.to_owned()));
+    path.or_else(|| {
+        address
+            .as_abstract_name()
+            .map(|name| Address::Abstract(name.to_owned()))
+    })
 }
 
 /// A socket for streams of bytes that listens already, of whichever family.
 pub(super) fn adopt(fd: OwnedFd) -> io::Result<Socket> {
     let socket = SockRef::from(&fd);
-    let listens = socket.is_listener().is_ok_and(|listens| listens) && matches!(socket.r#type(), Ok(Type::STREAM));
+    let listens = socket.is_listener().is_ok_and(|listens| listens)
+        && matches!(socket.r#type(), Ok(Type::STREAM));
     match socket.domain() {
         Ok(Domain::IPV4 | Domain::IPV6) if listens => Ok(Socket::Tcp(fd.into())),
         Ok(Domain::UNIX) if listens => Ok(Socket::Unix(UnixListener::from(fd).into())),

@@ -28,23 +28,33 @@ pub(super) fn take() -> io::Result<Vec<OwnedFd>> {
 
 /// Whether the environment speaks of descriptors for this process.
 fn are_for_us() -> io::Result<bool> {
-    let (Some(for_process), Some(fds)) = (number("LISTEN_PID")?, number("LISTEN_FDS")?) else { return Ok(false) };
+    let (Some(for_process), Some(fds)) = (number("LISTEN_PID")?, number("LISTEN_FDS")?) else {
+        return Ok(false);
+    };
     if for_process != process::id() {
         return Ok(false);
     }
     if !(1..=FDS_MAX).contains(&fds) {
-        return Err(invalid(format!("LISTEN_FDS={fds}: between 1 and {FDS_MAX} are possible")));
+        return Err(invalid(format!(
+            "LISTEN_FDS={fds}: between 1 and {FDS_MAX} are possible"
+        )));
     }
     match number("LISTEN_FDS_FIRST_FD")? {
-        Some(first) => Err(invalid(format!("LISTEN_FDS_FIRST_FD={first}: the first descriptor is 3 always"))),
+        Some(first) => Err(invalid(format!(
+            "LISTEN_FDS_FIRST_FD={first}: the first descriptor is 3 always"
+        ))),
         None => Ok(true),
     }
 }
 
 fn number(variable: &str) -> io::Result<Option<u32>> {
-    let Some(value) = env::var_os(variable) else { return Ok(None) };
+    let Some(value) = env::var_os(variable) else {
+        return Ok(None);
+    };
     let number = value.to_str().and_then(|value| value.parse().ok());
-    number.map(Some).ok_or_else(|| invalid(format!("{variable}={}: no number", value.display())))
+    number
+        .map(Some)
+        .ok_or_else(|| invalid(format!("{variable}={}: no number", value.display())))
 }
 
 fn invalid(text: String) -> io::Error {

@@ -57,9 +57,8 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<Address> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Socket::Unix(socket) => {
-                bind::unix_address(&socket.listener.local_addr()?).ok_or_else(|| ErrorKind::AddrNotAvailable.into())
-            }
+            Socket::Unix(socket) => bind::unix_address(&socket.listener.local_addr()?)
+                .ok_or_else(|| ErrorKind::AddrNotAvailable.into()),
         }
     }
 

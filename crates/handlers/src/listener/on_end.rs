@@ -3,7 +3,9 @@
 //! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's
 //! state.
 
-use reactor::{Capacity, CloseReason, Context, Error, Key, Next, Registry, Sender, notification_queue};
+use reactor::{
+    Capacity, CloseReason, Context, Error, Key, Next, Registry, Sender, notification_queue,
+};
 
 /// The listeners of a loop whose end is to be told: each with its queue, and the registration of that.
 #[derive(Default)]
@@ -60,7 +62,10 @@ pub fn on_listener_end<S>(
     let queue = queue.map_err(|refused| refused.error)?;
     registry.set_background(queue)?;
     let ends = &mut registry.local::<EndCallbacks>().0;
-    let before = ends.iter().position(|(key, ..)| *key == listener).map(|place| ends.swap_remove(place));
+    let before = ends
+        .iter()
+        .position(|(key, ..)| *key == listener)
+        .map(|place| ends.swap_remove(place));
     ends.push((listener, tells, queue));
     if let Some((_, _, queue)) = before {
         registry.remove(queue)?;
@@ -71,7 +76,9 @@ pub fn on_listener_end<S>(
 /// Tells that a listener has ended.
 pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: CloseReason) {
     let ends = &mut registry.local::<EndCallbacks>().0;
-    let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else { return };
+    let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else {
+        return;
+    };
     let (_, tells, queue) = ends.swap_remove(place);
     if registry.set_foreground(queue).is_ok() {
         let _ = tells.try_send(reason); // its queue is there, and has no limit

@@ -28,8 +28,17 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        let bind = BindOptions { backlog: BACKLOG, reuse_port: false, only_v6: false, mode: None };
-        Self { bind, max_accepts_per_turn: ACCEPTS_PER_TURN, limit: None }
+        let bind = BindOptions {
+            backlog: BACKLOG,
+            reuse_port: false,
+            only_v6: false,
+            mode: None,
+        };
+        Self {
+            bind,
+            max_accepts_per_turn: ACCEPTS_PER_TURN,
+            limit: None,
+        }
     }
 }
 
@@ -107,7 +116,10 @@ impl ListenOptions {
             Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
         });
         let socket = socket.map_err(|error| named(format_args!("bind to {address}"), error))?;
-        Ok(Listener { socket, options: self })
+        Ok(Listener {
+            socket,
+            options: self,
+        })
     }
 
     /// Takes a socket that listens already, of either family: inherited, for example. The options of the socket itself
@@ -119,7 +131,10 @@ impl ListenOptions {
     pub fn adopt(self, socket: impl Into<OwnedFd>) -> io::Result<Listener> {
         let fd = socket.into();
         let socket = bind::adopt(fd)?;
-        Ok(Listener { socket, options: self })
+        Ok(Listener {
+            socket,
+            options: self,
+        })
     }
 
     /// Takes the sockets that a service manager has opened for this process, in their order: as many as `LISTEN_FDS`

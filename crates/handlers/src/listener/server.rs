@@ -85,13 +85,25 @@ impl Listener {
             if !cx.registry.contains(listener) {
                 return Ok(()); // it was stopped just now, and so is this connection
             }
-            let connection = accepted.open_for(origin, listener, cx.registry, &options.borrow(), handler)?.key();
+            let connection = accepted
+                .open_for(origin, listener, cx.registry, &options.borrow(), handler)?
+                .key();
             if let Some(grace) = stopping::grace_left(cx.registry, listener) {
                 let how = GracefulClose { grace, reads: true };
                 if is_tcp {
-                    connection::close_if_accepted_by::<S, TcpStream, H>(cx.registry, connection, listener, how);
+                    connection::close_if_accepted_by::<S, TcpStream, H>(
+                        cx.registry,
+                        connection,
+                        listener,
+                        how,
+                    );
                 } else {
-                    connection::close_if_accepted_by::<S, UnixStream, H>(cx.registry, connection, listener, how);
+                    connection::close_if_accepted_by::<S, UnixStream, H>(
+                        cx.registry,
+                        connection,
+                        listener,
+                        how,
+                    );
                 }
             }
             Ok(())
@@ -99,7 +111,11 @@ impl Listener {
         let servers = &mut registry.local::<Servers>().0;
         servers.retain(|(_, options)| options.strong_count() > 0);
         servers.push((key, shared));
-        Ok(ServerKey { key, close_all, pause_all })
+        Ok(ServerKey {
+            key,
+            close_all,
+            pause_all,
+        })
     }
 }
 
@@ -164,11 +180,19 @@ impl<S> ServerKey<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn set_options(self, registry: &mut Registry<S>, options: &ConnectionOptions) -> Result<(), Error> {
+    pub fn set_options(
+        self,
+        registry: &mut Registry<S>,
+        options: &ConnectionOptions,
+    ) -> Result<(), Error> {
         let listens = registry.contains(self.key);
         let servers = registry.local::<Servers>().0.iter();
-        let shared = servers.filter(|(key, _)| listens && *key == self.key).find_map(|(_, options)| options.upgrade());
-        shared.ok_or(Error::StaleKey(self.key))?.replace(options.clone());
+        let shared = servers
+            .filter(|(key, _)| listens && *key == self.key)
+            .find_map(|(_, options)| options.upgrade());
+        shared
+            .ok_or(Error::StaleKey(self.key))?
+            .replace(options.clone());
         Ok(())
     }
 
@@ -185,7 +209,14 @@ impl<S> ServerKey<S> {
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
         let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
         (self.pause_all)(cx, self.key);
-        (self.close_all)(cx.registry, self.key, GracefulClose { grace, reads: false });
+        (self.close_all)(
+            cx.registry,
+            self.key,
+            GracefulClose {
+                grace,
+                reads: false,
+            },
+        );
     }
 }
 

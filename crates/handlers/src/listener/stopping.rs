@@ -17,7 +17,10 @@ pub(super) fn begin<S>(registry: &mut Registry<S>, listener: Key, grace: Duratio
         return;
     }
     // It is called for that, whatever its interest is.
-    if registry.set_timeout(listener, Some(Duration::ZERO)).is_err() {
+    if registry
+        .set_timeout(listener, Some(Duration::ZERO))
+        .is_err()
+    {
         return;
     }
     let by = registry.now().checked_add(grace);
@@ -36,6 +39,10 @@ pub(super) fn end<S>(registry: &mut Registry<S>, listener: Key) -> Option<Option
 /// How much is left of the grace of a listener that is to end.
 pub(super) fn grace_left<S>(registry: &mut Registry<S>, listener: Key) -> Option<Duration> {
     let now = registry.now();
-    let (_, by) = registry.local::<Stopping>().0.iter().find(|(key, _)| *key == listener)?;
+    let (_, by) = registry
+        .local::<Stopping>()
+        .0
+        .iter()
+        .find(|(key, _)| *key == listener)?;
     Some(by.map_or(Duration::MAX, |by| by.saturating_duration_since(now)))
 }

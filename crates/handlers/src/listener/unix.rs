@@ -33,7 +33,10 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> 
     UnixAddr::from_pathname(path)?; // too long, or with a NUL
     let lock = PathLock::take(path)?;
     let listener = bind_locked(path, options)?;
-    let socket = UnixSocket { _file: Some(SocketFile::of(path)?), listener };
+    let socket = UnixSocket {
+        _file: Some(SocketFile::of(path)?),
+        listener,
+    };
     let listens = listen(&socket, path, options);
     drop(lock); // before the socket, which needs it to remove its file
     listens.map(|()| socket)
@@ -67,7 +70,8 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
 /// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the
 /// user's. Does not wait, as connecting to a busy server with a full queue would.
 fn is_stale(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let is_socket =
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     is_socket && try_connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
@@ -88,7 +92,10 @@ pub(super) struct UnixSocket {
 
 impl From<UnixListener> for UnixSocket {
     fn from(listener: UnixListener) -> Self {
-        Self { _file: None, listener }
+        Self {
+            _file: None,
+            listener,
+        }
     }
 }
 
@@ -108,7 +115,10 @@ struct SocketFile {
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         // The path as it is now: a daemon may change its folder.
-        Ok(Self { path: std::path::absolute(path)?, id: FileId::at(path)? })
+        Ok(Self {
+            path: std::path::absolute(path)?,
+            id: FileId::at(path)?,
+        })
     }
 
     fn is_ours(&self) -> bool {
@@ -117,7 +127,11 @@ impl SocketFile {
 
     fn remove(&self) -> io::Result<()> {
         let _lock = PathLock::take(&self.path)?;
-        if self.is_ours() { fs::remove_file(&self.path) } else { Ok(()) }
+        if self.is_ours() {
+            fs::remove_file(&self.path)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -145,7 +159,10 @@ impl FileId {
     }
 
     fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -167,7 +184,9 @@ impl PathLock {
         name.push(".lock");
         let path = path.with_file_name(name);
         for _ in 0..LOCK_TRIES_MAX {
-            match Self::try_take(&path).map_err(|error| named(format_args!("lock {}", path.display()), error))? {
+            match Self::try_take(&path)
+                .map_err(|error| named(format_args!("lock {}", path.display()), error))?
+            {
                 Some(file) => return Ok(Self { path, _file: file }),
                 None => thread::sleep(LOCK_PAUSE),
             }
@@ -179,14 +198,20 @@ impl PathLock {
     fn try_take(path: &Path) -> io::Result<Option<File>> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK; // anything may be there
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(flags.bits().cast_signed());
         let file = options.open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         }
-        let is_there = FileId::at(path).is_ok_and(|id| file.metadata().is_ok_and(|own| id == FileId::of(&own)));
+        let is_there = FileId::at(path)
+            .is_ok_and(|id| file.metadata().is_ok_and(|own| id == FileId::of(&own)));
         Ok(is_there.then_some(file))
     }
 }

@@ -108,8 +108,20 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         self,
         make: impl Fn() -> io::Result<V> + Send + Sync + 'static,
     ) -> PoolBuilder<S, V> {
-        let Self { workers, max_queued_jobs, name, state, .. } = self;
-        PoolBuilder { workers, max_queued_jobs, name, make: Arc::new(make), state }
+        let Self {
+            workers,
+            max_queued_jobs,
+            name,
+            state,
+            ..
+        } = self;
+        PoolBuilder {
+            workers,
+            max_queued_jobs,
+            name,
+            make: Arc::new(make),
+            state,
+        }
     }
 
     /// Starts the threads. The completion callbacks of their jobs run on the loop of `registry`.
@@ -118,12 +130,20 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     /// `EAGAIN` if a thread cannot be started, and those that were are ended; those of [`Registry::remote`].
     #[track_caller]
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S, W>> {
-        let pool = PoolHandle { shared: Arc::new(JobQueue::new(self.max_queued_jobs)), remote: registry.remote()? };
-        let mut started = WorkerPool { pool, threads: Vec::new() }; // dropped, it ends the threads that have started
+        let pool = PoolHandle {
+            shared: Arc::new(JobQueue::new(self.max_queued_jobs)),
+            remote: registry.remote()?,
+        };
+        let mut started = WorkerPool {
+            pool,
+            threads: Vec::new(),
+        }; // dropped, it ends the threads that have started
         for number in 0..self.workers {
             let (shared, make) = (Arc::clone(&started.pool.shared), Arc::clone(&self.make));
             let work = move || shared.work(WorkerState::new(make));
-            started.threads.push(registry.spawn_worker(format!("{}{number}", self.name), work)?);
+            started
+                .threads
+                .push(registry.spawn_worker(format!("{}{number}", self.name), work)?);
         }
         Ok(started)
     }

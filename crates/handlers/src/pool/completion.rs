@@ -34,7 +34,10 @@ fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
 
 impl<D: Send + 'static> Completion<D> {
     pub(super) fn new(alive: KeepAlive, done: D) -> Self {
-        Self(Arc::new(Parts { alive: Mutex::new(Some(alive)), done: Mutex::new(Some(done)) }))
+        Self(Arc::new(Parts {
+            alive: Mutex::new(Some(alive)),
+            done: Mutex::new(Some(done)),
+        }))
     }
 
     pub(super) fn handle(&self) -> Arc<dyn PendingCompletion> {
@@ -70,6 +73,9 @@ impl<D: Send> PendingCompletion for Parts<D> {
     }
 
     fn is_pending(&self) -> bool {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 }

@@ -111,7 +111,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "as many jobs are queued as the pool allows: submit it later",
-            Self::Closed => "the pool takes no more jobs: it has been drained, abandoned or dropped",
+            Self::Closed => {
+                "the pool takes no more jobs: it has been drained, abandoned or dropped"
+            }
         })
     }
 }
@@ -143,7 +145,9 @@ impl<J, D> Refused<J, D> {
 
 impl<J, D> fmt::Debug for Refused<J, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("Refused")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
     }
 }
 

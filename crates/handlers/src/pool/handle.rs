@@ -35,7 +35,8 @@ impl<S, W> PoolHandle<S, W> {
         R: Send + 'static,
         D: FnOnce(Result<R, JobPanic>, &mut Context<'_, S>) + Send + 'static,
     {
-        self.submit_made((job, done), |job_and_done| job_and_done).map_err(Refused::from_parts)
+        self.submit_made((job, done), |job_and_done| job_and_done)
+            .map_err(Refused::from_parts)
     }
 
     /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then calls `done` with
@@ -68,7 +69,11 @@ impl<S, W> PoolHandle<S, W> {
 
     /// Submits a job that is made of `input` where there is room, and otherwise gives `input` back.
     #[track_caller]
-    pub(crate) fn submit_made<I, J, R, D>(&self, input: I, make: impl FnOnce(I) -> (J, D)) -> Result<Job, (I, Refusal)>
+    pub(crate) fn submit_made<I, J, R, D>(
+        &self,
+        input: I,
+        make: impl FnOnce(I) -> (J, D),
+    ) -> Result<Job, (I, Refusal)>
     where
         J: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
@@ -87,7 +92,11 @@ impl<S, W> PoolHandle<S, W> {
 
     /// Queues what a worker does for a job, and what follows it on the loop.
     #[track_caller]
-    fn enqueue<I, J, R, D>(&self, input: I, make: impl FnOnce(I) -> (J, D)) -> Result<Job, (I, Refusal)>
+    fn enqueue<I, J, R, D>(
+        &self,
+        input: I,
+        make: impl FnOnce(I) -> (J, D),
+    ) -> Result<Job, (I, Refusal)>
     where
         J: FnOnce(&JobQueue<W>, &mut WorkerState<W>) -> R + Send + 'static,
         R: Send + 'static,
@@ -101,7 +110,8 @@ impl<S, W> PoolHandle<S, W> {
         let (remote, origin) = (self.remote.clone(), Location::caller());
         let completion = Completion::new(remote.keep_alive(), done);
         let pending = completion.handle();
-        let slot = room.fill(move |shared, state| complete(&remote, origin, work(shared, state), completion));
+        let slot = room
+            .fill(move |shared, state| complete(&remote, origin, work(shared, state), completion));
         Ok(Job { slot, pending })
     }
 
@@ -117,8 +127,12 @@ impl<S, W> PoolHandle<S, W> {
 }
 
 /// Hands the result of a job to the loop, unless the job was given up.
-fn complete<S, R, D>(remote: &Remote<S>, origin: &'static Location<'static>, result: R, completion: Completion<D>)
-where
+fn complete<S, R, D>(
+    remote: &Remote<S>,
+    origin: &'static Location<'static>,
+    result: R,
+    completion: Completion<D>,
+) where
     S: 'static,
     R: Send + 'static,
     D: FnOnce(R, &mut Context<'_, S>) + Send + 'static,
@@ -138,7 +152,10 @@ where
 
 impl<S, W> Clone for PoolHandle<S, W> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), remote: self.remote.clone() }
+        Self {
+            shared: Arc::clone(&self.shared),
+            remote: self.remote.clone(),
+        }
     }
 }
 

@@ -24,7 +24,11 @@ pub enum Cancellation {
 
 impl Cancellation {
     const fn of(was_in_time: bool) -> Self {
-        if was_in_time { Self::InTime } else { Self::TooLate }
+        if was_in_time {
+            Self::InTime
+        } else {
+            Self::TooLate
+        }
     }
 }
 

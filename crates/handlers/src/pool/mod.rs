@@ -111,6 +111,9 @@ impl<S, W> Drop for WorkerPool<S, W> {
 
 impl<S, W> fmt::Debug for WorkerPool<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerPool").field("workers", &self.threads.len()).field("pool", &self.pool).finish()
+        f.debug_struct("WorkerPool")
+            .field("workers", &self.threads.len())
+            .field("pool", &self.pool)
+            .finish()
     }
 }

@@ -61,9 +61,19 @@ pub(super) struct Room<'a, W> {
 
 impl<W> Room<'_, W> {
     /// Queues a job, and wakes a worker if one is asleep.
-    pub(super) fn fill(self, work: impl FnOnce(&JobQueue<W>, &mut WorkerState<W>) + Send + 'static) -> Arc<Slot<W>> {
-        let Self { shared, mut queue, idle } = self;
-        let slot = Arc::new(Slot { work: Mutex::new(Some(Box::new(work))), shared: Arc::downgrade(shared) });
+    pub(super) fn fill(
+        self,
+        work: impl FnOnce(&JobQueue<W>, &mut WorkerState<W>) + Send + 'static,
+    ) -> Arc<Slot<W>> {
+        let Self {
+            shared,
+            mut queue,
+            idle,
+        } = self;
+        let slot = Arc::new(Slot {
+            work: Mutex::new(Some(Box::new(work))),
+            shared: Arc::downgrade(shared),
+        });
         queue.slots.push_back(Arc::clone(&slot));
         queue.queued += 1;
         if idle > 0 {
@@ -78,8 +88,19 @@ impl<W> Room<'_, W> {
 impl<W> JobQueue<W> {
     pub(super) fn new(max_queued_jobs: usize) -> Self {
         let slots = VecDeque::new();
-        let queue = QueueState { slots, queued: 0, running: 0, asleep: 0, woken: 0, closed: false };
-        Self { queue: Mutex::new(queue), wake: Condvar::new(), max_queued_jobs }
+        let queue = QueueState {
+            slots,
+            queued: 0,
+            running: 0,
+            asleep: 0,
+            woken: 0,
+            closed: false,
+        };
+        Self {
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+            max_queued_jobs,
+        }
     }
 
     /// Returns room for one more job.
@@ -95,7 +116,11 @@ impl<W> JobQueue<W> {
         if queue.queued >= self.max_queued_jobs.saturating_add(idle) {
             return Err(Refusal::Full);
         }
-        Ok(Room { shared: self, queue, idle })
+        Ok(Room {
+            shared: self,
+            queue,
+            idle,
+        })
     }
 
     /// Returns how many jobs wait for a worker.
@@ -133,7 +158,10 @@ impl<W> JobQueue<W> {
         while let Some(work) = self.next() {
             // The job's own panic is caught already; what is left are destructors of what it and `done` have captured.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self, &mut state))) {
-                tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
+                tracing::error!(
+                    message = panic_message(&*panic),
+                    "dropping what a job has captured panicked"
+                );
                 discard(panic);
             }
             state.drop_if_poisoned();
@@ -155,7 +183,10 @@ impl<W> JobQueue<W> {
                 return None;
             }
             queue.asleep += 1;
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
             queue.asleep -= 1;
             queue.woken = queue.woken.saturating_sub(1);
         }
@@ -172,14 +203,20 @@ impl<W> JobQueue<W> {
         let mut queue = lock(&self.queue);
         queue.closed = true;
         let abandoned = std::mem::take(&mut queue.slots);
-        let work: Vec<_> = abandoned.iter().filter_map(|slot| lock(&slot.work).take()).collect();
+        let work: Vec<_> = abandoned
+            .iter()
+            .filter_map(|slot| lock(&slot.work).take())
+            .collect();
         queue.queued -= work.len(); // a cancellation at this moment counts its own
         drop(queue);
         self.wake.notify_all();
         // The user's destructors run without the lock, each on its own: all go, however many panic.
         for job in work {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(job))) {
-                tracing::error!(message = panic_message(&*panic), "dropping what a job has captured panicked");
+                tracing::error!(
+                    message = panic_message(&*panic),
+                    "dropping what a job has captured panicked"
+                );
                 discard(panic);
             }
         }
@@ -187,7 +224,13 @@ impl<W> JobQueue<W> {
 
     /// Writes its counts, in the form of a `PoolHandle`.
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QueueState { queued, running, asleep, closed, .. } = &*lock(&self.queue);
+        let QueueState {
+            queued,
+            running,
+            asleep,
+            closed,
+            ..
+        } = &*lock(&self.queue);
         f.debug_struct("Pool")
             .field("queued", queued)
             .field("running", running)
@@ -199,7 +242,9 @@ impl<W> JobQueue<W> {
 
 impl<W> Queued for Slot<W> {
     fn cancel(&self) -> bool {
-        self.shared.upgrade().is_some_and(|shared| shared.cancel(self))
+        self.shared
+            .upgrade()
+            .is_some_and(|shared| shared.cancel(self))
     }
 
     fn is_queued(&self) -> bool {

@@ -30,7 +30,11 @@ pub(super) enum JobFailure {
 
 impl<W> WorkerState<W> {
     pub(super) const fn new(make: Arc<Make<W>>) -> Self {
-        Self { make, state: None, is_poisoned: false }
+        Self {
+            make,
+            state: None,
+            is_poisoned: false,
+        }
     }
 
     /// Runs `job` with the state, which is made where there is none.
@@ -56,7 +60,10 @@ impl<W> WorkerState<W> {
     fn clear(&mut self) {
         let state = self.state.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
-            tracing::error!(message = panic_message(&*panic), "dropping the state of a worker panicked");
+            tracing::error!(
+                message = panic_message(&*panic),
+                "dropping the state of a worker panicked"
+            );
             discard(panic);
         }
     }
@@ -64,7 +71,10 @@ impl<W> WorkerState<W> {
 
 fn make<W>(make: &Make<W>) -> io::Result<W> {
     catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
-        let error = io::Error::other(format!("its constructor panicked: {}", panic_message(&*panic)));
+        let error = io::Error::other(format!(
+            "its constructor panicked: {}",
+            panic_message(&*panic)
+        ));
         discard(panic);
         Err(error)
     })

@@ -23,7 +23,12 @@ use super::number::{SIGNALS, Signal};
 /// Of each signal whether its old action is due: all that a signal handler looks at.
 static UNWATCHED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(true) }; SIGNALS];
 
-static WATCHERS: Mutex<[Watchers; SIGNALS]> = Mutex::new([Watchers { watching: 0, prepared: false }; SIGNALS]);
+static WATCHERS: Mutex<[Watchers; SIGNALS]> = Mutex::new(
+    [Watchers {
+        watching: 0,
+        prepared: false,
+    }; SIGNALS],
+);
 
 /// Who watches one signal, in the whole process.
 #[derive(Clone, Copy)]
@@ -120,7 +125,8 @@ impl SignalHook {
     /// Ends the process at once, as [`exit_status`] says, if `condition` holds by then.
     pub(super) fn end_process_if(signal: Signal, condition: &Arc<AtomicBool>) -> io::Result<Self> {
         let condition = Arc::clone(condition);
-        flag::register_conditional_shutdown(signal.as_raw(), exit_status(signal), condition).map(Self)
+        flag::register_conditional_shutdown(signal.as_raw(), exit_status(signal), condition)
+            .map(Self)
     }
 
     /// Sets `flag`.
@@ -146,8 +152,12 @@ mod tests {
 
     #[test]
     fn sets_of_signals_are_read_from_the_line_of_their_name() {
-        let status = "SigBlk:\t0000000000000002\nSigIgn:\t0000000000001000\nSigCgt:\t00000001000004c0\n";
-        assert_eq!((mask(status, "SigIgn:"), mask(status, "SigCgt:")), (Some(0x1000), Some(0x1_0000_04c0)));
+        let status =
+            "SigBlk:\t0000000000000002\nSigIgn:\t0000000000001000\nSigCgt:\t00000001000004c0\n";
+        assert_eq!(
+            (mask(status, "SigIgn:"), mask(status, "SigCgt:")),
+            (Some(0x1000), Some(0x1_0000_04c0))
+        );
         assert_eq!(mask("SigIgn:\tnonsense\n", "SigIgn:"), None);
         assert_eq!(mask("", "SigIgn:"), None);
     }

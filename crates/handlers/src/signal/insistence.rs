@@ -40,7 +40,9 @@ impl Insistence {
         let (notice, first) = UnixStream::pair().map_err(|error| named("socketpair", error))?;
         let insists = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&insists);
-        let thread = thread::Builder::new().name("shutdown_on".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread::Builder::new()
+            .name("shutdown_on".to_owned())
+            .stack_size(STACK_BYTES);
         thread
             .spawn(move || set_after_first(&flag, first, delay))
             .map_err(|error| named("a thread for shutdown_on", error))?;
@@ -52,10 +54,16 @@ impl Insistence {
     pub(super) fn hooks(&self, signal: Signal) -> io::Result<Vec<SignalHook>> {
         Ok(match self {
             Self::AtOnce(first) => {
-                vec![SignalHook::end_process_if(signal, first)?, SignalHook::set_flag(signal, first)?]
+                vec![
+                    SignalHook::end_process_if(signal, first)?,
+                    SignalHook::set_flag(signal, first)?,
+                ]
             }
             Self::Later(insists, notice) => {
-                vec![SignalHook::end_process_if(signal, insists)?, SignalHook::write(signal, notice.try_clone()?)?]
+                vec![
+                    SignalHook::end_process_if(signal, insists)?,
+                    SignalHook::write(signal, notice.try_clone()?)?,
+                ]
             }
             Self::Never => Vec::new(),
         })
@@ -71,14 +79,17 @@ fn set_after_first(flag: &AtomicBool, mut first: UnixStream, delay: Duration) {
             Ok(0) | Err(_) => return,
         }
     };
-    let Some(due) = began.checked_add(delay) else { return };
+    let Some(due) = began.checked_add(delay) else {
+        return;
+    };
     loop {
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return flag.store(true, Ordering::SeqCst);
         }
         // Other signals of the same kind are read, so that the end behind them is seen.
-        if first.set_read_timeout(Some(left)).is_err() || matches!(first.read(&mut [0; 64]), Ok(0)) {
+        if first.set_read_timeout(Some(left)).is_err() || matches!(first.read(&mut [0; 64]), Ok(0))
+        {
             return;
         }
     }

@@ -51,8 +51,14 @@ pub struct Process {
 
 impl From<Origin> for Arrival {
     fn from(origin: Origin) -> Self {
-        let sender = origin.process.map(|process| Process { pid: process.pid.cast_unsigned(), uid: process.uid });
-        Self { signal: Signal::from_raw(origin.signal), sender }
+        let sender = origin.process.map(|process| Process {
+            pid: process.pid.cast_unsigned(),
+            uid: process.uid,
+        });
+        Self {
+            signal: Signal::from_raw(origin.signal),
+            sender,
+        }
     }
 }
 
@@ -105,7 +111,13 @@ impl From<Origin> for Arrival {
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("evsignal_new", "ev_signal", "uv_signal_start", "AsyncSignalHandler", "Signals"))]
+#[doc(alias(
+    "evsignal_new",
+    "ev_signal",
+    "uv_signal_start",
+    "AsyncSignalHandler",
+    "Signals"
+))]
 #[track_caller]
 pub fn watch<S, F>(
     registry: &mut Registry<S>,
@@ -124,7 +136,9 @@ fn register<S, F>(registry: &mut Registry<S>, source: Signals, mut callback: F) 
 where
     F: FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next> + 'static,
 {
-    let key = registry.add(source, Interest::READABLE, move |io, cx| deliver(io, &mut callback, cx))?;
+    let key = registry.add(source, Interest::READABLE, move |io, cx| {
+        deliver(io, &mut callback, cx)
+    })?;
     registry.set_background(key)?;
     Ok(key)
 }
@@ -170,15 +184,25 @@ impl Signals {
         signals.dedup();
         let (read, write) = UnixStream::pair().map_err(|error| named("socketpair", error))?;
         let delivery = SignalDelivery::with_pipe(read, write, WithOrigin::default(), [0; 0])?;
-        let mut source = Self { delivery, hooks: Vec::new(), watching: Vec::new() }; // dropped, it undoes what was done
+        let mut source = Self {
+            delivery,
+            hooks: Vec::new(),
+            watching: Vec::new(),
+        }; // dropped, it undoes what was done
         for &signal in &signals {
             signal.check()?;
             let refused = |error| named(format_args!("sigaction({signal})"), error);
             action::prepare(signal).map_err(refused)?;
             source.hooks.extend(hooks(signal).map_err(refused)?);
-            source.delivery.handle().add_signal(signal.as_raw()).map_err(refused)?;
+            source
+                .delivery
+                .handle()
+                .add_signal(signal.as_raw())
+                .map_err(refused)?;
         }
-        source.watching.extend(signals.into_iter().map(Watching::begin));
+        source
+            .watching
+            .extend(signals.into_iter().map(Watching::begin));
         Ok(source)
     }
 }

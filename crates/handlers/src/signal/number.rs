@@ -71,7 +71,10 @@ impl Signal {
             1..=SIGNAL_MAX => return Ok(()),
             _ => "there is no such signal: they are 1 to 64",
         };
-        Err(io::Error::new(ErrorKind::InvalidInput, format!("{self} cannot be watched: {why}")))
+        Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("{self} cannot be watched: {why}"),
+        ))
     }
 }
 
@@ -87,7 +90,9 @@ impl fmt::Display for Signal {
         match signal_name(self.0) {
             Some(name) => f.write_str(name),
             None if real_time == 0 => f.write_str("SIGRTMIN"),
-            None if real_time > 0 && self.0 <= libc::SIGRTMAX() => write!(f, "SIGRTMIN+{real_time}"),
+            None if real_time > 0 && self.0 <= libc::SIGRTMAX() => {
+                write!(f, "SIGRTMIN+{real_time}")
+            }
             None => write!(f, "signal {}", self.0),
         }
     }
@@ -105,8 +110,16 @@ mod tests {
 
     #[test]
     fn signals_are_displayed_by_the_names_that_users_know() {
-        let names = [Signal::HUP, Signal::KILL, Signal::real_time(0).unwrap(), Signal::real_time(3).unwrap()];
-        assert_eq!(names.map(|signal| signal.to_string()), ["SIGHUP", "SIGKILL", "SIGRTMIN", "SIGRTMIN+3"]);
+        let names = [
+            Signal::HUP,
+            Signal::KILL,
+            Signal::real_time(0).unwrap(),
+            Signal::real_time(3).unwrap(),
+        ];
+        assert_eq!(
+            names.map(|signal| signal.to_string()),
+            ["SIGHUP", "SIGKILL", "SIGRTMIN", "SIGRTMIN+3"]
+        );
         assert_eq!(Signal::from_raw(-1).to_string(), "signal -1");
         assert_eq!(Signal::real_time(200), None);
     }

@@ -34,7 +34,9 @@ impl Default for ShutdownOptions {
 impl ShutdownOptions {
     /// Makes options with all defaults.
     pub const fn new() -> Self {
-        Self { insist_after: Duration::from_secs(1) }
+        Self {
+            insist_after: Duration::from_secs(1),
+        }
     }
 
     /// Sets how long after the first signal another one ends the process at once. Default: 1 s.
@@ -87,7 +89,11 @@ impl ShutdownOptions {
     /// # Errors
     /// As [`shutdown_on`].
     #[track_caller]
-    pub fn stop_on<S>(&self, registry: &mut Registry<S>, signals: impl IntoIterator<Item = Signal>) -> io::Result<Key> {
+    pub fn stop_on<S>(
+        &self,
+        registry: &mut Registry<S>,
+        signals: impl IntoIterator<Item = Signal>,
+    ) -> io::Result<Key> {
         self.shutdown_on(registry, signals, |_arrival, cx| cx.registry.stop())
     }
 }
@@ -157,7 +163,10 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn stop_on<S>(registry: &mut Registry<S>, signals: impl IntoIterator<Item = Signal>) -> io::Result<Key> {
+pub fn stop_on<S>(
+    registry: &mut Registry<S>,
+    signals: impl IntoIterator<Item = Signal>,
+) -> io::Result<Key> {
     ShutdownOptions::new().stop_on(registry, signals)
 }
 
@@ -167,6 +176,9 @@ mod tests {
 
     #[test]
     fn a_signal_insists_from_one_second_on_by_default() {
-        assert_eq!(ShutdownOptions::default().insist_after, Duration::from_secs(1));
+        assert_eq!(
+            ShutdownOptions::default().insist_after,
+            Duration::from_secs(1)
+        );
     }
 }

@@ -31,7 +31,10 @@ pub struct Udp<S: 'static> {
 impl<S> Udp<S> {
     /// Serves a socket with `handler`, and a queue of at most 1024 datagrams and 1 MiB.
     pub fn new(handler: impl DatagramHandler<S> + 'static) -> Self {
-        Self { handler: Box::new(handler), send: SendState::new(SendQueue::new(1024, 1 << 20)) }
+        Self {
+            handler: Box::new(handler),
+            send: SendState::new(SendQueue::new(1024, 1 << 20)),
+        }
     }
 
     /// Sets the maximum number of queued datagrams; one more is refused with [`Full`](super::Full). With 0 none is
@@ -60,9 +63,20 @@ impl<S> Udp<S> {
         &mut self,
         io: &mut Io<UdpSocket>,
         cx: &mut Context<'_, S>,
-        callback: impl FnOnce(&mut dyn DatagramHandler<S>, &mut Sending<'_>, &mut Context<'_, S>) -> io::Result<Next>,
+        callback: impl FnOnce(
+            &mut dyn DatagramHandler<S>,
+            &mut Sending<'_>,
+            &mut Context<'_, S>,
+        ) -> io::Result<Next>,
     ) -> io::Result<Next> {
-        match error::next(callback(&mut *self.handler, &mut Sending { io, send: &mut self.send }, cx)) {
+        match error::next(callback(
+            &mut *self.handler,
+            &mut Sending {
+                io,
+                send: &mut self.send,
+            },
+            cx,
+        )) {
             Ok(Next::Keep) if !cx.registry.contains(cx.key()) => Ok(Next::Remove),
             result => result,
         }
@@ -74,7 +88,9 @@ impl<S> Udp<S> {
             return Ok(Next::Keep);
         }
         let mut buffers = std::mem::take(cx.registry.local::<ReceiveBuffers>());
-        let result = buffers.fill(io, &mut self.send.log).and_then(|batch| self.deliver(&batch, io, cx));
+        let result = buffers
+            .fill(io, &mut self.send.log)
+            .and_then(|batch| self.deliver(&batch, io, cx));
         *cx.registry.local::<ReceiveBuffers>() = buffers;
         result
     }
@@ -88,7 +104,9 @@ impl<S> Udp<S> {
     ) -> io::Result<Next> {
         for datagram in batch.datagrams() {
             self.send.log.metrics.received += 1;
-            let next = self.call(io, cx, |handler, socket, cx| handler.on_datagram(&datagram, socket, cx))?;
+            let next = self.call(io, cx, |handler, socket, cx| {
+                handler.on_datagram(&datagram, socket, cx)
+            })?;
             if next == Next::Remove {
                 return Ok(next);
             }
@@ -116,7 +134,11 @@ impl<S> Udp<S> {
     pub(super) fn want_room(&self, key: Key, registry: &mut Registry<S>) -> Result<(), Error> {
         let interest = registry.interest(key)?;
         let room = !self.send.queue.is_empty() || self.send.refused_since_drain;
-        let wanted = if room { interest | Interest::WRITABLE } else { interest.without(Interest::WRITABLE) };
+        let wanted = if room {
+            interest | Interest::WRITABLE
+        } else {
+            interest.without(Interest::WRITABLE)
+        };
         if wanted != interest {
             registry.set_interest(key, wanted)?;
         }

@@ -19,7 +19,10 @@ pub struct UdpKey<S> {
 
 impl<S: 'static> UdpKey<S> {
     pub(super) const fn new(key: Key) -> Self {
-        Self { key, state: PhantomData }
+        Self {
+            key,
+            state: PhantomData,
+        }
     }
 
     /// Returns the key of the socket's registration: to pause receiving, set a timeout, or remove it.
@@ -65,7 +68,13 @@ impl<S: 'static> UdpKey<S> {
     ) -> Result<R, Error> {
         cx.with_handler(self.key, |io: &mut Io<UdpSocket>, udp: &mut Udp<S>, cx| {
             let result = catch_unwind(AssertUnwindSafe(|| {
-                let result = act(&mut Sending { io, send: &mut udp.send }, cx);
+                let result = act(
+                    &mut Sending {
+                        io,
+                        send: &mut udp.send,
+                    },
+                    cx,
+                );
                 udp.report_failures(cx);
                 result
             }));

@@ -57,7 +57,11 @@ pub trait DatagramHandler<S> {
     ///
     /// # Errors
     /// As [`on_datagram`](Self::on_datagram).
-    fn on_timeout(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    fn on_timeout(
+        &mut self,
+        socket: &mut Sending<'_>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         let _ = (socket, cx);
         Ok(Next::Remove)
     }
@@ -168,5 +172,7 @@ pub fn add_handler<S>(
     socket: UdpSocket,
     udp: Udp<S>,
 ) -> Result<UdpKey<S>, AddError<UdpSocket>> {
-    registry.add_handler(socket, Interest::READABLE, udp).map(UdpKey::new)
+    registry
+        .add_handler(socket, Interest::READABLE, udp)
+        .map(UdpKey::new)
 }

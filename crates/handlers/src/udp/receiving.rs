@@ -36,13 +36,22 @@ impl ReceiveBuffers {
     /// Receives what is there, up to a batch. Nothing, if nothing is there.
     ///
     /// Errors that end the socket are given; the others, which are those of datagrams, are noted.
-    pub(super) fn fill(&mut self, io: &mut Io<UdpSocket>, log: &mut Log) -> io::Result<ReceivedBatch<'_>> {
+    pub(super) fn fill(
+        &mut self,
+        io: &mut Io<UdpSocket>,
+        log: &mut Log,
+    ) -> io::Result<ReceivedBatch<'_>> {
         let received = self.receive(io, log)?;
         if received < BATCH_SIZE && received > 0 {
             // The call has met the end. What comes from now on is reported.
-            let _ = io.try_io(Interest::READABLE, |_| Err::<(), _>(ErrorKind::WouldBlock.into()));
+            let _ = io.try_io(Interest::READABLE, |_| {
+                Err::<(), _>(ErrorKind::WouldBlock.into())
+            });
         }
-        Ok(ReceivedBatch { bytes: &self.bytes, metas: &self.metas[..received] })
+        Ok(ReceivedBatch {
+            bytes: &self.bytes,
+            metas: &self.metas[..received],
+        })
     }
 
     fn receive(&mut self, io: &mut Io<UdpSocket>, log: &mut Log) -> io::Result<usize> {
@@ -78,18 +87,28 @@ impl ReceiveBuffers {
 impl<'a> ReceivedBatch<'a> {
     pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
         let buffers = self.bytes.chunks(BUFFER_BYTES);
-        buffers.zip(self.metas).flat_map(|(buffer, meta)| Datagram::split(buffer, meta))
+        buffers
+            .zip(self.metas)
+            .flat_map(|(buffer, meta)| Datagram::split(buffer, meta))
     }
 }
 
 /// Whether a receive that fails so will fail for ever. Anything else tells of one datagram, or of a want that passes.
 fn is_of_the_socket(error: &io::Error) -> bool {
-    let of_the_socket = [Errno::BADF, Errno::NOTSOCK, Errno::INVAL, Errno::FAULT, Errno::OPNOTSUPP];
+    let of_the_socket = [
+        Errno::BADF,
+        Errno::NOTSOCK,
+        Errno::INVAL,
+        Errno::FAULT,
+        Errno::OPNOTSUPP,
+    ];
     errno(error).is_none_or(|errno| of_the_socket.contains(&errno))
 }
 
 impl fmt::Debug for ReceiveBuffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceiveBuffers").field("bytes", &self.bytes.len()).finish()
+        f.debug_struct("ReceiveBuffers")
+            .field("bytes", &self.bytes.len())
+            .finish()
     }
 }

@@ -47,7 +47,14 @@ pub(super) struct SendQueue {
 
 impl SendQueue {
     pub(super) const fn new(datagrams_max: usize, bytes_max: usize) -> Self {
-        Self { bytes: Vec::new(), begin: 0, entries: VecDeque::new(), singly: 0, datagrams_max, bytes_max }
+        Self {
+            bytes: Vec::new(),
+            begin: 0,
+            entries: VecDeque::new(),
+            singly: 0,
+            datagrams_max,
+            bytes_max,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -64,8 +71,15 @@ impl SendQueue {
 
     /// Whether there was room.
     pub(super) fn push(&mut self, datagram: &Outgoing<'_>) -> bool {
-        let Outgoing { bytes, to, from, ecn } = *datagram;
-        if self.datagrams() >= self.datagrams_max || bytes.len() > self.bytes_max.saturating_sub(self.bytes()) {
+        let Outgoing {
+            bytes,
+            to,
+            from,
+            ecn,
+        } = *datagram;
+        if self.datagrams() >= self.datagrams_max
+            || bytes.len() > self.bytes_max.saturating_sub(self.bytes())
+        {
             return false;
         }
         if self.begin > self.bytes.len() / 2 {
@@ -73,7 +87,8 @@ impl SendQueue {
             self.begin = 0;
         }
         self.bytes.extend_from_slice(bytes);
-        self.entries.push_back((Route { to, from, ecn }, bytes.len()));
+        self.entries
+            .push_back((Route { to, from, ecn }, bytes.len()));
         true
     }
 
@@ -94,12 +109,21 @@ impl SendQueue {
                 }
             }
         }
-        Some(Run { route, bytes: &self.bytes[self.begin..end], segment_bytes, datagrams })
+        Some(Run {
+            route,
+            bytes: &self.bytes[self.begin..end],
+            segment_bytes,
+            datagrams,
+        })
     }
 
     /// The run of so many datagrams is done with.
     pub(super) fn pop_run(&mut self, datagrams: usize) {
-        self.begin += self.entries.drain(..datagrams).map(|(_, bytes)| bytes).sum::<usize>();
+        self.begin += self
+            .entries
+            .drain(..datagrams)
+            .map(|(_, bytes)| bytes)
+            .sum::<usize>();
         self.singly = self.singly.saturating_sub(datagrams);
         if self.entries.is_empty() {
             (self.bytes, self.begin) = (Vec::new(), 0); // an idle socket holds no buffer
@@ -138,32 +162,66 @@ mod tests {
             let datagrams = run.datagrams;
             queue.pop_run(datagrams);
         }
-        assert_eq!((queue.bytes(), queue.bytes.capacity()), (0, 0), "an idle socket holds no buffer");
+        assert_eq!(
+            (queue.bytes(), queue.bytes.capacity()),
+            (0, 0),
+            "an idle socket holds no buffer"
+        );
         runs
     }
 
     #[test]
     fn datagrams_of_one_size_to_one_address_are_merged_and_a_shorter_one_ends_the_run() {
-        let queue = filled(&[(1, 10), (1, 10), (1, 4), (1, 4), (2, 4), (1, 0), (1, 0), (1, 2), (1, 3)]);
+        let queue = filled(&[
+            (1, 10),
+            (1, 10),
+            (1, 4),
+            (1, 4),
+            (2, 4),
+            (1, 0),
+            (1, 0),
+            (1, 2),
+            (1, 3),
+        ]);
         assert_eq!(
             runs(queue, SEGMENTS_MAX),
-            [(1, 10, 3), (1, 4, 1), (2, 4, 1), (1, 0, 1), (1, 0, 1), (1, 2, 1), (1, 3, 1)]
+            [
+                (1, 10, 3),
+                (1, 4, 1),
+                (2, 4, 1),
+                (1, 0, 1),
+                (1, 0, 1),
+                (1, 2, 1),
+                (1, 3, 1)
+            ]
         );
     }
 
     #[test]
     fn a_run_is_bounded_by_segments_and_bytes_and_large_datagrams_go_alone() {
-        assert_eq!(runs(filled(&[(1, 10); 10]), 4), [(1, 10, 4), (1, 10, 4), (1, 10, 2)]);
+        assert_eq!(
+            runs(filled(&[(1, 10); 10]), 4),
+            [(1, 10, 4), (1, 10, 4), (1, 10, 2)]
+        );
         assert_eq!(runs(filled(&[(1, 10); 3]), 1), [(1, 10, 1); 3]);
-        assert_eq!(runs(filled(&[(1, 1452); 50]), SEGMENTS_MAX), [(1, 1452, 45), (1, 1452, 5)]);
-        assert_eq!(runs(filled(&[(1, 1453); 2]), SEGMENTS_MAX), [(1, 1453, 1); 2]);
+        assert_eq!(
+            runs(filled(&[(1, 1452); 50]), SEGMENTS_MAX),
+            [(1, 1452, 45), (1, 1452, 5)]
+        );
+        assert_eq!(
+            runs(filled(&[(1, 1453); 2]), SEGMENTS_MAX),
+            [(1, 1453, 1); 2]
+        );
     }
 
     #[test]
     fn a_run_that_went_wrong_goes_one_by_one_and_what_is_behind_it_is_merged_again() {
         let mut queue = filled(&[(1, 10); 6]);
         queue.split_run(3);
-        assert_eq!(runs(queue, SEGMENTS_MAX), [(1, 10, 1), (1, 10, 1), (1, 10, 1), (1, 10, 3)]);
+        assert_eq!(
+            runs(queue, SEGMENTS_MAX),
+            [(1, 10, 1), (1, 10, 1), (1, 10, 1), (1, 10, 3)]
+        );
     }
 
     #[test]
@@ -188,7 +246,9 @@ mod tests {
                 assert!(queue.push(&Outgoing::new(&pushed.to_ne_bytes(), to(1))));
                 pushed += 1;
             }
-            let Some(run) = queue.next_run(1 + step % 3) else { continue };
+            let Some(run) = queue.next_run(1 + step % 3) else {
+                continue;
+            };
             for bytes in run.bytes.chunks(4) {
                 assert_eq!(bytes, popped.to_ne_bytes());
                 popped += 1;

@@ -64,7 +64,10 @@ pub struct Full {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { datagrams, bytes } = self;
-        write!(f, "the queue is full with {datagrams} datagrams of {bytes} bytes: send again when it has drained")
+        write!(
+            f,
+            "the queue is full with {datagrams} datagrams of {bytes} bytes: send again when it has drained"
+        )
     }
 }
 
@@ -139,13 +142,19 @@ pub(super) struct Log {
 
 impl SendState {
     pub(super) fn new(queue: SendQueue) -> Self {
-        Self { queue, log: Log::default(), refused_since_drain: false }
+        Self {
+            queue,
+            log: Log::default(),
+            refused_since_drain: false,
+        }
     }
 
     /// Sends what is queued, as far as there is room.
     pub(super) fn flush(&mut self, io: &mut Io<UdpSocket>) {
         for _ in 0..SENDS_PER_CALL_MAX {
-            let Some(run) = self.queue.next_run(io.get_ref().segments_max()) else { break };
+            let Some(run) = self.queue.next_run(io.get_ref().segments_max()) else {
+                break;
+            };
             let (datagrams, to) = (run.datagrams, run.route.to);
             match self.log.transmit(io, &run) {
                 Ok(()) => self.queue.pop_run(datagrams),
@@ -163,7 +172,12 @@ impl SendState {
 impl Log {
     /// Tries again where an error is not about this datagram as it can be sent.
     #[cold]
-    fn transmit_again(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>, error: io::Error) -> io::Result<()> {
+    fn transmit_again(
+        &mut self,
+        io: &mut Io<UdpSocket>,
+        run: &Run<'_>,
+        error: io::Error,
+    ) -> io::Result<()> {
         match errno(&error) {
             // Nothing but the answer of a peer gives this one.
             Some(Errno::CONNREFUSED) => {
@@ -171,14 +185,25 @@ impl Log {
                 io.try_io(Interest::WRITABLE, |socket| socket.transmit(run))
             }
             Some(Errno::NETUNREACH | Errno::INVAL) if run.route.from.is_some_and(is_broadcast) => {
-                let run = Run { route: Route { from: None, ..run.route }, ..*run };
+                let run = Run {
+                    route: Route {
+                        from: None,
+                        ..run.route
+                    },
+                    ..*run
+                };
                 io.try_io(Interest::WRITABLE, |socket| socket.transmit(&run))
             }
             _ => Err(error),
         }
     }
 
-    pub(super) fn report_failure(&mut self, call: &'static str, to: Option<SocketAddr>, error: io::Error) {
+    pub(super) fn report_failure(
+        &mut self,
+        call: &'static str,
+        to: Option<SocketAddr>,
+        error: io::Error,
+    ) {
         self.metrics.failed += 1;
         if self.failures.len() < FAILURES_MAX {
             self.failures.push(Failure { call, to, error });
@@ -204,9 +229,13 @@ impl Log {
 /// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the
 /// networks: it refuses to connect a socket to such an address that has not asked for it.
 fn is_broadcast(address: IpAddr) -> bool {
-    let IpAddr::V4(address) = address.to_canonical() else { return false };
+    let IpAddr::V4(address) = address.to_canonical() else {
+        return false;
+    };
     let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-    let refusal = probe.and_then(|probe| probe.connect((address, 9))).map_err(|error| error.kind());
+    let refusal = probe
+        .and_then(|probe| probe.connect((address, 9)))
+        .map_err(|error| error.kind());
     refusal == Err(ErrorKind::PermissionDenied)
 }
 
@@ -227,7 +256,9 @@ impl Sending<'_> {
         if let Some(peer) = self.io.get_ref().peer_addr() {
             return self.send_to(bytes, peer);
         }
-        self.send.log.report_failure("sendmsg", None, Errno::DESTADDRREQ.into());
+        self.send
+            .log
+            .report_failure("sendmsg", None, Errno::DESTADDRREQ.into());
         Ok(Sent::Failed)
     }
 
@@ -258,9 +289,19 @@ impl Sending<'_> {
     /// # Errors
     /// [`Full`], and the datagram is still in the caller's hands.
     pub fn send_datagram(&mut self, datagram: &Outgoing<'_>) -> Result<Sent, Full> {
-        let Outgoing { bytes, to, from, ecn } = *datagram;
+        let Outgoing {
+            bytes,
+            to,
+            from,
+            ecn,
+        } = *datagram;
         if self.send.queue.is_empty() {
-            let run = Run { route: Route { to, from, ecn }, bytes, segment_bytes: bytes.len(), datagrams: 1 };
+            let run = Run {
+                route: Route { to, from, ecn },
+                bytes,
+                segment_bytes: bytes.len(),
+                datagrams: 1,
+            };
             match self.send.log.transmit(self.io, &run) {
                 Ok(()) => return Ok(Sent::Now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -277,7 +318,10 @@ impl Sending<'_> {
         }
         self.send.log.metrics.dropped += 1;
         self.send.refused_since_drain = true;
-        Err(Full { datagrams: queue.datagrams(), bytes: queue.bytes() })
+        Err(Full {
+            datagrams: queue.datagrams(),
+            bytes: queue.bytes(),
+        })
     }
 
     /// How many datagrams are queued.

@@ -47,7 +47,11 @@ impl UdpSocket {
     /// # Errors
     /// What `connect(2)` gives, with the address: `ENETUNREACH`, `EACCES` for a broadcast address; `EMFILE`.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if peer.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let connected = || {
             let mut socket = std::net::UdpSocket::bind((any, 0))?;
             socket.connect(peer)?;
@@ -75,7 +79,11 @@ impl UdpSocket {
         }
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let peer = socket.peer_addr().ok().map(plain);
-        Ok(Self { socket, state, peer })
+        Ok(Self {
+            socket,
+            state,
+            peer,
+        })
     }
 
     /// The address it is bound to.
@@ -115,12 +123,18 @@ impl UdpSocket {
             segment_size: (run.datagrams > 1).then_some(run.segment_bytes),
             src_ip: run.route.from,
         };
-        self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+        self.state
+            .try_send(UdpSockRef::from(&self.socket), &transmit)
     }
 
     /// One `recvmmsg`.
-    pub(super) fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
-        self.state.recv(UdpSockRef::from(&self.socket), buffers, metas)
+    pub(super) fn receive(
+        &self,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        self.state
+            .recv(UdpSockRef::from(&self.socket), buffers, metas)
     }
 }
 
@@ -186,10 +200,15 @@ impl<'a> Datagram<'a> {
             to: meta.dst_ip.map(|address| address.to_canonical()),
             interface: meta.interface_index,
             ecn: meta.ecn.map(Ecn::from_codepoint),
-            received: meta.timestamp.and_then(|since_epoch: Duration| SystemTime::UNIX_EPOCH.checked_add(since_epoch)),
+            received: meta
+                .timestamp
+                .and_then(|since_epoch: Duration| SystemTime::UNIX_EPOCH.checked_add(since_epoch)),
         };
         let empty = (meta.len == 0).then_some(whole); // which has no chunks
-        let merged = whole.bytes.chunks(meta.stride.max(1)).map(move |bytes| Self { bytes, ..whole });
+        let merged = whole
+            .bytes
+            .chunks(meta.stride.max(1))
+            .map(move |bytes| Self { bytes, ..whole });
         empty.into_iter().chain(merged)
     }
 }
@@ -211,7 +230,12 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// `bytes` to `to`, without anything special.
     pub const fn new(bytes: &'a [u8], to: SocketAddr) -> Self {
-        Self { bytes, to, from: None, ecn: None }
+        Self {
+            bytes,
+            to,
+            from: None,
+            ecn: None,
+        }
     }
 
     /// `bytes` to the sender of `datagram`, from the address that it was sent to, as its sender expects; if that was
@@ -221,7 +245,12 @@ impl<'a> Outgoing<'a> {
             IpAddr::V4(address) => !address.is_multicast() && !address.is_broadcast(),
             IpAddr::V6(address) => !address.is_multicast(),
         };
-        Self { bytes, to: datagram.from, from: datagram.to.filter(single), ecn: None }
+        Self {
+            bytes,
+            to: datagram.from,
+            from: datagram.to.filter(single),
+            ecn: None,
+        }
     }
 }
 
@@ -233,7 +262,9 @@ mod tests {
         let buffer: Vec<u8> = (0..100).collect();
         let mut meta = RecvMeta::default();
         (meta.len, meta.stride) = (len, stride);
-        Datagram::split(&buffer, &meta).map(|datagram| datagram.bytes.to_vec()).collect()
+        Datagram::split(&buffer, &meta)
+            .map(|datagram| datagram.bytes.to_vec())
+            .collect()
     }
 
     #[test]

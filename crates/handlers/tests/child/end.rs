@@ -11,7 +11,8 @@ use reactor::{Context, Interest, Io, Next, Reactor, Registry};
 use rustix::process::{WaitOptions, waitpid};
 
 use crate::{
-    PATIENCE, Result, Seen, is_there, is_watched, note, raw_pid, run, sh, spawn, turn_until, wait_for_end, waiting,
+    PATIENCE, Result, Seen, is_there, is_watched, note, raw_pid, run, sh, spawn, turn_until,
+    wait_for_end, waiting,
 };
 
 #[test]
@@ -22,10 +23,20 @@ fn the_exit_code_or_the_signal_is_told_once_and_run_waits_for_it() -> Result {
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
     seen.exits.sort_by_key(|exit| exit.status.code());
-    let told: Vec<_> = seen.exits.iter().map(|exit| (exit.pid, exit.status.code(), exit.status.signal())).collect();
-    assert_eq!(told, [(killed.pid, None, Some(9)), (coded.pid, Some(7), None)]);
+    let told: Vec<_> = seen
+        .exits
+        .iter()
+        .map(|exit| (exit.pid, exit.status.code(), exit.status.signal()))
+        .collect();
+    assert_eq!(
+        told,
+        [(killed.pid, None, Some(9)), (coded.pid, Some(7), None)]
+    );
     assert!(!is_watched(&reactor, coded.pid) && !is_watched(&reactor, killed.pid));
-    assert!(!is_there(coded.pid) && !is_there(killed.pid), "both are reaped");
+    assert!(
+        !is_there(coded.pid) && !is_there(killed.pid),
+        "both are reaped"
+    );
     Ok(())
 }
 
@@ -49,14 +60,24 @@ fn what_a_child_took_is_told() -> Result {
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
     let usage = seen.exits[0].usage;
-    assert!(usage.user > Duration::from_millis(1) && usage.user < PATIENCE, "{usage:?}");
-    assert!((100 << 10..1 << 40).contains(&usage.max_rss_bytes), "{usage:?}");
+    assert!(
+        usage.user > Duration::from_millis(1) && usage.user < PATIENCE,
+        "{usage:?}"
+    );
+    assert!(
+        (100 << 10..1 << 40).contains(&usage.max_rss_bytes),
+        "{usage:?}"
+    );
     Ok(())
 }
 
 #[test]
 fn a_child_is_done_with_whatever_its_callback_returns() -> Result {
-    for kind in [ErrorKind::WouldBlock, ErrorKind::Interrupted, ErrorKind::Other] {
+    for kind in [
+        ErrorKind::WouldBlock,
+        ErrorKind::Interrupted,
+        ErrorKind::Other,
+    ] {
         let mut reactor = Reactor::<Seen>::new()?;
         child::spawn(&mut reactor, &mut sh("exit 3"), move |exit, cx| {
             note(exit, cx)?;
@@ -64,7 +85,11 @@ fn a_child_is_done_with_whatever_its_callback_returns() -> Result {
         })?;
         let mut seen = Seen::default();
         turn_until(&mut reactor, &mut seen, |seen| !seen.exits.is_empty())?;
-        assert_eq!((seen.exits.len(), seen.errors.len(), reactor.len()), (1, 0, 0), "{kind}");
+        assert_eq!(
+            (seen.exits.len(), seen.errors.len(), reactor.len()),
+            (1, 0, 0),
+            "{kind}"
+        );
     }
     Ok(())
 }
@@ -89,7 +114,10 @@ fn a_child_that_others_have_reaped_is_told_as_an_error() -> Result {
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
     let said = seen.errors[0].to_string();
-    assert!(said.contains("(sh)") && said.contains("status went to somebody else"), "{said}");
+    assert!(
+        said.contains("(sh)") && said.contains("status went to somebody else"),
+        "{said}"
+    );
     assert!(!is_watched(&reactor, child.pid));
 
     let mut reaped = sh("exit 0").spawn()?;
@@ -110,7 +138,11 @@ fn two_loops_have_children_of_their_own() -> Result {
                 }
                 let mut seen = Seen::default();
                 run(&mut reactor, &mut seen).expect("it runs");
-                let mut codes: Vec<_> = seen.exits.iter().filter_map(|exit| exit.status.code()).collect();
+                let mut codes: Vec<_> = seen
+                    .exits
+                    .iter()
+                    .filter_map(|exit| exit.status.code())
+                    .collect();
                 codes.sort_unstable();
                 codes
             })
@@ -137,8 +169,16 @@ struct Flood {
 
 /// Starts the next child, whose end starts another one.
 fn start_next(registry: &mut Registry<Flood>, number: usize) -> io::Result<u32> {
-    let script = if number % 10 == 9 { "kill -TERM $$".to_owned() } else { format!("exit {}", number % 200) };
-    let expected = if number % 10 == 9 { (None, Some(15)) } else { (Some((number % 200) as i32), None) };
+    let script = if number % 10 == 9 {
+        "kill -TERM $$".to_owned()
+    } else {
+        format!("exit {}", number % 200)
+    };
+    let expected = if number % 10 == 9 {
+        (None, Some(15))
+    } else {
+        (Some((number % 200) as i32), None)
+    };
     let child = child::spawn(registry, &mut sh(&script), move |exit, cx| {
         let status = exit?.status;
         if (status.code(), status.signal()) != expected {
@@ -156,7 +196,8 @@ fn start_next(registry: &mut Registry<Flood>, number: usize) -> io::Result<u32> 
 }
 
 #[test]
-fn of_a_thousand_children_under_load_every_status_is_right_no_zombie_is_left_and_others_are_not_reaped() -> Result {
+fn of_a_thousand_children_under_load_every_status_is_right_no_zombie_is_left_and_others_are_not_reaped()
+-> Result {
     let mut ended_first = sh("exit 41").spawn()?; // by others, and theirs to reap
     let mut ends_last = waiting("read line; exit 42").spawn()?;
     let mut reactor = Reactor::new()?;
@@ -182,7 +223,11 @@ fn of_a_thousand_children_under_load_every_status_is_right_no_zombie_is_left_and
     run(&mut reactor, &mut flood)?;
     assert_eq!((flood.started, flood.pids.len()), (CHILDREN, CHILDREN));
     assert_eq!(flood.wrong, [""; 0]);
-    assert!(flood.echoed + 1 >= reactor.metrics().turns, "{} echoes: neighbours are served each turn", flood.echoed);
+    assert!(
+        flood.echoed + 1 >= reactor.metrics().turns,
+        "{} echoes: neighbours are served each turn",
+        flood.echoed
+    );
     assert_eq!(children_in_state_z(&flood.pids), [0; 0]);
     assert_eq!(ended_first.wait()?.code(), Some(41));
     assert_eq!(ends_last.try_wait()?, None);
@@ -194,7 +239,9 @@ fn of_a_thousand_children_under_load_every_status_is_right_no_zombie_is_left_and
 /// Those of `pids` that are zombies of this process.
 fn children_in_state_z(pids: &[u32]) -> Vec<u32> {
     let is_zombie = |pid: &u32| {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return false;
+        };
         let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' '); // behind the name
         let (state, parent) = (fields.next(), fields.next());
         state == Some("Z") && parent.and_then(|pid| pid.parse().ok()) == Some(std::process::id())

@@ -9,7 +9,9 @@ use handlers::child::{self, RestartPolicy, Spawned, SupervisorEvent};
 use handlers::signal::Signal;
 use reactor::{ManualClock, Reactor};
 
-use crate::{PATIENCE, Result, Seen, is_there, note_lines, run, spawn, turn_until, wait_for_end, waiting};
+use crate::{
+    PATIENCE, Result, Seen, is_there, note_lines, run, spawn, turn_until, wait_for_end, waiting,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -27,12 +29,15 @@ const LINE: &str = "line() { (trap \"\" TERM; printf \"$1\"; exec head -n1 <&3 >
 
 /// Says `term` at each `SIGTERM`, and goes on until it reads a line.
 fn counting() -> Command {
-    leader(&format!("exec 3<&0; {LINE} trap 'echo term' TERM; line 'ready\\n'; echo done"))
+    leader(&format!(
+        "exec 3<&0; {LINE} trap 'echo term' TERM; line 'ready\\n'; echo done"
+    ))
 }
 
 /// The same together with another process, which reads from the input first.
 fn two_counting() -> Command {
-    let other = format!("{LINE} trap \"echo term of other\" TERM; line \"ready\\n\"; echo other is done");
+    let other =
+        format!("{LINE} trap \"echo term of other\" TERM; line \"ready\\n\"; echo other is done");
     leader(&format!(
         "exec 3<&0; {LINE} trap 'echo term' TERM; sh -c '{other}' & \
          while wait $!; [ $? -gt 128 ]; do :; done; echo alone; line; echo done"
@@ -66,14 +71,18 @@ fn a_child_that_is_asked_to_end_in_several_ways_gets_one_sigterm() -> Result {
         turn_until(&mut reactor, &mut seen, |seen| count(seen, "term") >= 1)?;
     }
     say_line(&child)?; // a signal that was sent before is taken before the line is
-    turn_until(&mut reactor, &mut seen, |seen| !seen.exits.is_empty() && seen.outputs_ended == 1)?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        !seen.exits.is_empty() && seen.outputs_ended == 1
+    })?;
     assert_eq!(seen.lines, ["ready", "term", "done"]);
     Ok(())
 }
 
 #[test]
 fn a_supervisor_that_is_stopped_sends_no_second_sigterm_to_its_group() -> Result {
-    let mut reactor = Reactor::<Seen>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<Seen>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let key = child::supervise(
         &mut reactor,
         RestartPolicy::always(),
@@ -81,7 +90,9 @@ fn a_supervisor_that_is_stopped_sends_no_second_sigterm_to_its_group() -> Result
         |news, cx| {
             match news {
                 SupervisorEvent::Started(child) => cx.state.children.push(child),
-                SupervisorEvent::Exited { restart_in, .. } => cx.state.news.push(format!("{restart_in:?}")),
+                SupervisorEvent::Exited { restart_in, .. } => {
+                    cx.state.news.push(format!("{restart_in:?}"))
+                }
                 other => cx.state.news.push(format!("{other:?}")),
             }
             Ok(())
@@ -97,8 +108,16 @@ fn a_supervisor_that_is_stopped_sends_no_second_sigterm_to_its_group() -> Result
     key.stop(&mut reactor, HOUR)?;
     key.stop(&mut reactor, HOUR)?;
     say_line(&child)?;
-    turn_until(&mut reactor, &mut seen, |seen| !seen.news.is_empty() && seen.outputs_ended == 1)?;
-    assert_eq!((seen.lines, seen.news), (["ready", "term", "done"].map(str::to_owned).to_vec(), vec!["None".into()]));
+    turn_until(&mut reactor, &mut seen, |seen| {
+        !seen.news.is_empty() && seen.outputs_ended == 1
+    })?;
+    assert_eq!(
+        (seen.lines, seen.news),
+        (
+            ["ready", "term", "done"].map(str::to_owned).to_vec(),
+            vec!["None".into()]
+        )
+    );
     Ok(())
 }
 
@@ -112,13 +131,27 @@ fn the_group_of_a_child_that_was_asked_alone_is_asked_without_it() -> Result {
     assert_eq!(count(&seen, "term of other"), 0);
     for _ in 0..2 {
         child.key.terminate_group(&mut reactor, HOUR)?;
-        turn_until(&mut reactor, &mut seen, |seen| count(seen, "term of other") >= 1)?;
+        turn_until(&mut reactor, &mut seen, |seen| {
+            count(seen, "term of other") >= 1
+        })?;
     }
     say_line(&child)?;
     turn_until(&mut reactor, &mut seen, |seen| count(seen, "alone") == 1)?;
     say_line(&child)?;
-    turn_until(&mut reactor, &mut seen, |seen| !seen.exits.is_empty() && seen.outputs_ended == 1)?;
-    assert_eq!(seen.lines, ["ready", "term", "term of other", "other is done", "alone", "done"]);
+    turn_until(&mut reactor, &mut seen, |seen| {
+        !seen.exits.is_empty() && seen.outputs_ended == 1
+    })?;
+    assert_eq!(
+        seen.lines,
+        [
+            "ready",
+            "term",
+            "term of other",
+            "other is done",
+            "alone",
+            "done"
+        ]
+    );
     Ok(())
 }
 
@@ -146,7 +179,9 @@ fn a_child_that_is_stopped_hears_that_it_is_to_end() -> Result {
 
 /// Its leader ends at once, another process of it as `other` says; both share the pipes.
 fn ends_before_its_group(other: &str) -> Command {
-    leader(&format!("exec 3<&0; trap 'exit 0' TERM; {LINE} sh -c '{LINE} {other}' & wait"))
+    leader(&format!(
+        "exec 3<&0; trap 'exit 0' TERM; {LINE} sh -c '{LINE} {other}' & wait"
+    ))
 }
 
 const IGNORES: &str = "trap \"\" TERM; echo ready; exec cat <&3";
@@ -156,14 +191,22 @@ fn what_is_left_of_a_group_is_killed_when_the_grace_is_over() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let child = start(&mut reactor, &mut seen, ends_before_its_group(IGNORES))?;
-    child.key.terminate_group(&mut reactor, Duration::from_secs(1))?;
+    child
+        .key
+        .terminate_group(&mut reactor, Duration::from_secs(1))?;
     wait_for_end(child.pid)?;
     for _ in 0..10 {
         reactor.turn(&mut seen, Some(Duration::ZERO))?;
     }
-    assert_eq!((seen.exits.len(), seen.outputs_ended), (0, 0), "the number of the group is kept");
+    assert_eq!(
+        (seen.exits.len(), seen.outputs_ended),
+        (0, 0),
+        "the number of the group is kept"
+    );
     reactor.advance(&mut seen, Duration::from_secs(1))?;
-    turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1 && seen.exits.len() == 1)?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.outputs_ended == 1 && seen.exits.len() == 1
+    })?;
     assert!(seen.exits[0].status.success());
     assert!(!is_there(child.pid), "it is no zombie");
     Ok(())
@@ -171,7 +214,8 @@ fn what_is_left_of_a_group_is_killed_when_the_grace_is_over() -> Result {
 
 #[test]
 fn a_group_that_outlives_its_leader_ends_gently_within_its_grace() -> Result {
-    let gently = "trap \"line; echo gently; exit\" TERM; sh -c \"echo ready; exec sleep 1000\" & wait";
+    let gently =
+        "trap \"line; echo gently; exit\" TERM; sh -c \"echo ready; exec sleep 1000\" & wait";
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let child = start(&mut reactor, &mut seen, ends_before_its_group(gently))?;
@@ -182,7 +226,9 @@ fn a_group_that_outlives_its_leader_ends_gently_within_its_grace() -> Result {
     }
     assert!(seen.exits.is_empty());
     say_line(&child)?;
-    turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1 && seen.exits.len() == 1)?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.outputs_ended == 1 && seen.exits.len() == 1
+    })?;
     assert_eq!(seen.lines, ["ready", "gently"]);
     run(&mut reactor, &mut seen)?; // nothing is left that keeps it alive
     Ok(())
@@ -194,7 +240,9 @@ fn what_is_left_of_a_group_is_killed_also_where_its_watch_goes() -> Result {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
         let mut seen = Seen::default();
         let child = start(&mut reactor, &mut seen, ends_before_its_group(IGNORES))?;
-        child.key.terminate_group(&mut reactor, Duration::from_secs(1))?;
+        child
+            .key
+            .terminate_group(&mut reactor, Duration::from_secs(1))?;
         wait_for_end(child.pid)?;
         reactor.turn(&mut seen, Some(Duration::ZERO))?;
         let other = processes_of_group(child.pid)?;
@@ -220,7 +268,11 @@ fn what_is_left_of_a_group_is_killed_also_where_its_watch_goes() -> Result {
 fn a_group_whose_leader_ends_unasked_is_left_alone() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
-    let child = start(&mut reactor, &mut seen, leader("exec 3<&0; sh -c 'echo ready; exec cat' <&3 & exit 0"))?;
+    let child = start(
+        &mut reactor,
+        &mut seen,
+        leader("exec 3<&0; sh -c 'echo ready; exec cat' <&3 & exit 0"),
+    )?;
     turn_until(&mut reactor, &mut seen, |seen| seen.exits.len() == 1)?;
     child.stdin.as_ref().ok_or("stdin")?.write_all(b"alive\n")?;
     turn_until(&mut reactor, &mut seen, |seen| count(seen, "alive") == 1)?;
@@ -233,8 +285,15 @@ fn processes_of_group(group: u32) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let path = entry?.path().join("stat");
-        let Ok(stat) = std::fs::read_to_string(path) else { continue };
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let Ok(stat) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        let fields: Vec<_> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
         if fields.get(2).is_some_and(|of| *of == group.to_string()) && fields[0] != "Z" {
             found.push(stat);
         }

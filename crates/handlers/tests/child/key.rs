@@ -13,15 +13,22 @@ use crate::{Result, Seen, note_lines, run, sh, spawn, turn_until, wait_for_end, 
 #[test]
 fn a_child_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let mut child = spawn(&mut reactor, &mut waiting("trap '' TERM; echo ready; exec cat"))?;
+    let mut child = spawn(
+        &mut reactor,
+        &mut waiting("trap '' TERM; echo ready; exec cat"),
+    )?;
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
     child.key.terminate(&mut reactor, Duration::from_secs(5))?;
-    child.key.terminate(&mut reactor, Duration::from_secs(3600))?; // of two the earlier counts
+    child
+        .key
+        .terminate(&mut reactor, Duration::from_secs(3600))?; // of two the earlier counts
     reactor.advance(&mut seen, Duration::from_millis(4999))?;
     child.stdin.as_ref().ok_or("stdin")?.write_all(b"alive\n")?;
-    turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready", "alive"])?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.lines == ["ready", "alive"]
+    })?;
     assert!(seen.exits.is_empty());
     reactor.advance(&mut seen, Duration::from_millis(1))?;
     turn_until(&mut reactor, &mut seen, |seen| !seen.exits.is_empty())?;
@@ -32,7 +39,10 @@ fn a_child_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before(
 #[test]
 fn a_child_that_heeds_sigterm_is_not_killed() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
-    let mut child = spawn(&mut reactor, &mut waiting("trap 'exit 5' TERM; echo ready; read line"))?;
+    let mut child = spawn(
+        &mut reactor,
+        &mut waiting("trap 'exit 5' TERM; echo ready; read line"),
+    )?;
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
@@ -53,8 +63,14 @@ fn to_end_a_child_that_has_ended_does_nothing_and_is_an_error_once_that_is_told(
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
     assert_eq!(seen.exits[0].status.code(), Some(4));
-    let late = child.key.terminate(&mut reactor, Duration::ZERO).expect_err("its end has been told");
-    assert!(matches!(late, Error::StaleKey(key) if key == child.key.key()), "{late}");
+    let late = child
+        .key
+        .terminate(&mut reactor, Duration::ZERO)
+        .expect_err("its end has been told");
+    assert!(
+        matches!(late, Error::StaleKey(key) if key == child.key.key()),
+        "{late}"
+    );
     assert_eq!(child.key.to_string(), child.key.key().to_string());
     Ok(())
 }
@@ -80,10 +96,22 @@ fn a_child_is_out_of_reach_from_within_the_callback_of_its_end() -> Result {
 fn a_signal_without_a_name_is_refused_and_one_with_a_name_is_sent() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut waiting("exec cat"))?;
-    for signal in [Signal::from_raw(0), Signal::from_raw(99), Signal::real_time(1).ok_or("there are 30")?] {
-        let refused = child.key.signal(&mut reactor, signal).expect_err("no safe way to send it");
+    for signal in [
+        Signal::from_raw(0),
+        Signal::from_raw(99),
+        Signal::real_time(1).ok_or("there are 30")?,
+    ] {
+        let refused = child
+            .key
+            .signal(&mut reactor, signal)
+            .expect_err("no safe way to send it");
         assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
-        assert!(refused.to_string().contains(&format!("child {}", child.pid)), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains(&format!("child {}", child.pid)),
+            "{refused}"
+        );
     }
     child.key.signal(&mut reactor, Signal::HUP)?;
     let mut seen = Seen::default();
@@ -100,10 +128,14 @@ fn a_whole_group_is_killed_with_its_leader() -> Result {
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
-    child.key.terminate_group(&mut reactor, Duration::from_secs(1))?;
+    child
+        .key
+        .terminate_group(&mut reactor, Duration::from_secs(1))?;
     reactor.advance(&mut seen, Duration::from_secs(1))?;
     // The output ends with the last who can write to it, while the input of all is open.
-    turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1 && seen.exits.len() == 1)?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.outputs_ended == 1 && seen.exits.len() == 1
+    })?;
     assert_eq!(seen.exits[0].status.signal(), Some(9));
     Ok(())
 }
@@ -116,10 +148,14 @@ fn a_group_that_is_to_be_killed_is_killed_also_where_its_leader_is_asked_once_mo
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
-    child.key.terminate_group(&mut reactor, Duration::from_secs(1))?;
+    child
+        .key
+        .terminate_group(&mut reactor, Duration::from_secs(1))?;
     child.key.terminate(&mut reactor, Duration::from_secs(2))?;
     reactor.advance(&mut seen, Duration::from_secs(1))?;
-    turn_until(&mut reactor, &mut seen, |seen| seen.outputs_ended == 1 && seen.exits.len() == 1)?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.outputs_ended == 1 && seen.exits.len() == 1
+    })?;
     Ok(())
 }
 
@@ -127,12 +163,24 @@ fn a_group_that_is_to_be_killed_is_killed_also_where_its_leader_is_asked_once_mo
 fn a_child_that_leads_no_group_is_not_taken_for_one_that_does() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut waiting("exec cat"))?;
-    let refused = child.key.terminate_group(&mut reactor, Duration::ZERO).expect_err("it is in our group");
-    assert!(matches!(refused, Error::Call { call: "kill", .. }), "{refused:?}");
-    assert!(refused.to_string().contains("process_group(0)"), "{refused}");
+    let refused = child
+        .key
+        .terminate_group(&mut reactor, Duration::ZERO)
+        .expect_err("it is in our group");
+    assert!(
+        matches!(refused, Error::Call { call: "kill", .. }),
+        "{refused:?}"
+    );
+    assert!(
+        refused.to_string().contains("process_group(0)"),
+        "{refused}"
+    );
     drop(child.stdin);
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
-    assert!(seen.exits[0].status.success(), "no escalation is left of it");
+    assert!(
+        seen.exits[0].status.success(),
+        "no escalation is left of it"
+    );
     Ok(())
 }

@@ -67,7 +67,10 @@ fn note_lines(registry: &mut Registry<Seen>, child: &mut Spawned) -> Result {
     let stdout = child.stdout.take().ok_or("its output is no pipe")?;
     child::lines(registry, stdout, 4096, |output, cx| {
         match output {
-            Output::Line(line, _) => cx.state.lines.push(String::from_utf8_lossy(line).into_owned()),
+            Output::Line(line, _) => cx
+                .state
+                .lines
+                .push(String::from_utf8_lossy(line).into_owned()),
             _ => cx.state.outputs_ended += 1,
         }
         Ok(())
@@ -117,7 +120,9 @@ fn wait_for_end(pid: u32) -> Result {
 /// Whether a loop watches a child. (It may have taken in children that other tests have left.)
 fn is_watched<S>(reactor: &Reactor<S>, pid: u32) -> bool {
     let label = format!("child {pid} ");
-    reactor.registrations().any(|registration| format!("{} ", registration.name).starts_with(&label))
+    reactor
+        .registrations()
+        .any(|registration| format!("{} ", registration.name).starts_with(&label))
 }
 
 /// Whether anything is left of a process, be it a zombie.

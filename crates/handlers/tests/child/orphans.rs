@@ -7,8 +7,8 @@ use handlers::child;
 use reactor::{ManualClock, Reactor};
 
 use crate::{
-    PATIENCE, Result, Seen, is_there, is_watched, note, note_lines, raw_pid, run, sh, spawn, turn_until, wait_for,
-    wait_for_end, waiting,
+    PATIENCE, Result, Seen, is_there, is_watched, note, note_lines, raw_pid, run, sh, spawn,
+    turn_until, wait_for, wait_for_end, waiting,
 };
 
 #[test]
@@ -16,11 +16,17 @@ fn a_removed_watch_lets_its_child_go_on_and_reaps_it_in_the_background() -> Resu
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut waiting("exec cat"))?;
     reactor.remove(child.key.key())?;
-    assert!(child.key.kill(&mut reactor).is_err(), "the key is stale at once");
+    assert!(
+        child.key.kill(&mut reactor).is_err(),
+        "the key is stale at once"
+    );
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?; // returns: nothing in the foreground is left
     assert!(is_watched(&reactor, child.pid));
-    assert_eq!(rustix::process::test_kill_process(raw_pid(child.pid)), Ok(()));
+    assert_eq!(
+        rustix::process::test_kill_process(raw_pid(child.pid)),
+        Ok(())
+    );
     drop((child.stdin, child.stdout));
     let began = Instant::now();
     while is_watched(&reactor, child.pid) {
@@ -35,7 +41,10 @@ fn a_removed_watch_lets_its_child_go_on_and_reaps_it_in_the_background() -> Resu
 #[test]
 fn a_watch_that_is_removed_while_its_child_is_ending_still_kills_it_in_time() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let mut child = spawn(&mut reactor, &mut waiting("trap '' TERM; echo ready; exec cat"))?;
+    let mut child = spawn(
+        &mut reactor,
+        &mut waiting("trap '' TERM; echo ready; exec cat"),
+    )?;
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
@@ -79,17 +88,23 @@ fn a_reactor_that_is_dropped_leaves_its_children_running_and_the_next_reaps_them
 #[test]
 fn a_reactor_that_is_dropped_kills_the_children_that_it_was_to_kill() -> Result {
     let mut reactor = Reactor::new()?;
-    let mut child = spawn(&mut reactor, &mut waiting("trap '' TERM; echo ready; exec cat"))?;
+    let mut child = spawn(
+        &mut reactor,
+        &mut waiting("trap '' TERM; echo ready; exec cat"),
+    )?;
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
-    child.key.terminate(&mut reactor, Duration::from_secs(3600))?;
+    child
+        .key
+        .terminate(&mut reactor, Duration::from_secs(3600))?;
     drop(reactor);
     expect_reaped_by_later_loops(child.pid) // although its input is open
 }
 
 #[test]
-fn a_child_that_is_let_go_with_the_error_of_its_watch_goes_on_and_is_reaped_by_later_loops() -> Result {
+fn a_child_that_is_let_go_with_the_error_of_its_watch_goes_on_and_is_reaped_by_later_loops()
+-> Result {
     let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let mut child = waiting("exec cat").spawn()?;
     let (pid, stdin) = (child.id(), child.stdin.take());

@@ -11,16 +11,26 @@ use crate::{Result, Seen, note, note_lines, run, sh, spawn, turn_until, wait_for
 
 /// The value of a line of `/proc/pid/status`.
 fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
-    status.lines().find_map(|line| line.strip_prefix(name)).expect("every status has it").trim()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .expect("every status has it")
+        .trim()
 }
 
 #[test]
-fn a_child_gets_the_default_mask_and_dispositions_and_none_of_our_descriptors_while_signals_are_watched() -> Result {
+fn a_child_gets_the_default_mask_and_dispositions_and_none_of_our_descriptors_while_signals_are_watched()
+-> Result {
     let by_others = sh("ls /proc/self/fd").output()?; // what this process itself was given
     let before = std::fs::read_to_string("/proc/thread-self/status")?;
     let mut reactor = Reactor::new()?;
     reactor.remote()?;
-    let signals = [Signal::HUP, Signal::USR1, Signal::CHLD, Signal::real_time(3).ok_or("there are 30")?];
+    let signals = [
+        Signal::HUP,
+        Signal::USR1,
+        Signal::CHLD,
+        Signal::real_time(3).ok_or("there are 30")?,
+    ];
     signal::watch(&mut reactor, signals, |_, _| Ok(Next::Keep))?;
     let other = spawn(&mut reactor, &mut waiting("exec cat"))?;
 
@@ -35,24 +45,42 @@ fn a_child_gets_the_default_mask_and_dispositions_and_none_of_our_descriptors_wh
     let said = seen.lines.join("\n");
     let (descriptors, rest) = said.split_once("\n--\n").ok_or("no --")?;
     assert_eq!(descriptors, String::from_utf8(by_others.stdout)?.trim_end());
-    let modes: Vec<_> = rest.lines().filter_map(|line| line.strip_prefix("flags:")).collect();
-    let non_blocking =
-        |mode: &&str| u32::from_str_radix(mode.trim(), 8).is_ok_and(|mode| mode & libc::O_NONBLOCK as u32 != 0);
-    assert_eq!((modes.len(), modes.iter().find(|mode| non_blocking(mode))), (2, None), "its ends block");
-    assert_eq!(["SigBlk:", "SigCgt:"].map(|name| status_line(rest, name)), ["0000000000000000"; 2]);
+    let modes: Vec<_> = rest
+        .lines()
+        .filter_map(|line| line.strip_prefix("flags:"))
+        .collect();
+    let non_blocking = |mode: &&str| {
+        u32::from_str_radix(mode.trim(), 8).is_ok_and(|mode| mode & libc::O_NONBLOCK as u32 != 0)
+    };
+    assert_eq!(
+        (modes.len(), modes.iter().find(|mode| non_blocking(mode))),
+        (2, None),
+        "its ends block"
+    );
+    assert_eq!(
+        ["SigBlk:", "SigCgt:"].map(|name| status_line(rest, name)),
+        ["0000000000000000"; 2]
+    );
     let ignored = |status| u64::from_str_radix(status_line(status, "SigIgn:"), 16);
     let (sigpipe, of_the_c_library) = (1 << 12, 0b11 << 31); // two that its posix_spawn ignores, to be caught by nobody
-    assert_eq!(ignored(rest)? & !of_the_c_library, ignored(&before)? & !sigpipe & !of_the_c_library);
+    assert_eq!(
+        ignored(rest)? & !of_the_c_library,
+        ignored(&before)? & !sigpipe & !of_the_c_library
+    );
     Ok(())
 }
 
 #[test]
 fn a_program_that_cannot_be_started_is_an_error_that_names_it_and_says_what_to_do() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
-    let missing = spawn(&mut reactor, &mut Command::new("no-such-program")).expect_err("there is none");
+    let missing =
+        spawn(&mut reactor, &mut Command::new("no-such-program")).expect_err("there is none");
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     let said = missing.to_string();
-    assert!(said.starts_with("spawn of \"no-such-program\": ") && said.contains("PATH"), "{said}");
+    assert!(
+        said.starts_with("spawn of \"no-such-program\": ") && said.contains("PATH"),
+        "{said}"
+    );
     let folder = spawn(&mut reactor, &mut Command::new("/")).expect_err("it is a folder");
     assert_eq!(folder.kind(), ErrorKind::PermissionDenied);
     Ok(())
@@ -61,7 +89,8 @@ fn a_program_that_cannot_be_started_is_an_error_that_names_it_and_says_what_to_d
 #[test]
 fn a_child_that_cannot_be_watched_is_given_back() -> Result {
     let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
-    let refused = child::watch(&mut reactor, waiting("exec cat").spawn()?, note).expect_err("there is no room");
+    let refused = child::watch(&mut reactor, waiting("exec cat").spawn()?, note)
+        .expect_err("there is no room");
     assert_eq!(refused.error.kind(), ErrorKind::QuotaExceeded);
     let mut child = refused.child;
     drop(child.stdin.take().ok_or("it has its pipes")?);
@@ -74,10 +103,15 @@ fn a_child_that_was_started_and_cannot_be_watched_is_killed() -> Result {
     let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let ((its_input, _kept_open), (output, its_output)) = (io::pipe()?, io::pipe()?);
     let mut command = Command::new("cat");
-    let refused = spawn(&mut reactor, command.stdin(its_input).stdout(its_output)).expect_err("there is no room");
+    let refused = spawn(&mut reactor, command.stdin(its_input).stdout(its_output))
+        .expect_err("there is no room");
     assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
     drop(command);
     wait_for(&output)?;
-    assert_eq!(io::read_to_string(output)?, "", "it would live as long as its input");
+    assert_eq!(
+        io::read_to_string(output)?,
+        "",
+        "it would live as long as its input"
+    );
     Ok(())
 }

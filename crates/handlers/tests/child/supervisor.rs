@@ -25,8 +25,12 @@ fn supervise(
                     cx.state.children.push(child);
                     "started".to_owned()
                 }
-                SupervisorEvent::Exited { exit, restart_in } => format!("{}, {restart_in:?}", exit?.status),
-                SupervisorEvent::NotStarted { error, restart_in } => format!("{:?}, {restart_in:?}", error.kind()),
+                SupervisorEvent::Exited { exit, restart_in } => {
+                    format!("{}, {restart_in:?}", exit?.status)
+                }
+                SupervisorEvent::NotStarted { error, restart_in } => {
+                    format!("{:?}, {restart_in:?}", error.kind())
+                }
                 other => format!("{other:?}"),
             };
             cx.state.news.push(news);
@@ -40,11 +44,16 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let policy = RestartPolicy::on_failure().initial_delay(SECOND).max_delay(3 * SECOND).max_restarts(3);
+    let policy = RestartPolicy::on_failure()
+        .initial_delay(SECOND)
+        .max_delay(3 * SECOND)
+        .max_restarts(3);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
     for (start, delay) in [1, 2, 3].into_iter().enumerate() {
-        turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2 * start + 2)?;
+        turn_until(&mut reactor, &mut seen, |seen| {
+            seen.news.len() == 2 * start + 2
+        })?;
         reactor.advance(&mut seen, delay * SECOND - Duration::from_nanos(1))?;
         assert_eq!(seen.news.len(), 2 * start + 2, "not before its time");
         reactor.advance(&mut seen, Duration::from_nanos(1))?;
@@ -52,27 +61,48 @@ fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() 
     }
     run(&mut reactor, &mut seen)?; // ends with the supervision
     let exits: Vec<_> = seen.news.iter().skip(1).step_by(2).collect();
-    let expected = ["Some(1s)", "Some(2s)", "Some(3s)", "None"].map(|delay| format!("exit status: 3, {delay}"));
+    let expected = ["Some(1s)", "Some(2s)", "Some(3s)", "None"]
+        .map(|delay| format!("exit status: 3, {delay}"));
     assert_eq!(exits, expected.iter().collect::<Vec<_>>());
-    for refused in [key.stop(&mut reactor, SECOND), key.start_now(&mut reactor), key.child(&mut reactor).map(drop)] {
-        assert!(matches!(refused, Err(Error::StaleKey(stale)) if stale == key.into()), "{refused:?}");
+    for refused in [
+        key.stop(&mut reactor, SECOND),
+        key.start_now(&mut reactor),
+        key.child(&mut reactor).map(drop),
+    ] {
+        assert!(
+            matches!(refused, Err(Error::StaleKey(stale)) if stale == key.into()),
+            "{refused:?}"
+        );
     }
-    assert_eq!(reactor.remove(key.into()).map_err(|error| error.kind()), Err(ErrorKind::NotFound), "it is none");
+    assert_eq!(
+        reactor.remove(key.into()).map_err(|error| error.kind()),
+        Err(ErrorKind::NotFound),
+        "it is none"
+    );
     Ok(())
 }
 
 #[test]
 fn a_child_that_ran_long_enough_is_started_again_without_delay_for_its_past() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let policy = RestartPolicy::always().initial_delay(SECOND).steady_after(10 * SECOND);
+    let policy = RestartPolicy::always()
+        .initial_delay(SECOND)
+        .steady_after(10 * SECOND);
     supervise(&mut reactor, policy, || waiting("exec cat"));
     let mut seen = Seen::default();
     for (start, (ran, delay)) in [(0, 1), (9, 2), (10, 1), (0, 2)].into_iter().enumerate() {
-        turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == start + 1)?;
+        turn_until(&mut reactor, &mut seen, |seen| {
+            seen.children.len() == start + 1
+        })?;
         reactor.advance(&mut seen, ran * SECOND)?;
         drop(seen.children[start].stdin.take());
-        turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2 * start + 2)?;
-        assert_eq!(seen.news[2 * start + 1], format!("exit status: 0, Some({delay}s)"));
+        turn_until(&mut reactor, &mut seen, |seen| {
+            seen.news.len() == 2 * start + 2
+        })?;
+        assert_eq!(
+            seen.news[2 * start + 1],
+            format!("exit status: 0, Some({delay}s)")
+        );
         reactor.advance(&mut seen, delay * SECOND)?;
     }
     Ok(())
@@ -86,11 +116,19 @@ fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result 
     run(&mut reactor, &mut seen)?;
     supervise(&mut reactor, RestartPolicy::never(), || sh("exit 1"));
     run(&mut reactor, &mut seen)?;
-    supervise(&mut reactor, RestartPolicy::always().max_restarts(1), || sh("exit 0"));
+    supervise(
+        &mut reactor,
+        RestartPolicy::always().max_restarts(1),
+        || sh("exit 0"),
+    );
     run(&mut reactor, &mut seen)?;
     seen.news.retain(|news| news != "started");
-    let expected =
-        ["exit status: 0, None", "exit status: 1, None", "exit status: 0, Some(100ms)", "exit status: 0, None"];
+    let expected = [
+        "exit status: 0, None",
+        "exit status: 1, None",
+        "exit status: 0, Some(100ms)",
+        "exit status: 0, None",
+    ];
     assert_eq!(seen.news, expected);
     Ok(())
 }
@@ -98,18 +136,26 @@ fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result 
 #[test]
 fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
-    let policy = RestartPolicy::on_failure().initial_delay(SECOND).steady_after(SECOND).max_restarts(2);
+    let policy = RestartPolicy::on_failure()
+        .initial_delay(SECOND)
+        .steady_after(SECOND)
+        .max_restarts(2);
     supervise(&mut reactor, policy, || Command::new("no-such-program"));
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
-    assert_eq!(seen.news, ["NotFound, Some(1s)", "NotFound, Some(2s)", "NotFound, None"]);
+    assert_eq!(
+        seen.news,
+        ["NotFound, Some(1s)", "NotFound, Some(2s)", "NotFound, None"]
+    );
     Ok(())
 }
 
 #[test]
 fn a_child_that_is_waited_for_can_be_started_now() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let policy = RestartPolicy::on_failure().initial_delay(SECOND).max_restarts(2);
+    let policy = RestartPolicy::on_failure()
+        .initial_delay(SECOND)
+        .max_restarts(2);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
     key.start_now(&mut reactor)?; // it begins anyway
@@ -119,8 +165,21 @@ fn a_child_that_is_waited_for_can_be_started_now() -> Result {
     }
     run(&mut reactor, &mut seen)?; // although the clock stands
     let failed = |delay: &str| format!("exit status: 3, {delay}");
-    assert_eq!(seen.news, ["started", &failed("Some(1s)"), "started", &failed("Some(2s)"), "started", &failed("None")]);
-    assert_eq!(key.start_now(&mut reactor).map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    assert_eq!(
+        seen.news,
+        [
+            "started",
+            &failed("Some(1s)"),
+            "started",
+            &failed("Some(2s)"),
+            "started",
+            &failed("None")
+        ]
+    );
+    assert_eq!(
+        key.start_now(&mut reactor).map_err(|error| error.kind()),
+        Err(ErrorKind::NotFound)
+    );
     Ok(())
 }
 
@@ -142,8 +201,14 @@ fn a_supervised_child_is_listed_by_the_line_that_supervises() -> Result {
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == 1)?;
     let watch = seen.children[0].key.key();
-    let origin = reactor.registrations().find(|listed| listed.key == watch).map(|listed| listed.origin);
-    assert_eq!(origin.map(|origin| (origin.file(), origin.line())), Some((file!(), line)));
+    let origin = reactor
+        .registrations()
+        .find(|listed| listed.key == watch)
+        .map(|listed| listed.origin);
+    assert_eq!(
+        origin.map(|origin| (origin.file(), origin.line())),
+        Some((file!(), line))
+    );
     key.stop(&mut reactor, SECOND)?;
     run(&mut reactor, &mut seen)
 }
@@ -152,7 +217,9 @@ fn a_supervised_child_is_listed_by_the_line_that_supervises() -> Result {
 fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
-    let running = supervise(&mut reactor, RestartPolicy::always(), || waiting("exec cat"));
+    let running = supervise(&mut reactor, RestartPolicy::always(), || {
+        waiting("exec cat")
+    });
     turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == 1)?;
     assert_eq!(running.child(&mut reactor)?, Some(seen.children[0].key));
     running.stop(&mut reactor, SECOND)?;
@@ -160,11 +227,18 @@ fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
     assert_eq!(seen.news, ["started", "signal: 15 (SIGTERM), None"]);
 
     let mut seen = Seen::default();
-    let resting = supervise(&mut reactor, RestartPolicy::always().initial_delay(SECOND), || sh("exit 0"));
+    let resting = supervise(
+        &mut reactor,
+        RestartPolicy::always().initial_delay(SECOND),
+        || sh("exit 0"),
+    );
     turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2)?;
     resting.stop(&mut reactor, SECOND)?;
     run(&mut reactor, &mut seen)?; // although the clock stands
-    assert_eq!(seen.news, ["started", "exit status: 0, Some(1s)", "Stopped"]);
+    assert_eq!(
+        seen.news,
+        ["started", "exit status: 0, Some(1s)", "Stopped"]
+    );
 
     let mut seen = Seen::default();
     let beginning = supervise(&mut reactor, RestartPolicy::always(), || sh("exit 0"));
@@ -177,7 +251,9 @@ fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
 
 #[test]
 fn a_supervisor_can_be_stopped_from_within_its_callback() -> Result {
-    let mut reactor = Reactor::<Vec<String>>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<Vec<String>>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let key = std::rc::Rc::new(std::cell::Cell::new(None));
     let own = std::rc::Rc::clone(&key);
     let policy = RestartPolicy::always().initial_delay(SECOND);
@@ -190,7 +266,13 @@ fn a_supervisor_can_be_stopped_from_within_its_callback() -> Result {
             if let SupervisorEvent::Exited { .. } = news {
                 own.stop(cx.registry, SECOND)?;
             }
-            cx.state.push(format!("{news:?}").split([' ', '(']).next().unwrap_or_default().to_owned());
+            cx.state.push(
+                format!("{news:?}")
+                    .split([' ', '('])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
             Ok(())
         },
     );

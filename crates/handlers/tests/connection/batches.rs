@@ -12,15 +12,25 @@ use crate::{Bench, Result, World, secs, sink};
 const CONNECTIONS: usize = 50;
 
 /// A loop that is told of so many events at a time, with connections that echo or keep what they read.
-fn opened(events: usize, echo: bool) -> Result<(Bench, Vec<ConnectionKey<World>>, Vec<UnixStream>)> {
-    let reactor = Reactor::builder().clock(ManualClock::new()).max_events_per_turn(events).build()?;
-    let mut bench = Bench { reactor, world: World::default() };
+fn opened(
+    events: usize,
+    echo: bool,
+) -> Result<(Bench, Vec<ConnectionKey<World>>, Vec<UnixStream>)> {
+    let reactor = Reactor::builder()
+        .clock(ManualClock::new())
+        .max_events_per_turn(events)
+        .build()?;
+    let mut bench = Bench {
+        reactor,
+        world: World::default(),
+    };
     let (mut keys, mut fars) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
         let (near, far) = UnixStream::pair()?;
         let options = ConnectionOptions::new();
         let key = if echo {
-            let echo = on_data(|data, connection, _cx| connection.write(data).map(|_flow| data.len()));
+            let echo =
+                on_data(|data, connection, _cx| connection.write(data).map(|_flow| data.len()));
             Connection::open(&mut bench.reactor, near, &options, echo)?
         } else {
             Connection::open(&mut bench.reactor, near, &options, sink())?
@@ -45,12 +55,22 @@ fn connections_that_finish_answer_what_is_reported_late() -> Result {
         let (mut bench, keys, mut fars) = opened(events, true)?;
         fars.iter_mut().try_for_each(|far| far.write_all(b"?"))?;
         bench.reactor.defer(move |cx| {
-            keys.iter().for_each(|key| key.with(cx, |connection, _cx| connection.close_gracefully(secs(5))).unwrap());
+            keys.iter().for_each(|key| {
+                key.with(cx, |connection, _cx| connection.close_gracefully(secs(5)))
+                    .unwrap()
+            });
         });
         turn_on(&mut bench);
         let is_answered = |mut far: UnixStream| matches!(far.read(&mut [0; 8]), Ok(1));
-        fars.iter().try_for_each(|far| far.set_read_timeout(Some(Duration::from_secs(5))))?;
-        assert_eq!(fars.into_iter().filter_map(|far| is_answered(far).then_some(())).count(), CONNECTIONS, "{events}");
+        fars.iter()
+            .try_for_each(|far| far.set_read_timeout(Some(Duration::from_secs(5))))?;
+        assert_eq!(
+            fars.into_iter()
+                .filter_map(|far| is_answered(far).then_some(()))
+                .count(),
+            CONNECTIONS,
+            "{events}"
+        );
     }
     Ok(())
 }
@@ -60,10 +80,13 @@ fn last_words_that_are_reported_late_outlive_a_failed_write() -> Result {
     for events in [1, 4, 1024] {
         let (mut bench, keys, mut fars) = opened(events, false)?;
         bench.reactor.defer(move |cx| {
-            fars.iter_mut().for_each(|far| far.write_all(b"last words").unwrap());
+            fars.iter_mut()
+                .for_each(|far| far.write_all(b"last words").unwrap());
             drop(fars);
             for key in keys {
-                let _ = key.with(cx, |connection, _cx| connection.write(b"to one that has gone").is_ok());
+                let _ = key.with(cx, |connection, _cx| {
+                    connection.write(b"to one that has gone").is_ok()
+                });
             }
         });
         turn_on(&mut bench);
@@ -87,10 +110,15 @@ fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
                 connection.shutdown_after_responses();
             });
             bench.run_until_idle();
-            assert_eq!(far.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+            assert_eq!(
+                far.read(&mut [0]).map_err(|error| error.kind()),
+                Err(ErrorKind::WouldBlock)
+            );
             bench.with(key, move |connection| {
                 connection.end_response();
-                connection.write(&vec![7; if case == 1 { 1 } else { 20_000 }]).map(drop)
+                connection
+                    .write(&vec![7; if case == 1 { 1 } else { 20_000 }])
+                    .map(drop)
             })?;
         }
         let heard = bench.receive_all(&mut far)?;
@@ -102,11 +130,13 @@ fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
 #[test]
 fn a_handler_ends_its_direction_in_the_callback_that_has_written_all() -> Result {
     let mut bench = Bench::new()?;
-    let ends = on_data(|data: &[u8], connection: &mut Connection<'_, World>, _cx: &mut _| {
-        connection.write(b"bye").map(drop)?;
-        connection.shutdown_after_responses();
-        Ok(data.len())
-    });
+    let ends = on_data(
+        |data: &[u8], connection: &mut Connection<'_, World>, _cx: &mut _| {
+            connection.write(b"bye").map(drop)?;
+            connection.shutdown_after_responses();
+            Ok(data.len())
+        },
+    );
     let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), ends)?;
     bench.run_until_idle();
     far.write_all(b"quit")?;
@@ -118,7 +148,12 @@ fn a_handler_ends_its_direction_in_the_callback_that_has_written_all() -> Result
 fn a_stream_that_is_only_read_does_not_linger_when_it_finishes() -> Result {
     let mut bench = Bench::new()?;
     let (reader, mut writer) = std::io::pipe()?;
-    let key = Connection::open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
+    let key = Connection::open(
+        &mut bench.reactor,
+        reader,
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
     writer.write_all(b"so far")?;
     bench.with(key, |connection| connection.close_gracefully(secs(5)));
     assert_eq!(bench.until_closed(), "close Finished");

@@ -72,7 +72,10 @@ fn the_end_of_both_directions_waits_for_what_is_queued() -> Result {
 }
 
 /// Answers the first data with much, and closes in order.
-fn answer_and_close(event: &Event<'_>, connection: &mut Connection<'_, World>) -> std::io::Result<()> {
+fn answer_and_close(
+    event: &Event<'_>,
+    connection: &mut Connection<'_, World>,
+) -> std::io::Result<()> {
     if matches!(event, Event::Data(_)) {
         let _ = connection.write(&pattern(MUCH))?;
         connection.close_after_flush(secs(5));
@@ -92,7 +95,11 @@ fn a_peer_gets_every_byte_of_a_connection_that_is_closed_in_order_whatever_it_ha
     let rest = bench.receive_all(&mut far)?;
     assert!([received, rest].concat() == pattern(MUCH));
     bench.run_until_idle();
-    assert!(!bench.world.is_closed(), "the peer has not ended yet: {:?}", bench.world.log);
+    assert!(
+        !bench.world.is_closed(),
+        "the peer has not ended yet: {:?}",
+        bench.world.log
+    );
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");
     assert_eq!(bench.world.log.len(), 3, "{:?}", bench.world.log);
@@ -102,7 +109,10 @@ fn a_peer_gets_every_byte_of_a_connection_that_is_closed_in_order_whatever_it_ha
 #[test]
 fn a_close_in_order_that_takes_too_long_is_cut_short_and_never_early() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().idle_timeout(secs(1)).write_timeout(secs(1)).read_timeout(secs(1));
+    let options = ConnectionOptions::new()
+        .idle_timeout(secs(1))
+        .write_timeout(secs(1))
+        .read_timeout(secs(1));
     let handler = probe(|event, connection, _| answer_and_close(&event, connection).map(|()| 0));
     let (_, mut far) = bench.open_tcp(&options, handler)?;
     far.write_all(b"x")?;
@@ -129,7 +139,12 @@ fn a_peer_that_never_ends_is_waited_for_no_longer_than_the_deadline() -> Result 
         bench.advance(secs(1));
     }
     assert_eq!(bench.until_closed(), "close TimedOut(Close)");
-    assert_eq!(bench.world.log.len(), 2, "what comes is thrown away: {:?}", bench.world.log);
+    assert_eq!(
+        bench.world.log.len(),
+        2,
+        "what comes is thrown away: {:?}",
+        bench.world.log
+    );
     Ok(())
 }
 
@@ -140,7 +155,9 @@ fn new_options_do_not_put_off_the_deadline_of_a_close() -> Result {
     bench.run_until_idle();
     bench.with(key, |connection| connection.close_after_flush(secs(5)));
     bench.advance(secs(3));
-    bench.with(key, |connection| connection.set_options(&ConnectionOptions::new().idle_timeout(secs(1))));
+    bench.with(key, |connection| {
+        connection.set_options(&ConnectionOptions::new().idle_timeout(secs(1)))
+    });
     bench.advance(secs(2));
     assert_eq!(bench.until_closed(), "close TimedOut(Close)");
     Ok(())
@@ -151,7 +168,9 @@ fn a_deadline_without_end_is_none() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
-    bench.with(key, |connection| connection.close_after_flush(Duration::MAX));
+    bench.with(key, |connection| {
+        connection.close_after_flush(Duration::MAX)
+    });
     bench.advance(secs(1_000_000));
     assert!(!bench.world.is_closed());
     drop(far);
@@ -189,17 +208,22 @@ fn a_producer_is_not_told_to_go_on_when_nothing_can_be_written_any_more() -> Res
         });
         let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), produce)?;
         bench.run_until_idle();
-        bench.with(
-            key,
-            move |connection| {
-                if closes { connection.close_after_flush(secs(5)) } else { connection.shutdown() }
-            },
-        );
+        bench.with(key, move |connection| {
+            if closes {
+                connection.close_after_flush(secs(5))
+            } else {
+                connection.shutdown()
+            }
+        });
         far.write_all(b"meanwhile")?;
         assert!(bench.receive_all(&mut far)? == pattern(MUCH));
         drop(far);
         assert_eq!(bench.until_closed(), "close Finished");
-        let expected: &[&str] = if closes { &[] } else { &["data meanwhile", "end "] };
+        let expected: &[&str] = if closes {
+            &[]
+        } else {
+            &["data meanwhile", "end "]
+        };
         assert_eq!(bench.world.log[1..bench.world.log.len() - 1], *expected);
     }
     Ok(())
@@ -212,7 +236,10 @@ fn what_was_written_before_a_close_is_tried_and_what_was_queued_is_dropped() -> 
         if matches!(event, Event::Open) {
             let _ = connection.write(b"go away")?;
             connection.close();
-            assert_eq!(connection.write(b"lost").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            assert_eq!(
+                connection.write(b"lost").unwrap_err().kind(),
+                ErrorKind::BrokenPipe
+            );
             connection.close();
         }
         Ok(0)
@@ -254,12 +281,18 @@ fn a_timeout_that_closes_a_connection_with_a_full_queue_is_its_last_callback() -
         Ok(default(&event, connection, cx))
     });
     // The rest may go when the timeout passes, and would leave room for more.
-    let options = ConnectionOptions::new().watermarks(0, 10).idle_timeout(secs(1)).write_rate(RateLimit::new(1, 10));
+    let options = ConnectionOptions::new()
+        .watermarks(0, 10)
+        .idle_timeout(secs(1))
+        .write_rate(RateLimit::new(1, 10));
     let (_, _far) = bench.open_unix(&options, handler)?;
     bench.run_until_idle();
     bench.advance(secs(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
-    assert_eq!(bench.world.log, ["open", "timeout Idle", "close TimedOut(Idle)"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "timeout Idle", "close TimedOut(Idle)"]
+    );
     Ok(())
 }
 
@@ -273,7 +306,10 @@ fn the_peer_of_an_aborted_connection_is_told_by_a_reset() -> Result {
         connection.abort();
     });
     assert_eq!(bench.until_closed(), "close Aborted");
-    assert_eq!(far.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(
+        far.read(&mut [0; 10]).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
     Ok(())
 }
 
@@ -281,11 +317,19 @@ fn the_peer_of_an_aborted_connection_is_told_by_a_reset() -> Result {
 fn a_connection_that_no_tcp_carries_is_only_closed_by_an_abort() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = std::io::pipe()?;
-    let key = Connection::open(&mut bench.reactor, reader, &ConnectionOptions::new(), sink())?;
+    let key = Connection::open(
+        &mut bench.reactor,
+        reader,
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
     bench.run_until_idle();
     bench.with(key, |connection| connection.abort());
     assert_eq!(bench.until_closed(), "close Aborted");
-    assert_eq!((&writer).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(
+        (&writer).write(b"x").unwrap_err().kind(),
+        ErrorKind::BrokenPipe
+    );
     Ok(())
 }
 

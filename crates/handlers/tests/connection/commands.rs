@@ -30,12 +30,19 @@ fn a_write_by_ones_own_key_comes_behind_what_the_callback_writes() -> Result {
     let handler = acts(|key, connection, cx| {
         let _ = connection.write(b"own 1, ").unwrap();
         assert_eq!(key.write(cx, b"by key 1, ").unwrap(), Flow::Open);
-        assert_eq!(key.write_bytes(cx, Bytes::from_static(b"by key 2")).unwrap(), Flow::Open);
+        assert_eq!(
+            key.write_bytes(cx, Bytes::from_static(b"by key 2"))
+                .unwrap(),
+            Flow::Open
+        );
         let _ = connection.write(b"own 2, ").unwrap();
     });
     let (_, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
     far.write_all(b"x")?;
-    assert_eq!(bench.receive(&mut far, 32), b"own 1, own 2, by key 1, by key 2");
+    assert_eq!(
+        bench.receive(&mut far, 32),
+        b"own 1, own 2, by key 1, by key 2"
+    );
     assert_eq!(writes.borrow().len(), 1, "one system call");
     Ok(())
 }
@@ -63,14 +70,22 @@ fn a_write_by_ones_own_key_comes_before_those_of_the_next_callback() -> Result {
 fn a_message_to_all_reaches_each_subscriber_in_the_order_of_publishing() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new();
-    let (one, mut far_one) = bench.open_unix(&options, acts(|_, _, cx| publish(b"from 1, ", cx)))?;
-    let (two, mut far_two) = bench.open_unix(&options, acts(|_, _, cx| publish(b"from 2, ", cx)))?;
+    let (one, mut far_one) =
+        bench.open_unix(&options, acts(|_, _, cx| publish(b"from 1, ", cx)))?;
+    let (two, mut far_two) =
+        bench.open_unix(&options, acts(|_, _, cx| publish(b"from 2, ", cx)))?;
     SUBSCRIBERS.set(vec![one, two]);
     bench.run_until_idle();
     far_one.write_all(b"x")?;
     far_two.write_all(b"x")?; // both are ready in the same turn
-    let (at_one, at_two) = (bench.receive(&mut far_one, 16), bench.receive(&mut far_two, 16));
-    assert_eq!(at_one.escape_ascii().to_string(), at_two.escape_ascii().to_string());
+    let (at_one, at_two) = (
+        bench.receive(&mut far_one, 16),
+        bench.receive(&mut far_two, 16),
+    );
+    assert_eq!(
+        at_one.escape_ascii().to_string(),
+        at_two.escape_ascii().to_string()
+    );
     Ok(())
 }
 
@@ -90,7 +105,10 @@ fn a_connection_that_is_closed_by_its_own_key_sees_no_other_callback() -> Result
     let acts_and_ends: [(Act, &str); 3] = [
         (|key, _, cx| key.close(cx).unwrap(), "close Closed"),
         (|key, _, cx| key.abort(cx).unwrap(), "close Aborted"),
-        (|key, _, cx| key.close_after_flush(cx, secs(5)).unwrap(), "close Finished"),
+        (
+            |key, _, cx| key.close_after_flush(cx, secs(5)).unwrap(),
+            "close Finished",
+        ),
     ];
     for (act, end) in acts_and_ends {
         let mut bench = Bench::new()?;
@@ -159,9 +177,15 @@ fn commands_from_elsewhere_are_obeyed_at_once() -> Result {
     bench.run_until_idle();
     bench.reactor.defer(move |cx| {
         assert_eq!(key.write(cx, b"abc").unwrap(), Flow::Open);
-        assert_eq!(key.with(cx, |connection, _| connection.queued()).unwrap(), 3);
+        assert_eq!(
+            key.with(cx, |connection, _| connection.queued()).unwrap(),
+            3
+        );
         key.shutdown(cx).unwrap();
-        assert_eq!(key.write(cx, b"d").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(
+            key.write(cx, b"d").unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
         key.close_after_flush(cx, secs(5)).unwrap();
     });
     assert_eq!(bench.receive_all(&mut far)?, b"abc");
@@ -203,7 +227,9 @@ impl AsRef<[u8]> for Owner {
 fn commands_to_a_connection_whose_callback_panics_are_dropped() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let owners = Arc::new(());
-    let bytes = Bytes::from_owner(Owner { _token: Arc::clone(&owners) });
+    let bytes = Bytes::from_owner(Owner {
+        _token: Arc::clone(&owners),
+    });
     let handler = probe(move |event, connection, cx| {
         if matches!(event, Event::Data(_)) {
             let _ = connection.key().write_bytes(cx, bytes.clone())?;
@@ -213,7 +239,10 @@ fn commands_to_a_connection_whose_callback_panics_are_dropped() -> Result {
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
     far.write_all(b"x")?;
-    assert_eq!(bench.until_closed(), "close Panicked(\"as the test wants\")");
+    assert_eq!(
+        bench.until_closed(),
+        "close Panicked(\"as the test wants\")"
+    );
     assert_eq!(bench.receive_all(&mut far)?, b"");
     assert_eq!(Arc::strong_count(&owners), 1);
     Ok(())
@@ -223,7 +252,9 @@ fn commands_to_a_connection_whose_callback_panics_are_dropped() -> Result {
 fn commands_to_a_connection_whose_panic_unwound_through_the_loop_go_too() -> Result {
     let mut bench = Bench::new()?;
     let owners = Arc::new(());
-    let bytes = Bytes::from_owner(Owner { _token: Arc::clone(&owners) });
+    let bytes = Bytes::from_owner(Owner {
+        _token: Arc::clone(&owners),
+    });
     let handler = probe(move |event, connection, cx| {
         if matches!(event, Event::Data(_)) {
             let _ = connection.key().write_bytes(cx, bytes.clone())?;

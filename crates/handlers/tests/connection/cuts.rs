@@ -17,26 +17,38 @@ const MUCH: usize = 8 << 20;
 /// Ends a connection, from outside of its callbacks.
 type Cut = fn(&mut Bench, ConnectionKey<World>) -> Result;
 
-fn access(bench: &mut Bench, key: ConnectionKey<World>, access: fn(&mut Connection<'_, World>)) -> Result {
+fn access(
+    bench: &mut Bench,
+    key: ConnectionKey<World>,
+    access: fn(&mut Connection<'_, World>),
+) -> Result {
     bench.with(key, access);
     Ok(())
 }
 
 /// Every way in which a connection may end before it has sent all.
 const CUTS: [(&str, Cut); 8] = [
-    ("close", |bench, key| access(bench, key, |connection| connection.close())),
+    ("close", |bench, key| {
+        access(bench, key, |connection| connection.close())
+    }),
     ("close after flush", |bench, key| {
-        access(bench, key, |connection| connection.close_after_flush(secs(5)))?;
+        access(bench, key, |connection| {
+            connection.close_after_flush(secs(5))
+        })?;
         bench.advance(secs(5));
         Ok(())
     }),
     ("finish", |bench, key| {
-        access(bench, key, |connection| connection.close_gracefully(secs(5)))?;
+        access(bench, key, |connection| {
+            connection.close_gracefully(secs(5))
+        })?;
         bench.advance(secs(5));
         Ok(())
     }),
     ("finish at once", |bench, key| {
-        access(bench, key, |connection| connection.close_gracefully(Duration::ZERO))?;
+        access(bench, key, |connection| {
+            connection.close_gracefully(Duration::ZERO)
+        })?;
         bench.run_until_idle();
         Ok(())
     }),
@@ -51,7 +63,9 @@ const CUTS: [(&str, Cut); 8] = [
         bench.advance(secs(2)); // the first second ends with the last byte that went
         Ok(())
     }),
-    ("removal", |bench, key| Ok(bench.reactor.remove(key.key())?)),
+    ("removal", |bench, key| {
+        Ok(bench.reactor.remove(key.key())?)
+    }),
     ("shutdown and idle timeout", |bench, key| {
         access(bench, key, |connection| connection.shutdown())?;
         bench.advance(secs(60));
@@ -63,7 +77,9 @@ const CUTS: [(&str, Cut); 8] = [
 fn end_of(mut far: TcpStream) -> Result<Option<ErrorKind>> {
     far.set_nonblocking(false)?;
     far.set_read_timeout(Some(crate::PATIENCE))?;
-    Ok(io::copy(&mut far, &mut io::sink()).err().map(|error| error.kind()))
+    Ok(io::copy(&mut far, &mut io::sink())
+        .err()
+        .map(|error| error.kind()))
 }
 
 fn options() -> ConnectionOptions {
@@ -86,7 +102,10 @@ fn a_connection_that_ends_with_something_queued_is_reset() -> Result {
 
 #[test]
 fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
-    for (name, cut) in CUTS.into_iter().filter(|(name, _)| !name.contains("write") && !name.contains("flush")) {
+    for (name, cut) in CUTS
+        .into_iter()
+        .filter(|(name, _)| !name.contains("write") && !name.contains("flush"))
+    {
         let mut bench = Bench::new()?;
         let (key, far) = bench.open_tcp(&options(), sink())?;
         bench.with(key, |connection| {
@@ -106,7 +125,10 @@ fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
 
 #[test]
 fn a_connection_that_owes_nothing_ends_cleanly_in_every_way() -> Result {
-    for (name, cut) in CUTS.into_iter().filter(|(name, _)| !name.contains("write timeout")) {
+    for (name, cut) in CUTS
+        .into_iter()
+        .filter(|(name, _)| !name.contains("write timeout"))
+    {
         let mut bench = Bench::new()?;
         let (key, far) = bench.open_tcp(&options(), sink())?;
         bench.with(key, |connection| {
@@ -152,7 +174,11 @@ fn a_connection_whose_handler_fails_with_something_queued_is_reset() -> Result {
         bench.run_until_idle();
         far.write_all(b"bad")?;
         bench.until_closed();
-        assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "panics: {panics}");
+        assert_eq!(
+            end_of(far)?,
+            Some(ErrorKind::ConnectionReset),
+            "panics: {panics}"
+        );
     }
     Ok(())
 }
@@ -189,7 +215,10 @@ fn a_reset_after_the_flush_comes_behind_what_was_queued() -> Result {
     let (mut far, mut heard) = (far, vec![0; 13]);
     far.read_exact(&mut heard)?;
     assert_eq!(heard, b"what there is");
-    assert_eq!(far.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    assert_eq!(
+        far.read(&mut [0]).map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
     Ok(())
 }
 
@@ -239,7 +268,8 @@ fn a_connection_that_has_sent_all_and_lingers_is_not_reset_at_its_deadline() -> 
 fn a_connection_whose_panic_or_loop_ends_with_something_queued_is_reset() -> Result {
     for panics in [true, false] {
         let mut bench = Bench::new()?;
-        let (_, mut far) = bench.open_tcp(&options(), writes_and(|_, _| panic!("through the loop")))?;
+        let (_, mut far) =
+            bench.open_tcp(&options(), writes_and(|_, _| panic!("through the loop")))?;
         bench.run_until_idle();
         far.write_all(b"x")?;
         if panics {
@@ -248,7 +278,11 @@ fn a_connection_whose_panic_or_loop_ends_with_something_queued_is_reset() -> Res
         } else {
             drop(bench);
         }
-        assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset), "panics: {panics}");
+        assert_eq!(
+            end_of(far)?,
+            Some(ErrorKind::ConnectionReset),
+            "panics: {panics}"
+        );
     }
     Ok(())
 }

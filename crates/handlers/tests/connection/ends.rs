@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use handlers::{
-    Accepted, Address, CloseReason, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Timeout,
+    Accepted, Address, CloseReason, Connection, ConnectionLimit, ConnectionOptions, ListenOptions,
+    Listener, Timeout,
 };
 use reactor::PanicPolicy;
 
@@ -32,13 +33,22 @@ const EVENTS: [&str; 5] = ["open", "data", "drain", "end", "timeout"];
 fn end_at(
     policy: PanicPolicy,
     at: &'static str,
-    mut act: impl FnMut(&mut Connection<'_, crate::World>, &mut reactor::Context<'_, crate::World>) -> std::io::Result<()>
+    mut act: impl FnMut(
+        &mut Connection<'_, crate::World>,
+        &mut reactor::Context<'_, crate::World>,
+    ) -> std::io::Result<()>
     + 'static,
 ) -> Result<(String, Vec<String>)> {
     let mut bench = Bench::with_policy(policy)?;
-    let options = ConnectionOptions::new().idle_timeout(secs(10)).watermarks(1000, 5000);
+    let options = ConnectionOptions::new()
+        .idle_timeout(secs(10))
+        .watermarks(1000, 5000);
     let handler = probe(move |event, connection, cx| {
-        let consumed = if name(&event) == at { 0 } else { default(&event, connection, cx) };
+        let consumed = if name(&event) == at {
+            0
+        } else {
+            default(&event, connection, cx)
+        };
         if name(&event) == at {
             act(connection, cx)?;
         } else if matches!(event, Event::Data(_)) {
@@ -60,15 +70,25 @@ fn end_at(
         far.shutdown(Shutdown::Write)?;
     }
     let end = bench.until_closed();
-    let events = bench.world.log.iter().map(|entry| entry.split(' ').next().unwrap().to_owned()).collect();
+    let events = bench
+        .world
+        .log
+        .iter()
+        .map(|entry| entry.split(' ').next().unwrap().to_owned())
+        .collect();
     Ok((end, events))
 }
 
 #[test]
 fn an_error_of_any_callback_ends_the_connection_with_that_error() -> Result {
     for at in EVENTS {
-        let (end, events) = end_at(PanicPolicy::Propagate, at, |_, _| Err(ErrorKind::InvalidData.into()))?;
-        assert_eq!((end.as_str(), events.iter().rev().nth(1).unwrap().as_str()), ("close Failed(InvalidData)", at));
+        let (end, events) = end_at(PanicPolicy::Propagate, at, |_, _| {
+            Err(ErrorKind::InvalidData.into())
+        })?;
+        assert_eq!(
+            (end.as_str(), events.iter().rev().nth(1).unwrap().as_str()),
+            ("close Failed(InvalidData)", at)
+        );
     }
     Ok(())
 }
@@ -76,7 +96,9 @@ fn an_error_of_any_callback_ends_the_connection_with_that_error() -> Result {
 #[test]
 fn a_panic_of_any_callback_ends_the_connection_with_its_message() -> Result {
     for at in EVENTS {
-        let (end, events) = end_at(PanicPolicy::RemoveHandler, at, move |_, _| panic!("in {at}"))?;
+        let (end, events) = end_at(PanicPolicy::RemoveHandler, at, move |_, _| {
+            panic!("in {at}")
+        })?;
         assert_eq!(end, format!("close Panicked(\"in {at}\")"));
         assert_eq!(events.iter().rev().nth(1).unwrap(), at);
     }
@@ -90,14 +112,24 @@ fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
             connection.close();
             Ok(())
         })?;
-        assert_eq!(end, if at == "timeout" { "close TimedOut(Idle)" } else { "close Closed" });
+        assert_eq!(
+            end,
+            if at == "timeout" {
+                "close TimedOut(Idle)"
+            } else {
+                "close Closed"
+            }
+        );
         assert_eq!(events.iter().rev().nth(1).unwrap(), at);
         if at != "timeout" {
             let (end, events) = end_at(PanicPolicy::Propagate, at, |connection, _| {
                 connection.abort();
                 Ok(())
             })?;
-            assert_eq!((end.as_str(), events.iter().rev().nth(1).unwrap().as_str()), ("close Aborted", at));
+            assert_eq!(
+                (end.as_str(), events.iter().rev().nth(1).unwrap().as_str()),
+                ("close Aborted", at)
+            );
         }
     }
     Ok(())
@@ -106,9 +138,18 @@ fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
 #[test]
 fn a_connection_whose_registration_is_removed_by_any_callback_sees_no_other() -> Result {
     for at in EVENTS {
-        let (end, events) =
-            end_at(PanicPolicy::Propagate, at, |_, cx| cx.registry.remove(cx.key()).map_err(Into::into))?;
-        assert_eq!(end, if at == "timeout" { "close TimedOut(Idle)" } else { "close Closed" }, "{at}");
+        let (end, events) = end_at(PanicPolicy::Propagate, at, |_, cx| {
+            cx.registry.remove(cx.key()).map_err(Into::into)
+        })?;
+        assert_eq!(
+            end,
+            if at == "timeout" {
+                "close TimedOut(Idle)"
+            } else {
+                "close Closed"
+            },
+            "{at}"
+        );
         assert_eq!(events.iter().rev().nth(1).unwrap(), at);
     }
     Ok(())
@@ -127,14 +168,20 @@ fn a_handler_that_has_removed_its_registration_is_given_nothing_more() -> Result
     bench.run_until_idle();
     far.write_all(&[0; 150_000])?; // more than one read
     assert_eq!(bench.until_closed(), "close Closed");
-    assert_eq!(bench.world.log, ["open", "data 65536 bytes", "close Closed"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data 65536 bytes", "close Closed"]
+    );
     assert_eq!(bench.reactor.metrics().failures, 0);
     Ok(())
 }
 
 /// The peer goes without taking leave.
 fn reset(far: TcpStream) -> Result {
-    Ok(rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?)
+    Ok(rustix::net::sockopt::set_socket_linger(
+        &far,
+        Some(Duration::ZERO),
+    )?)
 }
 
 #[test]
@@ -154,7 +201,9 @@ fn a_paused_connection_with_nothing_unread_ends_by_a_reset_at_once() -> Result {
 fn a_connection_with_a_full_queue_ends_by_a_reset() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.with(key, |connection| connection.write(&pattern(8 << 20)).map(drop).unwrap());
+    bench.with(key, |connection| {
+        connection.write(&pattern(8 << 20)).map(drop).unwrap()
+    });
     bench.run_until_idle();
     assert!(!bench.world.is_closed());
     reset(far)?;
@@ -185,7 +234,9 @@ fn a_paused_connection_loses_nothing_of_a_peer_that_has_closed_it_and_takes_no_m
     far.write_all(&pattern(10_000))?; // all of it fits into the kernel, and the end behind it
     drop(far);
     bench.run_until_idle();
-    bench.with(key, |connection| connection.write(b"nobody reads this").map(drop).unwrap());
+    bench.with(key, |connection| {
+        connection.write(b"nobody reads this").map(drop).unwrap()
+    });
     bench.until(|_| true);
     bench.run_until_idle(); // the peer's kernel has answered by a reset
     assert_eq!(bench.world.log, ["open"]);
@@ -252,7 +303,10 @@ fn a_connection_that_is_removed_by_an_access_is_told_so() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), sink())?;
     bench.run_until_idle();
-    bench.reactor.defer(move |cx| key.with(cx, |_, cx| cx.registry.remove(cx.key()).unwrap()).unwrap());
+    bench.reactor.defer(move |cx| {
+        key.with(cx, |_, cx| cx.registry.remove(cx.key()).unwrap())
+            .unwrap()
+    });
     assert_eq!(bench.until_closed(), "close Closed");
     assert_eq!(bench.reactor.metrics().failures, 0);
     Ok(())
@@ -276,7 +330,10 @@ fn a_write_to_a_peer_that_has_gone_is_an_error_and_the_end() -> Result {
         if matches!(event, Event::Timeout(_)) {
             let error = connection.write(&pattern(1 << 16)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-            assert_eq!(connection.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            assert_eq!(
+                connection.write(b"x").unwrap_err().kind(),
+                ErrorKind::BrokenPipe
+            );
         }
         Ok(0) // the error is not passed on: it is the end all the same
     });
@@ -301,7 +358,10 @@ fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() ->
     bench.run_until_idle();
     let Bench { reactor, world } = bench;
     drop(reactor);
-    assert_eq!((Rc::strong_count(&alive), world.log), (1, vec!["open".to_owned()]));
+    assert_eq!(
+        (Rc::strong_count(&alive), world.log),
+        (1, vec!["open".to_owned()])
+    );
     assert_eq!(std::io::Read::read(&mut far, &mut [0; 1])?, 0);
     Ok(())
 }
@@ -310,7 +370,8 @@ fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() ->
 fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothing() -> Result {
     let mut reactor = reactor::Reactor::builder().max_registrations(0).build()?;
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
-    let error = Connection::open(&mut reactor, near, &ConnectionOptions::new(), sink()).unwrap_err();
+    let error =
+        Connection::open(&mut reactor, near, &ConnectionOptions::new(), sink()).unwrap_err();
     assert!(matches!(error.error, reactor::Error::Full { .. }));
     let mut world = crate::World::default();
     reactor.run(&mut world)?;
@@ -321,8 +382,12 @@ fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothin
 /// A listener on a free port, where it listens, and the limit that it has.
 fn listener(room: usize) -> Result<(Listener, std::net::SocketAddr, ConnectionLimit)> {
     let limit = ConnectionLimit::new(room);
-    let listener = ListenOptions::new().limit(limit.clone()).bind(&"127.0.0.1:0".parse().unwrap())?;
-    let Address::Tcp(address) = listener.local_addr()? else { panic!("an address of another family") };
+    let listener = ListenOptions::new()
+        .limit(limit.clone())
+        .bind(&"127.0.0.1:0".parse().unwrap())?;
+    let Address::Tcp(address) = listener.local_addr()? else {
+        panic!("an address of another family")
+    };
     Ok((listener, address, limit))
 }
 
@@ -330,7 +395,9 @@ fn listener(room: usize) -> Result<(Listener, std::net::SocketAddr, ConnectionLi
 fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (listener, address, limit) = listener(1)?;
-    listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, _| Ok(sink()))?;
+    listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, _| {
+        Ok(sink())
+    })?;
     let first = TcpStream::connect(address)?;
     bench.until(|world| world.count("open") == 1);
     let _second = TcpStream::connect(address)?;
@@ -369,7 +436,13 @@ fn a_panic_of_a_handler_that_opens_what_was_accepted_is_its_own() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (listener, address, _) = listener(2)?;
     listener.accept(&mut bench.reactor, |accepted: Accepted, cx| {
-        accepted.open(cx.registry, &ConnectionOptions::new(), probe(|_, _, _| panic!("on opening"))).map(drop)
+        accepted
+            .open(
+                cx.registry,
+                &ConnectionOptions::new(),
+                probe(|_, _, _| panic!("on opening")),
+            )
+            .map(drop)
     })?;
     for ends in 1..=2 {
         let _far = TcpStream::connect(address)?;
@@ -381,10 +454,25 @@ fn a_panic_of_a_handler_that_opens_what_was_accepted_is_its_own() -> Result {
 #[test]
 fn a_reason_reads_as_the_end_of_a_sentence() {
     let refused = std::io::Error::new(ErrorKind::ConnectionRefused, "connect to [::1]:7: refused");
-    assert_eq!(CloseReason::Failed(refused).to_string(), "failed: connect to [::1]:7: refused");
-    assert_eq!(CloseReason::TimedOut(Timeout::Idle).to_string(), "idle timeout has passed");
-    assert_eq!(CloseReason::TimedOut(Timeout::Close).to_string(), "deadline of the close has passed");
-    assert_eq!(CloseReason::Panicked("in on_data".into()).to_string(), "panicked: in on_data");
+    assert_eq!(
+        CloseReason::Failed(refused).to_string(),
+        "failed: connect to [::1]:7: refused"
+    );
+    assert_eq!(
+        CloseReason::TimedOut(Timeout::Idle).to_string(),
+        "idle timeout has passed"
+    );
+    assert_eq!(
+        CloseReason::TimedOut(Timeout::Close).to_string(),
+        "deadline of the close has passed"
+    );
+    assert_eq!(
+        CloseReason::Panicked("in on_data".into()).to_string(),
+        "panicked: in on_data"
+    );
     assert_eq!(CloseReason::Finished.to_string(), "finished");
-    assert_eq!(reactor::CloseReason::ByKey.to_string(), "removed by its key");
+    assert_eq!(
+        reactor::CloseReason::ByKey.to_string(),
+        "removed by its key"
+    );
 }

@@ -16,7 +16,10 @@ const SOME: usize = 100_000;
 
 /// A peer that goes without taking leave.
 fn reset(far: TcpStream) -> Result {
-    Ok(rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?)
+    Ok(rustix::net::sockopt::set_socket_linger(
+        &far,
+        Some(Duration::ZERO),
+    )?)
 }
 
 /// Acknowledges each piece by `length` bytes, and counts on: an error of a write is passed on.
@@ -35,25 +38,41 @@ fn acknowledges(length: usize) -> impl ConnectionHandler<World> {
 fn an_answer_that_comes_with_a_reset_is_read_while_much_is_queued() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
-    bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
+    bench.with(key, |connection| {
+        connection.write(&pattern(MUCH)).map(drop).unwrap()
+    });
     bench.run_until_idle();
     far.write_all(b"413 too large")?;
     drop(far); // with much unread: a reset right behind the answer
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
-    assert_eq!(bench.world.log, ["open", "data 413 too large", "close Failed(ConnectionReset)"]);
+    assert_eq!(
+        bench.world.log,
+        [
+            "open",
+            "data 413 too large",
+            "close Failed(ConnectionReset)"
+        ]
+    );
     Ok(())
 }
 
 #[test]
 fn an_answer_of_many_turns_that_comes_with_a_reset_is_read_to_its_last_byte() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
-    bench.with(key, |connection| connection.write(&pattern(MUCH)).map(drop).unwrap());
+    let (key, mut far) =
+        bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
+    bench.with(key, |connection| {
+        connection.write(&pattern(MUCH)).map(drop).unwrap()
+    });
     bench.run_until_idle();
     far.write_all(&pattern(SOME))?;
     drop(far);
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
-    assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
+    assert!(
+        bench.world.received == pattern(SOME),
+        "{} bytes",
+        bench.world.received.len()
+    );
     Ok(())
 }
 
@@ -71,16 +90,28 @@ fn a_peer_that_sends_and_closes_is_read_to_its_end_whatever_it_is_answered() -> 
         let (_, far) = bench.open_tcp(&options, acknowledges(length))?;
         sent_and_gone(far)?;
         bench.until(World::is_closed);
-        assert!(bench.world.received == pattern(SOME), "TCP: {} bytes", bench.world.received.len());
+        assert!(
+            bench.world.received == pattern(SOME),
+            "TCP: {} bytes",
+            bench.world.received.len()
+        );
         assert!(bench.world.has("end "), "{:?}", bench.world.log.last());
 
         let mut bench = Bench::new()?;
         let (_, far) = bench.open_unix(&options, acknowledges(length))?;
         sent_and_gone(far)?;
         bench.until(World::is_closed);
-        assert!(bench.world.received == pattern(SOME), "Unix: {} bytes", bench.world.received.len());
+        assert!(
+            bench.world.received == pattern(SOME),
+            "Unix: {} bytes",
+            bench.world.received.len()
+        );
         assert!(bench.world.has("end "), "{:?}", bench.world.log.last());
-        assert!(bench.world.has("close Failed(BrokenPipe)"), "{:?}", bench.world.log.last());
+        assert!(
+            bench.world.has("close Failed(BrokenPipe)"),
+            "{:?}",
+            bench.world.log.last()
+        );
     }
     Ok(())
 }
@@ -96,9 +127,18 @@ fn a_greeting_to_a_peer_that_has_sent_and_gone_loses_nothing() -> Result {
         }
         Ok(default(&event, connection, cx))
     });
-    Connection::open(&mut bench.reactor, near, &ConnectionOptions::new().max_bytes_per_turn(1000), greets)?;
+    Connection::open(
+        &mut bench.reactor,
+        near,
+        &ConnectionOptions::new().max_bytes_per_turn(1000),
+        greets,
+    )?;
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
-    assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
+    assert!(
+        bench.world.received == pattern(SOME),
+        "{} bytes",
+        bench.world.received.len()
+    );
     assert!(bench.world.has("end "));
     Ok(())
 }
@@ -134,7 +174,8 @@ fn a_producer_that_writes_until_it_is_full_ends_on_a_socket_that_has_failed() ->
         }
         Ok(default(&event, connection, cx))
     });
-    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().max_bytes_per_turn(1000), handler)?;
+    let (_, mut far) =
+        bench.open_unix(&ConnectionOptions::new().max_bytes_per_turn(1000), handler)?;
     far.write_all(&pattern(SOME))?;
     drop(far);
     bench.until(World::is_closed);
@@ -166,7 +207,8 @@ fn the_end_after_a_reset_is_not_told_as_an_end_of_the_stream() -> Result {
 
 /// A paused connection to which `SOME` bytes have come, and then a reset.
 fn paused_and_reset(bench: &mut Bench) -> Result<ConnectionKey<World>> {
-    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().idle_timeout(secs(60)), sink())?;
+    let (key, mut far) =
+        bench.open_tcp(&ConnectionOptions::new().idle_timeout(secs(60)), sink())?;
     bench.with(key, |connection| connection.pause_reading());
     far.write_all(&pattern(SOME))?;
     bench.run_until_idle();
@@ -181,7 +223,11 @@ fn paused_and_reset(bench: &mut Bench) -> Result<ConnectionKey<World>> {
 fn a_paused_connection_is_told_a_reset_and_keeps_what_had_come() -> Result {
     let mut bench = Bench::new()?;
     let key = paused_and_reset(&mut bench)?;
-    let refused = bench.with(key, |connection| connection.write(b"anybody there?").map_err(|error| error.kind()));
+    let refused = bench.with(key, |connection| {
+        connection
+            .write(b"anybody there?")
+            .map_err(|error| error.kind())
+    });
     assert_eq!(refused, Err(ErrorKind::ConnectionReset));
     let sleeps = bench.reactor.metrics().turns;
     bench.run_until_idle();
@@ -201,9 +247,18 @@ fn a_paused_connection_that_was_reset_ends_in_every_way_there_is() -> Result {
     let ways: [(End, &str); 5] = [
         (|connection| connection.close(), "close Closed"),
         (|connection| connection.abort(), "close Aborted"),
-        (|connection| connection.close_gracefully(secs(5)), "close Failed(ConnectionReset)"),
-        (|connection| connection.close_after_flush(secs(5)), "close Failed(ConnectionReset)"),
-        (|connection| connection.abort_after_flush(secs(5)), "close Failed(ConnectionReset)"),
+        (
+            |connection| connection.close_gracefully(secs(5)),
+            "close Failed(ConnectionReset)",
+        ),
+        (
+            |connection| connection.close_after_flush(secs(5)),
+            "close Failed(ConnectionReset)",
+        ),
+        (
+            |connection| connection.abort_after_flush(secs(5)),
+            "close Failed(ConnectionReset)",
+        ),
     ];
     for (end, reason) in ways {
         let mut bench = Bench::new()?;
@@ -214,7 +269,11 @@ fn a_paused_connection_that_was_reset_ends_in_every_way_there_is() -> Result {
     let mut bench = Bench::new()?;
     paused_and_reset(&mut bench)?;
     bench.advance(secs(60));
-    assert_eq!(bench.until_closed(), "close TimedOut(Idle)", "its timeouts run on");
+    assert_eq!(
+        bench.until_closed(),
+        "close TimedOut(Idle)",
+        "its timeouts run on"
+    );
     Ok(())
 }
 
@@ -236,7 +295,14 @@ fn a_handler_may_resume_or_close_when_it_is_told_of_a_failure() -> Result {
         bench.run_until_idle();
         reset(far)?;
         let end = bench.until_closed();
-        assert_eq!(end, if resumes { "close Failed(ConnectionReset)" } else { "close Closed" });
+        assert_eq!(
+            end,
+            if resumes {
+                "close Failed(ConnectionReset)"
+            } else {
+                "close Closed"
+            }
+        );
         assert_eq!(bench.world.received.len(), if resumes { SOME } else { 0 });
     }
     Ok(())
@@ -266,14 +332,24 @@ fn what_a_paused_handler_had_left_is_given_again_after_a_reset() -> Result {
 #[test]
 fn a_connection_that_was_full_is_given_what_came_before_its_reset() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
-    bench.with(key, |connection| assert_eq!(connection.write(&pattern(MUCH)).unwrap(), Flow::Full));
+    let (key, mut far) =
+        bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
+    bench.with(key, |connection| {
+        assert_eq!(connection.write(&pattern(MUCH)).unwrap(), Flow::Full)
+    });
     far.write_all(&pattern(SOME))?;
     bench.run_until_idle();
-    assert!(bench.world.received.is_empty(), "it is full, and does not read");
+    assert!(
+        bench.world.received.is_empty(),
+        "it is full, and does not read"
+    );
     reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
-    assert!(bench.world.received == pattern(SOME), "{} bytes", bench.world.received.len());
+    assert!(
+        bench.world.received == pattern(SOME),
+        "{} bytes",
+        bench.world.received.len()
+    );
     assert!(!bench.world.has("drain"));
     Ok(())
 }
@@ -325,7 +401,9 @@ fn what_comes_between_a_failed_write_and_the_next_wait_is_read() -> Result {
     bench.reactor.defer(move |cx| {
         let _ = key.with(cx, |connection, _cx| connection.write(&pattern(20_000)));
     });
-    bench.reactor.defer(move |_| far.write_all(b"what I still had to say").unwrap());
+    bench
+        .reactor
+        .defer(move |_| far.write_all(b"what I still had to say").unwrap());
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
     assert_eq!(bench.world.received, b"what I still had to say");
     Ok(())

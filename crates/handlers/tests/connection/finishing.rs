@@ -34,7 +34,8 @@ fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
 }
 
 #[test]
-fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_at_the_deadline() -> Result {
+fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_at_the_deadline()
+-> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) {
@@ -71,14 +72,21 @@ fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_on
         // A timer: the kernel has been asked this turn, and nobody waited for this stream then.
         let mut accepted = Some((near, handler));
         bench.reactor.after(ms(0), move |cx| {
-            let Some((near, handler)) = accepted.take() else { return Ok(Then::Done) };
+            let Some((near, handler)) = accepted.take() else {
+                return Ok(Then::Done);
+            };
             let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), handler)?;
             if !by_itself {
-                key.with(cx, |connection, _cx| connection.close_gracefully(secs(5))).map_err(std::io::Error::other)?;
+                key.with(cx, |connection, _cx| connection.close_gracefully(secs(5)))
+                    .map_err(std::io::Error::other)?;
             }
             Ok(Then::Done)
         });
-        assert_eq!(bench.receive_all(&mut far)?, b"a question that was sent with the connection", "{by_itself}");
+        assert_eq!(
+            bench.receive_all(&mut far)?,
+            b"a question that was sent with the connection",
+            "{by_itself}"
+        );
         drop(far);
         assert_eq!(bench.until_closed(), "close Finished");
     }
@@ -99,7 +107,9 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
             });
             let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
             bench.run_until_idle();
-            bench.with(key, move |connection| connection.close_gracefully(secs(first)));
+            bench.with(key, move |connection| {
+                connection.close_gracefully(secs(first))
+            });
             bench.run_until_idle();
             bench.with(key, move |connection| {
                 if finishes_twice {
@@ -112,14 +122,19 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
             bench.advance(secs(5) - ms(1));
             assert!(!bench.world.is_closed());
             bench.advance(ms(1));
-            assert_eq!(bench.until_closed(), "close TimedOut(Close)", "{first} s, {second} s, {finishes_twice}");
+            assert_eq!(
+                bench.until_closed(),
+                "close TimedOut(Close)",
+                "{first} s, {second} s, {finishes_twice}"
+            );
         }
     }
     Ok(())
 }
 
 #[test]
-fn an_access_that_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result {
+fn an_access_that_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result
+{
     for pauses in [false, true] {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
@@ -169,7 +184,10 @@ fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
     assert_eq!(heard.len(), 2 * MUCH);
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!((bench.world.count("finish"), bench.world.log[1].as_str()), (1, "finish"));
+    assert_eq!(
+        (bench.world.count("finish"), bench.world.log[1].as_str()),
+        (1, "finish")
+    );
     Ok(())
 }
 
@@ -184,7 +202,10 @@ fn on_finish_is_called_once_and_from_within_no_call_of_an_access() -> Result {
             connection.close_gracefully(secs(4));
         });
         finished.unwrap();
-        assert!(!cx.state.has("finish"), "called from within the call of an access");
+        assert!(
+            !cx.state.has("finish"),
+            "called from within the call of an access"
+        );
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "finish"]);
@@ -210,7 +231,10 @@ fn a_handler_that_finishes_its_own_connection_is_told_so_too() -> Result {
     assert_eq!(bench.receive_all(&mut far)?, b"the rest");
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log, ["open", "data quit", "finish", "close Finished"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data quit", "finish", "close Finished"]
+    );
     Ok(())
 }
 
@@ -229,7 +253,14 @@ fn a_handler_may_close_its_connection_when_it_is_told_to_finish() -> Result {
         let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
         bench.run_until_idle();
         bench.with(key, |connection| connection.close_gracefully(secs(5)));
-        assert_eq!(bench.until_closed(), if closes { "close Closed" } else { "close Failed(InvalidData)" });
+        assert_eq!(
+            bench.until_closed(),
+            if closes {
+                "close Closed"
+            } else {
+                "close Failed(InvalidData)"
+            }
+        );
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 
 use handlers::{
-    Connection, ConnectionHandler, ConnectionOptions, Frame, FrameError, Framing, LengthPrefix, LengthPrefixed, Lines,
-    on_frames,
+    Connection, ConnectionHandler, ConnectionOptions, Frame, FrameError, Framing, LengthPrefix,
+    LengthPrefixed, Lines, on_frames,
 };
 use reactor::Context;
 
@@ -15,10 +15,13 @@ type Act = fn(&[u8], &mut Connection<'_, World>, &mut Context<'_, World>) -> std
 
 /// A handler that notes down each line, and then does this.
 fn lines(act: Act) -> impl ConnectionHandler<World> {
-    on_frames(Lines::new(100), move |line, connection, cx: &mut Context<'_, World>| {
-        cx.state.log.push(line.escape_ascii().to_string());
-        act(line, connection, cx)
-    })
+    on_frames(
+        Lines::new(100),
+        move |line, connection, cx: &mut Context<'_, World>| {
+            cx.state.log.push(line.escape_ascii().to_string());
+            act(line, connection, cx)
+        },
+    )
 }
 
 #[test]
@@ -61,7 +64,9 @@ fn a_closure_that_pauses_is_called_with_the_next_frame_when_it_resumes() -> Resu
 #[test]
 fn a_closure_whose_queue_is_full_is_called_when_there_is_room() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().watermarks(1000, 10_000).max_write_queue(1_100_000);
+    let options = ConnectionOptions::new()
+        .watermarks(1000, 10_000)
+        .max_write_queue(1_100_000);
     let handler = lines(|_, connection, _| connection.write(&pattern(1_000_000)).map(drop));
     let (_, mut far) = bench.open_unix(&options, handler)?;
     far.write_all(b"1\n2\n3\n")?; // three answers at once are more than the queue may hold
@@ -88,7 +93,11 @@ fn a_closure_that_closes_is_not_called_again() -> Result {
             far.write_all(stream)?;
             far.shutdown(Shutdown::Write)?;
             let _ = bench.receive_all(&mut far);
-            let calls = if is_immediate { 1 } else { stream.iter().filter(|byte| **byte == b'\n').count().max(1) };
+            let calls = if is_immediate {
+                1
+            } else {
+                stream.iter().filter(|byte| **byte == b'\n').count().max(1)
+            };
             assert_eq!(bench.world.log.len(), calls, "{:?}", bench.world.log);
         }
     }
@@ -98,8 +107,10 @@ fn a_closure_that_closes_is_not_called_again() -> Result {
 #[test]
 fn an_error_that_says_that_nothing_was_done_hands_no_frame_over_twice() -> Result {
     let mut bench = Bench::new()?;
-    let (_, mut far) =
-        bench.open_unix(&ConnectionOptions::new(), lines(|_, _, _| Err(ErrorKind::WouldBlock.into())))?;
+    let (_, mut far) = bench.open_unix(
+        &ConnectionOptions::new(),
+        lines(|_, _, _| Err(ErrorKind::WouldBlock.into())),
+    )?;
     far.write_all(b"one\ntwo\n")?;
     bench.until(|world| world.has("two"));
     bench.run_until_idle();
@@ -137,17 +148,24 @@ impl<H: ConnectionHandler<World>> ConnectionHandler<World> for Ends<H> {
 #[test]
 fn a_frame_that_is_none_ends_the_connection_with_its_error() -> Result {
     let prefixed = || {
-        Ends(on_frames(LengthPrefixed::new(LengthPrefix::U8, 3), |_, _: &mut Connection<'_, World>, _| {
-            std::io::Result::Ok(())
-        }))
+        Ends(on_frames(
+            LengthPrefixed::new(LengthPrefix::U8, 3),
+            |_, _: &mut Connection<'_, World>, _| std::io::Result::Ok(()),
+        ))
     };
-    for (stream, words) in [(&b"\x04abcd"[..], "longer than"), (b"\x03ab", "before a frame did")] {
+    for (stream, words) in [
+        (&b"\x04abcd"[..], "longer than"),
+        (b"\x03ab", "before a frame did"),
+    ] {
         let mut bench = Bench::new()?;
         let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), prefixed())?;
         far.write_all(stream)?;
         far.shutdown(Shutdown::Write)?;
         let end = bench.until_closed();
-        assert!(end.starts_with("close failed: ") && end.contains(words), "{end}");
+        assert!(
+            end.starts_with("close failed: ") && end.contains(words),
+            "{end}"
+        );
     }
     Ok(())
 }
@@ -156,11 +174,17 @@ fn a_frame_that_is_none_ends_the_connection_with_its_error() -> Result {
 struct AtEnd;
 
 impl Framing for AtEnd {
-    fn decode<'a>(&mut self, _data: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+    fn decode<'a>(
+        &mut self,
+        _data: &'a [u8],
+    ) -> std::result::Result<Option<Frame<'a>>, FrameError> {
         Ok(None)
     }
 
-    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+    fn decode_eof<'a>(
+        &mut self,
+        rest: &'a [u8],
+    ) -> std::result::Result<Option<Frame<'a>>, FrameError> {
         Ok(rest.get(..1).map(|bytes| Frame { bytes, consumed: 1 }))
     }
 
@@ -174,14 +198,17 @@ impl Framing for AtEnd {
 fn several_frames_at_the_end_are_handed_over_until_the_connection_closes() -> Result {
     for (last, calls) in [(b'b', 2), (b'x', 3)] {
         let mut bench = Bench::new()?;
-        let handler = on_frames(AtEnd, move |frame, connection, cx: &mut Context<'_, World>| {
-            cx.state.log.push(frame.escape_ascii().to_string());
-            if frame[0] == last {
-                connection.close();
-            }
-            connection.pause_reading(); // which holds back nothing that has come before an end
-            Ok(())
-        });
+        let handler = on_frames(
+            AtEnd,
+            move |frame, connection, cx: &mut Context<'_, World>| {
+                cx.state.log.push(frame.escape_ascii().to_string());
+                if frame[0] == last {
+                    connection.close();
+                }
+                connection.pause_reading(); // which holds back nothing that has come before an end
+                Ok(())
+            },
+        );
         let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
         far.write_all(b"abc")?;
         far.shutdown(Shutdown::Write)?;
@@ -196,10 +223,16 @@ struct Takes(usize);
 
 impl Framing for Takes {
     fn decode<'a>(&mut self, data: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
-        Ok((!data.is_empty()).then_some(Frame { bytes: data, consumed: self.0 }))
+        Ok((!data.is_empty()).then_some(Frame {
+            bytes: data,
+            consumed: self.0,
+        }))
     }
 
-    fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> std::result::Result<Option<Frame<'a>>, FrameError> {
+    fn decode_eof<'a>(
+        &mut self,
+        rest: &'a [u8],
+    ) -> std::result::Result<Option<Frame<'a>>, FrameError> {
         self.decode(rest)
     }
 
@@ -212,11 +245,16 @@ impl Framing for Takes {
 fn a_framing_that_takes_nothing_or_too_much_ends_the_connection() -> Result {
     for consumed in [0, 4, usize::MAX] {
         let mut bench = Bench::new()?;
-        let handler = on_frames(Takes(consumed), |_, _, _: &mut Context<'_, World>| unreachable!("it is no frame"));
+        let handler = on_frames(Takes(consumed), |_, _, _: &mut Context<'_, World>| {
+            unreachable!("it is no frame")
+        });
         let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), Ends(handler))?;
         far.write_all(b"abc")?;
         let end = bench.until_closed();
-        assert!(end.contains("takes no bytes of the stream, or more"), "{consumed} bytes: {end}");
+        assert!(
+            end.contains("takes no bytes of the stream, or more"),
+            "{consumed} bytes: {end}"
+        );
     }
     Ok(())
 }

@@ -31,7 +31,9 @@ fn a_connection_whose_handler_runs_cannot_be_lent() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         let key = connection.key();
-        assert!(matches!(key.with(cx, |_, _| ()), Err(Error::Running(running)) if running == cx.key()));
+        assert!(
+            matches!(key.with(cx, |_, _| ()), Err(Error::Running(running)) if running == cx.key())
+        );
         Ok(default(&event, connection, cx))
     });
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
@@ -63,7 +65,8 @@ fn an_access_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> R
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
     bench.reactor.defer(move |cx| {
         let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), sink()).unwrap();
-        key.with(cx, |_, cx| cx.state.log.push("access".to_owned())).unwrap();
+        key.with(cx, |_, cx| cx.state.log.push("access".to_owned()))
+            .unwrap();
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "access"]);
@@ -88,7 +91,8 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
         let handler = probe(move |_, connection, cx| end(connection, cx).map(|()| 0));
         let (near, _far) = std::os::unix::net::UnixStream::pair()?;
         bench.reactor.defer(move |cx| {
-            let key = Connection::open(cx.registry, near, &ConnectionOptions::new(), handler).unwrap();
+            let key =
+                Connection::open(cx.registry, near, &ConnectionOptions::new(), handler).unwrap();
             let lent = key.with(cx, |_, cx| cx.state.log.push("access".to_owned()));
             assert!(matches!(lent, Err(Error::StaleKey(_))));
         });
@@ -129,7 +133,9 @@ fn a_connection_is_reached_from_the_callback_of_another() -> Result {
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), forward)?;
     io::Write::write_all(&mut far, b"by another")?;
     assert_eq!(bench.receive(&mut far_to, 10), b"by another");
-    bench.reactor.defer(move |cx| to.with(cx, |to, _| to.close()).unwrap());
+    bench
+        .reactor
+        .defer(move |cx| to.with(cx, |to, _| to.close()).unwrap());
     assert_eq!(bench.until_closed(), "close Closed");
     Ok(())
 }
@@ -140,19 +146,31 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
         let mut reactor = reactor::Reactor::<()>::new()?;
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         far.shutdown(std::net::Shutdown::Read)?; // what is written fails
-        let handler = handlers::on_data(|_data, _connection, _cx| Err(io::Error::from_raw_os_error(24)));
+        let handler =
+            handlers::on_data(|_data, _connection, _cx| Err(io::Error::from_raw_os_error(24)));
         let key = Connection::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
         reactor.set_name(key.key(), "upstream")?;
         reactor.set_essential(key.key())?;
         if accesses {
-            reactor.defer(move |cx| drop(key.with(cx, |connection, _| connection.write(&[0; 32_768]).map(drop))));
+            reactor.defer(move |cx| {
+                drop(key.with(cx, |connection, _| connection.write(&[0; 32_768]).map(drop)))
+            });
         } else {
             io::Write::write_all(&mut &far, b"x")?;
         }
         let failed = reactor.run(&mut ()).expect_err("it has failed");
-        let Error::Failed(failure) = failed else { return Err(failed.into()) };
-        let errno = if accesses { rustix::io::Errno::PIPE.raw_os_error() } else { 24 };
-        assert_eq!((failure.name.as_deref(), failure.source.raw_os_error()), (Some("upstream"), Some(errno)));
+        let Error::Failed(failure) = failed else {
+            return Err(failed.into());
+        };
+        let errno = if accesses {
+            rustix::io::Errno::PIPE.raw_os_error()
+        } else {
+            24
+        };
+        assert_eq!(
+            (failure.name.as_deref(), failure.source.raw_os_error()),
+            (Some("upstream"), Some(errno))
+        );
     }
     Ok(())
 }
@@ -163,7 +181,12 @@ struct Counting {
 }
 
 impl ConnectionHandler<World> for Counting {
-    fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<usize> {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _: &mut Connection<'_, World>,
+        _: &mut Context<'_, World>,
+    ) -> io::Result<usize> {
         self.count += 1;
         Ok(data.len())
     }
@@ -220,7 +243,9 @@ fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result 
     bench.reactor.defer(move |cx| {
         let other = key.with_handler(cx, |_: &mut Counting, _, _| ());
         assert!(matches!(other, Err(Error::OtherType(other)) if other == key.key()));
-        let nested = key.with(cx, |_, cx| key.with_handler(cx, |_: &mut Counting, _, _| ()));
+        let nested = key.with(cx, |_, cx| {
+            key.with_handler(cx, |_: &mut Counting, _, _| ())
+        });
         assert!(matches!(nested, Ok(Err(Error::Running(running))) if running == key.key()));
     });
     bench.run_until_idle();
@@ -240,12 +265,21 @@ fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result 
 struct Closing;
 
 impl ConnectionHandler<World> for Closing {
-    fn on_open(&mut self, connection: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, World>,
+        _: &mut Context<'_, World>,
+    ) -> io::Result<()> {
         connection.close();
         Ok(())
     }
 
-    fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, World>, _: &mut Context<'_, World>) -> io::Result<usize> {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _: &mut Connection<'_, World>,
+        _: &mut Context<'_, World>,
+    ) -> io::Result<usize> {
         Ok(data.len())
     }
 }
@@ -254,8 +288,13 @@ impl ConnectionHandler<World> for Closing {
 fn the_handler_of_a_connection_that_ends_when_it_opens_is_not_reached() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), Closing)?;
-    let reached = bench.reactor.enter(&mut bench.world, |cx| key.with_handler(cx, |_: &mut Closing, _, _| ()));
-    assert!(matches!(reached, Err(Error::StaleKey(stale)) if stale == key.key()), "{reached:?}");
+    let reached = bench.reactor.enter(&mut bench.world, |cx| {
+        key.with_handler(cx, |_: &mut Closing, _, _| ())
+    });
+    assert!(
+        matches!(reached, Err(Error::StaleKey(stale)) if stale == key.key()),
+        "{reached:?}"
+    );
     Ok(())
 }
 
@@ -272,16 +311,27 @@ fn the_policy_of_a_connection_holds_for_its_deferred_callbacks_too() -> Result {
     for reached in [false, true] {
         let mut bench = Bench::new()?;
         let (key, _far) = bench.open_unix(&ConnectionOptions::new(), panics_on_open())?;
-        bench.reactor.set_panic_policy(key.key(), PanicPolicy::RemoveHandler)?;
+        bench
+            .reactor
+            .set_panic_policy(key.key(), PanicPolicy::RemoveHandler)?;
         bench.reactor.set_essential(key.key())?;
         if reached {
-            let with = bench.reactor.enter(&mut bench.world, |cx| key.with(cx, |_, _| ()));
+            let with = bench
+                .reactor
+                .enter(&mut bench.world, |cx| key.with(cx, |_, _| ()));
             assert!(matches!(with, Err(Error::StaleKey(stale)) if stale == key.key()));
         }
-        let failed = bench.reactor.run(&mut bench.world).expect_err("it is essential").to_string();
+        let failed = bench
+            .reactor
+            .run(&mut bench.world)
+            .expect_err("it is essential")
+            .to_string();
         assert!(failed.contains("panicked: as the test wants"), "{failed}");
         assert_eq!(bench.reactor.metrics().panics, 1);
-        assert_eq!(bench.until_closed(), "close Panicked(\"as the test wants\")");
+        assert_eq!(
+            bench.until_closed(),
+            "close Panicked(\"as the test wants\")"
+        );
     }
     Ok(())
 }

@@ -27,7 +27,9 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout};
+use handlers::{
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout,
+};
 use reactor::{Context, Io, ManualClock, Reactor};
 use support::tcp_pair;
 
@@ -81,7 +83,8 @@ struct Probe<F>(F);
 /// The closure gives how much of the data of [`Event::Data`] is consumed; with other events it does not matter.
 fn probe<F>(act: F) -> Probe<F>
 where
-    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize> + 'static,
+    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize>
+        + 'static,
 {
     Probe(act)
 }
@@ -92,7 +95,11 @@ fn sink() -> impl ConnectionHandler<World> {
 }
 
 /// What handlers do by default, but for the data, which is kept.
-fn default(event: &Event<'_>, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> usize {
+fn default(
+    event: &Event<'_>,
+    connection: &mut Connection<'_, World>,
+    cx: &mut Context<'_, World>,
+) -> usize {
     match event {
         Event::Data(data) => {
             cx.state.received.extend_from_slice(data);
@@ -107,12 +114,17 @@ fn default(event: &Event<'_>, connection: &mut Connection<'_, World>, cx: &mut C
 
 /// Bytes as a log shows them.
 fn shown(data: &[u8]) -> String {
-    if data.len() > 32 { format!("{} bytes", data.len()) } else { data.escape_ascii().to_string() }
+    if data.len() > 32 {
+        format!("{} bytes", data.len())
+    } else {
+        data.escape_ascii().to_string()
+    }
 }
 
 impl<F> Probe<F>
 where
-    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize> + 'static,
+    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize>
+        + 'static,
 {
     fn note(
         &mut self,
@@ -135,9 +147,14 @@ where
 
 impl<F> ConnectionHandler<World> for Probe<F>
 where
-    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize> + 'static,
+    F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize>
+        + 'static,
 {
-    fn on_open(&mut self, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
         self.note(Event::Open, connection, cx).map(drop)
     }
 
@@ -150,7 +167,11 @@ where
         self.note(Event::Data(data), connection, cx)
     }
 
-    fn on_drain(&mut self, connection: &mut Connection<'_, World>, cx: &mut Context<'_, World>) -> io::Result<()> {
+    fn on_drain(
+        &mut self,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
         self.note(Event::Drain, connection, cx).map(drop)
     }
 
@@ -186,7 +207,8 @@ where
         connection: &mut Connection<'_, World>,
         cx: &mut Context<'_, World>,
     ) -> io::Result<()> {
-        self.note(Event::Failure(error.kind()), connection, cx).map(drop)
+        self.note(Event::Failure(error.kind()), connection, cx)
+            .map(drop)
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, World>) {
@@ -209,8 +231,14 @@ impl Bench {
     }
 
     fn with_policy(policy: reactor::PanicPolicy) -> Result<Self> {
-        let reactor = Reactor::builder().clock(ManualClock::new()).on_panic(policy).build()?;
-        Ok(Self { reactor, world: World::default() })
+        let reactor = Reactor::builder()
+            .clock(ManualClock::new())
+            .on_panic(policy)
+            .build()?;
+        Ok(Self {
+            reactor,
+            world: World::default(),
+        })
     }
 
     /// Opens one end of a pair of Unix sockets; the other, which does not block, is the peer's.
@@ -221,7 +249,10 @@ impl Bench {
     ) -> Result<(ConnectionKey<World>, UnixStream)> {
         let (near, far) = UnixStream::pair()?;
         far.set_nonblocking(true)?;
-        Ok((Connection::open(&mut self.reactor, near, options, handler)?, far))
+        Ok((
+            Connection::open(&mut self.reactor, near, options, handler)?,
+            far,
+        ))
     }
 
     /// The same by TCP.
@@ -232,7 +263,10 @@ impl Bench {
     ) -> Result<(ConnectionKey<World>, TcpStream)> {
         let (near, far) = tcp_pair()?;
         far.set_nonblocking(true)?;
-        Ok((Connection::open(&mut self.reactor, near, options, handler)?, far))
+        Ok((
+            Connection::open(&mut self.reactor, near, options, handler)?,
+            far,
+        ))
     }
 
     /// The same with a [`Recorded`] stream: its writes are the third.
@@ -245,14 +279,23 @@ impl Bench {
         let (near, far) = UnixStream::pair()?;
         far.set_nonblocking(true)?;
         let writes = Rc::default();
-        let near = Recorded { stream: near, writes: Rc::clone(&writes) };
-        Ok((Connection::open(&mut self.reactor, near, options, handler)?, far, writes))
+        let near = Recorded {
+            stream: near,
+            writes: Rc::clone(&writes),
+        };
+        Ok((
+            Connection::open(&mut self.reactor, near, options, handler)?,
+            far,
+            writes,
+        ))
     }
 
     /// Takes a turn that does not wait.
     #[track_caller]
     fn turn(&mut self) -> usize {
-        self.reactor.turn(&mut self.world, Some(Duration::ZERO)).unwrap()
+        self.reactor
+            .turn(&mut self.world, Some(Duration::ZERO))
+            .unwrap()
     }
 
     /// Takes so many turns as it takes until there is nothing more to do, and fails if that is never.
@@ -271,7 +314,12 @@ impl Bench {
     fn until(&mut self, done: impl Fn(&World) -> bool) {
         let began = Instant::now();
         while !done(&self.world) {
-            assert!(began.elapsed() < PATIENCE, "it does not happen: {:?}\n{:#?}", self.world, self.reactor);
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it does not happen: {:?}\n{:#?}",
+                self.world,
+                self.reactor
+            );
             self.reactor.turn(&mut self.world, Some(MOMENT)).unwrap();
         }
     }
@@ -281,9 +329,25 @@ impl Bench {
     fn until_closed(&mut self) -> String {
         self.until(World::is_closed);
         self.run_until_idle();
-        let closes: Vec<_> = self.world.log.iter().filter(|entry| entry.starts_with("close")).cloned().collect();
-        assert_eq!(closes.len(), 1, "the end is told once: {:?}", self.world.log);
-        assert_eq!(self.world.log.last(), closes.last(), "the end is the last: {:?}", self.world.log);
+        let closes: Vec<_> = self
+            .world
+            .log
+            .iter()
+            .filter(|entry| entry.starts_with("close"))
+            .cloned()
+            .collect();
+        assert_eq!(
+            closes.len(),
+            1,
+            "the end is told once: {:?}",
+            self.world.log
+        );
+        assert_eq!(
+            self.world.log.last(),
+            closes.last(),
+            "the end is the last: {:?}",
+            self.world.log
+        );
         closes.concat()
     }
 
@@ -309,7 +373,11 @@ impl Bench {
         let mut bytes = vec![0; length];
         let (mut count, began) = (0, Instant::now());
         while count < length {
-            assert!(began.elapsed() < PATIENCE, "{count} of {length} bytes came: {:?}", self.world);
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{count} of {length} bytes came: {:?}",
+                self.world
+            );
             match far.read(&mut bytes[count..]) {
                 Ok(0) => panic!("the end after {count} of {length} bytes: {:?}", self.world),
                 Ok(more) => count += more,
@@ -326,7 +394,12 @@ impl Bench {
     fn receive_all(&mut self, far: &mut impl Read) -> io::Result<Vec<u8>> {
         let (mut bytes, mut buf, began) = (Vec::new(), vec![0; 1 << 16], Instant::now());
         loop {
-            assert!(began.elapsed() < PATIENCE, "no end after {} bytes: {:?}", bytes.len(), self.world);
+            assert!(
+                began.elapsed() < PATIENCE,
+                "no end after {} bytes: {:?}",
+                bytes.len(),
+                self.world
+            );
             match far.read(&mut buf) {
                 Ok(0) => return Ok(bytes),
                 Ok(count) => bytes.extend_from_slice(&buf[..count]),
@@ -343,7 +416,12 @@ impl Bench {
     fn send(&mut self, far: &mut impl Write, mut bytes: &[u8]) {
         let began = Instant::now();
         while !bytes.is_empty() {
-            assert!(began.elapsed() < PATIENCE, "{} bytes are left: {:?}", bytes.len(), self.world);
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} bytes are left: {:?}",
+                bytes.len(),
+                self.world
+            );
             match far.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -370,7 +448,9 @@ impl Bench {
 
 /// Bytes that are not all alike.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place * 31 + place / 251) as u8).collect()
+    (0..length)
+        .map(|place| (place * 31 + place / 251) as u8)
+        .collect()
 }
 
 const fn secs(count: u64) -> Duration {

@@ -15,16 +15,41 @@ const PAUSE: Duration = secs(100);
 /// A loop that is told of few events at a time, and whose first handler takes long.
 fn slow(max_events_per_turn: usize, refreshes: bool) -> Result<(Bench, UnixStream)> {
     let clock = ManualClock::new();
-    let builder = Reactor::<World>::builder().clock(clock.clone()).max_events_per_turn(max_events_per_turn);
+    let builder = Reactor::<World>::builder()
+        .clock(clock.clone())
+        .max_events_per_turn(max_events_per_turn);
     let mut reactor = builder.build()?;
-    let far = add_slow_handler(&mut reactor, &clock, Slow { pause: PAUSE, refreshes })?;
-    Ok((Bench { reactor, world: World::default() }, far))
+    let far = add_slow_handler(
+        &mut reactor,
+        &clock,
+        Slow {
+            pause: PAUSE,
+            refreshes,
+        },
+    )?;
+    Ok((
+        Bench {
+            reactor,
+            world: World::default(),
+        },
+        far,
+    ))
 }
 
 #[test]
 fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> Result {
-    for options in [ConnectionOptions::new().idle_timeout(secs(10)), ConnectionOptions::new().read_timeout(secs(10))] {
-        for (batch, refreshes) in [(1, true), (3, true), (11, true), (1, false), (3, false), (11, false)] {
+    for options in [
+        ConnectionOptions::new().idle_timeout(secs(10)),
+        ConnectionOptions::new().read_timeout(secs(10)),
+    ] {
+        for (batch, refreshes) in [
+            (1, true),
+            (3, true),
+            (11, true),
+            (1, false),
+            (3, false),
+            (11, false),
+        ] {
             let (mut bench, mut slow) = slow(batch, refreshes)?;
             let mut peers = Vec::new();
             for _ in 0..10 {
@@ -38,8 +63,17 @@ fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> R
             }
             bench.run_until_idle();
             assert_eq!(bench.world.count("data in time"), 9);
-            let closed: Vec<_> = bench.world.log.iter().filter(|entry| entry.starts_with("close")).collect();
-            assert_eq!(closed.len(), 1, "the silent one, by batches of {batch}: {closed:?}");
+            let closed: Vec<_> = bench
+                .world
+                .log
+                .iter()
+                .filter(|entry| entry.starts_with("close"))
+                .collect();
+            assert_eq!(
+                closed.len(),
+                1,
+                "the silent one, by batches of {batch}: {closed:?}"
+            );
         }
     }
     Ok(())
@@ -48,7 +82,8 @@ fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> R
 #[test]
 fn after_a_pause_a_peer_that_has_taken_what_was_queued_is_not_slow() -> Result {
     let (mut bench, mut slow) = slow(1, true)?;
-    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
+    let (key, mut far) =
+        bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
     bench.run_until_idle();
     let _ = bench.with(key, |connection| connection.write(&pattern(1 << 20)))?;
     bench.run_until_idle();
@@ -67,7 +102,12 @@ fn bytes_that_come_while_a_timeout_is_on_its_way_put_it_off() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<World>::builder().clock(clock.clone()).build()?;
     let (near, mut far) = UnixStream::pair()?;
-    Connection::open(&mut reactor, near, &ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    Connection::open(
+        &mut reactor,
+        near,
+        &ConnectionOptions::new().idle_timeout(secs(10)),
+        sink(),
+    )?;
     let mut world = World::default();
     let mut turn = |reactor: &mut Reactor<World>| reactor.turn(&mut world, Some(Duration::ZERO));
     turn(&mut reactor)?;
@@ -95,10 +135,12 @@ fn a_silent_connection_is_told_on_time_beside_one_that_is_always_busy() -> Resul
     let (_, _silent) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
     let (near, mut far) = UnixStream::pair()?;
     far.write_all(b"x")?;
-    bench.reactor.add(near, Interest::READABLE, move |near, _| {
-        std::io::Read::read(near, &mut [0; 8])?;
-        far.write_all(b"again").map(|()| Next::Keep)
-    })?;
+    bench
+        .reactor
+        .add(near, Interest::READABLE, move |near, _| {
+            std::io::Read::read(near, &mut [0; 8])?;
+            far.write_all(b"again").map(|()| Next::Keep)
+        })?;
     for _ in 0..4 {
         bench.turn();
     }
@@ -108,6 +150,10 @@ fn a_silent_connection_is_told_on_time_beside_one_that_is_always_busy() -> Resul
     for _ in 0..4 {
         bench.turn();
     }
-    assert!(bench.world.has("close TimedOut(Idle)"), "{:?}", bench.world.log);
+    assert!(
+        bench.world.has("close TimedOut(Idle)"),
+        "{:?}",
+        bench.world.log
+    );
     Ok(())
 }

@@ -20,7 +20,10 @@ fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
         bench.with(key, |connection| connection.resume_reading());
         bench.advance(ms(500));
         let received = bench.world.received.len();
-        assert!((700 + 1000 * second..=800 + 1000 * second).contains(&received), "{received} in {second} s");
+        assert!(
+            (700 + 1000 * second..=800 + 1000 * second).contains(&received),
+            "{received} in {second} s"
+        );
     }
     bench.advance(secs(1));
     assert_eq!(bench.world.received.len(), 10_000);
@@ -42,11 +45,17 @@ fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
     bench.run_until_idle();
     for second in 0..=20 {
         let written = bench.with(key, |connection| connection.metrics().written);
-        assert!((700 + 1000 * second..=800 + 1000 * second).contains(&written), "{written} in {second} s");
+        assert!(
+            (700 + 1000 * second..=800 + 1000 * second).contains(&written),
+            "{written} in {second} s"
+        );
         bench.advance(secs(1));
     }
     bench.advance(secs(10));
-    assert_eq!(bench.with(key, |connection| connection.metrics().written), 24_000);
+    assert_eq!(
+        bench.with(key, |connection| connection.metrics().written),
+        24_000
+    );
     Ok(())
 }
 
@@ -54,8 +63,12 @@ fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
 fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
     let mut bench = Bench::new()?;
     let limit = || RateLimit::new(10_000, 100_000);
-    let (_, mut far) =
-        bench.open_unix(&ConnectionOptions::new().read_rate(limit()).max_bytes_per_turn(usize::MAX), sink())?;
+    let (_, mut far) = bench.open_unix(
+        &ConnectionOptions::new()
+            .read_rate(limit())
+            .max_bytes_per_turn(usize::MAX),
+        sink(),
+    )?;
     far.write_all(&[0; 101_000])?;
     bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 100_000);
@@ -69,9 +82,15 @@ fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
     });
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().write_rate(limit()), writes)?;
     bench.run_until_idle();
-    assert_eq!(bench.with(key, |connection| connection.metrics().written), 100_000);
+    assert_eq!(
+        bench.with(key, |connection| connection.metrics().written),
+        100_000
+    );
     bench.advance(ms(50));
-    assert_eq!(bench.with(key, |connection| connection.metrics().written), 100_500);
+    assert_eq!(
+        bench.with(key, |connection| connection.metrics().written),
+        100_500
+    );
     Ok(())
 }
 
@@ -79,7 +98,12 @@ fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
 fn a_burst_without_a_bound_lets_all_pass_and_a_rate_of_1_a_byte_a_second() -> Result {
     let mut bench = Bench::new()?;
     let options = |rate, burst| ConnectionOptions::new().read_rate(RateLimit::new(rate, burst));
-    for (rate, burst) in [(0, u64::MAX), (1, u64::MAX), (u64::MAX, 1), (u64::MAX, u64::MAX)] {
+    for (rate, burst) in [
+        (0, u64::MAX),
+        (1, u64::MAX),
+        (u64::MAX, 1),
+        (u64::MAX, u64::MAX),
+    ] {
         let (_, mut far) = bench.open_unix(&options(rate, burst), sink())?;
         for part in 1..=3 {
             far.write_all(b"x")?;
@@ -104,7 +128,9 @@ fn a_burst_without_a_bound_lets_all_pass_and_a_rate_of_1_a_byte_a_second() -> Re
 fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
     let mut bench = Bench::new()?;
     let shared = RateLimit::new(1000, 1000);
-    let options = ConnectionOptions::new().shared_read_rate(shared).read_rate(RateLimit::new(600, 600));
+    let options = ConnectionOptions::new()
+        .shared_read_rate(shared)
+        .read_rate(RateLimit::new(600, 600));
     let (_, mut one) = bench.open_unix(&options, sink())?;
     let (_, mut other) = bench.open_unix(&options, sink())?;
     one.write_all(&[0; 5000])?;
@@ -116,7 +142,10 @@ fn connections_share_a_rate_and_have_their_own_beside_it() -> Result {
     for second in 1..=8 {
         bench.advance(secs(1));
         let received = bench.world.received.len();
-        assert!((800 + 1000 * second..=1000 + 1000 * second).contains(&received), "{received} in {second} s");
+        assert!(
+            (800 + 1000 * second..=1000 + 1000 * second).contains(&received),
+            "{received} in {second} s"
+        );
     }
     Ok(())
 }
@@ -127,13 +156,21 @@ fn a_connection_is_not_idle_while_a_rate_holds_it_back() -> Result {
         let mut bench = Bench::new()?;
         let limit = RateLimit::new(1000, 8000);
         let options = ConnectionOptions::new().idle_timeout(ms(500));
-        let options = if shared { options.shared_read_rate(limit) } else { options.read_rate(limit) };
+        let options = if shared {
+            options.shared_read_rate(limit)
+        } else {
+            options.read_rate(limit)
+        };
         let (_, mut far) = bench.open_tcp(&options, sink())?;
         bench.run_until_idle();
         far.write_all(&pattern(20_000))?;
         bench.until(|world| !world.received.is_empty());
         bench.advance(secs(13));
-        assert!(bench.world.received == pattern(20_000), "{} bytes", bench.world.received.len());
+        assert!(
+            bench.world.received == pattern(20_000),
+            "{} bytes",
+            bench.world.received.len()
+        );
         bench.advance(secs(1));
         assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
     }

@@ -26,7 +26,10 @@ fn a_handler_is_told_of_its_connection_first_and_once() -> Result {
 fn what_is_not_consumed_is_given_again_with_more_behind_it() -> Result {
     let mut bench = Bench::new()?;
     let lines = probe(|event, _, _| match event {
-        Event::Data(data) => Ok(data.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)),
+        Event::Data(data) => Ok(data
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1)),
         _ => Ok(0),
     });
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), lines)?;
@@ -34,7 +37,10 @@ fn what_is_not_consumed_is_given_again_with_more_behind_it() -> Result {
         far.write_all(part.as_bytes())?;
         bench.run_until_idle();
     }
-    assert_eq!(bench.world.log, ["open", "data ab", "data abc\\nd", "data de\\n", "data f"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data ab", "data abc\\nd", "data de\\n", "data f"]
+    );
     Ok(())
 }
 
@@ -130,8 +136,10 @@ fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
     assert_eq!(bench.world.log, ["open", "data left"]);
     // Resumed by one access and paused by the next, before what the first has made due.
     bench.reactor.defer(move |cx| {
-        key.with(cx, |connection, _| connection.resume_reading()).unwrap();
-        key.with(cx, |connection, _| connection.pause_reading()).unwrap();
+        key.with(cx, |connection, _| connection.resume_reading())
+            .unwrap();
+        key.with(cx, |connection, _| connection.pause_reading())
+            .unwrap();
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left"]);
@@ -164,7 +172,10 @@ fn what_was_left_is_given_again_once_the_queue_has_drained_without_new_bytes() -
     bench.run_until_idle();
     assert!(bench.receive(&mut far, MUCH) == pattern(MUCH));
     bench.run_until_idle();
-    assert_eq!(bench.world.log, ["open", "data twice", "drain", "data twice"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data twice", "drain", "data twice"]
+    );
     Ok(())
 }
 
@@ -199,7 +210,11 @@ fn a_handler_that_pauses_or_closes_when_its_queue_drains_is_given_nothing() -> R
         let mut bench = Bench::new()?;
         let handler = probe(move |event, connection, _| {
             if matches!(event, Event::Drain) {
-                if closes { connection.close() } else { connection.pause_reading() }
+                if closes {
+                    connection.close()
+                } else {
+                    connection.pause_reading()
+                }
             }
             fills(&event, connection).map(|()| 0)
         });
@@ -285,7 +300,10 @@ fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
     neighbour.write_all(b"hello")?;
     for turn in 1..=3 {
         bench.turn();
-        assert_eq!((bench.world.received.len(), bench.world.count("data hello")), (1000 * turn + 5, 1));
+        assert_eq!(
+            (bench.world.received.len(), bench.world.count("data hello")),
+            (1000 * turn + 5, 1)
+        );
     }
     bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 10_005);
@@ -303,7 +321,8 @@ fn a_handler_may_lower_what_its_connection_reads_in_a_turn_while_it_reads() -> R
         }
         _ => Ok(0),
     });
-    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().max_bytes_per_turn(1000), handler)?;
+    let (_, mut far) =
+        bench.open_unix(&ConnectionOptions::new().max_bytes_per_turn(1000), handler)?;
     bench.run_until_idle();
     far.write_all(&[0; 2000])?;
     for received in [1000, 1100, 1200] {
@@ -325,7 +344,10 @@ fn the_end_of_the_peer_comes_with_what_was_left() -> Result {
     bench.until(|world| world.has("data rest"));
     far.shutdown(Shutdown::Write)?;
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log, ["open", "data rest", "end rest", "close Finished"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data rest", "end rest", "close Finished"]
+    );
     Ok(())
 }
 
@@ -347,7 +369,10 @@ fn the_end_of_the_peer_waits_until_a_paused_handler_has_had_what_came_before() -
     assert_eq!(bench.world.log, ["open", "data abcd"]);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log[2..], ["data abcd", "end cd", "close Finished"]);
+    assert_eq!(
+        bench.world.log[2..],
+        ["data abcd", "end cd", "close Finished"]
+    );
     Ok(())
 }
 
@@ -408,7 +433,11 @@ fn bytes_that_are_left_are_no_flow_control_and_pausing_is() -> Result {
                 bench.with(key, |connection| connection.resume_reading());
             }
         }
-        assert_eq!(bench.world.is_closed(), !pauses, "{sent} of {BODY} bytes were sent");
+        assert_eq!(
+            bench.world.is_closed(),
+            !pauses,
+            "{sent} of {BODY} bytes were sent"
+        );
     }
     Ok(())
 }

@@ -34,7 +34,17 @@ fn a_new_handler_is_opened_and_given_what_the_old_one_has_left() -> Result {
     assert_eq!(bench.receive(&mut far, 9), b"switching");
     far.shutdown(Shutdown::Write)?;
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log, ["open", "data old:new", "open", "data new", "end ", "close Finished"]);
+    assert_eq!(
+        bench.world.log,
+        [
+            "open",
+            "data old:new",
+            "open",
+            "data new",
+            "end ",
+            "close Finished"
+        ]
+    );
     Ok(())
 }
 
@@ -50,7 +60,10 @@ fn a_new_handler_may_write_and_close_as_it_opens() -> Result {
     far.write_all(b"old:new")?;
     assert_eq!(bench.until_closed(), "close Closed");
     assert_eq!(bench.receive(&mut far, 15), b"switching, done");
-    assert_eq!(bench.world.log, ["open", "data old:new", "open", "close Closed"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data old:new", "open", "close Closed"]
+    );
     Ok(())
 }
 
@@ -68,7 +81,15 @@ fn a_handler_that_is_replaced_at_the_end_hands_on_the_rest_and_the_end() -> Resu
     bench.run_until_idle();
     far.shutdown(Shutdown::Write)?;
     assert_eq!(bench.until_closed(), "close Finished");
-    let expected = ["open", "data rest", "end rest", "open", "data rest", "end ", "close Finished"];
+    let expected = [
+        "open",
+        "data rest",
+        "end rest",
+        "open",
+        "data rest",
+        "end ",
+        "close Finished",
+    ];
     assert_eq!(bench.world.log, expected);
     Ok(())
 }
@@ -76,14 +97,25 @@ fn a_handler_that_is_replaced_at_the_end_hands_on_the_rest_and_the_end() -> Resu
 #[test]
 fn an_end_that_the_old_handler_was_told_is_told_to_a_new_one() -> Result {
     let mut bench = Bench::new()?;
-    let old = probe(|event, _, _| Ok(if let Event::Data(data) = event { data.len() } else { 0 }));
+    let old = probe(|event, _, _| {
+        Ok(if let Event::Data(data) = event {
+            data.len()
+        } else {
+            0
+        })
+    });
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), boxed(old))?;
     far.write_all(b"x")?;
     far.shutdown(Shutdown::Write)?;
     bench.until(|world| world.has("end "));
-    bench.with(key, |connection| connection.replace_handler(boxed(sink())).unwrap());
+    bench.with(key, |connection| {
+        connection.replace_handler(boxed(sink())).unwrap()
+    });
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log, ["open", "data x", "end ", "open", "end ", "close Finished"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data x", "end ", "open", "end ", "close Finished"]
+    );
     Ok(())
 }
 
@@ -94,7 +126,9 @@ fn a_handler_is_replaced_by_the_key_of_its_connection() -> Result {
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), boxed(old))?;
     far.write_all(b"left")?;
     bench.until(|world| world.has("data left"));
-    bench.with(key, |connection| connection.replace_handler(boxed(sink())).unwrap());
+    bench.with(key, |connection| {
+        connection.replace_handler(boxed(sink())).unwrap()
+    });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left", "open", "data left"]);
     bench.with(key, |connection| connection.close()); // the key is still the same
@@ -177,7 +211,10 @@ fn a_new_handler_is_told_that_its_connection_is_to_finish() -> Result {
     bench.run_until_idle();
     drop(far);
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log, ["open", "finish", "open", "finish", "close Finished"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "finish", "open", "finish", "close Finished"]
+    );
     Ok(())
 }
 
@@ -194,9 +231,16 @@ fn a_new_handler_of_a_paused_connection_is_told_that_it_has_failed() -> Result {
     rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?;
     drop(far); // a reset
     bench.until(|world| world.has("failure ConnectionReset"));
-    bench.with(key, |connection| connection.replace_handler(boxed(sink())).unwrap());
+    bench.with(key, |connection| {
+        connection.replace_handler(boxed(sink())).unwrap()
+    });
     bench.run_until_idle();
-    let expected = ["open", "failure ConnectionReset", "open", "failure ConnectionReset"];
+    let expected = [
+        "open",
+        "failure ConnectionReset",
+        "open",
+        "failure ConnectionReset",
+    ];
     assert_eq!(bench.world.log, expected);
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");

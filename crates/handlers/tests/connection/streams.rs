@@ -16,14 +16,25 @@ fn the_end_of_a_pipe_that_is_read_is_the_end_of_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (reader, mut writer) = pipe()?;
     let handler = probe(|event, connection, cx| {
-        assert_eq!(connection.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(
+            connection.write(b"x").unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
         Ok(default(&event, connection, cx))
     });
-    Connection::open(&mut bench.reactor, reader, &ConnectionOptions::new(), handler)?;
+    Connection::open(
+        &mut bench.reactor,
+        reader,
+        &ConnectionOptions::new(),
+        handler,
+    )?;
     writer.write_all(b"by a pipe")?;
     drop(writer);
     assert_eq!(bench.until_closed(), "close Finished");
-    assert_eq!(bench.world.log, ["open", "data by a pipe", "end ", "close Finished"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "data by a pipe", "end ", "close Finished"]
+    );
     Ok(())
 }
 
@@ -39,7 +50,12 @@ fn a_pipe_that_is_written_takes_all_and_is_closed_by_the_end() -> Result {
         }
         Ok(default(&event, connection, cx))
     });
-    Connection::open(&mut bench.reactor, writer, &ConnectionOptions::new(), handler)?;
+    Connection::open(
+        &mut bench.reactor,
+        writer,
+        &ConnectionOptions::new(),
+        handler,
+    )?;
     assert!(bench.receive_all(&mut reader)? == pattern(500_000));
     assert_eq!(bench.until_closed(), "close Finished");
     Ok(())
@@ -50,7 +66,12 @@ fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() ->
     let mut bench = Bench::new()?;
     let (mut reader, writer) = pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
-    let key = Connection::open(&mut bench.reactor, writer, &ConnectionOptions::new(), sink())?;
+    let key = Connection::open(
+        &mut bench.reactor,
+        writer,
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
     bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(&pattern(500_000)).unwrap();
@@ -65,7 +86,12 @@ fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() ->
 fn a_pipe_that_nobody_reads_any_more_is_the_end_of_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = pipe()?;
-    Connection::open(&mut bench.reactor, writer, &ConnectionOptions::new(), sink())?;
+    Connection::open(
+        &mut bench.reactor,
+        writer,
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open"]);
     drop(reader);
@@ -76,7 +102,10 @@ fn a_pipe_that_nobody_reads_any_more_is_the_end_of_the_connection() -> Result {
 #[test]
 fn the_pipes_of_a_child_are_connections() -> Result {
     let mut bench = Bench::new()?;
-    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let feed = probe(|event, connection, _| {
         if matches!(event, Event::Open) {
@@ -86,7 +115,12 @@ fn the_pipes_of_a_child_are_connections() -> Result {
         Ok(0)
     });
     Connection::open(&mut bench.reactor, stdin, &ConnectionOptions::new(), feed)?;
-    Connection::open(&mut bench.reactor, stdout, &ConnectionOptions::new(), sink())?;
+    Connection::open(
+        &mut bench.reactor,
+        stdout,
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
     bench.until(|world| world.count("close Finished") == 2);
     assert!(bench.world.received == pattern(300_000));
     assert!(child.wait()?.success());
@@ -97,7 +131,12 @@ fn the_pipes_of_a_child_are_connections() -> Result {
 fn a_file_is_read_to_its_end() -> Result {
     let mut bench = Bench::new()?;
     let file = std::fs::File::open("Cargo.toml")?;
-    Connection::open(&mut bench.reactor, file, &ConnectionOptions::new().max_bytes_per_turn(100), sink())?;
+    Connection::open(
+        &mut bench.reactor,
+        file,
+        &ConnectionOptions::new().max_bytes_per_turn(100),
+        sink(),
+    )?;
     assert_eq!(bench.until_closed(), "close Finished");
     let mut expected = Vec::new();
     std::fs::File::open("Cargo.toml")?.read_to_end(&mut expected)?;
@@ -113,7 +152,11 @@ fn a_stream_is_in_reach_of_its_handler_by_its_type() -> Result {
     let (nodelay, peer, as_unix) = bench.with(key, |connection| {
         let stream = connection.stream::<TcpStream>().unwrap();
         stream.set_nodelay(false).unwrap();
-        (stream.nodelay().unwrap(), stream.peer_addr().unwrap(), connection.stream::<UnixStream>().is_some())
+        (
+            stream.nodelay().unwrap(),
+            stream.peer_addr().unwrap(),
+            connection.stream::<UnixStream>().is_some(),
+        )
     });
     assert_eq!((nodelay, peer, as_unix), (false, far.local_addr()?, false));
     Ok(())
@@ -149,7 +192,10 @@ impl Stream for Whole {
 }
 
 fn whole(stream: UnixStream) -> Whole {
-    Whole { stream, capitals: false }
+    Whole {
+        stream,
+        capitals: false,
+    }
 }
 
 #[test]
@@ -166,7 +212,12 @@ fn a_stream_of_ones_own_is_changed_while_its_connection_is_open() -> Result {
         }
         Ok(default(&event, connection, cx))
     });
-    Connection::open(&mut bench.reactor, whole(near), &ConnectionOptions::new(), handler)?;
+    Connection::open(
+        &mut bench.reactor,
+        whole(near),
+        &ConnectionOptions::new(),
+        handler,
+    )?;
     far.write_all(b"a")?;
     assert_eq!(bench.receive(&mut far, 1), b"a");
     far.write_all(b"b")?;
@@ -179,7 +230,12 @@ fn a_stream_that_cannot_end_one_direction_is_closed_instead() -> Result {
     let mut bench = Bench::new()?;
     let (near, mut far) = UnixStream::pair()?;
     far.set_nonblocking(true)?;
-    let key = Connection::open(&mut bench.reactor, whole(near), &ConnectionOptions::new(), sink())?;
+    let key = Connection::open(
+        &mut bench.reactor,
+        whole(near),
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
     bench.run_until_idle();
     bench.with(key, |connection| {
         let _ = connection.write(b"all").unwrap();

@@ -27,14 +27,18 @@ fn an_idle_connection_is_closed_after_its_timeout_and_never_before() -> Result {
     assert_eq!(bench.world.log, ["open"]);
     bench.advance(ms(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Idle)");
-    assert_eq!(bench.world.log, ["open", "timeout Idle", "close TimedOut(Idle)"]);
+    assert_eq!(
+        bench.world.log,
+        ["open", "timeout Idle", "close TimedOut(Idle)"]
+    );
     Ok(())
 }
 
 #[test]
 fn bytes_in_either_direction_put_an_idle_timeout_off() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
+    let (key, mut far) =
+        bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
     bench.run_until_idle();
     for round in 0..6 {
         bench.advance(secs(9));
@@ -59,7 +63,8 @@ fn an_answer_to_the_end_of_a_stream_puts_an_idle_timeout_off() -> Result {
         Event::End(_) => connection.write(b"half an answer").map(|_flow| 0),
         event => Ok(default(&event, connection, cx)),
     });
-    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
+    let (_, mut far) =
+        bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
     far.write_all(b"the end")?;
     bench.run_until_idle();
     bench.advance(secs(9));
@@ -109,11 +114,16 @@ fn a_timeout_that_does_not_close_begins_anew() -> Result {
 fn a_timeout_that_does_not_close_puts_no_other_off() -> Result {
     for (idle, read) in [(10, 15), (60, 5)] {
         let mut bench = Bench::new()?;
-        let options = ConnectionOptions::new().idle_timeout(secs(idle)).read_timeout(secs(read));
+        let options = ConnectionOptions::new()
+            .idle_timeout(secs(idle))
+            .read_timeout(secs(read));
         let (_, _far) = bench.open_unix(&options, patient())?;
         bench.run_until_idle();
         bench.advance(secs(60));
-        let passed = (bench.world.count("timeout Idle"), bench.world.count("timeout Read"));
+        let passed = (
+            bench.world.count("timeout Idle"),
+            bench.world.count("timeout Read"),
+        );
         assert_eq!(passed, (60 / idle as usize, 60 / read as usize));
     }
     Ok(())
@@ -130,7 +140,8 @@ fn a_handler_that_closes_in_order_on_a_timeout_is_told_how_that_went() -> Result
         }
         event => Ok(default(&event, connection, cx)),
     });
-    let (_, mut far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
+    let (_, mut far) =
+        bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), handler)?;
     bench.run_until_idle();
     bench.advance(secs(10));
     assert_eq!(bench.receive_all(&mut far)?, b"too slow");
@@ -142,7 +153,8 @@ fn a_handler_that_closes_in_order_on_a_timeout_is_told_how_that_went() -> Result
 #[test]
 fn a_read_timeout_runs_only_while_something_is_read() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
+    let (key, mut far) =
+        bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
     bench.run_until_idle();
     bench.advance(secs(9));
     bench.with(key, |connection| connection.pause_reading());
@@ -163,9 +175,13 @@ fn a_read_timeout_runs_only_while_something_is_read() -> Result {
 #[test]
 fn a_read_timeout_does_not_run_while_the_queue_is_full() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
+    let (key, mut far) =
+        bench.open_unix(&ConnectionOptions::new().read_timeout(secs(10)), sink())?;
     bench.run_until_idle();
-    assert_eq!(bench.with(key, |connection| connection.write(&pattern(MUCH)))?, Flow::Full);
+    assert_eq!(
+        bench.with(key, |connection| connection.write(&pattern(MUCH)))?,
+        Flow::Full
+    );
     bench.run_until_idle();
     bench.advance(secs(100));
     bench.receive(&mut far, MUCH);
@@ -180,7 +196,8 @@ fn a_read_timeout_does_not_run_while_the_queue_is_full() -> Result {
 #[test]
 fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result {
     let mut bench = Bench::new()?;
-    let (key, mut far) = bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
+    let (key, mut far) =
+        bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
     bench.run_until_idle();
     bench.advance(secs(100));
     let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?;
@@ -202,14 +219,21 @@ fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result
 fn what_is_held_by_a_rate_of_ours_is_no_fault_of_the_peer() -> Result {
     let mut bench = Bench::new()?;
     let slow = RateLimit::new(1, 80);
-    let options = ConnectionOptions::new().read_timeout(secs(5)).write_timeout(secs(5));
-    let (key, mut far) = bench.open_unix(&options.read_rate(slow.clone()).write_rate(slow), sink())?;
+    let options = ConnectionOptions::new()
+        .read_timeout(secs(5))
+        .write_timeout(secs(5));
+    let (key, mut far) =
+        bench.open_unix(&options.read_rate(slow.clone()).write_rate(slow), sink())?;
     bench.run_until_idle();
     let _ = bench.with(key, |connection| connection.write(&[0; 100]))?;
     far.write_all(&[0; 100])?;
     bench.run_until_idle();
     bench.advance(secs(20)); // ten bytes each in 10 s, so that a pause is longer than either timeout
-    assert!(!bench.world.has("timeout Write") && !bench.world.has("timeout Read"), "{:?}", bench.world.log);
+    assert!(
+        !bench.world.has("timeout Write") && !bench.world.has("timeout Read"),
+        "{:?}",
+        bench.world.log
+    );
     assert_eq!(bench.world.received.len(), 100);
     Ok(())
 }
@@ -220,7 +244,9 @@ fn new_options_hold_from_then_on() -> Result {
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     bench.advance(secs(100));
-    bench.with(key, |connection| connection.set_options(&ConnectionOptions::new().idle_timeout(secs(10))));
+    bench.with(key, |connection| {
+        connection.set_options(&ConnectionOptions::new().idle_timeout(secs(10)))
+    });
     bench.advance(secs(9));
     let slow = ConnectionOptions::new().read_rate(RateLimit::new(10, 10));
     bench.with(key, move |connection| connection.set_options(&slow));
@@ -229,7 +255,9 @@ fn new_options_hold_from_then_on() -> Result {
     far.write_all(&[0; 100])?;
     bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 10);
-    bench.with(key, |connection| connection.set_options(&ConnectionOptions::new()));
+    bench.with(key, |connection| {
+        connection.set_options(&ConnectionOptions::new())
+    });
     bench.run_until_idle();
     assert_eq!(bench.world.received.len(), 100);
     Ok(())
@@ -283,7 +311,8 @@ impl Watch {
             Step::Resume if self.paused => (self.paused, self.last_read) = (false, self.now),
             Step::Resume => {}
             Step::Options(idle, read) => {
-                (self.idle, self.read, self.last_byte, self.last_read) = (idle, read, self.now, self.now);
+                (self.idle, self.read, self.last_byte, self.last_read) =
+                    (idle, read, self.now, self.now);
             }
         }
         if self.unread && !self.paused {
@@ -293,11 +322,18 @@ impl Watch {
 
     fn tick(&mut self) {
         self.now += 1;
-        if !self.paused && self.read.is_some_and(|read| self.last_read + read == self.now) {
+        if !self.paused
+            && self
+                .read
+                .is_some_and(|read| self.last_read + read == self.now)
+        {
             self.last_read = self.now;
             self.told.push((Timeout::Read, self.now));
         }
-        if self.idle.is_some_and(|idle| self.last_byte + idle == self.now) {
+        if self
+            .idle
+            .is_some_and(|idle| self.last_byte + idle == self.now)
+        {
             self.last_byte = self.now;
             self.told.push((Timeout::Idle, self.now));
         }

@@ -27,9 +27,26 @@ fn small_writes_of_one_callback_are_one_system_call() -> Result {
     });
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
     bench.run_until_idle();
-    assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [990]);
-    assert!(bench.receive(&mut far, 990).starts_with(b"0;shared;1;shared;"));
-    assert_eq!(bench.with(key, |connection| (connection.queued(), connection.metrics().written)), (0, 990));
+    assert_eq!(
+        writes
+            .borrow()
+            .iter()
+            .map(|write| write.bytes)
+            .collect::<Vec<_>>(),
+        [990]
+    );
+    assert!(
+        bench
+            .receive(&mut far, 990)
+            .starts_with(b"0;shared;1;shared;")
+    );
+    assert_eq!(
+        bench.with(key, |connection| (
+            connection.queued(),
+            connection.metrics().written
+        )),
+        (0, 990)
+    );
     Ok(())
 }
 
@@ -51,16 +68,29 @@ fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Re
         Ok(Then::Done)
     });
     bench.turn();
-    assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [30 * 2005]);
+    assert_eq!(
+        writes
+            .borrow()
+            .iter()
+            .map(|write| write.bytes)
+            .collect::<Vec<_>>(),
+        [30 * 2005]
+    );
     assert_eq!(bench.receive(&mut far, 30 * 2005).len(), 30 * 2005);
-    assert_eq!(bench.reactor.metrics().kernel_updates, before, "the kernel need not know");
+    assert_eq!(
+        bench.reactor.metrics().kernel_updates,
+        before,
+        "the kernel need not know"
+    );
     Ok(())
 }
 
 #[test]
 fn a_peer_that_reads_is_never_called_full_by_an_access() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().watermarks(1000, 4000).max_write_queue(6000);
+    let options = ConnectionOptions::new()
+        .watermarks(1000, 4000)
+        .max_write_queue(6000);
     let (key, mut far) = bench.open_unix(&options, sink())?;
     bench.run_until_idle();
     let mut reads = far.try_clone()?;
@@ -80,7 +110,9 @@ fn a_peer_that_reads_is_never_called_full_by_an_access() -> Result {
     assert!(!bench.world.has("drain"));
     // One that does not read is.
     let full = bench.with(key, |connection| {
-        (0..1000).take_while(|_| matches!(connection.write(&[7; 1500]), Ok(Flow::Open))).count()
+        (0..1000)
+            .take_while(|_| matches!(connection.write(&[7; 1500]), Ok(Flow::Open)))
+            .count()
     });
     assert!(full < 1000);
     Ok(())
@@ -100,7 +132,10 @@ fn an_access_may_flush() -> Result {
         assert_eq!((recorded.borrow().len(), connection.queued()), (1, 0));
     });
     bench.run_until_idle();
-    assert_eq!((bench.receive(&mut far, 3), writes.borrow().len()), (b"now".to_vec(), 1));
+    assert_eq!(
+        (bench.receive(&mut far, 3), writes.borrow().len()),
+        (b"now".to_vec(), 1)
+    );
     Ok(())
 }
 
@@ -146,7 +181,11 @@ fn a_write_of_nothing_is_none() -> Result {
 #[test]
 fn a_large_piece_that_is_shared_is_neither_copied_when_tried_nor_when_queued() -> Result {
     let mut bench = Bench::new()?;
-    let pieces = [Bytes::from(pattern(MUCH)), Bytes::from(pattern(3000)), Bytes::from(pattern(MUCH))];
+    let pieces = [
+        Bytes::from(pattern(MUCH)),
+        Bytes::from(pattern(3000)),
+        Bytes::from(pattern(MUCH)),
+    ];
     let places: Vec<_> = pieces.iter().map(|piece| piece.as_ptr().addr()).collect();
     let handler = probe(move |event, connection, _| {
         if matches!(event, Event::Open) {
@@ -160,11 +199,24 @@ fn a_large_piece_that_is_shared_is_neither_copied_when_tried_nor_when_queued() -
     let (_, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), handler)?;
     bench.run_until_idle();
     let received = bench.receive(&mut far, 6 + 2 * MUCH + 3000);
-    assert!(received[6 + MUCH..][..3000] == pattern(3000) && received[9006 - 6000 + MUCH..] == pattern(MUCH));
-    let written: Vec<_> = writes.borrow().iter().flat_map(|write| write.slices.clone()).collect();
-    assert!(places.iter().all(|place| written.contains(place)), "{places:?} {written:?}");
+    assert!(
+        received[6 + MUCH..][..3000] == pattern(3000)
+            && received[9006 - 6000 + MUCH..] == pattern(MUCH)
+    );
+    let written: Vec<_> = writes
+        .borrow()
+        .iter()
+        .flat_map(|write| write.slices.clone())
+        .collect();
+    assert!(
+        places.iter().all(|place| written.contains(place)),
+        "{places:?} {written:?}"
+    );
     let rest_of_first = places[0] + 1..places[0] + MUCH;
-    assert!(written.iter().any(|place| rest_of_first.contains(place)), "{places:?} {written:?}");
+    assert!(
+        written.iter().any(|place| rest_of_first.contains(place)),
+        "{places:?} {written:?}"
+    );
     Ok(())
 }
 
@@ -179,7 +231,14 @@ enum Piece {
 }
 
 fn piece() -> impl Strategy<Value = Piece> {
-    let length = || prop_oneof![0..20_usize, 900..1100_usize, 16_000..17_000_usize, 30_000..300_000_usize];
+    let length = || {
+        prop_oneof![
+            0..20_usize,
+            900..1100_usize,
+            16_000..17_000_usize,
+            30_000..300_000_usize
+        ]
+    };
     prop_oneof![
         3 => length().prop_map(Piece::Copied),
         3 => length().prop_map(Piece::Shared),
@@ -254,8 +313,15 @@ fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_lo
         loop {
             let flow = connection.write(&[7; 16_384]).unwrap();
             if flow == Flow::Full {
-                assert!((300_000..300_000 + 16_384).contains(&connection.queued()), "{}", connection.queued());
-                break (flow, connection.metrics().written as usize + connection.queued());
+                assert!(
+                    (300_000..300_000 + 16_384).contains(&connection.queued()),
+                    "{}",
+                    connection.queued()
+                );
+                break (
+                    flow,
+                    connection.metrics().written as usize + connection.queued(),
+                );
             }
             assert!(connection.queued() < 300_000);
         }
@@ -264,18 +330,29 @@ fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_lo
     assert!(!bench.world.has("drain"));
     bench.receive(&mut far, 300_000);
     bench.run_until_idle();
-    let still_full = bench
-        .with(key, |connection| ((10_001..300_000).contains(&connection.queued()), connection.write(b"x").unwrap()));
-    assert_eq!((still_full, bench.world.count("drain")), ((true, Flow::Full), 0));
+    let still_full = bench.with(key, |connection| {
+        (
+            (10_001..300_000).contains(&connection.queued()),
+            connection.write(b"x").unwrap(),
+        )
+    });
+    assert_eq!(
+        (still_full, bench.world.count("drain")),
+        ((true, Flow::Full), 0)
+    );
     bench.receive(&mut far, flow.1 + 1 - 300_000);
     bench.run_until_idle();
     assert_eq!(bench.world.count("drain"), 1);
-    assert_eq!(bench.with(key, |connection| connection.write(b"y").unwrap()), Flow::Open);
+    assert_eq!(
+        bench.with(key, |connection| connection.write(b"y").unwrap()),
+        Flow::Open
+    );
     Ok(())
 }
 
 #[test]
-fn a_producer_that_was_told_to_pause_is_told_to_go_on_once_also_if_everything_left_at_once() -> Result {
+fn a_producer_that_was_told_to_pause_is_told_to_go_on_once_also_if_everything_left_at_once()
+-> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(0, 10);
     let handler = probe(|event, connection, _| {
@@ -301,7 +378,9 @@ fn a_producer_writes_a_stream_without_end_by_what_it_is_told() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(1000, 100_000);
     let produce = |connection: &mut handlers::Connection<'_, crate::World>| -> std::io::Result<()> {
-        while connection.metrics().written < 10_000_000 && connection.write(&[1; 10_000])? == Flow::Open {}
+        while connection.metrics().written < 10_000_000
+            && connection.write(&[1; 10_000])? == Flow::Open
+        {}
         assert!(connection.queued() < 110_000);
         Ok(())
     };
@@ -320,15 +399,23 @@ fn a_producer_writes_a_stream_without_end_by_what_it_is_told() -> Result {
 #[test]
 fn a_write_beyond_the_bound_of_the_queue_is_refused_and_the_connection_goes_on() -> Result {
     let mut bench = Bench::new()?;
-    let options = ConnectionOptions::new().max_write_queue(MUCH).watermarks(10, 2 * MUCH);
+    let options = ConnectionOptions::new()
+        .max_write_queue(MUCH)
+        .watermarks(10, 2 * MUCH);
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Open) {
-            assert_eq!(connection.write(&[0; MUCH + 1]).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+            assert_eq!(
+                connection.write(&[0; MUCH + 1]).unwrap_err().kind(),
+                ErrorKind::QuotaExceeded
+            );
             assert_eq!(connection.queued(), 0);
             let _ = connection.write(&pattern(MUCH))?;
             let room = MUCH - connection.queued();
             assert!(room > 0 && room < MUCH);
-            assert_eq!(connection.write(&vec![0; room + 1]).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+            assert_eq!(
+                connection.write(&vec![0; room + 1]).unwrap_err().kind(),
+                ErrorKind::QuotaExceeded
+            );
             let shared = connection.write_bytes(vec![0; room + 1].into());
             assert_eq!(shared.unwrap_err().kind(), ErrorKind::QuotaExceeded);
             assert_eq!(connection.write(b"!")?, Flow::Open);
@@ -350,9 +437,18 @@ fn what_is_queued_leaves_in_turns_of_their_budget() -> Result {
     let options = ConnectionOptions::new().max_bytes_per_turn(1000);
     let (key, _far, writes) = bench.open_recorded(&options, sink())?;
     bench.run_until_idle();
-    bench.with(key, |connection| connection.write(&[0; 2500]).map(drop)).unwrap();
+    bench
+        .with(key, |connection| connection.write(&[0; 2500]).map(drop))
+        .unwrap();
     bench.run_until_idle();
-    assert_eq!(writes.borrow().iter().map(|write| write.bytes).collect::<Vec<_>>(), [1000, 1000, 500]);
+    assert_eq!(
+        writes
+            .borrow()
+            .iter()
+            .map(|write| write.bytes)
+            .collect::<Vec<_>>(),
+        [1000, 1000, 500]
+    );
     Ok(())
 }
 
@@ -370,7 +466,9 @@ fn counters_count_what_has_passed() -> Result {
     assert_eq!((counters.read, counters.written), (1000, 1000));
     bench.send(&mut far, &pattern(MUCH / 4));
     bench.run_until_idle();
-    let (counters, queued) = bench.with(key, |connection| (connection.metrics(), connection.queued()));
+    let (counters, queued) = bench.with(key, |connection| {
+        (connection.metrics(), connection.queued())
+    });
     assert_eq!(counters.read, counters.written + queued as u64);
     Ok(())
 }
@@ -388,8 +486,14 @@ fn nothing_can_be_written_after_the_end_of_ones_own_direction() -> Result {
                     connection.shutdown()
                 }
                 for _ in 0..2 {
-                    assert_eq!(connection.write(b"lost").unwrap_err().kind(), ErrorKind::BrokenPipe);
-                    assert_eq!(connection.write_bytes(Bytes::new()).unwrap_err().kind(), ErrorKind::BrokenPipe);
+                    assert_eq!(
+                        connection.write(b"lost").unwrap_err().kind(),
+                        ErrorKind::BrokenPipe
+                    );
+                    assert_eq!(
+                        connection.write_bytes(Bytes::new()).unwrap_err().kind(),
+                        ErrorKind::BrokenPipe
+                    );
                 }
             }
             Ok(0)

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use handlers::signal::{self, ShutdownOptions, Signal};
 use handlers::udp::UdpSocket;
-use handlers::{Address, Connection, ConnectionOptions, Console, ListenOptions, child, errno, files};
+use handlers::{
+    Address, Connection, ConnectionOptions, Console, ListenOptions, child, errno, files,
+};
 use reactor::{EventFd, Next, Reactor};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,16 +22,26 @@ const CASE: &str = "HANDLERS_ERRORS_CASE";
 #[test]
 fn a_call_that_lacks_a_descriptor_says_so_and_what_it_was_for() -> Result {
     let mut case = Command::new(std::env::current_exe()?);
-    let output = case.args(["--exact", "descriptors::case"]).env(CASE, "").output()?;
+    let output = case
+        .args(["--exact", "descriptors::case"])
+        .env(CASE, "")
+        .output()?;
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
     Ok(())
 }
 
 /// Among the other tests it does nothing.
 #[test]
 fn case() -> Result {
-    if std::env::var_os(CASE).is_some() { call_without_descriptors() } else { Ok(()) }
+    if std::env::var_os(CASE).is_some() {
+        call_without_descriptors()
+    } else {
+        Ok(())
+    }
 }
 
 fn call_without_descriptors() -> Result {
@@ -44,27 +56,61 @@ fn call_without_descriptors() -> Result {
     let next = File::open("/dev/null")?; // the lowest number that is free, and so the limit of what can be had
     let limit = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&next))?;
     drop(next);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: before.maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(limit),
+            maximum: before.maximum,
+        },
+    )?;
 
     let term = [Signal::TERM];
     let any = Address::Tcp("127.0.0.1:0".parse()?);
-    errors.push((Reactor::<()>::new().expect_err("no fd").into(), "epoll_create1"));
+    errors.push((
+        Reactor::<()>::new().expect_err("no fd").into(),
+        "epoll_create1",
+    ));
     errors.push((sleeping.remote().expect_err("no fd").into(), "eventfd"));
     errors.push((EventFd::counter(0).expect_err("no fd"), "eventfd"));
     errors.push((EventFd::semaphore(0).expect_err("no fd"), "eventfd"));
     errors.push((event.try_clone().expect_err("no fd"), "fcntl"));
-    errors.push((ListenOptions::new().bind(&any).expect_err("no fd"), "127.0.0.1:0"));
+    errors.push((
+        ListenOptions::new().bind(&any).expect_err("no fd"),
+        "127.0.0.1:0",
+    ));
     errors.push((UdpSocket::bind(peer).expect_err("no fd"), "127.0.0.1"));
     errors.push((UdpSocket::connect(peer).expect_err("no fd"), "127.0.0.1"));
-    errors.push((signal::watch(&mut reactor, term, |_, _| Ok(Next::Keep)).expect_err("no fd"), "socketpair"));
-    errors.push((signal::stop_on(&mut reactor, term).expect_err("no fd"), "socketpair"));
+    errors.push((
+        signal::watch(&mut reactor, term, |_, _| Ok(Next::Keep)).expect_err("no fd"),
+        "socketpair",
+    ));
+    errors.push((
+        signal::stop_on(&mut reactor, term).expect_err("no fd"),
+        "socketpair",
+    ));
     let never = ShutdownOptions::new().insist_after(std::time::Duration::MAX);
-    errors.push((never.stop_on(&mut reactor, term).expect_err("no fd"), "socketpair"));
+    errors.push((
+        never.stop_on(&mut reactor, term).expect_err("no fd"),
+        "socketpair",
+    ));
     let spawned = child::spawn(&mut reactor, &mut Command::new("true"), |_, _| Ok(()));
     errors.push((spawned.expect_err("no fd"), "true"));
-    errors.push((child::watch(&mut reactor, child, |_, _| Ok(())).expect_err("no fd").into(), "pidfd_open of child"));
-    errors.push((files::watch(&mut reactor, ["/etc"], |_, _, _| Ok(Next::Keep)).expect_err("no fd"), "inotify_init1"));
-    errors.push((Console::new().open_on(&mut reactor, &event, |_, _| Ok(Next::Keep)).expect_err("no fd"), "fd "));
+    errors.push((
+        child::watch(&mut reactor, child, |_, _| Ok(()))
+            .expect_err("no fd")
+            .into(),
+        "pidfd_open of child",
+    ));
+    errors.push((
+        files::watch(&mut reactor, ["/etc"], |_, _, _| Ok(Next::Keep)).expect_err("no fd"),
+        "inotify_init1",
+    ));
+    errors.push((
+        Console::new()
+            .open_on(&mut reactor, &event, |_, _| Ok(Next::Keep))
+            .expect_err("no fd"),
+        "fd ",
+    ));
     Connection::connect(&mut reactor, [peer], &ConnectionOptions::new(), NoteEnd);
     let mut told = Vec::new();
     reactor.run(&mut told)?;
@@ -73,8 +119,15 @@ fn call_without_descriptors() -> Result {
     setrlimit(Resource::Nofile, before)?;
     assert_eq!(errors.len(), 16);
     for (error, what) in errors {
-        assert_eq!(errno(&error), Some(Errno::MFILE.raw_os_error()), "{what}: {error} ({error:?})");
-        assert!(error.to_string().contains(what), "{error} does not name {what}");
+        assert_eq!(
+            errno(&error),
+            Some(Errno::MFILE.raw_os_error()),
+            "{what}: {error} ({error:?})"
+        );
+        assert!(
+            error.to_string().contains(what),
+            "{error} does not name {what}"
+        );
     }
     Ok(())
 }

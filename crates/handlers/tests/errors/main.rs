@@ -15,8 +15,8 @@ use handlers::child::{self, WatchError};
 use handlers::signal::Signal;
 use handlers::udp::UdpSocket;
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError, ListenOptions, Refusal,
-    WorkerPool, errno, files,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError,
+    ListenOptions, Refusal, WorkerPool, errno, files,
 };
 use reactor::{CallError, Context, Error, Interest, LoopGone, Next, Reactor};
 use rustix::io::Errno;
@@ -27,13 +27,21 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[track_caller]
 fn check(error: impl Into<io::Error>, expected: Errno, what: &str) {
     let error = error.into();
-    assert_eq!(errno(&error), Some(expected.raw_os_error()), "{error} ({error:?})");
+    assert_eq!(
+        errno(&error),
+        Some(expected.raw_os_error()),
+        "{error} ({error:?})"
+    );
     assert_ne!(error.kind(), ErrorKind::WouldBlock, "{error}");
     let text = error.to_string();
     assert!(text.contains(what), "{text:?} does not name {what:?}");
     assert!(text.contains("(os error "), "{text:?}");
     let deeper = io::Error::other(io::Error::new(ErrorKind::InvalidData, error));
-    assert_eq!(errno(&deeper), Some(expected.raw_os_error()), "wrapped twice more");
+    assert_eq!(
+        errno(&deeper),
+        Some(expected.raw_os_error()),
+        "wrapped twice more"
+    );
 }
 
 /// Notes what it is told at its end.
@@ -61,22 +69,53 @@ fn listeners_and_sockets_that_cannot_be_bound_say_their_errno_and_address() -> R
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?;
     let name = address.to_string();
-    check(ListenOptions::new().bind(&Address::Tcp(address)).expect_err("it is taken"), Errno::ADDRINUSE, &name);
+    check(
+        ListenOptions::new()
+            .bind(&Address::Tcp(address))
+            .expect_err("it is taken"),
+        Errno::ADDRINUSE,
+        &name,
+    );
     let foreign: SocketAddr = "192.0.2.1:0".parse()?;
-    let refused = ListenOptions::new().bind(&Address::Tcp(foreign)).expect_err("it is none of ours");
+    let refused = ListenOptions::new()
+        .bind(&Address::Tcp(foreign))
+        .expect_err("it is none of ours");
     check(refused, Errno::ADDRNOTAVAIL, "192.0.2.1");
     let nowhere = Address::Unix("/nonexistent/socket".into());
-    check(ListenOptions::new().bind(&nowhere).expect_err("no such folder"), Errno::NOENT, "/nonexistent/socket");
+    check(
+        ListenOptions::new()
+            .bind(&nowhere)
+            .expect_err("no such folder"),
+        Errno::NOENT,
+        "/nonexistent/socket",
+    );
     let file = File::open("/dev/null")?;
     let fd = format!("fd {}", file.as_raw_fd());
-    check(ListenOptions::new().adopt(file).expect_err("it is no socket"), Errno::NOTSOCK, &fd);
+    check(
+        ListenOptions::new()
+            .adopt(file)
+            .expect_err("it is no socket"),
+        Errno::NOTSOCK,
+        &fd,
+    );
 
     let udp = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let address = udp.local_addr()?;
-    check(UdpSocket::bind(address).expect_err("it is taken"), Errno::ADDRINUSE, &address.to_string());
+    check(
+        UdpSocket::bind(address).expect_err("it is taken"),
+        Errno::ADDRINUSE,
+        &address.to_string(),
+    );
     let broadcast: SocketAddr = "255.255.255.255:9".parse()?;
-    check(UdpSocket::connect(broadcast).expect_err("not without SO_BROADCAST"), Errno::ACCESS, "255.255.255.255:9");
-    let text = "nonsense".parse::<Address>().map_err(io::Error::from).expect_err("it is no address");
+    check(
+        UdpSocket::connect(broadcast).expect_err("not without SO_BROADCAST"),
+        Errno::ACCESS,
+        "255.255.255.255:9",
+    );
+    let text = "nonsense"
+        .parse::<Address>()
+        .map_err(io::Error::from)
+        .expect_err("it is no address");
     assert_eq!((text.kind(), errno(&text)), (ErrorKind::InvalidInput, None));
     Ok(())
 }
@@ -99,21 +138,36 @@ fn a_connection_that_is_refused_says_its_errno_and_address() -> Result {
 #[test]
 fn children_that_cannot_be_started_or_watched_say_errno_and_name() -> Result {
     let mut reactor = Reactor::<()>::new()?;
-    for (program, expected) in [("/nonexistent/program", Errno::NOENT), ("/dev/null", Errno::ACCESS)] {
-        let refused = child::spawn(&mut reactor, &mut Command::new(program), |_, _| Ok(())).expect_err("no program");
+    for (program, expected) in [
+        ("/nonexistent/program", Errno::NOENT),
+        ("/dev/null", Errno::ACCESS),
+    ] {
+        let refused = child::spawn(&mut reactor, &mut Command::new(program), |_, _| Ok(()))
+            .expect_err("no program");
         check(refused, expected, program);
     }
     let mut reaped = Command::new("true").spawn()?;
     let pid = reaped.id();
     reaped.wait()?;
-    let refused = child::watch(&mut reactor, reaped, |_, _| Ok(())).expect_err("it has been reaped");
-    assert_eq!((refused.raw_os_error(), errno(&refused)), (Some(Errno::SRCH.raw_os_error()), refused.raw_os_error()));
+    let refused =
+        child::watch(&mut reactor, reaped, |_, _| Ok(())).expect_err("it has been reaped");
+    assert_eq!(
+        (refused.raw_os_error(), errno(&refused)),
+        (Some(Errno::SRCH.raw_os_error()), refused.raw_os_error())
+    );
     check(refused, Errno::SRCH, &format!("pidfd_open of child {pid}"));
 
     let mut command = Command::new("cat");
     let cat = child::spawn(&mut reactor, command.stdin(Stdio::piped()), |_, _| Ok(()))?;
-    let refused = cat.key.signal_group(&mut reactor, Signal::TERM).expect_err("it leads no group");
-    check(refused, Errno::SRCH, &format!("kill: SIGTERM to child {}", cat.pid));
+    let refused = cat
+        .key
+        .signal_group(&mut reactor, Signal::TERM)
+        .expect_err("it leads no group");
+    check(
+        refused,
+        Errno::SRCH,
+        &format!("kill: SIGTERM to child {}", cat.pid),
+    );
     drop(cat.stdin);
     reactor.run(&mut ())?;
     Ok(())
@@ -122,15 +176,23 @@ fn children_that_cannot_be_started_or_watched_say_errno_and_name() -> Result {
 #[test]
 fn the_exit_of_a_child_that_others_have_reaped_is_told_with_its_errno() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
-    let child = child::spawn(&mut reactor, &mut Command::new("true"), |exit, cx: &mut Context<'_, Vec<io::Error>>| {
-        cx.state.extend(exit.err());
-        Ok(())
-    })?;
+    let child = child::spawn(
+        &mut reactor,
+        &mut Command::new("true"),
+        |exit, cx: &mut Context<'_, Vec<io::Error>>| {
+            cx.state.extend(exit.err());
+            Ok(())
+        },
+    )?;
     let pid = rustix::process::Pid::from_raw(child.pid.cast_signed());
     rustix::process::waitpid(pid, rustix::process::WaitOptions::empty())?;
     let mut told = Vec::new();
     reactor.run(&mut told)?;
-    check(told.remove(0), Errno::CHILD, &format!("waitid of child {}", child.pid));
+    check(
+        told.remove(0),
+        Errno::CHILD,
+        &format!("waitid of child {}", child.pid),
+    );
     Ok(())
 }
 
@@ -139,22 +201,43 @@ fn files_that_cannot_be_read_written_or_watched_say_errno_and_path() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     type Told<'a, 'b> = &'a mut Context<'b, Vec<io::Error>>;
-    files::read(&pool, "/nonexistent/read", 9, |result, cx: Told<'_, '_>| cx.state.extend(result.err()))?;
-    files::append(&pool, "/nonexistent/append", b"x", |result, cx: Told<'_, '_>| cx.state.extend(result.err()))?;
-    files::write_atomically(&pool, "/nonexistent/write", b"x", |result, cx: Told<'_, '_>| {
+    files::read(&pool, "/nonexistent/read", 9, |result, cx: Told<'_, '_>| {
         cx.state.extend(result.err())
     })?;
+    files::append(
+        &pool,
+        "/nonexistent/append",
+        b"x",
+        |result, cx: Told<'_, '_>| cx.state.extend(result.err()),
+    )?;
+    files::write_atomically(
+        &pool,
+        "/nonexistent/write",
+        b"x",
+        |result, cx: Told<'_, '_>| cx.state.extend(result.err()),
+    )?;
     let mut told = Vec::new();
     while told.len() < 3 {
         reactor.turn(&mut told, Some(Duration::from_millis(100)))?;
     }
     for (error, path) in told.into_iter().zip(["read", "append", "write"]) {
-        let what = if path == "write" { "/nonexistent".to_owned() } else { format!("(/nonexistent/{path})") };
+        let what = if path == "write" {
+            "/nonexistent".to_owned()
+        } else {
+            format!("(/nonexistent/{path})")
+        };
         check(error, Errno::NOENT, &what);
     }
     let too_long = "x".repeat(300);
-    let refused = files::watch(&mut reactor, [format!("/tmp/{too_long}")], |_, _, _| Ok(Next::Keep)).err();
-    check(refused.ok_or("the name is too long")?, Errno::NAMETOOLONG, &too_long);
+    let refused = files::watch(&mut reactor, [format!("/tmp/{too_long}")], |_, _, _| {
+        Ok(Next::Keep)
+    })
+    .err();
+    check(
+        refused.ok_or("the name is too long")?,
+        Errno::NAMETOOLONG,
+        &too_long,
+    );
     Ok(())
 }
 
@@ -171,7 +254,9 @@ fn a_source_that_is_refused_keeps_errno_and_fd() -> Result {
         rustix::event::epoll::EventFlags::IN,
     )?;
     let fd = format!("fd {}", epoll.as_raw_fd());
-    let refused = reactor.add(epoll, Interest::READABLE, |_, _| Ok(Next::Keep)).expect_err("it watches the reactor");
+    let refused = reactor
+        .add(epoll, Interest::READABLE, |_, _| Ok(Next::Keep))
+        .expect_err("it watches the reactor");
     assert_eq!(refused.raw_os_error(), errno(&refused));
     check(refused, Errno::LOOP, &fd);
     drop((one, again));
@@ -186,10 +271,18 @@ fn errors_of_threads_and_queues_pass_by_the_question_mark() -> Result {
     let remote = reactor.remote()?;
     let on_loop = remote.clone();
     let call = move || -> io::Result<()> { Ok(on_loop.call(|_| ())?) };
-    assert_eq!(call().expect_err("the loop does not run, and this is its thread").kind(), ErrorKind::Deadlock);
+    assert_eq!(
+        call()
+            .expect_err("the loop does not run, and this is its thread")
+            .kind(),
+        ErrorKind::Deadlock
+    );
     drop(reactor);
     let post = move || -> io::Result<()> { Ok(remote.post(|_| {})?) };
-    assert_eq!(post().expect_err("it is gone").kind(), ErrorKind::BrokenPipe);
+    assert_eq!(
+        post().expect_err("it is gone").kind(),
+        ErrorKind::BrokenPipe
+    );
     for (error, kind) in [
         (io::Error::from(LoopGone), ErrorKind::BrokenPipe),
         (CallError::Lost.into(), ErrorKind::BrokenPipe),
@@ -199,7 +292,10 @@ fn errors_of_threads_and_queues_pass_by_the_question_mark() -> Result {
         (FrameError::Malformed("it").into(), ErrorKind::InvalidData),
     ] {
         assert_eq!((error.kind(), errno(&error)), (kind, None), "{error}");
-        assert!(error.get_ref().is_some(), "what it was is still to be found");
+        assert!(
+            error.get_ref().is_some(),
+            "what it was is still to be found"
+        );
     }
     let _: fn(WatchError) -> io::Error = io::Error::from;
     Ok(())

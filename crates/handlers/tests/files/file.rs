@@ -21,7 +21,11 @@ fn a_file_that_is_written_in_place_is_told_when_it_is_closed_and_not_in_the_midd
     file.write_all(b" and half")?;
     drop(file);
     assert_eq!(watcher.told(), [Changed]);
-    assert_eq!(fs::read(&conf)?, b"half and half", "reading changes nothing");
+    assert_eq!(
+        fs::read(&conf)?,
+        b"half and half",
+        "reading changes nothing"
+    );
     assert_eq!(watcher.told(), []);
     Ok(())
 }
@@ -135,7 +139,11 @@ fn many_changes_are_one_call_for_each_path() -> Result {
     }
     let mut told = Vec::new();
     reactor.turn(&mut told, Some(Duration::ZERO))?;
-    assert_eq!(told, [(conf.clone(), Changed), (conf, Changed)], "what came and went meanwhile is not told");
+    assert_eq!(
+        told,
+        [(conf.clone(), Changed), (conf, Changed)],
+        "what came and went meanwhile is not told"
+    );
     fs::write(&key, "")?;
     reactor.turn(&mut told, Some(Duration::ZERO))?;
     assert_eq!(told[2..], [(key, Appeared)]);
@@ -151,7 +159,10 @@ fn a_change_of_content_and_of_neighbours_allocates_nothing() -> Result {
         fs::write(&conf, "second")?;
         fs::write(folder.path().join("neighbour"), "")?;
         let allocations = allocation_counter::measure(|| {
-            watcher.reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+            watcher
+                .reactor
+                .turn(&mut told, Some(Duration::ZERO))
+                .unwrap();
         });
         assert_eq!(allocations.count_total, 0);
     }

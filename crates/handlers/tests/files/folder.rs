@@ -17,7 +17,10 @@ fn written(name: &str) -> FolderChange {
 }
 
 fn renamed(from: &str, to: &str) -> FolderChange {
-    FolderChange::Renamed { from: from.into(), to: to.into() }
+    FolderChange::Renamed {
+        from: from.into(),
+        to: to.into(),
+    }
 }
 
 #[test]
@@ -54,10 +57,19 @@ fn what_is_moved_in_or_out_is_told_as_that_or_removed() -> Result {
     fs::write(&there, "")?;
     let (mut watcher, mut other) = (watch_folder(folder.path()), watch_folder(elsewhere.path()));
     fs::rename(&there, &here)?;
-    assert_eq!((watcher.told(), other.told()), (vec![FolderChange::MovedIn("file".into())], vec![removed("file")]));
+    assert_eq!(
+        (watcher.told(), other.told()),
+        (
+            vec![FolderChange::MovedIn("file".into())],
+            vec![removed("file")]
+        )
+    );
     fs::rename(&here, &there)?;
     fs::write(&here, "another")?;
-    assert_eq!(watcher.told(), [removed("file"), created("file"), written("file")]);
+    assert_eq!(
+        watcher.told(),
+        [removed("file"), created("file"), written("file")]
+    );
     assert_eq!(other.told(), [FolderChange::MovedIn("file".into())]);
     Ok(())
 }
@@ -102,7 +114,10 @@ fn a_folder_that_goes_and_comes_is_told_and_watched_again() -> Result {
     assert_eq!(watcher.told(), [created("job"), written("job")]);
     fs::rename(&spool, &away)?;
     fs::write(away.join("other"), "")?;
-    assert_eq!(watcher.told(), [created("other"), written("other"), FolderChange::Gone]);
+    assert_eq!(
+        watcher.told(),
+        [created("other"), written("other"), FolderChange::Gone]
+    );
     fs::write(away.join("unseen"), "")?;
     assert_eq!(watcher.told(), []);
     fs::rename(&away, &spool)?;
@@ -110,7 +125,11 @@ fn a_folder_that_goes_and_comes_is_told_and_watched_again() -> Result {
     fs::remove_dir_all(&spool)?;
     fs::create_dir(&spool)?;
     let told = watcher.told();
-    assert_eq!((told.len(), told.last()), (4, Some(&FolderChange::Appeared)), "three entries, and another folder");
+    assert_eq!(
+        (told.len(), told.last()),
+        (4, Some(&FolderChange::Appeared)),
+        "three entries, and another folder"
+    );
     fs::write(spool.join("job"), "")?;
     assert_eq!(watcher.told(), [created("job"), written("job")]);
     Ok(())
@@ -124,10 +143,19 @@ fn when_the_kernel_s_queue_overflows_a_folder_is_to_be_listed_anew() -> Result {
     fs::write(folder.path().join("unseen"), "")?;
     let mut first = Vec::new();
     watcher.reactor.turn(&mut first, Some(Duration::ZERO))?;
-    assert!((100..5000).contains(&first.len()), "a turn has a bound: {}", first.len());
+    assert!(
+        (100..5000).contains(&first.len()),
+        "a turn has a bound: {}",
+        first.len()
+    );
     let rest = watcher.told();
     assert_eq!(rest.last(), Some(&FolderChange::Overflow));
-    assert_eq!(rest.iter().filter(|change| **change == FolderChange::Overflow).count(), 1);
+    assert_eq!(
+        rest.iter()
+            .filter(|change| **change == FolderChange::Overflow)
+            .count(),
+        1
+    );
     assert!(!rest.contains(&created("unseen")));
     fs::write(folder.path().join("seen"), "")?;
     assert_eq!(watcher.told(), [created("seen"), written("seen")]);
@@ -138,14 +166,19 @@ fn when_the_kernel_s_queue_overflows_a_folder_is_to_be_listed_anew() -> Result {
 fn a_file_that_is_moved_in_is_told_apart_from_one_that_is_made() -> Result {
     let folder = tempdir()?;
     let (spool, elsewhere) = (folder.path().join("new"), folder.path().join("tmp"));
-    [&spool, &elsewhere].into_iter().try_for_each(fs::create_dir)?;
+    [&spool, &elsewhere]
+        .into_iter()
+        .try_for_each(fs::create_dir)?;
     let mut watcher = watch_folder(&spool);
     let mut other = watch_folder(&elsewhere);
     let moved_in = |name: &str| FolderChange::MovedIn(name.into());
     fs::write(elsewhere.join("mail"), "whole")?;
     fs::rename(elsewhere.join("mail"), spool.join("mail"))?;
     assert_eq!(watcher.told(), [moved_in("mail")]);
-    assert_eq!(other.told(), [created("mail"), written("mail"), removed("mail")]);
+    assert_eq!(
+        other.told(),
+        [created("mail"), written("mail"), removed("mail")]
+    );
     // Over one that is there, and a folder; a rename within stays one, and so does a hard link an entry that is made.
     fs::write(elsewhere.join("mail"), "again")?;
     fs::rename(elsewhere.join("mail"), spool.join("mail"))?;
@@ -154,7 +187,12 @@ fn a_file_that_is_moved_in_is_told_apart_from_one_that_is_made() -> Result {
     fs::rename(spool.join("mail"), spool.join("read"))?;
     fs::write(elsewhere.join("linked"), "whole")?;
     fs::hard_link(elsewhere.join("linked"), spool.join("linked"))?;
-    let expected = [moved_in("mail"), moved_in("folder"), renamed("mail", "read"), created("linked")];
+    let expected = [
+        moved_in("mail"),
+        moved_in("folder"),
+        renamed("mail", "read"),
+        created("linked"),
+    ];
     assert_eq!(watcher.told(), expected);
     Ok(())
 }

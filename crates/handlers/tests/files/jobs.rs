@@ -58,7 +58,10 @@ fn expect_error<R>(result: io::Result<R>, kind: ErrorKind, text: &str) {
 
 /// The names in a folder.
 fn names(folder: &Path) -> Vec<OsString> {
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort_unstable();
     names
 }
@@ -74,7 +77,9 @@ fn what_is_written_and_appended_is_read_again() -> Result {
     replace(&conf, "the beginning, ")??;
     for _ in 0..2 {
         let (mut reactor, pool) = with_pool(1)?;
-        files::append(&pool, &conf, "the end", |appended, cx| cx.state.push(appended))?;
+        files::append(&pool, &conf, "the end", |appended, cx| {
+            cx.state.push(appended)
+        })?;
         let mut results = Vec::new();
         reactor.run(&mut results)?;
         results.remove(0)?;
@@ -100,7 +105,11 @@ fn an_append_that_makes_its_file_syncs_the_folder_too_and_no_other_does() {
             reactor.run(&mut results)?;
             Ok(results.remove(0))
         };
-        expect_error(append("new, ")?, ErrorKind::PermissionDenied, &format!("fsync({})", real.display()));
+        expect_error(
+            append("new, ")?,
+            ErrorKind::PermissionDenied,
+            &format!("fsync({})", real.display()),
+        );
         append("and more")??;
         assert_eq!(read(&real.join("conf"), 100)??, b"new, and more");
         fs::remove_file(real.join("conf"))?;
@@ -123,7 +132,8 @@ fn an_atomic_write_is_one_change_to_who_watches() -> Result {
 }
 
 #[test]
-fn a_file_of_as_many_bytes_as_the_limit_is_read_and_one_of_more_is_an_error_that_names_it() -> Result {
+fn a_file_of_as_many_bytes_as_the_limit_is_read_and_one_of_more_is_an_error_that_names_it() -> Result
+{
     let (folder, conf) = folder_with_conf();
     assert_eq!(read(&conf, 5)??, b"first");
     let text = format!("read({}): more than 4 bytes", conf.display());
@@ -133,7 +143,10 @@ fn a_file_of_as_many_bytes_as_the_limit_is_read_and_one_of_more_is_an_error_that
         ErrorKind::FileTooLarge,
         "read(/dev/zero): more than 100000 bytes",
     );
-    assert!(!read(Path::new("/proc/self/status"), 1 << 20)??.is_empty(), "also where the size is not known before");
+    assert!(
+        !read(Path::new("/proc/self/status"), 1 << 20)??.is_empty(),
+        "also where the size is not known before"
+    );
     let empty = folder.path().join("empty");
     fs::write(&empty, "")?;
     assert_eq!(read(&empty, 0)??, b"");
@@ -145,18 +158,44 @@ fn errors_of_reading_and_writing_name_call_and_path() -> Result {
     let folder = tempdir()?;
     let at = |name: &str| folder.path().join(name);
     let text = |call: &str, path: &Path| format!("{call}({}", path.display());
-    expect_error(read(&at("missing"), 10)?, ErrorKind::NotFound, &text("open", &at("missing")));
-    expect_error(read(folder.path(), 10)?, ErrorKind::IsADirectory, &text("read", folder.path()));
-    expect_error(replace(&at("no/file"), "")?, ErrorKind::NotFound, &text("open", &at("no")));
+    expect_error(
+        read(&at("missing"), 10)?,
+        ErrorKind::NotFound,
+        &text("open", &at("missing")),
+    );
+    expect_error(
+        read(folder.path(), 10)?,
+        ErrorKind::IsADirectory,
+        &text("read", folder.path()),
+    );
+    expect_error(
+        replace(&at("no/file"), "")?,
+        ErrorKind::NotFound,
+        &text("open", &at("no")),
+    );
     fs::create_dir(at("folder"))?;
-    expect_error(replace(&at("folder"), "")?, ErrorKind::InvalidInput, &text("rename", &at("folder").canonicalize()?));
+    expect_error(
+        replace(&at("folder"), "")?,
+        ErrorKind::InvalidInput,
+        &text("rename", &at("folder").canonicalize()?),
+    );
     symlink("nowhere", at("dangling"))?;
-    expect_error(replace(&at("dangling"), "")?, ErrorKind::NotFound, &text("realpath", &at("dangling")));
+    expect_error(
+        replace(&at("dangling"), "")?,
+        ErrorKind::NotFound,
+        &text("realpath", &at("dangling")),
+    );
     let (mut reactor, pool) = with_pool(1)?;
-    files::append(&pool, at("folder"), "", |appended, cx| cx.state.push(appended))?;
+    files::append(&pool, at("folder"), "", |appended, cx| {
+        cx.state.push(appended)
+    })?;
     let mut results = Vec::new();
     reactor.run(&mut results)?;
-    expect_error(results.remove(0), ErrorKind::IsADirectory, &text("open", &at("folder")));
+    expect_error(
+        results.remove(0),
+        ErrorKind::IsADirectory,
+        &text("open", &at("folder")),
+    );
     assert_eq!(names(folder.path()), ["dangling", "folder"]);
     Ok(())
 }
@@ -165,9 +204,18 @@ fn errors_of_reading_and_writing_name_call_and_path() -> Result {
 fn a_fifo_is_not_waited_for() -> Result {
     let folder = tempdir()?;
     let fifo = folder.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )?;
     assert_eq!(read(&fifo, 10)??, b"");
-    assert_eq!(replace(&fifo, "")?.err().map(|error| error.kind()), Some(ErrorKind::InvalidInput));
+    assert_eq!(
+        replace(&fifo, "")?.err().map(|error| error.kind()),
+        Some(ErrorKind::InvalidInput)
+    );
     Ok(())
 }
 
@@ -177,9 +225,17 @@ fn what_may_not_be_read_or_written_is_an_error_and_nothing_is_left() {
         let conf = folder.join("conf");
         fs::write(&conf, "first")?;
         set_mode(&conf, 0o000)?;
-        expect_error(read(&conf, 10)?, ErrorKind::PermissionDenied, &format!("open({})", conf.display()));
+        expect_error(
+            read(&conf, 10)?,
+            ErrorKind::PermissionDenied,
+            &format!("open({})", conf.display()),
+        );
         set_mode(folder, 0o500)?;
-        expect_error(replace(&conf, "second")?, ErrorKind::PermissionDenied, &format!("open({}/.", folder.display()));
+        expect_error(
+            replace(&conf, "second")?,
+            ErrorKind::PermissionDenied,
+            &format!("open({}/.", folder.display()),
+        );
         set_mode(folder, 0o700)?;
         assert_eq!(names(folder), ["conf"]);
         Ok(())
@@ -195,7 +251,11 @@ fn a_write_that_cannot_keep_the_owner_leaves_the_old_file_and_nothing_else() -> 
     set_mode(other.path(), 0o777)?;
     let text = format!("fchown, fchmod({})", conf.canonicalize()?.display());
     without_privileges(|_| {
-        expect_error(replace(&conf, "second")?, ErrorKind::PermissionDenied, &text);
+        expect_error(
+            replace(&conf, "second")?,
+            ErrorKind::PermissionDenied,
+            &text,
+        );
         Ok(())
     });
     assert_eq!(fs::read(&conf)?, b"first");
@@ -216,15 +276,25 @@ fn mode_and_owner_of_a_file_are_kept_and_a_symbolic_link_stays() -> Result {
         let before = fs::metadata(&conf)?;
         replace(&link, "second")??;
         let after = fs::metadata(&conf)?;
-        assert_eq!((mode(&conf), after.uid(), after.gid()), (mode_kept, before.uid(), before.gid()));
+        assert_eq!(
+            (mode(&conf), after.uid(), after.gid()),
+            (mode_kept, before.uid(), before.gid())
+        );
         assert!(link.is_symlink());
     }
     let plain = folder.path().join("plain");
     fs::write(&plain, "")?;
     let new = folder.path().join("new");
     replace(&new, "first")??;
-    assert_eq!(mode(&new), mode(&plain), "a new file is what the umask makes it");
-    assert_eq!((fs::read(&conf)?, fs::read(&new)?), (b"second".to_vec(), b"first".to_vec()));
+    assert_eq!(
+        mode(&new),
+        mode(&plain),
+        "a new file is what the umask makes it"
+    );
+    assert_eq!(
+        (fs::read(&conf)?, fs::read(&new)?),
+        (b"second".to_vec(), b"first".to_vec())
+    );
     Ok(())
 }
 
@@ -247,13 +317,18 @@ fn who_reads_while_it_is_written_sees_the_old_content_or_the_new_one_and_never_h
     });
     let (mut reactor, pool) = with_pool(2)?;
     for round in 1..=20 {
-        files::write_atomically(&pool, &conf, vec![b'0' + round; LEN], |written, cx| cx.state.push(written))?;
+        files::write_atomically(&pool, &conf, vec![b'0' + round; LEN], |written, cx| {
+            cx.state.push(written)
+        })?;
     }
     let mut results = Vec::new();
     reactor.run(&mut results)?;
     written.store(true, Ordering::Relaxed);
     assert!(reader.join().unwrap() > 0);
-    assert_eq!(results.into_iter().filter(|result| result.is_ok()).count(), 20);
+    assert_eq!(
+        results.into_iter().filter(|result| result.is_ok()).count(),
+        20
+    );
     assert_eq!(names(folder.path()), ["conf"]);
     Ok(())
 }
@@ -266,13 +341,26 @@ fn a_pool_that_takes_no_more_gives_back_what_was_to_be_done() -> Result {
     let refusing = pool.handle();
     pool.shutdown_now();
     let whole = Arc::new(()); // each closure holds one: so it is seen that it came back
-    let note = |mark: Arc<()>| move |_: io::Result<()>, _: &mut reactor::Context<'_, Results<()>>| drop(mark);
-    let replaced = files::write_atomically(&refusing, &path, b"one".to_vec(), note(whole.clone())).expect_err("closed");
-    let appended = files::append(&refusing, &path, b"two".to_vec(), note(whole.clone())).expect_err("closed");
+    let note = |mark: Arc<()>| {
+        move |_: io::Result<()>, _: &mut reactor::Context<'_, Results<()>>| drop(mark)
+    };
+    let replaced = files::write_atomically(&refusing, &path, b"one".to_vec(), note(whole.clone()))
+        .expect_err("closed");
+    let appended =
+        files::append(&refusing, &path, b"two".to_vec(), note(whole.clone())).expect_err("closed");
     let read = files::read(&refusing, &path, 1, |_content, _cx| {}).expect_err("closed");
     assert_eq!(Arc::strong_count(&whole), 3);
-    assert_eq!((replaced.reason, appended.reason, read.reason), (Refusal::Closed, Refusal::Closed, Refusal::Closed));
-    assert_eq!((replaced.job, appended.job), ((path.clone(), b"one".to_vec()), (path.clone(), b"two".to_vec())));
+    assert_eq!(
+        (replaced.reason, appended.reason, read.reason),
+        (Refusal::Closed, Refusal::Closed, Refusal::Closed)
+    );
+    assert_eq!(
+        (replaced.job, appended.job),
+        (
+            (path.clone(), b"one".to_vec()),
+            (path.clone(), b"two".to_vec())
+        )
+    );
     assert_eq!(read.job, path);
     assert!(!path.exists());
     Ok(())
@@ -285,7 +373,10 @@ const CASE: &str = "HANDLERS_FILES_CASE";
 fn a_write_beyond_the_limit_of_file_sizes_is_an_error() -> Result {
     for case in ["append", "replace"] {
         let mut again = Command::new(std::env::current_exe()?);
-        again.args(["--exact", "jobs::case", "--nocapture"]).env(CASE, case).stdout(Stdio::null());
+        again
+            .args(["--exact", "jobs::case", "--nocapture"])
+            .env(CASE, case)
+            .stdout(Stdio::null());
         let status = again.status()?;
         assert!(status.success(), "{case}: {status}");
     }
@@ -294,11 +385,19 @@ fn a_write_beyond_the_limit_of_file_sizes_is_an_error() -> Result {
 
 #[test]
 fn case() -> Result {
-    let Ok(case) = std::env::var(CASE) else { return Ok(()) }; // among the other tests it is none
+    let Ok(case) = std::env::var(CASE) else {
+        return Ok(());
+    }; // among the other tests it is none
     let folder = tempdir()?;
     let path = folder.path().join("file");
     let limit = getrlimit(Resource::Fsize);
-    setrlimit(Resource::Fsize, Rlimit { current: Some(4096), ..limit })?;
+    setrlimit(
+        Resource::Fsize,
+        Rlimit {
+            current: Some(4096),
+            ..limit
+        },
+    )?;
     let (mut reactor, pool) = with_pool(1)?;
     for bytes in [4096, 1, 4097] {
         let bytes = vec![b'x'; bytes];
@@ -309,12 +408,29 @@ fn case() -> Result {
     }
     let mut results = Vec::new();
     reactor.run(&mut results)?;
-    let kinds: Vec<_> = results.into_iter().map(|result| result.err().map(|error| error.kind())).collect();
+    let kinds: Vec<_> = results
+        .into_iter()
+        .map(|result| result.err().map(|error| error.kind()))
+        .collect();
     let too_large = Some(ErrorKind::FileTooLarge);
-    assert_eq!(kinds, [None, if case == "append" { too_large } else { None }, too_large]);
+    assert_eq!(
+        kinds,
+        [
+            None,
+            if case == "append" { too_large } else { None },
+            too_large
+        ]
+    );
     assert_eq!(names(folder.path()), ["file"], "nothing else is left");
-    assert_eq!(fs::metadata(&path)?.len(), if case == "append" { 4096 } else { 1 });
+    assert_eq!(
+        fs::metadata(&path)?.len(),
+        if case == "append" { 4096 } else { 1 }
+    );
     let child = Command::new("sh").args(["-c", "kill -XFSZ $$"]).status()?;
-    assert_eq!(child.signal(), Some(Signal::XFSZ.as_raw()), "what is executed has the default action");
+    assert_eq!(
+        child.signal(),
+        Some(Signal::XFSZ.as_raw()),
+        "what is executed has the default action"
+    );
     Ok(())
 }

@@ -17,7 +17,8 @@ fn what_one_path_needs_no_more_is_still_watched_for_another() -> Result {
     symlink(&conf, &link)?;
     let mut reactor = Reactor::<Vec<_>>::new()?;
     let key = files::watch(&mut reactor, [&link, &conf], |path, change, cx| {
-        cx.state.push((path.file_name().map(ToOwned::to_owned), change));
+        cx.state
+            .push((path.file_name().map(ToOwned::to_owned), change));
         Ok(Next::Keep)
     })?;
     let mut watcher = Watcher { reactor, key };

@@ -68,7 +68,10 @@ fn watch_folder(path: impl AsRef<Path>) -> Watcher<FolderChange> {
         cx.state.push(change.clone());
         Ok(Next::Keep)
     });
-    Watcher { reactor, key: key.unwrap() }
+    Watcher {
+        reactor,
+        key: key.unwrap(),
+    }
 }
 
 /// A folder with a file `conf`, and the path of that.
@@ -85,7 +88,9 @@ fn removed(name: &str) -> FolderChange {
 
 /// Makes more events in `folder` than the kernel keeps.
 fn overflow(folder: &Path) -> Result {
-    let events: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")?.trim().parse()?;
+    let events: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")?
+        .trim()
+        .parse()?;
     let (one, other) = (folder.join("one"), folder.join("other"));
     fs::write(&one, "")?;
     for _ in 0..events / 4 + 1 {

@@ -12,7 +12,10 @@ use handlers::files::{self, FolderChange};
 use reactor::{Next, Reactor};
 use tempfile::tempdir;
 
-use crate::{PATIENCE, Result, Watcher, folder_with_conf, removed, set_mode, watch, watch_folder, without_privileges};
+use crate::{
+    PATIENCE, Result, Watcher, folder_with_conf, removed, set_mode, watch, watch_folder,
+    without_privileges,
+};
 
 #[test]
 fn a_file_that_did_not_exist_nor_its_folders_is_told_when_it_appears() -> Result {
@@ -56,7 +59,9 @@ fn a_file_is_gone_with_any_folder_that_is_moved_away_and_there_again_with_it() -
 fn watches<C>(watcher: &Watcher<C>) -> usize {
     let fd = watcher.reactor.registrations().next().unwrap().fd;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
-    info.lines().filter(|line| line.starts_with("inotify ")).count()
+    info.lines()
+        .filter(|line| line.starts_with("inotify "))
+        .count()
 }
 
 #[test]
@@ -87,7 +92,8 @@ fn what_is_no_more_on_the_way_is_watched_no_more() -> Result {
 }
 
 #[test]
-fn a_folder_that_is_deleted_and_made_again_is_found_again_also_if_somebody_sits_in_the_old_one() -> Result {
+fn a_folder_that_is_deleted_and_made_again_is_found_again_also_if_somebody_sits_in_the_old_one()
+-> Result {
     let folder = tempdir()?;
     let app = folder.path().join("app");
     fs::create_dir(&app)?;
@@ -119,7 +125,10 @@ fn a_file_that_is_made_while_the_loop_looks_at_its_new_folder_is_not_missed() ->
         let began = Instant::now();
         while told.last().is_some_and(|change| *change != Gone) != is_there {
             assert!(began.elapsed() < PATIENCE, "missed");
-            watcher.reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+            watcher
+                .reactor
+                .turn(&mut told, Some(Duration::ZERO))
+                .unwrap();
         }
     };
     for round in 0..2000 {
@@ -148,8 +157,11 @@ fn meddle(folder: &Path, number: u64, content: &str) {
         5 => fs::rename(at("etc/away"), at("etc/app")),
         6 => fs::remove_dir_all(at("etc/app")),
         7 => fs::create_dir_all(at("etc/app")),
-        8 => symlink("away", at("link")).or(Ok(())).and_then(|()| fs::rename(at("link"), at("etc/app"))),
-        _ => fs::write(at("content"), content).and_then(|()| symlink(at("content"), at("etc/app/conf"))),
+        8 => symlink("away", at("link"))
+            .or(Ok(()))
+            .and_then(|()| fs::rename(at("link"), at("etc/app"))),
+        _ => fs::write(at("content"), content)
+            .and_then(|()| symlink(at("content"), at("etc/app/conf"))),
     };
 }
 
@@ -167,7 +179,9 @@ fn who_reads_at_each_change_has_at_last_what_is_there_whatever_happens_meanwhile
         let others = thread::spawn(move || {
             let mut random = seed;
             for step in 0..500 {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 meddle(&path, random >> 33, &format!("step {step}"));
             }
         });
@@ -188,21 +202,33 @@ struct Mount<'a>(&'a Path);
 impl<'a> Mount<'a> {
     /// `None` where we may not.
     fn on(folder: &'a Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(folder).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "none"])
+            .arg(folder)
+            .output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then_some(Self(folder))
     }
 }
 
 impl Drop for Mount<'_> {
     fn drop(&mut self) {
-        assert!(Command::new("umount").arg(self.0).status().is_ok_and(|status| status.success()));
+        assert!(
+            Command::new("umount")
+                .arg(self.0)
+                .status()
+                .is_ok_and(|status| status.success())
+        );
     }
 }
 
 #[test]
 fn what_is_unmounted_is_gone_and_what_was_below_is_watched() -> Result {
     let (folder, conf) = folder_with_conf();
-    let Some(mount) = Mount::on(folder.path()) else { return Ok(()) };
+    let Some(mount) = Mount::on(folder.path()) else {
+        return Ok(());
+    };
     fs::write(&conf, "above")?;
     let (mut watcher, mut entries) = (watch(&conf), watch_folder(folder.path()));
     drop(mount);
@@ -225,7 +251,11 @@ fn what_may_not_be_reached_is_gone_until_it_may() {
         assert_eq!(file.told(), [Gone]);
         assert_eq!(entries.told(), [FolderChange::Gone]);
         set_mode(&app, 0o100)?;
-        assert_eq!(file.told(), [Appeared], "who may pass, but not look, sees the file itself");
+        assert_eq!(
+            file.told(),
+            [Appeared],
+            "who may pass, but not look, sees the file itself"
+        );
         fs::write(app.join("conf"), "second")?;
         assert_eq!(file.told(), [Changed]);
         set_mode(&app, 0o700)?;

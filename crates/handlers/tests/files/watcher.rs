@@ -85,8 +85,11 @@ fn would_block_in_a_callback_costs_no_change() -> Result {
 
 /// How many inotify instances this process has.
 fn instances() -> io::Result<usize> {
-    let links = fs::read_dir("/proc/self/fd")?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    Ok(links.filter(|link| link.as_os_str() == "anon_inode:inotify").count())
+    let links =
+        fs::read_dir("/proc/self/fd")?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    Ok(links
+        .filter(|link| link.as_os_str() == "anon_inode:inotify")
+        .count())
 }
 
 #[test]
@@ -115,7 +118,10 @@ fn a_watcher_keeps_no_loop_alive_and_ends_with_its_key_or_its_reactor() -> Resul
             reactor.remove(key)?;
         }
     }
-    assert!(instances()? < before + 40, "those of other tests come and go");
+    assert!(
+        instances()? < before + 40,
+        "those of other tests come and go"
+    );
     add(&mut reactor)?;
     reactor.run(&mut ())?;
     fs::write(&conf, "third")?;
@@ -127,7 +133,11 @@ fn a_watcher_keeps_no_loop_alive_and_ends_with_its_key_or_its_reactor() -> Resul
 #[test]
 fn a_relative_path_counts_from_the_working_directory_and_is_told_as_it_was_given() -> Result {
     let (_folder, conf) = folder_with_conf();
-    let up: PathBuf = std::env::current_dir()?.components().skip(1).map(|_| "..").collect();
+    let up: PathBuf = std::env::current_dir()?
+        .components()
+        .skip(1)
+        .map(|_| "..")
+        .collect();
     let relative = up.join(conf.strip_prefix("/")?);
     let mut reactor = Reactor::<Vec<PathBuf>>::new()?;
     files::watch(&mut reactor, [&relative], |path, _, cx| {
@@ -149,7 +159,12 @@ fn a_path_that_cannot_be_is_an_error_that_names_call_and_path() -> Result {
     let long = format!("/tmp/{}", "x".repeat(256));
     let error = add_watch(&mut reactor, &long).err().ok_or("accepted")?;
     assert_eq!(error.kind(), ErrorKind::InvalidFilename);
-    assert!(error.to_string().starts_with(&format!("lstat({long}): File name too long")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("lstat({long}): File name too long")),
+        "{error}"
+    );
     assert!(reactor.is_empty());
     Ok(())
 }

@@ -8,13 +8,18 @@ use std::time::Duration;
 use handlers::{CloseReason, ConnectionLimit, ConnectionOptions, ListenOptions, Peer, on_data};
 use reactor::{LoopPool, Reactor};
 
-use crate::{Echo, PATIENCE, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until, turn_until_quiet};
+use crate::{
+    Echo, PATIENCE, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until,
+    turn_until_quiet,
+};
 
 #[test]
 fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new().max_accepts_per_turn(3))?;
-    let _clients = (0..7).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let _clients = (0..7)
+        .map(|_| client(address))
+        .collect::<Result<Vec<_>>>()?;
     let mut seen = Seen::default();
     for expected in [3, 6, 7] {
         reactor.turn(&mut seen, Some(PATIENCE))?;
@@ -26,15 +31,26 @@ fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
 #[test]
 fn a_listener_and_what_it_accepts_are_listed_by_the_line_that_serves() -> Result {
     let mut reactor = Reactor::new()?;
-    let listener = ListenOptions::new().limit(ConnectionLimit::new(1)).bind(&any_port())?;
+    let listener = ListenOptions::new()
+        .limit(ConnectionLimit::new(1))
+        .bind(&any_port())?;
     let address = tcp(&listener)?;
     let line = line!() + 1;
-    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Echo)
+    })?;
     let _client = client(address)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 1)?;
-    let origins: Vec<_> = reactor.registrations().map(|listed| (listed.origin.file(), listed.origin.line())).collect();
-    assert_eq!(origins, [(file!(), line); 3], "the listener, what tells it of room, and the connection");
+    let origins: Vec<_> = reactor
+        .registrations()
+        .map(|listed| (listed.origin.file(), listed.origin.line()))
+        .collect();
+    assert_eq!(
+        origins,
+        [(file!(), line); 3],
+        "the listener, what tells it of room, and the connection"
+    );
     Ok(())
 }
 
@@ -60,11 +76,21 @@ fn an_error_of_the_closure_drops_that_connection_and_no_other() -> Result {
     let listener = ListenOptions::new().bind(&any_port())?;
     let address = tcp(&listener)?;
     let mut number = 0;
-    listener.serve(&mut reactor, &ConnectionOptions::new(), move |_peer, _cx| {
-        number += 1;
-        if number % 2 == 0 { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(Echo) }
-    })?;
-    let mut clients = (0..4).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    listener.serve(
+        &mut reactor,
+        &ConnectionOptions::new(),
+        move |_peer, _cx| {
+            number += 1;
+            if number % 2 == 0 {
+                Err(io::ErrorKind::PermissionDenied.into())
+            } else {
+                Ok(Echo)
+            }
+        },
+    )?;
+    let mut clients = (0..4)
+        .map(|_| client(address))
+        .collect::<Result<Vec<_>>>()?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 2)?;
     for (number, client) in clients.iter_mut().enumerate() {
@@ -74,7 +100,10 @@ fn an_error_of_the_closure_drops_that_connection_and_no_other() -> Result {
             assert_eq!(client.read(&mut [0])?, 0);
         }
     }
-    assert!(seen.closed.is_empty(), "what was refused has no handler to be told");
+    assert!(
+        seen.closed.is_empty(),
+        "what was refused has no handler to be told"
+    );
     Ok(())
 }
 
@@ -86,9 +115,14 @@ fn an_accepted_connection_is_opened_on_another_loop() -> Result {
     let listener = ListenOptions::new().bind(&any_port())?;
     let address = tcp(&listener)?;
     listener.accept(&mut reactor, move |accepted, _cx| {
-        let (to, told) = (pool.round_robin().ok_or(io::ErrorKind::NotFound)?, told.clone());
+        let (to, told) = (
+            pool.round_robin().ok_or(io::ErrorKind::NotFound)?,
+            told.clone(),
+        );
         let posted = to.post(move |cx| {
-            accepted.open(cx.registry, &ConnectionOptions::new(), Echo).expect("there is room");
+            accepted
+                .open(cx.registry, &ConnectionOptions::new(), Echo)
+                .expect("there is room");
             let name = std::thread::current().name().map(str::to_owned);
             told.send(name).expect("the test waits");
         });
@@ -96,7 +130,10 @@ fn an_accepted_connection_is_opened_on_another_loop() -> Result {
     })?;
     let mut clients = [client(address)?, client(address)?];
     turn_until_quiet(&mut reactor, &mut ())?;
-    let mut opened = [is_told.recv_timeout(PATIENCE)?, is_told.recv_timeout(PATIENCE)?];
+    let mut opened = [
+        is_told.recv_timeout(PATIENCE)?,
+        is_told.recv_timeout(PATIENCE)?,
+    ];
     opened.sort();
     assert_eq!(opened, [Some("loop0".to_owned()), Some("loop1".to_owned())]);
     for client in &mut clients {
@@ -119,7 +156,13 @@ fn a_connection_that_was_reset_while_it_waited_harms_no_other() -> Result {
     let mut client = client(address)?;
     let mut seen = Seen::default();
     expect_echo(&mut reactor, &mut seen, &mut client)?;
-    assert!(seen.closed.iter().all(|reason| matches!(reason, CloseReason::Failed(_))), "{:?}", seen.closed);
+    assert!(
+        seen.closed
+            .iter()
+            .all(|reason| matches!(reason, CloseReason::Failed(_))),
+        "{:?}",
+        seen.closed
+    );
     Ok(())
 }
 
@@ -128,7 +171,9 @@ fn a_socket_that_listens_no_more_ends_the_listener_which_does_not_spin() -> Resu
     let mut reactor = Reactor::new()?;
     let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
     let listener = ListenOptions::new().adopt(inherited.try_clone()?)?;
-    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Echo)
+    })?;
     rustix::net::shutdown(&inherited, rustix::net::Shutdown::Both)?; // by another process that has it, perhaps
     crate::run_out(&mut reactor, &mut Seen::default())?;
     assert!(reactor.is_empty());
@@ -142,7 +187,9 @@ fn a_listener_that_is_paused_by_its_key_accepts_no_more() -> Result {
     let address = tcp(&listener)?;
     let key = listener.accept(&mut reactor, |_accepted, cx| {
         *cx.state += 1;
-        Ok(cx.registry.set_interest(cx.key(), reactor::Interest::NONE)?)
+        Ok(cx
+            .registry
+            .set_interest(cx.key(), reactor::Interest::NONE)?)
     })?;
     let _clients = [client(address)?, client(address)?];
     let mut accepted = 0;

@@ -18,7 +18,9 @@ fn unix(path: &Path) -> Address {
 
 #[track_caller]
 fn expect_refusal(address: &Address, kind: ErrorKind) {
-    let error = ListenOptions::new().bind(address).expect_err("it is not to be had");
+    let error = ListenOptions::new()
+        .bind(address)
+        .expect_err("it is not to be had");
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
@@ -30,7 +32,9 @@ fn a_listener_tells_the_port_that_the_kernel_has_chosen_in_either_family() -> Re
         let listener = ListenOptions::new().bind(&text.parse::<Address>()?)?;
         let address = tcp(&listener)?;
         assert_ne!(address.port(), 0);
-        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+            Ok(Echo)
+        })?;
         expect_echo(&mut reactor, &mut Seen::default(), &mut client(address)?)?;
     }
     Ok(())
@@ -39,7 +43,9 @@ fn a_listener_tells_the_port_that_the_kernel_has_chosen_in_either_family() -> Re
 #[test]
 fn the_unspecified_v6_address_is_both_families_unless_only_v6_is_asked_for() -> Result {
     for (only_v6, v4_is_let_in) in [(false, true), (true, false)] {
-        let listener = ListenOptions::new().only_v6(only_v6).bind(&"[::]:0".parse()?)?;
+        let listener = ListenOptions::new()
+            .only_v6(only_v6)
+            .bind(&"[::]:0".parse()?)?;
         let port = tcp(&listener)?.port();
         assert!(client(([0, 0, 0, 0, 0, 0, 0, 1], port).into()).is_ok());
         assert_eq!(client(([127, 0, 0, 1], port).into()).is_ok(), v4_is_let_in);
@@ -65,13 +71,27 @@ fn several_sockets_listen_at_one_address_if_each_asks_for_that() -> Result {
     let to = tcp(&first)?;
     let mut keys = Vec::new();
     for listener in [first, second] {
-        keys.push(listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?);
+        keys.push(
+            listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+                Ok(Echo)
+            })?,
+        );
     }
     let clients = (0..64).map(|_| client(to)).collect::<Result<Vec<_>>>()?;
     let mut seen = Seen::default();
-    turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == clients.len())?;
-    let calls = |key| reactor.registrations().find(|registration| registration.key == key).map(|it| it.calls);
-    assert!(keys.iter().all(|key| calls(key.key()) > Some(0)), "all 64 at one of them");
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.opened.len() == clients.len()
+    })?;
+    let calls = |key| {
+        reactor
+            .registrations()
+            .find(|registration| registration.key == key)
+            .map(|it| it.calls)
+    };
+    assert!(
+        keys.iter().all(|key| calls(key.key()) > Some(0)),
+        "all 64 at one of them"
+    );
     Ok(())
 }
 
@@ -82,10 +102,19 @@ fn a_socket_at_a_path_is_served_and_its_file_goes_with_it() -> Result {
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new().bind(&unix(&path))?;
     assert_eq!(listener.local_addr()?, unix(&path));
-    let key = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
-    expect_echo(&mut reactor, &mut Seen::default(), &mut UnixStream::connect(&path)?)?;
+    let key = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Echo)
+    })?;
+    expect_echo(
+        &mut reactor,
+        &mut Seen::default(),
+        &mut UnixStream::connect(&path)?,
+    )?;
     reactor.remove(key.key())?;
-    assert!(!path.exists(), "at once, as with everything that a registration holds");
+    assert!(
+        !path.exists(),
+        "at once, as with everything that a registration holds"
+    );
     drop(ListenOptions::new().bind(&unix(&path))?);
     assert!(!path.exists(), "also without a loop");
     Ok(())
@@ -97,7 +126,9 @@ fn a_socket_that_takes_the_place_of_the_last_one_in_the_same_turn_keeps_its_file
     let path = folder.join("socket");
     let mut reactor = Reactor::new()?;
     let first = ListenOptions::new().bind(&unix(&path))?;
-    let first = first.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    let first = first.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Echo)
+    })?;
     reactor.remove(first.key())?;
     let second = ListenOptions::new().bind(&unix(&path))?; // the number of its inode may be that of the first
     reactor.turn(&mut Seen::default(), Some(std::time::Duration::ZERO))?;
@@ -156,9 +187,17 @@ fn a_socket_with_a_full_queue_is_not_replaced_nor_waited_for() -> Result {
     let (refused, is_refused) = std::sync::mpsc::channel();
     let address = unix(&path);
     std::thread::spawn(move || {
-        refused.send(ListenOptions::new().bind(&address).map(drop).map_err(|error| error.kind()))
+        refused.send(
+            ListenOptions::new()
+                .bind(&address)
+                .map(drop)
+                .map_err(|error| error.kind()),
+        )
     });
-    assert_eq!(is_refused.recv_timeout(crate::PATIENCE), Ok(Err(ErrorKind::AddrInUse)));
+    assert_eq!(
+        is_refused.recv_timeout(crate::PATIENCE),
+        Ok(Err(ErrorKind::AddrInUse))
+    );
     drop(busy);
     Ok(())
 }
@@ -171,7 +210,9 @@ fn an_abstract_name_is_served_and_is_no_file() -> Result {
     let listener = ListenOptions::new().bind(&address)?;
     assert_eq!(listener.local_addr()?, address);
     expect_refusal(&address, ErrorKind::AddrInUse);
-    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Echo)
+    })?;
     let mut client = UnixStream::connect_addr(&UnixAddr::from_abstract_name(&name)?)?;
     expect_echo(&mut reactor, &mut Seen::default(), &mut client)
 }
@@ -180,14 +221,22 @@ fn an_abstract_name_is_served_and_is_no_file() -> Result {
 fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
     let folder = Folder::new("adopt")?;
     let path = folder.join("socket");
-    let (inet, local) = (TcpListener::bind("127.0.0.1:0")?, UnixListener::bind(&path)?);
+    let (inet, local) = (
+        TcpListener::bind("127.0.0.1:0")?,
+        UnixListener::bind(&path)?,
+    );
     let address = inet.local_addr()?;
     let mut reactor = Reactor::new()?;
     let mut seen = Seen::default();
-    let (inet, local) = (ListenOptions::new().adopt(inet)?, ListenOptions::new().adopt(local)?);
+    let (inet, local) = (
+        ListenOptions::new().adopt(inet)?,
+        ListenOptions::new().adopt(local)?,
+    );
     assert_eq!((tcp(&inet)?, local.local_addr()?), (address, unix(&path)));
     for listener in [inet, local] {
-        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+            Ok(Echo)
+        })?;
     }
     expect_echo(&mut reactor, &mut seen, &mut client(address)?)?;
     expect_echo(&mut reactor, &mut seen, &mut UnixStream::connect(&path)?)?;
@@ -199,16 +248,31 @@ fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
 #[test]
 fn what_is_no_listening_stream_socket_is_not_adopted() -> Result {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let packets = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let packets = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     let name = format!("packets-{}", std::process::id());
-    rustix::net::bind(&packets, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    rustix::net::bind(
+        &packets,
+        &SocketAddrUnix::new_abstract_name(name.as_bytes())?,
+    )?;
     rustix::net::listen(&packets, 1)?;
     let (connected, _peer) = UnixStream::pair()?;
     for socket in [connected.into(), packets] {
-        let error = ListenOptions::new().adopt(socket).map(drop).map_err(|error| error.kind());
+        let error = ListenOptions::new()
+            .adopt(socket)
+            .map(drop)
+            .map_err(|error| error.kind());
         assert_eq!(error, Err(ErrorKind::InvalidInput));
     }
-    assert!(ListenOptions::new().adopt(fs::File::open("/dev/null")?).is_err());
+    assert!(
+        ListenOptions::new()
+            .adopt(fs::File::open("/dev/null")?)
+            .is_err()
+    );
     Ok(())
 }
 
@@ -222,31 +286,62 @@ fn what_is_adopted_is_what_it_should_be_or_named_with_its_fd() -> Result {
     let udp = || std::net::UdpSocket::bind("127.0.0.1:0");
     let all: [(OwnedFd, &str); 6] = [
         (tcp()?.into(), "a listening stream socket"),
-        (UnixListener::bind(folder.join("adopted"))?.into(), "a listening stream socket of the Unix family"),
+        (
+            UnixListener::bind(folder.join("adopted"))?.into(),
+            "a listening stream socket of the Unix family",
+        ),
         (stream()?.into(), "a stream socket"),
         (udp()?.into(), "a datagram socket"),
-        (UnixDatagram::unbound()?.into(), "a datagram socket of the Unix family"),
+        (
+            UnixDatagram::unbound()?.into(),
+            "a datagram socket of the Unix family",
+        ),
         (std::io::pipe()?.0.into(), "not a socket"),
     ];
     let mut reactor = Reactor::<()>::new()?;
     for (fd, is) in all {
         let number = fd.as_raw_fd();
         let told = |wanted: &str| format!("fd {number} is {is}, not {wanted}");
-        let as_listener = ListenOptions::new().adopt(fd.try_clone()?).map(drop).map_err(|error| error.to_string());
+        let as_listener = ListenOptions::new()
+            .adopt(fd.try_clone()?)
+            .map(drop)
+            .map_err(|error| error.to_string());
         let listens = is.starts_with("a listening");
         // A duplicate has another number.
         assert_eq!(as_listener.is_ok(), listens, "{is}: {as_listener:?}");
         let as_datagrams = handlers::udp::UdpSocket::from_std(fd.try_clone()?.into()).map(drop);
-        assert_eq!(as_datagrams.is_ok(), is == "a datagram socket", "{is}: {as_datagrams:?}");
+        assert_eq!(
+            as_datagrams.is_ok(),
+            is == "a datagram socket",
+            "{is}: {as_datagrams:?}"
+        );
         let handler = handlers::on_data(|data, _, _| Ok(data.len()));
         let as_stream = UnixStream::from(fd);
-        match handlers::Connection::open(&mut reactor, as_stream, &ConnectionOptions::new(), handler) {
+        match handlers::Connection::open(
+            &mut reactor,
+            as_stream,
+            &ConnectionOptions::new(),
+            handler,
+        ) {
             Ok(_) => assert!(["a stream socket", "not a socket"].contains(&is)),
             Err(refused) => {
                 assert!(!["a stream socket", "not a socket"].contains(&is));
-                assert_eq!(refused.error.to_string(), format!("open on fd {number}: {}", told("a stream of bytes")));
-                let again = ListenOptions::new().adopt(refused.inner).map(drop).map_err(|error| error.to_string());
-                assert_eq!(again, if listens { Ok(()) } else { Err(told("a listening stream socket")) });
+                assert_eq!(
+                    refused.error.to_string(),
+                    format!("open on fd {number}: {}", told("a stream of bytes"))
+                );
+                let again = ListenOptions::new()
+                    .adopt(refused.inner)
+                    .map(drop)
+                    .map_err(|error| error.to_string());
+                assert_eq!(
+                    again,
+                    if listens {
+                        Ok(())
+                    } else {
+                        Err(told("a listening stream socket"))
+                    }
+                );
             }
         }
     }
@@ -263,17 +358,22 @@ fn an_ipv4_peer_of_an_ipv6_listener_has_an_ipv4_address() -> Result {
     let shown = peers.clone();
     listener.serve(&mut reactor, &ConnectionOptions::new(), move |peer, _cx| {
         shown.borrow_mut().push(peer.to_string());
-        Ok(handlers::on_data(|data, connection, cx: &mut reactor::Context<'_, Addresses>| {
-            cx.state.push(connection.peer_addr()?);
-            Ok(data.len())
-        }))
+        Ok(handlers::on_data(
+            |data, connection, cx: &mut reactor::Context<'_, Addresses>| {
+                cx.state.push(connection.peer_addr()?);
+                Ok(data.len())
+            },
+        ))
     })?;
     for ip in ["127.0.0.1", "::1"] {
         let mut client = client(std::net::SocketAddr::new(ip.parse()?, port))?;
         std::io::Write::write_all(&mut client, b"hello")?;
         turn_until(&mut reactor, &mut seen, |seen| !seen.is_empty())?;
         assert_eq!(seen.pop(), Some(client.local_addr()?));
-        assert_eq!(peers.borrow_mut().pop(), Some(client.local_addr()?.to_string()));
+        assert_eq!(
+            peers.borrow_mut().pop(),
+            Some(client.local_addr()?.to_string())
+        );
     }
     Ok(())
 }

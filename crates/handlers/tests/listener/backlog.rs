@@ -35,14 +35,20 @@ fn answered(clients: Vec<TcpStream>) -> usize {
         let mut answer = String::new();
         client.read_to_string(&mut answer).is_ok() && answer == "question"
     };
-    clients.into_iter().filter_map(|client| is_answered(client).then_some(())).count()
+    clients
+        .into_iter()
+        .filter_map(|client| is_answered(client).then_some(()))
+        .count()
 }
 
 #[test]
 fn whoever_had_connected_before_the_stop_is_answered() -> Result {
     for accepts in [1, 64, usize::MAX] {
         let mut reactor = Reactor::new()?;
-        let (address, server) = serve(&mut reactor, ListenOptions::new().max_accepts_per_turn(accepts))?;
+        let (address, server) = serve(
+            &mut reactor,
+            ListenOptions::new().max_accepts_per_turn(accepts),
+        )?;
         let clients = ask(address, CLIENTS)?;
         let mut seen = Seen::default();
         stop(&mut reactor, server, GRACE);
@@ -115,7 +121,10 @@ fn who_is_kept_out_until_the_grace_is_over_is_reset_then() -> Result {
         assert!(!reactor.is_empty(), "it would let in who waits");
         reactor.advance(&mut seen, Duration::from_millis(1))?;
         assert!(reactor.is_empty(), "{reactor:?}");
-        assert_eq!(waits.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        assert_eq!(
+            waits.read(&mut [0]).map_err(|error| error.kind()),
+            Err(ErrorKind::ConnectionReset)
+        );
         drop(held); // which is told to nobody
         run_out(&mut reactor, &mut seen)?;
     }
@@ -132,7 +141,10 @@ fn with_no_grace_at_all_nobody_else_is_let_in() -> Result {
     stop(&mut reactor, server, Duration::ZERO);
     run_out(&mut reactor, &mut seen)?;
     assert!(seen.opened.is_empty());
-    assert_eq!(waits.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    assert_eq!(
+        waits.read(&mut [0]).map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
     Ok(())
 }
 
@@ -152,7 +164,10 @@ fn a_grace_without_an_end_waits_for_who_asks_late() -> Result {
 fn a_second_stop_counts_by_the_earlier_of_the_two_graces() -> Result {
     for graces in [[5, 100], [100, 5]] {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-        let (address, server) = serve(&mut reactor, ListenOptions::new().limit(ConnectionLimit::new(0)))?;
+        let (address, server) = serve(
+            &mut reactor,
+            ListenOptions::new().limit(ConnectionLimit::new(0)),
+        )?;
         let _waits = client(address)?;
         let mut seen = Seen::default();
         for grace in graces {
@@ -173,8 +188,12 @@ fn a_unix_server_answers_who_waits_too() -> Result {
     let path = folder.join("socket");
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new().bind(&Address::Unix(path.clone()))?;
-    let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
-    let mut clients = (0..100).map(|_| UnixStream::connect(&path)).collect::<std::io::Result<Vec<_>>>()?;
+    let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(Echo)
+    })?;
+    let mut clients = (0..100)
+        .map(|_| UnixStream::connect(&path))
+        .collect::<std::io::Result<Vec<_>>>()?;
     for client in &mut clients {
         client.write_all(b"question")?;
         client.shutdown(Shutdown::Write)?;
@@ -223,7 +242,9 @@ fn what_is_reported_late_is_answered_by_a_server_that_stops() -> Result {
     for events in [1, 8] {
         let mut reactor = Reactor::builder().max_events_per_turn(events).build()?;
         let (address, server) = serve(&mut reactor, ListenOptions::new())?;
-        let mut clients = (0..60).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+        let mut clients = (0..60)
+            .map(|_| client(address))
+            .collect::<Result<Vec<_>>>()?;
         let mut seen = Seen::default();
         turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 60)?;
         turn_until_quiet(&mut reactor, &mut seen)?;

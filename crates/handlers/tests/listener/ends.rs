@@ -16,7 +16,11 @@ type Ends = Vec<CloseReason>;
 
 /// Has the end of the listener `key` noted.
 fn note_end(reactor: &mut Reactor<Ends>, key: Key) -> Result {
-    Ok(on_listener_end(reactor, key, |reason, cx: &mut Context<'_, Ends>| cx.state.push(reason))?)
+    Ok(on_listener_end(
+        reactor,
+        key,
+        |reason, cx: &mut Context<'_, Ends>| cx.state.push(reason),
+    )?)
 }
 
 #[test]
@@ -32,9 +36,15 @@ fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
         let listener = ListenOptions::new().adopt(socket.try_clone()?)?;
         let key = if serves {
             let echo = |_: &Peer, _: &mut Context<'_, Ends>| {
-                Ok(on_data(|data: &[u8], _: &mut Connection<'_, Ends>, _: &mut Context<'_, Ends>| Ok(data.len())))
+                Ok(on_data(
+                    |data: &[u8], _: &mut Connection<'_, Ends>, _: &mut Context<'_, Ends>| {
+                        Ok(data.len())
+                    },
+                ))
             };
-            listener.serve(&mut reactor, &ConnectionOptions::new(), echo)?.key()
+            listener
+                .serve(&mut reactor, &ConnectionOptions::new(), echo)?
+                .key()
         } else {
             listener.accept(&mut reactor, |_accepted, _cx| Ok(()))?
         };
@@ -42,7 +52,9 @@ fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
         note_end(&mut reactor, key)?; // in place of the first
         shutdown(&socket, Shutdown::Both)?;
         run_out(&mut reactor, &mut ends)?;
-        let [CloseReason::Failed(error)] = &ends[..] else { return Err(format!("{ends:?}").into()) };
+        let [CloseReason::Failed(error)] = &ends[..] else {
+            return Err(format!("{ends:?}").into());
+        };
         assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
         assert!(reactor.is_empty(), "{reactor:?}");
         assert!(note_end(&mut reactor, key).is_err(), "it has ended");
@@ -53,7 +65,9 @@ fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
 #[test]
 fn the_end_of_a_listener_by_its_key_is_told_and_keeps_nothing_alive() -> Result {
     let (mut reactor, mut ends) = (Reactor::<Ends>::new()?, Ends::new());
-    let key = ListenOptions::new().bind(&any_port())?.accept(&mut reactor, |_accepted, _cx| Ok(()))?;
+    let key = ListenOptions::new()
+        .bind(&any_port())?
+        .accept(&mut reactor, |_accepted, _cx| Ok(()))?;
     note_end(&mut reactor, key)?;
     reactor.set_background(key)?;
     run_out(&mut reactor, &mut ends)?;

@@ -8,7 +8,9 @@ use std::time::Instant;
 use handlers::{Accepted, ConnectionLimit, ConnectionOptions, ListenOptions};
 use reactor::{Interest, LoopPool, Reactor};
 
-use crate::{Echo, PATIENCE, Result, Seen, any_port, client, serve, tcp, turn_until, turn_until_quiet};
+use crate::{
+    Echo, PATIENCE, Result, Seen, any_port, client, serve, tcp, turn_until, turn_until_quiet,
+};
 
 /// Lets the oldest connection end.
 fn end_first(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result {
@@ -21,14 +23,20 @@ fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
     let limit = ConnectionLimit::new(2);
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
-    let _clients = (0..4).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let _clients = (0..4)
+        .map(|_| client(address))
+        .collect::<Result<Vec<_>>>()?;
     let mut seen = Seen::default();
     turn_until_quiet(&mut reactor, &mut seen)?;
     assert_eq!((seen.opened.len(), limit.open()), (2, 2));
     let calls = reactor.metrics().calls;
     let _another = client(address)?;
     turn_until_quiet(&mut reactor, &mut seen)?;
-    assert_eq!(reactor.metrics().calls, calls, "who knocks meanwhile costs no call");
+    assert_eq!(
+        reactor.metrics().calls,
+        calls,
+        "who knocks meanwhile costs no call"
+    );
     for _ in 0..3 {
         end_first(&mut reactor, &mut seen)?;
         assert_eq!((seen.opened.len(), limit.open()), (2, 2), "one for one");
@@ -43,18 +51,28 @@ fn a_limit_that_is_changed_holds_for_who_comes_and_for_who_waits_already() -> Re
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
-    let _clients = (0..5).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let _clients = (0..5)
+        .map(|_| client(address))
+        .collect::<Result<Vec<_>>>()?;
     let mut seen = Seen::default();
     turn_until_quiet(&mut reactor, &mut seen)?;
     assert_eq!(limit.open(), 1);
     limit.set_max(4);
     turn_until_quiet(&mut reactor, &mut seen)?;
-    assert_eq!((seen.opened.len(), limit.open()), (4, 4), "three of those who wait are let in");
+    assert_eq!(
+        (seen.opened.len(), limit.open()),
+        (4, 4),
+        "three of those who wait are let in"
+    );
     limit.set_max(2);
     assert_eq!(limit.open(), 4, "nobody is thrown out");
     for open in [3, 2] {
         end_first(&mut reactor, &mut seen)?;
-        assert_eq!((seen.opened.len(), limit.open()), (open, open), "nobody is let in");
+        assert_eq!(
+            (seen.opened.len(), limit.open()),
+            (open, open),
+            "nobody is let in"
+        );
     }
     end_first(&mut reactor, &mut seen)?;
     assert_eq!((seen.opened.len(), limit.open()), (2, 2), "the last one");
@@ -90,7 +108,10 @@ fn a_place_that_is_free_again_does_not_end_a_pause_by_the_key() -> Result {
 #[test]
 fn a_limit_of_none_lets_nobody_in() -> Result {
     let mut reactor = Reactor::new()?;
-    let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(ConnectionLimit::new(0)))?;
+    let (address, _key) = serve(
+        &mut reactor,
+        ListenOptions::new().limit(ConnectionLimit::new(0)),
+    )?;
     let _client = client(address)?;
     let mut seen = Seen::default();
     turn_until_quiet(&mut reactor, &mut seen)?;
@@ -158,7 +179,9 @@ fn a_listener_that_is_removed_while_it_waits_leaves_nothing_behind() -> Result {
 #[test]
 fn a_listener_for_which_the_loop_has_no_room_leaves_nothing_behind() -> Result {
     for (registrations, limit) in [(0, None), (0, Some(1)), (1, Some(1))] {
-        let mut reactor = Reactor::builder().max_registrations(registrations).build()?;
+        let mut reactor = Reactor::builder()
+            .max_registrations(registrations)
+            .build()?;
         let options = ListenOptions::new().limit(limit.map(ConnectionLimit::new));
         assert!(serve(&mut reactor, options).is_err());
         assert!(reactor.is_empty(), "{reactor:?}");
@@ -170,7 +193,9 @@ fn a_listener_for_which_the_loop_has_no_room_leaves_nothing_behind() -> Result {
 fn a_place_that_is_given_back_by_another_thread_ends_the_rest() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::<Vec<Accepted>>::new()?;
-    let listener = ListenOptions::new().limit(limit.clone()).bind(&any_port())?;
+    let listener = ListenOptions::new()
+        .limit(limit.clone())
+        .bind(&any_port())?;
     let address = tcp(&listener)?;
     listener.accept(&mut reactor, |accepted, cx| {
         cx.state.push(accepted);
@@ -206,14 +231,18 @@ fn loops_on_several_threads_share_a_limit_and_none_is_forgotten() -> Result {
     let (told, addresses) = channel();
     let shared = limit.clone();
     let pool = LoopPool::spawn(2, "limited", move |_number, registry| {
-        let listener = ListenOptions::new().limit(shared.clone()).bind(&any_port())?;
+        let listener = ListenOptions::new()
+            .limit(shared.clone())
+            .bind(&any_port())?;
         told.send(listener.local_addr()?).expect("the test waits");
         listener.serve(registry, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
         Ok(Seen::default())
     })?;
     let mut clients = Vec::new();
     for address in addresses.iter().take(pool.len()) {
-        let handlers::Address::Tcp(address) = address else { return Err("no TCP".into()) };
+        let handlers::Address::Tcp(address) = address else {
+            return Err("no TCP".into());
+        };
         clients.extend([(); 2].map(|()| thread::spawn(move || visit(address, 200))));
     }
     for client in clients {
@@ -224,7 +253,11 @@ fn loops_on_several_threads_share_a_limit_and_none_is_forgotten() -> Result {
         assert!(began.elapsed() < PATIENCE);
         thread::yield_now();
     }
-    let opened = pool.stop()?.iter().map(|seen| seen.opened.len()).sum::<usize>();
+    let opened = pool
+        .stop()?
+        .iter()
+        .map(|seen| seen.opened.len())
+        .sum::<usize>();
     assert_eq!(opened, 800);
     Ok(())
 }
@@ -232,7 +265,10 @@ fn loops_on_several_threads_share_a_limit_and_none_is_forgotten() -> Result {
 #[test]
 fn a_listener_in_the_background_keeps_no_loop_alive_for_its_limit() -> Result {
     let mut reactor = Reactor::new()?;
-    let (_address, key) = serve(&mut reactor, ListenOptions::new().limit(ConnectionLimit::new(1)))?;
+    let (_address, key) = serve(
+        &mut reactor,
+        ListenOptions::new().limit(ConnectionLimit::new(1)),
+    )?;
     reactor.set_background(key.key())?;
     crate::run_out(&mut reactor, &mut Seen::default())
 }

@@ -17,8 +17,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, ListenOptions, Listener,
-    ServerKey,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions,
+    ListenOptions, Listener, ServerKey,
 };
 use reactor::{Context, Reactor};
 use support::{PATIENCE, run_out, turn_until, turn_until_quiet};
@@ -37,7 +37,11 @@ struct Seen {
 struct Echo;
 
 impl ConnectionHandler<Seen> for Echo {
-    fn on_open(&mut self, connection: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, Seen>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
         cx.state.opened.push(connection.key());
         Ok(())
     }
@@ -52,7 +56,11 @@ impl ConnectionHandler<Seen> for Echo {
         Ok(data.len())
     }
 
-    fn on_graceful_close(&mut self, _: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+    fn on_graceful_close(
+        &mut self,
+        _: &mut Connection<'_, Seen>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
         cx.state.finishing += 1;
         Ok(())
     }
@@ -95,10 +103,16 @@ fn tcp(listener: &Listener) -> Result<SocketAddr> {
 }
 
 /// A listener at a free port with connections that echo, where it is, and its key.
-fn serve(reactor: &mut Reactor<Seen>, options: ListenOptions) -> Result<(SocketAddr, ServerKey<Seen>)> {
+fn serve(
+    reactor: &mut Reactor<Seen>,
+    options: ListenOptions,
+) -> Result<(SocketAddr, ServerKey<Seen>)> {
     let listener = options.bind(&any_port())?;
     let address = tcp(&listener)?;
-    Ok((address, listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?))
+    Ok((
+        address,
+        listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?,
+    ))
 }
 
 /// A client that gives up when the test has lost patience.
@@ -109,7 +123,11 @@ fn client(address: SocketAddr) -> Result<TcpStream> {
 }
 
 /// Whether what is sent comes back, while the loop turns.
-fn expect_echo(reactor: &mut Reactor<Seen>, seen: &mut Seen, client: &mut (impl Read + Write)) -> Result {
+fn expect_echo(
+    reactor: &mut Reactor<Seen>,
+    seen: &mut Seen,
+    client: &mut (impl Read + Write),
+) -> Result {
     client.write_all(b"hello")?;
     turn_until_quiet(reactor, seen)?;
     let mut answer = [0; 5];

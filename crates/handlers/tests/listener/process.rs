@@ -20,7 +20,10 @@ const CASE: &str = "HANDLERS_LISTENER_CASE";
 fn shell(name: &str, script: &str) -> Result<Command> {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).arg(std::env::current_exe()?);
-    shell.args(["--exact", "process::case", "--nocapture"]).env(CASE, name).stdout(Stdio::null());
+    shell
+        .args(["--exact", "process::case", "--nocapture"])
+        .env(CASE, name)
+        .stdout(Stdio::null());
     Ok(shell)
 }
 
@@ -46,26 +49,44 @@ fn case() -> Result {
 #[test]
 fn sockets_of_a_service_manager_are_taken_once_and_in_their_order() -> Result {
     let folder = Folder::new("inherited")?;
-    let (inet, local) = (TcpListener::bind("127.0.0.1:0")?, UnixListener::bind(folder.join("socket"))?);
-    let script = r#"LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=inet:local exec "$0" "$@" 3<&0 4<&1 >&2"#;
-    expect_success(shell("inherited", script)?.stdin(OwnedFd::from(inet)).stdout(OwnedFd::from(local)))
+    let (inet, local) = (
+        TcpListener::bind("127.0.0.1:0")?,
+        UnixListener::bind(folder.join("socket"))?,
+    );
+    let script =
+        r#"LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=inet:local exec "$0" "$@" 3<&0 4<&1 >&2"#;
+    expect_success(
+        shell("inherited", script)?
+            .stdin(OwnedFd::from(inet))
+            .stdout(OwnedFd::from(local)),
+    )
 }
 
 fn inherits_two() -> Result {
     let mut listeners = ListenOptions::new().inherited()?.into_iter();
-    let (Some(inet), Some(local), None) = (listeners.next(), listeners.next(), listeners.next()) else {
+    let (Some(inet), Some(local), None) = (listeners.next(), listeners.next(), listeners.next())
+    else {
         return Err("not two".into());
     };
     expect_no_variables();
-    assert!(ListenOptions::new().inherited()?.is_empty(), "they are taken");
-    let (Address::Tcp(address), Address::Unix(path)) = (inet.local_addr()?, local.local_addr()?) else {
+    assert!(
+        ListenOptions::new().inherited()?.is_empty(),
+        "they are taken"
+    );
+    let (Address::Tcp(address), Address::Unix(path)) = (inet.local_addr()?, local.local_addr()?)
+    else {
         return Err("another order".into());
     };
     let (mut reactor, mut seen) = (Reactor::new()?, Seen::default());
     for listener in [inet, local] {
-        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(Echo))?;
+        listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+            Ok(Echo)
+        })?;
     }
-    let fds: Vec<_> = reactor.registrations().map(|registration| registration.fd).collect();
+    let fds: Vec<_> = reactor
+        .registrations()
+        .map(|registration| registration.fd)
+        .collect();
     assert_eq!(fds, [3, 4]);
     expect_success(Command::new("sh").args(["-c", "! test -e /proc/self/fd/3"]))?;
     expect_echo(&mut reactor, &mut seen, &mut client(address)?)?;
@@ -78,9 +99,12 @@ fn inherits_two() -> Result {
 #[test]
 fn sockets_for_another_process_are_not_taken() -> Result {
     let socket = TcpListener::bind("127.0.0.1:0")?;
-    for variables in
-        ["LISTEN_FDS=1 LISTEN_PID=1 LISTEN_FDNAMES=a", "LISTEN_FDS=1 LISTEN_FDNAMES=a", "LISTEN_PID=$$", ""]
-    {
+    for variables in [
+        "LISTEN_FDS=1 LISTEN_PID=1 LISTEN_FDNAMES=a",
+        "LISTEN_FDS=1 LISTEN_FDNAMES=a",
+        "LISTEN_PID=$$",
+        "",
+    ] {
         let script = format!(r#"{variables} exec "$0" "$@" 3<&0"#);
         expect_success(shell("not inherited", &script)?.stdin(OwnedFd::from(socket.try_clone()?)))?;
     }
@@ -89,9 +113,19 @@ fn sockets_for_another_process_are_not_taken() -> Result {
 
 #[test]
 fn variables_of_a_service_manager_that_make_no_sense_are_an_error() -> Result {
-    for fds in ["0", "-1", "x", "''", "1048577", "4294967295", "4294967296", "1 LISTEN_FDS_FIRST_FD=0"] {
+    for fds in [
+        "0",
+        "-1",
+        "x",
+        "''",
+        "1048577",
+        "4294967295",
+        "4294967296",
+        "1 LISTEN_FDS_FIRST_FD=0",
+    ] {
         let script = format!(r#"LISTEN_PID=$$ LISTEN_FDNAMES=a LISTEN_FDS={fds} exec "$0" "$@""#);
-        expect_success(&mut shell("no sockets", &script)?).map_err(|error| format!("{fds}: {error}"))?;
+        expect_success(&mut shell("no sockets", &script)?)
+            .map_err(|error| format!("{fds}: {error}"))?;
     }
     for pid in ["''", "x", "-1"] {
         let script = format!(r#"LISTEN_PID={pid} LISTEN_FDNAMES=a LISTEN_FDS=1 exec "$0" "$@""#);
@@ -103,7 +137,10 @@ fn variables_of_a_service_manager_that_make_no_sense_are_an_error() -> Result {
 #[track_caller]
 fn expect_no_variables() {
     for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
-        assert!(std::env::var_os(variable).is_none(), "a child would believe {variable}");
+        assert!(
+            std::env::var_os(variable).is_none(),
+            "a child would believe {variable}"
+        );
     }
 }
 
@@ -123,14 +160,18 @@ fn what_a_service_manager_hands_over_and_is_no_listening_socket_is_an_error() ->
 }
 
 fn inherits_what_is_no_socket() -> Result {
-    let error = ListenOptions::new().inherited().map(drop).map_err(|error| error.kind());
+    let error = ListenOptions::new()
+        .inherited()
+        .map(drop)
+        .map_err(|error| error.kind());
     assert_eq!(error, Err(ErrorKind::InvalidInput));
     expect_no_variables();
     Ok(())
 }
 
 #[test]
-fn without_descriptors_a_listener_tries_again_by_itself_later_each_time_and_does_not_spin() -> Result {
+fn without_descriptors_a_listener_tries_again_by_itself_later_each_time_and_does_not_spin() -> Result
+{
     expect_success(&mut shell("no descriptors", r#"exec "$0" "$@""#)?)?;
     expect_success(&mut shell("no descriptors, a limit", r#"exec "$0" "$@""#)?)
 }
@@ -139,7 +180,13 @@ fn without_descriptors_a_listener_tries_again_by_itself_later_each_time_and_does
 fn close_down() -> Result<Rlimit> {
     let limit = getrlimit(Resource::Nofile);
     let free = File::open("/dev/null")?.as_raw_fd();
-    setrlimit(Resource::Nofile, Rlimit { current: Some(free.try_into()?), ..limit })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(free.try_into()?),
+            ..limit
+        },
+    )?;
     Ok(limit)
 }
 
@@ -166,7 +213,11 @@ fn has_no_descriptors_left(limit: Option<ConnectionLimit>) -> Result {
         turn_until_quiet(&mut reactor, &mut seen)?;
         for pause in [50, 100, 200, 400, 800, 1000, 1000] {
             expect_try(&mut reactor, &mut seen, Duration::from_millis(pause))?;
-            assert_eq!(limit.as_ref().map_or(0, ConnectionLimit::open), 0, "a try that fails takes no place");
+            assert_eq!(
+                limit.as_ref().map_or(0, ConnectionLimit::open),
+                0,
+                "a try that fails takes no place"
+            );
         }
         assert!(seen.opened.is_empty());
         setrlimit(Resource::Nofile, enough)?;
@@ -194,7 +245,10 @@ fn is_paused_without_descriptors() -> Result {
     setrlimit(Resource::Nofile, enough)?;
     reactor.advance(&mut seen, Duration::from_secs(1))?;
     turn_until_quiet(&mut reactor, &mut seen)?;
-    assert!(seen.opened.is_empty(), "whoever paused it has not resumed it");
+    assert!(
+        seen.opened.is_empty(),
+        "whoever paused it has not resumed it"
+    );
     reactor.set_interest(server.key(), Interest::READABLE)?;
     expect_echo(&mut reactor, &mut seen, &mut client)
 }

@@ -8,7 +8,9 @@ use handlers::{CloseReason, ConnectionOptions, ListenOptions, Timeout};
 use reactor::{Error, ManualClock, Reactor};
 use rustix::net::sockopt;
 
-use crate::{Echo, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until, turn_until_quiet};
+use crate::{
+    Echo, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until, turn_until_quiet,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,14 +24,25 @@ fn options_that_are_set_hold_for_those_accepted_from_now_on() -> Result {
     expect_echo(&mut reactor, &mut seen, &mut before)?;
     let _waits_in_the_queue = client(address)?;
     server.set_options(&mut reactor, &ConnectionOptions::new().idle_timeout(SECOND))?;
-    other.set_options(&mut reactor, &ConnectionOptions::new().idle_timeout(SECOND / 2))?;
+    other.set_options(
+        &mut reactor,
+        &ConnectionOptions::new().idle_timeout(SECOND / 2),
+    )?;
     let _after = client(address)?;
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
     reactor.advance(&mut seen, SECOND - Duration::from_nanos(1))?;
-    assert_eq!(seen.closed.len(), 0, "they have the options of their own server");
+    assert_eq!(
+        seen.closed.len(),
+        0,
+        "they have the options of their own server"
+    );
     reactor.advance(&mut seen, Duration::from_nanos(1))?;
     turn_until(&mut reactor, &mut seen, |seen| seen.closed.len() == 2)?;
-    assert!(seen.closed.iter().all(|reason| matches!(reason, CloseReason::TimedOut(Timeout::Idle))));
+    assert!(
+        seen.closed
+            .iter()
+            .all(|reason| matches!(reason, CloseReason::TimedOut(Timeout::Idle)))
+    );
     expect_echo(&mut reactor, &mut seen, &mut before)
 }
 
@@ -62,7 +75,11 @@ fn options_of_a_server_that_has_ended_are_refused_as_stale() -> Result {
     assert!(matches!(refused, Err(Error::StaleKey(key)) if key == server.key()));
     turn_until_quiet(&mut reactor, &mut Seen::default())?;
     let (_address, next) = serve(&mut reactor, ListenOptions::new())?; // at the place of the first
-    assert!(server.set_options(&mut reactor, &ConnectionOptions::new()).is_err());
+    assert!(
+        server
+            .set_options(&mut reactor, &ConnectionOptions::new())
+            .is_err()
+    );
     next.set_options(&mut reactor, &ConnectionOptions::new())?;
     Ok(())
 }

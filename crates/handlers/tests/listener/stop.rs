@@ -5,10 +5,15 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, Flow, ListenOptions, ServerKey};
+use handlers::{
+    CloseReason, Connection, ConnectionHandler, ConnectionOptions, Flow, ListenOptions, ServerKey,
+};
 use reactor::{Context, Interest, Next, PanicPolicy, Priority, Reactor, Then};
 
-use crate::{PATIENCE, Result, Seen, any_port, client, expect_echo, run_out, serve, tcp, turn_until, turn_until_quiet};
+use crate::{
+    PATIENCE, Result, Seen, any_port, client, expect_echo, run_out, serve, tcp, turn_until,
+    turn_until_quiet,
+};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -31,7 +36,11 @@ fn a_server_that_stops_lets_nobody_in_and_its_loop_ends_with_its_connections() -
     assert!(seen.closed.is_empty(), "it waits for the end of the peer");
     client.shutdown(Shutdown::Write)?;
     run_out(&mut reactor, &mut seen)?;
-    assert!(matches!(seen.closed[..], [CloseReason::Finished]), "{:?}", seen.closed);
+    assert!(
+        matches!(seen.closed[..], [CloseReason::Finished]),
+        "{:?}",
+        seen.closed
+    );
     Ok(())
 }
 
@@ -55,7 +64,11 @@ fn connections_of_a_server_that_stops_still_get_what_is_queued() -> Result {
     });
     run_out(&mut reactor, &mut seen)?;
     assert_eq!(reader.join().expect("it does not panic")?.len(), LENGTH);
-    assert!(matches!(seen.closed[..], [CloseReason::Finished]), "{:?}", seen.closed);
+    assert!(
+        matches!(seen.closed[..], [CloseReason::Finished]),
+        "{:?}",
+        seen.closed
+    );
     Ok(())
 }
 
@@ -92,7 +105,11 @@ impl Stops {
 }
 
 impl ConnectionHandler<Server> for Stops {
-    fn on_open(&mut self, _connection: &mut Connection<'_, Server>, cx: &mut Context<'_, Server>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        _connection: &mut Connection<'_, Server>,
+        cx: &mut Context<'_, Server>,
+    ) -> io::Result<()> {
         cx.state.opened += 1;
         Ok(())
     }
@@ -114,7 +131,10 @@ impl ConnectionHandler<Server> for Stops {
 }
 
 /// A server of [`Stops`], where it is, and a loop with it. It may stop itself as soon as somebody comes.
-fn serve_stops(at_once: bool, options: ListenOptions) -> Result<(Reactor<Server>, Server, std::net::SocketAddr)> {
+fn serve_stops(
+    at_once: bool,
+    options: ListenOptions,
+) -> Result<(Reactor<Server>, Server, std::net::SocketAddr)> {
     let mut reactor = Reactor::new()?;
     let listener = options.bind(&any_port())?;
     let address = tcp(&listener)?;
@@ -124,7 +144,14 @@ fn serve_stops(at_once: bool, options: ListenOptions) -> Result<(Reactor<Server>
         }
         Ok(Stops)
     })?;
-    Ok((reactor, Server { key: Some(key), ..Server::default() }, address))
+    Ok((
+        reactor,
+        Server {
+            key: Some(key),
+            ..Server::default()
+        },
+        address,
+    ))
 }
 
 #[test]
@@ -147,8 +174,11 @@ fn a_connection_stops_its_own_server_and_gets_what_it_has_written() -> Result {
 #[test]
 fn a_server_that_is_stopped_while_it_accepts_answers_all_who_had_connected() -> Result {
     for limit in [None, Some(handlers::ConnectionLimit::new(2))] {
-        let (mut reactor, mut server, address) = serve_stops(true, ListenOptions::new().limit(limit))?;
-        let clients = (0..3).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+        let (mut reactor, mut server, address) =
+            serve_stops(true, ListenOptions::new().limit(limit))?;
+        let clients = (0..3)
+            .map(|_| client(address))
+            .collect::<Result<Vec<_>>>()?;
         turn_until_quiet(&mut reactor, &mut server)?;
         drop(clients);
         run_out(&mut reactor, &mut server)?;
@@ -169,7 +199,11 @@ fn a_server_stops_twice_from_a_timer_without_harm() -> Result {
     reactor.after(Duration::ZERO, move |cx| {
         server.stop(cx.registry, GRACE);
         times += 1;
-        Ok(if times == 2 { Then::Done } else { Then::After(Duration::ZERO) })
+        Ok(if times == 2 {
+            Then::Done
+        } else {
+            Then::After(Duration::ZERO)
+        })
     });
     turn_until_quiet(&mut reactor, &mut seen)?;
     drop(client);
@@ -192,7 +226,14 @@ fn a_connection_whose_peer_stays_is_closed_when_the_grace_is_over() -> Result {
     reactor.advance(&mut seen, GRACE - Duration::from_millis(1))?;
     assert!(seen.closed.is_empty());
     reactor.advance(&mut seen, Duration::from_millis(1))?;
-    assert!(matches!(seen.closed[..], [CloseReason::TimedOut(handlers::Timeout::Close)]), "{:?}", seen.closed);
+    assert!(
+        matches!(
+            seen.closed[..],
+            [CloseReason::TimedOut(handlers::Timeout::Close)]
+        ),
+        "{:?}",
+        seen.closed
+    );
     assert!(reactor.is_empty());
     Ok(())
 }
@@ -201,7 +242,11 @@ fn a_connection_whose_peer_stays_is_closed_when_the_grace_is_over() -> Result {
 struct AnswersLater;
 
 impl ConnectionHandler<Seen> for AnswersLater {
-    fn on_open(&mut self, connection: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, Seen>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
         cx.state.opened.push(connection.key());
         Ok(())
     }
@@ -224,10 +269,15 @@ impl ConnectionHandler<Seen> for AnswersLater {
 }
 
 /// A server of [`AnswersLater`] that is stopped when it has been asked twice by a client.
-fn stopped_with_two_questions(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result<std::net::TcpStream> {
+fn stopped_with_two_questions(
+    reactor: &mut Reactor<Seen>,
+    seen: &mut Seen,
+) -> Result<std::net::TcpStream> {
     let listener = ListenOptions::new().bind(&any_port())?;
     let address = tcp(&listener)?;
-    let server = listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| Ok(AnswersLater))?;
+    let server = listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| {
+        Ok(AnswersLater)
+    })?;
     let mut client = client(address)?;
     client.write_all(b"??")?;
     turn_until(reactor, seen, |seen| seen.opened.len() == 1)?;
@@ -258,21 +308,39 @@ fn a_server_that_stops_waits_for_the_answers_that_are_made_elsewhere() -> Result
     assert_eq!(answers, "one two");
     drop(client);
     run_out(&mut reactor, &mut seen)?;
-    assert!(matches!(seen.closed[..], [CloseReason::Finished]), "{:?}", seen.closed);
+    assert!(
+        matches!(seen.closed[..], [CloseReason::Finished]),
+        "{:?}",
+        seen.closed
+    );
     Ok(())
 }
 
 #[test]
 fn an_answer_that_is_not_there_when_the_grace_is_over_is_waited_for_no_more() -> Result {
-    let mut reactor = Reactor::builder().clock(reactor::ManualClock::new()).build()?;
+    let mut reactor = Reactor::builder()
+        .clock(reactor::ManualClock::new())
+        .build()?;
     let mut seen = Seen::default();
     let mut client = stopped_with_two_questions(&mut reactor, &mut seen)?;
     client.set_nonblocking(true)?;
     reactor.advance(&mut seen, GRACE - Duration::from_millis(1))?;
-    assert!(client.read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock), "ended too early");
+    assert!(
+        client
+            .read(&mut [0])
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+        "ended too early"
+    );
     assert!(seen.closed.is_empty());
     reactor.advance(&mut seen, Duration::from_millis(1))?;
-    assert!(matches!(seen.closed[..], [CloseReason::TimedOut(handlers::Timeout::Close)]), "{:?}", seen.closed);
+    assert!(
+        matches!(
+            seen.closed[..],
+            [CloseReason::TimedOut(handlers::Timeout::Close)]
+        ),
+        "{:?}",
+        seen.closed
+    );
     Ok(())
 }
 
@@ -302,7 +370,11 @@ impl Panics {
 }
 
 impl ConnectionHandler<Seen> for Panics {
-    fn on_open(&mut self, connection: &mut Connection<'_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, Seen>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
         cx.state.opened.push(connection.key());
         self.at("on_open");
         let full = connection.write(&vec![7; if self.0 == "on_drain" { 8 << 20 } else { 0 }])?;
@@ -320,7 +392,11 @@ impl ConnectionHandler<Seen> for Panics {
         Ok(data.len())
     }
 
-    fn on_drain(&mut self, _connection: &mut Connection<'_, Seen>, _cx: &mut Context<'_, Seen>) -> io::Result<()> {
+    fn on_drain(
+        &mut self,
+        _connection: &mut Connection<'_, Seen>,
+        _cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
         self.at("on_drain");
         Ok(())
     }
@@ -346,15 +422,25 @@ impl ConnectionHandler<Seen> for Panics {
 fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() -> Result {
     for panics_in in ["on_open", "on_data", "on_drain", "on_end", "on_close"] {
         let limit = handlers::ConnectionLimit::new(3);
-        let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
-        let listener = ListenOptions::new().limit(limit.clone()).bind(&any_port())?;
+        let mut reactor = Reactor::builder()
+            .on_panic(PanicPolicy::RemoveHandler)
+            .build()?;
+        let listener = ListenOptions::new()
+            .limit(limit.clone())
+            .bind(&any_port())?;
         let address = tcp(&listener)?;
         let mut number = 0;
-        let server = listener.serve(&mut reactor, &ConnectionOptions::new(), move |_peer, _cx| {
-            number += 1;
-            Ok(Panics(if number == 2 { panics_in } else { "" }))
-        })?;
-        let mut clients = (0..3).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+        let server = listener.serve(
+            &mut reactor,
+            &ConnectionOptions::new(),
+            move |_peer, _cx| {
+                number += 1;
+                Ok(Panics(if number == 2 { panics_in } else { "" }))
+            },
+        )?;
+        let mut clients = (0..3)
+            .map(|_| client(address))
+            .collect::<Result<Vec<_>>>()?;
         let mut seen = Seen::default();
         turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
         for client in &mut clients {
@@ -370,8 +456,16 @@ fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() ->
         for reader in readers {
             let _ = reader.join().expect("it does not panic"); // one is reset
         }
-        let panicked = seen.closed.iter().filter(|reason| matches!(reason, CloseReason::Panicked(_))).count();
-        assert_eq!((seen.closed.len(), panicked), (3, usize::from(panics_in != "on_close")), "{panics_in}");
+        let panicked = seen
+            .closed
+            .iter()
+            .filter(|reason| matches!(reason, CloseReason::Panicked(_)))
+            .count();
+        assert_eq!(
+            (seen.closed.len(), panicked),
+            (3, usize::from(panics_in != "on_close")),
+            "{panics_in}"
+        );
         assert_eq!(limit.open(), 0, "{panics_in}");
         assert!(reactor.is_empty(), "{panics_in}: {reactor:?}");
     }
@@ -379,28 +473,45 @@ fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() ->
 }
 
 #[test]
-fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_with_it() -> Result {
+fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_with_it() -> Result
+{
     let limit = handlers::ConnectionLimit::new(3);
-    let mut reactor = Reactor::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
-    let listener = ListenOptions::new().limit(limit.clone()).bind(&any_port())?;
+    let mut reactor = Reactor::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
+    let listener = ListenOptions::new()
+        .limit(limit.clone())
+        .bind(&any_port())?;
     let address = tcp(&listener)?;
     let mut number = 0;
-    let server = listener.serve(&mut reactor, &ConnectionOptions::new(), move |_peer, _cx| {
-        number += 1;
-        Ok(Panics(if number == 1 { "on_open" } else { "" }))
-    })?;
+    let server = listener.serve(
+        &mut reactor,
+        &ConnectionOptions::new(),
+        move |_peer, _cx| {
+            number += 1;
+            Ok(Panics(if number == 1 { "on_open" } else { "" }))
+        },
+    )?;
     // Who stops it is called after the three are accepted, and before they are opened.
     let (mut asks, asked) = UnixStream::pair()?;
     let stops = reactor.add(asked, Interest::READABLE, move |_, cx| {
         server.stop(cx.registry, GRACE);
-        Ok(cx.registry.set_interest(cx.key(), Interest::NONE).map(|()| Next::Keep)?)
+        Ok(cx
+            .registry
+            .set_interest(cx.key(), Interest::NONE)
+            .map(|()| Next::Keep)?)
     })?;
     reactor.set_priority(stops, Priority::Low)?;
-    let clients = (0..3).map(|_| client(address)).collect::<Result<Vec<_>>>()?;
+    let clients = (0..3)
+        .map(|_| client(address))
+        .collect::<Result<Vec<_>>>()?;
     asks.write_all(b"stop")?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
-    assert!(reactor.contains(stops), "who has stopped it is not to blame");
+    assert!(
+        reactor.contains(stops),
+        "who has stopped it is not to blame"
+    );
     reactor.remove(stops)?;
     drop(clients);
     run_out(&mut reactor, &mut seen)?;

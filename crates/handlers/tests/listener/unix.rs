@@ -19,7 +19,9 @@ fn bind(path: &Path) -> io::Result<Listener> {
 }
 
 fn names_in(folder: &Folder) -> Result<Vec<std::ffi::OsString>> {
-    let names = fs::read_dir(&folder.0)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    let names = fs::read_dir(&folder.0)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<io::Result<_>>()?;
     Ok(names)
 }
 
@@ -32,7 +34,10 @@ fn bind_twice(path: &Path) -> Vec<io::Result<Listener>> {
     };
     std::thread::scope(|scope| {
         let threads = [scope.spawn(bind_together), scope.spawn(bind_together)];
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect()
     })
 }
 
@@ -43,7 +48,10 @@ fn of_two_that_start_at_once_over_a_stale_socket_one_listens() -> Result {
     for round in 0..ROUNDS {
         drop(UnixListener::bind(&path)?); // which leaves its file
         let results = bind_twice(&path);
-        let errors: Vec<_> = results.iter().filter_map(|bound| bound.as_ref().err().map(io::Error::kind)).collect();
+        let errors: Vec<_> = results
+            .iter()
+            .filter_map(|bound| bound.as_ref().err().map(io::Error::kind))
+            .collect();
         assert_eq!(errors, [ErrorKind::AddrInUse], "round {round}");
         UnixStream::connect(&path)?;
     }
@@ -71,7 +79,10 @@ fn while_another_binds_a_stale_socket_is_not_touched() -> Result {
     drop(UnixListener::bind(&path)?);
     let stopped = fs::File::create(&lock)?;
     flock(&stopped, FlockOperation::LockExclusive)?;
-    assert_eq!(bind(&path).map(drop).map_err(|error| error.kind()), Err(ErrorKind::AddrInUse));
+    assert_eq!(
+        bind(&path).map(drop).map_err(|error| error.kind()),
+        Err(ErrorKind::AddrInUse)
+    );
     assert!(path.exists() && lock.exists());
     drop(stopped);
     bind(&path)?;
@@ -95,9 +106,15 @@ fn while_another_binds_the_file_of_one_that_ends_is_not_touched() -> Result {
 #[test]
 fn a_lock_that_is_a_link_is_not_followed() -> Result {
     let folder = Folder::new("link")?;
-    std::os::unix::fs::symlink(folder.join("precious"), folder.join(".handlers-socket.lock"))?;
+    std::os::unix::fs::symlink(
+        folder.join("precious"),
+        folder.join(".handlers-socket.lock"),
+    )?;
     let error = bind(&folder.join("socket")).expect_err("no lock");
-    assert!(error.to_string().contains(".handlers-socket.lock"), "{error}");
+    assert!(
+        error.to_string().contains(".handlers-socket.lock"),
+        "{error}"
+    );
     assert!(!folder.join("precious").exists());
     Ok(())
 }
@@ -107,7 +124,9 @@ fn a_path_that_no_socket_can_have_is_refused() {
     let long = "x".repeat(200);
     for path in ["", "/", "..", &long, "nul\0byte"] {
         assert_eq!(
-            bind(Path::new(path)).map(drop).map_err(|error| error.kind()),
+            bind(Path::new(path))
+                .map(drop)
+                .map_err(|error| error.kind()),
             Err(ErrorKind::InvalidInput),
             "{path:?}"
         );
@@ -118,8 +137,14 @@ fn a_path_that_no_socket_can_have_is_refused() {
 fn a_unix_socket_refuses_to_share_its_address() -> Result {
     let folder = Folder::new("shared")?;
     let path = folder.join("socket");
-    for address in [Address::Unix(path.clone()), "unix:@shared-by-several".parse()?] {
-        let error = ListenOptions::new().reuse_port(true).bind(&address).expect_err("it cannot");
+    for address in [
+        Address::Unix(path.clone()),
+        "unix:@shared-by-several".parse()?,
+    ] {
+        let error = ListenOptions::new()
+            .reuse_port(true)
+            .bind(&address)
+            .expect_err("it cannot");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("reuse_port"), "{error}");
     }
@@ -134,7 +159,9 @@ fn the_file_of_a_socket_has_the_mode_that_was_asked_for() -> Result {
     let path = folder.join("socket");
     // 0 lets nobody in but root; 0o666 is more than a usual umask leaves; 0o777 is the greatest.
     for mode in [0, 0o600, 0o660, 0o666, 0o777] {
-        let listener = ListenOptions::new().mode(mode).bind(&Address::Unix(path.clone()))?;
+        let listener = ListenOptions::new()
+            .mode(mode)
+            .bind(&Address::Unix(path.clone()))?;
         assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o7777, mode);
         drop(listener);
         drop(UnixListener::bind(&path)?); // the next one replaces it
@@ -146,10 +173,16 @@ fn the_file_of_a_socket_has_the_mode_that_was_asked_for() -> Result {
 fn a_mode_where_there_is_no_file_and_one_too_great_are_refused() -> Result {
     let folder = Folder::new("modes")?;
     let path = Address::Unix(folder.join("socket"));
-    for (mode, address) in
-        [(0o600, any_port()), (0o600, "unix:@name".parse()?), (0o1000, path.clone()), (u32::MAX, path)]
-    {
-        let error = ListenOptions::new().mode(mode).bind(&address).expect_err("it cannot have it");
+    for (mode, address) in [
+        (0o600, any_port()),
+        (0o600, "unix:@name".parse()?),
+        (0o1000, path.clone()),
+        (u32::MAX, path),
+    ] {
+        let error = ListenOptions::new()
+            .mode(mode)
+            .bind(&address)
+            .expect_err("it cannot have it");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("mode"), "{error}");
     }

@@ -16,7 +16,9 @@ use reactor::{PanicPolicy, Reactor, ReasonToRun, Then};
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// A job that is running when this returns, and ends when the sender is used or dropped.
-fn occupy(pool: &WorkerPool<Vec<usize>>) -> std::result::Result<Sender<()>, Box<dyn std::error::Error>> {
+fn occupy(
+    pool: &WorkerPool<Vec<usize>>,
+) -> std::result::Result<Sender<()>, Box<dyn std::error::Error>> {
     let (end, ended) = channel::<()>();
     let (begin, begun) = channel();
     pool.submit(
@@ -33,12 +35,19 @@ fn occupy(pool: &WorkerPool<Vec<usize>>) -> std::result::Result<Sender<()>, Box<
 #[test]
 fn jobs_run_on_workers_and_what_follows_on_the_loop() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(3).name("hard-").build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(3)
+        .name("hard-")
+        .build(&mut reactor)?;
     let own = std::thread::current().id();
     for number in 0..100 {
         pool.submit(
             move || {
-                assert!(std::thread::current().name().is_some_and(|name| name.starts_with("hard-")));
+                assert!(
+                    std::thread::current()
+                        .name()
+                        .is_some_and(|name| name.starts_with("hard-"))
+                );
                 number
             },
             move |number, cx| {
@@ -70,16 +79,30 @@ fn one_worker_does_jobs_in_the_order_of_submission() -> Result {
 
 #[test]
 fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
-    let mut reactor = Reactor::<Vec<JobPanic>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<Vec<JobPanic>>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
-    pool.submit(|| panic!("number {}", 7), |result: std::result::Result<(), _>, cx| cx.state.extend(result.err()))?;
+    pool.submit(
+        || panic!("number {}", 7),
+        |result: std::result::Result<(), _>, cx| cx.state.extend(result.err()),
+    )?;
     pool.submit(|| 1, |_, _| panic!("what follows may panic too"))?;
     pool.submit(|| 2, |result, _| assert_eq!(result, Ok(2)))?;
     let mut panics = Vec::new();
     reactor.run(&mut panics)?;
-    assert_eq!(panics.iter().map(|panic| panic.message.as_str()).collect::<Vec<_>>(), ["number 7"]);
+    assert_eq!(
+        panics
+            .iter()
+            .map(|panic| panic.message.as_str())
+            .collect::<Vec<_>>(),
+        ["number 7"]
+    );
     let error = std::io::Error::from(panics.remove(0)); // as `?` would pass it on
-    assert!(error.kind() == std::io::ErrorKind::Other && error.get_ref().is_some(), "{error}");
+    assert!(
+        error.kind() == std::io::ErrorKind::Other && error.get_ref().is_some(),
+        "{error}"
+    );
     assert_eq!(reactor.metrics().panics, 1);
     Ok(())
 }
@@ -87,7 +110,10 @@ fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
 #[test]
 fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(1).max_queued_jobs(2).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .max_queued_jobs(2)
+        .build(&mut reactor)?;
     let end = occupy(&pool)?;
     let first = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
     pool.submit(|| 2, |number, cx| cx.state.extend(number))?;
@@ -151,14 +177,27 @@ fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
                 |number, cx| cx.state.extend(number),
             )?;
         }
-        let ends = std::thread::spawn(move || if drains { pool.drain() } else { pool.shutdown_now() });
-        while !handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed) {
+        let ends = std::thread::spawn(move || {
+            if drains {
+                pool.drain()
+            } else {
+                pool.shutdown_now()
+            }
+        });
+        while !handle
+            .submit(|| (), |_, _| ())
+            .is_err_and(|refused| refused.reason == Refusal::Closed)
+        {
             std::thread::yield_now();
         }
         drop(end);
         ends.join().map_err(|_| "it panicked")?;
         assert_eq!(Arc::strong_count(&held), 1);
-        assert!(handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed));
+        assert!(
+            handle
+                .submit(|| (), |_, _| ())
+                .is_err_and(|refused| refused.reason == Refusal::Closed)
+        );
         let mut numbers = Vec::new();
         reactor.run(&mut numbers)?;
         assert_eq!(numbers, if drains { vec![0, 1, 2] } else { vec![] });
@@ -169,17 +208,24 @@ fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
 #[test]
 fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(2).name("dropped-").build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(2)
+        .name("dropped-")
+        .build(&mut reactor)?;
     let end = occupy(&pool)?;
     let handle = pool.handle();
     drop(pool);
     assert_eq!(handle.running(), 1, "nobody has waited for it");
-    assert!(handle.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Closed));
+    assert!(
+        handle
+            .submit(|| (), |_, _| ())
+            .is_err_and(|refused| refused.reason == Refusal::Closed)
+    );
     drop(end);
     reactor.run(&mut Vec::new())?; // ends with the job
     let alive = || -> std::io::Result<bool> {
-        let names =
-            std::fs::read_dir("/proc/self/task")?.map(|task| std::fs::read_to_string(task?.path().join("comm")));
+        let names = std::fs::read_dir("/proc/self/task")?
+            .map(|task| std::fs::read_to_string(task?.path().join("comm")));
         Ok(names.flatten().any(|name| name.starts_with("dropped-")))
     };
     while alive()? {
@@ -192,11 +238,21 @@ fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Resul
 fn who_cancels_while_the_pool_is_dropped_spoils_no_count() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     for _ in 0..20 {
-        let pool = WorkerPool::builder().workers(1).max_queued_jobs(usize::MAX).build(&mut reactor)?;
+        let pool = WorkerPool::builder()
+            .workers(1)
+            .max_queued_jobs(usize::MAX)
+            .build(&mut reactor)?;
         let end = occupy(&pool)?;
-        let jobs = (0..2000).map(|_| pool.submit(|| (), |_, _| ())).collect::<std::result::Result<Vec<_>, _>>()?;
+        let jobs = (0..2000)
+            .map(|_| pool.submit(|| (), |_, _| ()))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
         let handle = pool.handle();
-        let cancels = std::thread::spawn(move || jobs.iter().rev().filter(|job| job.cancel() == InTime).count());
+        let cancels = std::thread::spawn(move || {
+            jobs.iter()
+                .rev()
+                .filter(|job| job.cancel() == InTime)
+                .count()
+        });
         drop(pool);
         assert!(cancels.join().map_err(|_| "it panicked")? <= 2000);
         assert_eq!(handle.queued(), 0);
@@ -229,7 +285,10 @@ fn destructors_that_panic_end_no_worker() -> Result {
     assert_eq!(numbers, [1, 2]);
     let end = occupy(&pool)?;
     let bomb = std::mem::ManuallyDrop::new(Bomb);
-    pool.submit(|| (), move |_, _| drop(std::mem::ManuallyDrop::into_inner(bomb)))?;
+    pool.submit(
+        || (),
+        move |_, _| drop(std::mem::ManuallyDrop::into_inner(bomb)),
+    )?;
     let handle = pool.handle();
     let (tell, told) = channel();
     pool.submit(move || tell.send(3), |_, _| ())?;
@@ -244,12 +303,18 @@ fn destructors_that_panic_end_no_worker() -> Result {
 #[test]
 fn idle_workers_are_room_too() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(1).max_queued_jobs(0).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .max_queued_jobs(0)
+        .build(&mut reactor)?;
     while format!("{pool:?}").contains("asleep: 0") {
         std::thread::yield_now();
     }
     let end = occupy(&pool)?;
-    assert!(pool.submit(|| (), |_, _| ()).is_err_and(|refused| refused.reason == Refusal::Full));
+    assert!(
+        pool.submit(|| (), |_, _| ())
+            .is_err_and(|refused| refused.reason == Refusal::Full)
+    );
     drop(end);
     reactor.run(&mut Vec::new())?;
     Ok(())
@@ -302,11 +367,15 @@ fn jobs_submit_jobs_and_the_loop_goes_on_meanwhile() -> Result {
 fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
     const JOBS: usize = 20_000;
     let mut reactor = Reactor::<Vec<usize>>::new()?;
-    let pool = WorkerPool::builder().workers(3).max_queued_jobs(usize::MAX).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(3)
+        .max_queued_jobs(usize::MAX)
+        .build(&mut reactor)?;
     let (ran, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let done: Vec<Receiver<()>> = (0..4)
         .map(|thread| {
-            let (handle, ran, cancelled) = (pool.handle(), Arc::clone(&ran), Arc::clone(&cancelled));
+            let (handle, ran, cancelled) =
+                (pool.handle(), Arc::clone(&ran), Arc::clone(&cancelled));
             let (tell, told) = channel();
             std::thread::spawn(move || {
                 for number in 0..JOBS / 4 {
@@ -329,7 +398,10 @@ fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
     }
     reactor.run(&mut Vec::new())?;
     pool.drain();
-    assert_eq!(ran.load(Ordering::Relaxed) + cancelled.load(Ordering::Relaxed), JOBS);
+    assert_eq!(
+        ran.load(Ordering::Relaxed) + cancelled.load(Ordering::Relaxed),
+        JOBS
+    );
     Ok(())
 }
 
@@ -351,7 +423,9 @@ fn abandoned_jobs_all_go_though_dropping_their_captures_panics() -> Result {
         assert!(pool.submit(move || drop(bomb), |_, _| ()).is_ok());
     }
     let cancelled = Bomb(Arc::clone(&dropped));
-    let job = pool.submit(move || drop(cancelled), |_, _| ()).map_err(|_| "there is room")?;
+    let job = pool
+        .submit(move || drop(cancelled), |_, _| ())
+        .map_err(|_| "there is room")?;
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.cancel())).is_err());
     assert_eq!(pool.queued(), 3);
     drop(end);
@@ -366,10 +440,15 @@ fn a_job_in_the_background_lets_the_loop_end_and_is_told_if_it_runs() -> Result 
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let (end, ended) = channel::<usize>();
-    let job =
-        pool.submit(move || ended.recv(), |number, cx| cx.state.extend(number.ok().and_then(|sent| sent.ok())))?;
+    let job = pool.submit(
+        move || ended.recv(),
+        |number, cx| cx.state.extend(number.ok().and_then(|sent| sent.ok())),
+    )?;
     let held = |reactor: &Reactor<_>| {
-        reactor.reasons_to_run().filter(|reason| matches!(reason, ReasonToRun::KeepAlive { .. })).count()
+        reactor
+            .reasons_to_run()
+            .filter(|reason| matches!(reason, ReasonToRun::KeepAlive { .. }))
+            .count()
     };
     assert_eq!(held(&reactor), 1);
     job.set_background();
@@ -405,8 +484,15 @@ fn a_job_that_hangs_is_given_up_and_what_follows_is_dropped_at_once() -> Result 
     let queued = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
     begun.recv()?;
     assert_eq!((queued.abandon(), hangs.abandon()), (InTime, InTime));
-    assert_eq!(Arc::strong_count(&captured), 1, "dropped here and now, while its job runs");
-    assert_eq!((queued.abandon(), hangs.abandon(), queued.cancel()), (TooLate, TooLate, TooLate));
+    assert_eq!(
+        Arc::strong_count(&captured),
+        1,
+        "dropped here and now, while its job runs"
+    );
+    assert_eq!(
+        (queued.abandon(), hangs.abandon(), queued.cancel()),
+        (TooLate, TooLate, TooLate)
+    );
     assert_eq!((pool.queued(), pool.running()), (0, 1));
     let mut numbers = Vec::new();
     reactor.run(&mut numbers)?; // ends at once: a graceful stop does not wait for it

@@ -28,20 +28,35 @@ impl Drop for State {
 }
 
 /// Makes states, which are counted from 1, and what they say when they are dropped.
-fn states() -> (impl Fn() -> io::Result<State> + Send + Sync + 'static, Receiver<(usize, ThreadId)>) {
+fn states() -> (
+    impl Fn() -> io::Result<State> + Send + Sync + 'static,
+    Receiver<(usize, ThreadId)>,
+) {
     let (dropped, told) = channel();
     let (dropped, made) = (Mutex::new(dropped), AtomicUsize::new(0));
     let make = move || {
-        let dropped = dropped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let dropped = dropped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let number = made.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(State { number, uses: Rc::default(), thread: thread::current().id(), dropped })
+        Ok(State {
+            number,
+            uses: Rc::default(),
+            thread: thread::current().id(),
+            dropped,
+        })
     };
     (make, told)
 }
 
 /// A job that counts its uses of a state: which state it was, and how often that was used.
 fn use_state(state: &mut State) -> (usize, usize) {
-    assert_eq!(state.thread, thread::current().id(), "it never leaves its worker");
+    assert_eq!(
+        state.thread,
+        thread::current().id(),
+        "it never leaves its worker"
+    );
     state.uses.set(state.uses.get() + 1);
     (state.number, state.uses.get())
 }
@@ -53,7 +68,10 @@ type Uses = Vec<std::result::Result<(usize, usize), JobError>>;
 fn each_worker_makes_one_state_and_all_its_jobs_share_it() -> Result {
     let (make, dropped) = states();
     let mut reactor = Reactor::<Uses>::new()?;
-    let pool = WorkerPool::builder().workers(3).worker_state(make).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(3)
+        .worker_state(make)
+        .build(&mut reactor)?;
     for _ in 0..2 {
         let all = Arc::new(Barrier::new(3)); // each worker has one of the jobs
         for _ in 0..3 {
@@ -73,8 +91,18 @@ fn each_worker_makes_one_state_and_all_its_jobs_share_it() -> Result {
     pool.drain();
     let mut dropped: Vec<_> = dropped.try_iter().collect(); // all of them by now
     dropped.sort_by_key(|(number, _)| *number);
-    assert_eq!(dropped.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(dropped.iter().all(|(_, thread)| *thread != thread::current().id()));
+    assert_eq!(
+        dropped
+            .iter()
+            .map(|(number, _)| *number)
+            .collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    assert!(
+        dropped
+            .iter()
+            .all(|(_, thread)| *thread != thread::current().id())
+    );
     Ok(())
 }
 
@@ -88,19 +116,30 @@ fn a_state_is_made_for_the_first_job_that_takes_it() -> Result {
         counted.fetch_add(1, Ordering::SeqCst);
         make()
     };
-    let pool = WorkerPool::builder().workers(1).worker_state(make).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .worker_state(make)
+        .build(&mut reactor)?;
     pool.submit(|| (), |_, _| ())?;
-    files::read(&pool, "Cargo.toml", 1 << 20, |content, _cx| assert!(content.is_ok()))?;
+    files::read(&pool, "Cargo.toml", 1 << 20, |content, _cx| {
+        assert!(content.is_ok())
+    })?;
     reactor.run(&mut Vec::new())?;
     assert_eq!(made.load(Ordering::SeqCst), 0, "neither of them takes it");
     for uses in 1..=2 {
         let mut seen = Vec::new();
         pool.submit_with(use_state, |used, cx| cx.state.push(used))?;
         reactor.run(&mut seen)?;
-        assert!(matches!(seen[..], [Ok((1, used))] if used == uses), "{seen:?}");
+        assert!(
+            matches!(seen[..], [Ok((1, used))] if used == uses),
+            "{seen:?}"
+        );
     }
     pool.shutdown_now();
-    assert_eq!((made.load(Ordering::SeqCst), dropped.try_iter().count()), (1, 1));
+    assert_eq!(
+        (made.load(Ordering::SeqCst), dropped.try_iter().count()),
+        (1, 1)
+    );
     Ok(())
 }
 
@@ -108,21 +147,39 @@ fn a_state_is_made_for_the_first_job_that_takes_it() -> Result {
 fn a_job_that_panics_spoils_the_state_and_the_next_has_a_new_one() -> Result {
     let (make, dropped) = states();
     let mut reactor = Reactor::<Uses>::new()?;
-    let pool = WorkerPool::builder().workers(1).worker_state(make).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .worker_state(make)
+        .build(&mut reactor)?;
     let mut seen = Vec::new();
     pool.submit_with(use_state, |used, cx| cx.state.push(used))?;
-    pool.submit_with(|_: &mut State| panic!("half done"), |used, cx| cx.state.push(used))?;
+    pool.submit_with(
+        |_: &mut State| panic!("half done"),
+        |used, cx| cx.state.push(used),
+    )?;
     pool.submit_with(use_state, |used, cx| cx.state.push(used))?;
     reactor.run(&mut seen)?;
     assert!(
         matches!(&seen[..], [Ok((1, 1)), Err(JobError::Panicked(panic)), Ok((2, 1))] if panic.message == "half done")
     );
-    pool.submit(|| panic!("without it"), |_: std::result::Result<(), _>, _| ())?;
+    pool.submit(
+        || panic!("without it"),
+        |_: std::result::Result<(), _>, _| (),
+    )?;
     pool.submit_with(use_state, |used, cx| cx.state.push(used))?;
     reactor.run(&mut seen)?;
-    assert!(matches!(seen.last(), Some(Ok((2, 2)))), "a job that did not have it spoils nothing: {seen:?}");
+    assert!(
+        matches!(seen.last(), Some(Ok((2, 2)))),
+        "a job that did not have it spoils nothing: {seen:?}"
+    );
     pool.drain();
-    assert_eq!(dropped.try_iter().map(|(number, _)| number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        dropped
+            .try_iter()
+            .map(|(number, _)| number)
+            .collect::<Vec<_>>(),
+        [1, 2]
+    );
     Ok(())
 }
 
@@ -135,7 +192,10 @@ fn a_state_that_cannot_be_made_is_told_and_tried_again_for_the_next_job() -> Res
         number => Ok(number),
     };
     let mut reactor = Reactor::<Vec<std::result::Result<usize, JobError>>>::new()?;
-    let pool = WorkerPool::builder().workers(1).worker_state(make).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .worker_state(make)
+        .build(&mut reactor)?;
     let ran = Arc::new(AtomicUsize::new(0));
     for _ in 0..4 {
         let ran = Arc::clone(&ran);
@@ -149,11 +209,20 @@ fn a_state_that_cannot_be_made_is_told_and_tried_again_for_the_next_job() -> Res
     reactor.run(&mut results)?;
     assert!(matches!(results[2..], [Ok(2), Ok(2)]), "{results:?}");
     assert_eq!(ran.load(Ordering::SeqCst), 2, "without a state no job runs");
-    let mut errors = results.into_iter().filter_map(|result| result.err().map(io::Error::from));
+    let mut errors = results
+        .into_iter()
+        .filter_map(|result| result.err().map(io::Error::from));
     let refused = errors.next().ok_or("the first try fails")?;
-    assert_eq!((refused.kind(), errno(&refused)), (ErrorKind::ConnectionRefused, Some(111)), "{refused}");
+    assert_eq!(
+        (refused.kind(), errno(&refused)),
+        (ErrorKind::ConnectionRefused, Some(111)),
+        "{refused}"
+    );
     let panicked = errors.next().ok_or("the second one panics")?;
-    assert!(panicked.to_string().contains("no such database"), "{panicked}");
+    assert!(
+        panicked.to_string().contains("no such database"),
+        "{panicked}"
+    );
     Ok(())
 }
 
@@ -163,14 +232,25 @@ fn a_state_can_be_replaced_by_the_job_that_has_it() -> Result {
     let make = Arc::new(make);
     let again = Arc::clone(&make);
     let mut reactor = Reactor::<Uses>::new()?;
-    let pool = WorkerPool::builder().workers(1).worker_state(move || make()).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .worker_state(move || make())
+        .build(&mut reactor)?;
     let reconnect = move |state: &mut State| again().map(|new| *state = new);
-    pool.submit_with(reconnect, |replaced, _cx| assert!(matches!(replaced, Ok(Ok(())))))?;
+    pool.submit_with(reconnect, |replaced, _cx| {
+        assert!(matches!(replaced, Ok(Ok(()))))
+    })?;
     pool.submit_with(use_state, |used, cx| cx.state.push(used))?;
     let mut uses = Vec::new();
     reactor.run(&mut uses)?;
     assert!(matches!(uses[..], [Ok((2, 1))]), "{uses:?}");
-    assert_eq!(dropped.try_iter().map(|(number, _)| number).collect::<Vec<_>>(), [1]);
+    assert_eq!(
+        dropped
+            .try_iter()
+            .map(|(number, _)| number)
+            .collect::<Vec<_>>(),
+        [1]
+    );
     Ok(())
 }
 
@@ -193,7 +273,10 @@ fn a_destructor_of_a_state_holds_up_no_result_and_ends_no_worker() -> Result {
         let waits = waits.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(waits.map(Bomb))
     };
-    let pool = WorkerPool::builder().workers(1).worker_state(make).build(&mut reactor)?;
+    let pool = WorkerPool::builder()
+        .workers(1)
+        .worker_state(make)
+        .build(&mut reactor)?;
     pool.submit_with(
         |_: &mut Option<Bomb>| panic!("half done"),
         |result: std::result::Result<(), _>, cx| *cx.state += usize::from(result.is_err()),

@@ -58,7 +58,12 @@ fn pipe(options: &ConnectionOptions) -> Result<Piped> {
         Connection::open(&mut reactor, client_near, options, one)?,
         Connection::open(&mut reactor, server_near, options, other)?,
     ];
-    Ok(Piped { reactor, sides, client, server })
+    Ok(Piped {
+        reactor,
+        sides,
+        client,
+        server,
+    })
 }
 
 /// Bytes that are not the same when any of them is missing, doubled or misplaced.
@@ -67,7 +72,9 @@ fn send_many(mut to: &TcpStream, seed: u64) -> io::Result<u64> {
     let mut chunk = vec![0; 1 << 16];
     for _ in 0..LENGTH / chunk.len() {
         for byte in &mut chunk {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             *byte = (random >> 56) as u8;
         }
         to.write_all(&chunk)?;
@@ -109,7 +116,12 @@ fn fill(reactor: &mut Reactor<()>, side: ConnectionKey<()>, mut from: &TcpStream
         from.write_all(&chunk)?;
         sent += chunk.len();
         let told = Rc::clone(&held_up);
-        reactor.defer(move |cx| told.set(side.with(cx, |connection, _cx| connection.is_paused()).expect("it is open")));
+        reactor.defer(move |cx| {
+            told.set(
+                side.with(cx, |connection, _cx| connection.is_paused())
+                    .expect("it is open"),
+            )
+        });
         while reactor.turn(&mut (), Some(Duration::ZERO))? > 0 {}
     }
     Ok(sent)

@@ -11,19 +11,30 @@ use handlers::{Connection, ConnectionKey, ConnectionOptions, Relay};
 use reactor::{ManualClock, Reactor};
 
 use crate::{
-    HIGH, LENGTH, PATIENCE, Piped, Result, fill, options, pair, patient, pipe, read_out, receive_many, run_out,
-    send_many, turn_until_quiet,
+    HIGH, LENGTH, PATIENCE, Piped, Result, fill, options, pair, patient, pipe, read_out,
+    receive_many, run_out, send_many, turn_until_quiet,
 };
 
 #[test]
 fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result {
-    let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        client,
+        server,
+        ..
+    } = pipe(&options())?;
     let sums = thread::spawn(move || {
         thread::scope(|scope| {
-            let (sent, sent_back) = (scope.spawn(|| send_many(&client, 1)), scope.spawn(|| send_many(&server, 2)));
-            let (received, received_back) =
-                (scope.spawn(|| receive_many(&server)), scope.spawn(|| receive_many(&client)));
-            [sent, received, sent_back, received_back].map(|thread| thread.join().expect("it does not panic"))
+            let (sent, sent_back) = (
+                scope.spawn(|| send_many(&client, 1)),
+                scope.spawn(|| send_many(&server, 2)),
+            );
+            let (received, received_back) = (
+                scope.spawn(|| receive_many(&server)),
+                scope.spawn(|| receive_many(&client)),
+            );
+            [sent, received, sent_back, received_back]
+                .map(|thread| thread.join().expect("it does not panic"))
         })
     });
     run_out(&mut reactor, &mut ())?;
@@ -35,13 +46,22 @@ fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result 
 
 #[test]
 fn a_client_that_reads_only_when_it_has_sent_all_holds_up_only_what_it_is_sent() -> Result {
-    let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        client,
+        server,
+        ..
+    } = pipe(&options())?;
     let sums = thread::spawn(move || {
         thread::scope(|scope| {
-            let (received, sent_back) = (scope.spawn(|| receive_many(&server)), scope.spawn(|| send_many(&server, 2)));
+            let (received, sent_back) = (
+                scope.spawn(|| receive_many(&server)),
+                scope.spawn(|| send_many(&server, 2)),
+            );
             let sent = send_many(&client, 1);
             let received_back = receive_many(&client);
-            let [received, sent_back] = [received, sent_back].map(|thread| thread.join().expect("it does not panic"));
+            let [received, sent_back] =
+                [received, sent_back].map(|thread| thread.join().expect("it does not panic"));
             [sent, received, sent_back, received_back]
         })
     });
@@ -53,7 +73,12 @@ fn a_client_that_reads_only_when_it_has_sent_all_holds_up_only_what_it_is_sent()
 
 #[test]
 fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing() -> Result {
-    let Piped { mut reactor, sides, client, server } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        sides,
+        client,
+        server,
+    } = pipe(&options())?;
     let producer = thread::spawn(move || {
         let sum = send_many(&client, 3);
         (sum, client)
@@ -71,7 +96,10 @@ fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing(
         before = taken;
         assert!(began.elapsed() < PATIENCE);
     }
-    assert!(!producer.is_finished() && before < LENGTH as u64, "it is held up");
+    assert!(
+        !producer.is_finished() && before < LENGTH as u64,
+        "it is held up"
+    );
     let consumer = thread::spawn(move || {
         let sum = receive_many(&server);
         (sum, server)
@@ -87,12 +115,20 @@ fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing(
 }
 
 /// What has been read from one side, and what is queued for the other.
-fn taken_and_queued(reactor: &mut Reactor<()>, from: ConnectionKey<()>, to: ConnectionKey<()>) -> Result<(u64, usize)> {
+fn taken_and_queued(
+    reactor: &mut Reactor<()>,
+    from: ConnectionKey<()>,
+    to: ConnectionKey<()>,
+) -> Result<(u64, usize)> {
     let told = Rc::new(Cell::new((0, 0)));
     let tells = Rc::clone(&told);
     reactor.defer(move |cx| {
-        let taken = from.with(cx, |connection, _cx| connection.metrics().read).expect("it is open");
-        let queued = to.with(cx, |connection, _cx| connection.queued()).expect("it is open");
+        let taken = from
+            .with(cx, |connection, _cx| connection.metrics().read)
+            .expect("it is open");
+        let queued = to
+            .with(cx, |connection, _cx| connection.queued())
+            .expect("it is open");
         tells.set((taken, queued));
     });
     reactor.turn(&mut (), Some(Duration::ZERO))?;
@@ -102,8 +138,17 @@ fn taken_and_queued(reactor: &mut Reactor<()>, from: ConnectionKey<()>, to: Conn
 #[test]
 fn each_side_may_end_first_and_still_hear_the_other() -> Result {
     for client_first in [true, false] {
-        let Piped { mut reactor, client, server, .. } = pipe(&options())?;
-        let (mut first, mut second) = if client_first { (client, server) } else { (server, client) };
+        let Piped {
+            mut reactor,
+            client,
+            server,
+            ..
+        } = pipe(&options())?;
+        let (mut first, mut second) = if client_first {
+            (client, server)
+        } else {
+            (server, client)
+        };
         first.write_all(b"question")?;
         first.shutdown(Shutdown::Write)?;
         turn_until_quiet(&mut reactor, &mut ())?;
@@ -123,7 +168,12 @@ fn each_side_may_end_first_and_still_hear_the_other() -> Result {
 
 #[test]
 fn a_client_that_closes_and_is_written_to_loses_nothing_of_what_it_has_sent() -> Result {
-    let Piped { mut reactor, sides, mut client, mut server } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        sides,
+        mut client,
+        mut server,
+    } = pipe(&options())?;
     let mut sent = fill(&mut reactor, sides[0], &client)?;
     client.write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
     sent += 1 << 15;
@@ -141,7 +191,12 @@ fn a_client_that_closes_and_is_written_to_loses_nothing_of_what_it_has_sent() ->
 
 #[test]
 fn an_answer_that_has_come_to_its_end_is_delivered_by_a_side_that_fails_later() -> Result {
-    let Piped { mut reactor, sides, mut client, mut server } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        sides,
+        mut client,
+        mut server,
+    } = pipe(&options())?;
     server.write_all(b"I know already")?;
     drop(server);
     turn_until_quiet(&mut reactor, &mut ())?;
@@ -169,7 +224,12 @@ fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
     client.write_all(b"bytes")?;
     client.shutdown(Shutdown::Write)?;
     turn_until_quiet(&mut reactor, &mut ())?;
-    Connection::connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
+    Connection::connect(
+        &mut reactor,
+        [listener.local_addr()?],
+        &options(),
+        server_side,
+    );
     turn_until_quiet(&mut reactor, &mut ())?;
     let mut server = listener.accept()?.0;
     patient(&server)?;
@@ -182,7 +242,12 @@ fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
 
 #[test]
 fn an_answer_before_the_question_has_ended_is_heard() -> Result {
-    let Piped { mut reactor, mut client, mut server, .. } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        mut client,
+        mut server,
+        ..
+    } = pipe(&options())?;
     let asks = thread::spawn(move || {
         let asked = (0..400).try_for_each(|_| client.write_all(&[7; 1 << 16]));
         (asked.is_err(), read_out(&client).0) // the write has been told of the reset
@@ -208,7 +273,8 @@ fn a_server_that_has_said_all_is_heard_at_any_pace_whatever_the_client_says() ->
         socket2::SockRef::from(&client).set_recv_buffer_size(4096)?;
         Connection::open(&mut reactor, client_near, &options, one)?;
         Connection::open(&mut reactor, server_near, &options, other)?;
-        let writer = thread::spawn(move || server.write_all(&vec![7; length]).map(|()| drop(server)));
+        let writer =
+            thread::spawn(move || server.write_all(&vec![7; length]).map(|()| drop(server)));
         let began = Instant::now();
         while !writer.is_finished() {
             assert!(began.elapsed() < PATIENCE);

@@ -9,19 +9,32 @@ use handlers::{Connection, Relay};
 use reactor::{ManualClock, Reactor};
 
 use crate::{
-    HIGH, PATIENCE, Piped, Result, begin, fill, options, pair, pipe, read_out, run_out, send_many, turn_until_quiet,
+    HIGH, PATIENCE, Piped, Result, begin, fill, options, pair, pipe, read_out, run_out, send_many,
+    turn_until_quiet,
 };
 
 #[test]
 fn a_reset_is_passed_on() -> Result {
     for client_resets in [true, false] {
-        let Piped { mut reactor, client, server, .. } = pipe(&options())?;
+        let Piped {
+            mut reactor,
+            client,
+            server,
+            ..
+        } = pipe(&options())?;
         turn_until_quiet(&mut reactor, &mut ())?;
-        let (resets, mut other) = if client_resets { (client, server) } else { (server, client) };
+        let (resets, mut other) = if client_resets {
+            (client, server)
+        } else {
+            (server, client)
+        };
         rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
         drop(resets);
         run_out(&mut reactor, &mut ())?;
-        assert_eq!(other.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        assert_eq!(
+            other.read(&mut [0]).map_err(|error| error.kind()),
+            Err(ErrorKind::ConnectionReset)
+        );
     }
     Ok(())
 }
@@ -29,8 +42,17 @@ fn a_reset_is_passed_on() -> Result {
 #[test]
 fn a_reset_of_a_side_that_is_held_up_comes_behind_all_that_had_come() -> Result {
     for client_resets in [true, false] {
-        let Piped { mut reactor, sides, client, server } = pipe(&options())?;
-        let (resets, other) = if client_resets { (client, server) } else { (server, client) };
+        let Piped {
+            mut reactor,
+            sides,
+            client,
+            server,
+        } = pipe(&options())?;
+        let (resets, other) = if client_resets {
+            (client, server)
+        } else {
+            (server, client)
+        };
         let side = sides[usize::from(!client_resets)];
         let sent = fill(&mut reactor, side, &resets)?;
         rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
@@ -47,8 +69,17 @@ fn a_reset_of_a_side_that_is_held_up_comes_behind_all_that_had_come() -> Result 
 #[test]
 fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_direction() -> Result {
     for client_asks in [true, false] {
-        let Piped { mut reactor, client, server, .. } = pipe(&options())?;
-        let (mut asks, mut answers) = if client_asks { (client, server) } else { (server, client) };
+        let Piped {
+            mut reactor,
+            client,
+            server,
+            ..
+        } = pipe(&options())?;
+        let (mut asks, mut answers) = if client_asks {
+            (client, server)
+        } else {
+            (server, client)
+        };
         asks.write_all(b"question")?;
         asks.shutdown(Shutdown::Write)?;
         turn_until_quiet(&mut reactor, &mut ())?;
@@ -59,14 +90,22 @@ fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_directio
         rustix::net::sockopt::set_socket_linger(&answers, Some(Duration::ZERO))?;
         drop(answers);
         run_out(&mut reactor, &mut ())?;
-        assert_eq!((heard.as_str(), read_out(&asks).1), ("question", Some(ErrorKind::ConnectionReset)));
+        assert_eq!(
+            (heard.as_str(), read_out(&asks).1),
+            ("question", Some(ErrorKind::ConnectionReset))
+        );
     }
     Ok(())
 }
 
 #[test]
 fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset_instead_of_being_left_out() -> Result {
-    let Piped { mut reactor, mut client, mut server, .. } = pipe(&options().max_write_queue(HIGH / 2))?;
+    let Piped {
+        mut reactor,
+        mut client,
+        mut server,
+        ..
+    } = pipe(&options().max_write_queue(HIGH / 2))?;
     let producer = thread::spawn(move || {
         let sent = send_many(&client, 4);
         let ended = client.read(&mut [0]);
@@ -78,7 +117,10 @@ fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset_instead_of_being_left_o
         reactor.turn(&mut (), Some(Duration::from_millis(10)))?;
     }
     let (sent, ended) = producer.join().expect("it does not panic");
-    assert!(sent.is_err() || ended.is_err(), "the producer believes that all was taken");
+    assert!(
+        sent.is_err() || ended.is_err(),
+        "the producer believes that all was taken"
+    );
     let ended = io::copy(&mut server, &mut io::sink());
     assert_eq!(
         ended.map_err(|error| error.kind()),
@@ -94,7 +136,11 @@ fn a_client_whose_server_refuses_is_reset() -> Result {
     let (mut reactor, mut client) = begin(nobody)?;
     client.write_all(b"anybody?")?;
     run_out(&mut reactor, &mut ())?;
-    assert_eq!(read_out(&client), (0, Some(ErrorKind::ConnectionReset)), "an empty answer would look like one");
+    assert_eq!(
+        read_out(&client),
+        (0, Some(ErrorKind::ConnectionReset)),
+        "an empty answer would look like one"
+    );
     Ok(())
 }
 
@@ -108,15 +154,28 @@ fn a_client_that_is_closed_before_its_server_is_connected_resets_that_too() -> R
     turn_until_quiet(&mut reactor, &mut ())?;
     reactor.remove(key.key())?;
     turn_until_quiet(&mut reactor, &mut ())?;
-    Connection::connect(&mut reactor, [listener.local_addr()?], &options(), server_side);
+    Connection::connect(
+        &mut reactor,
+        [listener.local_addr()?],
+        &options(),
+        server_side,
+    );
     run_out(&mut reactor, &mut ())?;
-    assert_eq!(read_out(&listener.accept()?.0), (0, Some(ErrorKind::ConnectionReset)));
+    assert_eq!(
+        read_out(&listener.accept()?.0),
+        (0, Some(ErrorKind::ConnectionReset))
+    );
     Ok(())
 }
 
 #[test]
 fn a_side_that_is_closed_sends_the_other_what_was_queued_and_a_reset() -> Result {
-    let Piped { mut reactor, sides, mut client, server } = pipe(&options())?;
+    let Piped {
+        mut reactor,
+        sides,
+        mut client,
+        server,
+    } = pipe(&options())?;
     client.write_all(b"last words")?;
     turn_until_quiet(&mut reactor, &mut ())?;
     reactor.remove(sides[0].key())?;
@@ -170,7 +229,12 @@ fn a_side_that_is_timed_out_does_not_end_the_other_cleanly() -> Result {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
         let ((client_near, client), (server_near, mut server)) = (pair()?, pair()?);
         let (one, other) = Relay::pair();
-        Connection::open(&mut reactor, client_near, &options().idle_timeout(Duration::from_secs(60)), one)?;
+        Connection::open(
+            &mut reactor,
+            client_near,
+            &options().idle_timeout(Duration::from_secs(60)),
+            one,
+        )?;
         Connection::open(&mut reactor, server_near, &options(), other)?;
         if server_speaks {
             server.write_all(b"half an answer")?;

@@ -17,10 +17,17 @@ fn a_relay_whose_server_stops_goes_on_for_its_grace_and_is_reset_then() -> Resul
         let upstream = TcpListener::bind("127.0.0.1:0")?;
         let to = upstream.local_addr()?;
         let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-        let Address::Tcp(address) = listener.local_addr()? else { return Err("an address of TCP".into()) };
+        let Address::Tcp(address) = listener.local_addr()? else {
+            return Err("an address of TCP".into());
+        };
         let server = listener.serve(&mut reactor, &options(), move |_peer, cx| {
             let (client_side, server_side) = Relay::pair();
-            client_side.gives_up(Connection::connect(cx.registry, [to], &options(), server_side));
+            client_side.gives_up(Connection::connect(
+                cx.registry,
+                [to],
+                &options(),
+                server_side,
+            ));
             Ok(client_side)
         })?;
         let client = TcpStream::connect(address)?;
@@ -61,7 +68,11 @@ fn a_server_that_stops_while_its_relay_connects_gives_that_up_at_the_end_of_its_
     client_side.gives_up(attempt);
     let side = Connection::open(&mut reactor, near, &options(), client_side)?;
     turn_until_quiet(&mut reactor, &mut ())?;
-    reactor.defer(move |cx| drop(side.with(cx, |connection, _cx| connection.close_gracefully(Duration::from_secs(5)))));
+    reactor.defer(move |cx| {
+        drop(side.with(cx, |connection, _cx| {
+            connection.close_gracefully(Duration::from_secs(5))
+        }))
+    });
     turn_until_quiet(&mut reactor, &mut ())?;
     reactor.advance(&mut (), Duration::from_secs(5))?;
     turn_until_quiet(&mut reactor, &mut ())?;

@@ -21,8 +21,12 @@ fn real_time(offset: u8) -> Signal {
 
 /// Watches `signals`, and notes their numbers.
 fn watch(reactor: &mut Reactor<Seen>, signals: &[Signal]) -> Result<Key> {
-    Ok(signal::watch(reactor, signals.iter().copied(), |arrival, cx| {
-        cx.state.push(arrival.signal.as_raw());
-        Ok(Next::Keep)
-    })?)
+    Ok(signal::watch(
+        reactor,
+        signals.iter().copied(),
+        |arrival, cx| {
+            cx.state.push(arrival.signal.as_raw());
+            Ok(Next::Keep)
+        },
+    )?)
 }

@@ -34,7 +34,10 @@ impl Case {
             .stdout(Stdio::piped())
             .spawn()?;
         let output = child.stdout.take().ok_or("it has no output")?;
-        Ok(Self { child, output: RefCell::new(BufReader::new(output).lines()) })
+        Ok(Self {
+            child,
+            output: RefCell::new(BufReader::new(output).lines()),
+        })
     }
 
     /// Reads on until it says `word`.
@@ -59,7 +62,9 @@ impl Case {
 /// The child's side. Started as any other test, it does nothing.
 #[test]
 fn case() -> Result {
-    let Ok(name) = std::env::var(CASE) else { return Ok(()) };
+    let Ok(name) = std::env::var(CASE) else {
+        return Ok(());
+    };
     let mut reactor = Reactor::<Seen>::new()?;
     reactor.after(PATIENCE, |_| Ok(reactor::Then::Done));
     match name.as_str() {
@@ -70,9 +75,11 @@ fn case() -> Result {
             println!("\ngentle");
         }
         "insists" => {
-            insisting_after(Duration::ZERO).shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |arrival, _| {
-                println!("\n{}", arrival.signal)
-            })?;
+            insisting_after(Duration::ZERO).shutdown_on(
+                &mut reactor,
+                [Signal::INT, Signal::TERM],
+                |arrival, _| println!("\n{}", arrival.signal),
+            )?;
             println!("\nready");
             reactor.run(&mut Vec::new())?;
         }
@@ -83,7 +90,11 @@ fn case() -> Result {
             println!("\ngentle");
         }
         "within an hour" | "never" => {
-            let time = if name == "never" { Duration::MAX } else { Duration::from_secs(3600) };
+            let time = if name == "never" {
+                Duration::MAX
+            } else {
+                Duration::from_secs(3600)
+            };
             insisting_after(time).stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
             two_at_once()?;
             thread::sleep(Duration::from_millis(20)); // long enough for a mistake to show
@@ -93,7 +104,9 @@ fn case() -> Result {
         }
         "later" => {
             let shutdown = insisting_after(Duration::from_millis(1));
-            shutdown.shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| println!("\nasked"))?;
+            shutdown.shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| {
+                println!("\nasked")
+            })?;
             reactor.defer(|_| {
                 assert!(raise(Signal::INT.as_raw()).is_ok());
                 println!("\nhanging");
@@ -108,7 +121,8 @@ fn case() -> Result {
         }
         "threads" => {
             let before = threads()?;
-            let key = insisting_after(Duration::from_secs(3600)).stop_on(&mut reactor, [Signal::TERM, Signal::INT])?;
+            let key = insisting_after(Duration::from_secs(3600))
+                .stop_on(&mut reactor, [Signal::TERM, Signal::INT])?;
             assert_eq!(threads()?, before + 1);
             raise(Signal::TERM.as_raw())?;
             reactor.remove(key)?;
@@ -121,7 +135,9 @@ fn case() -> Result {
         }
         "blocked" => {
             let shutdown = insisting_after(Duration::ZERO);
-            shutdown.shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| println!("\nasked"))?;
+            shutdown.shutdown_on(&mut reactor, [Signal::INT, Signal::TERM], |_, _| {
+                println!("\nasked")
+            })?;
             reactor.defer(|_| {
                 assert!(raise(Signal::INT.as_raw()).is_ok());
                 println!("\nhanging");
@@ -131,7 +147,10 @@ fn case() -> Result {
             reactor.run(&mut Vec::new())?;
         }
         "default" => {
-            let (one, other) = (watch(&mut reactor, &[Signal::TERM])?, watch(&mut reactor, &[Signal::TERM])?);
+            let (one, other) = (
+                watch(&mut reactor, &[Signal::TERM])?,
+                watch(&mut reactor, &[Signal::TERM])?,
+            );
             raise(Signal::TERM.as_raw())?;
             reactor.remove(one)?;
             raise(Signal::TERM.as_raw())?;
@@ -167,7 +186,10 @@ fn case() -> Result {
             signal_hook::flag::register(Signal::TERM.as_raw(), Arc::clone(&caught))?;
             let key = watch(&mut reactor, &[Signal::TERM])?;
             raise(Signal::TERM.as_raw())?;
-            assert!(caught.swap(false, Ordering::SeqCst), "also while it is watched");
+            assert!(
+                caught.swap(false, Ordering::SeqCst),
+                "also while it is watched"
+            );
             reactor.remove(key)?;
             raise(Signal::TERM.as_raw())?;
             assert!(caught.load(Ordering::SeqCst), "and after");
@@ -189,9 +211,19 @@ fn case() -> Result {
         "mask" => {
             let before = blocked(&std::fs::read_to_string("/proc/thread-self/status")?);
             let key = watch(&mut reactor, &[Signal::HUP, Signal::TERM, real_time(0)])?;
-            let while_watched = Command::new("cat").arg("/proc/self/status").stderr(Stdio::null()).output()?;
-            assert_eq!(blocked(&std::fs::read_to_string("/proc/thread-self/status")?), before);
-            assert_eq!(blocked(&String::from_utf8(while_watched.stdout)?), before, "in a child");
+            let while_watched = Command::new("cat")
+                .arg("/proc/self/status")
+                .stderr(Stdio::null())
+                .output()?;
+            assert_eq!(
+                blocked(&std::fs::read_to_string("/proc/thread-self/status")?),
+                before
+            );
+            assert_eq!(
+                blocked(&String::from_utf8(while_watched.stdout)?),
+                before,
+                "in a child"
+            );
             reactor.remove(key)?;
             println!("\nalive");
         }
@@ -218,7 +250,11 @@ fn threads() -> io::Result<usize> {
 
 /// The line of the signals that a process blocks.
 fn blocked(status: &str) -> String {
-    status.lines().find(|line| line.starts_with("SigBlk:")).expect("every status has it").to_owned()
+    status
+        .lines()
+        .find(|line| line.starts_with("SigBlk:"))
+        .expect("every status has it")
+        .to_owned()
 }
 
 #[test]
@@ -282,7 +318,11 @@ fn the_default_action_comes_back_with_the_end_of_the_last_watcher() -> Result {
     assert_eq!(case.end()?.signal(), Some(15));
     let case = Case::start("default of real-time")?;
     case.expect("unwatched")?;
-    assert_eq!(case.end()?.code(), Some(128 + real_time(0).as_raw()), "as far as it can be had");
+    assert_eq!(
+        case.end()?.code(),
+        Some(128 + real_time(0).as_raw()),
+        "as far as it can be had"
+    );
     let case = Case::start("ended shutdown")?;
     case.expect("alive")?;
     assert_eq!(case.end()?.signal(), Some(15));

@@ -17,7 +17,12 @@ use signal_hook::low_level::raise;
 use crate::{PATIENCE, Result, real_time};
 
 /// What is sent in a storm, 2500 times each; the real-time ones are queued by the kernel, each of them.
-const KINDS: [fn() -> Signal; 4] = [|| Signal::USR1, || Signal::USR2, || real_time(0), || real_time(1)];
+const KINDS: [fn() -> Signal; 4] = [
+    || Signal::USR1,
+    || Signal::USR2,
+    || real_time(0),
+    || real_time(1),
+];
 
 /// Signals of the storm between two echoes of the client.
 const GUST: u64 = 100;
@@ -46,7 +51,9 @@ fn talk(mut stream: UnixStream, echoed: &SyncSender<()>) -> io::Result<u64> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut echoes = 0_u64;
     loop {
-        let said: Vec<u8> = (0..1000).flat_map(|word: u64| (echoes * 1000 + word).to_ne_bytes()).collect();
+        let said: Vec<u8> = (0..1000)
+            .flat_map(|word: u64| (echoes * 1000 + word).to_ne_bytes())
+            .collect();
         let mut heard = vec![0; said.len()];
         stream.write_all(&said)?;
         stream.read_exact(&mut heard)?;
@@ -63,7 +70,12 @@ fn talk(mut stream: UnixStream, echoed: &SyncSender<()>) -> io::Result<u64> {
 struct Echo;
 
 impl<S> ConnectionHandler<S> for Echo {
-    fn on_data(&mut self, data: &[u8], to: &mut Connection<'_, S>, _: &mut Context<'_, S>) -> io::Result<usize> {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        to: &mut Connection<'_, S>,
+        _: &mut Context<'_, S>,
+    ) -> io::Result<usize> {
         let _ = to.write(data)?; // the client reads before it says more
         Ok(data.len())
     }
@@ -74,11 +86,18 @@ pub(crate) fn storm() -> Result {
     let mut reactor = Reactor::<Vec<u64>>::new()?; // what had been sent of each kind when it was told last
     let sent = Arc::new(SentOfKind::default());
     let counted = Arc::clone(&sent);
-    signal::watch(&mut reactor, KINDS.map(|kind| kind()), move |arrival, cx| {
-        let kind = KINDS.iter().position(|kind| kind() == arrival.signal).ok_or(ErrorKind::InvalidData)?;
-        cx.state[kind] = counted[kind].load(Ordering::SeqCst);
-        Ok(Next::Keep)
-    })?;
+    signal::watch(
+        &mut reactor,
+        KINDS.map(|kind| kind()),
+        move |arrival, cx| {
+            let kind = KINDS
+                .iter()
+                .position(|kind| kind() == arrival.signal)
+                .ok_or(ErrorKind::InvalidData)?;
+            cx.state[kind] = counted[kind].load(Ordering::SeqCst);
+            Ok(Next::Keep)
+        },
+    )?;
     let (server, client) = UnixStream::pair()?;
     Connection::open(&mut reactor, server, &ConnectionOptions::new(), Echo)?;
     let (echoed, echoes) = mpsc::sync_channel(0);
@@ -87,7 +106,11 @@ pub(crate) fn storm() -> Result {
     let mut told = vec![0; KINDS.len()];
     let began = Instant::now();
     while told != [2500; KINDS.len()] || reactor.len() > 1 {
-        assert!(began.elapsed() < PATIENCE, "told of {told:?}, {} registrations", reactor.len());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "told of {told:?}, {} registrations",
+            reactor.len()
+        );
         reactor.turn(&mut told, Some(Duration::from_millis(100)))?;
     }
     reactor.run(&mut told)?; // ends: the connection is closed, and the watcher keeps nothing alive

@@ -23,7 +23,11 @@ fn all_watchers_of_all_loops_are_told() -> Result {
     let (mut seen_by_one, mut seen_by_other) = (Vec::new(), Vec::new());
     turn_until(&mut one, &mut seen_by_one, |seen| seen.len() == 2)?;
     turn_until(&mut other, &mut seen_by_other, |seen| seen.len() == 1)?;
-    assert_eq!(one.turn(&mut seen_by_one, Some(Duration::ZERO))?, 0, "once each");
+    assert_eq!(
+        one.turn(&mut seen_by_one, Some(Duration::ZERO))?,
+        0,
+        "once each"
+    );
     Ok(())
 }
 
@@ -34,12 +38,20 @@ fn the_sender_is_told() -> Result {
         cx.state.push(*arrival);
         Ok(Next::Keep)
     })?;
-    let mut sender = Command::new("sh").args(["-c", "kill -USR2 $PPID"]).spawn()?;
+    let mut sender = Command::new("sh")
+        .args(["-c", "kill -USR2 $PPID"])
+        .spawn()?;
     assert!(sender.wait()?.success());
     let mut arrivals = Vec::new();
     reactor.turn(&mut arrivals, Some(PATIENCE))?;
-    let told = arrivals.first().and_then(|arrival| arrival.sender).ok_or("no sender")?;
-    assert_eq!((told.pid, told.uid), (sender.id(), rustix::process::getuid().as_raw()));
+    let told = arrivals
+        .first()
+        .and_then(|arrival| arrival.sender)
+        .ok_or("no sender")?;
+    assert_eq!(
+        (told.pid, told.uid),
+        (sender.id(), rustix::process::getuid().as_raw())
+    );
     Ok(())
 }
 
@@ -57,7 +69,11 @@ fn arrivals_are_told_by_number_and_coalesce_while_the_loop_is_busy() -> Result {
     assert_eq!(seen, [[low.as_raw(); 5], [high.as_raw(); 5]].concat());
     raise(low.as_raw())?;
     reactor.turn(&mut seen, Some(Duration::ZERO))?;
-    assert_eq!(seen[10..], [low.as_raw()], "one that comes after is told after");
+    assert_eq!(
+        seen[10..],
+        [low.as_raw()],
+        "one that comes after is told after"
+    );
     Ok(())
 }
 
@@ -76,7 +92,11 @@ fn more_arrivals_than_a_call_may_tell_are_told_next_turn() -> Result {
     assert_eq!(seen.len(), 64);
     reactor.turn(&mut seen, Some(Duration::ZERO))?;
     assert_eq!(seen.len(), 75);
-    assert_eq!(reactor.turn(&mut seen, Some(Duration::ZERO))?, 0, "and then it rests");
+    assert_eq!(
+        reactor.turn(&mut seen, Some(Duration::ZERO))?,
+        0,
+        "and then it rests"
+    );
     assert!(seen.is_sorted());
     Ok(())
 }
@@ -136,7 +156,15 @@ fn a_watcher_that_is_removed_in_its_callback_is_told_no_more_of_what_has_come() 
     let mut seen = Vec::new();
     reactor.turn(&mut seen, Some(Duration::ZERO))?;
     seen.sort_unstable();
-    assert_eq!(seen, [[by_key.as_raw(); 3], [by_outcome.as_raw(); 3], [by_error.as_raw(); 3]].concat());
+    assert_eq!(
+        seen,
+        [
+            [by_key.as_raw(); 3],
+            [by_outcome.as_raw(); 3],
+            [by_error.as_raw(); 3]
+        ]
+        .concat()
+    );
     assert_eq!(reactor.len(), 1);
     Ok(())
 }
@@ -146,7 +174,12 @@ fn would_block_and_interrupted_end_nothing() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     signal::watch(&mut reactor, [real_time(4)], |arrival, cx| {
         cx.state.push(arrival.signal.as_raw());
-        Err(if cx.state.len() % 2 == 0 { ErrorKind::WouldBlock } else { ErrorKind::Interrupted }.into())
+        Err(if cx.state.len() % 2 == 0 {
+            ErrorKind::WouldBlock
+        } else {
+            ErrorKind::Interrupted
+        }
+        .into())
     })?;
     let mut seen = Vec::new();
     for number in 1..4 {
@@ -163,17 +196,30 @@ fn would_block_and_interrupted_end_nothing() -> Result {
 fn a_signal_that_cannot_be_watched_is_an_error_that_names_it_and_nothing_is_watched() -> Result {
     let mut reactor = Reactor::new()?;
     for (number, named) in [
-        (9, "SIGKILL cannot be watched: the kernel lets nobody catch it"),
-        (19, "SIGSTOP cannot be watched: the kernel lets nobody catch it"),
-        (11, "SIGSEGV cannot be watched: it tells of a fault of the running thread"),
+        (
+            9,
+            "SIGKILL cannot be watched: the kernel lets nobody catch it",
+        ),
+        (
+            19,
+            "SIGSTOP cannot be watched: the kernel lets nobody catch it",
+        ),
+        (
+            11,
+            "SIGSEGV cannot be watched: it tells of a fault of the running thread",
+        ),
         (0, "signal 0 cannot be watched: there is no such signal"),
         (-3, "signal -3 cannot be watched"),
         (65, "signal 65 cannot be watched"),
         (i32::MAX, "signal 2147483647 cannot be watched"),
         (32, "sigaction(signal 32): Invalid argument"), // the C library's own
     ] {
-        let error = signal::watch(&mut reactor, [Signal::CONT, Signal::from_raw(number)], |_, _| Ok(Next::Keep))
-            .expect_err("it cannot be caught");
+        let error = signal::watch(
+            &mut reactor,
+            [Signal::CONT, Signal::from_raw(number)],
+            |_, _| Ok(Next::Keep),
+        )
+        .expect_err("it cannot be caught");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{number}");
         assert!(error.to_string().contains(named), "{error}");
     }
@@ -191,10 +237,14 @@ fn the_callback_of_a_shutdown_runs_once_with_the_first_signal() -> Result {
     let asked = Rc::new(Cell::new(None));
     let noted = Rc::clone(&asked);
     let mut reactor = Reactor::<()>::new()?;
-    signal::shutdown_on(&mut reactor, [real_time(23), real_time(24)], move |arrival, cx| {
-        noted.set(Some(arrival.signal));
-        cx.registry.stop();
-    })?;
+    signal::shutdown_on(
+        &mut reactor,
+        [real_time(23), real_time(24)],
+        move |arrival, cx| {
+            noted.set(Some(arrival.signal));
+            cx.registry.stop();
+        },
+    )?;
     raise(real_time(24).as_raw())?;
     reactor.after(PATIENCE, |_| Ok(reactor::Then::Done)); // something to be stopped
     reactor.run(&mut ())?;

@@ -8,7 +8,9 @@ mod sending;
 use std::io;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 
-use handlers::udp::{self, Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket};
+use handlers::udp::{
+    self, Datagram, DatagramHandler, Failure, Sending, Sent, Udp, UdpMetrics, UdpSocket,
+};
 use reactor::{CloseReason, Context, Key, Next, Reactor};
 use rustix::io::Errno;
 use support::{PATIENCE, turn_until};
@@ -27,7 +29,11 @@ struct Seen {
 }
 
 fn local(v6: bool) -> SocketAddr {
-    if v6 { ([0, 0, 0, 0, 0, 0, 0, 1], 0).into() } else { ([127, 0, 0, 1], 0).into() }
+    if v6 {
+        ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()
+    } else {
+        ([127, 0, 0, 1], 0).into()
+    }
 }
 
 /// A plain socket on the other side.
@@ -61,10 +67,16 @@ where
     }
 
     fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, Seen>) {
-        cx.state.failures.push((failure.call, failure.to, errno(failure)));
+        cx.state
+            .failures
+            .push((failure.call, failure.to, errno(failure)));
     }
 
-    fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>) -> io::Result<Next> {
+    fn on_drain(
+        &mut self,
+        socket: &mut Sending<'_>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<Next> {
         cx.state.drained += 1;
         cx.state.metrics = socket.metrics();
         Ok(Next::Keep)
@@ -82,5 +94,8 @@ where
 {
     let socket = UdpSocket::bind(local(false))?;
     let address = socket.local_addr()?;
-    Ok((udp::add_handler(reactor, socket, Udp::new(Noting(on_datagram)))?.key(), address))
+    Ok((
+        udp::add_handler(reactor, socket, Udp::new(Noting(on_datagram)))?.key(),
+        address,
+    ))
 }

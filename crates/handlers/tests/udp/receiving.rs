@@ -17,9 +17,16 @@ fn what_is_received_comes_with_its_addresses_and_is_answered() -> Result {
         let (address, peer) = (socket.local_addr()?, peer(v6)?);
         let peer_addr = peer.local_addr()?;
         udp::add(&mut reactor, socket, move |datagram, socket, cx| {
-            assert_eq!((datagram.from, datagram.to), (peer_addr, Some(address.ip())));
+            assert_eq!(
+                (datagram.from, datagram.to),
+                (peer_addr, Some(address.ip()))
+            );
             assert!(datagram.interface.is_some());
-            assert!(datagram.received.is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < PATIENCE)));
+            assert!(
+                datagram
+                    .received
+                    .is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < PATIENCE))
+            );
             assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));
             *cx.state += 1;
             Ok(Next::Keep)
@@ -64,14 +71,20 @@ fn a_flood_is_received_a_batch_a_turn_and_in_order() -> Result {
     let mut seen = Seen::default();
     for (turn, received) in [32, 64, 70].into_iter().enumerate() {
         reactor.turn(&mut seen, Some(Duration::ZERO))?;
-        assert_eq!((seen.datagrams.len(), seen.metrics.receives), (received, 1 + turn as u64));
+        assert_eq!(
+            (seen.datagrams.len(), seen.metrics.receives),
+            (received, 1 + turn as u64)
+        );
     }
     assert!(seen.datagrams.iter().flatten().copied().eq(0..70));
     // The last batch was not full: the socket is known to be empty, and not asked again.
     assert_eq!(reactor.turn(&mut seen, Some(Duration::ZERO))?, 0);
     peer.send_to(b"more", address)?;
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 71)?;
-    assert_eq!((seen.metrics.receives, reactor.metrics().kernel_updates), (4, 1));
+    assert_eq!(
+        (seen.metrics.receives, reactor.metrics().kernel_updates),
+        (4, 1)
+    );
     Ok(())
 }
 
@@ -134,7 +147,12 @@ fn a_handler_that_ends_its_socket_is_told_no_more_of_the_batch() -> Result {
     let ends: [End; 3] = [
         |_| Ok(Next::Remove),
         |_| Err(io::Error::other("enough")),
-        |cx| cx.registry.remove(cx.key()).map(|()| Next::Keep).map_err(io::Error::from),
+        |cx| {
+            cx.registry
+                .remove(cx.key())
+                .map(|()| Next::Keep)
+                .map_err(io::Error::from)
+        },
     ];
     for end in ends {
         let mut reactor = Reactor::new()?;
@@ -153,7 +171,12 @@ fn a_handler_that_ends_its_socket_is_told_no_more_of_the_batch() -> Result {
 fn would_block_and_interrupted_end_nothing() -> Result {
     let mut reactor = Reactor::new()?;
     let (_, address) = noting(&mut reactor, |datagram, _, _| {
-        Err(if datagram.bytes.is_empty() { ErrorKind::WouldBlock } else { ErrorKind::Interrupted }.into())
+        Err(if datagram.bytes.is_empty() {
+            ErrorKind::WouldBlock
+        } else {
+            ErrorKind::Interrupted
+        }
+        .into())
     })?;
     let peer = peer(false)?;
     for bytes in [&b""[..], b"1", b""] {
@@ -180,7 +203,10 @@ fn a_socket_that_rests_receives_nothing_until_it_goes_on() -> Result {
     for _ in 0..3 {
         reactor.turn(&mut seen, Some(Duration::ZERO))?;
     }
-    assert_eq!((seen.datagrams.len(), reactor.interest(key)?), (1, Interest::NONE));
+    assert_eq!(
+        (seen.datagrams.len(), reactor.interest(key)?),
+        (1, Interest::NONE)
+    );
     reactor.set_interest(key, Interest::READABLE)?;
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 2)
 }
@@ -203,11 +229,15 @@ fn an_ipv4_sender_to_an_ipv6_socket_has_an_ipv4_address() -> Result {
     let (mut reactor, mut seen) = (Reactor::new()?, Vec::new());
     let socket = UdpSocket::bind("[::]:0".parse()?)?;
     let port = socket.local_addr()?.port();
-    udp::add(&mut reactor, socket, |datagram, socket, cx: &mut Context<'_, Vec<_>>| {
-        cx.state.push((datagram.from, datagram.to));
-        assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));
-        Ok(Next::Keep)
-    })?;
+    udp::add(
+        &mut reactor,
+        socket,
+        |datagram, socket, cx: &mut Context<'_, Vec<_>>| {
+            cx.state.push((datagram.from, datagram.to));
+            assert_eq!(socket.reply(datagram, datagram.bytes), Ok(Sent::Now));
+            Ok(Next::Keep)
+        },
+    )?;
     for v6 in [false, true] {
         let peer = peer(v6)?;
         let to = SocketAddr::new(local(v6).ip(), port);
@@ -230,10 +260,14 @@ fn the_ipv4_peer_of_an_ipv6_socket_has_an_ipv4_address() -> Result {
     let key = udp::add_handler(&mut reactor, socket, Udp::new(Noting(nothing)))?;
     reactor.defer(move |cx| {
         let sent = key.with(cx, |socket, _cx| socket.send(b"hello"));
-        cx.state.sent.push(sent.ok().and_then(std::result::Result::ok));
+        cx.state
+            .sent
+            .push(sent.ok().and_then(std::result::Result::ok));
     });
     let mut seen = Seen::default();
-    turn_until(&mut reactor, &mut seen, |seen| seen.sent == [Some(Sent::Now)])?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.sent == [Some(Sent::Now)]
+    })?;
     assert_eq!(peer.recv(&mut [0; 16])?, 5);
     Ok(())
 }

@@ -16,8 +16,14 @@ use crate::{Noting, PATIENCE, Result, Seen, local, noting, peer, turn_until};
 fn a_datagram_that_is_too_large_is_told_and_the_socket_goes_on() -> Result {
     let mut reactor = Reactor::new()?;
     let (_, address) = noting(&mut reactor, |datagram, socket, cx| {
-        cx.state.sent.push(socket.send_to(&[0; 65_508], datagram.from).ok());
-        cx.state.sent.push(socket.send_to(b"nowhere", (datagram.from.ip(), 0).into()).ok());
+        cx.state
+            .sent
+            .push(socket.send_to(&[0; 65_508], datagram.from).ok());
+        cx.state.sent.push(
+            socket
+                .send_to(b"nowhere", (datagram.from.ip(), 0).into())
+                .ok(),
+        );
         cx.state.sent.push(socket.send(b"to nobody").ok());
         cx.state.sent.push(socket.reply(datagram, b"fine").ok());
         Ok(Next::Keep)
@@ -26,7 +32,15 @@ fn a_datagram_that_is_too_large_is_told_and_the_socket_goes_on() -> Result {
     peer.send_to(b"go", address)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 1)?;
-    assert_eq!(seen.sent, [Some(Sent::Failed), Some(Sent::Failed), Some(Sent::Failed), Some(Sent::Now)]);
+    assert_eq!(
+        seen.sent,
+        [
+            Some(Sent::Failed),
+            Some(Sent::Failed),
+            Some(Sent::Failed),
+            Some(Sent::Now)
+        ]
+    );
     let to = peer.local_addr()?;
     let told = [
         ("sendmsg", Some(to), Some(Errno::MSGSIZE)),
@@ -47,11 +61,16 @@ fn that_nobody_listens_is_told_and_a_connected_socket_goes_on() -> Result {
         let socket = UdpSocket::connect(to)?;
         assert_eq!(socket.peer_addr(), Some(to));
         let address = socket.local_addr()?;
-        let on_datagram = |_: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
-            // The second one gets the answer to the first, the third one that to the second.
-            cx.state.sent.extend([socket.send(b"1").ok(), socket.send(b"2").ok(), socket.send(b"3").ok()]);
-            Ok(Next::Keep)
-        };
+        let on_datagram =
+            |_: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
+                // The second one gets the answer to the first, the third one that to the second.
+                cx.state.sent.extend([
+                    socket.send(b"1").ok(),
+                    socket.send(b"2").ok(),
+                    socket.send(b"3").ok(),
+                ]);
+                Ok(Next::Keep)
+            };
         udp::add_handler(&mut reactor, socket, Udp::new(Noting(on_datagram)))?;
         peer_socket.send_to(b"go", address)?;
         drop(peer_socket);
@@ -59,7 +78,11 @@ fn that_nobody_listens_is_told_and_a_connected_socket_goes_on() -> Result {
         turn_until(&mut reactor, &mut seen, |seen| seen.failures.len() == 3)?;
         assert_eq!(seen.sent, [Some(Sent::Now); 3]);
         let refused = Some(Errno::CONNREFUSED);
-        let told = [("sendmsg", Some(to), refused), ("sendmsg", Some(to), refused), ("recvmmsg", Some(to), refused)];
+        let told = [
+            ("sendmsg", Some(to), refused),
+            ("sendmsg", Some(to), refused),
+            ("recvmmsg", Some(to), refused),
+        ];
         assert_eq!(seen.failures, told);
 
         let peer_socket = StdSocket::bind(to)?; // somebody listens again
@@ -89,7 +112,13 @@ fn congestion_marks_travel() -> Result {
             // What no kernel takes is no reason to think that this one does not know the marks.
             assert_eq!(socket.send_to(b"", (to.ip(), 0).into()), Ok(Sent::Failed));
             for ecn in marks {
-                assert_eq!(socket.send_datagram(&Outgoing { ecn, ..Outgoing::new(b"", to) }), Ok(Sent::Now));
+                assert_eq!(
+                    socket.send_datagram(&Outgoing {
+                        ecn,
+                        ..Outgoing::new(b"", to)
+                    }),
+                    Ok(Sent::Now)
+                );
             }
             Ok(Next::Keep)
         })?;
@@ -105,7 +134,9 @@ fn congestion_marks_travel() -> Result {
 fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
-    let udp = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)));
+    let udp = Udp::new(Noting(
+        |_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep),
+    ));
     let key = udp::add_handler(&mut reactor, UdpSocket::connect(peer.local_addr()?)?, udp)?;
     reactor.defer(move |cx| {
         let sent = key.with(cx, |socket, _| {
@@ -116,12 +147,18 @@ fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result 
         cx.state.sent.extend([hello.ok(), too_long.ok()]);
         cx.registry.remove(key.key()).unwrap();
         let refused = key.with(cx, |_, _| ()).expect_err("it is gone");
-        assert!(matches!(refused, Error::StaleKey(stale) if stale == key.key()), "{refused}");
+        assert!(
+            matches!(refused, Error::StaleKey(stale) if stale == key.key()),
+            "{refused}"
+        );
     });
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| !seen.sent.is_empty())?;
     assert_eq!(seen.sent, [Some(Sent::Now), Some(Sent::Failed)]);
-    assert_eq!(seen.failures, [("sendmsg", Some(peer.local_addr()?), Some(Errno::MSGSIZE))]);
+    assert_eq!(
+        seen.failures,
+        [("sendmsg", Some(peer.local_addr()?), Some(Errno::MSGSIZE))]
+    );
     assert_eq!(peer.recv(&mut [0; 16])?, 5);
     Ok(())
 }
@@ -130,7 +167,9 @@ fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result 
 fn what_was_queued_by_the_key_of_a_socket_before_a_panic_is_still_to_leave() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
-    let udp = Udp::new(Noting(|_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep)));
+    let udp = Udp::new(Noting(
+        |_: &Datagram<'_>, _: &mut Sending<'_>, _: &mut Context<'_, Seen>| Ok(Next::Keep),
+    ));
     let key = udp::add_handler(&mut reactor, UdpSocket::connect(peer.local_addr()?)?, udp)?;
     reactor.set_interest(key.key(), Interest::READABLE | Interest::WRITABLE)?;
     let mut seen = Seen::default();
@@ -138,7 +177,9 @@ fn what_was_queued_by_the_key_of_a_socket_before_a_panic_is_still_to_leave() -> 
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         reactor.enter(&mut seen, |cx| {
             cx.with_handler(key.key(), |io: &mut Io<UdpSocket>, _: &mut Udp<Seen>, _| {
-                let _ = io.try_io(Interest::WRITABLE, |_| Err::<(), _>(ErrorKind::WouldBlock.into()));
+                let _ = io.try_io(Interest::WRITABLE, |_| {
+                    Err::<(), _>(ErrorKind::WouldBlock.into())
+                });
             })?;
             key.with(cx, |socket, _| {
                 assert_eq!(socket.send(b"hello"), Ok(Sent::Queued));
@@ -146,8 +187,14 @@ fn what_was_queued_by_the_key_of_a_socket_before_a_panic_is_still_to_leave() -> 
             })
         })
     }));
-    assert_eq!(panicked.expect_err("the panic").downcast_ref(), Some(&"as the test wants"));
-    assert_eq!(reactor.interest(key.key())?, Interest::READABLE | Interest::WRITABLE);
+    assert_eq!(
+        panicked.expect_err("the panic").downcast_ref(),
+        Some(&"as the test wants")
+    );
+    assert_eq!(
+        reactor.interest(key.key())?,
+        Interest::READABLE | Interest::WRITABLE
+    );
     Ok(())
 }
 
@@ -162,7 +209,8 @@ fn the_key_of_a_socket_is_refused_in_its_own_callbacks() -> Result {
     let echo = udp::add(&mut reactor, socket, move |datagram, socket, cx| {
         let own: UdpKey<Vec<bool>> = key.get().ok_or(ErrorKind::NotFound)?;
         let refused = own.with(cx, |_, _| ());
-        cx.state.push(matches!(refused, Err(Error::Running(running)) if running == own.key()));
+        cx.state
+            .push(matches!(refused, Err(Error::Running(running)) if running == own.key()));
         socket.reply(datagram, datagram.bytes)?; // this is what it has that side for
         Ok(Next::Keep)
     })?;
@@ -181,9 +229,16 @@ fn errors_name_the_call_and_the_address() -> Result {
     let taken = peer(false)?;
     let error = UdpSocket::bind(taken.local_addr()?).expect_err("it is taken");
     let named = format!("bind {}: Address already in use", taken.local_addr()?);
-    assert!(error.kind() == ErrorKind::AddrInUse && error.to_string().starts_with(&named), "{error}");
-    let error = UdpSocket::connect(([255, 255, 255, 255], 9).into()).expect_err("broadcast is to be asked for");
-    assert!(error.to_string().starts_with("connect 255.255.255.255:9: "), "{error}");
+    assert!(
+        error.kind() == ErrorKind::AddrInUse && error.to_string().starts_with(&named),
+        "{error}"
+    );
+    let error = UdpSocket::connect(([255, 255, 255, 255], 9).into())
+        .expect_err("broadcast is to be asked for");
+    assert!(
+        error.to_string().starts_with("connect 255.255.255.255:9: "),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -196,20 +251,32 @@ struct Stuffed {
 impl Handler<Seen, UdpSocket> for Stuffed {
     fn ready(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, Seen>) -> io::Result<Next> {
         if self.full.get() {
-            let _ = io.try_io(Interest::WRITABLE, |_| Err::<(), _>(ErrorKind::WouldBlock.into()));
+            let _ = io.try_io(Interest::WRITABLE, |_| {
+                Err::<(), _>(ErrorKind::WouldBlock.into())
+            });
         }
         self.udp.ready(io, cx)
     }
 }
 
 /// Registers such a socket, and lets it learn that it is writable, so that it has to be told when it is not.
-fn stuffed(reactor: &mut Reactor<Seen>, udp: Udp<Seen>) -> Result<(Rc<Cell<bool>>, SocketAddr, Key)> {
+fn stuffed(
+    reactor: &mut Reactor<Seen>,
+    udp: Udp<Seen>,
+) -> Result<(Rc<Cell<bool>>, SocketAddr, Key)> {
     let socket = UdpSocket::bind(local(false))?;
     let (address, full) = (socket.local_addr()?, Rc::new(Cell::new(false)));
-    let handler = Stuffed { udp, full: Rc::clone(&full) };
+    let handler = Stuffed {
+        udp,
+        full: Rc::clone(&full),
+    };
     let key = reactor.add_handler(socket, Interest::READABLE | Interest::WRITABLE, handler)?;
     assert_eq!(reactor.turn(&mut Seen::default(), Some(PATIENCE))?, 1);
-    assert_eq!(reactor.interest(key)?, Interest::READABLE, "with nothing queued it does not ask for room");
+    assert_eq!(
+        reactor.interest(key)?,
+        Interest::READABLE,
+        "with nothing queued it does not ask for room"
+    );
     full.set(true);
     Ok((full, address, key))
 }
@@ -217,14 +284,18 @@ fn stuffed(reactor: &mut Reactor<Seen>, udp: Udp<Seen>) -> Result<(Rc<Cell<bool>
 /// On "fill" sends five datagrams of 100 bytes to `to`.
 fn filler(
     to: SocketAddr,
-) -> impl FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next> + 'static {
+) -> impl FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next> + 'static
+{
     move |datagram, socket, cx| {
         if datagram.bytes == b"fill" {
             let mut send = |number| match socket.send_to(&[number; 100], to) {
                 Ok(sent) => Some(sent),
                 Err(full) => {
                     let error = io::Error::from(full); // as `?` would pass it on
-                    assert!(error.kind() == ErrorKind::QuotaExceeded && error.get_ref().is_some(), "{error}");
+                    assert!(
+                        error.kind() == ErrorKind::QuotaExceeded && error.get_ref().is_some(),
+                        "{error}"
+                    );
                     None
                 }
             };
@@ -239,15 +310,32 @@ fn what_has_to_wait_is_queued_up_to_the_limit_and_goes_out_as_one_run() -> Resul
     for (datagrams_max, bytes_max) in [(3, 10_000), (100, 399)] {
         let mut reactor = Reactor::new()?;
         let (_, receiver) = noting(&mut reactor, |_, _, _| Ok(Next::Keep))?;
-        let udp = Udp::new(Noting(filler(receiver))).max_queued_datagrams(datagrams_max).max_queued_bytes(bytes_max);
+        let udp = Udp::new(Noting(filler(receiver)))
+            .max_queued_datagrams(datagrams_max)
+            .max_queued_bytes(bytes_max);
         let (full, address, key) = stuffed(&mut reactor, udp)?;
         let peer = peer(false)?;
         let mut seen = Seen::default();
         peer.send_to(b"fill", address)?;
         turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 1)?;
-        assert_eq!(seen.sent, [Some(Sent::Queued), Some(Sent::Queued), Some(Sent::Queued), None, None]);
-        assert_eq!((seen.metrics.queued, seen.metrics.dropped, seen.metrics.sent), (3, 2, 0));
-        assert_eq!(reactor.interest(key)?, Interest::READABLE | Interest::WRITABLE);
+        assert_eq!(
+            seen.sent,
+            [
+                Some(Sent::Queued),
+                Some(Sent::Queued),
+                Some(Sent::Queued),
+                None,
+                None
+            ]
+        );
+        assert_eq!(
+            (seen.metrics.queued, seen.metrics.dropped, seen.metrics.sent),
+            (3, 2, 0)
+        );
+        assert_eq!(
+            reactor.interest(key)?,
+            Interest::READABLE | Interest::WRITABLE
+        );
 
         full.set(false);
         peer.send_to(b"go", address)?;
@@ -259,7 +347,11 @@ fn what_has_to_wait_is_queued_up_to_the_limit_and_goes_out_as_one_run() -> Resul
         assert_eq!(reactor.interest(key)?, Interest::READABLE);
         peer.send_to(b"how was it?", address)?;
         turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 4)?;
-        assert_eq!((seen.metrics.sent, seen.metrics.sends), (3, 1), "one call, divided by the kernel");
+        assert_eq!(
+            (seen.metrics.sent, seen.metrics.sends),
+            (3, 1),
+            "one call, divided by the kernel"
+        );
     }
     Ok(())
 }
@@ -269,11 +361,18 @@ fn nothing_overtakes_the_queue_which_goes_out_a_bounded_part_a_turn() -> Result 
     let peer = peer(false)?;
     let to = peer.local_addr()?;
     let mut reactor = Reactor::new()?;
-    let on_datagram = move |datagram: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
-        let sizes = if datagram.bytes == b"fill" { 1..101 } else { 101..102 };
-        cx.state.sent = sizes.map(|bytes| socket.send_to(&[0; 101][..bytes], to).ok()).collect(); // none can be merged
-        Ok(Next::Keep)
-    };
+    let on_datagram =
+        move |datagram: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
+            let sizes = if datagram.bytes == b"fill" {
+                1..101
+            } else {
+                101..102
+            };
+            cx.state.sent = sizes
+                .map(|bytes| socket.send_to(&[0; 101][..bytes], to).ok())
+                .collect(); // none can be merged
+            Ok(Next::Keep)
+        };
     let (full, address, _) = stuffed(&mut reactor, Udp::new(Noting(on_datagram)))?;
     let mut seen = Seen::default();
     peer.send_to(b"fill", address)?;
@@ -281,7 +380,10 @@ fn nothing_overtakes_the_queue_which_goes_out_a_bounded_part_a_turn() -> Result 
     full.set(false);
     peer.send_to(b"go", address)?;
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 2)?;
-    assert_eq!((&seen.sent, seen.metrics.sent), (&vec![Some(Sent::Queued)], 64));
+    assert_eq!(
+        (&seen.sent, seen.metrics.sent),
+        (&vec![Some(Sent::Queued)], 64)
+    );
     reactor.turn(&mut seen, Some(PATIENCE))?; // it is still writable, and called again
     for bytes in 1..102 {
         assert_eq!(peer.recv(&mut [0; 200])?, bytes);
@@ -303,7 +405,11 @@ fn datagrams_that_were_merged_on_the_way_are_told_one_by_one() -> Result {
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 7)?;
     peer.send_to(b"how was it?", receiver)?;
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 8)?;
-    assert_eq!((seen.metrics.received, seen.metrics.receives), (6, 2), "five of them in one buffer");
+    assert_eq!(
+        (seen.metrics.received, seen.metrics.receives),
+        (6, 2),
+        "five of them in one buffer"
+    );
     Ok(())
 }
 
@@ -332,16 +438,23 @@ fn in_a_run_that_is_refused_each_datagram_gets_its_own_answer() -> Result {
     let peer = peer(false)?;
     let to = peer.local_addr()?;
     let mut reactor = Reactor::new()?;
-    let on_datagram = move |datagram: &Datagram<'_>, socket: &mut Sending<'_>, _: &mut Context<'_, Seen>| {
-        if datagram.bytes == b"fill" {
-            let foreign = Some([192, 0, 2, 1].into()); // not an address of this machine
-            for (number, from) in [None, foreign, foreign, foreign, None, None].into_iter().enumerate() {
-                let queued = socket.send_datagram(&Outgoing { from, ..Outgoing::new(&[number as u8], to) });
-                assert_eq!(queued, Ok(Sent::Queued));
+    let on_datagram =
+        move |datagram: &Datagram<'_>, socket: &mut Sending<'_>, _: &mut Context<'_, Seen>| {
+            if datagram.bytes == b"fill" {
+                let foreign = Some([192, 0, 2, 1].into()); // not an address of this machine
+                for (number, from) in [None, foreign, foreign, foreign, None, None]
+                    .into_iter()
+                    .enumerate()
+                {
+                    let queued = socket.send_datagram(&Outgoing {
+                        from,
+                        ..Outgoing::new(&[number as u8], to)
+                    });
+                    assert_eq!(queued, Ok(Sent::Queued));
+                }
             }
-        }
-        Ok(Next::Keep)
-    };
+            Ok(Next::Keep)
+        };
     let (full, address, _) = stuffed(&mut reactor, Udp::new(Noting(on_datagram)))?;
     let mut seen = Seen::default();
     peer.send_to(b"fill", address)?;
@@ -372,7 +485,11 @@ fn answer_to(to: IpAddr, at: SocketAddr) -> Result<Vec<u8>> {
     asks.set_broadcast(true)?;
     asks.send_to(b"who is there?", (to, port))?;
     turn_until(&mut reactor, &mut seen, |seen| !seen.sent.is_empty())?;
-    assert_eq!((seen.sent, seen.failures), (vec![Some(Sent::Now)], vec![]), "to {to}");
+    assert_eq!(
+        (seen.sent, seen.failures),
+        (vec![Some(Sent::Now)], vec![]),
+        "to {to}"
+    );
     let mut answer = vec![0; 16];
     let bytes = asks.recv(&mut answer)?;
     answer.truncate(bytes);
@@ -381,7 +498,11 @@ fn answer_to(to: IpAddr, at: SocketAddr) -> Result<Vec<u8>> {
 
 #[test]
 fn a_datagram_to_the_broadcast_address_of_a_network_is_answered() -> Result {
-    for (to, at) in [("127.0.0.1", "0.0.0.0:0"), ("127.255.255.255", "0.0.0.0:0"), ("127.255.255.255", "[::]:0")] {
+    for (to, at) in [
+        ("127.0.0.1", "0.0.0.0:0"),
+        ("127.255.255.255", "0.0.0.0:0"),
+        ("127.255.255.255", "[::]:0"),
+    ] {
         assert_eq!(answer_to(to.parse()?, at.parse()?)?, b"here");
     }
     Ok(())

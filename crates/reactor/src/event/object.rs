@@ -50,7 +50,11 @@ pub enum SetOutcome {
 
 impl Event {
     fn new(count: u64, max: Option<u64>) -> Self {
-        Self { slot: Arc::new(EventSlot(lock_table().events.insert(State::new(count, max)))) }
+        Self {
+            slot: Arc::new(EventSlot(
+                lock_table().events.insert(State::new(count, max)),
+            )),
+        }
     }
 
     /// Makes an event that stays set until it is reset. It begins unset: [`set`](Self::set) it where it should not.
@@ -106,7 +110,9 @@ impl Event {
     /// ```
     pub fn set(&self) -> SetOutcome {
         let mut table = lock_table();
-        let Some(state) = table.events.get_mut(self.index()) else { return SetOutcome::AlreadySet };
+        let Some(state) = table.events.get_mut(self.index()) else {
+            return SetOutcome::AlreadySet;
+        };
         if state.count >= state.max.unwrap_or(1) {
             return SetOutcome::AlreadySet;
         }
@@ -130,21 +136,33 @@ impl Event {
     /// this.
     pub fn pulse(&self) {
         let mut table = lock_table();
-        let Some(state) = table.events.get_mut(self.index()) else { return };
+        let Some(state) = table.events.get_mut(self.index()) else {
+            return;
+        };
         let before = state.count;
         state.count += 1;
         table.wake_waiters(self.index());
         let now = table.next_sequence();
         if let Some(state) = table.events.get_mut(self.index()) {
             let is_semaphore = state.max.is_some_and(|max| max > 1);
-            (state.count, state.reset_at) = (if is_semaphore { state.count.min(before) } else { 0 }, now);
+            (state.count, state.reset_at) = (
+                if is_semaphore {
+                    state.count.min(before)
+                } else {
+                    0
+                },
+                now,
+            );
         }
         unlock_and_wake(table);
     }
 
     /// Whether it is set: by the time it is looked at, it may not be.
     pub fn is_set(&self) -> bool {
-        lock_table().events.get(self.index()).is_some_and(|state| state.count > 0)
+        lock_table()
+            .events
+            .get(self.index())
+            .is_some_and(|state| state.count > 0)
     }
 }
 

@@ -30,7 +30,11 @@ impl EventWatch {
     fn begin(&mut self) {
         let indices = self.indices();
         let mut table = lock_table();
-        let waiter = table.add_waiter(&indices, self.condition, WaiterSignal::Queue(self.sender.clone()));
+        let waiter = table.add_waiter(
+            &indices,
+            self.condition,
+            WaiterSignal::Queue(self.sender.clone()),
+        );
         self.waiter = Some(waiter);
         if !indices.is_empty() {
             table.complete(waiter);
@@ -49,7 +53,9 @@ impl EventWatch {
 /// Sets again what was consumed for the loop and not handled.
 impl Drop for EventWatch {
     fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else { return };
+        let Some(waiter) = self.waiter.take() else {
+            return;
+        };
         let indices = self.indices();
         let mut table = lock_table();
         table.undo_wait(waiter, &indices, self.condition);
@@ -75,7 +81,9 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.on_events(vec![event.clone()], Condition::Any, move |_, cx| handler(cx))
+        self.on_events(vec![event.clone()], Condition::Any, move |_, cx| {
+            handler(cx)
+        })
     }
 
     /// Calls `handler` each time that any of `events` is set, with its index: in the order in which they are set, and of those that are
@@ -90,7 +98,11 @@ impl<S> Registry<S> {
     where
         F: FnMut(usize, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.on_events(events.iter().map(|event| (*event).clone()).collect(), Condition::Any, handler)
+        self.on_events(
+            events.iter().map(|event| (*event).clone()).collect(),
+            Condition::Any,
+            handler,
+        )
     }
 
     /// Calls `handler` each time that all of `events` are set at once; never for none. An event that is named twice is passed twice,
@@ -103,23 +115,39 @@ impl<S> Registry<S> {
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.on_events(events.iter().map(|event| (*event).clone()).collect(), Condition::All, move |_, cx| handler(cx))
+        self.on_events(
+            events.iter().map(|event| (*event).clone()).collect(),
+            Condition::All,
+            move |_, cx| handler(cx),
+        )
     }
 
     #[track_caller]
-    fn on_events<F>(&mut self, events: Vec<Event>, condition: Condition, mut handler: F) -> Result<Key, Error>
+    fn on_events<F>(
+        &mut self,
+        events: Vec<Event>,
+        condition: Condition,
+        mut handler: F,
+    ) -> Result<Key, Error>
     where
         F: FnMut(usize, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
-        let mut watch = EventWatch { events, condition, sender, waiter: None };
+        let mut watch = EventWatch {
+            events,
+            condition,
+            sender,
+            waiter: None,
+        };
         watch.begin();
         let key = self.consume(receiver, move |index, cx| {
             watch.end();
             let result = index.map_or(Ok(Next::Keep), |index| handler(index, cx));
             let goes_on = match &result {
                 Ok(next) => *next == Next::Keep,
-                Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+                Err(error) => {
+                    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+                }
             };
             if goes_on {
                 watch.begin();

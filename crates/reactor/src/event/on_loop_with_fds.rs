@@ -42,7 +42,14 @@ impl EventsAndFds {
             poller.add(fd.as_raw_fd(), Key::NULL, Interest::READABLE)?; // one that is refused is always readable
         }
         let held: Vec<_> = events.iter().map(|event| (*event).clone()).collect();
-        Ok(Self { poller, all_set, fds, events: held.iter().map(Event::index).collect(), _held: held, waiter: None })
+        Ok(Self {
+            poller,
+            all_set,
+            fds,
+            events: held.iter().map(Event::index).collect(),
+            _held: held,
+            waiter: None,
+        })
     }
 
     /// Passes through the events, if all of them are set and all fds are readable.
@@ -55,8 +62,14 @@ impl EventsAndFds {
             return Err(ErrorKind::WouldBlock.into());
         }
         let mut table = lock_table();
-        self.waiter.take().and_then(|waiter| table.remove_waiter(waiter));
-        if table.events.try_complete(&self.events, Condition::All).is_some() {
+        self.waiter
+            .take()
+            .and_then(|waiter| table.remove_waiter(waiter));
+        if table
+            .events
+            .try_complete(&self.events, Condition::All)
+            .is_some()
+        {
             return Ok(());
         }
         let signal = WaiterSignal::EventFd(Arc::clone(&self.all_set));
@@ -66,7 +79,11 @@ impl EventsAndFds {
 }
 
 fn duplicate(fd: &BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-    let failed = |source| Error::Os { call: "fcntl(F_DUPFD_CLOEXEC)", fd: fd.as_raw_fd(), source };
+    let failed = |source| Error::Os {
+        call: "fcntl(F_DUPFD_CLOEXEC)",
+        fd: fd.as_raw_fd(),
+        source,
+    };
     fd.try_clone_to_owned().map_err(failed)
 }
 
@@ -153,7 +170,11 @@ impl<S> Registry<S> {
                 return Err(error);
             }
             match handler(cx) {
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Next::Keep),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+                {
+                    Ok(Next::Keep)
+                }
                 result => result,
             }
         });

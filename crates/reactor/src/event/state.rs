@@ -44,7 +44,12 @@ pub(super) enum Condition {
 
 impl State {
     pub(super) const fn new(count: u64, max: Option<u64>) -> Self {
-        Self { count, max, waiters: VecDeque::new(), reset_at: 0 }
+        Self {
+            count,
+            max,
+            waiters: VecDeque::new(),
+            reset_at: 0,
+        }
     }
 }
 
@@ -76,7 +81,9 @@ impl EventSlab {
 
     /// Consumes an event, if it is set.
     fn consume(&mut self, event: EventIndex) -> bool {
-        let Some(state) = self.0.get_mut(event.0).filter(|state| state.count > 0) else { return false };
+        let Some(state) = self.0.get_mut(event.0).filter(|state| state.count > 0) else {
+            return false;
+        };
         if state.max.is_some() {
             state.count -= 1;
         }
@@ -96,7 +103,11 @@ impl EventSlab {
     ///
     /// Not inlined it takes 16 instructions more a wait for an event that is set.
     #[inline(always)]
-    pub(super) fn try_complete(&mut self, events: &[EventIndex], condition: Condition) -> Option<usize> {
+    pub(super) fn try_complete(
+        &mut self,
+        events: &[EventIndex],
+        condition: Condition,
+    ) -> Option<usize> {
         match condition {
             Condition::Any => events.iter().position(|event| self.consume(*event)),
             Condition::All => self.consume_all(events).then_some(0),
@@ -108,7 +119,9 @@ impl EventSlab {
     fn consume_all(&mut self, events: &[EventIndex]) -> bool {
         for (consumed, event) in events.iter().enumerate() {
             if !self.consume(*event) {
-                events[..consumed].iter().for_each(|event| self.restore(*event));
+                events[..consumed]
+                    .iter()
+                    .for_each(|event| self.restore(*event));
                 return false;
             }
         }
@@ -140,7 +153,9 @@ impl EventSlab {
     /// Takes a waiter out of the list of each of `events`.
     pub(super) fn unlist(&mut self, waiter: WaiterIndex, events: &[EventIndex]) {
         for event in events {
-            let Some(state) = self.0.get_mut(event.0) else { continue };
+            let Some(state) = self.0.get_mut(event.0) else {
+                continue;
+            };
             // The waits that began first are completed first, so that is where it usually is.
             if state.waiters.front() == Some(&waiter) {
                 state.waiters.pop_front();
@@ -152,7 +167,11 @@ impl EventSlab {
 }
 
 /// Returns those of `events` that a wait with this outcome has consumed.
-pub(super) fn consumed(events: &[EventIndex], condition: Condition, outcome: usize) -> &[EventIndex] {
+pub(super) fn consumed(
+    events: &[EventIndex],
+    condition: Condition,
+    outcome: usize,
+) -> &[EventIndex] {
     match condition {
         Condition::Any => &events[outcome..=outcome],
         Condition::All => events,

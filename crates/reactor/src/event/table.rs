@@ -94,7 +94,12 @@ pub(super) fn unlock_and_wake(mut table: MutexGuard<'_, EventTable>) {
 
 impl EventTable {
     const fn new() -> Self {
-        Self { events: EventSlab::new(), waiters: Slab::new(), wakes: Vec::new(), sequence: 0 }
+        Self {
+            events: EventSlab::new(),
+            waiters: Slab::new(),
+            wakes: Vec::new(),
+            sequence: 0,
+        }
     }
 
     pub(super) fn add_waiter(
@@ -103,7 +108,13 @@ impl EventTable {
         condition: Condition,
         signal: WaiterSignal,
     ) -> WaiterIndex {
-        let waiter = Waiter { events: events.to_vec(), condition, outcome: None, completed_at: 0, signal };
+        let waiter = Waiter {
+            events: events.to_vec(),
+            condition,
+            outcome: None,
+            completed_at: 0,
+            signal,
+        };
         let index = WaiterIndex(self.waiters.insert(waiter));
         self.events.list(index, events);
         index
@@ -120,7 +131,11 @@ impl EventTable {
 
     /// Ends the wait of a thread whose time is over. Returns the outcome if it has come in the last moment: the waiter was
     /// removed then, and another may be at its index.
-    pub(super) fn remove_parked(&mut self, index: WaiterIndex, parked: &ParkedThread) -> Option<usize> {
+    pub(super) fn remove_parked(
+        &mut self,
+        index: WaiterIndex,
+        parked: &ParkedThread,
+    ) -> Option<usize> {
         let outcome = parked.outcome();
         if outcome.is_none() {
             self.remove_waiter(index);
@@ -129,10 +144,21 @@ impl EventTable {
     }
 
     /// Ends a wait whose outcome was not handled, and sets again what it consumed, unless that was reset since.
-    pub(super) fn undo_wait(&mut self, waiter: WaiterIndex, events: &[EventIndex], condition: Condition) {
-        let Some((outcome, completed_at)) = self.remove_waiter(waiter) else { return };
+    pub(super) fn undo_wait(
+        &mut self,
+        waiter: WaiterIndex,
+        events: &[EventIndex],
+        condition: Condition,
+    ) {
+        let Some((outcome, completed_at)) = self.remove_waiter(waiter) else {
+            return;
+        };
         for event in consumed(events, condition, outcome) {
-            if self.events.get(*event).is_some_and(|state| state.reset_at < completed_at) {
+            if self
+                .events
+                .get(*event)
+                .is_some_and(|state| state.reset_at < completed_at)
+            {
                 self.events.restore(*event);
                 self.wake_waiters(*event);
             }
@@ -159,8 +185,12 @@ impl EventTable {
 
     /// Completes a wait, if its condition holds: it is in no list then.
     pub(super) fn complete(&mut self, index: WaiterIndex) -> bool {
-        let Some(waiter) = self.waiters.get_mut(index.0) else { return false };
-        let Some(outcome) = self.events.try_complete(&waiter.events, waiter.condition) else { return false };
+        let Some(waiter) = self.waiters.get_mut(index.0) else {
+            return false;
+        };
+        let Some(outcome) = self.events.try_complete(&waiter.events, waiter.condition) else {
+            return false;
+        };
         self.events.unlist(index, &waiter.events);
         self.sequence += 1;
         (waiter.outcome, waiter.completed_at) = (Some(outcome), self.sequence);
@@ -177,7 +207,9 @@ impl EventTable {
                 // Where the loop is gone nothing is consumed.
                 Err(_) => {
                     let consumed = consumed(&waiter.events, waiter.condition, outcome);
-                    consumed.iter().for_each(|event| self.events.restore(*event));
+                    consumed
+                        .iter()
+                        .for_each(|event| self.events.restore(*event));
                     waiter.outcome = None;
                     waiter.events.clear();
                 }
@@ -194,7 +226,10 @@ mod tests {
 
     impl EventTable {
         fn wait(&mut self, event: EventIndex) -> (WaiterIndex, Arc<ParkedThread>) {
-            let parked = ParkedThread { thread: std::thread::current(), outcome: AtomicUsize::new(PENDING) };
+            let parked = ParkedThread {
+                thread: std::thread::current(),
+                outcome: AtomicUsize::new(PENDING),
+            };
             let parked = Arc::new(parked);
             let signal = WaiterSignal::Thread(Arc::clone(&parked));
             (self.add_waiter(&[event], Condition::Any, signal), parked)

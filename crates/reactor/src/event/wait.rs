@@ -36,7 +36,11 @@ impl Event {
     /// after `timeout`, or for no events. Otherwise like [`wait`](Self::wait).
     #[doc(alias("WaitForMultipleObjects", "select"))]
     pub fn wait_any(events: &[&Self], timeout: Option<Duration>) -> Option<usize> {
-        if events.is_empty() { None } else { wait_for(events, Condition::Any, timeout) }
+        if events.is_empty() {
+            None
+        } else {
+            wait_for(events, Condition::Any, timeout)
+        }
     }
 
     /// Waits until all of `events` are set at once, and passes through them all: whether that was before `timeout` had
@@ -71,7 +75,11 @@ impl Event {
             if let Some(index) = table.events.try_complete(&indices, Condition::Any) {
                 return Ok(Some(Signalled::Event(index)));
             }
-            table.add_waiter(&indices, Condition::Any, WaiterSignal::EventFd(Arc::clone(&notified)))
+            table.add_waiter(
+                &indices,
+                Condition::Any,
+                WaiterSignal::EventFd(Arc::clone(&notified)),
+            )
         };
         let mut polled = to_poll(std::iter::once(notified.as_fd()).chain(fds.iter().copied()));
         let polled_for = poll_until(&mut polled, deadline);
@@ -80,7 +88,10 @@ impl Event {
             return Ok(Some(Signalled::Event(index)));
         }
         polled_for?;
-        Ok(polled[1..].iter().position(|fd| !fd.revents().is_empty()).map(Signalled::Readable))
+        Ok(polled[1..]
+            .iter()
+            .position(|fd| !fd.revents().is_empty())
+            .map(Signalled::Readable))
     }
 
     /// Waits until all of `events` are set and all of `fds` are readable, and passes through the events; `false` after
@@ -128,7 +139,11 @@ impl Event {
                 return Ok(false);
             }
             let mut table = lock_table();
-            if table.events.try_complete(&indices, Condition::All).is_some() {
+            if table
+                .events
+                .try_complete(&indices, Condition::All)
+                .is_some()
+            {
                 return Ok(true);
             }
             if park_until(table, &indices, Condition::AllSet, deadline).is_none() {
@@ -143,7 +158,9 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
     let mut few = [EventIndex::NONE; 8];
     let many: Vec<_>;
     let indices = if let Some(few) = few.get_mut(..events.len()) {
-        few.iter_mut().zip(events).for_each(|(index, event)| *index = event.index());
+        few.iter_mut()
+            .zip(events)
+            .for_each(|(index, event)| *index = event.index());
         &*few
     } else {
         many = events.iter().map(|event| event.index()).collect();
@@ -154,7 +171,12 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
     if outcome.is_some() || timeout == Some(Duration::ZERO) {
         return outcome;
     }
-    park_until(table, indices, condition, timeout.and_then(|timeout| now().checked_add(timeout)))
+    park_until(
+        table,
+        indices,
+        condition,
+        timeout.and_then(|timeout| now().checked_add(timeout)),
+    )
 }
 
 /// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after
@@ -167,8 +189,15 @@ fn park_until(
     condition: Condition,
     deadline: Option<Instant>,
 ) -> Option<usize> {
-    let parked = Arc::new(ParkedThread { thread: thread::current(), outcome: AtomicUsize::new(PENDING) });
-    let waiter = table.add_waiter(indices, condition, WaiterSignal::Thread(Arc::clone(&parked)));
+    let parked = Arc::new(ParkedThread {
+        thread: thread::current(),
+        outcome: AtomicUsize::new(PENDING),
+    });
+    let waiter = table.add_waiter(
+        indices,
+        condition,
+        WaiterSignal::Thread(Arc::clone(&parked)),
+    );
     drop(table);
     loop {
         if let Some(outcome) = parked.outcome() {

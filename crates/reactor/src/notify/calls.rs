@@ -24,7 +24,9 @@ pub enum CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OnLoopThread => "a call into the loop from its own thread would wait for itself: use defer",
+            Self::OnLoopThread => {
+                "a call into the loop from its own thread would wait for itself: use defer"
+            }
             Self::Lost => "the loop is gone: there will be no answer",
             Self::Panicked => "the closure panicked on the loop: there will be no answer",
         })
@@ -72,14 +74,27 @@ trait Cancel: Send + Sync {
 impl Calls {
     /// A new call: the caller's end, and the one that goes to the loop.
     pub(super) fn begin<R: Send + 'static>(&self) -> (Caller<'_, R>, Responder<R>) {
-        let call = Arc::new(Call { progress: Mutex::new(Progress::Waiting), over: Condvar::new() });
+        let call = Arc::new(Call {
+            progress: Mutex::new(Progress::Waiting),
+            over: Condvar::new(),
+        });
         let index = lock(&self.waiting).insert(Arc::clone(&call) as Arc<dyn Cancel>);
-        (Caller { calls: self, index, call: Arc::clone(&call) }, Responder { call })
+        (
+            Caller {
+                calls: self,
+                index,
+                call: Arc::clone(&call),
+            },
+            Responder { call },
+        )
     }
 
     /// Answers all that wait for a closure that has not begun: it does not run any more.
     pub(crate) fn cancel_all(&self) {
-        let waiting: Vec<_> = lock(&self.waiting).iter().map(|(_, call)| Arc::clone(call)).collect();
+        let waiting: Vec<_> = lock(&self.waiting)
+            .iter()
+            .map(|(_, call)| Arc::clone(call))
+            .collect();
         waiting.iter().for_each(|call| call.cancel());
     }
 }
@@ -125,7 +140,11 @@ impl<R> Caller<'_, R> {
     pub(super) fn wait(self) -> Result<R, CallError> {
         let is_pending = |progress: &mut Progress<R>| !matches!(progress, Progress::Over(_));
         let progress = lock(&self.call.progress);
-        let mut progress = self.call.over.wait_while(progress, is_pending).unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self
+            .call
+            .over
+            .wait_while(progress, is_pending)
+            .unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *progress, Progress::Over(Err(CallError::Lost))) {
             Progress::Over(result) => result,
             Progress::Waiting | Progress::Running => Err(CallError::Lost),
@@ -176,7 +195,10 @@ mod tests {
     use super::*;
 
     fn is_lost(caller: &Caller<'_, u32>) -> bool {
-        matches!(*lock(&caller.call.progress), Progress::Over(Err(CallError::Lost)))
+        matches!(
+            *lock(&caller.call.progress),
+            Progress::Over(Err(CallError::Lost))
+        )
     }
 
     #[test]

@@ -30,7 +30,10 @@ impl<F: Send + 'static> Lane for VecDeque<F> {
 impl Captures {
     #[inline]
     pub(super) fn put<F: Send + 'static>(&mut self, callback: F) {
-        let lane = self.lanes.entry(TypeId::of::<F>()).or_insert_with(|| Box::new(VecDeque::<F>::new()));
+        let lane = self
+            .lanes
+            .entry(TypeId::of::<F>())
+            .or_insert_with(|| Box::new(VecDeque::<F>::new()));
         let lane: &mut dyn Any = &mut **lane;
         if let Some(lane) = lane.downcast_mut::<VecDeque<F>>() {
             lane.push_back(callback);

@@ -57,14 +57,25 @@ impl<S> Registry<S> {
         B: Batch + 'static,
         F: FnMut(&mut B, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        let inserted = self.hub().and_then(|hub| self.insert_queue_slot(origin).map(|key| (hub, key)));
+        let inserted = self
+            .hub()
+            .and_then(|hub| self.insert_queue_slot(origin).map(|key| (hub, key)));
         let (hub, key) = match inserted {
             Ok(inserted) => inserted,
             Err(error) => return Err((receiver, error)),
         };
-        let has_something = receiver.mailbox.attach(Arc::new(QueueAddress::new(hub, key)));
+        let has_something = receiver
+            .mailbox
+            .attach(Arc::new(QueueAddress::new(hub, key)));
         let batch = Undelivered::default();
-        let consumer = Consumer { receiver, batch, turn: 0, handled: 0, handle_next, handler_type };
+        let consumer = Consumer {
+            receiver,
+            batch,
+            turn: 0,
+            handled: 0,
+            handle_next,
+            handler_type,
+        };
         self.fill_queue(key, Box::new(consumer), has_something);
         Ok(key)
     }
@@ -109,7 +120,11 @@ impl<S> Registry<S> {
         if self.inbox.queue_limits.is_empty() {
             return MESSAGES_AT_A_TIME;
         }
-        self.inbox.queue_limits.get(&key).copied().unwrap_or(MESSAGES_AT_A_TIME)
+        self.inbox
+            .queue_limits
+            .get(&key)
+            .copied()
+            .unwrap_or(MESSAGES_AT_A_TIME)
     }
 
     /// The hub of this loop, made when the first queue needs it.
@@ -178,7 +193,9 @@ where
             self.receiver.mailbox.set_taken(self.batch.0.len());
             let reason = match result {
                 Ok(Next::Remove) => CloseReason::ByHandler,
-                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Err(error)
+                    if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+                {
                     CloseReason::Failed(error)
                 }
                 _ if last => CloseReason::ByHandler,
@@ -213,8 +230,17 @@ where
         self.receiver.mailbox.shut();
     }
 
-    fn close(self: Box<Self>, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
-        let Self { receiver, batch, handle_next, .. } = *self;
+    fn close(
+        self: Box<Self>,
+        reason: CloseReason,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>> {
+        let Self {
+            receiver,
+            batch,
+            handle_next,
+            ..
+        } = *self;
         receiver.mailbox.shut(); // the way in first
         disposal.drop_one(batch);
         disposal.drop_one(receiver);

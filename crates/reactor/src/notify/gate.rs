@@ -30,7 +30,9 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { state: AtomicU8::new(AWAKE) }
+        Self {
+            state: AtomicU8::new(AWAKE),
+        }
     }
 
     /// By a sender whose message is in its place: whether it has to end the sleep.
@@ -38,7 +40,10 @@ impl Gate {
     pub(crate) fn claim_wake(&self) -> bool {
         fence(Ordering::SeqCst);
         self.state.load(Ordering::Relaxed) == ASLEEP
-            && self.state.compare_exchange(ASLEEP, SIGNALLED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .state
+                .compare_exchange(ASLEEP, SIGNALLED, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// By the loop, before its last look for messages.

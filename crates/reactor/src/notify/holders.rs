@@ -21,14 +21,22 @@ impl Holders {
     }
 
     pub(crate) fn forget(&self, origin: &'static Location<'static>) {
-        if let Some((_, held)) = self.lock().iter_mut().find(|(line, _)| ptr::eq(*line, origin)) {
+        if let Some((_, held)) = self
+            .lock()
+            .iter_mut()
+            .find(|(line, _)| ptr::eq(*line, origin))
+        {
             *held -= 1;
         }
     }
 
     /// Returns the lines of which tokens are held.
     pub(crate) fn list(&self) -> Vec<Holder> {
-        self.lock().iter().copied().filter(|(_, held)| *held > 0).collect()
+        self.lock()
+            .iter()
+            .copied()
+            .filter(|(_, held)| *held > 0)
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Holder>> {

@@ -8,7 +8,9 @@ use std::thread::{self, ThreadId};
 
 use super::gate::Gate;
 use super::holders::Holders;
-use super::primitives::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError};
+use super::primitives::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError,
+};
 
 /// Something is on the list of queues, or the loop is to stop: [`Hub::collect`].
 const NEWS: u8 = 1;

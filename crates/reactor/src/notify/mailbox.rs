@@ -10,7 +10,9 @@
 
 use std::collections::VecDeque;
 
-use super::primitives::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError, fence};
+use super::primitives::{
+    Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError, fence,
+};
 use super::room::{Notify, Position, RoomWaiters};
 
 /// Buffers for more values than this are given back when there is nothing.
@@ -98,7 +100,13 @@ impl<B: Batch, A> Mailbox<B, A> {
     /// An empty mailbox with one sender.
     pub(crate) fn new(capacity: usize) -> Self {
         let waiters = RoomWaiters::default();
-        let inner = Inner { values: B::default(), address: None, notified: false, closed: false, waiters };
+        let inner = Inner {
+            values: B::default(),
+            address: None,
+            notified: false,
+            closed: false,
+            waiters,
+        };
         Self {
             inner: Mutex::new(inner),
             taken: AtomicUsize::new(0),
@@ -163,7 +171,11 @@ impl<B: Batch, A> Mailbox<B, A> {
     pub(crate) fn remove_sender(&self) -> Option<Arc<A>> {
         // Under the lock, so that a consumer that finds nothing knows whether anything can still come.
         let mut inner = self.lock();
-        if self.senders.fetch_sub(1, Ordering::Relaxed) > 1 { None } else { inner.notify_once() }
+        if self.senders.fetch_sub(1, Ordering::Relaxed) > 1 {
+            None
+        } else {
+            inner.notify_once()
+        }
     }
 
     /// By the consumer: from now on it is notified at `address`. Whether there is something already.
@@ -184,8 +196,11 @@ impl<B: Batch, A> Mailbox<B, A> {
         if inner.values.len() == 0 {
             inner.notified = false;
             let ended = self.senders.load(Ordering::Relaxed) == 0;
-            let spare =
-                if inner.values.capacity() > KEPT_CAPACITY { std::mem::take(&mut inner.values) } else { B::default() };
+            let spare = if inner.values.capacity() > KEPT_CAPACITY {
+                std::mem::take(&mut inner.values)
+            } else {
+                B::default()
+            };
             if inner.waiters.is_empty() {
                 drop(inner);
             } else {
@@ -223,7 +238,10 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.shut();
         self.set_taken(0);
         let mut inner = self.lock();
-        let (values, leftovers) = (std::mem::take(&mut inner.values), inner.waiters.take_leftovers());
+        let (values, leftovers) = (
+            std::mem::take(&mut inner.values),
+            inner.waiters.take_leftovers(),
+        );
         drop(inner);
         leftovers.into_iter().for_each(|leftover| leftover());
         values
@@ -257,7 +275,8 @@ impl<B: Batch, A> Mailbox<B, A> {
     pub(crate) fn stop_waiting(&self, id: u64) -> bool {
         let mut inner = self.lock();
         let removed = inner.waiters.remove(id);
-        self.is_waited_for.store(!inner.waiters.is_empty(), Ordering::Relaxed);
+        self.is_waited_for
+            .store(!inner.waiters.is_empty(), Ordering::Relaxed);
         drop(inner);
         removed.is_none()
     }
@@ -294,9 +313,14 @@ impl<B: Batch, A> Mailbox<B, A> {
         }
         loop {
             let used = inner.values.len() + self.taken.load(Ordering::Acquire);
-            let room = if inner.closed { usize::MAX } else { self.capacity.saturating_sub(used) };
+            let room = if inner.closed {
+                usize::MAX
+            } else {
+                self.capacity.saturating_sub(used)
+            };
             let next = inner.waiters.next_turn(room);
-            self.is_waited_for.store(!inner.waiters.is_empty(), Ordering::Relaxed);
+            self.is_waited_for
+                .store(!inner.waiters.is_empty(), Ordering::Relaxed);
             let Some(notify) = next else { break };
             drop(inner);
             let leftover = notify();
@@ -313,16 +337,28 @@ impl<B: Batch, A> Mailbox<B, A> {
 
 impl<T, A> Mailbox<VecDeque<T>, A> {
     /// Adds values until one is refused; those that are not in are left. Whom to tell.
-    pub(crate) fn push_many(&self, values: &mut VecDeque<T>) -> (Option<Arc<A>>, Result<(), Refused>) {
+    pub(crate) fn push_many(
+        &self,
+        values: &mut VecDeque<T>,
+    ) -> (Option<Arc<A>>, Result<(), Refused>) {
         let mut inner = self.lock();
         if inner.closed {
             return (None, Err(Refused::Closed));
         }
-        let room = self.capacity.saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
+        let room = self
+            .capacity
+            .saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
         let count = room.min(values.len());
         inner.values.extend(values.drain(..count));
         let tell = if count > 0 { inner.notify_once() } else { None };
-        (tell, if values.is_empty() { Ok(()) } else { Err(Refused::Full) })
+        (
+            tell,
+            if values.is_empty() {
+                Ok(())
+            } else {
+                Err(Refused::Full)
+            },
+        )
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) mod waker;
 
 /// What the protocol is made of. `tests/model.rs` compiles the same files with loom's in their place.
 mod primitives {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(super) use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
+    };
     pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 }

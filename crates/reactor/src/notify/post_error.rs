@@ -27,7 +27,9 @@ pub struct LoopGone;
 
 impl fmt::Display for LoopGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the loop is gone: its reactor, or its registration \"remote\", has been dropped")
+        f.write_str(
+            "the loop is gone: its reactor, or its registration \"remote\", has been dropped",
+        )
     }
 }
 
@@ -53,9 +55,12 @@ impl<F> TryPostError<F> {
 impl<F> fmt::Debug for TryPostError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full { max_pending_posts, .. } => {
-                f.debug_struct("Full").field("max_pending_posts", max_pending_posts).finish_non_exhaustive()
-            }
+            Self::Full {
+                max_pending_posts, ..
+            } => f
+                .debug_struct("Full")
+                .field("max_pending_posts", max_pending_posts)
+                .finish_non_exhaustive(),
             Self::Gone(_) => f.write_str("Gone(..)"),
         }
     }
@@ -64,8 +69,13 @@ impl<F> fmt::Debug for TryPostError<F> {
 impl<F> fmt::Display for TryPostError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full { max_pending_posts, .. } => {
-                write!(f, "all {max_pending_posts} closures that may be pending for the loop are")
+            Self::Full {
+                max_pending_posts, ..
+            } => {
+                write!(
+                    f,
+                    "all {max_pending_posts} closures that may be pending for the loop are"
+                )
             }
             Self::Gone(_) => LoopGone.fmt(f),
         }

@@ -45,7 +45,10 @@ pub(crate) struct Posts<S> {
 
 impl<S> Default for Posts<S> {
     fn default() -> Self {
-        Self { tickets: VecDeque::new(), captures: Captures::default() }
+        Self {
+            tickets: VecDeque::new(),
+            captures: Captures::default(),
+        }
     }
 }
 
@@ -70,26 +73,43 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Accept<Post<F>> for Pos
     #[inline]
     fn accept(&mut self, Post { callback, origin }: Post<F>) {
         self.captures.put(callback);
-        self.tickets.push_back(Post { callback: Box::new(TicketFor::<F>(PhantomData)), origin });
+        self.tickets.push_back(Post {
+            callback: Box::new(TicketFor::<F>(PhantomData)),
+            origin,
+        });
     }
 }
 
 /// Stands for the next closure of a type.
 trait Ticket<S>: Send {
     /// Moves the closure from `captures` to the deferred callbacks.
-    fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>);
+    fn hand_over(
+        &self,
+        captures: &mut Captures,
+        registry: &mut Registry<S>,
+        origin: &'static Location<'static>,
+    );
 }
 
 /// The ticket of an `F`, on its way and among the deferred callbacks.
 struct TicketFor<F>(PhantomData<fn(F)>);
 
 impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for TicketFor<F> {
-    fn hand_over(&self, captures: &mut Captures, registry: &mut Registry<S>, origin: &'static Location<'static>) {
+    fn hand_over(
+        &self,
+        captures: &mut Captures,
+        registry: &mut Registry<S>,
+        origin: &'static Location<'static>,
+    ) {
         if let Some(callback) = captures.take::<F>() {
             registry.inbox.captures.put(callback);
             registry.inbox.handed_over.count_one();
             let task = Box::new(Self(PhantomData));
-            registry.deferred.push_back(Deferred { task, origin: Some(origin), key: Key::NULL });
+            registry.deferred.push_back(Deferred {
+                task,
+                origin: Some(origin),
+                key: Key::NULL,
+            });
         }
     }
 }
@@ -111,7 +131,11 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for TicketFor<F> {
 /// Moves what was posted to the deferred callbacks. It is not run from its queue: a closure that panics must not end that, and
 /// the others with it.
 pub(super) fn hand_over<S>(posts: &mut Posts<S>, cx: &mut Context<'_, S>) -> io::Result<Next> {
-    if let Some(Post { callback: ticket, origin }) = posts.tickets.pop_front() {
+    if let Some(Post {
+        callback: ticket,
+        origin,
+    }) = posts.tickets.pop_front()
+    {
         ticket.hand_over(&mut posts.captures, cx.registry, origin);
     }
     Ok(Next::Keep)

@@ -61,7 +61,12 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
         Capacity::Bounded(values) => values,
     };
     let mailbox = Arc::new(Mailbox::new(capacity));
-    (Sender::new(Arc::clone(&mailbox)), Receiver { end: MailboxReceiver { mailbox } })
+    (
+        Sender::new(Arc::clone(&mailbox)),
+        Receiver {
+            end: MailboxReceiver { mailbox },
+        },
+    )
 }
 
 /// The receiving end of a [`notification_queue`], for [`Registry::consume`].
@@ -74,7 +79,9 @@ pub struct Receiver<T> {
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.end.mailbox.len()).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("len", &self.end.mailbox.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,14 +104,22 @@ impl<S> Registry<S> {
     /// there is no eventfd to be had.
     #[doc(alias("NotificationQueue", "Channel", "startConsuming"))]
     #[track_caller]
-    pub fn consume<T, F>(&mut self, receiver: Receiver<T>, mut handler: F) -> Result<Key, AddError<Receiver<T>>>
+    pub fn consume<T, F>(
+        &mut self,
+        receiver: Receiver<T>,
+        mut handler: F,
+    ) -> Result<Key, AddError<Receiver<T>>>
     where
         T: 'static,
         F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let (named, origin) = (type_name::<F>(), Location::caller());
-        let handle_next = move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
+        let handle_next =
+            move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
         self.register_queue(receiver.end, handle_next, named, origin)
-            .map_err(|(end, error)| AddError { inner: Receiver { end }, error })
+            .map_err(|(end, error)| AddError {
+                inner: Receiver { end },
+                error,
+            })
     }
 }

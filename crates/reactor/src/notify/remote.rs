@@ -38,7 +38,13 @@ impl<S: 'static> Remote<S> {
     ///
     /// # Errors
     /// [`LoopGone`], and the closure has been dropped.
-    #[doc(alias("runInEventBaseThread", "call_soon_threadsafe", "ev_async_send", "uv_async_send", "spawn"))]
+    #[doc(alias(
+        "runInEventBaseThread",
+        "call_soon_threadsafe",
+        "ev_async_send",
+        "uv_async_send",
+        "spawn"
+    ))]
     #[track_caller]
     pub fn post<F>(&self, callback: F) -> Result<(), LoopGone>
     where
@@ -54,7 +60,11 @@ impl<S: 'static> Remote<S> {
     /// # Errors
     /// [`LoopGone`], and the closure has been dropped.
     #[inline]
-    pub fn post_from<F>(&self, origin: &'static Location<'static>, callback: F) -> Result<(), LoopGone>
+    pub fn post_from<F>(
+        &self,
+        origin: &'static Location<'static>,
+        callback: F,
+    ) -> Result<(), LoopGone>
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
@@ -63,11 +73,18 @@ impl<S: 'static> Remote<S> {
 
     /// Posts `callback`, or returns it if the loop is gone.
     #[inline]
-    pub(super) fn post_or_return<F>(&self, origin: &'static Location<'static>, callback: F) -> Result<(), F>
+    pub(super) fn post_or_return<F>(
+        &self,
+        origin: &'static Location<'static>,
+        callback: F,
+    ) -> Result<(), F>
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let told = self.posts.push(Post { callback, origin }).map_err(|(post, _)| post.callback)?;
+        let told = self
+            .posts
+            .push(Post { callback, origin })
+            .map_err(|(post, _)| post.callback)?;
         if let Some(address) = told {
             address.notify();
         }
@@ -107,13 +124,25 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let (post, max_pending_posts) = (Post { callback, origin: Location::caller() }, self.max_pending_posts);
-        match self.posts.push_below(max_pending_posts, || self.hub.handed_over(), post) {
+        let (post, max_pending_posts) = (
+            Post {
+                callback,
+                origin: Location::caller(),
+            },
+            self.max_pending_posts,
+        );
+        match self
+            .posts
+            .push_below(max_pending_posts, || self.hub.handed_over(), post)
+        {
             Ok(address) => {
                 address.into_iter().for_each(|address| address.notify());
                 Ok(())
             }
-            Err((Post { callback, .. }, Refused::Full)) => Err(TryPostError::Full { callback, max_pending_posts }),
+            Err((Post { callback, .. }, Refused::Full)) => Err(TryPostError::Full {
+                callback,
+                max_pending_posts,
+            }),
             Err((Post { callback, .. }, Refused::Closed)) => Err(TryPostError::Gone(callback)),
         }
     }
@@ -240,7 +269,9 @@ impl<S> Clone for Remote<S> {
 
 impl<S> fmt::Debug for Remote<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("pending", &self.pending()).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,19 +287,36 @@ impl<S: 'static> Registry<S> {
         if let Some((key, posts, calls)) = &self.inbox.posts
             && self.contains(*key)
         {
-            return Ok(Remote { posts: Arc::clone(posts), calls: Arc::clone(calls), hub, max_pending_posts });
+            return Ok(Remote {
+                posts: Arc::clone(posts),
+                calls: Arc::clone(calls),
+                hub,
+                max_pending_posts,
+            });
         }
         self.inbox.handed_over.count_at(&hub);
         let posts = Arc::new(Mailbox::new(usize::MAX));
-        let receiver = MailboxReceiver { mailbox: Arc::clone(&posts) };
+        let receiver = MailboxReceiver {
+            mailbox: Arc::clone(&posts),
+        };
         let key = self
-            .register_queue(receiver, hand_over, type_name::<Remote<S>>(), Location::caller())
+            .register_queue(
+                receiver,
+                hand_over,
+                type_name::<Remote<S>>(),
+                Location::caller(),
+            )
             .map_err(|(_, error)| error)?;
         self.set_background(key)?;
         self.set_name(key, "remote")?;
         let calls = Arc::<Calls>::default();
         self.inbox.posts = Some((key, Arc::clone(&posts), Arc::clone(&calls)));
-        Ok(Remote { posts, calls, hub, max_pending_posts })
+        Ok(Remote {
+            posts,
+            calls,
+            hub,
+            max_pending_posts,
+        })
     }
 }
 
@@ -294,7 +342,11 @@ impl<S> Registry<S> {
     /// # }
     /// ```
     pub fn remote_key(&self) -> Option<Key> {
-        self.inbox.posts.as_ref().map(|(key, ..)| *key).filter(|key| self.contains(*key))
+        self.inbox
+            .posts
+            .as_ref()
+            .map(|(key, ..)| *key)
+            .filter(|key| self.contains(*key))
     }
 
     /// Answers the calls that wait for a closure, if `queue` is where they come in.

@@ -64,7 +64,10 @@ impl RoomWaiters {
 
     /// Removes a sender, unless it has been notified: then it has a turn.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Notify> {
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == id)?;
+        let place = self
+            .waiting
+            .iter()
+            .position(|(waiting, _)| *waiting == id)?;
         self.waiting.remove(place).map(|(_, notify)| notify)
     }
 
@@ -75,7 +78,11 @@ impl RoomWaiters {
 
     /// Gives a turn to the first sender, if there is `room` for it. Without one, the thread that notifies has ended.
     pub(crate) fn next_turn(&mut self, room: usize) -> Option<Notify> {
-        let next = if self.turns < room { self.waiting.pop_front() } else { None };
+        let next = if self.turns < room {
+            self.waiting.pop_front()
+        } else {
+            None
+        };
         match &next {
             Some(_) => self.turns += 1,
             None => self.is_notifying = false,
@@ -99,7 +106,10 @@ impl RoomWaiters {
 impl fmt::Debug for RoomWaiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { waiting, turns, .. } = self;
-        f.debug_struct("RoomWaiters").field("waiting", &waiting.len()).field("turns", turns).finish_non_exhaustive()
+        f.debug_struct("RoomWaiters")
+            .field("waiting", &waiting.len())
+            .field("turns", turns)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,12 +120,18 @@ mod tests {
     #[test]
     fn a_sender_that_was_too_slow_in_its_turn_is_the_next_one() {
         let mut waiters = RoomWaiters::default();
-        let ids =
-            [Position::Last, Position::Last, Position::First].map(|position| waiters.add(position, Box::new(|| None)));
+        let ids = [Position::Last, Position::Last, Position::First]
+            .map(|position| waiters.add(position, Box::new(|| None)));
         let order: Vec<_> = waiters.waiting.iter().map(|(id, _)| *id).collect();
         assert_eq!(order, [ids[2], ids[0], ids[1]]);
-        assert!(waiters.begin_notifying() && !waiters.begin_notifying(), "one thread notifies");
-        assert!(waiters.next_turn(1).is_some() && waiters.next_turn(1).is_none(), "one turn for one place");
+        assert!(
+            waiters.begin_notifying() && !waiters.begin_notifying(),
+            "one thread notifies"
+        );
+        assert!(
+            waiters.next_turn(1).is_some() && waiters.next_turn(1).is_none(),
+            "one turn for one place"
+        );
         waiters.end_turn();
         assert!(waiters.begin_notifying() && waiters.next_turn(1).is_some());
         assert!(waiters.remove(ids[2]).is_none() && waiters.remove(ids[1]).is_some());

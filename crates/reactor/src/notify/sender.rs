@@ -114,20 +114,30 @@ impl<T> Sender<T> {
     #[doc(alias = "send_timeout")]
     #[doc(alias = "blocking_send")]
     pub fn send_within(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        if self.mailbox.address().is_some_and(|address| address.is_loop_thread()) {
+        if self
+            .mailbox
+            .address()
+            .is_some_and(|address| address.is_loop_thread())
+        {
             return Err(SendTimeoutError::OnLoopThread(value));
         }
         match self.try_send(value) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
-            Err(TrySendError::Full(value)) if self.mailbox.capacity() == 0 => Err(SendTimeoutError::Timeout(value)),
+            Err(TrySendError::Full(value)) if self.mailbox.capacity() == 0 => {
+                Err(SendTimeoutError::Timeout(value))
+            }
             Err(TrySendError::Full(value)) => self.wait_and_send(value, now().checked_add(timeout)),
         }
     }
 
     /// Waits for turns, until the value is sent in one of them or the time is over.
     #[cold]
-    fn wait_and_send(&self, mut value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+    fn wait_and_send(
+        &self,
+        mut value: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         let mut position = Position::Last;
         loop {
             let has_turn = self.wait_for_turn(position, deadline);
@@ -137,7 +147,9 @@ impl<T> Sender<T> {
             }
             value = match sent {
                 Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(value)) => return Err(SendTimeoutError::Disconnected(value)),
+                Err(TrySendError::Disconnected(value)) => {
+                    return Err(SendTimeoutError::Disconnected(value));
+                }
                 Err(TrySendError::Full(value)) => value,
             };
             if deadline.is_some_and(|deadline| deadline <= now()) {
@@ -149,9 +161,14 @@ impl<T> Sender<T> {
 
     /// Blocks until this sender has a turn or the time is over. Returns whether it has a turn.
     fn wait_for_turn(&self, position: Position, deadline: Option<Instant>) -> bool {
-        let waiting = Arc::new(WaitingThread { thread: thread::current(), has_turn: AtomicBool::new(false) });
+        let waiting = Arc::new(WaitingThread {
+            thread: thread::current(),
+            has_turn: AtomicBool::new(false),
+        });
         let notified = Arc::clone(&waiting);
-        let id = self.mailbox.notify_of_room(position, Box::new(move || notified.wake()));
+        let id = self
+            .mailbox
+            .notify_of_room(position, Box::new(move || notified.wake()));
         while !waiting.has_turn.load(Ordering::Acquire) {
             match deadline.map(|deadline| deadline.saturating_duration_since(now())) {
                 None => thread::park(),
@@ -237,9 +254,13 @@ impl<T> Sender<T> {
                 let _until_it_has_run = (turn, alive);
                 callback(cx);
             };
-            remote.post_or_return(origin, in_turn).err().map(|in_turn| leftover(origin, in_turn))
+            remote
+                .post_or_return(origin, in_turn)
+                .err()
+                .map(|in_turn| leftover(origin, in_turn))
         };
-        self.mailbox.notify_of_room(Position::Last, Box::new(notify));
+        self.mailbox
+            .notify_of_room(Position::Last, Box::new(notify));
         Ok(())
     }
 
@@ -263,7 +284,9 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.mailbox.add_sender();
-        Self { mailbox: Arc::clone(&self.mailbox) }
+        Self {
+            mailbox: Arc::clone(&self.mailbox),
+        }
     }
 }
 
@@ -277,7 +300,9 @@ impl<T> Drop for Sender<T> {
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

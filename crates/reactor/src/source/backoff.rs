@@ -28,10 +28,20 @@ impl<S> Registry<S> {
     #[cold]
     #[inline(never)]
     pub(crate) fn must_back_off(&mut self, key: Key, entry: &dyn Entry<S>) -> bool {
-        let Some(slot) = self.sources.get(key) else { return false };
-        let (always_ready, wanted, origin) = (slot.always_ready, Interest::of_facts(slot.wanted), slot.origin);
+        let Some(slot) = self.sources.get(key) else {
+            return false;
+        };
+        let (always_ready, wanted, origin) = (
+            slot.always_ready,
+            Interest::of_facts(slot.wanted),
+            slot.origin,
+        );
         let turn = self.metrics.turns;
-        let backoff = self.sources.backoffs.entry(key).or_insert(Backoff { turn, calls: 0, next: PAUSES.0 });
+        let backoff = self.sources.backoffs.entry(key).or_insert(Backoff {
+            turn,
+            calls: 0,
+            next: PAUSES.0,
+        });
         if turn - backoff.turn > 1 {
             (backoff.calls, backoff.next) = (0, PAUSES.0);
         }
@@ -62,9 +72,13 @@ impl<S> Registry<S> {
     /// The source is asked again.
     fn end_backoff(&mut self, key: Key) {
         let turn = self.metrics.turns;
-        let Some(backoff) = self.sources.backoffs.get_mut(&key) else { return };
+        let Some(backoff) = self.sources.backoffs.get_mut(&key) else {
+            return;
+        };
         backoff.turn = turn;
-        let Some(slot) = self.sources.get_mut(key) else { return };
+        let Some(slot) = self.sources.get_mut(key) else {
+            return;
+        };
         if slot.always_ready {
             slot.ready |= Readiness::READABLE | Readiness::WRITABLE;
             self.sources.enqueue_if_ready(key);
@@ -81,5 +95,7 @@ fn log_backoff(key: Key, name: Label<'_>) {
 
 /// Whether the kernel says that something that is wanted can be done, or has ended, at this moment.
 fn is_ready<S>(entry: &dyn Entry<S>, wanted: Interest) -> bool {
-    entry.fd().is_some_and(|fd| fd::readiness_now(fd, wanted).is_ok_and(|ready| !ready.is_empty()))
+    entry
+        .fd()
+        .is_some_and(|fd| fd::readiness_now(fd, wanted).is_ok_and(|ready| !ready.is_empty()))
 }

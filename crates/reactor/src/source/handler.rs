@@ -64,7 +64,11 @@ pub(crate) trait Respond<S, T>: 'static {
         let _ = io;
     }
 
-    fn into_closed_notice(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>>;
+    fn into_closed_notice(
+        self,
+        reason: CloseReason,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>>;
 }
 
 /// A closure: nobody to be told, its captures are dropped.
@@ -81,7 +85,11 @@ where
         (self.0)(io, cx)
     }
 
-    fn into_closed_notice(self, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
+    fn into_closed_notice(
+        self,
+        reason: CloseReason,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>> {
         disposal.drop_one(self);
         disposal.drop_one(reason);
         None
@@ -96,7 +104,10 @@ pub(crate) struct Object<T, H> {
 
 impl<T, H> Object<T, H> {
     pub(crate) const fn new(handler: H) -> Self {
-        Self { handler, source: PhantomData }
+        Self {
+            handler,
+            source: PhantomData,
+        }
     }
 
     pub(crate) const fn handler_mut(&mut self) -> &mut H {
@@ -116,8 +127,15 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
         self.handler.closing(io);
     }
 
-    fn into_closed_notice(self, reason: CloseReason, _disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
-        Some(Box::new(ClosedNotice { object: self, reason }))
+    fn into_closed_notice(
+        self,
+        reason: CloseReason,
+        _disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>> {
+        Some(Box::new(ClosedNotice {
+            object: self,
+            reason,
+        }))
     }
 }
 
@@ -176,8 +194,15 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
         self
     }
 
-    fn close(self: Box<Self>, reason: CloseReason, disposal: &mut Disposal) -> Option<Box<dyn Task<S>>> {
-        let Self { mut io, mut respond } = *self;
+    fn close(
+        self: Box<Self>,
+        reason: CloseReason,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>> {
+        let Self {
+            mut io,
+            mut respond,
+        } = *self;
         disposal.run(|| respond.closing(&mut io));
         disposal.drop_one(io);
         respond.into_closed_notice(reason, disposal)

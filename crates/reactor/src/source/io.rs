@@ -50,9 +50,19 @@ impl<T> Io<T> {
         T: 'static,
     {
         let TypeFacts { kind, unbuffered } = TypeFacts::of::<T>();
-        let (inconclusive, asks_kind) =
-            (inconclusive_if(unbuffered && kind.short_io_means_drained()), unbuffered && kind == Kind::Unknown);
-        Self { source, kind, readiness: Readiness::EMPTY, armed: Interest::NONE, inconclusive, asks_kind, always_ready }
+        let (inconclusive, asks_kind) = (
+            inconclusive_if(unbuffered && kind.short_io_means_drained()),
+            unbuffered && kind == Kind::Unknown,
+        );
+        Self {
+            source,
+            kind,
+            readiness: Readiness::EMPTY,
+            armed: Interest::NONE,
+            inconclusive,
+            asks_kind,
+            always_ready,
+        }
     }
 
     /// The source itself.
@@ -127,7 +137,11 @@ impl<T> Io<T> {
     /// # }
     /// ```
     #[inline]
-    pub fn try_io<R>(&mut self, interest: Interest, operation: impl FnOnce(&mut T) -> io::Result<R>) -> io::Result<R> {
+    pub fn try_io<R>(
+        &mut self,
+        interest: Interest,
+        operation: impl FnOnce(&mut T) -> io::Result<R>,
+    ) -> io::Result<R> {
         self.expect_ready(interest)?;
         let result = operation(&mut self.source);
         if let Err(error) = &result {
@@ -156,7 +170,11 @@ impl<T> Io<T> {
     ///   handler was called for is over.
     #[cold]
     #[inline(never)]
-    pub(crate) fn end<S>(&mut self, result: io::Result<Next>, cx: &mut Context<'_, S>) -> Readiness {
+    pub(crate) fn end<S>(
+        &mut self,
+        result: io::Result<Next>,
+        cx: &mut Context<'_, S>,
+    ) -> Readiness {
         match result {
             Ok(Next::Keep) => {}
             Ok(Next::Remove) => return cx.registry.turn.end_running(CloseReason::ByHandler),
@@ -211,12 +229,16 @@ impl<T> Io<T> {
         if self.kind != Kind::Stream {
             return;
         }
-        let Ok(is) = fd::readiness_now(self.source.as_fd(), Interest::READABLE) else { return };
+        let Ok(is) = fd::readiness_now(self.source.as_fd(), Interest::READABLE) else {
+            return;
+        };
         let hung_up = Readiness::READ_CLOSED_BITS | Readiness::WRITE_CLOSED_BITS;
         if is.is_only_hang_up() {
             // Of another type it may be a listener that was shut down, which has a name.
-            if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd()) {
-                self.readiness = self.readiness.without_bits(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
+            if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd())
+            {
+                self.readiness =
+                    self.readiness.without_bits(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
             }
         } else if is.is_read_closed() {
             self.readiness |= Readiness::READ_CLOSED_BITS; // not to be asked again
@@ -233,7 +255,11 @@ impl<T> Io<T> {
     /// `WouldBlock`, without a system call, where `interest` is watched and none of its facts is known to hold.
     #[inline]
     fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
-        if self.readiness.intersects(interest.facts()) { Ok(()) } else { self.expect_unwatched(interest) }
+        if self.readiness.intersects(interest.facts()) {
+            Ok(())
+        } else {
+            self.expect_unwatched(interest)
+        }
     }
 
     /// The same where no fact is known to hold: apart, since the test of one word is all that most operations need.
@@ -266,8 +292,11 @@ impl<T> Io<T> {
                 let short = *moved < wanted && *moved > 0;
                 // That the peer has ended its direction leaves an end to be read, and says nothing of what is written.
                 let reads = interest == Interest::READABLE;
-                let inconclusive =
-                    if reads { self.inconclusive } else { self.inconclusive.without_bits(Readiness::READ_CLOSED_BITS) };
+                let inconclusive = if reads {
+                    self.inconclusive
+                } else {
+                    self.inconclusive.without_bits(Readiness::READ_CLOSED_BITS)
+                };
                 if short && !self.readiness.intersects(inconclusive) {
                     self.readiness = self.readiness.without_bits(interest.disproved_by_short());
                 }
@@ -299,7 +328,9 @@ impl<T> Io<T> {
         }
         self.readiness |= Readiness::MET_WOULD_BLOCK;
         if !self.always_ready {
-            self.readiness = self.readiness.without_bits(interest.disproved_by_would_block());
+            self.readiness = self
+                .readiness
+                .without_bits(interest.disproved_by_would_block());
             if interest.is_several() {
                 self.readiness |= Readiness::RECHECK;
             }
@@ -309,7 +340,11 @@ impl<T> Io<T> {
 
 /// The facts beside which a short read or write proves nothing: all of them where none proves anything.
 const fn inconclusive_if(short_io_means_drained: bool) -> Readiness {
-    if short_io_means_drained { Readiness::READ_CLOSED_BITS } else { Readiness::ALL }
+    if short_io_means_drained {
+        Readiness::READ_CLOSED_BITS
+    } else {
+        Readiness::ALL
+    }
 }
 
 /// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.
@@ -324,7 +359,9 @@ impl<T: Read + AsFd> Read for Io<T> {
     #[inline]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
-        self.transfer(Interest::READABLE, wanted, |source| source.read_vectored(bufs))
+        self.transfer(Interest::READABLE, wanted, |source| {
+            source.read_vectored(bufs)
+        })
     }
 }
 
@@ -337,7 +374,9 @@ impl<T: Write + AsFd> Write for Io<T> {
     #[inline]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
-        self.transfer(Interest::WRITABLE, wanted, |source| source.write_vectored(bufs))
+        self.transfer(Interest::WRITABLE, wanted, |source| {
+            source.write_vectored(bufs)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -380,8 +419,14 @@ mod tests {
         io.begin(Readiness::READABLE, Interest::READABLE);
         writer.write_all(b"four").unwrap();
         assert_eq!(io.read(&mut [0; 64]).unwrap(), 4);
-        assert!(io.kind == Kind::Unknown && io.readiness.is_readable(), "no proof yet");
-        assert_eq!(io.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(
+            io.kind == Kind::Unknown && io.readiness.is_readable(),
+            "no proof yet"
+        );
+        assert_eq!(
+            io.read(&mut [0; 64]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         assert!(io.kind == Kind::Pipe && !io.readiness.is_readable());
         io.begin(Readiness::READABLE, Interest::READABLE);
         writer.write_all(b"four").unwrap();

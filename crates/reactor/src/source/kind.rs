@@ -96,7 +96,10 @@ impl TypeFacts {
             TypeId::of::<mio::net::UdpSocket>(),
             TypeId::of::<mio::net::UnixDatagram>(),
         ];
-        let pipes = [TypeId::of::<io::PipeReader>(), TypeId::of::<io::PipeWriter>()];
+        let pipes = [
+            TypeId::of::<io::PipeReader>(),
+            TypeId::of::<io::PipeWriter>(),
+        ];
         let kinds = [
             (Kind::Stream, &streams[..]),
             (Kind::Listener, &listeners),
@@ -104,7 +107,10 @@ impl TypeFacts {
             (Kind::Pipe, &pipes),
             (Kind::Anonymous, &[TypeId::of::<EventFd>()]),
         ];
-        let kind = kinds.into_iter().find(|(_, types)| one_of(types)).map_or(Kind::Unknown, |(kind, _)| kind);
+        let kind = kinds
+            .into_iter()
+            .find(|(_, types)| one_of(types))
+            .map_or(Kind::Unknown, |(kind, _)| kind);
         // These may be made of any fd: what it is has to be asked.
         let asked_but_unbuffered = one_of(&[
             TypeId::of::<fs::File>(),
@@ -114,7 +120,10 @@ impl TypeFacts {
             TypeId::of::<mio::unix::pipe::Sender>(),
             TypeId::of::<mio::unix::pipe::Receiver>(),
         ]);
-        Self { kind, unbuffered: kind != Kind::Unknown || asked_but_unbuffered }
+        Self {
+            kind,
+            unbuffered: kind != Kind::Unknown || asked_but_unbuffered,
+        }
     }
 }
 
@@ -135,7 +144,10 @@ mod tests {
             Kind::Anonymous,
             Kind::Unknown,
         ];
-        let unread: Vec<_> = all.into_iter().filter(|kind| kind.is_unread_by_error()).collect();
+        let unread: Vec<_> = all
+            .into_iter()
+            .filter(|kind| kind.is_unread_by_error())
+            .collect();
         assert_eq!(unread, [Kind::Pipe, Kind::Unknown]);
     }
 

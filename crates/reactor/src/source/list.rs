@@ -46,8 +46,21 @@ pub struct RegistrationInfo<'a> {
 
 impl fmt::Display for RegistrationInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, fd, kind, interest, readiness, name, origin, calls, .. } = self;
-        write!(f, "{key} fd {fd} {kind} {interest} (ready: {readiness}) {name} {origin}, {calls} calls")?;
+        let Self {
+            key,
+            fd,
+            kind,
+            interest,
+            readiness,
+            name,
+            origin,
+            calls,
+            ..
+        } = self;
+        write!(
+            f,
+            "{key} fd {fd} {kind} {interest} (ready: {readiness}) {name} {origin}, {calls} calls"
+        )?;
         if self.priority != Priority::Normal {
             write!(f, ", {} priority", self.priority)?;
         }
@@ -70,7 +83,10 @@ impl<S> Registry<S> {
         self.sources.iter().map(|(key, slot)| RegistrationInfo {
             key,
             fd: slot.fd,
-            kind: slot.entry.as_deref().map_or(slot.kind, |entry| entry.kind()),
+            kind: slot
+                .entry
+                .as_deref()
+                .map_or(slot.kind, |entry| entry.kind()),
             interest: Interest::of_facts(slot.wanted),
             readiness: slot.ready,
             priority: slot.priority,
@@ -91,7 +107,10 @@ impl<S> Registry<S> {
 
     /// How `key`, whose entry this is, appears in logs.
     pub(crate) fn label<'a>(&'a self, key: Key, entry: &dyn Entry<S>) -> Label<'a> {
-        Label { name: self.name_of(key, Some(entry)), origin: self.sources.get(key).map(|slot| slot.origin) }
+        Label {
+            name: self.name_of(key, Some(entry)),
+            origin: self.sources.get(key).map(|slot| slot.origin),
+        }
     }
 }
 

@@ -75,7 +75,9 @@ impl<E: ?Sized> Sources<E> {
     /// Returns the key of the next registration, or `None` where there is no room for one.
     #[inline]
     pub(crate) fn next_key(&self) -> Option<Key> {
-        self.slots.next_key().filter(|_| self.slots.len() < self.max_registrations)
+        self.slots
+            .next_key()
+            .filter(|_| self.slots.len() < self.max_registrations)
     }
 
     /// Stores a slot, which keeps `run` alive, where [`next_key`](Self::next_key) says that there is room for one.
@@ -110,7 +112,9 @@ impl<E: ?Sized> Sources<E> {
     /// Queues a source that is not running, not queued, and ready for what is wanted.
     #[inline(never)]
     pub(crate) fn enqueue_if_ready(&mut self, key: Key) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
         if slot.entry.is_some() && !slot.queued && slot.ready.intersects(slot.wanted) {
             slot.queued = true;
             self.ready.push(slot.priority, key);
@@ -125,7 +129,9 @@ impl<E: ?Sized> Sources<E> {
 
     /// Returns whether `key` names a queue that has something for its handler.
     pub(crate) fn is_ready_queue(&self, key: Key) -> bool {
-        self.get(key).is_some_and(|slot| slot.kind == kind::Kind::Queue && slot.ready.intersects(slot.wanted))
+        self.get(key).is_some_and(|slot| {
+            slot.kind == kind::Kind::Queue && slot.ready.intersects(slot.wanted)
+        })
     }
 
     /// Returns whether a queue, also one in the background, has something that was sent and not handled yet.

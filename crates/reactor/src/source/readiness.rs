@@ -80,8 +80,11 @@ impl Readiness {
     pub(crate) const OF_ONE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::MET_WOULD_BLOCK.0);
 
     /// Every fact by its own bit.
-    const FACTS: u16 =
-        Self::ANNOUNCEMENTS.0 | Self::READABLE.0 | Self::WRITABLE.0 | Self::READ_CLOSED.0 | Self::WRITE_CLOSED.0;
+    const FACTS: u16 = Self::ANNOUNCEMENTS.0
+        | Self::READABLE.0
+        | Self::WRITABLE.0
+        | Self::READ_CLOSED.0
+        | Self::WRITE_CLOSED.0;
 
     const NAMES: [(Self, &'static str); 7] = [
         (Self::READABLE, "readable"),
@@ -189,7 +192,11 @@ impl Readiness {
 
     /// The same facts, a hang-up as the two that it is made of, and nothing else.
     const fn each_fact(self) -> Self {
-        let hang_up = if self.0 & Self::HUNG_UP == 0 { 0 } else { Self::READ_CLOSED.0 | Self::WRITE_CLOSED.0 };
+        let hang_up = if self.0 & Self::HUNG_UP == 0 {
+            0
+        } else {
+            Self::READ_CLOSED.0 | Self::WRITE_CLOSED.0
+        };
         Self((self.0 | hang_up) & Self::FACTS)
     }
 }
@@ -228,7 +235,13 @@ impl BitOrAssign for Readiness {
 
 impl fmt::Display for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_names(f, Self::NAMES.iter().filter(|(fact, _)| self.intersects(*fact)).map(|(_, name)| *name))
+        write_names(
+            f,
+            Self::NAMES
+                .iter()
+                .filter(|(fact, _)| self.intersects(*fact))
+                .map(|(_, name)| *name),
+        )
     }
 }
 
@@ -326,7 +339,11 @@ impl Interest {
     /// What the kernel is to watch for it: whoever reads must hear of urgent data, at whose mark a read stops short (see io.rs).
     #[inline]
     pub(crate) const fn watched(self) -> Self {
-        if self.contains(Self::READABLE) { Self(self.0 | Self::PRIORITY.0) } else { self }
+        if self.contains(Self::READABLE) {
+            Self(self.0 | Self::PRIORITY.0)
+        } else {
+            self
+        }
     }
 
     /// The same, or where nothing is wanted the least that can be watched: urgent data, which hardly ever comes.
@@ -366,8 +383,18 @@ impl BitOrAssign for Interest {
 
 impl fmt::Display for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(Self::READABLE, "read"), (Self::WRITABLE, "write"), (Self::PRIORITY, "priority")];
-        write_names(f, names.iter().filter(|(part, _)| self.contains(*part)).map(|(_, name)| *name))
+        let names = [
+            (Self::READABLE, "read"),
+            (Self::WRITABLE, "write"),
+            (Self::PRIORITY, "priority"),
+        ];
+        write_names(
+            f,
+            names
+                .iter()
+                .filter(|(part, _)| self.contains(*part))
+                .map(|(_, name)| *name),
+        )
     }
 }
 
@@ -378,13 +405,20 @@ impl fmt::Debug for Interest {
 }
 
 /// Writes `a+b+c`, or `none`.
-fn write_names<'a>(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'a str>) -> fmt::Result {
+fn write_names<'a>(
+    f: &mut fmt::Formatter<'_>,
+    names: impl Iterator<Item = &'a str>,
+) -> fmt::Result {
     let mut separator = "";
     for name in names {
         write!(f, "{separator}{name}")?;
         separator = "+";
     }
-    if separator.is_empty() { f.write_str("none") } else { Ok(()) }
+    if separator.is_empty() {
+        f.write_str("none")
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -399,14 +433,25 @@ mod tests {
         let write = Readiness::WRITABLE | Readiness::WRITE_CLOSED_BITS | Readiness::ERROR;
         assert_eq!(Interest::READABLE.facts(), read);
         assert_eq!(Interest::WRITABLE.facts(), write);
-        assert_eq!(Interest::PRIORITY.facts(), Readiness::PRIORITY | Readiness::ERROR);
-        assert_eq!((Interest::READABLE | Interest::WRITABLE).facts(), read | write);
+        assert_eq!(
+            Interest::PRIORITY.facts(),
+            Readiness::PRIORITY | Readiness::ERROR
+        );
+        assert_eq!(
+            (Interest::READABLE | Interest::WRITABLE).facts(),
+            read | write
+        );
         assert_eq!(Interest::NONE.facts(), Readiness::EMPTY);
     }
 
     #[test]
     fn an_interest_is_recovered_from_its_facts() {
-        for interest in [Interest::NONE, Interest::PRIORITY, Interest::READABLE | Interest::WRITABLE, Interest::ALL] {
+        for interest in [
+            Interest::NONE,
+            Interest::PRIORITY,
+            Interest::READABLE | Interest::WRITABLE,
+            Interest::ALL,
+        ] {
             assert_eq!(Interest::of_facts(interest.wanted()), interest);
         }
     }
@@ -420,7 +465,10 @@ mod tests {
             (EventFlags::ERR, "error"),
             (EventFlags::RDHUP, "read-closed"),
             (EventFlags::HUP, "read-closed+write-closed"),
-            (EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP, "readable+writable+read-closed"),
+            (
+                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP,
+                "readable+writable+read-closed",
+            ),
             (EventFlags::empty(), "none"),
         ] {
             assert_eq!(Readiness::from_kernel(flags).to_string(), facts);
@@ -453,22 +501,37 @@ mod tests {
     #[test]
     fn a_hang_up_without_one_end_is_the_other() {
         let hung_up = Readiness::from_kernel(EventFlags::HUP);
-        assert_eq!(hung_up.without(Readiness::READ_CLOSED), Readiness::WRITE_CLOSED);
-        assert_eq!(hung_up.without(Readiness::WRITE_CLOSED), Readiness::READ_CLOSED);
-        assert_eq!((hung_up | Readiness::ENDED).without(hung_up), Readiness::EMPTY);
+        assert_eq!(
+            hung_up.without(Readiness::READ_CLOSED),
+            Readiness::WRITE_CLOSED
+        );
+        assert_eq!(
+            hung_up.without(Readiness::WRITE_CLOSED),
+            Readiness::READ_CLOSED
+        );
+        assert_eq!(
+            (hung_up | Readiness::ENDED).without(hung_up),
+            Readiness::EMPTY
+        );
     }
 
     #[test]
     fn readiness_that_is_equal_has_the_same_hash() {
         let hung_up = Readiness::from_kernel(EventFlags::HUP);
         let both_closed = Readiness::READ_CLOSED | Readiness::WRITE_CLOSED | Readiness::RECHECK;
-        assert_eq!(HashSet::from([hung_up, both_closed, Readiness::READABLE]).len(), 2);
+        assert_eq!(
+            HashSet::from([hung_up, both_closed, Readiness::READABLE]).len(),
+            2
+        );
     }
 
     #[test]
     fn facts_and_interests_are_shown_by_name() {
         assert_eq!(format!("{:?}", Readiness::READABLE), "Readiness(readable)");
         assert_eq!(Interest::NONE.to_string(), "none");
-        assert_eq!((Interest::READABLE | Interest::WRITABLE).to_string(), "read+write");
+        assert_eq!(
+            (Interest::READABLE | Interest::WRITABLE).to_string(),
+            "read+write"
+        );
     }
 }

@@ -92,7 +92,10 @@ impl ReadyQueue {
 
     /// Every key that is here, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Key> {
-        [&self.high, &self.normal, &self.low].into_iter().flatten().copied()
+        [&self.high, &self.normal, &self.low]
+            .into_iter()
+            .flatten()
+            .copied()
     }
 
     const fn of(&mut self, priority: Priority) -> &mut VecDeque<Key> {
@@ -131,9 +134,37 @@ mod tests {
     #[test]
     fn higher_priorities_take_what_the_lower_ones_leave() {
         let share = |high, normal, low| Shares::of(8, Shares { high, normal, low });
-        assert_eq!(share(100, 0, 0), Shares { high: 8, normal: 0, low: 0 });
-        assert_eq!(share(100, 100, 100), Shares { high: 5, normal: 2, low: 1 });
-        assert_eq!(share(1, 100, 100), Shares { high: 1, normal: 6, low: 1 });
-        assert_eq!(share(1, 1, 100), Shares { high: 1, normal: 1, low: 6 });
+        assert_eq!(
+            share(100, 0, 0),
+            Shares {
+                high: 8,
+                normal: 0,
+                low: 0
+            }
+        );
+        assert_eq!(
+            share(100, 100, 100),
+            Shares {
+                high: 5,
+                normal: 2,
+                low: 1
+            }
+        );
+        assert_eq!(
+            share(1, 100, 100),
+            Shares {
+                high: 1,
+                normal: 6,
+                low: 1
+            }
+        );
+        assert_eq!(
+            share(1, 1, 100),
+            Shares {
+                high: 1,
+                normal: 1,
+                low: 6
+            }
+        );
     }
 }

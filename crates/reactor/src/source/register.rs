@@ -79,7 +79,12 @@ impl<S> Registry<S> {
         "AsyncFd"
     ))]
     #[track_caller]
-    pub fn add<T, F>(&mut self, source: T, interest: Interest, handler: F) -> Result<Key, AddError<T>>
+    pub fn add<T, F>(
+        &mut self,
+        source: T,
+        interest: Interest,
+        handler: F,
+    ) -> Result<Key, AddError<T>>
     where
         T: AsFd + 'static,
         F: FnMut(&mut Io<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
@@ -93,7 +98,12 @@ impl<S> Registry<S> {
     /// As [`add`](Self::add).
     #[doc(alias("register_dispatcher", "registerHandler", "EventHandler"))]
     #[track_caller]
-    pub fn add_handler<T, H>(&mut self, source: T, interest: Interest, handler: H) -> Result<Key, AddError<T>>
+    pub fn add_handler<T, H>(
+        &mut self,
+        source: T,
+        interest: Interest,
+        handler: H,
+    ) -> Result<Key, AddError<T>>
     where
         T: AsFd + 'static,
         H: Handler<S, T> + 'static,
@@ -119,7 +129,10 @@ impl<S> Registry<S> {
                 self.sources.enqueue_if_ready(key);
                 Ok(key)
             }
-            Err(error) => Err(AddError { inner: source, error }),
+            Err(error) => Err(AddError {
+                inner: source,
+                error,
+            }),
         }
     }
 
@@ -133,18 +146,29 @@ impl<S> Registry<S> {
     ) -> Result<(Key, &mut Slot<dyn Entry<S>>), Error> {
         let raw_fd = fd.as_raw_fd();
         let max_registrations = self.sources.max_registrations;
-        let full = || Error::Full { fd: raw_fd, max_registrations };
+        let full = || Error::Full {
+            fd: raw_fd,
+            max_registrations,
+        };
         let key = self.sources.next_key().ok_or_else(full)?;
         fd::set_nonblocking(fd)?;
         // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
-        let armed = if interest.is_none() { Interest::READABLE } else { interest };
+        let armed = if interest.is_none() {
+            Interest::READABLE
+        } else {
+            interest
+        };
         let always_ready = self.sys.poller.add(raw_fd, key, armed)? == Watch::Refused;
         self.metrics.kernel_updates += 1;
         let slot = Slot {
             origin,
             fd: raw_fd,
             wanted: interest.wanted(),
-            ready: if always_ready { Readiness::READABLE | Readiness::WRITABLE } else { Readiness::EMPTY },
+            ready: if always_ready {
+                Readiness::READABLE | Readiness::WRITABLE
+            } else {
+                Readiness::EMPTY
+            },
             armed: if always_ready { Interest::NONE } else { armed },
             always_ready,
             kind,
@@ -156,19 +180,36 @@ impl<S> Registry<S> {
     }
 
     /// A slot for a notification queue, of which the kernel knows nothing.
-    pub(crate) fn insert_queue_slot(&mut self, origin: &'static Location<'static>) -> Result<Key, Error> {
-        let full = Error::Full { fd: -1, max_registrations: self.sources.max_registrations };
+    pub(crate) fn insert_queue_slot(
+        &mut self,
+        origin: &'static Location<'static>,
+    ) -> Result<Key, Error> {
+        let full = Error::Full {
+            fd: -1,
+            max_registrations: self.sources.max_registrations,
+        };
         let wanted = Interest::READABLE.wanted();
-        let slot = Slot { origin, wanted, always_ready: true, kind: Kind::Queue, ..Slot::blank() };
+        let slot = Slot {
+            origin,
+            wanted,
+            always_ready: true,
+            kind: Kind::Queue,
+            ..Slot::blank()
+        };
         let is_room = self.sources.next_key().is_some();
-        let (key, _) = is_room.then(|| self.sources.insert(slot)).flatten().ok_or(full)?;
+        let (key, _) = is_room
+            .then(|| self.sources.insert(slot))
+            .flatten()
+            .ok_or(full)?;
         tracing::debug!(%key, %origin, "registered a queue");
         Ok(key)
     }
 
     /// Gives a queue its entry; it is called next turn if it has something.
     pub(crate) fn fill_queue(&mut self, key: Key, entry: Box<dyn Entry<S>>, has_something: bool) {
-        let Some(slot) = self.sources.get_mut(key) else { return };
+        let Some(slot) = self.sources.get_mut(key) else {
+            return;
+        };
         slot.entry = Some(entry);
         if has_something {
             slot.ready = Readiness::READABLE;
@@ -178,8 +219,13 @@ impl<S> Registry<S> {
 
     /// Closes the ways by which other threads reach this loop, and answers those that wait: nobody waits for a loop that ends.
     pub(crate) fn close_ways_in(&self) {
-        let queues = self.sources.iter().filter(|(_, slot)| slot.kind == Kind::Queue);
-        queues.filter_map(|(_, slot)| slot.entry.as_deref()).for_each(Entry::shut);
+        let queues = self
+            .sources
+            .iter()
+            .filter(|(_, slot)| slot.kind == Kind::Queue);
+        queues
+            .filter_map(|(_, slot)| slot.entry.as_deref())
+            .for_each(Entry::shut);
         if let Some((queue, ..)) = &self.inbox.posts {
             self.answer_lost_calls(*queue);
         }
@@ -191,7 +237,11 @@ impl<S> Registry<S> {
             let entry = slot.entry.take();
             // What would tell the handler of its end is dropped with what is deferred.
             if let Some(task) = entry.and_then(|entry| entry.close(CloseReason::ByKey, disposal)) {
-                self.deferred.push_back(Deferred { task, origin: None, key });
+                self.deferred.push_back(Deferred {
+                    task,
+                    origin: None,
+                    key,
+                });
             }
         }
     }
@@ -205,9 +255,19 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
-    #[doc(alias("event_del", "ev_io_stop", "uv_poll_stop", "uv_close", "deregister", "unregisterHandler"))]
+    #[doc(alias(
+        "event_del",
+        "ev_io_stop",
+        "uv_poll_stop",
+        "uv_close",
+        "deregister",
+        "unregisterHandler"
+    ))]
     pub fn remove(&mut self, key: Key) -> Result<(), Error> {
-        let own_policy = self.sources.get(key).and_then(|slot| slot.on_failure.panic_policy());
+        let own_policy = self
+            .sources
+            .get(key)
+            .and_then(|slot| slot.on_failure.panic_policy());
         match self.forget(key).ok_or(Error::StaleKey(key))? {
             Some(entry) => self.close(key, entry, CloseReason::ByKey, own_policy),
             // It is running, and closed when it returns.
@@ -250,14 +310,27 @@ impl<S> Registry<S> {
     ) {
         entry.shut();
         self.answer_lost_calls(key);
-        let label = Label { name: entry.handler_type(), origin: None };
+        let label = Label {
+            name: entry.handler_type(),
+            origin: None,
+        };
         let mut disposal = Disposal::default();
         if let Some(task) = entry.close(reason, &mut disposal) {
-            self.deferred.push_back(Deferred { task, origin: None, key });
+            self.deferred.push_back(Deferred {
+                task,
+                origin: None,
+                key,
+            });
             let other = own_policy.filter(|policy| *policy != self.turn.supervision.policy());
-            self.turn.policies_of_ended.extend(other.map(|policy| (key, policy)));
+            self.turn
+                .policies_of_ended
+                .extend(other.map(|policy| (key, policy)));
         }
-        self.handle_drop_panics(disposal, label, own_policy.unwrap_or(self.turn.supervision.policy()));
+        self.handle_drop_panics(
+            disposal,
+            label,
+            own_policy.unwrap_or(self.turn.supervision.policy()),
+        );
     }
 
     /// Whether `key` names a registration.

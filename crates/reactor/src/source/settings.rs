@@ -41,7 +41,10 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn interest(&self, key: Key) -> Result<Interest, Error> {
-        self.sources.get(key).map(|slot| Interest::of_facts(slot.wanted)).ok_or(Error::StaleKey(key))
+        self.sources
+            .get(key)
+            .map(|slot| Interest::of_facts(slot.wanted))
+            .ok_or(Error::StaleKey(key))
     }
 
     /// Sets which of the ready sources are called first; [`Priority::Normal`] in the beginning. Holds from the next
@@ -96,7 +99,11 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn set_essential(&mut self, key: Key) -> Result<(), Error> {
-        self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.on_failure.set_essential();
+        self.sources
+            .get_mut(key)
+            .ok_or(Error::StaleKey(key))?
+            .on_failure
+            .set_essential();
         Ok(())
     }
 
@@ -126,7 +133,11 @@ impl<S> Registry<S> {
     /// # }
     /// ```
     pub fn set_panic_policy(&mut self, key: Key, policy: PanicPolicy) -> Result<(), Error> {
-        self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.on_failure.set_panic_policy(policy);
+        self.sources
+            .get_mut(key)
+            .ok_or(Error::StaleKey(key))?
+            .on_failure
+            .set_panic_policy(policy);
         if policy == PanicPolicy::RemoveHandler {
             if !self.turn.supervision.is_active() {
                 self.collect_all(); // what this turn still has in hand would be called without care
@@ -153,8 +164,15 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`].
-    pub fn set_origin(&mut self, key: Key, origin: &'static Location<'static>) -> Result<(), Error> {
-        self.sources.get_mut(key).ok_or(Error::StaleKey(key))?.origin = origin;
+    pub fn set_origin(
+        &mut self,
+        key: Key,
+        origin: &'static Location<'static>,
+    ) -> Result<(), Error> {
+        self.sources
+            .get_mut(key)
+            .ok_or(Error::StaleKey(key))?
+            .origin = origin;
         Ok(())
     }
 
@@ -163,6 +181,9 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`].
     pub fn origin(&self, key: Key) -> Result<&'static Location<'static>, Error> {
-        self.sources.get(key).map(|slot| slot.origin).ok_or(Error::StaleKey(key))
+        self.sources
+            .get(key)
+            .map(|slot| slot.origin)
+            .ok_or(Error::StaleKey(key))
     }
 }

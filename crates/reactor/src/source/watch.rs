@@ -15,7 +15,9 @@ const UNWANTED_EVENTS_MAX: u8 = 8;
 impl<S> Registry<S> {
     /// Has the kernel report anew what is ready.
     pub(crate) fn ask_again(&mut self, key: Key) {
-        let Some(slot) = self.sources.get(key).filter(|slot| !slot.always_ready) else { return };
+        let Some(slot) = self.sources.get(key).filter(|slot| !slot.always_ready) else {
+            return;
+        };
         self.metrics.kernel_updates += 1;
         if let Err(error) = self.sys.poller.rearm(slot.fd, key, slot.armed) {
             tracing::warn!(%key, %error, "cannot ask the kernel what is left");
@@ -26,7 +28,9 @@ impl<S> Registry<S> {
     #[cold]
     #[inline(never)]
     pub(crate) fn record_unwanted_event(&mut self, key: Key) {
-        let Some(slot) = self.sources.get_mut(key) else { return };
+        let Some(slot) = self.sources.get_mut(key) else {
+            return;
+        };
         if slot.queued {
             return;
         }

@@ -70,14 +70,22 @@ impl<S> Context<'_, S> {
         T: AsFd + 'static,
         H: Handler<S, T> + 'static,
     {
-        let slot = self.registry.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
+        let slot = self
+            .registry
+            .sources
+            .get_mut(key)
+            .ok_or(Error::StaleKey(key))?;
         let (ready, armed) = (slot.ready, slot.armed);
-        let Some(entry) = &mut slot.entry else { return Err(Error::Running(key)) };
+        let Some(entry) = &mut slot.entry else {
+            return Err(Error::Running(key));
+        };
         if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
             return Err(Error::OtherType(key));
         }
         let mut entry = slot.entry.take();
-        let registered = entry.as_deref_mut().and_then(|entry| entry.as_any().downcast_mut());
+        let registered = entry
+            .as_deref_mut()
+            .and_then(|entry| entry.as_any().downcast_mut());
         let Some(Registered::<T, Object<T, H>> { io, respond }) = registered else {
             unreachable!("it is of that type")
         };
@@ -89,7 +97,11 @@ impl<S> Context<'_, S> {
             catch_unwind(AssertUnwindSafe(|| access(io, respond.handler_mut(), cx)))
         };
         // What was to be announced to its handler still is.
-        let announcements = self.registry.sources.get(key).map(|slot| slot.ready.only(Readiness::ANNOUNCEMENTS));
+        let announcements = self
+            .registry
+            .sources
+            .get(key)
+            .map(|slot| slot.ready.only(Readiness::ANNOUNCEMENTS));
         let left = io.left() | announcements.unwrap_or_default();
         self.registry.return_entry(key, entry, left);
         result.map_err(|panic| resume_unwind(panic))

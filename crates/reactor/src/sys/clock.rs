@@ -45,7 +45,14 @@ impl ManualClock {
     /// [`turn`](crate::Reactor::turn) is time of the system: the turn waits that long for its sources, and the clock does not move.
     pub fn new() -> Self {
         let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
-        Self { time: Rc::new(ManualTime { now, wall, wall_sets: Cell::new(0) }), jumps: false }
+        Self {
+            time: Rc::new(ManualTime {
+                now,
+                wall,
+                wall_sets: Cell::new(0),
+            }),
+            jumps: false,
+        }
     }
 
     /// A clock that jumps to the next deadline whenever the loop would sleep until it: the program runs as fast as it
@@ -57,7 +64,10 @@ impl ManualClock {
     /// a [`KeepAlive`](crate::KeepAlive) is held, as by each job of a pool and by a [`LoopThread`](crate::LoopThread) until it is
     /// joined. The loop waits for them in the time of the system.
     pub fn jumping() -> Self {
-        Self { jumps: true, ..Self::new() }
+        Self {
+            jumps: true,
+            ..Self::new()
+        }
     }
 
     /// What time it is.
@@ -106,13 +116,18 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) const fn new(manual: Option<ManualClock>) -> Self {
-        Self { manual, wall_sets_seen: 0 }
+        Self {
+            manual,
+            wall_sets_seen: 0,
+        }
     }
 
     /// Returns the time.
     #[inline]
     pub(crate) fn read(&self) -> Instant {
-        self.manual.as_ref().map_or_else(Instant::now, ManualClock::now)
+        self.manual
+            .as_ref()
+            .map_or_else(Instant::now, ManualClock::now)
     }
 
     /// Returns the time if it stands: nothing but [`ManualClock::advance`] and the end of a wait moves it, and to read it costs nothing.
@@ -138,13 +153,17 @@ impl Clock {
 
     /// Returns the time of the wall clock.
     pub(crate) fn wall(&self) -> SystemTime {
-        self.manual.as_ref().map_or_else(SystemTime::now, ManualClock::wall)
+        self.manual
+            .as_ref()
+            .map_or_else(SystemTime::now, ManualClock::wall)
     }
 
     /// Returns whether the wall clock has been set since the last call, where no event tells of it.
     #[inline]
     pub(crate) fn take_wall_set(&mut self) -> bool {
-        let Some(manual) = &self.manual else { return false };
+        let Some(manual) = &self.manual else {
+            return false;
+        };
         let sets = manual.time.wall_sets.get();
         std::mem::replace(&mut self.wall_sets_seen, sets) != sets
     }

@@ -52,7 +52,12 @@ impl EventFd {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn counter(initial: u32) -> io::Result<Self> {
-        Ok(Self::open(initial, EventfdFlags::CLOEXEC).map_err(|source| Error::Call { call: "eventfd", source })?)
+        Ok(
+            Self::open(initial, EventfdFlags::CLOEXEC).map_err(|source| Error::Call {
+                call: "eventfd",
+                source,
+            })?,
+        )
     }
 
     /// A counter that each [`read`](Self::read) takes one from (`EFD_SEMAPHORE`).
@@ -61,16 +66,24 @@ impl EventFd {
     /// As [`counter`](Self::counter).
     pub fn semaphore(initial: u32) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE;
-        Ok(Self::open(initial, flags).map_err(|source| Error::Call { call: "eventfd", source })?)
+        Ok(Self::open(initial, flags).map_err(|source| Error::Call {
+            call: "eventfd",
+            source,
+        })?)
     }
 
     /// An eventfd of a loop, whose error names the call.
     pub(crate) fn for_loop() -> Result<Self, Error> {
-        Self::open(0, EventfdFlags::CLOEXEC).map_err(|source| Error::Loop { call: "eventfd", source })
+        Self::open(0, EventfdFlags::CLOEXEC).map_err(|source| Error::Loop {
+            call: "eventfd",
+            source,
+        })
     }
 
     fn open(initial: u32, flags: EventfdFlags) -> io::Result<Self> {
-        Ok(Self { fd: eventfd(initial, flags)? })
+        Ok(Self {
+            fd: eventfd(initial, flags)?,
+        })
     }
 
     /// Adds to the counter. One system call.
@@ -92,7 +105,10 @@ impl EventFd {
         let mut count = [0; 8];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut count))? {
             8 => Ok(u64::from_ne_bytes(count)),
-            _ => Err(io::Error::new(ErrorKind::InvalidData, "what was read is no count: the fd is no eventfd")),
+            _ => Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "what was read is no count: the fd is no eventfd",
+            )),
         }
     }
 
@@ -109,8 +125,14 @@ impl EventFd {
     /// # Errors
     /// `EMFILE`.
     pub fn try_clone(&self) -> io::Result<Self> {
-        let failed = |source| Error::Os { call: "fcntl(F_DUPFD_CLOEXEC)", fd: self.fd.as_raw_fd(), source };
-        Ok(Self { fd: self.fd.try_clone().map_err(failed)? })
+        let failed = |source| Error::Os {
+            call: "fcntl(F_DUPFD_CLOEXEC)",
+            fd: self.fd.as_raw_fd(),
+            source,
+        };
+        Ok(Self {
+            fd: self.fd.try_clone().map_err(failed)?,
+        })
     }
 }
 

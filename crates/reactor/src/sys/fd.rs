@@ -18,7 +18,11 @@ use crate::source::readiness::{Interest, Readiness};
 /// Puts `fd` into non-blocking mode, which it shares with all duplicates of it. One `ioctl`.
 #[inline]
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
-    let failed = |errno: Errno| Error::Os { call: "ioctl(FIONBIO)", fd: fd.as_raw_fd(), source: errno.into() };
+    let failed = |errno: Errno| Error::Os {
+        call: "ioctl(FIONBIO)",
+        fd: fd.as_raw_fd(),
+        source: errno.into(),
+    };
     rustix::io::ioctl_fionbio(fd, true).map_err(failed)
 }
 
@@ -30,11 +34,22 @@ pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Resul
         (Interest::WRITABLE, PollFlags::OUT),
         (Interest::PRIORITY, PollFlags::PRI),
     ];
-    let asked = flags.into_iter().filter(|(part, _)| interest.contains(*part)).map(|(_, flag)| flag);
+    let asked = flags
+        .into_iter()
+        .filter(|(part, _)| interest.contains(*part))
+        .map(|(_, flag)| flag);
     let mut polled = [PollFd::from_borrowed_fd(fd, asked.collect())];
-    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    poll(
+        &mut polled,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )?;
     // poll(2) has the bits of epoll_ctl(2).
-    Ok(Readiness::from_kernel(EventFlags::from_bits_retain(u32::from(polled[0].revents().bits()))))
+    Ok(Readiness::from_kernel(EventFlags::from_bits_retain(
+        u32::from(polled[0].revents().bits()),
+    )))
 }
 
 /// Asks the kernel what `fd` is. Two system calls, one for a socket that is no stream.
@@ -52,16 +67,19 @@ fn kind_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
         Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => Kind::Listener,
         Ok(Type::STREAM) => Kind::Stream,
         Ok(_) => Kind::Datagram,
-        Err(_) => fs::metadata(folder.join(fd.as_raw_fd().to_string())).map_or(Kind::Unknown, |found| of_file(&found)),
+        Err(_) => fs::metadata(folder.join(fd.as_raw_fd().to_string()))
+            .map_or(Kind::Unknown, |found| of_file(&found)),
     }
 }
 
 /// Whether a socket has no address of its own, as before it connects. A listener that was shut down keeps its own.
 pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
-    SockRef::from(&socket).local_addr().is_ok_and(|own| match own.as_socket() {
-        Some(own) => own.port() == 0,
-        None => own.is_unnamed(),
-    })
+    SockRef::from(&socket)
+        .local_addr()
+        .is_ok_and(|own| match own.as_socket() {
+            Some(own) => own.port() == 0,
+            None => own.is_unnamed(),
+        })
 }
 
 fn of_file(found: &Metadata) -> Kind {
@@ -87,33 +105,65 @@ mod tests {
     #[track_caller]
     fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
         assert_eq!(super::kind(source.as_fd()), kind);
-        assert_eq!(TypeFacts::of::<T>().kind, if told_by_type { kind } else { Kind::Unknown });
+        assert_eq!(
+            TypeFacts::of::<T>().kind,
+            if told_by_type { kind } else { Kind::Unknown }
+        );
     }
 
     #[test]
     fn every_kind_is_told_by_the_kernel_as_by_the_type() {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        expect_kind(mio::net::TcpStream::from_std(stream.try_clone().unwrap()), Kind::Stream, true);
+        expect_kind(
+            mio::net::TcpStream::from_std(stream.try_clone().unwrap()),
+            Kind::Stream,
+            true,
+        );
         expect_kind(stream, Kind::Stream, true);
         expect_kind(EventFd::counter(0).unwrap(), Kind::Anonymous, true);
         expect_kind(unix::UnixStream::pair().unwrap().0, Kind::Stream, true);
         expect_kind(mio::net::UnixStream::pair().unwrap().0, Kind::Stream, true);
-        expect_kind(mio::net::TcpListener::from_std(listener.try_clone().unwrap()), Kind::Listener, true);
-        expect_kind(OwnedFd::from(listener.try_clone().unwrap()), Kind::Listener, false);
+        expect_kind(
+            mio::net::TcpListener::from_std(listener.try_clone().unwrap()),
+            Kind::Listener,
+            true,
+        );
+        expect_kind(
+            OwnedFd::from(listener.try_clone().unwrap()),
+            Kind::Listener,
+            false,
+        );
         expect_kind(listener, Kind::Listener, true);
         expect_kind(unix::UnixDatagram::unbound().unwrap(), Kind::Datagram, true);
-        expect_kind(mio::net::UnixDatagram::unbound().unwrap(), Kind::Datagram, true);
-        expect_kind(net::UdpSocket::bind("127.0.0.1:0").unwrap(), Kind::Datagram, true);
-        expect_kind(mio::net::UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap(), Kind::Datagram, true);
+        expect_kind(
+            mio::net::UnixDatagram::unbound().unwrap(),
+            Kind::Datagram,
+            true,
+        );
+        expect_kind(
+            net::UdpSocket::bind("127.0.0.1:0").unwrap(),
+            Kind::Datagram,
+            true,
+        );
+        expect_kind(
+            mio::net::UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap(),
+            Kind::Datagram,
+            true,
+        );
         let (reader, writer) = io::pipe().unwrap();
         expect_kind(reader, Kind::Pipe, true);
         expect_kind(writer.try_clone().unwrap(), Kind::Pipe, true);
         expect_kind(OwnedFd::from(writer), Kind::Pipe, false);
         expect_kind(mio::unix::pipe::new().unwrap().0, Kind::Pipe, false);
-        expect_kind(fs::File::open("/dev/null").unwrap(), Kind::CharDevice, false);
+        expect_kind(
+            fs::File::open("/dev/null").unwrap(),
+            Kind::CharDevice,
+            false,
+        );
         expect_kind(fs::File::open("/").unwrap(), Kind::File, false);
-        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+        let epoll =
+            rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
         expect_kind(epoll, Kind::Anonymous, false);
     }
 
@@ -123,17 +173,26 @@ mod tests {
         let unknown: [(OwnedFd, Kind); 4] = [
             (io::pipe().unwrap().0.into(), Kind::Pipe),
             (io::pipe().unwrap().1.into(), Kind::Pipe),
-            (fs::File::open("/dev/null").unwrap().into(), Kind::CharDevice),
+            (
+                fs::File::open("/dev/null").unwrap().into(),
+                Kind::CharDevice,
+            ),
             (fs::File::open("/").unwrap().into(), Kind::File),
         ];
         for (fd, kind) in unknown {
-            assert_eq!((kind_in(nowhere, fd.as_fd()), super::kind(fd.as_fd())), (Kind::Unknown, kind));
+            assert_eq!(
+                (kind_in(nowhere, fd.as_fd()), super::kind(fd.as_fd())),
+                (Kind::Unknown, kind)
+            );
         }
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let known: [(OwnedFd, Kind); 3] = [
             (listener.into(), Kind::Listener),
             (unix::UnixStream::pair().unwrap().0.into(), Kind::Stream),
-            (unix::UnixDatagram::unbound().unwrap().into(), Kind::Datagram),
+            (
+                unix::UnixDatagram::unbound().unwrap().into(),
+                Kind::Datagram,
+            ),
         ];
         for (fd, kind) in known {
             assert_eq!(kind_in(nowhere, fd.as_fd()), kind);

@@ -70,8 +70,10 @@ impl FdSet {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new() -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)
-            .map_err(|errno| Error::Call { call: "epoll_create1", source: errno.into() })?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|errno| Error::Call {
+            call: "epoll_create1",
+            source: errno.into(),
+        })?;
         Ok(Self { epoll })
     }
 
@@ -82,7 +84,12 @@ impl FdSet {
     /// `EEXIST` if it is in the set; `EPERM` for a regular file or a folder, which are always ready; `ENOSPC` at
     /// `/proc/sys/fs/epoll/max_user_watches`; `ELOOP` for a set that holds this one.
     pub fn add(&self, fd: impl AsFd, interest: Interest, token: u64) -> io::Result<()> {
-        let added = epoll::add(&self.epoll, fd.as_fd(), EventData::new_u64(token), flags(interest));
+        let added = epoll::add(
+            &self.epoll,
+            fd.as_fd(),
+            EventData::new_u64(token),
+            flags(interest),
+        );
         added.map_err(|errno| failed("epoll_ctl(ADD)", &fd, errno))
     }
 
@@ -91,7 +98,12 @@ impl FdSet {
     /// # Errors
     /// `ENOENT` if it is not in the set.
     pub fn set_interest(&self, fd: impl AsFd, interest: Interest, token: u64) -> io::Result<()> {
-        let changed = epoll::modify(&self.epoll, fd.as_fd(), EventData::new_u64(token), flags(interest));
+        let changed = epoll::modify(
+            &self.epoll,
+            fd.as_fd(),
+            EventData::new_u64(token),
+            flags(interest),
+        );
         changed.map_err(|errno| failed("epoll_ctl(MOD)", &fd, errno))
     }
 
@@ -111,9 +123,16 @@ impl FdSet {
     /// `WouldBlock` if none is ready: in a handler, by [`Io::try_io`](crate::Io::try_io), that says that the set has been drained.
     pub fn ready(&self, max: usize) -> io::Result<Vec<(u64, Readiness)>> {
         let mut events = Vec::with_capacity(max.clamp(1, 1 << 16));
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&at_once))
-            .map_err(|errno| failed("epoll_wait", &self.epoll, errno))?;
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&at_once),
+        )
+        .map_err(|errno| failed("epoll_wait", &self.epoll, errno))?;
         if events.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -128,11 +147,20 @@ fn flags(interest: Interest) -> EventFlags {
         (Interest::WRITABLE, EventFlags::OUT),
         (Interest::PRIORITY, EventFlags::PRI),
     ];
-    parts.into_iter().filter(|(part, _)| interest.contains(*part)).map(|(_, flags)| flags).collect()
+    parts
+        .into_iter()
+        .filter(|(part, _)| interest.contains(*part))
+        .map(|(_, flags)| flags)
+        .collect()
 }
 
 fn failed(call: &'static str, fd: &impl AsFd, errno: rustix::io::Errno) -> io::Error {
-    Error::Os { call, fd: fd.as_fd().as_raw_fd(), source: errno.into() }.into()
+    Error::Os {
+        call,
+        fd: fd.as_fd().as_raw_fd(),
+        source: errno.into(),
+    }
+    .into()
 }
 
 impl AsFd for FdSet {

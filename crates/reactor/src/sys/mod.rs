@@ -54,24 +54,39 @@ pub(crate) struct Sleep {
 }
 
 impl Sys {
-    pub(crate) fn new(started: Instant, events_max: usize, high_resolution: bool) -> Result<Self, Error> {
+    pub(crate) fn new(
+        started: Instant,
+        events_max: usize,
+        high_resolution: bool,
+    ) -> Result<Self, Error> {
         let mut poller = Poller::new()?;
         if high_resolution {
             poller.add_alarm()?;
         }
-        Ok(Self { poller, events: Events::with_capacity(events_max), reported: ReportedUntil::new(started) })
+        Ok(Self {
+            poller,
+            events: Events::with_capacity(events_max),
+            reported: ReportedUntil::new(started),
+        })
     }
 
     /// Makes what ends the waits of this loop, from any thread. To be called once.
     pub(crate) fn wake(&mut self) -> Result<Wake, Error> {
-        let event = EventFd::counter(0).map_err(|source| Error::Loop { call: "eventfd", source })?;
+        let event = EventFd::counter(0).map_err(|source| Error::Loop {
+            call: "eventfd",
+            source,
+        })?;
         self.poller.watch_own(&event, Key::NULL)?;
         Ok(Wake(event))
     }
 
     /// Has an event tell that the wall clock was set, unless one does, or no event is needed.
     pub(crate) fn watch_wall_clock(&mut self, clock: &Clock) -> Result<(), Error> {
-        if clock.driven().is_some() { Ok(()) } else { self.poller.watch_wall_clock() }
+        if clock.driven().is_some() {
+            Ok(())
+        } else {
+            self.poller.watch_wall_clock()
+        }
     }
 
     /// Collects what is there, or waits for it up to `timeout`.
@@ -101,7 +116,9 @@ impl Sys {
         is_awaited: impl FnOnce() -> bool,
     ) -> Result<(), Broken> {
         if clock.driven().is_some() {
-            return self.sleep_by_driven_clock(clock, sleep, is_awaited()).map_err(Broken::Failed);
+            return self
+                .sleep_by_driven_clock(clock, sleep, is_awaited())
+                .map_err(Broken::Failed);
         }
         let Sleep { now, end, .. } = sleep;
         self.poller.wait_until(&mut self.events, end, end - now)?;
@@ -115,7 +132,12 @@ impl Sys {
 
     /// The same where the clock stands meanwhile, or jumps to the end if there is nothing to wait for.
     #[cold]
-    fn sleep_by_driven_clock(&mut self, clock: &Clock, sleep: Sleep, is_awaited: bool) -> Result<(), Error> {
+    fn sleep_by_driven_clock(
+        &mut self,
+        clock: &Clock,
+        sleep: Sleep,
+        is_awaited: bool,
+    ) -> Result<(), Error> {
         let Sleep { now, end, timeout } = sleep;
         if let Some(jumping) = clock.jumping() {
             self.collect(now)?;

@@ -20,7 +20,10 @@ use crate::slots::Key;
 use crate::source::readiness::{Interest, Readiness};
 
 // A key travels through the kernel in mio's `Token`, which is a `usize`.
-const _: () = assert!(usize::BITS == 64, "the reactor packs a key into a 64-bit token");
+const _: () = assert!(
+    usize::BITS == 64,
+    "the reactor packs a key into a 64-bit token"
+);
 
 /// The longest single wait, 24.8 days: `epoll_wait(2)` counts milliseconds, rounded up, in a C `int`.
 pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
@@ -54,7 +57,12 @@ impl Owners {
     const NOBODY: u32 = Key::NULL.index();
 
     fn set(&mut self, fd: RawFd, slot: u32) {
-        let Some(number) = usize::try_from(fd).ok().filter(|number| *number < NUMBERED_MAX) else { return };
+        let Some(number) = usize::try_from(fd)
+            .ok()
+            .filter(|number| *number < NUMBERED_MAX)
+        else {
+            return;
+        };
         if number >= self.slots.len() {
             self.slots.resize(number + 1, Self::NOBODY);
         }
@@ -63,8 +71,13 @@ impl Owners {
 
     /// Whether `fd` is watched for `key`, as far as is known.
     fn is_of(&self, fd: RawFd, key: Key) -> bool {
-        let slot = usize::try_from(fd).ok().and_then(|number| self.slots.get(number));
-        slot.map_or(usize::try_from(fd).is_ok_and(|number| number >= NUMBERED_MAX), |slot| *slot == key.index())
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|number| self.slots.get(number));
+        slot.map_or(
+            usize::try_from(fd).is_ok_and(|number| number >= NUMBERED_MAX),
+            |slot| *slot == key.index(),
+        )
     }
 }
 
@@ -88,8 +101,17 @@ pub(crate) enum Watch {
 impl Poller {
     pub(crate) fn new() -> Result<Self, Error> {
         match Poll::new() {
-            Ok(poll) => Ok(Self { poll, alarm: None, wall_watch: None, own: 0, owners: Owners::default() }),
-            Err(source) => Err(Error::Loop { call: "epoll_create1", source }),
+            Ok(poll) => Ok(Self {
+                poll,
+                alarm: None,
+                wall_watch: None,
+                own: 0,
+                owners: Owners::default(),
+            }),
+            Err(source) => Err(Error::Loop {
+                call: "epoll_create1",
+                source,
+            }),
         }
     }
 
@@ -137,22 +159,42 @@ impl Poller {
 
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
     pub(crate) fn add(&mut self, fd: RawFd, key: Key, interest: Interest) -> Result<Watch, Error> {
-        match self.poll.registry().register(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest)) {
+        match self
+            .poll
+            .registry()
+            .register(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest))
+        {
             Ok(()) => {
                 self.owners.set(fd, key.index());
                 Ok(Watch::Armed)
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Watch::Refused),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Error::AlreadyRegistered { fd }),
-            Err(source) => Err(Error::Os { call: "epoll_ctl(ADD)", fd, source }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::AlreadyRegistered { fd })
+            }
+            Err(source) => Err(Error::Os {
+                call: "epoll_ctl(ADD)",
+                fd,
+                source,
+            }),
         }
     }
 
     /// Changes what is watched of `fd`, which `key` watches. The kernel reports anew what is ready.
     pub(crate) fn rearm(&self, fd: RawFd, key: Key, interest: Interest) -> Result<(), Error> {
         self.expect_own(fd, key)
-            .and_then(|()| self.poll.registry().reregister(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest)))
-            .map_err(|source| Error::Os { call: "epoll_ctl(MOD)", fd, source })
+            .and_then(|()| {
+                self.poll.registry().reregister(
+                    &mut SourceFd(&fd),
+                    to_mio_token(key),
+                    to_mio(interest),
+                )
+            })
+            .map_err(|source| Error::Os {
+                call: "epoll_ctl(MOD)",
+                fd,
+                source,
+            })
     }
 
     /// Ends the watch of `fd` for `key`. It must still be open: a duplicate of it would go on reporting otherwise.
@@ -161,20 +203,36 @@ impl Poller {
             self.owners.set(fd, Owners::NOBODY);
             self.poll.registry().deregister(&mut SourceFd(&fd))
         });
-        removed.map_err(|source| Error::Os { call: "epoll_ctl(DEL)", fd, source })
+        removed.map_err(|source| Error::Os {
+            call: "epoll_ctl(DEL)",
+            fd,
+            source,
+        })
     }
 
     /// What the kernel says of a descriptor that is not watched, where another watches that number now.
     fn expect_own(&self, fd: RawFd, key: Key) -> io::Result<()> {
-        if self.owners.is_of(fd, key) { Ok(()) } else { Err(Errno::NOENT.into()) }
+        if self.owners.is_of(fd, key) {
+            Ok(())
+        } else {
+            Err(Errno::NOENT.into())
+        }
     }
 
     /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
     #[inline]
-    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Broken> {
+    pub(crate) fn wait(
+        &self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> Result<(), Broken> {
         events.clear();
         let timeout = timeout.map(|timeout| timespec(timeout.min(WAIT_MAX)));
-        match epoll::wait(self.poll.registry(), spare_capacity(&mut events.list), timeout.as_ref()) {
+        match epoll::wait(
+            self.poll.registry(),
+            spare_capacity(&mut events.list),
+            timeout.as_ref(),
+        ) {
             Ok(_) => Ok(()),
             Err(errno) => Err(broken(errno)),
         }
@@ -191,7 +249,12 @@ impl AsFd for Poller {
 impl Poller {
     /// Waits until a source reports, a signal interrupts or `deadline` comes, which is `left` away.
     #[inline]
-    pub(crate) fn wait_until(&mut self, events: &mut Events, deadline: Instant, left: Duration) -> Result<(), Broken> {
+    pub(crate) fn wait_until(
+        &mut self,
+        events: &mut Events,
+        deadline: Instant,
+        left: Duration,
+    ) -> Result<(), Broken> {
         match &mut self.alarm {
             Some(alarm) if !left.is_zero() => {
                 alarm.set(deadline, left).map_err(Broken::Failed)?;
@@ -206,7 +269,10 @@ impl Poller {
 fn broken(errno: Errno) -> Broken {
     match errno {
         Errno::INTR => Broken::Interrupted,
-        errno => Broken::Failed(Error::Loop { call: "epoll_wait", source: errno.into() }),
+        errno => Broken::Failed(Error::Loop {
+            call: "epoll_wait",
+            source: errno.into(),
+        }),
     }
 }
 
@@ -218,7 +284,10 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { list: Vec::with_capacity(capacity), next: 0 }
+        Self {
+            list: Vec::with_capacity(capacity),
+            next: 0,
+        }
     }
 
     /// As if the kernel had brought `events`.
@@ -228,14 +297,20 @@ impl Events {
             flags: facts.to_kernel(),
             data: epoll::EventData::new_u64(key.to_token()),
         };
-        Self { list: events.iter().map(event).collect(), next: 0 }
+        Self {
+            list: events.iter().map(event).collect(),
+            next: 0,
+        }
     }
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(Key, Readiness)> {
         let event = self.list.get(self.next)?;
         self.next += 1;
-        Some((Key::from_token(event.data.u64()), Readiness::from_kernel(event.flags)))
+        Some((
+            Key::from_token(event.data.u64()),
+            Readiness::from_kernel(event.flags),
+        ))
     }
 
     /// Whether events are left, because a panic came between.
@@ -258,7 +333,9 @@ impl Events {
     /// Whether no source has reported: nothing has, or only the alarm.
     #[inline]
     pub(crate) fn is_silence(&self) -> bool {
-        self.list.iter().all(|event| event.data.u64() == Key::ALARM.to_token())
+        self.list
+            .iter()
+            .all(|event| event.data.u64() == Key::ALARM.to_token())
     }
 
     fn clear(&mut self) {
@@ -299,20 +376,37 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(3600);
         let remaining = |poller: &Poller| {
             let alarm = poller.alarm.as_ref().unwrap();
-            Duration::from_secs(rustix::time::timerfd_gettime(&alarm.timer).unwrap().it_value.tv_sec as u64)
+            Duration::from_secs(
+                rustix::time::timerfd_gettime(&alarm.timer)
+                    .unwrap()
+                    .it_value
+                    .tv_sec as u64,
+            )
         };
         let (reader, _writer) = io::pipe().unwrap();
         drop(_writer);
         let (fd, key) = (reader.as_raw_fd(), Key::from_token(1));
-        assert_eq!(poller.add(fd, key, Interest::READABLE).unwrap(), Watch::Armed); // so that the wait ends at once
-        poller.wait_until(&mut events, deadline, Duration::from_secs(1000)).unwrap();
+        assert_eq!(
+            poller.add(fd, key, Interest::READABLE).unwrap(),
+            Watch::Armed
+        ); // so that the wait ends at once
+        poller
+            .wait_until(&mut events, deadline, Duration::from_secs(1000))
+            .unwrap();
         assert!(remaining(&poller).abs_diff(Duration::from_secs(1000)) <= Duration::from_secs(60));
         poller.remove(fd, key).unwrap();
         poller.add(fd, key, Interest::READABLE).unwrap();
-        poller.wait_until(&mut events, deadline, Duration::from_secs(5000)).unwrap();
-        assert!(remaining(&poller) <= Duration::from_secs(1000), "set again for the same deadline");
+        poller
+            .wait_until(&mut events, deadline, Duration::from_secs(5000))
+            .unwrap();
+        assert!(
+            remaining(&poller) <= Duration::from_secs(1000),
+            "set again for the same deadline"
+        );
         poller.remove(fd, key).unwrap();
-        poller.wait_until(&mut events, Instant::now(), Duration::from_nanos(1)).unwrap();
+        poller
+            .wait_until(&mut events, Instant::now(), Duration::from_nanos(1))
+            .unwrap();
         assert_eq!(events.pop().map(|(key, _)| key), Some(Key::ALARM));
         assert!(events.is_empty());
     }
@@ -323,7 +417,12 @@ mod tests {
         let mut events = Events::with_capacity(8);
         let (reader, writer) = io::pipe().unwrap();
         let fd = reader.as_raw_fd();
-        assert_eq!(poller.add(fd, Key::from_token(7), Interest::READABLE).unwrap(), Watch::Armed);
+        assert_eq!(
+            poller
+                .add(fd, Key::from_token(7), Interest::READABLE)
+                .unwrap(),
+            Watch::Armed
+        );
         drop(writer);
         poller.wait(&mut events, Some(Duration::MAX)).unwrap();
         let (key, readiness) = events.pop().unwrap();
@@ -335,12 +434,17 @@ mod tests {
     fn of_a_number_that_another_key_watches_the_kernel_is_told_nothing() {
         let mut poller = Poller::new().unwrap();
         let (first, second) = (Key::from_token(1), Key::from_token(2));
-        let (mut reader, _writer) = io::pipe().map(|(reader, writer)| (OwnedFd::from(reader), writer)).unwrap();
+        let (mut reader, _writer) = io::pipe()
+            .map(|(reader, writer)| (OwnedFd::from(reader), writer))
+            .unwrap();
         let fd = reader.as_raw_fd();
         poller.add(fd, first, Interest::READABLE).unwrap();
         let (other, _other_writer) = io::pipe().unwrap();
         rustix::io::dup2(&other, &mut reader).unwrap(); // ends its watch without a word to us
-        assert!(poller.rearm(fd, first, Interest::READABLE).is_err(), "the kernel does not know it");
+        assert!(
+            poller.rearm(fd, first, Interest::READABLE).is_err(),
+            "the kernel does not know it"
+        );
         poller.add(fd, second, Interest::READABLE).unwrap();
         assert!(poller.rearm(fd, first, Interest::READABLE).is_err());
         assert!(poller.remove(fd, first).is_err());

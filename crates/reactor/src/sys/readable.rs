@@ -12,11 +12,15 @@ use crate::error::Error;
 
 /// Returns what the other functions wait for, of these descriptors.
 pub(crate) fn to_poll<'fd>(fds: impl Iterator<Item = BorrowedFd<'fd>>) -> Vec<PollFd<'fd>> {
-    fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect()
+    fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+        .collect()
 }
 
 /// Waits by `poll` until one of `polled` is readable or the time is over. Returns how many are readable.
-pub(crate) fn poll_until(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<usize> {
+pub(crate) fn poll_until(
+    polled: &mut [PollFd<'_>],
+    deadline: Option<Instant>,
+) -> io::Result<usize> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now()));
         let timeout = left.map(|left| Timespec {
@@ -25,7 +29,13 @@ pub(crate) fn poll_until(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -
         });
         match poll(polled, timeout.as_ref()) {
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::Call { call: "poll", source: errno.into() }.into()),
+            Err(errno) => {
+                return Err(Error::Call {
+                    call: "poll",
+                    source: errno.into(),
+                }
+                .into());
+            }
             Ok(readable) => return Ok(readable),
         }
     }
@@ -37,9 +47,16 @@ pub(crate) fn are_all_readable(polled: &mut [PollFd<'_>]) -> io::Result<bool> {
 }
 
 /// Waits until all of `polled` are readable at one look. Returns whether they were before `deadline`.
-pub(crate) fn wait_until_all_readable(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+pub(crate) fn wait_until_all_readable(
+    polled: &mut [PollFd<'_>],
+    deadline: Option<Instant>,
+) -> io::Result<bool> {
     while !are_all_readable(polled)? {
-        let mut missing: Vec<_> = polled.iter().filter(|fd| fd.revents().is_empty()).cloned().collect();
+        let mut missing: Vec<_> = polled
+            .iter()
+            .filter(|fd| fd.revents().is_empty())
+            .cloned()
+            .collect();
         if poll_until(&mut missing, deadline)? == 0 {
             return Ok(false);
         }

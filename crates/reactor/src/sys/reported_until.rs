@@ -23,7 +23,10 @@ pub(crate) struct ReportedUntil {
 impl ReportedUntil {
     /// Nothing was there to report before the clock `started`.
     pub(crate) const fn new(started: Instant) -> Self {
-        Self { until: started, reports: 0 }
+        Self {
+            until: started,
+            reports: 0,
+        }
     }
 
     /// The time up to which the kernel has reported everything.
@@ -44,7 +47,9 @@ impl ReportedUntil {
 
     /// Begins a sweep of what the kernel watches, `fds` at most. Returns what tells [`is_over`](Self::is_over) of it.
     pub(crate) const fn begin_sweep(&self, fds: usize) -> Sweep {
-        Sweep { ends: self.reports + fds as u64 }
+        Sweep {
+            ends: self.reports + fds as u64,
+        }
     }
 
     /// Returns whether each fd that was ready when the sweep began has been reported, though no wait has brought all.

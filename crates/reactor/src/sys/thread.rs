@@ -15,7 +15,13 @@ where
     R: Send + 'static,
     F: FnOnce() -> R + Send + 'static,
 {
-    Builder::new().name(name).spawn(body).map_err(|source| Error::Call { call: "clone", source }.into())
+    Builder::new().name(name).spawn(body).map_err(|source| {
+        Error::Call {
+            call: "clone",
+            source,
+        }
+        .into()
+    })
 }
 
 /// Returns the time by which a thread waits for a loop or for others: that of the system.

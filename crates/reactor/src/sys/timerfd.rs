@@ -5,28 +5,41 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
 };
 
 use crate::error::Error;
 
 fn create(clock: TimerfdClockId) -> Result<OwnedFd, Error> {
-    timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC).map_err(failed("timerfd_create"))
+    timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+        .map_err(failed("timerfd_create"))
 }
 
 fn set(timer: &OwnedFd, flags: TimerfdTimerFlags, value: Timespec) -> Result<(), Error> {
-    let once = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: value };
-    timerfd_settime(timer, flags, &once).map(drop).map_err(failed("timerfd_settime"))
+    let once = Itimerspec {
+        it_interval: timespec(Duration::ZERO),
+        it_value: value,
+    };
+    timerfd_settime(timer, flags, &once)
+        .map(drop)
+        .map_err(failed("timerfd_settime"))
 }
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::Loop { call, source: errno.into() }
+    move |errno| Error::Loop {
+        call,
+        source: errno.into(),
+    }
 }
 
 pub(super) fn timespec(time: Duration) -> Timespec {
     // What does not fit is longer than the age of the universe.
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) }
+    Timespec {
+        tv_sec: seconds,
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
 }
 
 /// Ends waits to the nanosecond (docs/decisions/0005).
@@ -38,7 +51,10 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub(super) fn new() -> Result<Self, Error> {
-        Ok(Self { timer: create(TimerfdClockId::Monotonic)?, set_for: None })
+        Ok(Self {
+            timer: create(TimerfdClockId::Monotonic)?,
+            set_for: None,
+        })
     }
 
     /// Sets it for `deadline`, which is `left` away.
@@ -67,8 +83,15 @@ pub(super) struct WallWatch(OwnedFd);
 impl WallWatch {
     pub(super) fn new() -> Result<Self, Error> {
         let timer = create(TimerfdClockId::Realtime)?;
-        let never = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
-        set(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, never)?;
+        let never = Timespec {
+            tv_sec: i64::MAX,
+            tv_nsec: 0,
+        };
+        set(
+            &timer,
+            TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET,
+            never,
+        )?;
         Ok(Self(timer))
     }
 }

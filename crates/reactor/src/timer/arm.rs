@@ -43,7 +43,12 @@ impl<S> Registry<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
         let now_ns = self.time.now_ns();
-        self.add_timer(now_ns.saturating_add(nanos(delay)), now_ns, Box::new(callback), Location::caller())
+        self.add_timer(
+            now_ns.saturating_add(nanos(delay)),
+            now_ns,
+            Box::new(callback),
+            Location::caller(),
+        )
     }
 
     /// Runs `callback` at `deadline`, as soon as timers run if that has passed; otherwise like [`after`](Self::after).
@@ -54,7 +59,12 @@ impl<S> Registry<S> {
         F: FnMut(&mut Context<'_, S>) -> io::Result<Then> + 'static,
     {
         let deadline = self.time.nanos_at(deadline);
-        self.add_timer(deadline, self.time.now_ns(), Box::new(callback), Location::caller())
+        self.add_timer(
+            deadline,
+            self.time.now_ns(),
+            Box::new(callback),
+            Location::caller(),
+        )
     }
 
     /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
@@ -91,7 +101,12 @@ impl<S> Registry<S> {
             };
             Ok(tick.map_or(Then::After(Duration::MAX), Then::At))
         };
-        let timer = self.add_timer(first, self.time.now_ns(), Box::new(periodic), Location::caller());
+        let timer = self.add_timer(
+            first,
+            self.time.now_ns(),
+            Box::new(periodic),
+            Location::caller(),
+        );
         let _ = self.timers.set_mark(timer, mark::PERIODIC, true); // it was armed just now
         timer
     }
@@ -124,7 +139,13 @@ impl<S> Registry<S> {
         if !self.timers.is_marked(timer, mark::PERIODIC) {
             return Err(Error::StaleKey(timer.0));
         }
-        self.timers.periods.insert(timer, ChangedPeriod { period, since: self.time.now() });
+        self.timers.periods.insert(
+            timer,
+            ChangedPeriod {
+                period,
+                since: self.time.now(),
+            },
+        );
         self.reset(timer, period)
     }
 
@@ -134,7 +155,9 @@ impl<S> Registry<S> {
         if self.timers.periods.is_empty() {
             None
         } else {
-            self.timers.running.and_then(|timer| self.timers.periods.remove(&timer))
+            self.timers
+                .running
+                .and_then(|timer| self.timers.periods.remove(&timer))
         }
     }
 
@@ -148,7 +171,10 @@ impl<S> Registry<S> {
         self.timers.foreground += 1;
         self.turn.needs_full_turn = true;
         let origin = self.timers.origins.number(origin);
-        TimerKey(self.timers.arm(deadline, now_ns, origin, Payload::Callback(callback)))
+        TimerKey(
+            self.timers
+                .arm(deadline, now_ns, origin, Payload::Callback(callback)),
+        )
     }
 
     /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
@@ -159,7 +185,11 @@ impl<S> Registry<S> {
     #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
         let now_ns = self.time.now_ns();
-        if self.timers.reset(timer.0, now_ns, nanos(delay)) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+        if self.timers.reset(timer.0, now_ns, nanos(delay)) {
+            Ok(())
+        } else {
+            Err(Error::StaleKey(timer.0))
+        }
     }
 
     /// Lets a timer be up to `slack` late, so that it runs with others when the loop is awake anyway: the deadlines of
@@ -173,16 +203,25 @@ impl<S> Registry<S> {
     /// # Source
     /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing zeros.
     pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
-        let armed_for = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        let armed_for = self
+            .timers
+            .wheel
+            .deadline(timer.0)
+            .ok_or(Error::StaleKey(timer.0))?;
         let before = self.timers.slack.remove(&timer);
-        let slack = Slack { most: nanos(slack), deadline: before.map_or(armed_for, |slack| slack.deadline) };
+        let slack = Slack {
+            most: nanos(slack),
+            deadline: before.map_or(armed_for, |slack| slack.deadline),
+        };
         if slack.most > 0 {
             self.timers.slack.insert(timer, slack);
         }
         self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
         // One that rests, since its callback is running, is armed when that returns.
         if armed_for != NEVER && slack.agree() != armed_for {
-            self.timers.wheel.rearm(timer.0, slack.agree(), self.time.now_ns());
+            self.timers
+                .wheel
+                .rearm(timer.0, slack.agree(), self.time.now_ns());
         }
         Ok(())
     }
@@ -219,13 +258,19 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if it has ended already.
     #[doc(alias("evtimer_del", "ev_timer_stop", "uv_timer_stop", "cancelTimeout"))]
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
-        if self.end_entry(timer) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+        if self.end_entry(timer) {
+            Ok(())
+        } else {
+            Err(Error::StaleKey(timer.0))
+        }
     }
 
     /// Ends a timer and drops its callback, if that is in its place: whether there was one.
     #[inline]
     pub(super) fn end_entry(&mut self, timer: TimerKey) -> bool {
-        let Some((marks, payload)) = self.timers.wheel.cancel(timer.0) else { return false };
+        let Some((marks, payload)) = self.timers.wheel.cancel(timer.0) else {
+            return false;
+        };
         if marks & mark::BACKGROUND == 0 {
             self.timers.foreground -= 1;
         }
@@ -237,7 +282,13 @@ impl<S> Registry<S> {
         // Last: what the callback has captured may panic when it is dropped. Where it lies, unless that is to be caught.
         if self.turn.supervision.catches() {
             let callback = std::mem::replace(payload, Payload::blank());
-            self.dispose(callback, Label { name: "timer", origin: None });
+            self.dispose(
+                callback,
+                Label {
+                    name: "timer",
+                    origin: None,
+                },
+            );
         } else {
             *payload = Payload::blank();
         }
@@ -258,9 +309,17 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
-    pub fn set_timer_origin(&mut self, timer: TimerKey, origin: &'static Location<'static>) -> Result<(), Error> {
+    pub fn set_timer_origin(
+        &mut self,
+        timer: TimerKey,
+        origin: &'static Location<'static>,
+    ) -> Result<(), Error> {
         let origin = self.timers.origins.number(origin);
-        if self.timers.wheel.set_note(timer.0, origin) { Ok(()) } else { Err(Error::StaleKey(timer.0)) }
+        if self.timers.wheel.set_note(timer.0, origin) {
+            Ok(())
+        } else {
+            Err(Error::StaleKey(timer.0))
+        }
     }
 
     /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
@@ -289,9 +348,13 @@ impl<S> Registry<S> {
         match timeout {
             Some(timeout) => {
                 self.turn.needs_full_turn = true;
-                slot.timeout = self.timers.set_timeout(key, slot.timeout, self.time.now_ns(), timeout);
+                slot.timeout =
+                    self.timers
+                        .set_timeout(key, slot.timeout, self.time.now_ns(), timeout);
             }
-            None => self.timers.end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),
+            None => self
+                .timers
+                .end_timeout(std::mem::replace(&mut slot.timeout, Key::NULL)),
         }
         Ok(())
     }

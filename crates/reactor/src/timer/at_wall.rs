@@ -62,7 +62,12 @@ impl<S> Registry<S> {
     {
         self.watch_wall_clock()?;
         let deadline = self.expect_wall(time);
-        let timer = self.add_timer(deadline, self.time.now_ns(), Box::new(callback), Location::caller());
+        let timer = self.add_timer(
+            deadline,
+            self.time.now_ns(),
+            Box::new(callback),
+            Location::caller(),
+        );
         self.timers.record_wall(timer, time);
         Ok(timer)
     }
@@ -119,7 +124,9 @@ impl<S> Registry<S> {
         self.timers.wall.anchor = None;
         let times = self.timers.wall.in_order();
         tracing::debug!(timers = times.len(), "the wall clock has been set");
-        times.into_iter().for_each(|(timer, WallTime { time, .. })| self.arm_at_wall(timer, time));
+        times
+            .into_iter()
+            .for_each(|(timer, WallTime { time, .. })| self.arm_at_wall(timer, time));
     }
 
     /// The time of the wheel at which the wall clock will show `time`.
@@ -168,7 +175,10 @@ mod tests {
         let watch = reactor.registry.sys.poller.wall_watch().unwrap();
         // proc(5): clockid 0 is CLOCK_REALTIME, settime flags TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
         let armed = std::fs::read_to_string(format!("/proc/self/fdinfo/{watch}")).unwrap();
-        assert!(armed.contains("clockid: 0\n") && armed.contains("settime flags: 03\n"), "{armed}");
+        assert!(
+            armed.contains("clockid: 0\n") && armed.contains("settime flags: 03\n"),
+            "{armed}"
+        );
 
         // As if the clock had been half an hour slow and were set right when the event comes.
         let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
@@ -178,15 +188,24 @@ mod tests {
             reactor.arm_at_wall(timer, time);
         }
         let about = |reactor: &Reactor<()>, minutes: [f64; 2]| {
-            let is = timers.map(|timer| reactor.remaining(timer).unwrap().unwrap().as_secs_f64() / 60.);
-            assert!(is.iter().zip(minutes).all(|(is, should)| (is - should).abs() < 10.), "{is:?}, not {minutes:?}");
+            let is =
+                timers.map(|timer| reactor.remaining(timer).unwrap().unwrap().as_secs_f64() / 60.);
+            assert!(
+                is.iter()
+                    .zip(minutes)
+                    .all(|(is, should)| (is - should).abs() < 10.),
+                "{is:?}, not {minutes:?}"
+            );
         };
         about(&reactor, [150., 90.]);
         reactor.registry.sys.events = Events::of(&[(Key::WALL_CLOCK, Readiness::READABLE)]);
         reactor.registry.deliver_all(&mut None, &mut ());
         reactor.registry.run_timers(&mut None, &mut ());
         about(&reactor, [120., 60.]);
-        assert_eq!((reactor.metrics().stale_events, reactor.is_empty()), (0, true));
+        assert_eq!(
+            (reactor.metrics().stale_events, reactor.is_empty()),
+            (0, true)
+        );
     }
 
     /// As if the clock had been half an hour slow and were set right by the next turn.
@@ -217,28 +236,45 @@ mod tests {
         let timer = reactor.at_wall(wall, |_| Ok(Then::Done)).unwrap();
         let (reader, writer) = io::pipe().unwrap();
         drop(writer);
-        let panics =
-            reactor.add(reader, Interest::READABLE, |_, _: &mut Context<'_, ()>| panic!("as the test wants")).unwrap();
+        let panics = reactor
+            .add(reader, Interest::READABLE, |_, _: &mut Context<'_, ()>| {
+                panic!("as the test wants")
+            })
+            .unwrap();
         set_right(&mut reactor);
         reactor.arm_at_wall(timer, wall); // as the slow clock had it
-        reactor.registry.sys.events =
-            Events::of(&[(Key::WALL_CLOCK, Readiness::READABLE), (panics, Readiness::READABLE)]);
+        reactor.registry.sys.events = Events::of(&[
+            (Key::WALL_CLOCK, Readiness::READABLE),
+            (panics, Readiness::READABLE),
+        ]);
         let turn = AssertUnwindSafe(|| reactor.turn(&mut (), Some(Duration::ZERO)));
         assert!(catch_unwind(turn).is_err());
-        reactor.turn(&mut (), Some(Duration::from_nanos(1))).unwrap(); // which asks for how long it may sleep
+        reactor
+            .turn(&mut (), Some(Duration::from_nanos(1)))
+            .unwrap(); // which asks for how long it may sleep
         assert!(reactor.remaining(timer).unwrap().unwrap() <= hour);
     }
 
     #[test]
     fn what_has_ended_is_no_longer_known() {
         let clock = ManualClock::new();
-        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build().unwrap();
+        let mut reactor = Reactor::<()>::builder()
+            .clock(clock.clone())
+            .build()
+            .unwrap();
         let timers = [1, 2, 3].map(|seconds| {
-            let timer = reactor.at_wall(clock.wall() + Duration::from_secs(seconds), |_| Ok(Then::Done)).unwrap();
-            reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
+            let timer = reactor
+                .at_wall(clock.wall() + Duration::from_secs(seconds), |_| {
+                    Ok(Then::Done)
+                })
+                .unwrap();
+            reactor
+                .set_timer_slack(timer, Duration::from_millis(1))
+                .unwrap();
             timer
         });
-        let known = |reactor: &Reactor<()>| (reactor.timers.wall.times.len(), reactor.timers.slack.len());
+        let known =
+            |reactor: &Reactor<()>| (reactor.timers.wall.times.len(), reactor.timers.slack.len());
         assert_eq!(known(&reactor), (3, 3));
         reactor.cancel(timers[2]).unwrap();
         reactor.reset(timers[1], Duration::from_secs(2)).unwrap();
@@ -256,18 +292,29 @@ mod tests {
             }
         }
         let clock = ManualClock::new();
-        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build().unwrap();
+        let mut reactor = Reactor::<()>::builder()
+            .clock(clock.clone())
+            .build()
+            .unwrap();
         let bomb = Bomb;
         let goes_off = move |_: &mut Context<'_, ()>| {
             let _ = &bomb;
             Ok(Then::Done)
         };
-        let timer = reactor.at_wall(clock.wall() + Duration::from_secs(1), goes_off).unwrap();
-        reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
+        let timer = reactor
+            .at_wall(clock.wall() + Duration::from_secs(1), goes_off)
+            .unwrap();
+        reactor
+            .set_timer_slack(timer, Duration::from_millis(1))
+            .unwrap();
         let cancel = AssertUnwindSafe(|| reactor.cancel(timer));
         assert!(catch_unwind(cancel).is_err());
         assert_eq!(
-            (reactor.timers.wall.times.len(), reactor.timers.slack.len(), reactor.timers.is_empty()),
+            (
+                reactor.timers.wall.times.len(),
+                reactor.timers.slack.len(),
+                reactor.timers.is_empty()
+            ),
             (0, 0, true)
         );
     }

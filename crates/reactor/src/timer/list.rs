@@ -27,7 +27,12 @@ pub struct TimerInfo {
 
 impl fmt::Display for TimerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, remaining, keeps_alive, origin } = self;
+        let Self {
+            key,
+            remaining,
+            keeps_alive,
+            origin,
+        } = self;
         write!(f, "{key} ")?;
         match remaining {
             Some(remaining) => write!(f, "in {remaining:?} {origin}")?,
@@ -41,14 +46,18 @@ impl<S> Registry<S> {
     /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
     pub fn timers(&self) -> impl Iterator<Item = TimerInfo> {
         let now_ns = self.time.now_ns();
-        self.timers.wheel.iter().filter_map(move |(key, deadline, marks, origin)| {
-            Some(TimerInfo {
-                key: TimerKey(key),
-                remaining: (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
-                keeps_alive: marks & mark::BACKGROUND == 0,
-                origin: self.timers.origins.get(origin)?,
+        self.timers
+            .wheel
+            .iter()
+            .filter_map(move |(key, deadline, marks, origin)| {
+                Some(TimerInfo {
+                    key: TimerKey(key),
+                    remaining: (deadline != NEVER)
+                        .then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
+                    keeps_alive: marks & mark::BACKGROUND == 0,
+                    origin: self.timers.origins.get(origin)?,
+                })
             })
-        })
     }
 
     /// How long until a timer is due, from this turn's time; `None` if never, or while its callback
@@ -58,7 +67,11 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if it has ended.
     #[doc(alias("ev_timer_remaining", "uv_timer_get_due_in"))]
     pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
-        let deadline = self.timers.wheel.deadline(timer.0).ok_or(Error::StaleKey(timer.0))?;
+        let deadline = self
+            .timers
+            .wheel
+            .deadline(timer.0)
+            .ok_or(Error::StaleKey(timer.0))?;
         let left = deadline.saturating_sub(self.time.now_ns());
         Ok((deadline != NEVER).then(|| Duration::from_nanos(left)))
     }

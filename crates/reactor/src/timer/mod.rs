@@ -86,7 +86,10 @@ impl Missed {
             Self::Skip if next <= now && !period.is_zero() => {
                 let behind = (now - next).as_nanos() % period.as_nanos();
                 // Less than a period, so its seconds fit into u64 as those of a Duration do.
-                let behind = Duration::new((behind / NANOS_PER_SEC) as u64, (behind % NANOS_PER_SEC) as u32);
+                let behind = Duration::new(
+                    (behind / NANOS_PER_SEC) as u64,
+                    (behind % NANOS_PER_SEC) as u32,
+                );
                 now.checked_add(period - behind)
             }
             Self::Skip | Self::Burst => Some(next),
@@ -240,7 +243,11 @@ impl<F: ?Sized> Timers<F> {
 
     #[inline(never)]
     fn find_next(&mut self) {
-        let next = if self.has_due() { Some(0) } else { self.wheel.next_deadline() };
+        let next = if self.has_due() {
+            Some(0)
+        } else {
+            self.wheel.next_deadline()
+        };
         let next = next.filter(|next| *next <= LAST_NS); // the clock does not come to it
         self.next_look = next.and_then(|next| self.epoch.checked_add(Duration::from_nanos(next)));
         self.wheel.changed = false;
@@ -261,7 +268,9 @@ impl<F: ?Sized> Timers<F> {
     #[inline]
     fn arm(&mut self, deadline: u64, now_ns: u64, origin: u16, payload: Payload<F>) -> Key {
         // Memory ends before 2^30 timers; one more than that would be a key that is stale from the beginning.
-        let Some((key, place)) = self.wheel.arm(deadline, now_ns, origin) else { return Key::NULL };
+        let Some((key, place)) = self.wheel.arm(deadline, now_ns, origin) else {
+            return Key::NULL;
+        };
         *place = payload;
         key
     }
@@ -269,7 +278,8 @@ impl<F: ?Sized> Timers<F> {
     /// Lets a timer be due `delay` after the time `now_ns`: whether it is there.
     #[inline]
     fn reset(&mut self, timer: Key, now_ns: u64, delay: u64) -> bool {
-        self.wheel.put_off(timer, now_ns, delay, mark::AFFECT_DEADLINE)
+        self.wheel
+            .put_off(timer, now_ns, delay, mark::AFFECT_DEADLINE)
             || self.rearm(timer, now_ns.saturating_add(delay), now_ns)
     }
 
@@ -277,7 +287,11 @@ impl<F: ?Sized> Timers<F> {
     #[inline(never)]
     fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
         let is_marked = self.is_marked(TimerKey(timer), mark::AFFECT_DEADLINE);
-        let deadline = if is_marked { self.apply_marks(TimerKey(timer), deadline) } else { deadline };
+        let deadline = if is_marked {
+            self.apply_marks(TimerKey(timer), deadline)
+        } else {
+            deadline
+        };
         self.wheel.rearm(timer, deadline, now_ns)
     }
 
@@ -285,29 +299,51 @@ impl<F: ?Sized> Timers<F> {
     #[cold]
     fn apply_marks(&mut self, timer: TimerKey, deadline: u64) -> u64 {
         self.forget_wall(timer);
-        let Some(slack) = self.slack.get_mut(&timer) else { return deadline };
+        let Some(slack) = self.slack.get_mut(&timer) else {
+            return deadline;
+        };
         slack.deadline = deadline;
         slack.agree()
     }
 
     fn is_marked(&self, timer: TimerKey, mark: u16) -> bool {
-        self.wheel.marks(timer.0).is_some_and(|marks| marks & mark != 0)
+        self.wheel
+            .marks(timer.0)
+            .is_some_and(|marks| marks & mark != 0)
     }
 
     /// Sets a mark, or takes it away. Gives whether it was set.
     fn set_mark(&mut self, timer: TimerKey, mark: u16, is_set: bool) -> Result<bool, Error> {
         let before = self.wheel.marks(timer.0).ok_or(Error::StaleKey(timer.0))?;
-        self.wheel.set_marks(timer.0, if is_set { before | mark } else { before & !mark });
+        self.wheel.set_marks(
+            timer.0,
+            if is_set {
+                before | mark
+            } else {
+                before & !mark
+            },
+        );
         Ok(before & mark != 0)
     }
 
     /// Sets or moves the timeout of a source, whose entry, if any, is `entry`; gives its entry.
-    pub(crate) fn set_timeout(&mut self, source: Key, entry: Key, now_ns: u64, timeout: Duration) -> Key {
+    pub(crate) fn set_timeout(
+        &mut self,
+        source: Key,
+        entry: Key,
+        now_ns: u64,
+        timeout: Duration,
+    ) -> Key {
         let delay = nanos(timeout);
         if self.reset(entry, now_ns, delay) {
             entry
         } else {
-            self.arm(now_ns.saturating_add(delay), now_ns, NO_ORIGIN, Payload::TimeoutOf(source))
+            self.arm(
+                now_ns.saturating_add(delay),
+                now_ns,
+                NO_ORIGIN,
+                Payload::TimeoutOf(source),
+            )
         }
     }
 

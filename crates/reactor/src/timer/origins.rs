@@ -28,7 +28,11 @@ impl Origins {
         let address = ptr::from_ref(origin).addr();
         // They lie side by side in the program, a few words each, so that neighbours do not share an entry.
         let recent = self.recent[address / size_of::<usize>() % self.recent.len()];
-        if recent.0 == address { recent.1 } else { self.find(origin) }
+        if recent.0 == address {
+            recent.1
+        } else {
+            self.find(origin)
+        }
     }
 
     #[inline(never)]
@@ -47,7 +51,9 @@ impl Origins {
 
     /// The place of a number; `None` for [`NO_ORIGIN`].
     pub(super) fn get(&self, number: u16) -> Option<&'static Location<'static>> {
-        self.places.get(usize::from(number).checked_sub(1)?).copied()
+        self.places
+            .get(usize::from(number).checked_sub(1)?)
+            .copied()
     }
 }
 
@@ -76,7 +82,11 @@ mod tests {
     #[test]
     fn where_numbers_end_the_last_is_for_all_others() {
         let mut origins = Origins::default();
-        let last = (0..65_534).map(|_| place()).inspect(|place| _ = origins.number(place)).last().unwrap();
+        let last = (0..65_534)
+            .map(|_| place())
+            .inspect(|place| _ = origins.number(place))
+            .last()
+            .unwrap();
         let numbers = [last, place(), place()].map(|place| origins.number(place));
         assert_eq!(numbers, [65_534; 3]);
         assert!(ptr::eq(origins.get(65_534).unwrap(), last));

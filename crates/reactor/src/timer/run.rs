@@ -30,13 +30,20 @@ impl<S> Registry<S> {
         self.rearm_after_set_wall();
         self.timers.wheel.expire(self.time.now_ns());
         let ran_before = self.metrics.timers + self.metrics.calls;
-        let mut ran = if self.timers.has_held() { self.tell_held(running, state) } else { 0 };
+        let mut ran = if self.timers.has_held() {
+            self.tell_held(running, state)
+        } else {
+            0
+        };
         while ran < TIMERS_PER_TURN_MAX {
-            let Some((due, origin, payload)) = self.timers.wheel.pop_due() else { break };
+            let Some((due, origin, payload)) = self.timers.wheel.pop_due() else {
+                break;
+            };
             if let Payload::TimeoutOf(source) = *payload {
                 // To hold one back costs next to nothing: timers behind it do not wait for that.
                 ran += usize::from(self.tell_or_hold(due, source, running, state));
-            } else if let Payload::Callback(callback) = std::mem::replace(payload, Payload::blank()) {
+            } else if let Payload::Callback(callback) = std::mem::replace(payload, Payload::blank())
+            {
                 ran += 1;
                 self.run_timer(TimerKey(due.key), origin, callback, state);
             }
@@ -44,7 +51,13 @@ impl<S> Registry<S> {
         (self.metrics.timers + self.metrics.calls - ran_before) as usize
     }
 
-    fn run_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, state: &mut S) {
+    fn run_timer(
+        &mut self,
+        timer: TimerKey,
+        origin: u16,
+        callback: Box<TimerFn<S>>,
+        state: &mut S,
+    ) {
         if self.timers.is_marked(timer, mark::WALL) && self.put_off_until_wall(timer) {
             return self.put_back(timer, callback);
         }
@@ -60,13 +73,17 @@ impl<S> Registry<S> {
         } else {
             Ok(callback(&mut cx))
         };
-        let Some(callback) = taken.0.take() else { return };
+        let Some(callback) = taken.0.take() else {
+            return;
+        };
         self.timers.running = None;
         let then = match result {
             Ok(Ok(Then::Done)) => return self.end_timer(timer, callback),
             Ok(Ok(then)) => then,
             Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => Then::After(Duration::ZERO),
-            Ok(Err(error)) => return self.end_failed_timer(timer, origin, callback, CloseReason::Failed(error)),
+            Ok(Err(error)) => {
+                return self.end_failed_timer(timer, origin, callback, CloseReason::Failed(error));
+            }
             Err(panicked) => return self.end_failed_timer(timer, origin, callback, panicked),
         };
         self.put_back(timer, callback);
@@ -76,13 +93,25 @@ impl<S> Registry<S> {
     /// Ends a timer that has just run, unless it has been cancelled meanwhile; its callback goes last.
     fn end_timer(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
         self.end_entry(timer); // its place is blank
-        self.dispose(callback, Label { name: "timer", origin: None });
+        self.dispose(
+            callback,
+            Label {
+                name: "timer",
+                origin: None,
+            },
+        );
     }
 
     /// The same for one that has failed, and why, which goes last too.
     #[cold]
     #[inline(never)]
-    fn end_failed_timer(&mut self, timer: TimerKey, origin: u16, callback: Box<TimerFn<S>>, reason: CloseReason) {
+    fn end_failed_timer(
+        &mut self,
+        timer: TimerKey,
+        origin: u16,
+        callback: Box<TimerFn<S>>,
+        reason: CloseReason,
+    ) {
         let is_essential = self.timers.is_marked(timer, mark::ESSENTIAL);
         self.end_entry(timer);
         let label = self.timer_label(origin);
@@ -100,12 +129,21 @@ impl<S> Registry<S> {
     fn put_back(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
         match self.timers.wheel.payload(timer.0) {
             Some(place) => *place = Payload::Callback(callback),
-            None => self.dispose(callback, Label { name: "timer", origin: None }),
+            None => self.dispose(
+                callback,
+                Label {
+                    name: "timer",
+                    origin: None,
+                },
+            ),
         }
     }
 
     fn timer_label(&self, origin: u16) -> Label<'static> {
-        Label { name: "timer", origin: self.timers.origins.get(origin) }
+        Label {
+            name: "timer",
+            origin: self.timers.origins.get(origin),
+        }
     }
 
     fn arm_next(&mut self, timer: TimerKey, then: Then) {

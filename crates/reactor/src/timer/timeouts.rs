@@ -23,7 +23,9 @@ impl<S> Registry<S> {
             if told == TOLD_PER_TURN_MAX {
                 break;
             }
-            let Some((due, calls)) = self.timers.held.unserved.pop_front() else { break };
+            let Some((due, calls)) = self.timers.held.unserved.pop_front() else {
+                break;
+            };
             match self.source_of(due) {
                 Some(source) if self.calls_if_queued(source) == Some(calls) => {
                     self.timers.held.unserved.push_back((due, calls));
@@ -51,7 +53,13 @@ impl<S> Registry<S> {
     }
 
     /// Tells a source that its timeout has passed, or holds that back. Gives whether it was told.
-    pub(super) fn tell_or_hold(&mut self, due: Due, source: Key, running: &mut Running<S>, state: &mut S) -> bool {
+    pub(super) fn tell_or_hold(
+        &mut self,
+        due: Due,
+        source: Key,
+        running: &mut Running<S>,
+        state: &mut S,
+    ) -> bool {
         let lag_ns = self.time.pauses.lag_ns(due.arming);
         if lag_ns > 0 && self.put_off_after_pause(due, lag_ns) {
             return false;
@@ -75,7 +83,13 @@ impl<S> Registry<S> {
     }
 
     /// The same where all that the kernel has reported by the deadline is here.
-    fn tell_or_serve(&mut self, due: Due, source: Key, running: &mut Running<S>, state: &mut S) -> bool {
+    fn tell_or_serve(
+        &mut self,
+        due: Due,
+        source: Key,
+        running: &mut Running<S>,
+        state: &mut S,
+    ) -> bool {
         if let Some(calls) = self.calls_if_queued(source) {
             self.timers.held.unserved.push_back((due, calls));
             return false;
@@ -91,11 +105,18 @@ impl<S> Registry<S> {
 
     /// The source whose timeout is held, unless that has been set anew or has ended meanwhile.
     fn source_of(&mut self, due: Due) -> Option<Key> {
-        if self.timers.wheel.is_current(due) { self.timers.timeout_of(due.key) } else { None }
+        if self.timers.wheel.is_current(due) {
+            self.timers.timeout_of(due.key)
+        } else {
+            None
+        }
     }
 
     /// How often a source has been called that is to be called again for what it is ready for.
     fn calls_if_queued(&self, source: Key) -> Option<u64> {
-        self.sources.get(source).filter(|slot| slot.queued && slot.ready.intersects(slot.wanted)).map(|slot| slot.calls)
+        self.sources
+            .get(source)
+            .filter(|slot| slot.queued && slot.ready.intersects(slot.wanted))
+            .map(|slot| slot.calls)
     }
 }

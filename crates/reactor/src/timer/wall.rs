@@ -28,7 +28,13 @@ pub(crate) struct WallTime {
 impl WallTimers {
     pub(super) fn record(&mut self, timer: TimerKey, time: SystemTime) {
         self.asked += 1;
-        self.times.insert(timer, WallTime { time, asked: self.asked });
+        self.times.insert(
+            timer,
+            WallTime {
+                time,
+                asked: self.asked,
+            },
+        );
     }
 
     pub(super) fn forget(&mut self, timer: TimerKey) -> Option<WallTime> {
@@ -38,7 +44,11 @@ impl WallTimers {
     /// All of them, in the order in which they were asked for. Apart from the registry, so that sorting is not compiled anew for
     /// each state.
     pub(super) fn in_order(&self) -> Vec<(TimerKey, WallTime)> {
-        let mut times: Vec<_> = self.times.iter().map(|(timer, time)| (*timer, *time)).collect();
+        let mut times: Vec<_> = self
+            .times
+            .iter()
+            .map(|(timer, time)| (*timer, *time))
+            .collect();
         times.sort_unstable_by_key(|(_, time)| time.asked);
         times
     }

@@ -52,7 +52,12 @@ struct TimerEntry {
 
 impl Blank for TimerEntry {
     fn blank() -> Self {
-        Self { deadline: NEVER, arming: 0, filing: Filing::NONE, note: 0 }
+        Self {
+            deadline: NEVER,
+            arming: 0,
+            filing: Filing::NONE,
+            note: 0,
+        }
     }
 }
 
@@ -110,7 +115,12 @@ impl<P: Blank> Wheel<P> {
         self.changed = true;
         self.armings += 1;
         let (key, entry) = self.entries.occupy()?;
-        *entry = TimerEntry { deadline, arming: self.armings as u32, filing: Filing::NONE, note };
+        *entry = TimerEntry {
+            deadline,
+            arming: self.armings as u32,
+            filing: Filing::NONE,
+            note,
+        };
         if deadline <= now_ns || self.levels.is_now(deadline) {
             self.place_near(key, deadline, now_ns);
         } else if deadline != NEVER {
@@ -131,7 +141,9 @@ impl<P: Blank> Wheel<P> {
             return false;
         }
         let deadline = now_ns + delay; // before the end, since the present time is
-        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return false;
+        };
         let stored = deadline >= entry.deadline && entry.filing.is_plain(but);
         if stored {
             self.armings += 1;
@@ -145,7 +157,9 @@ impl<P: Blank> Wheel<P> {
         if self.put_off(key, now_ns, deadline.saturating_sub(now_ns), 0) {
             return true;
         }
-        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return false;
+        };
         self.changed = true;
         self.armings += 1;
         (entry.deadline, entry.arming) = (deadline, self.armings as u32);
@@ -153,8 +167,14 @@ impl<P: Blank> Wheel<P> {
         self.unfile(slot);
         if deadline <= now_ns || self.levels.is_now(deadline) {
             self.place_near(key, deadline, now_ns);
-        } else if let Some(entry) = self.entries.filled_mut(key.index()).filter(|_| deadline != NEVER) {
-            entry.filing.set_slot(self.levels.file(key.index(), deadline));
+        } else if let Some(entry) = self
+            .entries
+            .filled_mut(key.index())
+            .filter(|_| deadline != NEVER)
+        {
+            entry
+                .filing
+                .set_slot(self.levels.file(key.index(), deadline));
         }
         true
     }
@@ -193,12 +213,18 @@ impl<P: Blank> Wheel<P> {
 
     /// Gives a timer other marks, of which there are six: whether the key is one.
     pub(crate) fn set_marks(&mut self, key: Key, marks: u16) -> bool {
-        self.entries.get_mut(key).map(|entry| entry.filing.set_marks(marks)).is_some()
+        self.entries
+            .get_mut(key)
+            .map(|entry| entry.filing.set_marks(marks))
+            .is_some()
     }
 
     /// Gives a timer another note: whether the key is one.
     pub(crate) fn set_note(&mut self, key: Key, note: u16) -> bool {
-        self.entries.get_mut(key).map(|entry| entry.note = note).is_some()
+        self.entries
+            .get_mut(key)
+            .map(|entry| entry.note = note)
+            .is_some()
     }
 
     /// When a timer will be due; [`NEVER`] for one that rests.
@@ -208,7 +234,9 @@ impl<P: Blank> Wheel<P> {
 
     /// Every timer with its deadline, its marks and its note, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, u64, u16, u16)> {
-        self.entries.iter().map(|(key, entry)| (key, entry.deadline, entry.filing.marks(), entry.note))
+        self.entries
+            .iter()
+            .map(|(key, entry)| (key, entry.deadline, entry.filing.marks(), entry.note))
     }
 
     /// How many timers there are, resting ones included.
@@ -225,15 +253,23 @@ impl<P: Blank> Wheel<P> {
     /// Whether something is due, or was, that has not been asked for.
     #[inline]
     pub(crate) fn has_due(&mut self) -> bool {
-        let near = self.near.first().is_some_and(|due| due.deadline <= self.limit_ns);
-        near || !self.passed.is_empty() || !self.passing.is_empty() || self.slot_to_empty().is_some()
+        let near = self
+            .near
+            .first()
+            .is_some_and(|due| due.deadline <= self.limit_ns);
+        near || !self.passed.is_empty()
+            || !self.passing.is_empty()
+            || self.slot_to_empty().is_some()
     }
 
     /// When to call [`expire`](Self::expire) next, if [`has_due`](Self::has_due) says no: not after the first timer is due,
     /// and before it only if one has been pushed back or cancelled.
     #[inline]
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
-        self.near.first().map(|due| due.deadline).or_else(|| self.levels.earliest())
+        self.near
+            .first()
+            .map(|due| due.deadline)
+            .or_else(|| self.levels.earliest())
     }
 
     /// Tells the time: what is due by `now_ns` can be had from [`pop_due`](Self::pop_due).
@@ -254,21 +290,30 @@ impl<P: Blank> Wheel<P> {
                 && entry.arming == due.arming as u32
             {
                 entry.deadline = NEVER;
-                return Some((due, entry.note, self.payloads.get_mut(due.key.index() as usize)?));
+                return Some((
+                    due,
+                    entry.note,
+                    self.payloads.get_mut(due.key.index() as usize)?,
+                ));
             }
         }
     }
 
     /// Whether the timer of a record is there, and has not been armed anew since.
     pub(crate) fn is_current(&self, due: Due) -> bool {
-        self.entries.get(due.key).is_some_and(|entry| entry.arming == due.arming as u32)
+        self.entries
+            .get(due.key)
+            .is_some_and(|entry| entry.arming == due.arming as u32)
     }
 
     /// The next record of a timer that is due.
     #[inline]
     fn next_due(&mut self) -> Option<Due> {
         loop {
-            let near = self.near.first().filter(|due| due.deadline <= self.limit_ns);
+            let near = self
+                .near
+                .first()
+                .filter(|due| due.deadline <= self.limit_ns);
             if !self.passed.is_empty() && self.is_passed_first(near) {
                 return self.passed.pop_front();
             }
@@ -290,7 +335,9 @@ impl<P: Blank> Wheel<P> {
     fn is_passed_first(&self, near: Option<Due>) -> bool {
         self.passed.front().is_some_and(|passed| match near {
             Some(near) => *passed < near,
-            None => self.slot_to_empty().is_none_or(|slot| passed.deadline < self.levels.begin_of(slot) << TICK_BITS),
+            None => self
+                .slot_to_empty()
+                .is_none_or(|slot| passed.deadline < self.levels.begin_of(slot) << TICK_BITS),
         })
     }
 
@@ -305,7 +352,10 @@ impl<P: Blank> Wheel<P> {
     fn take_slot(&mut self, slot: SlotId) {
         let mut list = self.levels.take(slot);
         while let Some(place) = self.levels.pop(&mut list) {
-            let Some((key, entry)) = self.entries.at_index_mut(place).filter(|(_, entry)| entry.filing.slot() == slot)
+            let Some((key, entry)) = self
+                .entries
+                .at_index_mut(place)
+                .filter(|(_, entry)| entry.filing.slot() == slot)
             else {
                 continue; // stale
             };
@@ -314,9 +364,15 @@ impl<P: Blank> Wheel<P> {
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
                 entry.filing.clear_slot();
-                self.near.push_of_slot(Due { deadline: entry.deadline, arming, key });
+                self.near.push_of_slot(Due {
+                    deadline: entry.deadline,
+                    arming,
+                    key,
+                });
             } else {
-                entry.filing.set_slot(self.levels.file(place, entry.deadline));
+                entry
+                    .filing
+                    .set_slot(self.levels.file(place, entry.deadline));
             }
         }
     }
@@ -325,11 +381,24 @@ impl<P: Blank> Wheel<P> {
     #[inline(never)]
     fn place_near(&mut self, key: Key, deadline: u64, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        let due = Due { deadline: deadline.max(self.now_ns), arming: self.armings, key };
+        let due = Due {
+            deadline: deadline.max(self.now_ns),
+            arming: self.armings,
+            key,
+        };
         // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled leaves no residue.
         let crowd = 2 * self.entries.len() + 64;
-        let Self { entries, near, passing, .. } = self;
-        let is_valid = |due: &Due| entries.get(due.key).is_some_and(|entry| entry.arming == due.arming as u32);
+        let Self {
+            entries,
+            near,
+            passing,
+            ..
+        } = self;
+        let is_valid = |due: &Due| {
+            entries
+                .get(due.key)
+                .is_some_and(|entry| entry.arming == due.arming as u32)
+        };
         if deadline > self.now_ns {
             if near.len() >= crowd {
                 near.retain(is_valid);
@@ -363,8 +432,12 @@ impl<P: Blank> Wheel<P> {
     #[cold]
     #[inline(never)]
     fn sweep(&mut self) {
-        let slots = self.entries.iter().map(|(key, entry)| (key.index(), entry.filing.slot()));
-        self.levels.sweep(slots.filter(|(_, slot)| *slot != SlotId::NOWHERE));
+        let slots = self
+            .entries
+            .iter()
+            .map(|(key, entry)| (key.index(), entry.filing.slot()));
+        self.levels
+            .sweep(slots.filter(|(_, slot)| *slot != SlotId::NOWHERE));
     }
 
     /// Has the arena of entries grow, and what has to grow with it, so that nothing but arming allocates.

@@ -66,7 +66,11 @@ impl<S> Registry<S> {
         callback: impl FnOnce(&mut Context<'_, S>) + 'static,
     ) -> DeferredKey {
         let key = DeferredKey(self.metrics.deferred + self.deferred.len() as u64);
-        self.deferred.push_back(Deferred { task: Box::new(callback), origin: Some(origin), key: Key::NULL });
+        self.deferred.push_back(Deferred {
+            task: Box::new(callback),
+            origin: Some(origin),
+            key: Key::NULL,
+        });
         key
     }
 
@@ -89,14 +93,26 @@ impl<S> Registry<S> {
     /// ```
     pub fn cancel_deferred(&mut self, key: DeferredKey) -> Result<(), Error> {
         let stale = Error::StaleKey(key.into());
-        let Some(place) = key.0.checked_sub(self.metrics.deferred).and_then(|place| usize::try_from(place).ok()) else {
+        let Some(place) = key
+            .0
+            .checked_sub(self.metrics.deferred)
+            .and_then(|place| usize::try_from(place).ok())
+        else {
             return Err(stale);
         };
-        let Some(deferred) = self.deferred.get_mut(place).filter(|deferred| !deferred.is_cancelled()) else {
+        let Some(deferred) = self
+            .deferred
+            .get_mut(place)
+            .filter(|deferred| !deferred.is_cancelled())
+        else {
             return Err(stale);
         };
         let end_it = |cx: &mut Context<'_, S>| cx.registry.turn.cancelled.end_one();
-        let cancelled = Deferred { task: Box::new(end_it), origin: None, key: Key::CANCELLED };
+        let cancelled = Deferred {
+            task: Box::new(end_it),
+            origin: None,
+            key: Key::CANCELLED,
+        };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
         if !self.turn.runs_deferred {
@@ -123,13 +139,16 @@ impl<S> Registry<S> {
         let cancelled = self.turn.cancelled.ended;
         self.turn.runs_deferred = true;
         for _ in 0..count {
-            let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else { break };
+            let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else {
+                break;
+            };
             self.metrics.deferred += 1; // now, and not of all at the end: one may panic
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.turn.supervision.is_active() {
                 // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
                 let (name, policy) = (task.type_name(), cx.registry.turn.policy_of_deferred(key));
-                supervise_under(policy, &mut cx, |cx| task.run(cx)).report(self, |_| Label { name, origin });
+                supervise_under(policy, &mut cx, |cx| task.run(cx))
+                    .report(self, |_| Label { name, origin });
                 self.inbox.handed_over.end_run(); // one that has panicked
             } else {
                 task.run(&mut cx);

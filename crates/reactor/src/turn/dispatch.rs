@@ -63,7 +63,13 @@ impl<S> Registry<S> {
 
     /// Apart from its callers: each copy of it is compiled for each state of each program.
     #[inline(never)]
-    fn deliver_with_care(&mut self, key: Key, facts: Readiness, running: &mut Running<S>, state: &mut S) {
+    fn deliver_with_care(
+        &mut self,
+        key: Key,
+        facts: Readiness,
+        running: &mut Running<S>,
+        state: &mut S,
+    ) {
         self.deliver::<true>(key, facts, running, state);
     }
 
@@ -72,15 +78,28 @@ impl<S> Registry<S> {
     ///
     /// Inlined into the loop of a turn it takes 20 instructions less an event.
     #[inline(always)]
-    fn deliver<const CARE: bool>(&mut self, key: Key, facts: Readiness, running: &mut Running<S>, state: &mut S) {
-        let Some(slot) = self.sources.get_mut(key) else { return self.record_stale_event(key) };
+    fn deliver<const CARE: bool>(
+        &mut self,
+        key: Key,
+        facts: Readiness,
+        running: &mut Running<S>,
+        state: &mut S,
+    ) {
+        let Some(slot) = self.sources.get_mut(key) else {
+            return self.record_stale_event(key);
+        };
         slot.ready |= facts;
         let ready = slot.ready;
         if CARE && slot.queued || !ready.intersects(slot.wanted) {
             return self.record_unwanted_event(key);
         }
-        let mut guard = EntryGuard { entry: slot.entry.take(), running };
-        let Some(entry) = &mut guard.entry else { return };
+        let mut guard = EntryGuard {
+            entry: slot.entry.take(),
+            running,
+        };
+        let Some(entry) = &mut guard.entry else {
+            return;
+        };
         let armed = slot.armed;
         slot.calls += 1;
         self.metrics.calls += 1;
@@ -97,7 +116,12 @@ impl<S> Registry<S> {
 
     /// Puts the entry that was called or accessed back into its slot, with what is left of its readiness.
     #[inline(always)]
-    pub(crate) fn return_entry(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
+    pub(crate) fn return_entry(
+        &mut self,
+        key: Key,
+        entry: Option<Box<dyn Entry<S>>>,
+        left: Readiness,
+    ) {
         match self.sources.get_mut(key) {
             Some(slot) if !left.intersects(slot.wanted) => {
                 // What is replaced is `None`: forgotten, so that nothing asks whether it is to be dropped.
@@ -147,17 +171,25 @@ impl<S> Registry<S> {
     /// Calls the sources at the head of the ready queue, as many of each priority as `shares` says.
     #[inline(never)]
     pub(crate) fn run_ready(&mut self, shares: Shares, running: &mut Running<S>, state: &mut S) {
-        let rounds = [(Priority::High, shares.high), (Priority::Normal, shares.normal), (Priority::Low, shares.low)];
+        let rounds = [
+            (Priority::High, shares.high),
+            (Priority::Normal, shares.normal),
+            (Priority::Low, shares.low),
+        ];
         for (priority, calls) in rounds {
             for _ in 0..calls {
-                let Some(key) = self.sources.ready.pop(priority) else { break };
+                let Some(key) = self.sources.ready.pop(priority) else {
+                    break;
+                };
                 self.run_queued(key, running, state);
             }
         }
     }
 
     fn run_queued(&mut self, key: Key, running: &mut Running<S>, state: &mut S) {
-        let Some(slot) = self.sources.get_mut(key) else { return };
+        let Some(slot) = self.sources.get_mut(key) else {
+            return;
+        };
         slot.queued = false;
         if slot.ready.intersects(slot.wanted) {
             self.deliver_with_care(key, Readiness::EMPTY, running, state);
@@ -179,7 +211,11 @@ impl<S> Registry<S> {
             return self.go_on(key, entry, left);
         }
         // Without a reason it has removed itself by its key: the slot is free already.
-        let reason = self.turn.end_of_running.take().unwrap_or(CloseReason::ByKey);
+        let reason = self
+            .turn
+            .end_of_running
+            .take()
+            .unwrap_or(CloseReason::ByKey);
         if let CloseReason::Failed(error) = &reason {
             let name = self.label(key, &*entry);
             if is_of_a_peer(error) {
@@ -190,14 +226,26 @@ impl<S> Registry<S> {
             self.metrics.failures += 1;
         }
         if matches!(reason, CloseReason::Failed(_) | CloseReason::Panicked(_))
-            && self.sources.get(key).is_some_and(|slot| slot.on_failure.is_essential())
+            && self
+                .sources
+                .get(key)
+                .is_some_and(|slot| slot.on_failure.is_essential())
         {
             let label = self.label(key, &*entry);
             let (name, origin) = (label.name.to_owned(), label.origin);
-            self.stop_run_if_failed(&reason, Label { name: &name, origin });
+            self.stop_run_if_failed(
+                &reason,
+                Label {
+                    name: &name,
+                    origin,
+                },
+            );
         }
         let removed_itself = self.turn.policy_of_running.take();
-        let own_policy = self.sources.get(key).map_or(removed_itself, |slot| slot.on_failure.panic_policy());
+        let own_policy = self
+            .sources
+            .get(key)
+            .map_or(removed_itself, |slot| slot.on_failure.panic_policy());
         self.forget(key);
         self.close(key, entry, reason, own_policy);
     }
@@ -205,7 +253,9 @@ impl<S> Registry<S> {
     /// After a call with something left, or to be asked for.
     fn go_on(&mut self, key: Key, entry: Box<dyn Entry<S>>, left: Readiness) {
         let backs_off = left.intersects(Readiness::RECHECK) && self.must_back_off(key, &*entry);
-        let Some(slot) = self.sources.get_mut(key) else { return };
+        let Some(slot) = self.sources.get_mut(key) else {
+            return;
+        };
         slot.entry = Some(entry);
         if slot.always_ready && backs_off {
             slot.ready = Readiness::EMPTY;
@@ -231,9 +281,17 @@ impl<S> Registry<S> {
 
 /// Outlined, but not cold: daemons do not let a panic end them.
 #[inline(never)]
-fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
+fn call_supervised<S>(
+    entry: &mut dyn Entry<S>,
+    armed: Interest,
+    cx: &mut Context<'_, S>,
+) -> Readiness {
     let key = cx.key();
-    let own_policy = cx.registry.sources.get(key).and_then(|slot| slot.on_failure.panic_policy());
+    let own_policy = cx
+        .registry
+        .sources
+        .get(key)
+        .and_then(|slot| slot.on_failure.panic_policy());
     let policy = own_policy.unwrap_or(cx.registry.turn.supervision.policy());
     let verdict = if cx.registry.turn.supervision.is_timing() {
         supervise_under(policy, cx, |cx| entry.call(armed, cx))
@@ -246,5 +304,7 @@ fn call_supervised<S>(entry: &mut dyn Entry<S>, armed: Interest, cx: &mut Contex
         }
     };
     verdict.report(cx.registry, |registry| registry.label(key, entry));
-    verdict.result.unwrap_or_else(|message| cx.registry.turn.end_running(CloseReason::Panicked(message)))
+    verdict
+        .result
+        .unwrap_or_else(|message| cx.registry.turn.end_running(CloseReason::Panicked(message)))
 }

@@ -34,8 +34,12 @@ fn discard(payload: PanicPayload) {
 
 /// What a panic says.
 fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic whose payload is no text").to_owned()
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is no text")
+        .to_owned()
 }
 
 /// Drops values of the user's, each on its own: all of them go, however many of their destructors panic. Hand it to

@@ -21,6 +21,13 @@ impl<S> Registry<S> {
         disposal.drop_each(|| self.deferred.pop_front().is_some());
         disposal.drop_each(|| self.inbox.captures.drop_next());
         self.locals.end_all(&mut disposal);
-        self.handle_drop_panics(disposal, Label { name: "reactor", origin: None }, self.turn.supervision.policy());
+        self.handle_drop_panics(
+            disposal,
+            Label {
+                name: "reactor",
+                origin: None,
+            },
+            self.turn.supervision.policy(),
+        );
     }
 }

@@ -54,7 +54,11 @@ impl<S> Registry<S> {
     /// The first failure counts: a later one is logged.
     #[track_caller]
     pub fn stop_with(&mut self, error: io::Error) {
-        self.fail(Failure { name: None, origin: Location::caller(), source: error });
+        self.fail(Failure {
+            name: None,
+            origin: Location::caller(),
+            source: error,
+        });
     }
 
     /// Takes the failure that is to end [`Reactor::run`](crate::Reactor::run), which does this itself: for programs that call
@@ -72,7 +76,11 @@ impl<S> Registry<S> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
         if slot.on_failure.is_essential() {
             let name = Some(self.name_of(key, slot.entry.as_deref()).to_owned());
-            self.fail(Failure { name, origin: slot.origin, source: copy_of(error) });
+            self.fail(Failure {
+                name,
+                origin: slot.origin,
+                source: copy_of(error),
+            });
         }
         Ok(())
     }
@@ -88,10 +96,22 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`].
     pub fn report_panic(&mut self, key: Key, message: &str) -> Result<PanicPolicy, Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
-        let policy = slot.on_failure.panic_policy().unwrap_or(self.turn.supervision.policy());
+        let policy = slot
+            .on_failure
+            .panic_policy()
+            .unwrap_or(self.turn.supervision.policy());
         if policy == PanicPolicy::RemoveHandler {
-            let (name, origin) = (self.name_of(key, slot.entry.as_deref()).to_owned(), Some(slot.origin));
-            let (label, is_essential) = (Label { name: &name, origin }, slot.on_failure.is_essential());
+            let (name, origin) = (
+                self.name_of(key, slot.entry.as_deref()).to_owned(),
+                Some(slot.origin),
+            );
+            let (label, is_essential) = (
+                Label {
+                    name: &name,
+                    origin,
+                },
+                slot.on_failure.is_essential(),
+            );
             log_panic(label, message);
             self.metrics.panics += 1;
             if is_essential {
@@ -111,7 +131,11 @@ impl<S> Registry<S> {
             CloseReason::ByHandler | CloseReason::ByKey => return,
         };
         let origin = label.origin.unwrap_or(Location::caller());
-        self.fail(Failure { name: Some(label.name.to_owned()), origin, source });
+        self.fail(Failure {
+            name: Some(label.name.to_owned()),
+            origin,
+            source,
+        });
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -128,7 +152,10 @@ fn copy_of(error: &io::Error) -> io::Error {
     }
     io::Error::new(
         error.kind(),
-        Copied { text: error.to_string(), errno: errno(error).map(io::Error::from_raw_os_error) },
+        Copied {
+            text: error.to_string(),
+            errno: errno(error).map(io::Error::from_raw_os_error),
+        },
     )
 }
 
@@ -146,6 +173,8 @@ impl fmt::Display for Copied {
 
 impl error::Error for Copied {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.errno.as_ref().map(|errno| errno as &(dyn error::Error + 'static))
+        self.errno
+            .as_ref()
+            .map(|errno| errno as &(dyn error::Error + 'static))
     }
 }

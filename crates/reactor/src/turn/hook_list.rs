@@ -49,13 +49,21 @@ pub(crate) struct Hook<F: ?Sized> {
 
 impl<F: ?Sized> Hook<F> {
     pub(crate) const fn label(&self) -> Label<'static> {
-        Label { name: self.type_name, origin: Some(self.origin) }
+        Label {
+            name: self.type_name,
+            origin: Some(self.origin),
+        }
     }
 }
 
 impl<F: ?Sized> Blank for Hook<F> {
     fn blank() -> Self {
-        Self { callback: None, type_name: "", origin: Location::caller(), essential: false }
+        Self {
+            callback: None,
+            type_name: "",
+            origin: Location::caller(),
+            essential: false,
+        }
     }
 }
 
@@ -71,7 +79,13 @@ pub(crate) struct Hooks<F: ?Sized> {
 
 impl<F: ?Sized> Hooks<F> {
     pub(crate) const fn new() -> Self {
-        Self { hooks: Slots::new(), before_wait: Vec::new(), after_wait: Vec::new(), idle: Vec::new(), running: None }
+        Self {
+            hooks: Slots::new(),
+            before_wait: Vec::new(),
+            after_wait: Vec::new(),
+            idle: Vec::new(),
+            running: None,
+        }
     }
 
     /// Adds a hook at the end of its list.
@@ -82,7 +96,12 @@ impl<F: ?Sized> Hooks<F> {
         type_name: &'static str,
         callback: Box<F>,
     ) -> HookKey {
-        let hook = Hook { callback: Some(callback), type_name, origin, essential: false };
+        let hook = Hook {
+            callback: Some(callback),
+            type_name,
+            origin,
+            essential: false,
+        };
         // Memory ends long before 2^32 - 1 hooks; one more than that would be a key that is stale from the beginning.
         let key = HookKey(self.hooks.insert(hook).unwrap_or(Key::NULL));
         self.at(place).push(key);
@@ -95,7 +114,10 @@ impl<F: ?Sized> Hooks<F> {
 
     /// Returns the key at an index of a list, unless its hook has been removed.
     pub(crate) fn key_at(&mut self, place: Place, index: usize) -> Option<HookKey> {
-        self.at(place).get(index).copied().filter(|key| *key != HookKey::EMPTY)
+        self.at(place)
+            .get(index)
+            .copied()
+            .filter(|key| *key != HookKey::EMPTY)
     }
 
     /// Ends a hook, if it is there, and gives it for the caller to drop. While its list is running its place in it stays, empty.
@@ -103,7 +125,10 @@ impl<F: ?Sized> Hooks<F> {
         let removed = self.hooks.remove(key.0)?;
         for place in [Place::BeforeWait, Place::AfterWait, Place::Idle] {
             if self.running == Some(place) {
-                self.at(place).iter_mut().filter(|listed| **listed == key).for_each(|listed| *listed = HookKey::EMPTY);
+                self.at(place)
+                    .iter_mut()
+                    .filter(|listed| **listed == key)
+                    .for_each(|listed| *listed = HookKey::EMPTY);
             } else {
                 self.at(place).retain(|listed| *listed != key);
             }
@@ -121,8 +146,14 @@ impl<F: ?Sized> Hooks<F> {
     }
 
     /// The idle callbacks: their keys, names and lines.
-    pub(crate) fn idle(&self) -> impl Iterator<Item = (HookKey, &'static str, &'static Location<'static>)> {
-        self.idle.iter().filter_map(|key| self.hooks.get(key.0).map(|hook| (*key, hook.type_name, hook.origin)))
+    pub(crate) fn idle(
+        &self,
+    ) -> impl Iterator<Item = (HookKey, &'static str, &'static Location<'static>)> {
+        self.idle.iter().filter_map(|key| {
+            self.hooks
+                .get(key.0)
+                .map(|hook| (*key, hook.type_name, hook.origin))
+        })
     }
 
     /// Begins to run a list: how long it is now.
@@ -140,7 +171,10 @@ impl<F: ?Sized> Hooks<F> {
 
     /// Ends the hooks that were out of their place when a panic unwound.
     pub(crate) fn remove_unwound(&mut self) {
-        let running = self.hooks.iter().filter(|(_, hook)| hook.callback.is_none());
+        let running = self
+            .hooks
+            .iter()
+            .filter(|(_, hook)| hook.callback.is_none());
         let unwound: Vec<_> = running.map(|(key, _)| HookKey(key)).collect();
         self.end();
         for key in unwound {

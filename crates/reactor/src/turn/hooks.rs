@@ -56,11 +56,17 @@ impl<S> Registry<S> {
         self.add_hook(Place::Idle, Location::caller(), callback)
     }
 
-    fn add_hook<F>(&mut self, place: Place, origin: &'static Location<'static>, callback: F) -> HookKey
+    fn add_hook<F>(
+        &mut self,
+        place: Place,
+        origin: &'static Location<'static>,
+        callback: F,
+    ) -> HookKey
     where
         F: FnMut(&mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
-        self.hooks.add(place, origin, type_name::<F>(), Box::new(callback))
+        self.hooks
+            .add(place, origin, type_name::<F>(), Box::new(callback))
     }
 
     /// Ends a hook or an idle callback. One that has been collected for this turn does not run any more.
@@ -80,7 +86,10 @@ impl<S> Registry<S> {
     /// # Errors
     /// [`Error::StaleKey`] if it has ended.
     pub fn set_hook_essential(&mut self, hook: HookKey) -> Result<(), Error> {
-        self.hooks.get_mut(hook).ok_or(Error::StaleKey(hook.into()))?.essential = true;
+        self.hooks
+            .get_mut(hook)
+            .ok_or(Error::StaleKey(hook.into()))?
+            .essential = true;
         Ok(())
     }
 
@@ -98,10 +107,14 @@ impl<S> Registry<S> {
 
     /// Runs one hook, unless another has removed it meanwhile.
     fn run_hook(&mut self, place: Place, key: HookKey, state: &mut S) -> bool {
-        let Some(hook) = self.hooks.get_mut(key) else { return false };
+        let Some(hook) = self.hooks.get_mut(key) else {
+            return false;
+        };
         let label = hook.label();
         let mut taken = OnStack(hook.callback.take());
-        let Some(callback) = &mut taken.0 else { return false };
+        let Some(callback) = &mut taken.0 else {
+            return false;
+        };
         self.metrics.idle += u64::from(place == Place::Idle);
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.turn.supervision.is_active() {
@@ -114,7 +127,11 @@ impl<S> Registry<S> {
         let callback = taken.0.take();
         let ended = match result {
             Ok(Ok(Next::Keep)) => None,
-            Ok(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
+            Ok(Err(error))
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                None
+            }
             Ok(Ok(Next::Remove)) => Some(CloseReason::ByHandler),
             Ok(Err(error)) => {
                 self.metrics.failures += 1;
@@ -131,7 +148,12 @@ impl<S> Registry<S> {
     }
 
     /// Ends a hook that has just run, unless another has removed it meanwhile; its callback, and why it ends, go last.
-    fn end_hook(&mut self, key: HookKey, last: (Option<Box<HookFn<S>>>, Option<CloseReason>), label: Label<'static>) {
+    fn end_hook(
+        &mut self,
+        key: HookKey,
+        last: (Option<Box<HookFn<S>>>, Option<CloseReason>),
+        label: Label<'static>,
+    ) {
         if let Some(hook) = self.hooks.remove(key)
             && hook.essential
             && let Some(reason) = &last.1

@@ -92,25 +92,44 @@ impl Pauses {
         if self.latest.len() == PAUSES_MAX {
             self.latest.pop_front();
         }
-        let part = Part { turn: self.turn, began, armings: (self.armings_before, armings) };
+        let part = Part {
+            turn: self.turn,
+            began,
+            armings: (self.armings_before, armings),
+        };
         self.latest.push_back((part, ended));
     }
 
     /// By how many nanoseconds a timer was armed too early, since its turn took long.
     #[inline]
     pub(crate) fn lag_ns(&self, arming: u64) -> u64 {
-        if self.latest.is_empty() { 0 } else { self.find_lag_ns(arming) }
+        if self.latest.is_empty() {
+            0
+        } else {
+            self.find_lag_ns(arming)
+        }
     }
 
     #[cold]
     fn find_lag_ns(&self, arming: u64) -> u64 {
-        let next = self.latest.partition_point(|(part, _)| part.armings.1 < arming);
-        let found = self.latest.get(next).filter(|(part, _)| part.armings.0 < arming);
-        found.map_or(0, |(part, ended)| nanos(ended.saturating_duration_since(part.began)))
+        let next = self
+            .latest
+            .partition_point(|(part, _)| part.armings.1 < arming);
+        let found = self
+            .latest
+            .get(next)
+            .filter(|(part, _)| part.armings.0 < arming);
+        found.map_or(0, |(part, ended)| {
+            nanos(ended.saturating_duration_since(part.began))
+        })
     }
 
     /// When a turn was over, if it took long.
     pub(super) fn end_of(&self, turn: u64) -> Option<Instant> {
-        self.latest.iter().rev().find(|(part, _)| part.turn == turn).map(|(_, ended)| *ended)
+        self.latest
+            .iter()
+            .rev()
+            .find(|(part, _)| part.turn == turn)
+            .map(|(_, ended)| *ended)
     }
 }

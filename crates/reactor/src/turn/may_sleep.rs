@@ -14,7 +14,11 @@ impl<S> Registry<S> {
         self.sources.foreground > 0
             || self.timers.keep_alive()
             || !self.inbox.announced.is_empty()
-            || self.inbox.hub.as_ref().is_some_and(|hub| hub.must_stay_alive() || self.sources.has_messages())
+            || self
+                .inbox
+                .hub
+                .as_ref()
+                .is_some_and(|hub| hub.must_stay_alive() || self.sources.has_messages())
             || self.deferred.len() > self.turn.cancelled.places
             || !self.hooks.is_empty(Place::Idle)
     }
@@ -22,11 +26,20 @@ impl<S> Registry<S> {
     /// Whether anything can end a wait without a timeout: a source, also one in the background, a timer, or another thread.
     pub(crate) fn can_be_woken(&self) -> bool {
         // The queue of the remotes stays when the last of them has gone.
-        let remotes = usize::from(self.inbox.posts.as_ref().is_some_and(|posts| self.contains(posts.0)));
+        let remotes = usize::from(
+            self.inbox
+                .posts
+                .as_ref()
+                .is_some_and(|posts| self.contains(posts.0)),
+        );
         let own = 1 + remotes + usize::from(self.inbox.handed_over.is_counted());
         self.sources.len() > remotes
             || !self.timers.is_empty()
-            || self.inbox.hub.as_ref().is_some_and(|hub| Arc::strong_count(hub) > own || hub.has_pending())
+            || self
+                .inbox
+                .hub
+                .as_ref()
+                .is_some_and(|hub| Arc::strong_count(hub) > own || hub.has_pending())
     }
 
     /// Whether anything is to be done that the kernel need not report first.
@@ -41,7 +54,8 @@ impl<S> Registry<S> {
     /// Whether the loop may sleep, as far as other threads are concerned, who from now on end its sleep.
     #[inline]
     pub(crate) fn may_sleep(&self) -> bool {
-        self.inbox.announced.is_empty() && self.inbox.hub.as_ref().is_none_or(|hub| hub.fall_asleep())
+        self.inbox.announced.is_empty()
+            && self.inbox.hub.as_ref().is_none_or(|hub| hub.fall_asleep())
     }
 
     /// The loop is awake: nobody needs to end its sleep.

@@ -93,7 +93,10 @@ impl Turn {
             stopped_at: None,
             failure: None,
             runs_deferred: false,
-            cancelled: Cancelled { places: 0, ended: 0 },
+            cancelled: Cancelled {
+                places: 0,
+                ended: 0,
+            },
             end_of_running: None,
             policy_of_running: None,
             policies_of_ended: Vec::new(),
@@ -106,8 +109,13 @@ impl Turn {
         if self.policies_of_ended.is_empty() {
             return self.supervision.policy();
         }
-        let place = self.policies_of_ended.iter().position(|(key, _)| *key == ended);
-        place.map_or(self.supervision.policy(), |place| self.policies_of_ended.swap_remove(place).1)
+        let place = self
+            .policies_of_ended
+            .iter()
+            .position(|(key, _)| *key == ended);
+        place.map_or(self.supervision.policy(), |place| {
+            self.policies_of_ended.swap_remove(place).1
+        })
     }
 
     /// Leaves word why the registration whose handler is running ends.

@@ -9,12 +9,19 @@ use crate::error::Error;
 pub(crate) fn is_of_a_peer(error: &io::Error) -> bool {
     let vanishes = matches!(
         error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
     );
-    let is_out_of_reach =
-        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable);
-    let makes_no_sense =
-        matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::QuotaExceeded);
+    let is_out_of_reach = matches!(
+        error.kind(),
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+    );
+    let makes_no_sense = matches!(
+        error.kind(),
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::QuotaExceeded
+    );
     let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Error>());
     (vanishes || is_out_of_reach || makes_no_sense) && !is_ours
 }
@@ -25,14 +32,29 @@ mod tests {
 
     #[test]
     fn what_peers_do_every_day_is_told_from_what_is_ours() {
-        for kind in [ErrorKind::ConnectionReset, ErrorKind::InvalidData, ErrorKind::QuotaExceeded, ErrorKind::TimedOut]
-        {
-            assert!(is_of_a_peer(&kind.into()) && is_of_a_peer(&io::Error::new(kind, "with a text")), "{kind}");
+        for kind in [
+            ErrorKind::ConnectionReset,
+            ErrorKind::InvalidData,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::TimedOut,
+        ] {
+            assert!(
+                is_of_a_peer(&kind.into()) && is_of_a_peer(&io::Error::new(kind, "with a text")),
+                "{kind}"
+            );
         }
-        for kind in [ErrorKind::PermissionDenied, ErrorKind::Other, ErrorKind::AddrInUse, ErrorKind::OutOfMemory] {
+        for kind in [
+            ErrorKind::PermissionDenied,
+            ErrorKind::Other,
+            ErrorKind::AddrInUse,
+            ErrorKind::OutOfMemory,
+        ] {
             assert!(!is_of_a_peer(&kind.into()), "{kind}");
         }
-        let full = io::Error::from(Error::Full { fd: 7, max_registrations: 1 });
+        let full = io::Error::from(Error::Full {
+            fd: 7,
+            max_registrations: 1,
+        });
         assert!(full.kind() == ErrorKind::QuotaExceeded && !is_of_a_peer(&full));
     }
 }

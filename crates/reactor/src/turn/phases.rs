@@ -59,7 +59,11 @@ impl<S> Registry<S> {
         let is_woken = self.take_wake();
         self.run_hooks(Place::BeforeWait, state);
         let nothing_is_left = !is_left(self);
-        self.wait(if is_woken || nothing_is_left { Some(Duration::ZERO) } else { timeout })
+        self.wait(if is_woken || nothing_is_left {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        })
     }
 
     /// Calls every source that is ready, as far as the budget goes; gives how many were called.
@@ -79,7 +83,11 @@ impl<S> Registry<S> {
 
     fn call_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         let Self { timers, time, .. } = self;
-        if timers.is_empty() || timers.are_quiet(time) { 0 } else { self.run_timers(running, state) }
+        if timers.is_empty() || timers.are_quiet(time) {
+            0
+        } else {
+            self.run_timers(running, state)
+        }
     }
 
     /// Hands over what other threads have sent; gives how many values were handled.
@@ -93,10 +101,18 @@ impl<S> Registry<S> {
     }
 
     fn call_deferred(&mut self, state: &mut S) -> usize {
-        if self.deferred.is_empty() { 0 } else { self.run_deferred(state) }
+        if self.deferred.is_empty() {
+            0
+        } else {
+            self.run_deferred(state)
+        }
     }
 
     fn run_hooks_at(&mut self, place: Place, state: &mut S) -> usize {
-        if self.hooks.is_empty(place) { 0 } else { self.run_hooks(place, state) }
+        if self.hooks.is_empty(place) {
+            0
+        } else {
+            self.run_hooks(place, state)
+        }
     }
 }

@@ -104,6 +104,7 @@ pub(crate) struct Label<'a> {
 impl fmt::Display for Label<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
-        self.origin.map_or(Ok(()), |origin| write!(f, " ({origin})"))
+        self.origin
+            .map_or(Ok(()), |origin| write!(f, " ({origin})"))
     }
 }

@@ -69,7 +69,10 @@ impl fmt::Display for ReasonToRun<'_> {
         match self {
             Self::Source(registration) => write!(f, "source {registration}"),
             Self::Timer(timer) => write!(f, "timer {timer}"),
-            Self::Deferred { name, origin: Some(origin) } => write!(f, "deferred callback {name} {origin}"),
+            Self::Deferred {
+                name,
+                origin: Some(origin),
+            } => write!(f, "deferred callback {name} {origin}"),
             Self::Deferred { name, origin: None } => write!(f, "deferred callback {name}"),
             Self::Idle { key, name, origin } => write!(f, "idle callback {key} {name} {origin}"),
             Self::KeepAlive { origin, held } => write!(f, "keep-alive {origin}, {held} held"),
@@ -101,20 +104,47 @@ impl<S> Registry<S> {
     /// ```
     #[doc(alias("uv_loop_alive", "uv_print_active_handles"))]
     pub fn reasons_to_run(&self) -> impl Iterator<Item = ReasonToRun<'_>> {
-        let registered = self.registrations().filter_map(|registration| match registration.keeps_alive {
-            true => Some(ReasonToRun::Source(registration)),
-            false => self.sources.is_ready_queue(registration.key).then_some(ReasonToRun::Messages(registration)),
-        });
-        let timers = self.timers().filter(|timer| timer.keeps_alive).map(ReasonToRun::Timer);
+        let registered =
+            self.registrations()
+                .filter_map(|registration| match registration.keeps_alive {
+                    true => Some(ReasonToRun::Source(registration)),
+                    false => self
+                        .sources
+                        .is_ready_queue(registration.key)
+                        .then_some(ReasonToRun::Messages(registration)),
+                });
+        let timers = self
+            .timers()
+            .filter(|timer| timer.keeps_alive)
+            .map(ReasonToRun::Timer);
         let deferred = self
             .deferred
             .iter()
             .filter(|deferred| !deferred.is_cancelled())
-            .map(|deferred| ReasonToRun::Deferred { name: deferred.task.type_name(), origin: deferred.origin });
-        let idle = self.hooks.idle().map(|(key, name, origin)| ReasonToRun::Idle { key, name, origin });
-        let holders = self.inbox.hub.as_ref().map(|hub| hub.holders.list()).unwrap_or_default();
-        let held = holders.into_iter().map(|(origin, held)| ReasonToRun::KeepAlive { origin, held });
-        let is_woken = !self.inbox.announced.is_empty() || self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
-        registered.chain(timers).chain(deferred).chain(idle).chain(held).chain(is_woken.then_some(ReasonToRun::Wake))
+            .map(|deferred| ReasonToRun::Deferred {
+                name: deferred.task.type_name(),
+                origin: deferred.origin,
+            });
+        let idle = self
+            .hooks
+            .idle()
+            .map(|(key, name, origin)| ReasonToRun::Idle { key, name, origin });
+        let holders = self
+            .inbox
+            .hub
+            .as_ref()
+            .map(|hub| hub.holders.list())
+            .unwrap_or_default();
+        let held = holders
+            .into_iter()
+            .map(|(origin, held)| ReasonToRun::KeepAlive { origin, held });
+        let is_woken = !self.inbox.announced.is_empty()
+            || self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
+        registered
+            .chain(timers)
+            .chain(deferred)
+            .chain(idle)
+            .chain(held)
+            .chain(is_woken.then_some(ReasonToRun::Wake))
     }
 }

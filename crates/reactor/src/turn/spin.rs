@@ -47,7 +47,12 @@ impl SpinPolicy {
         };
         let longest = longest.min(LONGEST);
         let budget = if adaptive { Duration::ZERO } else { longest };
-        (!longest.is_zero()).then_some(Self { longest, budget, adaptive, idle_since: None })
+        (!longest.is_zero()).then_some(Self {
+            longest,
+            budget,
+            adaptive,
+            idle_since: None,
+        })
     }
 
     /// The loop has nothing to do from `now` on: until when it is to look for work.
@@ -59,7 +64,11 @@ impl SpinPolicy {
     /// The loop is not idle any more: somebody `brought` something to do, or only time has passed.
     pub(crate) fn end(&mut self, brought: bool, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.idle_since.take() {
-            self.learn(if brought { now().saturating_duration_since(since) } else { Duration::MAX });
+            self.learn(if brought {
+                now().saturating_duration_since(since)
+            } else {
+                Duration::MAX
+            });
         }
     }
 
@@ -112,18 +121,31 @@ mod tests {
     fn an_idle_loop_spins_for_less_than_a_fiftieth_of_its_time() {
         let mut policy = SpinPolicy::new(Spin::Adaptive(us(100))).unwrap();
         spun(&mut policy, &[us(10); 100]); // after a busy time
-        let second: Duration = spun(&mut policy, &[Duration::from_millis(10); 100]).into_iter().sum();
+        let second: Duration = spun(&mut policy, &[Duration::from_millis(10); 100])
+            .into_iter()
+            .sum();
         assert!(second < us(200) && second >= us(100), "{second:?}");
-        let seldom: Duration = spun(&mut policy, &[[us(10), us(20_000)]; 50].concat()).into_iter().sum();
-        assert!(seldom < us(1_000_000 / 50), "{seldom:?} of a second with a request each 20 ms");
+        let seldom: Duration = spun(&mut policy, &[[us(10), us(20_000)]; 50].concat())
+            .into_iter()
+            .sum();
+        assert!(
+            seldom < us(1_000_000 / 50),
+            "{seldom:?} of a second with a request each 20 ms"
+        );
     }
 
     #[test]
     fn a_fixed_bound_neither_grows_nor_shrinks_and_off_is_off() {
         let mut policy = SpinPolicy::new(Spin::Fixed(us(30))).unwrap();
-        assert_eq!(spun(&mut policy, &[us(10), us(1000), us(1000)]), [10, 30, 30].map(us));
+        assert_eq!(
+            spun(&mut policy, &[us(10), us(1000), us(1000)]),
+            [10, 30, 30].map(us)
+        );
         let mut endless = SpinPolicy::new(Spin::Adaptive(Duration::MAX)).unwrap();
-        assert_eq!(spun(&mut endless, &[us(10), us(10), us(10)]), [0, 10, 10].map(us));
+        assert_eq!(
+            spun(&mut endless, &[us(10), us(10), us(10)]),
+            [0, 10, 10].map(us)
+        );
         assert!(SpinPolicy::new(Spin::Off).is_none());
         assert!(SpinPolicy::new(Spin::Adaptive(Duration::ZERO)).is_none());
     }

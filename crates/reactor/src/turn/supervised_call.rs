@@ -22,11 +22,18 @@ pub(crate) struct Verdict<R> {
 
 impl<R> Verdict<R> {
     pub(crate) const fn panicked(message: String) -> Self {
-        Self { result: Err(message), slow: None }
+        Self {
+            result: Err(message),
+            slow: None,
+        }
     }
 
     /// Logs and counts what there is to say. The label is made only then.
-    pub(crate) fn report<S>(&self, registry: &mut Registry<S>, label: impl Fn(&Registry<S>) -> Label<'_>) {
+    pub(crate) fn report<S>(
+        &self,
+        registry: &mut Registry<S>,
+        label: impl Fn(&Registry<S>) -> Label<'_>,
+    ) {
         if let Err(message) = &self.result {
             log_panic(label(registry), message);
             registry.metrics.panics += 1;
@@ -53,7 +60,10 @@ fn log_slow(callback: Label<'_>, took: Duration) {
 ///
 /// # Panics
 /// As the callback does, under [`PanicPolicy::Propagate`].
-pub(crate) fn supervise<S, R>(cx: &mut Context<'_, S>, callback: impl FnOnce(&mut Context<'_, S>) -> R) -> Verdict<R> {
+pub(crate) fn supervise<S, R>(
+    cx: &mut Context<'_, S>,
+    callback: impl FnOnce(&mut Context<'_, S>) -> R,
+) -> Verdict<R> {
     let policy = cx.registry.turn.supervision.policy();
     supervise_under(policy, cx, callback)
 }
@@ -65,14 +75,20 @@ pub(crate) fn supervise_under<S, R>(
     cx: &mut Context<'_, S>,
     callback: impl FnOnce(&mut Context<'_, S>) -> R,
 ) -> Verdict<R> {
-    let began = cx.registry.turn.supervision.is_timing().then(|| cx.registry.time.read());
+    let began = cx
+        .registry
+        .turn
+        .supervision
+        .is_timing()
+        .then(|| cx.registry.time.read());
     let result = match policy {
         PanicPolicy::Propagate => Ok(callback(cx)),
         PanicPolicy::RemoveHandler => catch_panic(|| callback(cx)),
     };
     let took = began.map(|began| cx.registry.time.read() - began);
-    let slow =
-        took.zip(cx.registry.turn.supervision.slow_after()).and_then(|(took, slow)| (took >= slow).then_some(took));
+    let slow = took
+        .zip(cx.registry.turn.supervision.slow_after())
+        .and_then(|(took, slow)| (took >= slow).then_some(took));
     Verdict { result, slow }
 }
 
@@ -101,7 +117,12 @@ impl<S> Registry<S> {
     /// # Panics
     /// As the first of them did, under [`PanicPolicy::Propagate`].
     #[inline]
-    pub(crate) fn handle_drop_panics(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
+    pub(crate) fn handle_drop_panics(
+        &mut self,
+        disposal: Disposal,
+        label: Label<'_>,
+        policy: PanicPolicy,
+    ) {
         if disposal.first.is_some() {
             self.handle_drop_panics_slow(disposal, label, policy);
         }
@@ -109,7 +130,12 @@ impl<S> Registry<S> {
 
     #[cold]
     #[inline(never)]
-    fn handle_drop_panics_slow(&mut self, disposal: Disposal, label: Label<'_>, policy: PanicPolicy) {
+    fn handle_drop_panics_slow(
+        &mut self,
+        disposal: Disposal,
+        label: Label<'_>,
+        policy: PanicPolicy,
+    ) {
         match disposal.first {
             Some(payload) if policy == PanicPolicy::RemoveHandler => {
                 self.metrics.panics += disposal.panics;

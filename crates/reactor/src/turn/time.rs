@@ -68,7 +68,9 @@ impl Time {
     /// Ends the part of a turn in which timers may have been armed; `armings` is how many there have been.
     #[inline]
     pub(crate) fn close_turn(&mut self, armings: u64) {
-        let Some(began) = self.known() else { return self.pauses.forget_open() };
+        let Some(began) = self.known() else {
+            return self.pauses.forget_open();
+        };
         match self.clock.standing() {
             Some(now) => self.pauses.end(began, now, armings),
             None => self.pauses.leave_open(began, armings),

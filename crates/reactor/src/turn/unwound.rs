@@ -9,7 +9,11 @@ impl<S> Registry<S> {
     /// Ends what was running when a panic unwound through the loop.
     #[cold]
     pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
-        let unwound = self.sources.iter().find(|(_, slot)| slot.entry.is_none()).map(|(key, _)| key);
+        let unwound = self
+            .sources
+            .iter()
+            .find(|(_, slot)| slot.entry.is_none())
+            .map(|(key, _)| key);
         if let Some(key) = unwound {
             self.forget(key);
             self.answer_lost_calls(key);
@@ -22,7 +26,8 @@ impl<S> Registry<S> {
         self.inbox.handed_over.end_run();
         // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
         let mut disposal = Disposal::default();
-        let news = running.and_then(|entry| entry.close(CloseReason::Panicked(String::new()), &mut disposal));
+        let news = running
+            .and_then(|entry| entry.close(CloseReason::Panicked(String::new()), &mut disposal));
         disposal.drop_one(news);
         disposal.resume();
     }

@@ -27,7 +27,11 @@ impl<S> Registry<S> {
         self.time.forget(); // hooks see the time before the wait
         // Events left over from a turn that a panic cut short come first.
         if self.sys.events.is_empty() {
-            let timeout = if self.has_work_at_hand() { Some(Duration::ZERO) } else { timeout };
+            let timeout = if self.has_work_at_hand() {
+                Some(Duration::ZERO)
+            } else {
+                timeout
+            };
             if !self.turn.needs_full_turn {
                 self.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
                 self.sys.wait(timeout)?;
@@ -48,7 +52,9 @@ impl<S> Registry<S> {
             self.sleep(timeout)
         };
         // Behind the wait, which has told when the last turn was over.
-        self.time.pauses.begin(self.metrics.turns, self.timers.armings());
+        self.time
+            .pauses
+            .begin(self.metrics.turns, self.timers.armings());
         waited
     }
 
@@ -60,7 +66,11 @@ impl<S> Registry<S> {
         if !may_sleep {
             self.answer_wake();
         }
-        let waited = self.wait_for_timers(if may_sleep { timeout } else { Some(Duration::ZERO) });
+        let waited = self.wait_for_timers(if may_sleep {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        });
         self.wake_up();
         waited
     }
@@ -75,7 +85,9 @@ impl<S> Registry<S> {
         }
         if let Some(spin) = &mut self.turn.spin {
             let posted = self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
-            spin.end(posted || !self.sys.events.is_empty(), || self.time.clock.read());
+            spin.end(posted || !self.sys.events.is_empty(), || {
+                self.time.clock.read()
+            });
         }
         Ok(())
     }
@@ -85,8 +97,17 @@ impl<S> Registry<S> {
     /// While it looks the loop counts as awake: nobody writes to its eventfd.
     fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<Spun, Error> {
         let not_spun = Ok(Spun::Nothing { left: timeout });
-        let Some(spin) = &mut self.turn.spin else { return not_spun };
-        let Self { timers, time, sys, inbox, metrics, .. } = self;
+        let Some(spin) = &mut self.turn.spin else {
+            return not_spun;
+        };
+        let Self {
+            timers,
+            time,
+            sys,
+            inbox,
+            metrics,
+            ..
+        } = self;
         if time.clock.standing().is_some() {
             return not_spun;
         }
@@ -119,7 +140,9 @@ impl<S> Registry<S> {
         metrics.idle_spins += 1;
         let is_due = due.is_some_and(|due| due <= now);
         let left = timeout.map(|timeout| timeout.saturating_sub(now - began));
-        Ok(Spun::Nothing { left: if is_due { Some(Duration::ZERO) } else { left } })
+        Ok(Spun::Nothing {
+            left: if is_due { Some(Duration::ZERO) } else { left },
+        })
     }
 
     /// Waits until the next timer is due, but no longer than `timeout`.
@@ -145,9 +168,12 @@ impl<S> Registry<S> {
         if end <= now {
             return self.ask_at(now);
         }
-        let Self { sys, time, inbox, .. } = self;
+        let Self {
+            sys, time, inbox, ..
+        } = self;
         let is_awaited = || inbox.hub.as_ref().is_some_and(|hub| hub.must_stay_alive());
-        sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited).or_else(|broken| self.after_broken(broken))
+        sys.sleep(&time.clock, Sleep { now, end, timeout }, is_awaited)
+            .or_else(|broken| self.after_broken(broken))
     }
 
     /// The process may have been stopped meanwhile, past any deadline.
@@ -193,9 +219,18 @@ mod tests {
     #[test]
     fn what_is_left_of_a_timeout_after_a_spin_is_what_was_not_spun() {
         let ms = Duration::from_millis;
-        let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(ms(2))).build().unwrap();
-        for (timeout, most) in [(ms(3600), ms(3598)), (ms(2), Duration::ZERO), (ms(1), Duration::ZERO)] {
-            let Spun::Nothing { left: Some(left) } = reactor.registry.spin_for_work(Some(timeout)).unwrap() else {
+        let mut reactor = Reactor::<()>::builder()
+            .spin(Spin::Fixed(ms(2)))
+            .build()
+            .unwrap();
+        for (timeout, most) in [
+            (ms(3600), ms(3598)),
+            (ms(2), Duration::ZERO),
+            (ms(1), Duration::ZERO),
+        ] {
+            let Spun::Nothing { left: Some(left) } =
+                reactor.registry.spin_for_work(Some(timeout)).unwrap()
+            else {
                 unreachable!("nobody brings work")
             };
             assert!(left <= most, "{left:?} of {timeout:?}");

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, CloseReason, Context, Event, Handler, Interest, Io, ManualClock, Metrics, Next, PanicPolicy, Priority,
-    Reactor, Sender, Then, notification_queue,
+    Capacity, CloseReason, Context, Event, Handler, Interest, Io, ManualClock, Metrics, Next,
+    PanicPolicy, Priority, Reactor, Sender, Then, notification_queue,
 };
 
 use crate::{Result, read_all, readable, set_event, sets, turn_now};
@@ -54,11 +54,17 @@ fn ten_values(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Sender<u32
 }
 
 fn calls_of(reactor: &Reactor<Ran>, name: &str) -> Option<u64> {
-    reactor.registrations().find(|registration| registration.name == name).map(|registration| registration.calls)
+    reactor
+        .registrations()
+        .find(|registration| registration.name == name)
+        .map(|registration| registration.calls)
 }
 
 /// Registers one of everything that runs in a turn. Returns what has to stay open.
-fn one_of_everything(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Box<dyn std::any::Any>> {
+fn one_of_everything(
+    reactor: &mut Reactor<Ran>,
+    at_a_time: usize,
+) -> Result<Box<dyn std::any::Any>> {
     reactor.before_wait(|_| Ok(Next::Keep));
     reactor.after_wait(|_| Ok(Next::Keep));
     let (object, told) = readable()?;
@@ -66,7 +72,11 @@ fn one_of_everything(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Box
     let (source, mut far) = UnixStream::pair()?;
     let source = reactor.add(source, Interest::READABLE, |source, cx| {
         *cx.state += 1;
-        if cx.readiness().is_readable() { read_all(source).map(|_| Next::Keep) } else { Ok(Next::Keep) }
+        if cx.readiness().is_readable() {
+            read_all(source).map(|_| Next::Keep)
+        } else {
+            Ok(Next::Keep)
+        }
     })?;
     far.write_all(b"x")?;
     reactor.set_timeout(source, Some(Duration::ZERO))?;
@@ -91,34 +101,66 @@ fn one_of_everything(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Box
 
 #[test]
 fn a_turn_counts_the_callbacks_that_ran_and_the_metrics_add_up() -> Result {
-    for (at_a_time, policy) in [(1024, PanicPolicy::Propagate), (3, PanicPolicy::RemoveHandler)] {
+    for (at_a_time, policy) in [
+        (1024, PanicPolicy::Propagate),
+        (3, PanicPolicy::RemoveHandler),
+    ] {
         let clock = ManualClock::new();
-        let mut reactor = Reactor::<Ran>::builder().clock(clock).on_panic(policy).build()?;
+        let mut reactor = Reactor::<Ran>::builder()
+            .clock(clock)
+            .on_panic(policy)
+            .build()?;
         let _open = one_of_everything(&mut reactor, at_a_time)?;
         let (mut total, mut turns) = (0, 0);
         while total == 0 || turns < 12 {
             let (mut ran, before) = (0, reactor.metrics());
             let counted = turn_now(&mut reactor, &mut ran);
-            assert_eq!((counted, sum(before, reactor.metrics())), (ran, ran as u64), "turn {turns}");
+            assert_eq!(
+                (counted, sum(before, reactor.metrics())),
+                (ran, ran as u64),
+                "turn {turns}"
+            );
             (total, turns) = (total + ran, turns + 1);
         }
         // Object and its end, source and its timeout, values, event, timer, deferred, posted, idle.
         assert_eq!(total, 2 + 2 + 10 + 1 + 1 + 1 + 3 + 3);
         let metrics = reactor.metrics();
-        assert_eq!((metrics.calls, metrics.timers, metrics.deferred, metrics.idle), (14, 1, 5, 3));
-        assert_eq!((calls_of(&reactor, "ten values"), calls_of(&reactor, "remote")), (Some(10), Some(3)));
+        assert_eq!(
+            (
+                metrics.calls,
+                metrics.timers,
+                metrics.deferred,
+                metrics.idle
+            ),
+            (14, 1, 5, 3)
+        );
+        assert_eq!(
+            (
+                calls_of(&reactor, "ten values"),
+                calls_of(&reactor, "remote")
+            ),
+            (Some(10), Some(3))
+        );
     }
     Ok(())
 }
 
 #[test]
 fn advance_counts_as_the_turns_that_it_takes_do() -> Result {
-    let mut reactor = Reactor::<Ran>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<Ran>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let _open = one_of_everything(&mut reactor, 4)?;
     let mut ran = 0;
-    assert_eq!(reactor.advance(&mut ran, Duration::from_secs(1))? as u64, sum(Metrics::default(), reactor.metrics()));
+    assert_eq!(
+        reactor.advance(&mut ran, Duration::from_secs(1))? as u64,
+        sum(Metrics::default(), reactor.metrics())
+    );
     while turn_now(&mut reactor, &mut ran) > 0 {}
-    assert_eq!((ran as u64, ran), (sum(Metrics::default(), reactor.metrics()), 23));
+    assert_eq!(
+        (ran as u64, ran),
+        (sum(Metrics::default(), reactor.metrics()), 23)
+    );
     Ok(())
 }
 
@@ -161,7 +203,10 @@ fn a_callback_that_panics_has_run_and_those_behind_it_have_not() -> Result {
         let _open = add(&mut reactor)?;
         let mut ran = 0;
         catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut ran))).unwrap_err();
-        assert_eq!((ran as u64, ran), (sum(Metrics::default(), reactor.metrics()), 2));
+        assert_eq!(
+            (ran as u64, ran),
+            (sum(Metrics::default(), reactor.metrics()), 2)
+        );
     }
     Ok(())
 }
@@ -185,13 +230,21 @@ fn posts_and_values_are_work_for_a_turn_and_timeouts_of_queues_are_none() -> Res
     sender.try_send(())?;
     assert_eq!((turn_now(&mut reactor, &mut ran), idle.get()), (1, 0));
     reactor.set_timeout(queue, Some(Duration::ZERO))?;
-    assert_eq!((turn_now(&mut reactor, &mut ran), idle.get()), (1, 1), "the idle callback");
+    assert_eq!(
+        (turn_now(&mut reactor, &mut ran), idle.get()),
+        (1, 1),
+        "the idle callback"
+    );
     assert_eq!((ran, reactor.metrics().calls), (1, 1));
     Ok(())
 }
 
 /// Counts calls in a turn of each of the handlers that a timer of the turn has work for.
-fn calls_a_turn(reactor: &mut Reactor<Ran>, again: impl Fn() + 'static, turns: usize) -> Vec<usize> {
+fn calls_a_turn(
+    reactor: &mut Reactor<Ran>,
+    again: impl Fn() + 'static,
+    turns: usize,
+) -> Vec<usize> {
     reactor.after(Duration::ZERO, move |_| {
         again();
         Ok(Then::After(Duration::ZERO))
@@ -207,19 +260,42 @@ fn calls_a_turn(reactor: &mut Reactor<Ran>, again: impl Fn() + 'static, turns: u
 fn an_event_handler_is_called_once_a_turn_though_a_timer_sets_it_again() -> Result {
     type Add = fn(&mut Reactor<Ran>, &Event) -> Result;
     let cases: [Add; 3] = [
-        |reactor, event| reactor.on_event(event, |cx| count(Some(()), cx)).map(drop).map_err(Into::into),
-        |reactor, event| reactor.on_any(&[event], |_, cx| count(Some(()), cx)).map(drop).map_err(Into::into),
-        |reactor, event| reactor.on_all(&[event], |cx| count(Some(()), cx)).map(drop).map_err(Into::into),
+        |reactor, event| {
+            reactor
+                .on_event(event, |cx| count(Some(()), cx))
+                .map(drop)
+                .map_err(Into::into)
+        },
+        |reactor, event| {
+            reactor
+                .on_any(&[event], |_, cx| count(Some(()), cx))
+                .map(drop)
+                .map_err(Into::into)
+        },
+        |reactor, event| {
+            reactor
+                .on_all(&[event], |cx| count(Some(()), cx))
+                .map(drop)
+                .map_err(Into::into)
+        },
     ];
     for add in cases {
         for priority in [Priority::Normal, Priority::High] {
             let event = Event::semaphore(1, 9);
             let mut reactor = Reactor::<Ran>::new()?;
             add(&mut reactor, &event)?;
-            let key = reactor.registrations().next().ok_or("it is registered")?.key;
+            let key = reactor
+                .registrations()
+                .next()
+                .ok_or("it is registered")?
+                .key;
             reactor.set_priority(key, priority)?;
             let setter = event.clone();
-            assert_eq!(calls_a_turn(&mut reactor, move || assert!(sets(&setter)), 5), [1; 5], "{priority}");
+            assert_eq!(
+                calls_a_turn(&mut reactor, move || assert!(sets(&setter)), 5),
+                [1; 5],
+                "{priority}"
+            );
         }
     }
     Ok(())
@@ -238,11 +314,19 @@ fn a_queue_handles_no_more_than_its_limit_in_a_turn() -> Result {
         sender.try_send(0)?;
         let sends = sender.clone();
         let sent = move || (0..2).for_each(|value| sends.try_send(value).unwrap());
-        assert_eq!(calls_a_turn(&mut reactor, sent, 5), [2; 5], "what is left over and what is new share it");
+        assert_eq!(
+            calls_a_turn(&mut reactor, sent, 5),
+            [2; 5],
+            "what is left over and what is new share it"
+        );
         assert_eq!(sender.len(), 1);
         let sleeps = reactor.metrics().sleeps;
         reactor.turn(&mut 0, None)?;
-        assert_eq!(reactor.metrics().sleeps, sleeps, "it does not sleep on what is left");
+        assert_eq!(
+            reactor.metrics().sleeps,
+            sleeps,
+            "it does not sleep on what is left"
+        );
     }
     Ok(())
 }

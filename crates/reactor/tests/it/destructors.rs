@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reactor::{
-    Capacity, Context, Event, Handler, HookKey, Interest, Io, Key, LoopThread, Missed, Next, PanicPolicy, Reactor,
-    Then, TimerKey, notification_queue,
+    Capacity, Context, Event, Handler, HookKey, Interest, Io, Key, LoopThread, Missed, Next,
+    PanicPolicy, Reactor, Then, TimerKey, notification_queue,
 };
 
 use crate::ends::in_time;
@@ -38,7 +38,13 @@ enum End {
     WithTheReactor,
 }
 
-const ENDS: [End; 5] = [End::ByKey, End::ByOutcome, End::ByError, End::ByPanic, End::WithTheReactor];
+const ENDS: [End; 5] = [
+    End::ByKey,
+    End::ByOutcome,
+    End::ByError,
+    End::ByPanic,
+    End::WithTheReactor,
+];
 const POLICIES: [PanicPolicy; 2] = [PanicPolicy::Propagate, PanicPolicy::RemoveHandler];
 
 impl End {
@@ -53,7 +59,13 @@ impl End {
     }
 
     fn then(self) -> io::Result<Then> {
-        self.outcome().map(|next| if next == Next::Remove { Then::Done } else { Then::After(Duration::from_secs(9)) })
+        self.outcome().map(|next| {
+            if next == Next::Remove {
+                Then::Done
+            } else {
+                Then::After(Duration::from_secs(9))
+            }
+        })
     }
 }
 
@@ -84,7 +96,10 @@ fn source() -> UnixStream {
     near
 }
 
-struct Armed(UnixStream, #[allow(dead_code, reason = "for its destructor")] Bomb);
+struct Armed(
+    UnixStream,
+    #[allow(dead_code, reason = "for its destructor")] Bomb,
+);
 
 impl AsFd for Armed {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -112,11 +127,19 @@ const KINDS: [(&str, Register); 13] = [
         Name::Source(reactor.add(source(), Interest::READABLE, callback).unwrap())
     }),
     ("object", |reactor, bomb, end| {
-        Name::Source(reactor.add_handler(source(), Interest::READABLE, Object(bomb, end)).unwrap())
+        Name::Source(
+            reactor
+                .add_handler(source(), Interest::READABLE, Object(bomb, end))
+                .unwrap(),
+        )
     }),
     ("source", |reactor, bomb, end| {
         let callback = move |_: &mut Io<Armed>, _: &mut Context<'_, ()>| end.outcome();
-        Name::Source(reactor.add(Armed(source(), bomb), Interest::READABLE, callback).unwrap())
+        Name::Source(
+            reactor
+                .add(Armed(source(), bomb), Interest::READABLE, callback)
+                .unwrap(),
+        )
     }),
     ("queue", |reactor, bomb, end| {
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
@@ -167,7 +190,9 @@ const KINDS: [(&str, Register); 13] = [
             end.then()
         });
         let timer = timer.unwrap();
-        reactor.set_timer_slack(timer, Duration::from_millis(1)).unwrap();
+        reactor
+            .set_timer_slack(timer, Duration::from_millis(1))
+            .unwrap();
         Name::Timer(timer)
     }),
     ("before", |reactor, bomb, end| {
@@ -201,7 +226,10 @@ const KINDS: [(&str, Register); 13] = [
 
 /// What a panic says, if there was one.
 fn message(result: &std::thread::Result<()>) -> Option<&'static str> {
-    result.as_ref().err().map(|panic: &Box<dyn Any + Send>| *panic.downcast_ref::<&str>().unwrap())
+    result
+        .as_ref()
+        .err()
+        .map(|panic: &Box<dyn Any + Send>| *panic.downcast_ref::<&str>().unwrap())
 }
 
 /// Nothing is left in the loop, which knows that.
@@ -211,10 +239,18 @@ fn expect_empty(mut reactor: Reactor<()>, what: &str) {
     assert_eq!((len, timers), (0, 0), "{what}: {reactor:?}");
     let turns = reactor.metrics().turns;
     for _ in 0..3 {
-        assert_eq!(turn_now(&mut reactor, &mut ()), 0, "{what}: something still runs");
+        assert_eq!(
+            turn_now(&mut reactor, &mut ()),
+            0,
+            "{what}: something still runs"
+        );
     }
     reactor.run(&mut ()).unwrap();
-    assert_eq!(reactor.metrics().turns, turns + 3, "{what}: there was something to wait for");
+    assert_eq!(
+        reactor.metrics().turns,
+        turns + 3,
+        "{what}: there was something to wait for"
+    );
     reactor.defer(|cx| cx.registry.stop());
     reactor.run(&mut ()).unwrap();
 }
@@ -236,14 +272,30 @@ fn end_with_a_bomb((name, register): (&str, Register), end: End, policy: PanicPo
         }
     } else {
         told = message(&catch_unwind(AssertUnwindSafe(|| drop(reactor))));
-        assert_eq!(told, (policy == PanicPolicy::Propagate).then_some("a bomb"), "{what}");
+        assert_eq!(
+            told,
+            (policy == PanicPolicy::Propagate).then_some("a bomb"),
+            "{what}"
+        );
         return assert_eq!(dropped.load(Ordering::SeqCst), 1, "{what}");
     }
-    let first = if end == End::ByPanic { "as the test wants" } else { "a bomb" };
-    assert_eq!(told, (policy == PanicPolicy::Propagate).then_some(first), "{what}");
+    let first = if end == End::ByPanic {
+        "as the test wants"
+    } else {
+        "a bomb"
+    };
+    assert_eq!(
+        told,
+        (policy == PanicPolicy::Propagate).then_some(first),
+        "{what}"
+    );
     assert_eq!(dropped.load(Ordering::SeqCst), 1, "{what}");
     if policy == PanicPolicy::RemoveHandler {
-        assert_eq!(reactor.metrics().panics, 1 + u64::from(end == End::ByPanic), "{what}");
+        assert_eq!(
+            reactor.metrics().panics,
+            1 + u64::from(end == End::ByPanic),
+            "{what}"
+        );
     }
     expect_empty(reactor, &what);
 }
@@ -276,7 +328,10 @@ fn a_hook_that_another_removes_in_its_turn_may_panic_when_it_is_dropped() -> Res
             Ok(Next::Keep)
         });
         let turned = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut ())));
-        assert_eq!((turned.is_err(), dropped.load(Ordering::SeqCst)), (policy == PanicPolicy::Propagate, 1));
+        assert_eq!(
+            (turned.is_err(), dropped.load(Ordering::SeqCst)),
+            (policy == PanicPolicy::Propagate, 1)
+        );
         expect_empty(reactor, "a hook");
     }
     Ok(())
@@ -301,7 +356,10 @@ fn a_loop_that_is_dropped_drops_all_however_many_destructors_panic() {
         struct Local(Option<Bomb>);
         reactor.local::<Local>().0 = Some(bomb());
         let gone = catch_unwind(AssertUnwindSafe(|| drop(reactor)));
-        assert_eq!(message(&gone), (policy == PanicPolicy::Propagate).then_some("a bomb"));
+        assert_eq!(
+            message(&gone),
+            (policy == PanicPolicy::Propagate).then_some("a bomb")
+        );
         assert_eq!(dropped.load(Ordering::SeqCst), 2 * KINDS.len() + 7);
     }
 }
@@ -435,7 +493,9 @@ impl Drop for Twice {
 
 #[test]
 fn a_panic_whose_payload_panics_when_it_is_dropped_is_survived() -> Result {
-    let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<()>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     reactor.add(source(), Interest::READABLE, |_, _| panic_any(Nested))?;
     reactor.after(Duration::ZERO, |_| panic_any(Nested));
     reactor.before_wait(|_| panic_any(Nested));
@@ -448,7 +508,10 @@ fn a_panic_whose_payload_panics_when_it_is_dropped_is_survived() -> Result {
     let thread = LoopThread::spawn("panics", |_| Ok(()))?;
     thread.remote().post(|_| panic_any(Nested))?;
     let told = thread.join().map_err(|error| error.to_string()).err();
-    assert_eq!(told.as_deref(), Some("the loop of thread \"panics\" panicked: a panic whose payload is no text"));
+    assert_eq!(
+        told.as_deref(),
+        Some("the loop of thread \"panics\" panicked: a panic whose payload is no text")
+    );
     let thread = LoopThread::spawn("dropped", |_| Ok(()))?;
     thread.remote().post(|_| panic_any(Nested))?;
     drop(thread);

@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reactor::{
-    CallError, Capacity, Interest, LoopPool, LoopThread, Next, Reactor, Registry, Remote, Sender, Then,
-    notification_queue,
+    CallError, Capacity, Interest, LoopPool, LoopThread, Next, Reactor, Registry, Remote, Sender,
+    Then, notification_queue,
 };
 
 use crate::{PATIENCE, Result, turn_now};
@@ -73,7 +73,10 @@ type Own = fn(&mut Reactor<Joins>, Joins) -> Result;
 /// Every place in a loop where something of the user's may lie.
 const OWNERS: [(&str, Own); 11] = [
     ("source", |reactor, joins| {
-        struct Source(UnixStream, #[allow(dead_code, reason = "for its destructor")] Joins);
+        struct Source(
+            UnixStream,
+            #[allow(dead_code, reason = "for its destructor")] Joins,
+        );
         impl std::os::fd::AsFd for Source {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.0.as_fd()
@@ -91,10 +94,13 @@ const OWNERS: [(&str, Own); 11] = [
         Ok(())
     }),
     ("queue", |reactor, joins| {
-        reactor.consume(notification_queue::<()>(Capacity::Unbounded).1, move |_, _| {
-            let _ = &joins;
-            Ok(Next::Keep)
-        })?;
+        reactor.consume(
+            notification_queue::<()>(Capacity::Unbounded).1,
+            move |_, _| {
+                let _ = &joins;
+                Ok(Next::Keep)
+            },
+        )?;
         Ok(())
     }),
     ("value", |reactor, joins| {
@@ -148,18 +154,24 @@ const OWNERS: [(&str, Own); 11] = [
 fn a_loop_that_is_dropped_lets_go_of_callers_and_senders_first() {
     for (name, own) in OWNERS {
         for calls in [true, false] {
-            in_time(&format!("{name}, which joins a {}", if calls { "caller" } else { "sender" }), move || {
-                let mut reactor = Reactor::new().unwrap();
-                let joins = if calls {
-                    waits_in_call(&reactor.remote().unwrap())
-                } else {
-                    let (sender, receiver) = notification_queue(Capacity::Unbounded);
-                    reactor.consume(receiver, |_, _| Ok(Next::Keep)).unwrap();
-                    sends_until_refused(sender)
-                };
-                own(&mut reactor, joins).unwrap();
-                drop(reactor);
-            });
+            in_time(
+                &format!(
+                    "{name}, which joins a {}",
+                    if calls { "caller" } else { "sender" }
+                ),
+                move || {
+                    let mut reactor = Reactor::new().unwrap();
+                    let joins = if calls {
+                        waits_in_call(&reactor.remote().unwrap())
+                    } else {
+                        let (sender, receiver) = notification_queue(Capacity::Unbounded);
+                        reactor.consume(receiver, |_, _| Ok(Next::Keep)).unwrap();
+                        sends_until_refused(sender)
+                    };
+                    own(&mut reactor, joins).unwrap();
+                    drop(reactor);
+                },
+            );
         }
     }
 }
@@ -171,10 +183,14 @@ fn a_sender_is_refused_first_also_where_its_queue_came_last() {
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
         let joins = sends_until_refused(sender);
         reactor
-            .add(UnixStream::pair().unwrap().0, Interest::READABLE, move |_, _| {
-                let _ = &joins;
-                Ok(Next::Keep)
-            })
+            .add(
+                UnixStream::pair().unwrap().0,
+                Interest::READABLE,
+                move |_, _| {
+                    let _ = &joins;
+                    Ok(Next::Keep)
+                },
+            )
             .unwrap();
         reactor.consume(receiver, |_, _| Ok(Next::Keep)).unwrap();
         drop(reactor);
@@ -209,7 +225,9 @@ fn a_caller_is_answered_when_the_remote_s_registration_is_removed() {
         let mut reactor = Reactor::<()>::new().unwrap();
         let remote = reactor.remote().unwrap();
         // Closures of many types, in whichever order they are dropped: each owns a thread that calls.
-        let owners = [owns::<0>, owns::<1>, owns::<2>, owns::<3>, owns::<4>, owns::<5>, owns::<6>, owns::<7>];
+        let owners = [
+            owns::<0>, owns::<1>, owns::<2>, owns::<3>, owns::<4>, owns::<5>, owns::<6>, owns::<7>,
+        ];
         owners.iter().for_each(|own| own(&remote));
         let key = reactor.registrations().next().unwrap().key;
         reactor.remove(key).unwrap();
@@ -227,7 +245,11 @@ fn a_loop_thread_that_panics_drops_its_reactor_before_its_state() {
             Ok(waits)
         })
         .unwrap();
-        assert!(thread.join().is_err_and(|error| error.to_string().ends_with("panicked: as the test wants")));
+        assert!(
+            thread
+                .join()
+                .is_err_and(|error| error.to_string().ends_with("panicked: as the test wants"))
+        );
     });
 }
 
@@ -241,24 +263,37 @@ fn a_loop_thread_that_does_not_start_answers_before_it_drops_its_state() {
             registry.consume(receiver, |_, _| Ok(Next::Keep))?;
             Ok(sends_until_refused(sender))
         });
-        assert_eq!(failed.map(drop).unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+        assert_eq!(
+            failed.map(drop).unwrap_err().kind(),
+            io::ErrorKind::QuotaExceeded
+        );
     });
 }
 
 #[test]
 fn a_pool_that_does_not_start_lets_go_of_those_who_wait_for_its_loops() {
     in_time("it", || {
-        let failed = LoopPool::<Joins>::spawn(3, "loop-", |number, registry: &mut Registry<Joins>| {
-            if number == 2 { Err(io::Error::other("as the test wants")) } else { Ok(waits_in_call_later(registry)?) }
-        });
-        assert_eq!(failed.map(drop).unwrap_err().to_string(), "as the test wants");
+        let failed =
+            LoopPool::<Joins>::spawn(3, "loop-", |number, registry: &mut Registry<Joins>| {
+                if number == 2 {
+                    Err(io::Error::other("as the test wants"))
+                } else {
+                    Ok(waits_in_call_later(registry)?)
+                }
+            });
+        assert_eq!(
+            failed.map(drop).unwrap_err().to_string(),
+            "as the test wants"
+        );
     });
 }
 
 /// A thread that calls the loop as often as it answers.
 fn waits_in_call_later(registry: &mut Registry<Joins>) -> io::Result<Joins> {
     let remote = registry.remote()?;
-    Ok(Joins(Some(thread::spawn(move || while remote.call(|_| ()).is_ok() {}))))
+    Ok(Joins(Some(thread::spawn(move || {
+        while remote.call(|_| ()).is_ok() {}
+    }))))
 }
 
 #[test]
@@ -268,15 +303,21 @@ fn a_reactor_within_another_that_removes_it_lets_go_of_callers_too() {
         let joins = Rc::new(RefCell::new(Joins::default()));
         let owner = Rc::clone(&joins);
         inner
-            .add(UnixStream::pair().unwrap().0, Interest::READABLE, move |_, _| {
-                let _ = &owner;
-                Ok(Next::Keep)
-            })
+            .add(
+                UnixStream::pair().unwrap().0,
+                Interest::READABLE,
+                move |_, _| {
+                    let _ = &owner;
+                    Ok(Next::Keep)
+                },
+            )
             .unwrap();
         joins.replace(waits_in_call(&inner.remote().unwrap()));
         drop(joins);
         let mut outer = Reactor::<()>::new().unwrap();
-        let inner = outer.add(inner, Interest::READABLE, |_, _| Ok(Next::Keep)).unwrap();
+        let inner = outer
+            .add(inner, Interest::READABLE, |_, _| Ok(Next::Keep))
+            .unwrap();
         outer.defer(move |cx| cx.registry.remove(inner).unwrap());
         outer.run(&mut ()).unwrap();
         assert!(outer.is_empty());

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use reactor::{
-    Capacity, CloseReason, Context, Error, Failure, Handler, Interest, Io, LoopThread, Missed, Next, PanicPolicy,
-    Reactor, Then, notification_queue,
+    Capacity, CloseReason, Context, Error, Failure, Handler, Interest, Io, LoopThread, Missed,
+    Next, PanicPolicy, Reactor, Then, notification_queue,
 };
 
 use crate::{Result, readable, turn_now};
@@ -47,8 +47,16 @@ impl<T: 'static> Handler<(), T> for Object {
     }
 
     fn closed(&mut self, reason: CloseReason, _: &mut Context<'_, ()>) {
-        let errno = if let CloseReason::Failed(error) = &reason { error.raw_os_error() } else { None };
-        assert_eq!(errno, (self.0 == End::Error).then_some(24), "the handler is told too");
+        let errno = if let CloseReason::Failed(error) = &reason {
+            error.raw_os_error()
+        } else {
+            None
+        };
+        assert_eq!(
+            errno,
+            (self.0 == End::Error).then_some(24),
+            "the handler is told too"
+        );
     }
 }
 
@@ -65,7 +73,9 @@ const KINDS: [(&str, Register); 5] = [
         reactor.set_essential(key).unwrap();
     }),
     ("object", |reactor, end| {
-        let key = reactor.add_handler(readable().unwrap().0, Interest::READABLE, Object(end)).unwrap();
+        let key = reactor
+            .add_handler(readable().unwrap().0, Interest::READABLE, Object(end))
+            .unwrap();
         reactor.set_name(key, "object").unwrap();
         reactor.set_essential(key).unwrap();
     }),
@@ -103,24 +113,44 @@ fn what_is_essential_ends_the_run_when_it_fails_and_not_otherwise() -> Result {
     for (name, register) in KINDS {
         for end in [End::Error, End::Panic, End::Removed, End::ByKey] {
             let what = format!("{name} {end:?}");
-            let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+            let mut reactor = Reactor::<()>::builder()
+                .on_panic(PanicPolicy::RemoveHandler)
+                .build()?;
             let (near, _far) = std::os::unix::net::UnixStream::pair()?;
             let other = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?; // it would go on
             register(&mut reactor, end);
             if matches!(end, End::Removed | End::ByKey) {
                 reactor.set_background(other)?;
-                reactor.run(&mut ()).map_err(|error| format!("{what}: {error}"))?;
+                reactor
+                    .run(&mut ())
+                    .map_err(|error| format!("{what}: {error}"))?;
                 continue;
             }
             let error = reactor.run(&mut ()).expect_err(&what);
-            let Error::Failed(failure) = &error else { panic!("{what}: {error:?}") };
-            let Failure { name: Some(named), origin, source, .. } = &**failure else { panic!("{what}: {error:?}") };
-            assert!(named.contains(name) && origin.file().ends_with("essential.rs"), "{what}: {error}");
+            let Error::Failed(failure) = &error else {
+                panic!("{what}: {error:?}")
+            };
+            let Failure {
+                name: Some(named),
+                origin,
+                source,
+                ..
+            } = &**failure
+            else {
+                panic!("{what}: {error:?}")
+            };
+            assert!(
+                named.contains(name) && origin.file().ends_with("essential.rs"),
+                "{what}: {error}"
+            );
             match end {
                 End::Error => assert_eq!(source.raw_os_error(), Some(24)),
                 _ => assert_eq!(source.to_string(), "panicked: as the test wants"),
             }
-            assert_eq!(error.to_string(), format!("{named} ({origin}) failed: {source}"));
+            assert_eq!(
+                error.to_string(),
+                format!("{named} ({origin}) failed: {source}")
+            );
             reactor.set_background(other)?;
             reactor.run(&mut ())?; // it has been told
         }
@@ -133,11 +163,19 @@ fn run_gives_the_error_it_was_stopped_with_and_the_line_once() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     reactor.idle(|_| Ok(Next::Keep));
     let line = line!() + 1;
-    reactor.defer(|cx| cx.registry.stop_with(io::Error::new(ErrorKind::NotFound, "no configuration")));
+    reactor.defer(|cx| {
+        cx.registry
+            .stop_with(io::Error::new(ErrorKind::NotFound, "no configuration"))
+    });
     reactor.defer(|cx| cx.registry.stop_with(io::Error::other("it came too late")));
     let error = reactor.run(&mut ()).unwrap_err();
-    let Error::Failed(failure) = &error else { panic!("{error:?}") };
-    assert_eq!((failure.name.as_deref(), failure.origin.line()), (None, line));
+    let Error::Failed(failure) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        (failure.name.as_deref(), failure.origin.line()),
+        (None, line)
+    );
     assert!(error.to_string().ends_with(": no configuration"), "{error}");
     assert_eq!(io::Error::from(error).kind(), ErrorKind::NotFound);
     reactor.defer(|cx| cx.registry.stop());
@@ -165,9 +203,18 @@ fn a_stale_key_cannot_be_made_essential() -> Result {
     let hook = reactor.before_wait(|_| Ok(Next::Keep));
     reactor.cancel(timer)?;
     reactor.remove_hook(hook)?;
-    assert!(matches!(reactor.set_timer_essential(timer), Err(Error::StaleKey(_))));
-    assert!(matches!(reactor.set_hook_essential(hook), Err(Error::StaleKey(_))));
-    assert!(matches!(reactor.set_essential(reactor::Key::NULL), Err(Error::StaleKey(_))));
+    assert!(matches!(
+        reactor.set_timer_essential(timer),
+        Err(Error::StaleKey(_))
+    ));
+    assert!(matches!(
+        reactor.set_hook_essential(hook),
+        Err(Error::StaleKey(_))
+    ));
+    assert!(matches!(
+        reactor.set_essential(reactor::Key::NULL),
+        Err(Error::StaleKey(_))
+    ));
     Ok(())
 }
 
@@ -179,7 +226,10 @@ fn a_loop_thread_gives_the_failure_of_its_loop_to_who_joins_it() -> Result {
         Ok(())
     })?;
     let error = thread.join().expect_err("its timer has failed");
-    assert!(error.to_string().starts_with("timer (") && error.to_string().ends_with("(os error 24)"), "{error}");
+    assert!(
+        error.to_string().starts_with("timer (") && error.to_string().ends_with("(os error 24)"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -187,7 +237,11 @@ fn a_loop_thread_gives_the_failure_of_its_loop_to_who_joins_it() -> Result {
 fn the_errno_within_an_error_is_within_the_failure_too() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let hook = reactor.before_wait(|_| {
-        let refused = Error::Os { call: "epoll_ctl(ADD)", fd: 7, source: fails() };
+        let refused = Error::Os {
+            call: "epoll_ctl(ADD)",
+            fd: 7,
+            source: fails(),
+        };
         Err(refused.into())
     });
     reactor.set_hook_essential(hook)?;
@@ -196,10 +250,15 @@ fn the_errno_within_an_error_is_within_the_failure_too() -> Result {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&failed);
     let mut errno = None;
     while let Some(error) = cause {
-        errno = errno.or(error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
+        errno = errno.or(error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error));
         cause = error.source();
     }
     assert_eq!(errno, Some(24));
-    assert!(failed.to_string().contains("epoll_ctl(ADD) on fd 7"), "{failed}");
+    assert!(
+        failed.to_string().contains("epoll_ctl(ADD) on fd 7"),
+        "{failed}"
+    );
     Ok(())
 }

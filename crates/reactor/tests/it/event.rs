@@ -32,7 +32,10 @@ fn each_kind_lets_through_as_many_as_it_should() {
     assert!(!auto.wait(NOW));
 
     let semaphore = Event::semaphore(5, 2);
-    assert!(semaphore.wait(NOW) && semaphore.wait(NOW) && !semaphore.wait(NOW), "up to its greatest count");
+    assert!(
+        semaphore.wait(NOW) && semaphore.wait(NOW) && !semaphore.wait(NOW),
+        "up to its greatest count"
+    );
     assert!(sets(&semaphore) && sets(&semaphore) && !sets(&semaphore));
     semaphore.reset();
     assert!(!semaphore.is_set());
@@ -45,18 +48,27 @@ fn any_gives_the_lowest_that_is_set_and_takes_only_that() {
     assert_eq!(Event::wait_any(&all, NOW), None);
     events[17].set();
     events[3].set();
-    assert_eq!([(); 3].map(|()| Event::wait_any(&all, NOW)), [Some(3), Some(17), None]);
+    assert_eq!(
+        [(); 3].map(|()| Event::wait_any(&all, NOW)),
+        [Some(3), Some(17), None]
+    );
     assert_eq!(Event::wait_any(&[], None), None, "nothing to wait for");
 }
 
 #[test]
 fn all_takes_all_or_none_also_when_its_time_is_over() {
     let (first, second, manual) = (set_event(), Event::semaphore(1, 9), Event::manual_reset());
-    assert!(!Event::wait_all(&[&first, &second, &manual], Some(Duration::from_millis(1))));
+    assert!(!Event::wait_all(
+        &[&first, &second, &manual],
+        Some(Duration::from_millis(1))
+    ));
     assert!(first.is_set() && second.is_set(), "nothing was taken");
     manual.set();
     assert!(Event::wait_all(&[&first, &second, &manual], NOW));
-    assert_eq!([&first, &second, &manual].map(Event::is_set), [false, false, true]);
+    assert_eq!(
+        [&first, &second, &manual].map(Event::is_set),
+        [false, false, true]
+    );
     second.set();
     assert!(!Event::wait_all(&[&second, &second], NOW), "one is not two");
     second.set();
@@ -89,7 +101,11 @@ fn a_set_ends_the_waits_that_it_should() -> Result {
 
 #[test]
 fn a_pulse_leaves_nothing_behind() -> Result {
-    for event in [Event::manual_reset(), Event::auto_reset(), Event::semaphore(0, 3)] {
+    for event in [
+        Event::manual_reset(),
+        Event::auto_reset(),
+        Event::semaphore(0, 3),
+    ] {
         event.pulse();
         assert!(!event.is_set());
         let waits = event.clone();
@@ -121,9 +137,15 @@ fn waits_for_all_are_atomic_among_64_threads_and_none_is_forgotten() -> Result {
             let right = (left + 1) % THREADS;
             thread::spawn(move || {
                 for _ in 0..MEALS {
-                    assert!(Event::wait_all(&[&forks[left], &forks[right]], SOON), "a false timeout");
+                    assert!(
+                        Event::wait_all(&[&forks[left], &forks[right]], SOON),
+                        "a false timeout"
+                    );
                     for fork in [left, right] {
-                        assert!(!held[fork].swap(true, Ordering::AcqRel), "somebody else has it");
+                        assert!(
+                            !held[fork].swap(true, Ordering::AcqRel),
+                            "somebody else has it"
+                        );
                     }
                     meals.fetch_add(1, Ordering::Relaxed);
                     thread::yield_now(); // so that the neighbours have to wait
@@ -151,11 +173,19 @@ fn no_set_is_lost_between_waits_that_time_out_and_waits_for_more() -> Result {
     let done = Event::manual_reset();
     let threads: Vec<_> = (0..8)
         .map(|number| {
-            let (tokens, never, done, taken) = (tokens.clone(), never.clone(), done.clone(), Arc::clone(&taken));
+            let (tokens, never, done, taken) = (
+                tokens.clone(),
+                never.clone(),
+                done.clone(),
+                Arc::clone(&taken),
+            );
             thread::spawn(move || {
                 loop {
                     let brief = Some(Duration::from_micros(number * 20));
-                    assert!(!Event::wait_all(&[&tokens, &never], brief), "it cannot have both");
+                    assert!(
+                        !Event::wait_all(&[&tokens, &never], brief),
+                        "it cannot have both"
+                    );
                     match Event::wait_any(&[&tokens, &done], brief) {
                         Some(0) => drop(taken.fetch_add(1, Ordering::Relaxed)),
                         Some(_) => return,
@@ -176,7 +206,10 @@ fn no_set_is_lost_between_waits_that_time_out_and_waits_for_more() -> Result {
     for thread in threads {
         thread.join().map_err(|_| "it panicked")?;
     }
-    assert_eq!((taken.load(Ordering::Relaxed), tokens.is_set()), (SETS, false));
+    assert_eq!(
+        (taken.load(Ordering::Relaxed), tokens.is_set()),
+        (SETS, false)
+    );
     Ok(())
 }
 
@@ -191,12 +224,19 @@ fn a_thread_waits_for_events_and_for_what_it_reads_at_once() -> Result {
     assert_eq!(wait(None)?, Some(Signalled::Readable(0)));
     event.set();
     assert_eq!(wait(None)?, Some(Signalled::Event(0)), "events first");
-    assert_eq!(wait(None)?, Some(Signalled::Readable(0)), "and it has passed through that");
+    assert_eq!(
+        wait(None)?,
+        Some(Signalled::Readable(0)),
+        "and it has passed through that"
+    );
 
     let (idle, _kept) = pipe()?;
     let other = event.clone();
     let thread = thread::spawn(move || sets(&other));
-    assert_eq!(Event::wait_any_or_readable(&[&event], &[idle.as_fd()], SOON)?, Some(Signalled::Event(0)));
+    assert_eq!(
+        Event::wait_any_or_readable(&[&event], &[idle.as_fd()], SOON)?,
+        Some(Signalled::Event(0))
+    );
     assert!(thread.join().map_err(|_| "it panicked")?);
     Ok(())
 }
@@ -227,7 +267,11 @@ fn a_loop_is_told_of_one_of_any_and_of_all() -> Result {
     turn_now(&mut reactor, &mut log);
     log.sort_unstable();
     assert_eq!(std::mem::take(&mut log), ["all", "any 0"]);
-    assert!(![&first, &second, &both[0], &both[1]].into_iter().any(Event::is_set));
+    assert!(
+        ![&first, &second, &both[0], &both[1]]
+            .into_iter()
+            .any(Event::is_set)
+    );
     let thread = thread::spawn(move || {
         second.set();
         stop.set();
@@ -245,7 +289,10 @@ fn a_loop_is_told_of_one_of_any_and_of_all() -> Result {
 
 #[test]
 fn what_a_loop_has_passed_and_not_handled_is_set_again_when_it_ends() -> Result {
-    let (event, all) = (Event::semaphore(0, 9), [Event::auto_reset(), Event::auto_reset()]);
+    let (event, all) = (
+        Event::semaphore(0, 9),
+        [Event::auto_reset(), Event::auto_reset()],
+    );
     let mut reactor = Reactor::<()>::new()?;
     reactor.on_event(&event, |_| Ok(Next::Keep))?;
     reactor.on_all(&[&all[0], &all[1]], |_| Ok(Next::Keep))?;
@@ -255,16 +302,25 @@ fn what_a_loop_has_passed_and_not_handled_is_set_again_when_it_ends() -> Result 
     let waiter = thread::spawn(move || Event::wait_all(&[&waits[0], &waits[1]], SOON));
     assert!(sets(&all[0]) && sets(&all[1]));
     drop(reactor);
-    assert!(waiter.join().map_err(|_| "it panicked")?, "whoever of the two came first");
-    assert!(event.wait(NOW) && event.wait(NOW) && !event.wait(NOW), "as often as it was set");
+    assert!(
+        waiter.join().map_err(|_| "it panicked")?,
+        "whoever of the two came first"
+    );
+    assert!(
+        event.wait(NOW) && event.wait(NOW) && !event.wait(NOW),
+        "as often as it was set"
+    );
     Ok(())
 }
 
 #[test]
 fn a_full_event_stays_full_and_a_reset_one_reset_when_a_loop_gives_back() -> Result {
     type Change = fn(&Event);
-    let changes: [(Change, bool); 3] =
-        [(|event| assert!(sets(event)), true), (Event::reset, false), (Event::pulse, false)];
+    let changes: [(Change, bool); 3] = [
+        (|event| assert!(sets(event)), true),
+        (Event::reset, false),
+        (Event::pulse, false),
+    ];
     for (change, is_set) in changes {
         let event = Event::auto_reset();
         let mut reactor = Reactor::<()>::new()?;
@@ -279,7 +335,10 @@ fn a_full_event_stays_full_and_a_reset_one_reset_when_a_loop_gives_back() -> Res
 
 #[test]
 fn registrations_that_come_and_go_neither_lose_nor_invent_a_set() -> Result {
-    let (event, over) = (Event::semaphore(0, u32::MAX), Arc::new(AtomicBool::new(false)));
+    let (event, over) = (
+        Event::semaphore(0, u32::MAX),
+        Arc::new(AtomicBool::new(false)),
+    );
     let (setter, ends) = (event.clone(), Arc::clone(&over));
     let thread = thread::spawn(move || {
         let mut count = 0;
@@ -300,7 +359,9 @@ fn registrations_that_come_and_go_neither_lose_nor_invent_a_set() -> Result {
     }
     over.store(true, Ordering::Relaxed);
     let set: usize = thread.join().map_err(|_| "it panicked")?;
-    passed += std::iter::repeat_with(|| event.wait(NOW)).take_while(|passed| *passed).count();
+    passed += std::iter::repeat_with(|| event.wait(NOW))
+        .take_while(|passed| *passed)
+        .count();
     assert_eq!(passed, set);
     Ok(())
 }
@@ -339,7 +400,11 @@ fn a_loop_goes_on_after_would_block_and_is_called_each_turn_for_what_stays_set()
     let mut reactor = Reactor::<u32>::new()?;
     reactor.on_event(&event, |cx| {
         *cx.state += 1;
-        Err(if *cx.state < 3 { std::io::ErrorKind::WouldBlock.into() } else { std::io::Error::other("enough") })
+        Err(if *cx.state < 3 {
+            std::io::ErrorKind::WouldBlock.into()
+        } else {
+            std::io::Error::other("enough")
+        })
     })?;
     let mut calls = 0;
     for turns in 1..=3 {
@@ -355,10 +420,18 @@ fn a_thread_passes_events_only_when_all_of_them_and_all_fds_are_there() -> Resul
     for last in 0..4 {
         let ([reader, other], mut writers) = pipes()?;
         let (auto, count) = (Event::auto_reset(), Event::semaphore(1, 9));
-        let wait =
-            |timeout| Event::wait_all_and_readable(&[&auto, &count, &count], &[reader.as_fd(), other.as_fd()], timeout);
+        let wait = |timeout| {
+            Event::wait_all_and_readable(
+                &[&auto, &count, &count],
+                &[reader.as_fd(), other.as_fd()],
+                timeout,
+            )
+        };
         for step in 1..=4 {
-            assert!(!wait(NOW)? && !wait(Some(Duration::from_millis(1)))?, "{step} steps before {last}");
+            assert!(
+                !wait(NOW)? && !wait(Some(Duration::from_millis(1)))?,
+                "{step} steps before {last}"
+            );
             match (last + step) % 4 {
                 fd @ (0 | 1) => writers[fd].write_all(b"x")?,
                 2 => assert!(sets(&auto), "it was passed through"),
@@ -373,7 +446,8 @@ fn a_thread_passes_events_only_when_all_of_them_and_all_fds_are_there() -> Resul
 #[test]
 fn a_wait_for_all_and_fds_takes_events_alone_fds_alone_and_neither() -> Result {
     let ([reader, _other], mut writers) = pipes()?;
-    let wait = |events: &[&Event], fds: &[BorrowedFd<'_>]| Event::wait_all_and_readable(events, fds, NOW);
+    let wait =
+        |events: &[&Event], fds: &[BorrowedFd<'_>]| Event::wait_all_and_readable(events, fds, NOW);
     assert!(wait(&[&set_event()], &[])? && !wait(&[&Event::auto_reset()], &[])?);
     assert!(!wait(&[], &[reader.as_fd()])?);
     writers[0].write_all(b"x")?;
@@ -393,12 +467,17 @@ fn a_wait_for_all_and_fds_ends_whichever_comes_last() -> Result {
         let (reader, mut writer) = pipe()?;
         let event = Event::auto_reset();
         let waits = event.clone();
-        let wait = thread::spawn(move || Event::wait_all_and_readable(&[&waits], &[reader.as_fd()], SOON));
+        let wait =
+            thread::spawn(move || Event::wait_all_and_readable(&[&waits], &[reader.as_fd()], SOON));
         for sets_event in [!event_comes_last, event_comes_last] {
             for _ in 0..100 {
                 thread::yield_now(); // most often it waits by then
             }
-            if sets_event { assert!(sets(&event)) } else { writer.write_all(b"x")? }
+            if sets_event {
+                assert!(sets(&event))
+            } else {
+                writer.write_all(b"x")?
+            }
         }
         assert!(wait.join().map_err(|_| "it panicked")?? && !event.is_set());
     }
@@ -411,13 +490,24 @@ fn what_a_wait_for_all_and_fds_does_not_use_goes_to_others() -> Result {
     let (event, started) = (Event::auto_reset(), Event::auto_reset());
     let (waits, starts) = (event.clone(), started.clone());
     let wait = thread::spawn(move || {
-        assert!(!Event::wait_all_and_readable(&[&waits], &[silent.as_fd()], NOW)?);
+        assert!(!Event::wait_all_and_readable(
+            &[&waits],
+            &[silent.as_fd()],
+            NOW
+        )?);
         starts.set();
-        Event::wait_all_and_readable(&[&waits], &[silent.as_fd()], Some(Duration::from_millis(50)))
+        Event::wait_all_and_readable(
+            &[&waits],
+            &[silent.as_fd()],
+            Some(Duration::from_millis(50)),
+        )
     });
     assert!(started.wait(SOON));
     for _ in 0..1000 {
-        assert!(sets(&event) && event.wait(NOW), "it was passed through for nothing");
+        assert!(
+            sets(&event) && event.wait(NOW),
+            "it was passed through for nothing"
+        );
     }
     assert!(!wait.join().map_err(|_| "it panicked")??);
     Ok(())
@@ -436,7 +526,11 @@ fn a_loop_is_called_when_all_events_and_fds_are_there_and_not_before() -> Result
         let mut calls = 0;
         for step in 1..=4 {
             for _ in 0..3 {
-                assert_eq!(turn_now(&mut reactor, &mut calls), 0, "{step} steps before {last}");
+                assert_eq!(
+                    turn_now(&mut reactor, &mut calls),
+                    0,
+                    "{step} steps before {last}"
+                );
             }
             match (last + step) % 4 {
                 fd @ (0 | 1) => writers[fd].write_all(b"x")?,
@@ -445,8 +539,16 @@ fn a_loop_is_called_when_all_events_and_fds_are_there_and_not_before() -> Result
             }
         }
         assert_eq!(turn_now(&mut reactor, &mut calls), 1);
-        assert_eq!((turn_now(&mut reactor, &mut calls), auto.is_set()), (0, false), "the event is missing again");
-        assert_eq!((calls, reactor.metrics().calls), (1, 1), "what only looks is no call");
+        assert_eq!(
+            (turn_now(&mut reactor, &mut calls), auto.is_set()),
+            (0, false),
+            "the event is missing again"
+        );
+        assert_eq!(
+            (calls, reactor.metrics().calls),
+            (1, 1),
+            "what only looks is no call"
+        );
     }
     Ok(())
 }
@@ -463,21 +565,34 @@ fn a_handler_of_events_and_fds_is_called_again_while_all_is_there() -> Result {
         Err(std::io::ErrorKind::WouldBlock.into()) // which means nothing
     })?;
     let (mut calls, updates) = (0, reactor.metrics().kernel_updates);
-    let turns = |reactor: &mut Reactor<usize>, calls: &mut usize| (0..5).for_each(|_| _ = turn_now(reactor, calls));
+    let turns = |reactor: &mut Reactor<usize>, calls: &mut usize| {
+        (0..5).for_each(|_| _ = turn_now(reactor, calls))
+    };
     writer.write_all(b"xyz")?;
     assert!((0..4).all(|_| sets(&event)));
     turns(&mut reactor, &mut calls);
-    assert_eq!((calls, event.is_set()), (3, true), "there were three bytes to read");
+    assert_eq!(
+        (calls, event.is_set()),
+        (3, true),
+        "there were three bytes to read"
+    );
     reactor.set_interest(key, Interest::NONE)?;
     writer.write_all(b"x")?;
     turns(&mut reactor, &mut calls);
     assert_eq!(calls, 3, "it is paused");
     reactor.set_interest(key, Interest::READABLE)?;
     turns(&mut reactor, &mut calls);
-    assert_eq!((calls, event.is_set(), reactor.metrics().kernel_updates), (4, false, updates));
+    assert_eq!(
+        (calls, event.is_set(), reactor.metrics().kernel_updates),
+        (4, false, updates)
+    );
     reactor.remove(key)?;
     drop((writer, reactor));
-    assert_eq!((&reader).read(&mut [0])?, 0, "it is in blocking mode as before");
+    assert_eq!(
+        (&reader).read(&mut [0])?,
+        0,
+        "it is in blocking mode as before"
+    );
     Ok(())
 }
 
@@ -526,14 +641,20 @@ fn a_loop_that_waits_for_all_and_fds_sleeps_while_one_is_missing() -> Result {
     for _ in 0..20 {
         assert_eq!(turn_now(&mut reactor, &mut calls), 0, "an idle turn");
     }
-    assert_eq!((calls, reactor.metrics().events), (0, events), "the kernel had nothing to report");
+    assert_eq!(
+        (calls, reactor.metrics().events),
+        (0, events),
+        "the kernel had nothing to report"
+    );
     assert_eq!(reactor.len(), 2);
     Ok(())
 }
 
 #[test]
 fn a_set_by_another_thread_ends_the_sleep_of_a_loop_that_has_the_fds() {
-    in_time("a loop that waits for an event beside fds", || handle_fifty_sets().unwrap());
+    in_time("a loop that waits for an event beside fds", || {
+        handle_fifty_sets().unwrap()
+    });
 }
 
 fn handle_fifty_sets() -> Result {
@@ -544,7 +665,11 @@ fn handle_fifty_sets() -> Result {
     let mut reactor = Reactor::<usize>::new()?;
     reactor.on_all_and_readable(&[&event], &[reader.as_fd(), file.as_fd()], |cx| {
         *cx.state += 1;
-        Ok(if *cx.state < 50 { Next::Keep } else { Next::Remove })
+        Ok(if *cx.state < 50 {
+            Next::Keep
+        } else {
+            Next::Remove
+        })
     })?;
     let setter = event.clone();
     let thread = thread::spawn(move || {

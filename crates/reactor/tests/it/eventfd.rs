@@ -21,9 +21,15 @@ fn a_counter_gives_its_sum_whole_and_begins_where_it_is_told() -> Result {
     event.add(0)?;
     event.add(5)?;
     assert_eq!(event.read()?, 12);
-    assert_eq!(event.read().map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    assert_eq!(
+        event.read().map_err(|error| error.kind()),
+        Err(ErrorKind::WouldBlock)
+    );
     event.add(0)?; // adding nothing makes nothing readable
-    assert_eq!(event.read().map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    assert_eq!(
+        event.read().map_err(|error| error.kind()),
+        Err(ErrorKind::WouldBlock)
+    );
     Ok(())
 }
 
@@ -32,16 +38,25 @@ fn a_semaphore_gives_one_at_a_time() -> Result {
     let event = nonblocking(EventFd::semaphore(1)?)?;
     event.add(2)?;
     assert_eq!([event.read()?, event.read()?, event.read()?], [1, 1, 1]);
-    assert_eq!(event.read().map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    assert_eq!(
+        event.read().map_err(|error| error.kind()),
+        Err(ErrorKind::WouldBlock)
+    );
     Ok(())
 }
 
 #[test]
 fn a_counter_never_holds_more_than_it_can() -> Result {
     let event = nonblocking(EventFd::counter(1)?)?;
-    assert_eq!(event.add(u64::MAX).map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+    assert_eq!(
+        event.add(u64::MAX).map_err(|error| error.kind()),
+        Err(ErrorKind::InvalidInput)
+    );
     event.add(EventFd::MAX - 1)?;
-    assert_eq!(event.add(1).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    assert_eq!(
+        event.add(1).map_err(|error| error.kind()),
+        Err(ErrorKind::WouldBlock)
+    );
     assert_eq!(event.read()?, EventFd::MAX);
     event.add(EventFd::MAX)?;
     Ok(())
@@ -95,7 +110,10 @@ fn another_process_adds_to_one_that_it_has_inherited() -> Result {
     let event = EventFd::counter(0)?;
     let inherited = OwnedFd::from(event.try_clone()?);
     let mut reactor = sum_up(event)?;
-    let mut child = Command::new("sh").args(["-c", r"printf '\005\0\0\0\0\0\0\0' >&0"]).stdin(inherited).spawn()?;
+    let mut child = Command::new("sh")
+        .args(["-c", r"printf '\005\0\0\0\0\0\0\0' >&0"])
+        .stdin(inherited)
+        .spawn()?;
     let mut sum = 0;
     turn_until(&mut reactor, &mut sum, |sum| *sum == 5);
     assert!(child.wait()?.success());
@@ -106,11 +124,20 @@ fn another_process_adds_to_one_that_it_has_inherited() -> Result {
 fn the_kernel_adds_to_one_when_an_asynchronous_read_is_complete() -> Result {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("aio");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/aio.c");
-    assert!(Command::new("cc").arg("-o").args([&program, &source]).status()?.success());
+    assert!(
+        Command::new("cc")
+            .arg("-o")
+            .args([&program, &source])
+            .status()?
+            .success()
+    );
     let event = EventFd::counter(0)?;
     let inherited = OwnedFd::from(event.try_clone()?);
     let mut reactor = sum_up(event)?;
-    let mut child = Command::new(program).stdin(inherited).stderr(Stdio::inherit()).spawn()?;
+    let mut child = Command::new(program)
+        .stdin(inherited)
+        .stderr(Stdio::inherit())
+        .spawn()?;
     let mut sum = 0;
     turn_until(&mut reactor, &mut sum, |sum| *sum == 1);
     assert!(child.wait()?.success());
@@ -120,14 +147,27 @@ fn the_kernel_adds_to_one_when_an_asynchronous_read_is_complete() -> Result {
 #[test]
 fn it_comes_from_and_becomes_an_owned_fd() -> Result {
     let event = EventFd::from(OwnedFd::from(EventFd::counter(4)?));
-    assert_eq!(event.as_fd().try_clone_to_owned().map(EventFd::from)?.read()?, 4);
+    assert_eq!(
+        event
+            .as_fd()
+            .try_clone_to_owned()
+            .map(EventFd::from)?
+            .read()?,
+        4
+    );
     let (reader, mut writer): (PipeReader, _) = std::io::pipe()?;
     let no_eventfd = EventFd::from(OwnedFd::from(reader));
-    assert!(no_eventfd.add(1).is_err(), "what it is shows when it is used");
+    assert!(
+        no_eventfd.add(1).is_err(),
+        "what it is shows when it is used"
+    );
     writer.write_all(b"abc")?;
     drop(writer);
     for _ in 0..2 {
-        assert_eq!(no_eventfd.read().map_err(|error| error.kind()), Err(ErrorKind::InvalidData));
+        assert_eq!(
+            no_eventfd.read().map_err(|error| error.kind()),
+            Err(ErrorKind::InvalidData)
+        );
     }
     Ok(())
 }

@@ -26,7 +26,11 @@ fn urgent_data_is_announced_once_to_who_wants_priority() -> Result {
     rustix::net::send(&far, b"!", SendFlags::OOB)?;
     turn_until(&mut reactor, &mut calls, |calls| !calls.is_empty());
     assert!(calls[0].is_priority() && !calls[0].is_error());
-    assert_eq!(turn_now(&mut reactor, &mut calls), 0, "nobody can read that it is over");
+    assert_eq!(
+        turn_now(&mut reactor, &mut calls),
+        0,
+        "nobody can read that it is over"
+    );
     rustix::net::send(&far, b"!", SendFlags::OOB)?;
     turn_until(&mut reactor, &mut calls, |calls| calls.len() == 2);
     Ok(())
@@ -60,7 +64,10 @@ fn a_reset_is_an_error_and_closes_both_directions() -> Result {
     set_socket_linger(&far, Some(Duration::ZERO))?;
     drop(far);
     let facts = first_facts(near, Interest::READABLE)?;
-    assert!(facts.is_error() && facts.is_read_closed() && facts.is_write_closed(), "{facts}");
+    assert!(
+        facts.is_error() && facts.is_read_closed() && facts.is_write_closed(),
+        "{facts}"
+    );
     Ok(())
 }
 
@@ -69,7 +76,10 @@ fn a_pipe_without_its_reader_is_write_closed() -> Result {
     let (reader, writer) = io::pipe()?;
     drop(reader);
     let facts = first_facts(writer, Interest::WRITABLE)?;
-    assert!(facts.is_error() && facts.is_write_closed() && !facts.is_read_closed(), "{facts}");
+    assert!(
+        facts.is_error() && facts.is_write_closed() && !facts.is_read_closed(),
+        "{facts}"
+    );
     Ok(())
 }
 
@@ -77,7 +87,12 @@ fn a_pipe_without_its_reader_is_write_closed() -> Result {
 fn a_fifo_that_is_opened_again_after_a_hang_up_is_not_read_closed_any_more() -> Result {
     let path = std::env::temp_dir().join(format!("reactor-fifo-{}", std::process::id()));
     rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-    let open = || OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&path);
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .open(&path)
+    };
     let reader = open()?;
     let mut writer = OpenOptions::new().write(true).open(&path)?;
     writer.write_all(b"x")?;

@@ -41,17 +41,27 @@ fn a_handler_that_leaves_something_is_called_again_and_then_sleeps() {
         .unwrap();
     let mut read = Vec::new();
     for round in 0..3 {
-        writers.iter_mut().for_each(|writer| writer.write_all(b"xy").unwrap());
+        writers
+            .iter_mut()
+            .for_each(|writer| writer.write_all(b"xy").unwrap());
         for _ in 0..20 {
             reactor.turn(&mut read, Some(Duration::ZERO)).unwrap();
         }
         read.sort_unstable();
-        assert_eq!(std::mem::take(&mut read), [0, 0, 1, 1, 2, 2], "round {round}");
+        assert_eq!(
+            std::mem::take(&mut read),
+            [0, 0, 1, 1, 2, 2],
+            "round {round}"
+        );
         let calls = reactor.metrics().calls;
         for _ in 0..20 {
             reactor.turn(&mut read, Some(Duration::ZERO)).unwrap();
         }
-        assert_eq!(reactor.metrics().calls, calls, "nothing is ready, and nothing is called");
+        assert_eq!(
+            reactor.metrics().calls,
+            calls,
+            "nothing is ready, and nothing is called"
+        );
     }
 }
 
@@ -61,12 +71,20 @@ fn descriptors_come_and_go_and_change_what_they_are_watched_for() {
     assert_eq!(many.set.ready(8).unwrap_err().kind(), ErrorKind::WouldBlock);
     writers[0].write_all(b"x").unwrap();
     writers[1].write_all(b"x").unwrap();
-    assert_eq!(many.set.ready(0).unwrap().len(), 1, "one at least is looked for");
+    assert_eq!(
+        many.set.ready(0).unwrap().len(),
+        1,
+        "one at least is looked for"
+    );
     assert_eq!(many.set.ready(usize::MAX).unwrap().len(), 2);
-    many.set.set_interest(&many.pipes[0], Interest::NONE, 7).unwrap();
+    many.set
+        .set_interest(&many.pipes[0], Interest::NONE, 7)
+        .unwrap();
     many.set.remove(&many.pipes[1]).unwrap();
     assert_eq!(many.set.ready(8).unwrap_err().kind(), ErrorKind::WouldBlock);
-    many.set.set_interest(&many.pipes[0], Interest::READABLE, 7).unwrap();
+    many.set
+        .set_interest(&many.pipes[0], Interest::READABLE, 7)
+        .unwrap();
     let (token, readiness) = many.set.ready(8).unwrap()[0];
     assert!(token == 7 && readiness.is_readable());
 }
@@ -81,7 +99,11 @@ fn what_the_kernel_refuses_is_an_error_with_the_call_and_the_errno() {
         (set.add(&reader, Interest::READABLE, 0), "EEXIST", 17),
         (set.add(&file, Interest::READABLE, 0), "EPERM", 1),
         (set.remove(&writer), "ENOENT", 2),
-        (set.set_interest(&writer, Interest::WRITABLE, 0), "ENOENT", 2),
+        (
+            set.set_interest(&writer, Interest::WRITABLE, 0),
+            "ENOENT",
+            2,
+        ),
     ];
     for (result, name, errno) in refused {
         let error = result.unwrap_err();

@@ -27,12 +27,18 @@ fn what_arrives_while_nothing_is_wanted_is_delivered_when_it_is_wanted_again() -
 fn the_kernel_hears_of_a_direction_when_it_is_first_wanted_and_not_again() -> Result {
     let (near, _far) = UnixStream::pair()?;
     let mut reactor = Reactor::<()>::new()?;
-    let key = reactor.add(near, Interest::READABLE, |near, _| read_all(near).map(|_| Next::Keep))?;
+    let key = reactor.add(near, Interest::READABLE, |near, _| {
+        read_all(near).map(|_| Next::Keep)
+    })?;
     assert_eq!(reactor.metrics().kernel_updates, 1);
     for round in 0..10 {
         reactor.set_interest(key, Interest::READABLE | Interest::WRITABLE)?;
         assert_eq!(reactor.metrics().kernel_updates, 2, "round {round}");
-        assert_eq!(turn_now(&mut reactor, &mut ()), 1, "it is writable, round {round}");
+        assert_eq!(
+            turn_now(&mut reactor, &mut ()),
+            1,
+            "it is writable, round {round}"
+        );
         reactor.set_interest(key, Interest::READABLE)?;
         assert_eq!(turn_now(&mut reactor, &mut ()), 0);
         assert_eq!(reactor.interest(key)?, Interest::READABLE);
@@ -68,7 +74,14 @@ fn a_resting_source_that_wakes_the_loop_again_and_again_is_silenced_in_the_kerne
         turn_now(&mut reactor, &mut calls);
     }
     let metrics = reactor.metrics();
-    assert_eq!((metrics.events, metrics.unwanted_events, metrics.kernel_updates), (8, 8, 2));
+    assert_eq!(
+        (
+            metrics.events,
+            metrics.unwanted_events,
+            metrics.kernel_updates
+        ),
+        (8, 8, 2)
+    );
     // Wanted again, it is watched again, and nothing that came meanwhile is lost.
     reactor.set_interest(key, Interest::READABLE)?;
     turn_until(&mut reactor, &mut calls, |calls| calls[0] == 1);
@@ -100,7 +113,10 @@ fn a_direction_that_wakes_in_vain_between_calls_is_silenced_too() -> Result {
         turn_now(&mut reactor, &mut calls);
     }
     let metrics = reactor.metrics();
-    assert_eq!((calls, metrics.unwanted_events, metrics.kernel_updates), (101, 8, updates + 1));
+    assert_eq!(
+        (calls, metrics.unwanted_events, metrics.kernel_updates),
+        (101, 8, updates + 1)
+    );
     Ok(())
 }
 
@@ -110,7 +126,11 @@ fn one_direction_can_be_silenced_while_the_other_is_wanted() -> Result {
     let mut reactor = Reactor::<u32>::new()?;
     let key = reactor.add(near, Interest::READABLE, |near, cx| {
         *cx.state += 1;
-        if cx.readiness().is_readable() { read_all(near).map(|_| Next::Keep) } else { fill(near) }
+        if cx.readiness().is_readable() {
+            read_all(near).map(|_| Next::Keep)
+        } else {
+            fill(near)
+        }
     })?;
     let mut calls = 0;
     reactor.set_interest(key, Interest::WRITABLE)?;
@@ -146,7 +166,11 @@ fn a_handler_that_rests_on_a_hung_up_peer_does_not_spin_the_loop() -> Result {
     for _ in 0..100 {
         assert_eq!(turn_now(&mut reactor, &mut calls), 0);
     }
-    assert_eq!(reactor.metrics().events, events, "the kernel reports a hang-up once");
+    assert_eq!(
+        reactor.metrics().events,
+        events,
+        "the kernel reports a hang-up once"
+    );
     let (timeout, began) = (Duration::from_millis(20), Instant::now());
     assert_eq!(reactor.turn(&mut calls, Some(timeout))?, 0);
     assert!(began.elapsed() >= timeout, "it did not sleep");
@@ -177,19 +201,33 @@ fn a_source_that_was_silenced_cannot_be_registered_again_and_hears_again() -> Re
     let (near, mut far) = UnixStream::pair()?;
     let shared = std::sync::Arc::new(near);
     let mut reactor = Reactor::<u32>::new()?;
-    let first = reactor.add(std::sync::Arc::clone(&shared), Interest::READABLE, |_, cx| {
-        *cx.state += 1;
-        Ok(Next::Keep)
-    })?;
+    let first = reactor.add(
+        std::sync::Arc::clone(&shared),
+        Interest::READABLE,
+        |_, cx| {
+            *cx.state += 1;
+            Ok(Next::Keep)
+        },
+    )?;
     reactor.set_interest(first, Interest::NONE)?;
     let mut calls = 0;
     for _ in 0..20 {
         far.write_all(b"x")?;
         turn_now(&mut reactor, &mut calls);
     }
-    assert_eq!((calls, reactor.metrics().unwanted_events), (0, 8), "it was silenced");
+    assert_eq!(
+        (calls, reactor.metrics().unwanted_events),
+        (0, 8),
+        "it was silenced"
+    );
     let second = reactor.add(shared, Interest::READABLE, |_, _| Ok(Next::Keep));
-    assert!(matches!(second, Err(AddError { error: Error::AlreadyRegistered { .. }, .. })));
+    assert!(matches!(
+        second,
+        Err(AddError {
+            error: Error::AlreadyRegistered { .. },
+            ..
+        })
+    ));
     reactor.set_interest(first, Interest::READABLE)?;
     turn_now(&mut reactor, &mut calls);
     assert_eq!(calls, 1);

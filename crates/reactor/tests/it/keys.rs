@@ -23,6 +23,9 @@ fn every_key_is_shown_as_the_key_of_its_stale_error() -> Result {
 #[track_caller]
 fn is_shown_as_its_stale_error<K: Copy + Debug + Display + Eq + Hash + Into<Key>>(key: K) {
     let error = Error::StaleKey(key.into()).to_string();
-    assert_eq!(error, format!("key {key} is stale: its registration has ended"));
+    assert_eq!(
+        error,
+        format!("key {key} is stale: its registration has ended")
+    );
     assert!(HashSet::from([key]).contains(&key));
 }

@@ -24,7 +24,11 @@ fn a_handler_that_reads_a_hundred_of_350_bytes_is_called_for_100_100_100_and_50(
     turn_until(&mut reactor, &mut read, |read| read.len() == 4);
     assert_eq!(read, [100, 100, 100, 50]);
     let (timeout, began) = (Duration::from_millis(5), Instant::now());
-    assert_eq!(reactor.turn(&mut read, Some(timeout))?, 0, "the short read has told that there is no more");
+    assert_eq!(
+        reactor.turn(&mut read, Some(timeout))?,
+        0,
+        "the short read has told that there is no more"
+    );
     assert!(began.elapsed() >= timeout, "it did not sleep");
     Ok(())
 }
@@ -60,7 +64,8 @@ fn a_source_that_is_queued_in_the_turn_that_has_an_event_for_it_is_called_once_a
     let (near, mut waker) = UnixStream::pair()?;
     reactor.add(near, Interest::READABLE, move |near, cx| {
         assert_eq!(near.read(&mut [0; 2])?, 1);
-        cx.registry.set_interest(writer, Interest::READABLE | Interest::WRITABLE)?;
+        cx.registry
+            .set_interest(writer, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Next::Keep)
     })?;
     reactor.set_interest(writer, Interest::READABLE)?;
@@ -94,7 +99,9 @@ fn read_and_write_that_are_ready_together_come_in_one_call() -> Result {
 fn connections_that_are_accepted_one_a_call_are_all_accepted() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let _clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address)).collect::<io::Result<_>>()?;
+    let _clients: Vec<_> = (0..5)
+        .map(|_| TcpStream::connect(address))
+        .collect::<io::Result<_>>()?;
     let mut reactor = Reactor::<u32>::new()?;
     reactor.add(listener, Interest::READABLE, |listener, cx| {
         listener.try_io(Interest::READABLE, |listener| listener.accept())?;
@@ -153,7 +160,13 @@ fn an_always_ready_source_rests_while_nothing_is_wanted() -> Result {
     let mut calls = 0;
     assert_eq!(turn_now(&mut reactor, &mut calls), 0);
     reactor.set_interest(key, Interest::READABLE)?;
-    assert_eq!((turn_now(&mut reactor, &mut calls), turn_now(&mut reactor, &mut calls)), (1, 1));
+    assert_eq!(
+        (
+            turn_now(&mut reactor, &mut calls),
+            turn_now(&mut reactor, &mut calls)
+        ),
+        (1, 1)
+    );
     reactor.set_interest(key, Interest::NONE)?;
     assert_eq!(turn_now(&mut reactor, &mut calls), 0);
     Ok(())

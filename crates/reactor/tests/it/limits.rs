@@ -4,7 +4,8 @@ use std::io::Read;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Error, Event, EventFd, Interest, ManualClock, Missed, Next, Reactor, Then, notification_queue,
+    Capacity, Error, Event, EventFd, Interest, ManualClock, Missed, Next, Reactor, Then,
+    notification_queue,
 };
 
 use crate::{Result, readable, sets, turn_now};
@@ -14,8 +15,13 @@ const DURATIONS: [Duration; 3] = [Duration::ZERO, Duration::from_nanos(1), Durat
 
 #[test]
 fn a_loop_of_any_limits_calls_every_source_that_is_ready() -> Result {
-    for (events, calls) in SIZES.into_iter().flat_map(|events| SIZES.map(|calls| (events, calls))) {
-        let builder = Reactor::<usize>::builder().max_events_per_turn(events).max_calls_per_turn(calls);
+    for (events, calls) in SIZES
+        .into_iter()
+        .flat_map(|events| SIZES.map(|calls| (events, calls)))
+    {
+        let builder = Reactor::<usize>::builder()
+            .max_events_per_turn(events)
+            .max_calls_per_turn(calls);
         let mut reactor = builder.slow_after(Duration::MAX).build()?;
         let mut far = Vec::new();
         for _ in 0..20 {
@@ -41,7 +47,10 @@ fn registrations_are_refused_beyond_their_maximum_and_not_before() -> Result {
             let (source, _far) = readable()?;
             match reactor.add(source, Interest::NONE, |_, _| Ok(Next::Keep)) {
                 Ok(_) => assert!(number < max),
-                Err(refused) => assert!(number >= max && matches!(refused.error, Error::Full { .. }), "{refused}"),
+                Err(refused) => assert!(
+                    number >= max && matches!(refused.error, Error::Full { .. }),
+                    "{refused}"
+                ),
             }
         }
     }
@@ -69,7 +78,10 @@ fn timers_of_any_length_run_in_time_or_never() -> Result {
         reactor.cancel(slack)?;
         let periodic = reactor.every(length, Missed::Burst, |_| Ok(Next::Remove));
         reactor.set_timeout(key, Some(length))?;
-        assert_eq!(reactor.remaining(periodic)?.is_none(), length == Duration::MAX);
+        assert_eq!(
+            reactor.remaining(periodic)?.is_none(),
+            length == Duration::MAX
+        );
     }
     let mut ran = Vec::new();
     reactor.advance(&mut ran, Duration::from_secs(1_000_000_000))?;
@@ -91,7 +103,9 @@ fn a_queue_takes_as_many_values_as_it_says_and_gives_the_rest_back() -> Result {
             cx.state.extend(value);
             Ok(Next::Keep)
         })?;
-        let taken = (0..3).filter(|value| sender.try_send(*value).is_ok()).count();
+        let taken = (0..3)
+            .filter(|value| sender.try_send(*value).is_ok())
+            .count();
         assert_eq!(taken, room, "{capacity:?}");
         let mut values = Vec::new();
         for limit in SIZES {

@@ -59,7 +59,10 @@ fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, mut done: impl FnMut(&
     while !done(state) {
         let calls = reactor.metrics().calls;
         reactor.turn(state, Some(PATIENCE)).unwrap();
-        assert!(reactor.metrics().calls > calls, "nothing happened: {reactor:#?}");
+        assert!(
+            reactor.metrics().calls > calls,
+            "nothing happened: {reactor:#?}"
+        );
     }
 }
 

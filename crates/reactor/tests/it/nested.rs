@@ -15,7 +15,8 @@ fn nest(mut inner: Reactor<Vec<u32>>) -> Result<Reactor<Vec<u32>>> {
     let mut outer = Reactor::new()?;
     let key = outer.add(inner, Interest::READABLE, |inner, cx| {
         inner.get_mut().turn(cx.state, Some(Duration::ZERO))?;
-        cx.registry.set_timeout(cx.key(), inner.get_mut().prepare_to_wait())?;
+        cx.registry
+            .set_timeout(cx.key(), inner.get_mut().prepare_to_wait())?;
         Err(ErrorKind::WouldBlock.into())
     })?;
     outer.set_timeout(key, wait)?;
@@ -75,7 +76,8 @@ fn a_loop_that_others_wait_for_is_woken_by_one_write_and_while_it_turns_by_none(
 }
 
 #[test]
-fn who_waits_for_a_loop_is_told_how_long_to_its_next_timer_and_not_at_all_with_work_at_hand() -> Result {
+fn who_waits_for_a_loop_is_told_how_long_to_its_next_timer_and_not_at_all_with_work_at_hand()
+-> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build()?;
     assert_eq!(reactor.prepare_to_wait(), None);

@@ -22,7 +22,9 @@ fn would_block_from_a_handler_waits_for_more() -> Result {
     let mut accepted = 0;
     for expected in 1..=3 {
         let _client = TcpStream::connect(address)?;
-        turn_until(&mut reactor, &mut accepted, |accepted| *accepted == expected);
+        turn_until(&mut reactor, &mut accepted, |accepted| {
+            *accepted == expected
+        });
         assert_eq!(turn_now(&mut reactor, &mut accepted), 0, "it waits");
     }
     assert_eq!(reactor.metrics().kernel_updates, 1, "the registration");
@@ -81,7 +83,9 @@ fn an_operation_on_both_directions_that_would_block_forgets_neither() -> Result 
     reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
         *cx.state += 1;
         // A handshake that has to wait for the peer, though there is room to write.
-        near.try_io(Interest::READABLE | Interest::WRITABLE, |near| near.read(&mut [0; 8]))?;
+        near.try_io(Interest::READABLE | Interest::WRITABLE, |near| {
+            near.read(&mut [0; 8])
+        })?;
         Ok(Next::Remove)
     })?;
     let mut calls = 0;
@@ -137,7 +141,9 @@ fn another_error_ends_its_registration_and_no_neighbour_loses_an_event() -> Resu
         peers.push(far);
         let (near, far) = readable()?;
         peers.push(far);
-        reactor.add(near, Interest::READABLE, |_, _| Err(io::Error::other("broken")))?;
+        reactor.add(near, Interest::READABLE, |_, _| {
+            Err(io::Error::other("broken"))
+        })?;
     }
     let mut calls = vec![0; 10];
     assert_eq!(turn_now(&mut reactor, &mut calls), 20);
@@ -169,13 +175,19 @@ fn a_datagram_socket_survives_the_refusal_of_a_datagram() -> Result {
     let mut reactor = Reactor::<Vec<ErrorKind>>::new()?;
     reactor.add(socket, Interest::READABLE, |socket, cx| {
         assert!(cx.readiness().is_error() && !cx.readiness().is_write_closed());
-        let error = socket.try_io(Interest::READABLE, |socket| socket.recv(&mut [0; 16])).unwrap_err();
+        let error = socket
+            .try_io(Interest::READABLE, |socket| socket.recv(&mut [0; 16]))
+            .unwrap_err();
         cx.state.push(error.kind());
         Ok(Next::Keep)
     })?;
     let mut errors = Vec::new();
     turn_until(&mut reactor, &mut errors, |errors| !errors.is_empty());
-    assert_eq!(turn_now(&mut reactor, &mut errors), 0, "an error is announced once: no spin");
+    assert_eq!(
+        turn_now(&mut reactor, &mut errors),
+        0,
+        "an error is announced once: no spin"
+    );
     assert_eq!(errors, [ErrorKind::ConnectionRefused]);
     Ok(())
 }

@@ -7,19 +7,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Priority, Reactor};
+use reactor::{
+    CloseReason, Context, Handler, Interest, Io, Key, Next, PanicPolicy, Priority, Reactor,
+};
 
 use crate::{Log, Result, add_counting_reader, readable, turn_now};
 
 /// Ten readers with something to read, and in their midst one that panics.
-fn readers_and_one_that_panics(policy: PanicPolicy) -> Result<(Reactor<Vec<u32>>, Vec<UnixStream>)> {
+fn readers_and_one_that_panics(
+    policy: PanicPolicy,
+) -> Result<(Reactor<Vec<u32>>, Vec<UnixStream>)> {
     let mut reactor = Reactor::builder().on_panic(policy).build()?;
     let mut peers = Vec::new();
     for place in 0..10 {
         if place == 5 {
             let (near, far) = readable()?;
             peers.push(far);
-            reactor.add(near, Interest::READABLE, |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"))?;
+            reactor.add(
+                near,
+                Interest::READABLE,
+                |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"),
+            )?;
         }
         let (_, mut far) = add_counting_reader(&mut reactor, place)?;
         far.write_all(b"x")?;
@@ -35,7 +43,10 @@ fn a_panic_that_propagates_ends_its_registration_and_leaves_the_others_their_eve
     let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls)));
     assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"on purpose"));
     assert_eq!(reactor.len(), 10);
-    assert!(calls.contains(&0), "the panic came before some of the calls");
+    assert!(
+        calls.contains(&0),
+        "the panic came before some of the calls"
+    );
     turn_now(&mut reactor, &mut calls);
     assert_eq!(calls, [1; 10]);
     Ok(())
@@ -50,8 +61,14 @@ fn a_panic_that_propagates_ends_the_watch_before_the_source_is_closed() -> Resul
     catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut ()))).unwrap_err();
     far.write_all(b"x")?;
     turn_now(&mut reactor, &mut ());
-    assert_eq!(reactor.metrics().stale_events, 0, "the duplicate keeps no watch alive");
-    reactor.add(duplicate, Interest::READABLE, |near, _| crate::read_all(near).map(|_| Next::Keep))?;
+    assert_eq!(
+        reactor.metrics().stale_events,
+        0,
+        "the duplicate keeps no watch alive"
+    );
+    reactor.add(duplicate, Interest::READABLE, |near, _| {
+        crate::read_all(near).map(|_| Next::Keep)
+    })?;
     assert_eq!(turn_now(&mut reactor, &mut ()), 1);
     Ok(())
 }
@@ -60,13 +77,25 @@ fn a_panic_that_propagates_ends_the_watch_before_the_source_is_closed() -> Resul
 fn a_panic_that_propagates_leaves_queues_and_priorities_as_they_were() -> Result {
     let mut reactor = Reactor::<Vec<&str>>::new()?;
     let mut peers = Vec::new();
-    for (name, priority) in [("low", Priority::Low), ("high", Priority::High), ("normal", Priority::Normal)] {
+    for (name, priority) in [
+        ("low", Priority::Low),
+        ("high", Priority::High),
+        ("normal", Priority::Normal),
+    ] {
         let (near, far) = readable()?;
         peers.push(far);
-        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<&str>>| {
-            cx.state.push(name);
-            if cx.state.len() == 4 { panic!("on purpose") } else { Ok(Next::Keep) }
-        })?;
+        let key = reactor.add(
+            near,
+            Interest::READABLE,
+            move |_, cx: &mut Context<'_, Vec<&str>>| {
+                cx.state.push(name);
+                if cx.state.len() == 4 {
+                    panic!("on purpose")
+                } else {
+                    Ok(Next::Keep)
+                }
+            },
+        )?;
         reactor.set_priority(key, priority)?;
     }
     let mut words = Vec::new();
@@ -90,7 +119,9 @@ fn a_panic_removes_its_handler_alone_where_the_policy_says_so() -> Result {
 
 #[test]
 fn a_panic_in_a_deferred_callback_or_a_hook_is_survived_by_the_same_policies() -> Result {
-    let mut reactor = Reactor::<Vec<&str>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<Vec<&str>>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     reactor.defer(|_| panic!("on purpose"));
     reactor.defer(|cx| cx.state.push("deferred"));
     reactor.before_wait(|_| panic!("on purpose"));
@@ -102,7 +133,13 @@ fn a_panic_in_a_deferred_callback_or_a_hook_is_survived_by_the_same_policies() -
     let mut reactor = Reactor::<Vec<&str>>::new()?;
     reactor.defer(|_| panic!("on purpose"));
     reactor.defer(|cx| cx.state.push("deferred"));
-    let hook = reactor.after_wait(|cx| if cx.state.is_empty() { panic!("on purpose") } else { Ok(Next::Keep) });
+    let hook = reactor.after_wait(|cx| {
+        if cx.state.is_empty() {
+            panic!("on purpose")
+        } else {
+            Ok(Next::Keep)
+        }
+    });
     let mut words = Vec::new();
     catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut words))).unwrap_err();
     assert!(reactor.remove_hook(hook).is_err());
@@ -126,7 +163,9 @@ fn an_object_that_panicked_is_told_so() -> Result {
     }
     let log = Log::default();
     let (near, _far) = readable()?;
-    let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<()>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     reactor.add_handler(near, Interest::READABLE, Panicking(Rc::clone(&log)))?;
     reactor.run(&mut ())?;
     assert_eq!(*log.borrow(), ["Panicked(\"on purpose\")"]);
@@ -143,10 +182,17 @@ fn a_slow_callback_makes_the_loop_look_closer_and_is_then_reported() -> Result {
     };
     reactor.defer(busy);
     turn_now(&mut reactor, &mut ());
-    assert_eq!((reactor.metrics().slow_calls, reactor.metrics().clock_reads), (0, 2), "only the turn was timed");
+    assert_eq!(
+        (reactor.metrics().slow_calls, reactor.metrics().clock_reads),
+        (0, 2),
+        "only the turn was timed"
+    );
     reactor.defer(busy);
     turn_now(&mut reactor, &mut ());
-    assert_eq!((reactor.metrics().slow_calls, reactor.metrics().clock_reads), (1, 6));
+    assert_eq!(
+        (reactor.metrics().slow_calls, reactor.metrics().clock_reads),
+        (1, 6)
+    );
     Ok(())
 }
 
@@ -177,10 +223,21 @@ fn a_registration_may_end_by_its_panic_in_a_loop_that_propagates() -> Result {
     reactor.set_panic_policy(caught, PanicPolicy::RemoveHandler)?;
     let mut calls = vec![0; 10];
     turn_now(&mut reactor, &mut calls);
-    assert_eq!((reactor.metrics().panics, reactor.contains(caught), calls.iter().sum::<u32>()), (1, false, 10));
+    assert_eq!(
+        (
+            reactor.metrics().panics,
+            reactor.contains(caught),
+            calls.iter().sum::<u32>()
+        ),
+        (1, false, 10)
+    );
     // All others go by the policy of the loop.
     let (near, _far) = readable()?;
-    reactor.add(near, Interest::READABLE, |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"))?;
+    reactor.add(
+        near,
+        Interest::READABLE,
+        |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"),
+    )?;
     assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls))).is_err());
     reactor.defer(|_| panic!("on purpose"));
     assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls))).is_err());
@@ -192,7 +249,9 @@ fn a_registration_may_propagate_in_a_loop_that_removes_handlers() -> Result {
     let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::RemoveHandler)?;
     let essential = reactor.registrations().nth(5).unwrap().key;
     reactor.set_panic_policy(essential, PanicPolicy::Propagate)?;
-    let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut vec![0; 10])));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        turn_now(&mut reactor, &mut vec![0; 10])
+    }));
     assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"on purpose"));
     assert!(!reactor.contains(essential) && reactor.metrics().panics == 0);
     Ok(())
@@ -204,18 +263,26 @@ fn destructors_go_by_the_policy_of_their_registration_however_it_ends() -> Resul
         let mut reactor = Reactor::<Vec<u32>>::new()?;
         let (near, _far) = readable()?;
         let bomb = BombOf("dropped");
-        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
-            let _ = &bomb;
-            cx.registry.remove(cx.key())?;
-            Ok(Next::Keep)
-        })?;
+        let key = reactor.add(
+            near,
+            Interest::READABLE,
+            move |_, cx: &mut Context<'_, Vec<u32>>| {
+                let _ = &bomb;
+                cx.registry.remove(cx.key())?;
+                Ok(Next::Keep)
+            },
+        )?;
         reactor.set_panic_policy(key, PanicPolicy::RemoveHandler)?;
         if removes_itself {
             turn_now(&mut reactor, &mut Vec::new());
         } else {
             reactor.remove(key)?;
         }
-        assert_eq!((reactor.metrics().panics, reactor.len()), (1, 0), "removes itself: {removes_itself}");
+        assert_eq!(
+            (reactor.metrics().panics, reactor.len()),
+            (1, 0),
+            "removes itself: {removes_itself}"
+        );
     }
     Ok(())
 }
@@ -226,18 +293,26 @@ fn a_policy_is_not_inherited_by_the_next_that_removes_itself() -> Result {
     for policy in [Some(PanicPolicy::RemoveHandler), None] {
         let (near, _far) = readable()?;
         let bomb = policy.is_none().then(|| BombOf("dropped"));
-        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
-            let _ = &bomb;
-            cx.registry.remove(cx.key())?;
-            Ok(Next::Keep)
-        })?;
+        let key = reactor.add(
+            near,
+            Interest::READABLE,
+            move |_, cx: &mut Context<'_, Vec<u32>>| {
+                let _ = &bomb;
+                cx.registry.remove(cx.key())?;
+                Ok(Next::Keep)
+            },
+        )?;
         if let Some(policy) = policy {
             reactor.set_panic_policy(key, policy)?;
             turn_now(&mut reactor, &mut Vec::new());
         }
     }
     assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new()))).is_err());
-    assert!(reactor.set_panic_policy(Key::NULL, PanicPolicy::Propagate).is_err());
+    assert!(
+        reactor
+            .set_panic_policy(Key::NULL, PanicPolicy::Propagate)
+            .is_err()
+    );
     Ok(())
 }
 
@@ -256,16 +331,20 @@ impl Handler<Vec<u32>, UnixStream> for PanicsWhenClosed {
 
 #[test]
 fn the_last_call_of_a_handler_goes_by_the_policy_of_its_registration() -> Result {
-    for (of_loop, own) in
-        [(PanicPolicy::Propagate, PanicPolicy::RemoveHandler), (PanicPolicy::RemoveHandler, PanicPolicy::Propagate)]
-    {
+    for (of_loop, own) in [
+        (PanicPolicy::Propagate, PanicPolicy::RemoveHandler),
+        (PanicPolicy::RemoveHandler, PanicPolicy::Propagate),
+    ] {
         let mut reactor = Reactor::<Vec<u32>>::builder().on_panic(of_loop).build()?;
         let (near, _far) = readable()?;
         let key = reactor.add_handler(near, Interest::READABLE, PanicsWhenClosed)?;
         reactor.set_panic_policy(key, own)?;
         let turn = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Vec::new())));
         assert_eq!(turn.is_err(), own == PanicPolicy::Propagate);
-        assert_eq!(reactor.metrics().panics, u64::from(own == PanicPolicy::RemoveHandler));
+        assert_eq!(
+            reactor.metrics().panics,
+            u64::from(own == PanicPolicy::RemoveHandler)
+        );
         // The next one goes by the policy of the loop.
         let (near, _far) = readable()?;
         reactor.add_handler(near, Interest::READABLE, PanicsWhenClosed)?;
@@ -281,7 +360,8 @@ fn a_policy_that_a_callback_sets_holds_for_the_calls_behind_it() -> Result {
     let panics = reactor.registrations().nth(5).unwrap().key;
     let (near, _far) = readable()?;
     reactor.after_wait(move |cx| {
-        cx.registry.set_panic_policy(panics, PanicPolicy::RemoveHandler)?;
+        cx.registry
+            .set_panic_policy(panics, PanicPolicy::RemoveHandler)?;
         Ok(Next::Remove)
     });
     let mut calls = vec![0; 10];
@@ -292,12 +372,21 @@ fn a_policy_that_a_callback_sets_holds_for_the_calls_behind_it() -> Result {
     let mut reactor = Reactor::<Vec<u32>>::new()?;
     let later = Rc::new(Cell::new(Key::NULL));
     let of_later = Rc::clone(&later);
-    reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
-        cx.registry.set_panic_policy(of_later.get(), PanicPolicy::RemoveHandler)?;
-        Ok(Next::Remove)
-    })?;
+    reactor.add(
+        near,
+        Interest::READABLE,
+        move |_, cx: &mut Context<'_, Vec<u32>>| {
+            cx.registry
+                .set_panic_policy(of_later.get(), PanicPolicy::RemoveHandler)?;
+            Ok(Next::Remove)
+        },
+    )?;
     let (near, _far) = readable()?;
-    later.set(reactor.add(near, Interest::READABLE, |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"))?);
+    later.set(reactor.add(
+        near,
+        Interest::READABLE,
+        |_, _: &mut Context<'_, Vec<u32>>| panic!("on purpose"),
+    )?);
     reactor.run(&mut Vec::new())?;
     assert_eq!(reactor.metrics().panics, 1);
     Ok(())

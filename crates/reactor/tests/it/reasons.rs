@@ -27,7 +27,12 @@ fn listed<S>(reactor: &Reactor<S>) -> Vec<(&'static str, Option<u32>)> {
             ReasonToRun::Wake => "wake",
             other => panic!("{other}"),
         };
-        assert!(reason.origin().is_none_or(|origin| origin.file() == file!()), "{reason}");
+        assert!(
+            reason
+                .origin()
+                .is_none_or(|origin| origin.file() == file!()),
+            "{reason}"
+        );
         (kind, reason.origin().map(Location::line))
     });
     reasons.collect()
@@ -44,11 +49,31 @@ fn every_reason_why_run_does_not_end_is_listed_by_its_line() -> Result {
     let idle = reactor.idle(|_| Ok(Next::Keep));
     let tokens = [(); 2].map(|()| remote.keep_alive());
     reactor.defer(|_| ());
-    let expected = [("source", 0), ("timer", 1), ("deferred", 4), ("idle", 2), ("keep-alive", 3)];
-    assert_eq!(listed(&reactor), expected.map(|(kind, after)| (kind, Some(line + after))));
-    let shown: Vec<_> = reactor.reasons_to_run().map(|reason| reason.to_string()).collect();
-    assert!(shown[1].starts_with("timer 0v1 in 3599.") || shown[1].starts_with("timer 0v1 in 3600s "), "{}", shown[1]);
-    assert!(shown[4].contains(&format!("reasons.rs:{}:", line + 3)) && shown[4].ends_with(", 2 held"), "{}", shown[4]);
+    let expected = [
+        ("source", 0),
+        ("timer", 1),
+        ("deferred", 4),
+        ("idle", 2),
+        ("keep-alive", 3),
+    ];
+    assert_eq!(
+        listed(&reactor),
+        expected.map(|(kind, after)| (kind, Some(line + after)))
+    );
+    let shown: Vec<_> = reactor
+        .reasons_to_run()
+        .map(|reason| reason.to_string())
+        .collect();
+    assert!(
+        shown[1].starts_with("timer 0v1 in 3599.") || shown[1].starts_with("timer 0v1 in 3600s "),
+        "{}",
+        shown[1]
+    );
+    assert!(
+        shown[4].contains(&format!("reasons.rs:{}:", line + 3)) && shown[4].ends_with(", 2 held"),
+        "{}",
+        shown[4]
+    );
     remote.wake();
     assert_eq!(listed(&reactor).last(), Some(&("wake", None)));
     turn_now(&mut reactor, &mut ());
@@ -95,7 +120,11 @@ fn the_list_is_empty_exactly_when_run_takes_no_turn() -> Result {
         let turns = reactor.metrics().turns;
         let reasons = listed(&reactor);
         reactor.run(&mut ())?;
-        assert_eq!(reactor.metrics().turns - turns, u64::from(!reasons.is_empty()), "{reasons:?}");
+        assert_eq!(
+            reactor.metrics().turns - turns,
+            u64::from(!reasons.is_empty()),
+            "{reasons:?}"
+        );
         assert_eq!(reasons.is_empty(), subset == 0);
         drop(token);
     }
@@ -110,8 +139,14 @@ fn values_that_a_queue_in_the_background_still_has_are_a_reason() -> Result {
     let queue = reactor.consume(receiver, |_, _| Ok(Next::Keep))?;
     reactor.set_background(queue)?;
     reactor.set_max_messages_per_turn(queue, 1)?;
-    (0..3).try_for_each(|value| sender.try_send(value)).map_err(|_| "it was refused")?;
-    assert_eq!(listed(&reactor), [("wake", None)], "the loop has not looked");
+    (0..3)
+        .try_for_each(|value| sender.try_send(value))
+        .map_err(|_| "it was refused")?;
+    assert_eq!(
+        listed(&reactor),
+        [("wake", None)],
+        "the loop has not looked"
+    );
     turn_now(&mut reactor, &mut ());
     assert_eq!(listed(&reactor), [("messages", Some(line))]);
     reactor.run(&mut ())?;
@@ -129,14 +164,29 @@ fn what_a_library_does_for_its_user_can_bear_the_line_of_its_user() -> Result {
     reactor.set_timer_origin(timer, user)?;
     assert_eq!(listed(&reactor), [("timer", Some(line))]);
     turn_now(&mut reactor, &mut (0, false));
-    assert_eq!(listed(&reactor), [("timer", Some(line))], "also when it has run");
+    assert_eq!(
+        listed(&reactor),
+        [("timer", Some(line))],
+        "also when it has run"
+    );
     reactor.cancel(timer)?;
-    assert!(matches!(reactor.set_timer_origin(timer, user), Err(Error::StaleKey(_))));
+    assert!(matches!(
+        reactor.set_timer_origin(timer, user),
+        Err(Error::StaleKey(_))
+    ));
     remote.post_from(user, |_| ()).map_err(|_| "it is gone")?;
     reactor.after(Duration::ZERO, |cx| {
         cx.registry.defer(|cx| {
-            let listed = cx.registry.reasons_to_run().filter_map(|reason| reason.origin()).map(Location::line);
-            assert_eq!(listed.collect::<Vec<_>>(), [cx.state.0], "what was posted is deferred behind it");
+            let listed = cx
+                .registry
+                .reasons_to_run()
+                .filter_map(|reason| reason.origin())
+                .map(Location::line);
+            assert_eq!(
+                listed.collect::<Vec<_>>(),
+                [cx.state.0],
+                "what was posted is deferred behind it"
+            );
             cx.state.1 = true;
         });
         Ok(Then::Done)

@@ -45,13 +45,17 @@ fn what_a_handler_removes_is_not_called_any_more_in_the_same_batch() -> Result {
     for place in 0..2 {
         let (near, far) = readable()?;
         peers.push(far);
-        duel.keys[place] = Some(reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Duel>| {
-            cx.state.calls[place] += 1;
-            if let Some(other) = cx.state.keys[1 - place].take() {
-                cx.registry.remove(other)?;
-            }
-            Ok(Next::Keep)
-        })?);
+        duel.keys[place] = Some(reactor.add(
+            near,
+            Interest::READABLE,
+            move |_, cx: &mut Context<'_, Duel>| {
+                cx.state.calls[place] += 1;
+                if let Some(other) = cx.state.keys[1 - place].take() {
+                    cx.registry.remove(other)?;
+                }
+                Ok(Next::Keep)
+            },
+        )?);
     }
     turn_now(&mut reactor, &mut duel);
     assert_eq!(duel.calls.iter().sum::<u32>(), 1, "{:?}", duel.calls);
@@ -67,13 +71,17 @@ fn a_handler_may_remove_one_that_was_called_before_it_in_the_same_batch() -> Res
     for _ in 0..2 {
         let (near, far) = readable()?;
         peers.push(far);
-        reactor.add(near, Interest::READABLE, |_, cx: &mut Context<'_, Vec<Key>>| {
-            if let Some(earlier) = cx.state.first() {
-                cx.registry.remove(*earlier)?;
-            }
-            cx.state.push(cx.key());
-            Ok(Next::Keep)
-        })?;
+        reactor.add(
+            near,
+            Interest::READABLE,
+            |_, cx: &mut Context<'_, Vec<Key>>| {
+                if let Some(earlier) = cx.state.first() {
+                    cx.registry.remove(*earlier)?;
+                }
+                cx.state.push(cx.key());
+                Ok(Next::Keep)
+            },
+        )?;
     }
     let mut called = Vec::new();
     assert_eq!(turn_now(&mut reactor, &mut called), 2);
@@ -87,7 +95,10 @@ fn a_removed_source_is_closed_before_remove_returns() -> Result {
     let address = listener.local_addr()?;
     let mut reactor = Reactor::<()>::new()?;
     let key = reactor.add(listener, Interest::READABLE, |_, _| Ok(Next::Keep))?;
-    assert_eq!(TcpListener::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(
+        TcpListener::bind(address).unwrap_err().kind(),
+        io::ErrorKind::AddrInUse
+    );
     reactor.remove(key)?;
     TcpListener::bind(address)?;
     Ok(())
@@ -99,7 +110,12 @@ fn a_stale_key_is_an_error_whatever_is_asked_of_it() -> Result {
     let (key, _far) = add_counting_reader(&mut reactor, 0)?;
     reactor.remove(key)?;
     let (newcomer, _far) = add_counting_reader(&mut reactor, 0)?; // in the same place
-    for stale in [key, Key::NULL, Key::unregistered(0), Key::unregistered(u32::MAX)] {
+    for stale in [
+        key,
+        Key::NULL,
+        Key::unregistered(0),
+        Key::unregistered(u32::MAX),
+    ] {
         let answers = [
             reactor.remove(stale),
             reactor.set_interest(stale, Interest::WRITABLE),
@@ -110,7 +126,10 @@ fn a_stale_key_is_an_error_whatever_is_asked_of_it() -> Result {
             reactor.set_name(stale, "nobody"),
         ];
         for answer in answers {
-            assert!(matches!(answer, Err(Error::StaleKey(named)) if named == stale), "{answer:?}");
+            assert!(
+                matches!(answer, Err(Error::StaleKey(named)) if named == stale),
+                "{answer:?}"
+            );
         }
         assert!(!reactor.contains(stale));
     }
@@ -131,7 +150,10 @@ impl Handler<(), UnixStream> for Witness {
     }
 
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, ()>) {
-        assert!(cx.key() != Key::NULL && !cx.registry.contains(cx.key()), "the key that has ended");
+        assert!(
+            cx.key() != Key::NULL && !cx.registry.contains(cx.key()),
+            "the key that has ended"
+        );
         self.log.borrow_mut().push(format!("{reason:?}"));
     }
 }
@@ -140,19 +162,37 @@ impl Handler<(), UnixStream> for Witness {
 fn an_object_is_told_why_its_registration_has_ended() -> Result {
     let log = Log::default();
     let mut reactor = Reactor::<()>::new()?;
-    let outcomes: [fn() -> io::Result<Next>; 2] = [|| Ok(Next::Remove), || Err(io::Error::other("broken"))];
+    let outcomes: [fn() -> io::Result<Next>; 2] =
+        [|| Ok(Next::Remove), || Err(io::Error::other("broken"))];
     for next in outcomes {
         let (near, _far) = readable()?;
-        reactor.add_handler(near, Interest::READABLE, Witness { log: Rc::clone(&log), next })?;
+        reactor.add_handler(
+            near,
+            Interest::READABLE,
+            Witness {
+                log: Rc::clone(&log),
+                next,
+            },
+        )?;
         reactor.run(&mut ())?;
     }
     let (near, _far) = UnixStream::pair()?;
-    let unused = Witness { log: Rc::clone(&log), next: || Ok(Next::Keep) };
+    let unused = Witness {
+        log: Rc::clone(&log),
+        next: || Ok(Next::Keep),
+    };
     let key = reactor.add_handler(near, Interest::READABLE, unused)?;
     reactor.remove(key)?;
     assert_eq!(log.borrow().len(), 2, "told with the deferred callbacks");
     reactor.run(&mut ())?;
-    assert_eq!(*log.borrow(), ["ByHandler", "Failed(Custom { kind: Other, error: \"broken\" })", "ByKey"]);
+    assert_eq!(
+        *log.borrow(),
+        [
+            "ByHandler",
+            "Failed(Custom { kind: Other, error: \"broken\" })",
+            "ByKey"
+        ]
+    );
     Ok(())
 }
 
@@ -201,7 +241,10 @@ fn what_a_handler_captured_may_do_real_work_when_it_is_dropped() -> Result {
     reactor.add(near, Interest::READABLE, move |_, cx| {
         let _held = &last_words;
         cx.registry.remove(cx.key())?;
-        assert!(!asked.get(), "a running handler is not dropped under its own feet");
+        assert!(
+            !asked.get(),
+            "a running handler is not dropped under its own feet"
+        );
         Ok(Next::Keep)
     })?;
     let mut heard = Vec::new();
@@ -234,7 +277,11 @@ fn one_place_is_used_seventy_thousand_times_and_no_key_of_it_returns() -> Result
     let mut reactor = Reactor::<()>::new()?;
     let mut first = None;
     for _ in 0..70_000 {
-        let near = source.take().map(|near| near.try_clone()).transpose()?.ok_or("a source")?;
+        let near = source
+            .take()
+            .map(|near| near.try_clone())
+            .transpose()?
+            .ok_or("a source")?;
         source = Some(near.try_clone()?);
         let key = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
         assert_ne!(Some(key), first);

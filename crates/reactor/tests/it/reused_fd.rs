@@ -38,24 +38,28 @@ fn an_event_for_a_closed_fd_never_reaches_the_handler_that_reuses_its_number() -
             let (near, far) = readable()?;
             let fd = near.as_raw_fd();
             state.peers.push(far);
-            let key = reactor.add(near, Interest::READABLE, |_, cx: &mut Context<'_, State>| {
-                // Whoever is called first removes the other, and takes its fd's number for a source with nothing to read.
-                for (key, fd) in std::mem::take(&mut cx.state.sources) {
-                    if key == cx.key() {
-                        continue;
+            let key = reactor.add(
+                near,
+                Interest::READABLE,
+                |_, cx: &mut Context<'_, State>| {
+                    // Whoever is called first removes the other, and takes its fd's number for a source with nothing to read.
+                    for (key, fd) in std::mem::take(&mut cx.state.sources) {
+                        if key == cx.key() {
+                            continue;
+                        }
+                        cx.registry.remove(key)?;
+                        if let Some((near, far)) = silent_with_fd(fd)? {
+                            cx.state.reused = true;
+                            cx.state.peers.push(far);
+                            cx.registry.add(near, Interest::READABLE, |_, cx| {
+                                cx.state.newcomer_called = true;
+                                Ok(Next::Keep)
+                            })?;
+                        }
                     }
-                    cx.registry.remove(key)?;
-                    if let Some((near, far)) = silent_with_fd(fd)? {
-                        cx.state.reused = true;
-                        cx.state.peers.push(far);
-                        cx.registry.add(near, Interest::READABLE, |_, cx| {
-                            cx.state.newcomer_called = true;
-                            Ok(Next::Keep)
-                        })?;
-                    }
-                }
-                Ok(Next::Keep)
-            })?;
+                    Ok(Next::Keep)
+                },
+            )?;
             state.sources.push((key, fd));
         }
         turn_now(&mut reactor, &mut state);
@@ -63,7 +67,10 @@ fn an_event_for_a_closed_fd_never_reaches_the_handler_that_reuses_its_number() -
         assert_eq!(reactor.metrics().stale_events, 1);
         reused += u32::from(state.reused);
     }
-    assert!(reused > 0, "no fd number was ever reused: the test shows nothing");
+    assert!(
+        reused > 0,
+        "no fd number was ever reused: the test shows nothing"
+    );
     Ok(())
 }
 
@@ -72,20 +79,29 @@ fn a_source_that_was_duplicated_elsewhere_is_silent_after_its_removal() -> Resul
     let (near, mut far) = UnixStream::pair()?;
     let duplicate = near.try_clone()?;
     let mut reactor = Reactor::<()>::new()?;
-    let key = reactor.add(near, Interest::READABLE, |near, _| read_all(near).map(|_| Next::Keep))?;
+    let key = reactor.add(near, Interest::READABLE, |near, _| {
+        read_all(near).map(|_| Next::Keep)
+    })?;
     reactor.remove(key)?;
     far.write_all(b"x")?;
     assert_eq!(turn_now(&mut reactor, &mut ()), 0);
-    assert_eq!(reactor.metrics().events, 0, "the kernel does not know it any more");
+    assert_eq!(
+        reactor.metrics().events,
+        0,
+        "the kernel does not know it any more"
+    );
     assert_eq!(reactor.metrics().kernel_updates, 2);
     // The duplicate, the same file to epoll, can be registered.
-    reactor.add(duplicate, Interest::READABLE, |near, _| read_all(near).map(|_| Next::Keep))?;
+    reactor.add(duplicate, Interest::READABLE, |near, _| {
+        read_all(near).map(|_| Next::Keep)
+    })?;
     assert_eq!(turn_now(&mut reactor, &mut ()), 1);
     Ok(())
 }
 
 #[test]
-fn a_source_that_was_replaced_behind_the_loop_s_back_does_not_deafen_who_has_its_number_now() -> Result {
+fn a_source_that_was_replaced_behind_the_loop_s_back_does_not_deafen_who_has_its_number_now()
+-> Result {
     for by_key in [false, true] {
         let (near, mut far) = readable()?;
         let number = near.as_raw_fd();
@@ -97,7 +113,9 @@ fn a_source_that_was_replaced_behind_the_loop_s_back_does_not_deafen_who_has_its
         let mut calls = 0;
         turn_now(&mut reactor, &mut calls);
         let _ = far.write(b"x");
-        let Some((near, mut far)) = silent_with_fd(number)? else { continue };
+        let Some((near, mut far)) = silent_with_fd(number)? else {
+            continue;
+        };
         if !by_key && reactor.contains(replaced) {
             return Err("it has removed itself".into());
         }
@@ -124,23 +142,38 @@ fn a_churn_of_adds_and_removes_while_events_come_reaches_only_the_living() -> Re
     }
     fn add(reactor: &mut reactor::Registry<Churn>, id: u64) -> io::Result<Key> {
         let (near, far) = readable()?;
-        let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Churn>| {
-            let _open = &far;
-            assert!(cx.state.living.contains(&(cx.key(), id)), "a dead handler was called");
-            cx.state.calls += 1;
-            cx.state.seed = cx.state.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let victim = (cx.state.seed >> 33) as usize % cx.state.living.len();
-            let (key, _) = cx.state.living.swap_remove(victim);
-            cx.registry.remove(key)?;
-            let id = u64::from(cx.state.calls) + 1000;
-            let key = add(cx.registry, id)?;
-            cx.state.living.push((key, id));
-            Ok(Next::Keep)
-        })?;
+        let key = reactor.add(
+            near,
+            Interest::READABLE,
+            move |_, cx: &mut Context<'_, Churn>| {
+                let _open = &far;
+                assert!(
+                    cx.state.living.contains(&(cx.key(), id)),
+                    "a dead handler was called"
+                );
+                cx.state.calls += 1;
+                cx.state.seed = cx
+                    .state
+                    .seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let victim = (cx.state.seed >> 33) as usize % cx.state.living.len();
+                let (key, _) = cx.state.living.swap_remove(victim);
+                cx.registry.remove(key)?;
+                let id = u64::from(cx.state.calls) + 1000;
+                let key = add(cx.registry, id)?;
+                cx.state.living.push((key, id));
+                Ok(Next::Keep)
+            },
+        )?;
         Ok(key)
     }
     let mut reactor = Reactor::<Churn>::new()?;
-    let mut churn = Churn { living: Vec::new(), calls: 0, seed: 42 };
+    let mut churn = Churn {
+        living: Vec::new(),
+        calls: 0,
+        seed: 42,
+    };
     for id in 0..40 {
         let key = add(&mut reactor, id)?;
         churn.living.push((key, id));
@@ -185,7 +218,9 @@ fn whatever_a_source_does_that_was_replaced_its_neighbour_is_not_touched() -> Re
         })?;
         let mut calls = 0;
         turn_now(&mut reactor, &mut calls);
-        let Some((near, mut far)) = silent_with_fd(number)? else { continue };
+        let Some((near, mut far)) = silent_with_fd(number)? else {
+            continue;
+        };
         reactor.add(near, Interest::READABLE, |near, cx| {
             *cx.state += 1;
             assert!(!cx.readiness().is_writable(), "nobody has asked for that");
@@ -200,7 +235,11 @@ fn whatever_a_source_does_that_was_replaced_its_neighbour_is_not_touched() -> Re
         for expected in 1..=2 {
             far.write_all(b"x")?;
             turn_now(&mut reactor, &mut calls);
-            assert_eq!((calls, reactor.metrics().stale_events), (expected, 0), "{blunder:?}");
+            assert_eq!(
+                (calls, reactor.metrics().stale_events),
+                (expected, 0),
+                "{blunder:?}"
+            );
         }
     }
     Ok(())

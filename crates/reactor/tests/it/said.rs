@@ -12,7 +12,10 @@ const NOW: Option<Duration> = Some(Duration::ZERO);
 #[test]
 fn an_event_that_is_named_twice_in_a_wait_for_all_is_passed_twice() {
     let semaphore = Event::semaphore(1, 3);
-    assert!(!Event::wait_all(&[&semaphore, &semaphore.clone()], NOW), "one count is not enough");
+    assert!(
+        !Event::wait_all(&[&semaphore, &semaphore.clone()], NOW),
+        "one count is not enough"
+    );
     assert!(sets(&semaphore) && Event::wait_all(&[&semaphore; 2], NOW));
     assert!(!semaphore.is_set(), "both were taken");
     let auto = set_event();
@@ -30,7 +33,10 @@ fn a_handler_of_no_events_is_never_called_and_keeps_the_loop_running() -> Result
         *cx.state += 1;
         Ok(Next::Keep)
     };
-    let keys = [reactor.on_any(&[], move |_, cx| called(cx))?, reactor.on_all(&[], called)?];
+    let keys = [
+        reactor.on_any(&[], move |_, cx| called(cx))?,
+        reactor.on_all(&[], called)?,
+    ];
     let mut calls = 0;
     turn_now(&mut reactor, &mut calls);
     assert_eq!((calls, reactor.reasons_to_run().count()), (0, 2));
@@ -61,7 +67,9 @@ fn a_handler_of_an_eventfd_is_called_again_to_find_it_empty() -> Result {
 
 #[test]
 fn a_reset_of_a_periodic_timer_by_its_own_callback_changes_nothing() -> Result {
-    let mut reactor = Reactor::<(Vec<u64>, Option<reactor::TimerKey>)>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<(Vec<u64>, Option<reactor::TimerKey>)>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     let began = reactor.now();
     let timer = reactor.every(Duration::from_secs(10), Missed::Skip, move |cx| {
         cx.state.0.push((cx.now() - began).as_secs());
@@ -84,7 +92,10 @@ fn a_remote_is_a_registration_in_the_background_however_many_there_are() -> Resu
     let first = reactor.remote()?;
     let _second = (reactor.remote()?, first.clone());
     assert_eq!((reactor.len(), reactor.is_empty()), (1, false));
-    let names: Vec<_> = reactor.registrations().map(|listed| (listed.name.to_owned(), listed.keeps_alive)).collect();
+    let names: Vec<_> = reactor
+        .registrations()
+        .map(|listed| (listed.name.to_owned(), listed.keeps_alive))
+        .collect();
     assert_eq!(names, [("remote".to_owned(), false)]);
     reactor.run(&mut ())?; // ends at once
     Ok(())

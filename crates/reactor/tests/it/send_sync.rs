@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use reactor::{
-    AddError, CallError, Capacity, CloseReason, Context, Error, Event, EventFd, Failure, HookKey, Interest, Io,
-    KeepAlive, Key, Kind, LoopGone, LoopPool, LoopThread, ManualClock, Metrics, Missed, Next, PanicPolicy, Priority,
-    Reactor, Readiness, Receiver, Registry, Remote, SendTimeoutError, Sender, SetOutcome, Signalled, Spin, Then,
-    TimerKey, TryPostError, Waker,
+    AddError, CallError, Capacity, CloseReason, Context, Error, Event, EventFd, Failure, HookKey,
+    Interest, Io, KeepAlive, Key, Kind, LoopGone, LoopPool, LoopThread, ManualClock, Metrics,
+    Missed, Next, PanicPolicy, Priority, Reactor, Readiness, Receiver, Registry, Remote,
+    SendTimeoutError, Sender, SetOutcome, Signalled, Spin, Then, TimerKey, TryPostError, Waker,
 };
 
 /// Fails to compile for a type that is not `Send`, or not `Sync`.
@@ -45,9 +45,36 @@ fn handles_to_a_loop_go_to_any_thread_whatever_its_state() {
 
 #[test]
 fn errors_keys_and_policies_go_to_any_thread() {
-    goes_anywhere::<(Error, Failure, AddError<()>, CallError, LoopGone, SendTimeoutError<()>, TryPostError<()>)>();
-    goes_anywhere::<(Key, TimerKey, HookKey, CloseReason, Metrics, Kind, Interest, Readiness, Priority)>();
-    goes_anywhere::<(Capacity, Missed, Next, Then, PanicPolicy, Spin, SetOutcome, Signalled)>();
+    goes_anywhere::<(
+        Error,
+        Failure,
+        AddError<()>,
+        CallError,
+        LoopGone,
+        SendTimeoutError<()>,
+        TryPostError<()>,
+    )>();
+    goes_anywhere::<(
+        Key,
+        TimerKey,
+        HookKey,
+        CloseReason,
+        Metrics,
+        Kind,
+        Interest,
+        Readiness,
+        Priority,
+    )>();
+    goes_anywhere::<(
+        Capacity,
+        Missed,
+        Next,
+        Then,
+        PanicPolicy,
+        Spin,
+        SetOutcome,
+        Signalled,
+    )>();
 }
 
 #[test]

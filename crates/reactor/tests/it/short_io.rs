@@ -66,12 +66,20 @@ fn a_short_read_of_a_source_with_its_own_buffer_ends_nothing() -> Result {
     far.write_all(b"0123456789")?;
     let mut reactor = Reactor::<Vec<u8>>::new()?;
     let reads = Rc::default();
-    reactor.add(Chunked { stream, buffer: Vec::new(), reads }, Interest::READABLE, |source, cx| {
-        let mut buf = [0; 8];
-        let n = source.read(&mut buf)?;
-        cx.state.extend(&buf[..n]);
-        Ok(Next::Keep)
-    })?;
+    reactor.add(
+        Chunked {
+            stream,
+            buffer: Vec::new(),
+            reads,
+        },
+        Interest::READABLE,
+        |source, cx| {
+            let mut buf = [0; 8];
+            let n = source.read(&mut buf)?;
+            cx.state.extend(&buf[..n]);
+            Ok(Next::Keep)
+        },
+    )?;
     let mut received = Vec::new();
     turn_until(&mut reactor, &mut received, |received| received.len() == 10);
     assert_eq!(received, b"0123456789");
@@ -82,13 +90,20 @@ fn a_short_read_of_a_source_with_its_own_buffer_ends_nothing() -> Result {
 fn a_read_that_is_known_to_block_is_not_tried() -> Result {
     let (stream, _far) = readable()?;
     let reads = Rc::new(Cell::new(0));
-    let source = Chunked { stream, buffer: Vec::new(), reads: Rc::clone(&reads) };
+    let source = Chunked {
+        stream,
+        buffer: Vec::new(),
+        reads: Rc::clone(&reads),
+    };
     let mut reactor = Reactor::<()>::new()?;
     reactor.add(source, Interest::READABLE, |source, _| {
         assert!(!source.is_always_ready());
         assert_eq!(source.read(&mut [0; 8])?, 1);
         for _ in 0..3 {
-            assert_eq!(source.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert_eq!(
+                source.read(&mut [0; 8]).unwrap_err().kind(),
+                ErrorKind::WouldBlock
+            );
         }
         // What does not depend on readiness is done whatever it is.
         source.try_io(Interest::NONE, |_| Ok(()))?;
@@ -124,7 +139,10 @@ fn a_short_read_after_the_peer_has_ended_leaves_the_end_to_be_read() -> Result {
     while near.peek(&mut [0; 8])? < 4 {}
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
-        assert!(cx.readiness().is_readable(), "an end to be found is readable");
+        assert!(
+            cx.readiness().is_readable(),
+            "an end to be found is readable"
+        );
         let n = near.read(&mut [0; 64])?;
         cx.state.push(n);
         Ok(if n == 0 { Next::Remove } else { Next::Keep })
@@ -181,10 +199,17 @@ fn a_list_of_more_slices_than_one_call_takes_is_written_to_its_end() -> Result {
         let slices: Vec<IoSlice<'_>> = left.chunks(1).map(IoSlice::new).collect();
         let n = near.write_vectored(&slices)?;
         left.drain(..n);
-        Ok(if left.is_empty() { Next::Remove } else { Next::Keep })
+        Ok(if left.is_empty() {
+            Next::Remove
+        } else {
+            Next::Keep
+        })
     })?;
     while !reactor.is_empty() {
-        assert!(reactor.turn(&mut (), Some(PATIENCE))? > 0, "nothing happened: {reactor:#?}");
+        assert!(
+            reactor.turn(&mut (), Some(PATIENCE))? > 0,
+            "nothing happened: {reactor:#?}"
+        );
     }
     let mut received = Vec::new();
     far.read_to_end(&mut received)?;
@@ -200,7 +225,10 @@ fn a_short_vectored_read_ends_readiness_like_any_other() -> Result {
     reactor.add(near, Interest::READABLE, |near, cx| {
         let (mut one, mut two) = ([0; 2], [0; 2]);
         let n = near.read_vectored(&mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)])?;
-        *cx.state = ([one, two].concat()[..n].to_vec(), near.readiness().is_readable());
+        *cx.state = (
+            [one, two].concat()[..n].to_vec(),
+            near.readiness().is_readable(),
+        );
         near.flush()?;
         Ok(Next::Remove)
     })?;

@@ -38,7 +38,9 @@ const CASES: [Case; 10] = [
     }),
     ("a timer that goes into the background", |reactor| {
         let timer = reactor.after(Duration::from_secs(3600), |_| Ok(Then::Done));
-        Ok(Box::new(move |registry| drop(registry.set_timer_background(timer))))
+        Ok(Box::new(move |registry| {
+            drop(registry.set_timer_background(timer))
+        }))
     }),
     ("a token that keeps alive", |reactor| {
         let mut alive = Some(reactor.remote()?.keep_alive());
@@ -83,7 +85,11 @@ fn in_time(case: &str, ends: impl FnOnce() -> std::result::Result<(), String> + 
 #[test]
 fn run_ends_whatever_a_hook_takes_away_before_or_after_the_wait() {
     for (case, set_up) in CASES {
-        for (before, spin) in [(true, Spin::Off), (false, Spin::Off), (true, Spin::Fixed(PATIENCE))] {
+        for (before, spin) in [
+            (true, Spin::Off),
+            (false, Spin::Off),
+            (true, Spin::Fixed(PATIENCE)),
+        ] {
             in_time(case, move || {
                 let run = || -> Result {
                     let mut reactor = Reactor::builder().spin(spin).build()?;
@@ -101,7 +107,10 @@ fn run_ends_whatever_a_hook_takes_away_before_or_after_the_wait() {
                         });
                     }
                     reactor.run(&mut ())?;
-                    assert_eq!((reactor.metrics().sleeps, reactor.metrics().idle_spins), (0, 0));
+                    assert_eq!(
+                        (reactor.metrics().sleeps, reactor.metrics().idle_spins),
+                        (0, 0)
+                    );
                     Ok(())
                 };
                 run().map_err(|error| error.to_string())
@@ -131,7 +140,9 @@ fn a_turn_without_a_timeout_does_not_wait_where_nothing_can_end_it() {
             });
             Ok(())
         }),
-        ("a remote that was dropped", |reactor| Ok(reactor.remote().map(drop)?)),
+        ("a remote that was dropped", |reactor| {
+            Ok(reactor.remote().map(drop)?)
+        }),
         ("a queue that has ended", |reactor| {
             let (sender, receiver) = notification_queue::<()>(Capacity::Unbounded);
             let key = reactor.consume(receiver, |_, _| Ok(Next::Keep))?;
@@ -145,7 +156,10 @@ fn a_turn_without_a_timeout_does_not_wait_where_nothing_can_end_it() {
             let turn = || -> Result {
                 let mut reactor = Reactor::new()?;
                 set_up(&mut reactor)?;
-                assert_eq!((reactor.turn(&mut (), None)?, reactor.metrics().sleeps), (0, 0));
+                assert_eq!(
+                    (reactor.turn(&mut (), None)?, reactor.metrics().sleeps),
+                    (0, 0)
+                );
                 Ok(())
             };
             turn().map_err(|error| error.to_string())
@@ -164,10 +178,19 @@ fn a_turn_without_a_timeout_waits_for_background_sources_and_wakes() -> Result {
     thread.join().map_err(|_| "it panicked")?;
 
     let waker = reactor.remote()?.waker();
-    let remote = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    let remote = reactor
+        .registrations()
+        .next()
+        .ok_or("the queue of the remotes")?
+        .key;
     reactor.remove(remote)?;
     let (begins, begun) = channel();
-    reactor.before_wait(move |_| begins.send(()).map(|()| Next::Keep).map_err(std::io::Error::other));
+    reactor.before_wait(move |_| {
+        begins
+            .send(())
+            .map(|()| Next::Keep)
+            .map_err(std::io::Error::other)
+    });
     let woken = Arc::new(AtomicBool::new(false));
     let wakes = Arc::clone(&woken);
     let thread = thread::spawn(move || {
@@ -177,7 +200,10 @@ fn a_turn_without_a_timeout_waits_for_background_sources_and_wakes() -> Result {
         waker // until the turn is over: it is what may end the wait
     });
     reactor.turn(&mut (), None)?;
-    assert!(woken.load(Ordering::Acquire), "it did not wait for the wake");
+    assert!(
+        woken.load(Ordering::Acquire),
+        "it did not wait for the wake"
+    );
     drop(thread.join().map_err(|_| "it panicked")?);
     Ok(())
 }

@@ -6,7 +6,9 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use reactor::{Capacity, Interest, ManualClock, Metrics, Next, Reactor, Spin, Then, notification_queue};
+use reactor::{
+    Capacity, Interest, ManualClock, Metrics, Next, Reactor, Spin, Then, notification_queue,
+};
 
 use crate::{PATIENCE, Result, read_all};
 
@@ -27,7 +29,9 @@ fn ping_pong(spin: Spin, rounds: usize) -> Result<Metrics> {
         });
         reactor.consume(at_loop, move |value, cx| {
             cx.state.extend(value);
-            value.map_or(Ok(()), |value| answer.send(value)).map_err(std::io::Error::other)?;
+            value
+                .map_or(Ok(()), |value| answer.send(value))
+                .map_err(std::io::Error::other)?;
             Ok(Next::Keep)
         })?;
         begun.wait();
@@ -54,7 +58,9 @@ fn a_loop_that_adapts_begins_to_spin_when_work_comes_soon() -> Result {
 
 #[test]
 fn a_loop_that_only_waits_for_time_does_not_learn_to_spin() -> Result {
-    let mut reactor = Reactor::<()>::builder().spin(Spin::Adaptive(PATIENCE)).build()?;
+    let mut reactor = Reactor::<()>::builder()
+        .spin(Spin::Adaptive(PATIENCE))
+        .build()?;
     for _ in 0..5 {
         reactor.after(Duration::from_millis(1), |_| Ok(Then::Done));
         reactor.turn(&mut (), Some(Duration::from_micros(1)))?;
@@ -67,7 +73,9 @@ fn a_loop_that_only_waits_for_time_does_not_learn_to_spin() -> Result {
 #[test]
 fn a_loop_that_spins_sees_its_sources_and_its_timers() -> Result {
     let (near, mut far) = UnixStream::pair()?;
-    let mut reactor = Reactor::<Vec<&str>>::builder().spin(Spin::Fixed(PATIENCE)).build()?;
+    let mut reactor = Reactor::<Vec<&str>>::builder()
+        .spin(Spin::Fixed(PATIENCE))
+        .build()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
         cx.state.push("read");
         read_all(near).map(|_| Next::Remove)
@@ -84,20 +92,31 @@ fn a_loop_that_spins_sees_its_sources_and_its_timers() -> Result {
     });
     reactor.run(&mut log)?;
     assert_eq!(log, ["read", "timer"]);
-    assert!(began.elapsed() < PATIENCE, "it does not spin past a deadline");
+    assert!(
+        began.elapsed() < PATIENCE,
+        "it does not spin past a deadline"
+    );
     Ok(())
 }
 
 #[test]
 fn a_turn_s_own_timeout_bounds_its_spin_and_a_manual_clock_forbids_it() -> Result {
-    let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(PATIENCE)).build()?;
+    let mut reactor = Reactor::<()>::builder()
+        .spin(Spin::Fixed(PATIENCE))
+        .build()?;
     let began = std::time::Instant::now();
     reactor.turn(&mut (), Some(Duration::from_millis(2)))?;
     reactor.turn(&mut (), Some(Duration::ZERO))?;
     assert!(began.elapsed() < PATIENCE);
-    assert_eq!((reactor.metrics().spins, reactor.metrics().idle_spins), (1, 1));
+    assert_eq!(
+        (reactor.metrics().spins, reactor.metrics().idle_spins),
+        (1, 1)
+    );
 
-    let mut manual = Reactor::<()>::builder().spin(Spin::Fixed(PATIENCE)).clock(ManualClock::jumping()).build()?;
+    let mut manual = Reactor::<()>::builder()
+        .spin(Spin::Fixed(PATIENCE))
+        .clock(ManualClock::jumping())
+        .build()?;
     manual.after(Duration::from_secs(3600), |_| Ok(Then::Done));
     manual.run(&mut ())?;
     assert_eq!(manual.metrics().spins, 0);
@@ -106,10 +125,19 @@ fn a_turn_s_own_timeout_bounds_its_spin_and_a_manual_clock_forbids_it() -> Resul
 
 #[test]
 fn a_spin_of_any_length_is_a_spin() -> Result {
-    for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(3600), Duration::MAX] {
+    for time in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_secs(3600),
+        Duration::MAX,
+    ] {
         for spin in [Spin::Fixed(time), Spin::Adaptive(time)] {
             let mut reactor = Reactor::<u32>::builder().spin(spin).build()?;
-            for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)] {
+            for timeout in [
+                Duration::ZERO,
+                Duration::from_nanos(1),
+                Duration::from_millis(1),
+            ] {
                 reactor.turn(&mut 0, Some(timeout))?;
             }
             for timeout in [None, Some(Duration::MAX)] {
@@ -131,7 +159,9 @@ fn a_spin_of_any_length_is_a_spin() -> Result {
 
 #[test]
 fn what_was_spun_of_a_timeout_or_to_a_deadline_is_not_slept_again() -> Result {
-    let mut reactor = Reactor::<()>::builder().spin(Spin::Fixed(Duration::MAX)).build()?;
+    let mut reactor = Reactor::<()>::builder()
+        .spin(Spin::Fixed(Duration::MAX))
+        .build()?;
     for _ in 0..2 {
         reactor.turn(&mut (), Some(Duration::from_millis(2)))?;
     }
@@ -139,6 +169,13 @@ fn what_was_spun_of_a_timeout_or_to_a_deadline_is_not_slept_again() -> Result {
     assert_eq!(reactor.turn(&mut (), Some(Duration::from_secs(3600)))?, 1);
     let metrics = reactor.metrics();
     // A turn that begins too late for its deadline does not spin.
-    assert_eq!((metrics.turns, metrics.sleeps + metrics.spins, metrics.spins - metrics.idle_spins), (3, 3, 0));
+    assert_eq!(
+        (
+            metrics.turns,
+            metrics.sleeps + metrics.spins,
+            metrics.spins - metrics.idle_spins
+        ),
+        (3, 3, 0)
+    );
     Ok(())
 }

@@ -47,25 +47,40 @@ fn a_file_at_its_end_whose_handler_waits_rests_and_is_asked_again() -> Result {
         reactor.add(source, Interest::READABLE, move |file, cx| {
             *cx.state += 1;
             let n = if met_by_io {
-                file.try_io(Interest::READABLE, |file| match file.read(&mut [0; 64])? {
-                    0 => Err(ErrorKind::WouldBlock.into()),
-                    n => Ok(n),
+                file.try_io(Interest::READABLE, |file| {
+                    match file.read(&mut [0; 64])? {
+                        0 => Err(ErrorKind::WouldBlock.into()),
+                        n => Ok(n),
+                    }
                 })?
             } else {
                 file.read(&mut [0; 64])?
             };
-            if n == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(Next::Keep) }
+            if n == 0 {
+                Err(ErrorKind::WouldBlock.into())
+            } else {
+                Ok(Next::Keep)
+            }
         })?;
         let mut calls = 0;
         let at_once = calls_of_a_thousand(&mut reactor, &mut calls);
-        assert!((1..=10).contains(&at_once), "{at_once} calls of a file at its end");
+        assert!(
+            (1..=10).contains(&at_once),
+            "{at_once} calls of a file at its end"
+        );
         pass(60, &mut reactor, &mut calls)?;
         let in_a_minute = calls - at_once;
-        assert!((50..80).contains(&in_a_minute), "{in_a_minute}: once a second in the end");
+        assert!(
+            (50..80).contains(&in_a_minute),
+            "{in_a_minute}: once a second in the end"
+        );
         writer.write_all(b"more")?;
         let before = calls;
         pass(2, &mut reactor, &mut calls)?;
-        assert!(calls > before + 1, "what has come is read within a second, and it is called again");
+        assert!(
+            calls > before + 1,
+            "what has come is read within a second, and it is called again"
+        );
     }
     Ok(())
 }
@@ -110,7 +125,10 @@ fn a_fifo_between_two_writers_rests_and_hears_the_next_writer_at_once() -> Resul
     std::fs::remove_file(&path)?;
     second.write_all(b"x")?;
     let heard = calls_of_a_thousand(&mut reactor, &mut calls);
-    assert!((1000..1010).contains(&heard), "{heard}: no rest holds back what comes");
+    assert!(
+        (1000..1010).contains(&heard),
+        "{heard}: no rest holds back what comes"
+    );
     Ok(())
 }
 
@@ -222,7 +240,8 @@ fn a_stream_that_was_reset_is_hung_up_whatever_is_watched() -> Result {
         drop(far);
         let mut reactor = Reactor::<Vec<bool>>::new()?;
         reactor.add(near, interest, |_, cx| {
-            cx.state.push(cx.readiness().is_read_closed() && cx.readiness().is_write_closed());
+            cx.state
+                .push(cx.readiness().is_read_closed() && cx.readiness().is_write_closed());
             Ok(Next::Remove)
         })?;
         let mut told = Vec::new();

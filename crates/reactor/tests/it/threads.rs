@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reactor::{
-    CallError, Capacity, LoopPool, LoopThread, Next, PanicPolicy, Reactor, Remote, Then, notification_queue,
+    CallError, Capacity, LoopPool, LoopThread, Next, PanicPolicy, Reactor, Remote, Then,
+    notification_queue,
 };
 
 use crate::Result;
@@ -19,9 +20,13 @@ fn a_loop_on_a_thread_of_its_own_runs_until_nothing_is_left_and_gives_its_state(
         });
         Ok(RefCell::new(vec![])) // a state of one thread alone
     })?;
-    let name = thread.remote().call(|_| std::thread::current().name().map(str::to_owned))?;
+    let name = thread
+        .remote()
+        .call(|_| std::thread::current().name().map(str::to_owned))?;
     assert_eq!(name.as_deref(), Some("worker"));
-    thread.remote().post(|cx| cx.state.get_mut().push("posted"))?;
+    thread
+        .remote()
+        .post(|cx| cx.state.get_mut().push("posted"))?;
     let mut state = thread.join()?.into_inner();
     state.sort_unstable();
     assert_eq!(state, ["posted", "timer"]);
@@ -55,19 +60,37 @@ fn a_loop_that_is_stopped_or_dropped_ends_though_it_has_work() -> Result {
 #[test]
 fn what_goes_wrong_on_the_thread_is_told_to_who_starts_or_joins_it() -> Result {
     let failed = LoopThread::<()>::spawn("fails", |_| Err(std::io::Error::other("no socket")));
-    assert_eq!(failed.map_err(|error| error.to_string()).err().as_deref(), Some("no socket"));
+    assert_eq!(
+        failed.map_err(|error| error.to_string()).err().as_deref(),
+        Some("no socket")
+    );
     let panicked = LoopThread::<()>::spawn("panics", |_| panic!("at once"));
     let told = panicked.map_err(|error| error.to_string()).err();
-    assert_eq!(told.as_deref(), Some("the loop of thread \"panics\" panicked: at once"));
+    assert_eq!(
+        told.as_deref(),
+        Some("the loop of thread \"panics\" panicked: at once")
+    );
 
     let thread = LoopThread::spawn("panics later", |_| Ok(()))?;
     thread.remote().post(|_| panic!("as the test wants"))?;
     let told = thread.join().map_err(|error| error.to_string()).err();
-    assert_eq!(told.as_deref(), Some("the loop of thread \"panics later\" panicked: as the test wants"));
+    assert_eq!(
+        told.as_deref(),
+        Some("the loop of thread \"panics later\" panicked: as the test wants")
+    );
 
-    let survives =
-        LoopThread::spawn_with("survives", || Reactor::builder().on_panic(PanicPolicy::RemoveHandler), |_| Ok(1))?;
-    assert_eq!(survives.remote().call(|_| panic!("as the test wants")).map(|(): ()| ()), Err(CallError::Panicked));
+    let survives = LoopThread::spawn_with(
+        "survives",
+        || Reactor::builder().on_panic(PanicPolicy::RemoveHandler),
+        |_| Ok(1),
+    )?;
+    assert_eq!(
+        survives
+            .remote()
+            .call(|_| panic!("as the test wants"))
+            .map(|(): ()| ()),
+        Err(CallError::Panicked)
+    );
     assert_eq!(survives.join()?, 1);
     Ok(())
 }
@@ -77,12 +100,23 @@ fn a_pool_is_reached_one_after_the_other_by_number_and_as_a_whole() -> Result {
     let pool = LoopPool::spawn(3, "loop-", |number, _| Ok(vec![number]))?;
     assert_eq!((pool.len(), pool.is_empty()), (3, false));
     for _ in 0..6 {
-        pool.round_robin().ok_or("it is empty")?.post(|cx| cx.state.push(10))?;
+        pool.round_robin()
+            .ok_or("it is empty")?
+            .post(|cx| cx.state.push(10))?;
     }
-    pool.get(1).ok_or("no such loop")?.post(|cx| cx.state.push(20))?;
+    pool.get(1)
+        .ok_or("no such loop")?
+        .post(|cx| cx.state.push(20))?;
     assert!(pool.get(3).is_none());
     pool.broadcast(|cx| cx.state.push(30))?;
-    assert_eq!(pool.join()?, [vec![0, 10, 10, 30], vec![1, 10, 10, 20, 30], vec![2, 10, 10, 30]]);
+    assert_eq!(
+        pool.join()?,
+        [
+            vec![0, 10, 10, 30],
+            vec![1, 10, 10, 20, 30],
+            vec![2, 10, 10, 30]
+        ]
+    );
     let empty = LoopPool::<()>::spawn(0, "none", |_, _| Ok(()))?;
     assert!(empty.round_robin().is_none() && empty.least_loaded().is_none() && empty.is_empty());
     Ok(())
@@ -101,7 +135,9 @@ fn the_least_loaded_loop_of_a_pool_is_the_one_with_the_shortest_queue() -> Resul
     for number in [0, 0, 1, 2, 2] {
         pool.get(number).ok_or("no such loop")?.post(|_| ())?;
     }
-    pool.least_loaded().ok_or("it is empty")?.post(|cx| *cx.state += 100)?;
+    pool.least_loaded()
+        .ok_or("it is empty")?
+        .post(|cx| *cx.state += 100)?;
     gate.wait();
     assert_eq!(pool.stop()?, [0, 101, 2]);
     Ok(())
@@ -129,7 +165,9 @@ fn a_loop_that_is_at_what_it_has_been_given_is_not_the_least_loaded() -> Result 
         gate.wait();
         gate.wait();
         let pending = first.pending(); // the second is running
-        pool.least_loaded().ok_or("none")?.post(|cx| *cx.state += 100)?;
+        pool.least_loaded()
+            .ok_or("none")?
+            .post(|cx| *cx.state += 100)?;
         gate.wait();
         assert_eq!(pending, closures);
         while first.pending() > 0 {
@@ -147,8 +185,14 @@ fn a_loop_whose_registrations_were_all_removed_can_still_be_stopped() -> Result 
         Ok(())
     })?;
     let removed = thread.remote().call(|cx| {
-        let keys: Vec<_> = cx.registry.registrations().map(|registration| registration.key).collect();
-        keys.into_iter().filter(|key| cx.registry.remove(*key).is_ok()).count()
+        let keys: Vec<_> = cx
+            .registry
+            .registrations()
+            .map(|registration| registration.key)
+            .collect();
+        keys.into_iter()
+            .filter(|key| cx.registry.remove(*key).is_ok())
+            .count()
     });
     assert_eq!((removed, thread.remote().is_gone()), (Ok(1), true));
     drop(thread); // waits for it
@@ -163,7 +207,12 @@ fn a_loop_cannot_wait_for_itself() -> Result {
     let thread = LoopThread::spawn("itself", |_| Ok(Own(None)))?;
     let remote = thread.remote().clone();
     remote.post(move |cx| cx.state.0 = Some(thread))?;
-    let stopped = remote.call(|cx| cx.state.0.take().and_then(|own| own.stop().map_err(|error| error.kind()).err()));
+    let stopped = remote.call(|cx| {
+        cx.state
+            .0
+            .take()
+            .and_then(|own| own.stop().map_err(|error| error.kind()).err())
+    });
     assert_eq!(stopped, Ok(Some(std::io::ErrorKind::Deadlock)));
     Ok(())
 }
@@ -195,7 +244,9 @@ fn a_loop_that_has_ended_gets_no_more_load() -> Result {
         std::thread::yield_now();
     }
     for _ in 0..10 {
-        pool.least_loaded().ok_or("none is left")?.post(|cx| *cx.state += 1)?;
+        pool.least_loaded()
+            .ok_or("none is left")?
+            .post(|cx| *cx.state += 1)?;
     }
     assert_eq!(pool.stop()?, [0, 11]);
     Ok(())

@@ -32,7 +32,11 @@ fn deferred_callbacks_run_in_order_after_the_sources_and_what_they_defer_next_tu
     let mut words = Words::new();
     assert_eq!(turn_now(&mut reactor, &mut words), 4);
     assert_eq!(words, ["source", "one", "two", "three"]);
-    assert_eq!(reactor.turn(&mut words, None)?, 1, "it does not wait while something is deferred");
+    assert_eq!(
+        reactor.turn(&mut words, None)?,
+        1,
+        "it does not wait while something is deferred"
+    );
     assert_eq!(words.last(), Some(&"next turn"));
     assert_eq!(reactor.metrics().deferred, 4);
     Ok(())
@@ -62,7 +66,10 @@ fn stop_before_run_makes_run_return_at_once() -> Result {
     assert!(reactor.is_stopping());
     let mut words = Words::new();
     reactor.run(&mut words)?;
-    assert_eq!((words.len(), reactor.metrics().turns, reactor.is_stopping()), (0, 0, false));
+    assert_eq!(
+        (words.len(), reactor.metrics().turns, reactor.is_stopping()),
+        (0, 0, false)
+    );
     Ok(())
 }
 
@@ -82,7 +89,12 @@ fn stop_from_a_handler_ends_the_run_after_the_turn_and_the_reactor_runs_again() 
     }
     let mut words = Words::new();
     reactor.run(&mut words)?;
-    assert_eq!(words, ["source", "source", "source", "deferred", "deferred", "deferred"]);
+    assert_eq!(
+        words,
+        [
+            "source", "source", "source", "deferred", "deferred", "deferred"
+        ]
+    );
     reactor.run(&mut words)?;
     assert_eq!(words.len(), 12);
     Ok(())
@@ -131,11 +143,18 @@ fn the_state_may_borrow() -> Result {
     let mut seen = Vec::new();
     let mut reactor = Reactor::new()?;
     let (near, _far) = readable()?;
-    reactor.add(near, Interest::READABLE, |_, cx: &mut Context<'_, Borrowing<'_>>| {
-        cx.state.seen.push(cx.state.name.to_owned());
-        Ok(Next::Remove)
+    reactor.add(
+        near,
+        Interest::READABLE,
+        |_, cx: &mut Context<'_, Borrowing<'_>>| {
+            cx.state.seen.push(cx.state.name.to_owned());
+            Ok(Next::Remove)
+        },
+    )?;
+    reactor.run(&mut Borrowing {
+        name: &name,
+        seen: &mut seen,
     })?;
-    reactor.run(&mut Borrowing { name: &name, seen: &mut seen })?;
     drop(reactor);
     assert_eq!(seen, ["on the stack"]);
     Ok(())
@@ -161,7 +180,9 @@ fn hooks_run_before_and_after_every_wait_and_may_remove_each_other() -> Result {
     });
     reactor.before_wait(move |cx| {
         cx.state.push("before");
-        cx.registry.remove_hook(doomed).map_or(Ok(Next::Keep), |()| Ok(Next::Keep))
+        cx.registry
+            .remove_hook(doomed)
+            .map_or(Ok(Next::Keep), |()| Ok(Next::Keep))
     });
     reactor.before_wait(|cx| {
         cx.state.push("once");
@@ -182,12 +203,20 @@ fn hooks_run_before_and_after_every_wait_and_may_remove_each_other() -> Result {
     let mut words = Words::new();
     reactor.defer(say("deferred"));
     turn_now(&mut reactor, &mut words);
-    assert_eq!(words, ["doomed", "before", "once", "after", "broken", "waiting", "deferred"]);
+    assert_eq!(
+        words,
+        [
+            "doomed", "before", "once", "after", "broken", "waiting", "deferred"
+        ]
+    );
     assert_eq!(reactor.metrics().failures, 1);
     words.clear();
     turn_now(&mut reactor, &mut words);
     assert_eq!(words, ["before", "after", "waiting"]);
-    assert!(matches!(reactor.remove_hook(doomed), Err(Error::StaleKey(_))));
+    assert!(matches!(
+        reactor.remove_hook(doomed),
+        Err(Error::StaleKey(_))
+    ));
     reactor.run(&mut words)?; // hooks do not keep it alive
     Ok(())
 }
@@ -203,7 +232,11 @@ fn idle_callbacks_run_only_in_turns_that_found_nothing_else_to_do() -> Result {
     })?;
     reactor.idle(|cx| {
         cx.state.push("idle");
-        Ok(if cx.state.len() < 6 { Next::Keep } else { Next::Remove })
+        Ok(if cx.state.len() < 6 {
+            Next::Keep
+        } else {
+            Next::Remove
+        })
     });
     let mut words = Words::new();
     reactor.turn(&mut words, None)?; // does not wait
@@ -214,8 +247,15 @@ fn idle_callbacks_run_only_in_turns_that_found_nothing_else_to_do() -> Result {
     for _ in 0..3 {
         reactor.turn(&mut words, None)?;
     }
-    assert_eq!(words, ["idle", "source", "deferred", "idle", "idle", "idle"]);
-    assert_eq!(turn_now(&mut reactor, &mut words), 0, "the idle callback has ended");
+    assert_eq!(
+        words,
+        ["idle", "source", "deferred", "idle", "idle", "idle"]
+    );
+    assert_eq!(
+        turn_now(&mut reactor, &mut words),
+        0,
+        "the idle callback has ended"
+    );
     Ok(())
 }
 
@@ -236,18 +276,28 @@ fn an_idle_callback_that_was_removed_keeps_nothing_awake() -> Result {
 
 #[test]
 fn more_ready_sources_than_a_turn_may_call_take_turns() -> Result {
-    let mut reactor = Reactor::<Vec<u32>>::builder().max_calls_per_turn(8).build()?;
+    let mut reactor = Reactor::<Vec<u32>>::builder()
+        .max_calls_per_turn(8)
+        .build()?;
     let mut peers = Vec::new();
     for place in 0..20 {
         let (near, far) = readable()?;
         peers.push(far);
-        reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Vec<u32>>| {
-            cx.state[place] += 1;
-            Ok(Next::Keep)
-        })?;
+        reactor.add(
+            near,
+            Interest::READABLE,
+            move |_, cx: &mut Context<'_, Vec<u32>>| {
+                cx.state[place] += 1;
+                Ok(Next::Keep)
+            },
+        )?;
     }
     let mut calls = vec![0; 20];
-    assert_eq!(turn_now(&mut reactor, &mut calls), 20, "what the kernel reports is bounded by its list");
+    assert_eq!(
+        turn_now(&mut reactor, &mut calls),
+        20,
+        "what the kernel reports is bounded by its list"
+    );
     for _ in 0..5 {
         assert_eq!(turn_now(&mut reactor, &mut calls), 8);
     }
@@ -257,7 +307,9 @@ fn more_ready_sources_than_a_turn_may_call_take_turns() -> Result {
 
 #[test]
 fn events_beyond_one_wait_are_left_to_the_next() -> Result {
-    let mut reactor = Reactor::<Vec<u32>>::builder().max_events_per_turn(0).build()?;
+    let mut reactor = Reactor::<Vec<u32>>::builder()
+        .max_events_per_turn(0)
+        .build()?;
     let (_, mut one) = add_counting_reader(&mut reactor, 0)?;
     let (_, mut two) = add_counting_reader(&mut reactor, 1)?;
     one.write_all(b"x")?;
@@ -283,10 +335,18 @@ fn every_callback_of_a_turn_sees_the_same_time_for_one_reading_of_the_clock() ->
     turn_now(&mut reactor, &mut times);
     assert!(times[3] >= times[0]);
     turn_now(&mut reactor, &mut times);
-    assert_eq!(reactor.metrics().clock_reads, 2, "a turn in which nobody asks reads no clock");
+    assert_eq!(
+        reactor.metrics().clock_reads,
+        2,
+        "a turn in which nobody asks reads no clock"
+    );
     let (now, then) = (reactor.now(), reactor.now());
     assert!(then >= now);
-    assert_eq!(reactor.metrics().clock_reads, 4, "between turns every question is answered anew");
+    assert_eq!(
+        reactor.metrics().clock_reads,
+        4,
+        "between turns every question is answered anew"
+    );
     Ok(())
 }
 
@@ -299,11 +359,18 @@ fn a_handler_may_do_everything_to_the_registry_while_it_runs() -> Result {
     let mut newcomer = Some(readable()?);
     reactor.add(near, Interest::READABLE, move |_, cx| {
         let key = cx.key();
-        cx.registry.set_interest(key, Interest::READABLE | Interest::WRITABLE)?;
+        cx.registry
+            .set_interest(key, Interest::READABLE | Interest::WRITABLE)?;
         cx.registry.set_priority(key, reactor::Priority::Low)?;
         cx.registry.set_name(key, "busy")?;
         cx.registry.set_background(key)?;
-        assert_eq!(cx.registry.registrations().filter(|registration| registration.name == "busy").count(), 1);
+        assert_eq!(
+            cx.registry
+                .registrations()
+                .filter(|registration| registration.name == "busy")
+                .count(),
+            1
+        );
         cx.registry.set_interest(other, Interest::NONE)?;
         if let Some((near, far)) = newcomer.take() {
             cx.registry.add(near, Interest::READABLE, move |_, cx| {
@@ -319,7 +386,9 @@ fn a_handler_may_do_everything_to_the_registry_while_it_runs() -> Result {
         Ok(Next::Keep)
     })?;
     let mut words = Words::new();
-    turn_until(&mut reactor, &mut words, |words| words.contains(&"newcomer"));
+    turn_until(&mut reactor, &mut words, |words| {
+        words.contains(&"newcomer")
+    });
     assert!(words.contains(&"deferred"));
     assert_eq!(reactor.len(), 2);
     Ok(())
@@ -330,9 +399,14 @@ fn a_child_inherits_no_fd_of_the_reactor() -> Result {
     let mut reactor = Reactor::<()>::builder().high_resolution().build()?;
     let _remote = reactor.remote()?;
     reactor.at_wall(std::time::SystemTime::now(), |_| Ok(reactor::Then::Done))?;
-    let listed = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output()?;
+    let listed = std::process::Command::new("ls")
+        .args(["-l", "/proc/self/fd"])
+        .output()?;
     let listed = String::from_utf8(listed.stdout)?;
-    assert!(listed.contains("/proc/") && !listed.contains("anon_inode"), "{listed}");
+    assert!(
+        listed.contains("/proc/") && !listed.contains("anon_inode"),
+        "{listed}"
+    );
     Ok(())
 }
 
@@ -347,7 +421,14 @@ fn a_loop_has_one_value_of_each_type_and_drops_it_at_its_end() -> Result {
         *cx.registry.local::<u32>() += 10;
     });
     reactor.run(&mut ())?;
-    assert_eq!((reactor.local::<Counted>().1, *reactor.local::<u32>(), *reactor.local::<u64>()), (1, 10, 0));
+    assert_eq!(
+        (
+            reactor.local::<Counted>().1,
+            *reactor.local::<u32>(),
+            *reactor.local::<u64>()
+        ),
+        (1, 10, 0)
+    );
     assert_eq!(Rc::strong_count(&alive), 2);
     drop(reactor);
     assert_eq!(Rc::strong_count(&alive), 1);

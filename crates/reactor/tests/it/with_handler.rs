@@ -4,7 +4,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use reactor::{CloseReason, Context, Error, Handler, Interest, Io, Key, ManualClock, Next, PanicPolicy, Reactor};
+use reactor::{
+    CloseReason, Context, Error, Handler, Interest, Io, Key, ManualClock, Next, PanicPolicy,
+    Reactor,
+};
 
 use crate::{Result, readable, turn_now};
 
@@ -15,19 +18,27 @@ struct Host {
 }
 
 impl Handler<Vec<String>, UnixStream> for Host {
-    fn ready(&mut self, stream: &mut Io<UnixStream>, cx: &mut Context<'_, Vec<String>>) -> io::Result<Next> {
+    fn ready(
+        &mut self,
+        stream: &mut Io<UnixStream>,
+        cx: &mut Context<'_, Vec<String>>,
+    ) -> io::Result<Next> {
         if cx.readiness().is_timeout() {
             cx.state.push("timeout".to_owned());
             return Ok(Next::Keep);
         }
         let mut byte = [0];
         stream.read_exact(&mut byte)?;
-        cx.state.push(format!("{} after {} accesses", byte[0] as char, self.accesses));
+        cx.state.push(format!(
+            "{} after {} accesses",
+            byte[0] as char, self.accesses
+        ));
         Ok(Next::Keep)
     }
 
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, Vec<String>>) {
-        cx.state.push(format!("{reason:?} after {} accesses", self.accesses));
+        cx.state
+            .push(format!("{reason:?} after {} accesses", self.accesses));
     }
 }
 
@@ -66,7 +77,10 @@ fn an_access_changes_the_handler_and_writes_to_the_source() -> Result {
     far.read_exact(&mut received)?;
     far.write_all(b"x")?;
     turn_now(&mut reactor, &mut log);
-    assert_eq!((&received, log), (b"hello", vec!["x after 1 accesses".to_owned()]));
+    assert_eq!(
+        (&received, log),
+        (b"hello", vec!["x after 1 accesses".to_owned()])
+    );
     Ok(())
 }
 
@@ -80,12 +94,24 @@ fn what_an_access_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not(
         reactor.defer(move |cx| {
             let mut buf = [0; 8];
             let room = if all { 8 } else { 2 };
-            assert_eq!(access(cx, key, |stream, _, _| stream.read(&mut buf[..room])).unwrap().unwrap(), room.min(3));
+            assert_eq!(
+                access(cx, key, |stream, _, _| stream.read(&mut buf[..room]))
+                    .unwrap()
+                    .unwrap(),
+                room.min(3)
+            );
             cx.registry.set_interest(key, Interest::READABLE).unwrap();
         });
         turn_now(&mut reactor, &mut log);
         turn_now(&mut reactor, &mut log);
-        assert_eq!(log, if all { vec![] } else { vec!["c after 0 accesses".to_owned()] });
+        assert_eq!(
+            log,
+            if all {
+                vec![]
+            } else {
+                vec!["c after 0 accesses".to_owned()]
+            }
+        );
     }
     Ok(())
 }
@@ -96,7 +122,9 @@ fn a_handler_that_runs_and_a_host_that_is_accessed_are_out_of_reach() -> Result 
     let (near, _other) = readable()?;
     reactor.add(near, Interest::READABLE, move |_, cx| {
         let own = cx.key();
-        assert!(matches!(access(cx, own, |_, _, _| ()), Err(Error::Running(running)) if running == own));
+        assert!(
+            matches!(access(cx, own, |_, _, _| ()), Err(Error::Running(running)) if running == own)
+        );
         let nested = access(cx, key, |_, _, cx| access(cx, key, |_, _, _| ()));
         assert!(matches!(nested, Ok(Err(Error::Running(running))) if running == key));
         Ok(Next::Remove)
@@ -140,13 +168,18 @@ fn a_host_that_is_removed_during_an_access_ends_with_it() -> Result {
     reactor.run(&mut log)?;
     let mut received = String::new();
     far.read_to_string(&mut received)?; // to the end: it is closed
-    assert_eq!((received.as_str(), log), ("farewell", vec!["ByKey after 1 accesses".to_owned()]));
+    assert_eq!(
+        (received.as_str(), log),
+        ("farewell", vec!["ByKey after 1 accesses".to_owned()])
+    );
     Ok(())
 }
 
 #[test]
 fn a_panic_of_the_access_leaves_the_host_in_its_place() -> Result {
-    let mut reactor = Reactor::<Vec<String>>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<Vec<String>>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     let (near, mut far) = UnixStream::pair()?;
     let key = reactor.add_handler(near, Interest::READABLE, Host::default())?;
     reactor.defer(move |cx| {
@@ -182,7 +215,11 @@ fn a_timeout_that_has_passed_is_still_told_after_an_access() -> Result {
     for _ in 0..4 {
         turn_now(&mut reactor, &mut log);
     }
-    assert_eq!(log.iter().filter(|line| *line == "timeout").count(), 1, "{log:?}");
+    assert_eq!(
+        log.iter().filter(|line| *line == "timeout").count(),
+        1,
+        "{log:?}"
+    );
     assert_eq!(log.len(), 4, "{log:?}");
     Ok(())
 }

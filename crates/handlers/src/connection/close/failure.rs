@@ -17,11 +17,16 @@ use crate::socket::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Ends a connection whose socket takes no more, once the handler was given what has come.
-    pub(in crate::connection) fn handle_failure(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+    pub(in crate::connection) fn handle_failure(
+        &mut self,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         if let Some(error) = self.error_while_not_reading() {
             self.state.fail_writing(error);
         }
-        if self.state.writing() != Writing::Failed || matches!(self.state.phase(), Phase::Opening | Phase::Over) {
+        if self.state.writing() != Writing::Failed
+            || matches!(self.state.phase(), Phase::Opening | Phase::Over)
+        {
             return Ok(());
         }
         if self.state.phase() != Phase::Open || self.state.flags.has(Flags::READ_ENDED) {
@@ -80,12 +85,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// A peer that ended its direction before it was gone has sent something whole: that is found by reading.
     fn error_while_not_reading(&self) -> Option<io::Error> {
         let ready = self.io.readiness();
-        let may_have_failed = self.state.is_not_reading() && self.state.writing() != Writing::Failed;
+        let may_have_failed =
+            self.state.is_not_reading() && self.state.writing() != Writing::Failed;
         if !may_have_failed || !ready.is_error() && !ready.is_write_closed() {
             return None;
         }
         let error = SockRef::from(&*self.io).take_error().ok()??; // what is no socket has none
-        let is_whole = error.kind() == ErrorKind::BrokenPipe && !self.state.flags.has(Flags::READ_ENDED);
+        let is_whole =
+            error.kind() == ErrorKind::BrokenPipe && !self.state.flags.has(Flags::READ_ENDED);
         if is_whole { None } else { Some(error) }
     }
 }

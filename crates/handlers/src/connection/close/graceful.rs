@@ -13,7 +13,10 @@ use crate::socket::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Asks the handler of a connection that is to close gracefully for what it still has to send. From outside, that is deferred.
-    pub(in crate::connection) fn start_graceful_close(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+    pub(in crate::connection) fn start_graceful_close(
+        &mut self,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
         if (self.state.graceful_close(), self.state.phase()) != (Pending::Asked, Phase::Open) {
             return Ok(());
         }
@@ -32,7 +35,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let is_due = (state.graceful_close(), state.phase()) == (Pending::Due, Phase::Open);
         let may_come = || {
             let is_left = !state.unconsumed.is_empty() && state.flags.has(Flags::REDELIVER);
-            is_left || !state.flags.has(Flags::READ_ENDED) && (self.io.readiness().is_readable() || has_input(self.io))
+            is_left
+                || !state.flags.has(Flags::READ_ENDED)
+                    && (self.io.readiness().is_readable() || has_input(self.io))
         };
         let is_served = || state.flags.has(Flags::PAUSED) || !may_come();
         is_due && state.pending_responses == 0 && !state.flags.has(Flags::QUEUE_FULL) && is_served()

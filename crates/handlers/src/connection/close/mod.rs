@@ -29,7 +29,9 @@ impl<S> Connection<'_, S> {
     /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every [pending](Self::begin_response)
     /// response was written.
     pub const fn shutdown_after_responses(&mut self) {
-        self.state.flags.insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
+        self.state
+            .flags
+            .insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
     }
 
     /// Closes the connection gracefully: sends what is queued, ends our direction, and discards what the peer still
@@ -43,7 +45,10 @@ impl<S> Connection<'_, S> {
             Phase::Connecting => self.state.end(CloseReason::Closed),
             Phase::Opening | Phase::Open => {
                 self.begin_closing();
-                self.state.times.get_or_insert_with(Box::default).close_within(deadline);
+                self.state
+                    .times
+                    .get_or_insert_with(Box::default)
+                    .close_within(deadline);
             }
             Phase::Flushing | Phase::Lingering | Phase::Over => {}
         }
@@ -55,7 +60,10 @@ impl<S> Connection<'_, S> {
     /// A packet that is lost just before the reset is not sent again. A stream that is not TCP knows no resets, and is
     /// closed.
     pub fn abort_after_flush(&mut self, deadline: Duration) {
-        if matches!(self.state.phase(), Phase::Opening | Phase::Open | Phase::Flushing) {
+        if matches!(
+            self.state.phase(),
+            Phase::Opening | Phase::Open | Phase::Flushing
+        ) {
             self.state.flags.insert(Flags::CUT);
         }
         self.close_after_flush(deadline);
@@ -69,16 +77,24 @@ impl<S> Connection<'_, S> {
             Phase::Opening | Phase::Open => {
                 self.state.flags.set(Flags::CUT, cut);
                 self.begin_closing();
-                self.state.times.get_or_insert_with(Box::default).set_close_stall_timeout(stall_timeout);
+                self.state
+                    .times
+                    .get_or_insert_with(Box::default)
+                    .set_close_stall_timeout(stall_timeout);
             }
-            Phase::Flushing | Phase::Lingering | Phase::Over if cut => self.state.flags.insert(Flags::CUT),
+            Phase::Flushing | Phase::Lingering | Phase::Over if cut => {
+                self.state.flags.insert(Flags::CUT)
+            }
             Phase::Flushing | Phase::Lingering | Phase::Over => {}
         }
     }
 
     /// Closes the connection once the peer has taken no byte for `stall_timeout`, while something is queued for it.
     pub(super) fn close_if_stalled_for(&mut self, stall_timeout: Duration) {
-        self.state.times.get_or_insert_with(Box::default).set_close_stall_timeout(stall_timeout);
+        self.state
+            .times
+            .get_or_insert_with(Box::default)
+            .set_close_stall_timeout(stall_timeout);
         self.state.flags.insert(Flags::NEEDS_UPDATE);
     }
 
@@ -102,7 +118,10 @@ impl<S> Connection<'_, S> {
             if self.state.graceful_close() == Pending::No {
                 self.state.set_graceful_close(Pending::Asked);
             }
-            self.state.times.get_or_insert_with(Box::default).close_within(deadline);
+            self.state
+                .times
+                .get_or_insert_with(Box::default)
+                .close_within(deadline);
         } else {
             self.close_after_flush(deadline);
         }
@@ -183,7 +202,11 @@ impl<S> Connection<'_, S> {
     /// Resets once the kernel has sent all that it was given, which a reset would drop.
     fn abort_when_sent(&mut self) {
         let is_waiting = self.state.flags.take(Flags::AWAITS_SENT);
-        let waits = if is_waiting { !self.stream.is_writable() } else { self.stream.await_sent() };
+        let waits = if is_waiting {
+            !self.stream.is_writable()
+        } else {
+            self.stream.await_sent()
+        };
         self.state.flags.insert(Flags::AWAITS_SENT);
         if !waits {
             self.abort();
@@ -201,8 +224,11 @@ impl<S> Connection<'_, S> {
         if self.state.writing() == Writing::Ending && self.state.phase() != Phase::Connecting {
             self.state.set_writing(Writing::Ended);
             // A socket whose other direction has ended is closed anyway, which says the same.
-            let ended =
-                if self.state.flags.has(Flags::READ_ENDED) { Ok(Shutdown::Done) } else { self.stream.shutdown() };
+            let ended = if self.state.flags.has(Flags::READ_ENDED) {
+                Ok(Shutdown::Done)
+            } else {
+                self.stream.shutdown()
+            };
             match ended {
                 Ok(Shutdown::Done) => {}
                 Ok(Shutdown::Unsupported) => self.state.end(CloseReason::Finished),
@@ -216,7 +242,8 @@ impl<S> Connection<'_, S> {
             }
         }
         let open = matches!(self.state.phase(), Phase::Open | Phase::Lingering);
-        if open && self.state.flags.has(Flags::READ_ENDED) && self.state.writing() == Writing::Ended {
+        if open && self.state.flags.has(Flags::READ_ENDED) && self.state.writing() == Writing::Ended
+        {
             self.state.end(CloseReason::Finished);
         }
     }

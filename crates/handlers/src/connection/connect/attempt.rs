@@ -18,13 +18,26 @@ use crate::connection::times::Timeout;
 use crate::error::{errno, named};
 
 /// Returns a socket that has begun to connect.
-pub(super) fn start_connect(address: SocketAddr, options: &ConnectionOptions) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+pub(super) fn start_connect(
+    address: SocketAddr,
+    options: &ConnectionOptions,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        None,
+    )?;
     socket.set_tcp_nodelay(options.0.no_delay)?;
-    if let Some(local) = options.0.local_addr.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+    if let Some(local) = options
+        .0
+        .local_addr
+        .filter(|local| local.is_ipv4() == address.is_ipv4())
+    {
         // Attempts at several addresses come from one port, where one is given.
         socket.set_reuse_address(local.port() != 0)?;
-        socket.bind(&local.into()).map_err(|error| named(format_args!("bind to {local}"), error))?;
+        socket
+            .bind(&local.into())
+            .map_err(|error| named(format_args!("bind to {local}"), error))?;
     }
     match socket.connect(&address.into()) {
         // connect(2): interrupted, it goes on all the same.
@@ -48,7 +61,11 @@ pub(in crate::connection) enum Outcome<H> {
 }
 
 impl<H> Attempt<H> {
-    pub(in crate::connection) fn outcome<S>(&self, io: &Io<impl Stream>, cx: &mut Context<'_, S>) -> Outcome<H>
+    pub(in crate::connection) fn outcome<S>(
+        &self,
+        io: &Io<impl Stream>,
+        cx: &mut Context<'_, S>,
+    ) -> Outcome<H>
     where
         H: ConnectionHandler<S>,
     {
@@ -85,7 +102,8 @@ impl<H> Attempt<H> {
     {
         self.race.stop();
         if !self.race.remove_attempt(cx.key()) {
-            self.race.give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
+            self.race
+                .give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
         }
     }
 
@@ -96,7 +114,10 @@ impl<H> Attempt<H> {
     {
         // By the end of the race, in nearly every case.
         if self.race.is_pending() {
-            self.failed(io::Error::other(format!("the attempt was removed: {reason:?}")), cx);
+            self.failed(
+                io::Error::other(format!("the attempt was removed: {reason:?}")),
+                cx,
+            );
         }
     }
 

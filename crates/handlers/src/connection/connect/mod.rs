@@ -62,11 +62,16 @@ impl<S> crate::Connection<'_, S> {
     where
         H: ConnectionHandler<S>,
     {
-        let gives_up_at = options.0.connect_timeout.and_then(|timeout| registry.now().checked_add(timeout));
+        let gives_up_at = options
+            .0
+            .connect_timeout
+            .and_then(|timeout| registry.now().checked_add(timeout));
         let addresses = addresses.into_iter().collect();
         let race = Race::new(handler, addresses, options, gives_up_at, Location::caller());
         race.next(registry);
-        Connecting { race: Rc::new(race) }
+        Connecting {
+            race: Rc::new(race),
+        }
     }
 }
 
@@ -130,12 +135,16 @@ impl<S> Connecting<S> {
 
 impl<S> Clone for Connecting<S> {
     fn clone(&self) -> Self {
-        Self { race: Rc::clone(&self.race) }
+        Self {
+            race: Rc::clone(&self.race),
+        }
     }
 }
 
 impl<S> fmt::Debug for Connecting<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connecting").field("attempts", &self.race.attempts()).finish_non_exhaustive()
+        f.debug_struct("Connecting")
+            .field("attempts", &self.race.attempts())
+            .finish_non_exhaustive()
     }
 }

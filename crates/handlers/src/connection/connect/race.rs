@@ -90,7 +90,9 @@ impl<H: 'static> Race<H> {
         H: ConnectionHandler<S>,
     {
         if let Some(mut handler) = self.end_attempts(registry, Key::NULL) {
-            registry.defer_from(self.0.borrow().origin, move |cx| handler.on_close(reason, cx));
+            registry.defer_from(self.0.borrow().origin, move |cx| {
+                handler.on_close(reason, cx)
+            });
         }
     }
 
@@ -99,10 +101,17 @@ impl<H: 'static> Race<H> {
         let (handler, attempts, next_attempt_timer) = {
             let mut race = self.0.borrow_mut();
             race.addresses.clear();
-            (race.handler.take(), take(&mut race.attempts), race.next_attempt_timer.take())
+            (
+                race.handler.take(),
+                take(&mut race.attempts),
+                race.next_attempt_timer.take(),
+            )
         };
         // What has ended meanwhile needs no end.
-        attempts.into_iter().filter(|attempt| *attempt != winner).for_each(|attempt| drop(registry.remove(attempt)));
+        attempts
+            .into_iter()
+            .filter(|attempt| *attempt != winner)
+            .for_each(|attempt| drop(registry.remove(attempt)));
         next_attempt_timer.map(|timer| registry.cancel(timer));
         handler
     }
@@ -115,7 +124,11 @@ impl<H: 'static> Race<H> {
         loop {
             let (address, options, next_attempt_timer) = {
                 let race = &mut *self.0.borrow_mut();
-                (race.addresses.pop_front(), race.options.clone(), race.next_attempt_timer.take())
+                (
+                    race.addresses.pop_front(),
+                    race.options.clone(),
+                    race.next_attempt_timer.take(),
+                )
             };
             next_attempt_timer.map(|timer| registry.cancel(timer));
             let Some(address) = address else { break };
@@ -126,10 +139,18 @@ impl<H: 'static> Race<H> {
         }
         let (is_lost, error) = {
             let race = &mut *self.0.borrow_mut();
-            (race.attempts.is_empty() && race.handler.is_some(), race.last_error.take())
+            (
+                race.attempts.is_empty() && race.handler.is_some(),
+                race.last_error.take(),
+            )
         };
         if is_lost {
-            let none = || io::Error::new(ErrorKind::AddrNotAvailable, "connect: no address to connect to");
+            let none = || {
+                io::Error::new(
+                    ErrorKind::AddrNotAvailable,
+                    "connect: no address to connect to",
+                )
+            };
             self.give_up(registry, CloseReason::Failed(error.unwrap_or_else(none)));
         }
     }
@@ -168,11 +189,20 @@ impl<H: 'static> Race<H> {
         H: ConnectionHandler<S>,
     {
         let stream = start_connect(address, options)?;
-        let attempt = Attempt { race: self.clone(), address };
-        let key = registry.add_handler(stream, Interest::WRITABLE, Registration::connecting(options, attempt))?;
+        let attempt = Attempt {
+            race: self.clone(),
+            address,
+        };
+        let key = registry.add_handler(
+            stream,
+            Interest::WRITABLE,
+            Registration::connecting(options, attempt),
+        )?;
         let race = self.0.borrow();
         registry.set_origin(key, race.origin)?;
-        let left = race.gives_up_at.map(|at| at.saturating_duration_since(registry.now()));
+        let left = race
+            .gives_up_at
+            .map(|at| at.saturating_duration_since(registry.now()));
         registry.set_timeout(key, left)?;
         Ok(key)
     }
@@ -186,9 +216,13 @@ impl<H> Clone for Race<H> {
 
 /// The families take turns, beginning with that of the first address.
 fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let Some(first) = addresses.first() else { return VecDeque::new() };
-    let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) =
-        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let Some(first) = addresses.first() else {
+        return VecDeque::new();
+    };
+    let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) = addresses
+        .iter()
+        .copied()
+        .partition(|address| address.is_ipv4() == first.is_ipv4());
     let mut alternating = VecDeque::with_capacity(addresses.len());
     while !ours.is_empty() || !others.is_empty() {
         alternating.extend(ours.pop_front());
@@ -203,9 +237,25 @@ mod tests {
 
     #[test]
     fn families_take_turns_beginning_with_the_first() {
-        let parse = |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        let addresses = parse(&["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1", "127.0.0.2:1"]);
-        let expected = parse(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"]);
+        let parse = |list: &[&str]| {
+            list.iter()
+                .map(|address| address.parse().unwrap())
+                .collect::<Vec<SocketAddr>>()
+        };
+        let addresses = parse(&[
+            "[::1]:1",
+            "[::2]:1",
+            "127.0.0.1:1",
+            "[::3]:1",
+            "127.0.0.2:1",
+        ]);
+        let expected = parse(&[
+            "[::1]:1",
+            "127.0.0.1:1",
+            "[::2]:1",
+            "127.0.0.2:1",
+            "[::3]:1",
+        ]);
         assert_eq!(alternate(addresses), expected);
         assert_eq!(alternate(Vec::new()), []);
     }

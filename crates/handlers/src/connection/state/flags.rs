@@ -89,7 +89,11 @@ impl Flags {
 
     /// Sets or clears `other`.
     pub(in crate::connection) const fn set(&mut self, other: Self, value: bool) {
-        if value { self.insert(other) } else { self.remove(other) }
+        if value {
+            self.insert(other)
+        } else {
+            self.remove(other)
+        }
     }
 
     /// Clears `other`, and returns whether it was set.

@@ -9,7 +9,8 @@ use crate::connection::times::{Times, Waits};
 impl State {
     /// Returns whether the handler is to be given what comes.
     pub(in crate::connection) const fn delivers(&self) -> bool {
-        let is_held_by_queue = self.flags.has(Flags::QUEUE_FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
+        let is_held_by_queue =
+            self.flags.has(Flags::QUEUE_FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
         matches!(self.phase, Phase::Open) && !self.flags.has(Flags::PAUSED) && !is_held_by_queue
     }
 
@@ -27,7 +28,8 @@ impl State {
     /// Returns whether the connection is open and reads nothing at the moment, so that only an error tells that its
     /// peer is gone.
     pub(in crate::connection) fn is_not_reading(&self) -> bool {
-        matches!(self.phase, Phase::Open) && (!self.wants_to_read() || self.is_held(Times::holds_reading))
+        matches!(self.phase, Phase::Open)
+            && (!self.wants_to_read() || self.is_held(Times::holds_reading))
     }
 
     fn is_held(&self, by: fn(&Times) -> bool) -> bool {
@@ -43,13 +45,17 @@ impl State {
         if self.writing == Writing::Failed {
             return most;
         }
-        self.times.as_mut().map_or(most, |times| times.may_read().min(most))
+        self.times
+            .as_mut()
+            .map_or(most, |times| times.may_read().min(most))
     }
 
     /// Returns how many of `most` bytes may be sent from the queue now.
     pub(in crate::connection) fn write_allowance(&mut self, most: usize) -> usize {
         let queued = self.queued();
-        self.times.as_mut().map_or(most, |times| times.may_write(queued).min(most))
+        self.times
+            .as_mut()
+            .map_or(most, |times| times.may_write(queued).min(most))
     }
 
     /// Returns whether these facts say that no peer will read what is written, where that is not learnt by reading.
@@ -62,7 +68,11 @@ impl State {
             Phase::Connecting => true,
             Phase::Over => false,
             // A producer that was told to pause is told to go on even if everything left at once.
-            _ => self.flags.has(Flags::QUEUED.union(Flags::QUEUE_FULL).union(Flags::AWAITS_SENT)),
+            _ => self.flags.has(
+                Flags::QUEUED
+                    .union(Flags::QUEUE_FULL)
+                    .union(Flags::AWAITS_SENT),
+            ),
         }
     }
 
@@ -76,7 +86,9 @@ impl State {
         // Of all interests the one in urgent data is least likely to be met by anything but an error.
         let errors = self.flags.has(Flags::WRITE_ONLY) || self.is_not_reading();
         let when = |wanted, interest| if wanted { interest } else { Interest::NONE };
-        when(reads, Interest::READABLE) | when(errors, Interest::PRIORITY) | when(writes, Interest::WRITABLE)
+        when(reads, Interest::READABLE)
+            | when(errors, Interest::PRIORITY)
+            | when(writes, Interest::WRITABLE)
     }
 
     /// Returns what the timeouts count.

@@ -58,7 +58,12 @@ pub struct ConnectionMetrics {
 }
 
 impl State {
-    pub(super) fn new(options: &ConnectionOptions, phase: Phase, reads: bool, writes: bool) -> Self {
+    pub(super) fn new(
+        options: &ConnectionOptions,
+        phase: Phase,
+        reads: bool,
+        writes: bool,
+    ) -> Self {
         let mut state = Self {
             settings: options.0.clone(),
             queue: None,
@@ -79,8 +84,14 @@ impl State {
             _permit: None,
         };
         state.set_phase(phase);
-        state.set_writing(if writes { Writing::Open } else { Writing::Ended });
-        state.flags.set(Flags::READ_ENDED.union(Flags::WRITE_ONLY), !reads);
+        state.set_writing(if writes {
+            Writing::Open
+        } else {
+            Writing::Ended
+        });
+        state
+            .flags
+            .set(Flags::READ_ENDED.union(Flags::WRITE_ONLY), !reads);
         state.flags.set(Flags::READ_ONLY, !writes);
         state.flags.set(Flags::NEEDS_UPDATE, options.0.watch_time());
         state.set_interest(state.wanted_interest());
@@ -122,7 +133,8 @@ impl State {
 
     pub(super) fn set_graceful_close(&mut self, graceful_close: Pending) {
         self.graceful_close = graceful_close;
-        self.flags.set(Flags::CLOSES_GRACEFULLY, graceful_close != Pending::No);
+        self.flags
+            .set(Flags::CLOSES_GRACEFULLY, graceful_close != Pending::No);
     }
 
     pub(super) const fn interest(&self) -> Interest {
@@ -131,7 +143,8 @@ impl State {
 
     pub(super) fn set_interest(&mut self, interest: Interest) {
         self.interest = interest;
-        self.flags.set(Flags::OTHER_INTEREST, interest != Interest::READABLE);
+        self.flags
+            .set(Flags::OTHER_INTEREST, interest != Interest::READABLE);
     }
 
     /// Returns whether only input needs work, as it is between most calls of most connections.
@@ -161,7 +174,9 @@ impl State {
         self.times = Times::of(&options.0);
         self.flags.insert(Flags::NEEDS_UPDATE);
         if let Some(before) = before {
-            self.times.get_or_insert_with(Box::default).take_over_close(&before);
+            self.times
+                .get_or_insert_with(Box::default)
+                .take_over_close(&before);
         }
     }
 
@@ -236,7 +251,9 @@ impl State {
     /// Returns an error of the same kind and errno as the one after which nothing can be sent.
     pub(super) fn copy_of_failure(&self) -> io::Error {
         match &self.failure {
-            Some(failure) => errno(failure).map_or(failure.kind().into(), io::Error::from_raw_os_error),
+            Some(failure) => {
+                errno(failure).map_or(failure.kind().into(), io::Error::from_raw_os_error)
+            }
             None => ErrorKind::BrokenPipe.into(),
         }
     }
@@ -244,13 +261,18 @@ impl State {
     /// Returns whether the peer had ended its direction before it went, so that what it has sent is whole: tcp(7)
     /// reports a reset as `EPIPE` to a socket that has received the end already, and as another error to all others.
     pub(super) fn is_end_whole(&self) -> bool {
-        self.failure.as_ref().is_none_or(|failure| failure.kind() == ErrorKind::BrokenPipe)
+        self.failure
+            .as_ref()
+            .is_none_or(|failure| failure.kind() == ErrorKind::BrokenPipe)
     }
 
     /// Ends the connection by the error after which nothing can be sent.
     #[cold]
     pub(super) fn end_with_failure(&mut self) {
-        let failure = self.failure.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into());
+        let failure = self
+            .failure
+            .take()
+            .unwrap_or_else(|| ErrorKind::BrokenPipe.into());
         self.end(CloseReason::Failed(failure));
     }
 

@@ -14,7 +14,10 @@ pub(in crate::connection) struct WriteBuffer {
 impl WriteBuffer {
     /// Returns a buffer with room for [`BUFFER_MAX`] bytes. The default has room for none.
     pub(in crate::connection) fn with_room() -> Self {
-        Self { room: vec![0; BUFFER_MAX].into(), len: 0 }
+        Self {
+            room: vec![0; BUFFER_MAX].into(),
+            len: 0,
+        }
     }
 
     #[inline]

@@ -60,7 +60,9 @@ impl<S> Connection<'_, S> {
     /// Returns whether a write of `more` bytes only has to copy them into the buffer.
     #[inline]
     fn only_buffers(&self, more: usize) -> bool {
-        !self.from_outside && self.state.is_steady() && self.buffer.len() + more < self.state.settings.buffer_max
+        !self.from_outside
+            && self.state.is_steady()
+            && self.buffer.len() + more < self.state.settings.buffer_max
     }
 
     #[cold]
@@ -69,7 +71,12 @@ impl<S> Connection<'_, S> {
         if let Some(answer) = self.answer_after_failure() {
             return answer;
         }
-        self.send_if_beyond(self.state.settings.max_write_queue.saturating_sub(bytes.len()));
+        self.send_if_beyond(
+            self.state
+                .settings
+                .max_write_queue
+                .saturating_sub(bytes.len()),
+        );
         self.expect_room(bytes.len())?;
         let is_small = self.buffer.len() + bytes.len() < BUFFER_MAX;
         self.defer_flush_if(is_small);
@@ -105,7 +112,12 @@ impl<S> Connection<'_, S> {
         if let Some(answer) = self.answer_after_failure() {
             return answer;
         }
-        self.send_if_beyond(self.state.settings.max_write_queue.saturating_sub(bytes.len()));
+        self.send_if_beyond(
+            self.state
+                .settings
+                .max_write_queue
+                .saturating_sub(bytes.len()),
+        );
         self.expect_room(bytes.len())?;
         self.defer_flush_if(is_small);
         if !self.state.is_queued() && !is_small && self.may_try() {
@@ -133,7 +145,10 @@ impl<S> Connection<'_, S> {
 
     /// Sends what was queued from outside before a writer there is told that it is too much: the peer may read.
     fn send_if_beyond(&mut self, most: usize) {
-        if self.from_outside && self.state.flags.has(Flags::FLUSH_DEFERRED) && self.state.queued() >= most {
+        if self.from_outside
+            && self.state.flags.has(Flags::FLUSH_DEFERRED)
+            && self.state.queued() >= most
+        {
             self.send_queued();
         }
     }
@@ -159,20 +174,32 @@ impl<S> Connection<'_, S> {
     /// Returns the answer to a write on a socket that has failed, if it has: an error for a handler that reads nothing.
     /// One that reads is notified when it has been given what has come, and until then what it writes is dropped.
     fn answer_after_failure(&self) -> Option<io::Result<Flow>> {
-        let is_read =
-            self.state.phase() == Phase::Open && !self.state.flags.has(Flags::READ_ENDED.union(Flags::PAUSED));
-        let answer = || if is_read { Ok(Flow::Full) } else { Err(self.state.copy_of_failure()) };
+        let is_read = self.state.phase() == Phase::Open
+            && !self.state.flags.has(Flags::READ_ENDED.union(Flags::PAUSED));
+        let answer = || {
+            if is_read {
+                Ok(Flow::Full)
+            } else {
+                Err(self.state.copy_of_failure())
+            }
+        };
         (self.state.writing() == Writing::Failed).then(answer)
     }
 
     fn expect_room(&self, more: usize) -> io::Result<()> {
         let ended = self.state.writing() != Writing::Open || self.state.phase() == Phase::Over;
         if ended {
-            return Err(io::Error::new(ErrorKind::BrokenPipe, "write on a connection after its end"));
+            return Err(io::Error::new(
+                ErrorKind::BrokenPipe,
+                "write on a connection after its end",
+            ));
         }
         let max = self.state.settings.max_write_queue;
         if more > max.saturating_sub(self.queued()) && more > 0 {
-            let text = format!("{more} bytes beside {} queued are more than max_write_queue, {max}", self.queued());
+            let text = format!(
+                "{more} bytes beside {} queued are more than max_write_queue, {max}",
+                self.queued()
+            );
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
         }
         Ok(())
@@ -182,12 +209,20 @@ impl<S> Connection<'_, S> {
         if self.queued() >= self.state.settings.high_watermark {
             self.state.flags.insert(Flags::QUEUE_FULL);
         }
-        if self.state.flags.has(Flags::QUEUE_FULL) { Flow::Full } else { Flow::Open }
+        if self.state.flags.has(Flags::QUEUE_FULL) {
+            Flow::Full
+        } else {
+            Flow::Open
+        }
     }
 
     /// Returns whether a write that nothing is queued before may be tried without [`flush`](Self::flush).
     pub(super) fn may_try(&self) -> bool {
-        let limited = self.state.times.as_ref().is_some_and(|times| times.limits_writing());
+        let limited = self
+            .state
+            .times
+            .as_ref()
+            .is_some_and(|times| times.limits_writing());
         !limited && self.state.phase() != Phase::Connecting
     }
 }

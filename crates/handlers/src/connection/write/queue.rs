@@ -76,7 +76,10 @@ impl WriteQueue {
         let mut room = most;
         let open = &self.open[self.open_sent..];
         let chunks = self.chunks.iter().map(Bytes::as_ref).chain([open]);
-        for (slice, chunk) in slices.iter_mut().zip(chunks.filter(|chunk| !chunk.is_empty())) {
+        for (slice, chunk) in slices
+            .iter_mut()
+            .zip(chunks.filter(|chunk| !chunk.is_empty()))
+        {
             *slice = IoSlice::new(&chunk[..chunk.len().min(room)]);
             room -= slice.len();
             count += 1;
@@ -211,7 +214,12 @@ mod tests {
         assert!(std::panic::catch_unwind(write).is_err());
         let mut left = Vec::new();
         queue
-            .write_to(usize::MAX, |slices| Ok(slices.iter().map(|slice| left.extend_from_slice(slice)).count()))
+            .write_to(usize::MAX, |slices| {
+                Ok(slices
+                    .iter()
+                    .map(|slice| left.extend_from_slice(slice))
+                    .count())
+            })
             .unwrap();
         assert_eq!((left.as_slice(), queue.len()), (&b"cd"[..], 1));
     }
@@ -220,7 +228,11 @@ mod tests {
     fn a_write_that_fails_takes_nothing() {
         let mut queue = WriteQueue::default();
         queue.push(b"abc");
-        assert!(queue.write_to(9, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert!(
+            queue
+                .write_to(9, |_| Err(io::ErrorKind::WouldBlock.into()))
+                .is_err()
+        );
         assert_eq!(queue.len(), 3);
     }
 }

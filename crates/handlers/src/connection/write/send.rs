@@ -34,7 +34,9 @@ impl<S> Connection<'_, S> {
         self.state.count_written(sent);
         let of_buffer = sent.min(self.buffer.len());
         if of_buffer < self.buffer.len() {
-            self.state.queue_or_new().push(&self.buffer.bytes()[of_buffer..]);
+            self.state
+                .queue_or_new()
+                .push(&self.buffer.bytes()[of_buffer..]);
         }
         self.buffer.clear();
         sent - of_buffer
@@ -66,8 +68,8 @@ impl<S> Connection<'_, S> {
     /// and may still be written to.
     pub(in crate::connection) fn flush_queue(&mut self) -> bool {
         self.send_queued();
-        let drained =
-            self.state.flags.has(Flags::QUEUE_FULL) && self.state.queued() <= self.state.settings.low_watermark;
+        let drained = self.state.flags.has(Flags::QUEUE_FULL)
+            && self.state.queued() <= self.state.settings.low_watermark;
         if drained {
             self.state.flags.remove(Flags::QUEUE_FULL);
             self.state.begin_reading();
@@ -80,7 +82,9 @@ impl<S> Connection<'_, S> {
         let mut budget = self.state.settings.max_bytes_per_turn;
         while budget > 0 && self.state.is_queued() {
             let allowed = self.state.write_allowance(budget);
-            let Some(queue) = self.state.queue().filter(|_| allowed > 0) else { break };
+            let Some(queue) = self.state.queue().filter(|_| allowed > 0) else {
+                break;
+            };
             let stream = &mut self.stream;
             match queue.write_to(allowed, |slices| stream.write(slices)) {
                 Ok(sent @ 1..) => {
@@ -91,7 +95,9 @@ impl<S> Connection<'_, S> {
                     self.state.count_written(sent);
                 }
                 Err(error) if is_nothing_done(&error) => break,
-                failed => self.fail_writing(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into())),
+                failed => {
+                    self.fail_writing(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into()))
+                }
             }
         }
     }

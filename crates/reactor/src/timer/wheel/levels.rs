@@ -118,7 +118,12 @@ struct WheelSlot {
 }
 
 impl WheelSlot {
-    const EMPTY: Self = Self { earliest: NEVER, timers: 0, stale: 0, list: List::EMPTY };
+    const EMPTY: Self = Self {
+        earliest: NEVER,
+        timers: 0,
+        stale: 0,
+        list: List::EMPTY,
+    };
 }
 
 #[derive(Debug)]
@@ -194,7 +199,9 @@ impl Levels {
     /// Takes a timer out of its slot, if it is in one: whether it is time to [`sweep`](Self::sweep).
     #[inline]
     pub(super) fn unfile(&mut self, id: SlotId) -> bool {
-        let Some(slot) = self.slots.get_mut(id.index()) else { return false };
+        let Some(slot) = self.slots.get_mut(id.index()) else {
+            return false;
+        };
         slot.timers -= 1;
         slot.stale += 1;
         self.stale += 1;
@@ -291,27 +298,65 @@ impl Levels {
     pub(super) fn verify(&self, timers: usize, filed: impl Fn(u32) -> Option<(u64, SlotId)>) {
         self.chunks.verify(self.slots.iter().map(|slot| &slot.list));
         for (level, occupied) in self.occupied.iter().enumerate() {
-            assert_eq!(self.occupied_levels >> level & 1 == 1, *occupied != 0, "level {level}");
+            assert_eq!(
+                self.occupied_levels >> level & 1 == 1,
+                *occupied != 0,
+                "level {level}"
+            );
         }
         for (slot, number) in self.slots.iter().zip(0..) {
             let id = SlotId(number);
-            assert_eq!(self.occupied[id.level() as usize] >> id.slot() & 1 == 1, slot.timers > 0, "{id:?}");
+            assert_eq!(
+                self.occupied[id.level() as usize] >> id.slot() & 1 == 1,
+                slot.timers > 0,
+                "{id:?}"
+            );
             let mut places = self.chunks.items(&slot.list);
-            assert_eq!(places.len(), (slot.timers + slot.stale) as usize, "the items of {id:?}");
+            assert_eq!(
+                places.len(),
+                (slot.timers + slot.stale) as usize,
+                "the items of {id:?}"
+            );
             places.sort_unstable();
             places.dedup();
             let here = |place| filed(place).filter(|(_, is_in)| *is_in == id);
-            let deadlines: Vec<u64> = places.into_iter().filter_map(here).map(|(deadline, _)| deadline).collect();
-            assert_eq!(deadlines.len(), slot.timers as usize, "the timers of {id:?}");
-            assert!(slot.timers > 0 || slot.list.is_empty() && slot.earliest == NEVER, "left in {id:?}");
+            let deadlines: Vec<u64> = places
+                .into_iter()
+                .filter_map(here)
+                .map(|(deadline, _)| deadline)
+                .collect();
+            assert_eq!(
+                deadlines.len(),
+                slot.timers as usize,
+                "the timers of {id:?}"
+            );
+            assert!(
+                slot.timers > 0 || slot.list.is_empty() && slot.earliest == NEVER,
+                "left in {id:?}"
+            );
             for deadline in deadlines {
                 assert!(deadline >= slot.earliest, "the bound of {id:?}");
-                assert!(self.begin_of(id) > self.now_tick, "{id:?} should have been emptied");
+                assert!(
+                    self.begin_of(id) > self.now_tick,
+                    "{id:?} should have been emptied"
+                );
                 assert!(deadline >> TICK_BITS >= self.begin_of(id));
             }
         }
-        assert_eq!(self.slots.iter().map(|slot| slot.timers as usize).sum::<usize>(), timers);
-        assert_eq!(self.slots.iter().map(|slot| slot.stale as usize).sum::<usize>(), self.stale);
+        assert_eq!(
+            self.slots
+                .iter()
+                .map(|slot| slot.timers as usize)
+                .sum::<usize>(),
+            timers
+        );
+        assert_eq!(
+            self.slots
+                .iter()
+                .map(|slot| slot.stale as usize)
+                .sum::<usize>(),
+            self.stale
+        );
         assert!(self.stale <= self.stale_max);
     }
 }

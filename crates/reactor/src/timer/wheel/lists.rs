@@ -55,7 +55,10 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) const EMPTY: Self = Self { end: End::of_full(NO_CHUNK), first: NO_CHUNK };
+    pub(super) const EMPTY: Self = Self {
+        end: End::of_full(NO_CHUNK),
+        first: NO_CHUNK,
+    };
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -72,12 +75,16 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) const fn new() -> Self {
-        Self { words: Vec::new(), free: NO_CHUNK }
+        Self {
+            words: Vec::new(),
+            free: NO_CHUNK,
+        }
     }
 
     /// Makes room for `items` in all, however they are spread over `lists`.
     pub(super) fn reserve(&mut self, items: usize, lists: usize) {
-        self.words.reserve_exact((Self::most(items, lists) * WORDS).saturating_sub(self.words.len()));
+        self.words
+            .reserve_exact((Self::most(items, lists) * WORDS).saturating_sub(self.words.len()));
     }
 
     /// The most chunks that so many `items` in so many `lists` take.
@@ -160,7 +167,11 @@ impl Chunks {
         while end != List::EMPTY.end {
             let (begin, before) = (End::of_empty(end.chunk()).word(), self.before(end.chunk()));
             items.extend(self.words[begin..end.word()].iter().rev());
-            assert_eq!(before == NO_CHUNK, end.chunk() == list.first, "the begin of the chain");
+            assert_eq!(
+                before == NO_CHUNK,
+                end.chunk() == list.first,
+                "the begin of the chain"
+            );
             end = End::of_full(before);
         }
         items

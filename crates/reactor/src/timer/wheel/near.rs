@@ -43,7 +43,10 @@ impl Near {
     /// Adds one of a slot that is being emptied.
     #[inline]
     pub(super) fn push_of_slot(&mut self, due: Due) {
-        self.unsorted |= self.of_slot.last().is_some_and(|first| first.rank() < due.rank());
+        self.unsorted |= self
+            .of_slot
+            .last()
+            .is_some_and(|first| first.rank() < due.rank());
         self.of_slot.push(due);
     }
 

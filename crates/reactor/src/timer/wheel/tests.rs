@@ -17,7 +17,11 @@ impl<P: Blank> Wheel<P> {
     /// Checks every invariant.
     #[track_caller]
     fn verify(&self) {
-        let filed = self.entries.iter().filter(|(_, entry)| entry.filing.slot() != SlotId::NOWHERE).count();
+        let filed = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.filing.slot() != SlotId::NOWHERE)
+            .count();
         self.levels.verify(filed, |place| {
             let (_, entry) = self.entries.at_index(place)?;
             Some((entry.deadline, entry.filing.slot()))
@@ -43,7 +47,10 @@ fn fired(wheel: &mut Wheel<u64>, now_ns: u64) -> Vec<u64> {
     wheel.expire(now_ns);
     let fired = pop_all(wheel);
     wheel.verify();
-    fired.into_iter().filter_map(|key| cancel(wheel, key)).collect()
+    fired
+        .into_iter()
+        .filter_map(|key| cancel(wheel, key))
+        .collect()
 }
 
 #[test]
@@ -83,7 +90,10 @@ fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
     }
     assert!(wheel.has_due());
     wheel.expire(5 * MS + MS / 2);
-    let names: Vec<u64> = pop_all(&mut wheel).into_iter().filter_map(|key| cancel(&mut wheel, key)).collect();
+    let names: Vec<u64> = pop_all(&mut wheel)
+        .into_iter()
+        .filter_map(|key| cancel(&mut wheel, key))
+        .collect();
     assert_eq!(names, [1, 2, 3]);
 }
 
@@ -118,7 +128,9 @@ fn cancelling_leaves_nothing_behind() {
 fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_places() {
     let mut wheel = Wheel::<u64>::new();
     // So many that the lists have room for stale items only because it was reserved.
-    let stay: Vec<Key> = (0..0x3fff).map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap()).collect();
+    let stay: Vec<Key> = (0..0x3fff)
+        .map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap())
+        .collect();
     let (mut most, room) = (0, wheel.levels.room());
     for round in 0..20_000 {
         let goes = arm(&mut wheel, 1000 * MS + round % 50, 0, round).unwrap();
@@ -131,7 +143,10 @@ fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_place
             wheel.verify();
         }
     }
-    assert!(wheel.room == 0x4000 && (0x3ff0..=wheel.room).contains(&most), "{most} stale items");
+    assert!(
+        wheel.room == 0x4000 && (0x3ff0..=wheel.room).contains(&most),
+        "{most} stale items"
+    );
     assert_eq!(wheel.levels.room(), room, "the lists had to grow");
     assert_eq!(fired(&mut wheel, 999 * MS), []);
     wheel.expire(1000 * MS);
@@ -141,14 +156,19 @@ fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_place
 #[test]
 fn nobody_is_woken_for_a_slot_that_lost_its_last_timer() {
     let mut wheel = Wheel::<u64>::new();
-    let keys: Vec<Key> = (0..100).map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap()).collect();
+    let keys: Vec<Key> = (0..100)
+        .map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap())
+        .collect();
     let later = arm(&mut wheel, 5000 * MS, 0, 100).unwrap();
     for key in keys {
         assert_eq!(wheel.next_deadline(), Some(1000 * MS));
         wheel.cancel(key);
         wheel.verify();
     }
-    assert_eq!((wheel.next_deadline(), wheel.levels.stale()), (Some(5000 * MS), 0));
+    assert_eq!(
+        (wheel.next_deadline(), wheel.levels.stale()),
+        (Some(5000 * MS), 0)
+    );
     wheel.cancel(later);
     assert_eq!(wheel.next_deadline(), None);
 }
@@ -170,13 +190,18 @@ fn a_timer_that_comes_back_to_the_slot_it_left_is_due_once() {
     }
     assert_eq!(fired(&mut wheel, 999 * MS), []);
     assert_eq!(fired(&mut wheel, 1001 * MS), [0, 1]);
-    assert_eq!((wheel.len(), wheel.next_deadline(), wheel.levels.stale()), (0, None, 0));
+    assert_eq!(
+        (wheel.len(), wheel.next_deadline(), wheel.levels.stale()),
+        (0, None, 0)
+    );
 }
 
 #[test]
 fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
     let mut wheel = Wheel::<u64>::new();
-    let keys: Vec<Key> = (1..=4).map(|name| arm(&mut wheel, MS, 0, name).unwrap()).collect();
+    let keys: Vec<Key> = (1..=4)
+        .map(|name| arm(&mut wheel, MS, 0, name).unwrap())
+        .collect();
     wheel.expire(MS);
     assert_eq!(wheel.pop_due().unwrap().0.key, keys[0]);
     wheel.cancel(keys[1]);

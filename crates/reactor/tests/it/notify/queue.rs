@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Context, Error, Interest, Kind, Next, PanicPolicy, Priority, Reactor, Then, notification_queue,
+    Capacity, Context, Error, Interest, Kind, Next, PanicPolicy, Priority, Reactor, Then,
+    notification_queue,
 };
 
 use super::Values;
@@ -82,7 +83,10 @@ fn a_thread_that_posts_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() 
     thread.join().map_err(|_| "it panicked")?;
     let metrics = reactor.metrics();
     assert!(metrics.wakeups <= sent + 1, "{metrics:?}");
-    assert!(metrics.turns - turns_before >= metrics.wakeups, "more than one a sleep: {metrics:?}");
+    assert!(
+        metrics.turns - turns_before >= metrics.wakeups,
+        "more than one a sleep: {metrics:?}"
+    );
     Ok(())
 }
 
@@ -94,13 +98,24 @@ fn a_full_queue_gives_values_back_until_the_loop_has_handled_some() -> Result {
     reactor.set_max_messages_per_turn(queue, 2)?;
     let mut many = VecDeque::from([0, 1, 2, 3, 4]);
     assert_eq!(sender.send_many(&mut many), Err(TrySendError::Full(())));
-    assert_eq!((many.make_contiguous(), sender.len()), ([3, 4].as_mut_slice(), 3));
+    assert_eq!(
+        (many.make_contiguous(), sender.len()),
+        ([3, 4].as_mut_slice(), 3)
+    );
     assert_eq!(sender.try_send(9), Err(TrySendError::Full(9)));
     let mut values = Values::new();
     turn_now(&mut reactor, &mut values);
-    assert_eq!((values.as_slice(), sender.len()), ([0, 1].as_slice(), 1), "two a turn");
+    assert_eq!(
+        (values.as_slice(), sender.len()),
+        ([0, 1].as_slice(), 1),
+        "two a turn"
+    );
     assert_eq!(sender.send_many(&mut many), Ok(()));
-    assert_eq!(sender.try_send(9), Err(TrySendError::Full(9)), "what is taken and not handled counts");
+    assert_eq!(
+        sender.try_send(9),
+        Err(TrySendError::Full(9)),
+        "what is taken and not handled counts"
+    );
     turn_now(&mut reactor, &mut values);
     turn_now(&mut reactor, &mut values);
     assert_eq!(values, [0, 1, 2, 3, 4]);
@@ -149,7 +164,10 @@ fn a_queue_can_be_paused_named_prioritised_and_removed_like_any_source() -> Resu
     let queue = reactor.consume(receiver, note)?;
     reactor.set_name(queue, "orders")?;
     reactor.set_priority(queue, Priority::High)?;
-    let listed = reactor.registrations().next().map(|queue| (queue.name.to_owned(), queue.kind, queue.fd));
+    let listed = reactor
+        .registrations()
+        .next()
+        .map(|queue| (queue.name.to_owned(), queue.kind, queue.fd));
     assert_eq!(listed, Some(("orders".to_owned(), Kind::Queue, -1)));
     let mut values = Values::new();
     for round in 0..20 {
@@ -168,10 +186,16 @@ fn a_queue_can_be_paused_named_prioritised_and_removed_like_any_source() -> Resu
     sender.try_send(21)?;
     reactor.remove(queue)?;
     assert_eq!(sender.try_send(22), Err(TrySendError::Disconnected(22)));
-    assert_eq!(sender.send_many(&mut VecDeque::from([23])), Err(TrySendError::Disconnected(())));
+    assert_eq!(
+        sender.send_many(&mut VecDeque::from([23])),
+        Err(TrySendError::Disconnected(()))
+    );
     turn_now(&mut reactor, &mut values);
     assert_eq!(values.len(), 21);
-    assert!(matches!(reactor.set_max_messages_per_turn(queue, 1), Err(Error::StaleKey(_))));
+    assert!(matches!(
+        reactor.set_max_messages_per_turn(queue, 1),
+        Err(Error::StaleKey(_))
+    ));
     Ok(())
 }
 
@@ -209,9 +233,15 @@ fn a_handler_may_pause_or_remove_its_own_queue_and_the_rest_waits_or_is_dropped(
 
 #[test]
 fn an_error_or_a_panic_ends_the_queue_and_would_block_does_not() -> Result {
-    let mut reactor = Reactor::<Values>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<Values>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     let mut values = Values::new();
-    for end in [|| Err(std::io::Error::other("broken")), || panic!("as the test wants"), || Ok(Next::Remove)] {
+    for end in [
+        || Err(std::io::Error::other("broken")),
+        || panic!("as the test wants"),
+        || Ok(Next::Remove),
+    ] {
         let (sender, receiver) = notification_queue(Capacity::Unbounded);
         reactor.consume(receiver, move |value: Option<u32>, cx| {
             cx.state.extend(value);
@@ -238,8 +268,17 @@ fn a_queue_beyond_the_limit_of_registrations_is_given_back() -> Result {
     let (_kept, first) = notification_queue(Capacity::Unbounded);
     let (sender, second) = notification_queue(Capacity::Unbounded);
     reactor.consume(first, note)?;
-    let refused = reactor.consume(second, note).err().ok_or("there was a place")?;
-    assert!(matches!(refused.error, Error::Full { max_registrations: 1, .. }));
+    let refused = reactor
+        .consume(second, note)
+        .err()
+        .ok_or("there was a place")?;
+    assert!(matches!(
+        refused.error,
+        Error::Full {
+            max_registrations: 1,
+            ..
+        }
+    ));
     sender.try_send(1)?; // it is still open
     drop(refused.inner);
     assert_eq!(sender.try_send(2), Err(TrySendError::Disconnected(2)));
@@ -262,7 +301,9 @@ fn fifty_threads_lose_no_value_and_each_keeps_its_order() -> Result {
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let sender = sender.clone();
-            thread::spawn(move || (0..VALUES).try_for_each(|number| sender.try_send((thread, number))))
+            thread::spawn(move || {
+                (0..VALUES).try_for_each(|number| sender.try_send((thread, number)))
+            })
         })
         .collect();
     drop(sender);
@@ -281,10 +322,15 @@ fn what_is_in_a_reactor_that_is_dropped_is_dropped_with_it() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<RefCell<()>>::new()?;
     reactor.consume(receiver, |_, _| Ok(Next::Keep))?;
-    values.iter().try_for_each(|value| sender.try_send(Arc::clone(value)))?;
+    values
+        .iter()
+        .try_for_each(|value| sender.try_send(Arc::clone(value)))?;
     drop(reactor);
     assert!(values.iter().all(|value| Arc::strong_count(value) == 1));
-    assert!(matches!(sender.try_send(Arc::new(())), Err(TrySendError::Disconnected(_))));
+    assert!(matches!(
+        sender.try_send(Arc::new(())),
+        Err(TrySendError::Disconnected(_))
+    ));
     Ok(())
 }
 
@@ -296,7 +342,14 @@ fn a_timeout_means_nothing_to_a_queue_paused_or_not() -> Result {
     let queue = reactor.consume(receiver, note)?;
     let mut values = Values::new();
     for paused in [false, true] {
-        reactor.set_interest(queue, if paused { Interest::NONE } else { Interest::READABLE })?;
+        reactor.set_interest(
+            queue,
+            if paused {
+                Interest::NONE
+            } else {
+                Interest::READABLE
+            },
+        )?;
         reactor.set_timeout(queue, Some(Duration::from_millis(1)))?;
         if paused {
             sender.try_send(1)?;
@@ -320,7 +373,10 @@ fn a_value_counts_until_its_handler_has_returned() -> Result {
     let own = sender.clone();
     let queue = reactor.consume(receiver, move |value, cx| {
         cx.state.extend(value);
-        assert_eq!((own.len(), own.try_send(9)), (1, Err(TrySendError::Full(9))));
+        assert_eq!(
+            (own.len(), own.try_send(9)),
+            (1, Err(TrySendError::Full(9)))
+        );
         Ok(Next::Keep)
     })?;
     reactor.set_max_messages_per_turn(queue, 1)?;
@@ -328,6 +384,10 @@ fn a_value_counts_until_its_handler_has_returned() -> Result {
     let mut values = Values::new();
     assert_eq!(turn_now(&mut reactor, &mut values), 1);
     assert!(sender.is_empty());
-    assert_eq!(turn_now(&mut reactor, &mut values), 0, "nothing was left, so nothing is called");
+    assert_eq!(
+        turn_now(&mut reactor, &mut values),
+        0,
+        "nothing was left, so nothing is called"
+    );
     Ok(())
 }

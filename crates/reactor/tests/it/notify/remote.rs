@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use reactor::{
-    CallError, Capacity, Context, Interest, LoopGone, LoopThread, Next, PanicPolicy, Priority, Reactor, Remote, Then,
-    TryPostError, notification_queue,
+    CallError, Capacity, Context, Interest, LoopGone, LoopThread, Next, PanicPolicy, Priority,
+    Reactor, Remote, Then, TryPostError, notification_queue,
 };
 
 use super::Values;
@@ -53,9 +53,19 @@ fn a_call_from_the_loop_s_own_thread_is_refused_and_one_to_a_loop_that_goes_ends
     let held = Arc::clone(&dropped);
     remote.post(move |_| drop(held))?;
     drop(reactor); // before or after the call was posted
-    assert_eq!(thread.join().map_err(|_| "it panicked")?, Err(CallError::Lost));
-    assert_eq!(Arc::strong_count(&dropped), 1, "what was not run is dropped");
-    assert_eq!((remote.post(|_| ()), remote.stop()), (Err(LoopGone), Err(LoopGone)));
+    assert_eq!(
+        thread.join().map_err(|_| "it panicked")?,
+        Err(CallError::Lost)
+    );
+    assert_eq!(
+        Arc::strong_count(&dropped),
+        1,
+        "what was not run is dropped"
+    );
+    assert_eq!(
+        (remote.post(|_| ()), remote.stop()),
+        (Err(LoopGone), Err(LoopGone))
+    );
     remote.wake(); // nobody is there to hear it
     Ok(())
 }
@@ -74,16 +84,24 @@ fn a_posted_closure_that_panics_takes_no_other_with_it() -> Result {
         remote.post(|cx| cx.state.push(3))?;
         turn_now(&mut reactor, &mut values);
         assert_eq!(values, [1, 2, 3], "{policy:?}");
-        assert_eq!(reactor.metrics().panics, u64::from(policy == PanicPolicy::RemoveHandler));
+        assert_eq!(
+            reactor.metrics().panics,
+            u64::from(policy == PanicPolicy::RemoveHandler)
+        );
     }
     Ok(())
 }
 
 #[test]
-fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_are_handed_over_piecemeal() -> Result {
+fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_are_handed_over_piecemeal()
+-> Result {
     let mut reactor = Reactor::<[Values; 4]>::new()?;
     let remote = reactor.remote()?;
-    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    let queue = reactor
+        .registrations()
+        .next()
+        .ok_or("the queue of the remotes")?
+        .key;
     reactor.set_max_messages_per_turn(queue, 7)?;
     let threads = [0, 1, 2, 3].map(|thread| {
         let (remote, alive) = (remote.clone(), remote.keep_alive());
@@ -92,7 +110,9 @@ fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_ar
                 let posted = match (n * 7 + thread as u32) % 4 {
                     0 => remote.post(move |cx| cx.state[thread].push(n)),
                     1 => remote.post(move |cx| cx.state[thread].extend([n])),
-                    2 => remote.post(Box::new(move |cx: &mut Context<'_, [Values; 4]>| cx.state[thread].push(n))),
+                    2 => remote.post(Box::new(move |cx: &mut Context<'_, [Values; 4]>| {
+                        cx.state[thread].push(n)
+                    })),
                     _ => {
                         let much = [n; 2000];
                         remote.post(move |cx| cx.state[thread].push(much[1999]))
@@ -105,22 +125,36 @@ fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_ar
     });
     let mut values = [const { Values::new() }; 4];
     reactor.run(&mut values)?;
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert!(values.iter().all(|of_thread| of_thread.iter().copied().eq(0..1000)));
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    assert!(
+        values
+            .iter()
+            .all(|of_thread| of_thread.iter().copied().eq(0..1000))
+    );
     Ok(())
 }
 
 #[test]
-fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_handed_over_still_run() -> Result {
+fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_handed_over_still_run()
+-> Result {
     let held = Arc::new(());
     let post = |remote: &Remote<Values>, n| {
         let (one, other) = (Arc::clone(&held), Arc::clone(&held));
         remote.post(move |cx| cx.state.extend((Arc::strong_count(&one) > 0).then_some(n)))?;
-        remote.post(move |cx| cx.state.extend((Arc::strong_count(&other) > 0).then_some(n + 1)))
+        remote.post(move |cx| {
+            cx.state
+                .extend((Arc::strong_count(&other) > 0).then_some(n + 1))
+        })
     };
     let mut reactor = Reactor::<Values>::new()?;
     let remote = reactor.remote()?;
-    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    let queue = reactor
+        .registrations()
+        .next()
+        .ok_or("the queue of the remotes")?
+        .key;
     reactor.set_max_messages_per_turn(queue, 3)?;
     remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
     post(&remote, 1)?;
@@ -133,7 +167,10 @@ fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_hand
     post(&again, 7)?;
     assert_eq!(Arc::strong_count(&held), 3);
     drop(reactor);
-    assert_eq!((post(&again, 9), Arc::strong_count(&held)), (Err(LoopGone), 1));
+    assert_eq!(
+        (post(&again, 9), Arc::strong_count(&held)),
+        (Err(LoopGone), 1)
+    );
     Ok(())
 }
 
@@ -154,7 +191,11 @@ fn a_posted_closure_belongs_to_no_source_and_may_do_anything() -> Result {
     reactor.run(&mut values)?; // in the background, but what was posted runs
     values.sort_unstable();
     assert_eq!(values, [1, 2]);
-    assert_eq!(reactor.registrations().count(), 1, "one queue for all remotes");
+    assert_eq!(
+        reactor.registrations().count(),
+        1,
+        "one queue for all remotes"
+    );
     Ok(())
 }
 
@@ -238,7 +279,11 @@ fn what_was_posted_is_pending_until_it_has_run() -> Result {
     for at_a_time in [1024, 3, 1] {
         let mut reactor = Reactor::<Values>::new()?;
         let remote = reactor.remote()?;
-        let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+        let queue = reactor
+            .registrations()
+            .next()
+            .ok_or("the queue of the remotes")?
+            .key;
         reactor.set_max_messages_per_turn(queue, at_a_time)?;
         assert_eq!(remote.pending(), 0);
         for posted in 1..=10 {
@@ -251,7 +296,11 @@ fn what_was_posted_is_pending_until_it_has_run() -> Result {
             turn_now(&mut reactor, &mut values);
             assert_eq!(remote.pending(), 10 - values.len());
         }
-        assert_eq!(values, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1], "the one that runs is one of them");
+        assert_eq!(
+            values,
+            [10, 9, 8, 7, 6, 5, 4, 3, 2, 1],
+            "the one that runs is one of them"
+        );
     }
     Ok(())
 }
@@ -277,7 +326,11 @@ fn a_closure_that_has_panicked_is_not_pending() -> Result {
 fn closures_dropped_with_their_queue_or_their_loop_are_not_pending() -> Result {
     let mut reactor = Reactor::<Values>::new()?;
     let remote = reactor.remote()?;
-    let queue = reactor.registrations().next().ok_or("the queue of the remotes")?.key;
+    let queue = reactor
+        .registrations()
+        .next()
+        .ok_or("the queue of the remotes")?
+        .key;
     reactor.set_max_messages_per_turn(queue, 3)?;
     remote.post(move |cx| cx.registry.remove(queue).unwrap())?;
     for _ in 0..5 {
@@ -285,14 +338,24 @@ fn closures_dropped_with_their_queue_or_their_loop_are_not_pending() -> Result {
     }
     let mut values = Values::new();
     turn_now(&mut reactor, &mut values);
-    assert_eq!((values, remote.pending()), (vec![2, 1], 0), "three were handed over");
+    assert_eq!(
+        (values, remote.pending()),
+        (vec![2, 1], 0),
+        "three were handed over"
+    );
 
     let again = reactor.remote()?;
     again.post(|_| panic!("as the test wants"))?;
     note_pending(&again)?;
     note_pending(&again)?;
-    let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut Values::new())));
-    assert_eq!((unwound.is_err(), again.pending()), (true, 2), "they are handed over");
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        turn_now(&mut reactor, &mut Values::new())
+    }));
+    assert_eq!(
+        (unwound.is_err(), again.pending()),
+        (true, 2),
+        "they are handed over"
+    );
     note_pending(&again)?;
     assert_eq!(again.pending(), 3);
     drop(reactor);
@@ -303,7 +366,9 @@ fn closures_dropped_with_their_queue_or_their_loop_are_not_pending() -> Result {
 #[test]
 fn closures_beyond_the_limit_come_back_and_posts_are_not_limited() -> Result {
     for max in [0, 1, 3, usize::MAX] {
-        let mut reactor = Reactor::<Values>::builder().max_pending_posts(max).build()?;
+        let mut reactor = Reactor::<Values>::builder()
+            .max_pending_posts(max)
+            .build()?;
         let remote = reactor.remote()?;
         let queue = reactor.remote_key().ok_or("it has a queue")?;
         reactor.set_max_messages_per_turn(queue, 1)?;
@@ -313,7 +378,9 @@ fn closures_beyond_the_limit_come_back_and_posts_are_not_limited() -> Result {
             for number in 0..5 {
                 match remote.try_post(move |cx| cx.state.push(number)) {
                     Ok(()) => taken += 1,
-                    Err(TryPostError::Full { max_pending_posts, .. }) => assert_eq!(max_pending_posts, max),
+                    Err(TryPostError::Full {
+                        max_pending_posts, ..
+                    }) => assert_eq!(max_pending_posts, max),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -344,7 +411,10 @@ fn a_closure_that_runs_or_was_handed_over_counts_for_the_limit() -> Result {
     turn_now(&mut reactor, &mut values);
     assert_eq!(values, [0, 0, 7]);
     drop(reactor);
-    assert!(matches!(remote.try_post(|_| ()), Err(TryPostError::Gone(_))));
+    assert!(matches!(
+        remote.try_post(|_| ()),
+        Err(TryPostError::Gone(_))
+    ));
     Ok(())
 }
 
@@ -357,7 +427,13 @@ fn the_thread_of_a_loop_is_known_before_it_runs_and_after_its_end() -> Result {
     let other = LoopThread::spawn("other", |_| Ok(()))?;
     let (there, away) = (other.remote().clone(), remote.clone());
     assert!(!there.is_loop_thread() && there.loop_thread() != here);
-    let seen = other.remote().call(move |_| (there.is_loop_thread(), away.is_loop_thread(), thread::current().id()))?;
+    let seen = other.remote().call(move |_| {
+        (
+            there.is_loop_thread(),
+            away.is_loop_thread(),
+            thread::current().id(),
+        )
+    })?;
     assert_eq!(seen, (true, false, other.remote().loop_thread()));
     drop(reactor);
     assert!(remote.is_loop_thread() && remote.loop_thread() == here);
@@ -373,7 +449,10 @@ fn the_queue_of_the_remotes_has_a_key_as_any_registration() -> Result {
     reactor.set_name(queue, "orders")?;
     reactor.set_priority(queue, Priority::High)?;
     reactor.set_max_messages_per_turn(queue, 1)?;
-    let listed: Vec<_> = reactor.registrations().map(|listed| (listed.key, listed.name.to_owned())).collect();
+    let listed: Vec<_> = reactor
+        .registrations()
+        .map(|listed| (listed.key, listed.name.to_owned()))
+        .collect();
     assert_eq!(listed, [(queue, "orders".to_owned())]);
     remote.post(|cx| cx.state.push(1))?;
     remote.post(|cx| cx.state.push(2))?;
@@ -393,8 +472,18 @@ fn the_queue_of_the_remotes_has_a_key_as_any_registration() -> Result {
 
 #[test]
 fn the_limit_of_a_loop_on_a_thread_of_its_own_is_its_builder_s() -> Result {
-    let other = LoopThread::spawn_with("other", || Reactor::builder().max_pending_posts(0), |_| Ok(0))?;
-    assert!(matches!(other.remote().try_post(|_| ()), Err(TryPostError::Full { max_pending_posts: 0, .. })));
+    let other = LoopThread::spawn_with(
+        "other",
+        || Reactor::builder().max_pending_posts(0),
+        |_| Ok(0),
+    )?;
+    assert!(matches!(
+        other.remote().try_post(|_| ()),
+        Err(TryPostError::Full {
+            max_pending_posts: 0,
+            ..
+        })
+    ));
     assert_eq!(other.remote().call(|_| 7), Ok(7));
     assert_eq!(other.stop()?, 0);
     Ok(())

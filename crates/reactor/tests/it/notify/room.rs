@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{
-    Capacity, Context, Interest, Key, LoopGone, LoopThread, Next, Reactor, Remote, SendTimeoutError, Sender,
-    notification_queue,
+    Capacity, Context, Interest, Key, LoopGone, LoopThread, Next, Reactor, Remote,
+    SendTimeoutError, Sender, notification_queue,
 };
 
 use super::Values;
@@ -33,7 +33,13 @@ fn loops(capacity: usize) -> Result<Loops> {
     receiving.set_max_messages_per_turn(queue, 1)?;
     let mut sending = Reactor::<Values>::new()?;
     let remote = sending.remote()?;
-    Ok(Loops { receiving, queue, sender, sending, remote })
+    Ok(Loops {
+        receiving,
+        queue,
+        sender,
+        sending,
+        remote,
+    })
 }
 
 impl Loops {
@@ -56,16 +62,18 @@ impl Loops {
 
     /// Notes `number` on the sending loop when there is room.
     fn note_room(&self, number: u32) -> std::result::Result<(), LoopGone> {
-        self.sender.on_room(&self.remote, move |cx| cx.state.push(number))
+        self.sender
+            .on_room(&self.remote, move |cx| cx.state.push(number))
     }
 
     /// Sends `number` and notes it, when there is room.
     fn send_on_room(&self, number: u32) -> std::result::Result<(), LoopGone> {
         let sender = self.sender.clone();
-        self.sender.on_room(&self.remote, move |cx: &mut Context<'_, Values>| {
-            sender.try_send(number).unwrap();
-            cx.state.push(number);
-        })
+        self.sender
+            .on_room(&self.remote, move |cx: &mut Context<'_, Values>| {
+                sender.try_send(number).unwrap();
+                cx.state.push(number);
+            })
     }
 }
 
@@ -76,18 +84,23 @@ fn threads_that_wait_for_room_send_everything_in_their_order() -> Result {
     for capacity in [1, 3] {
         let (sender, receiver) = notification_queue(Capacity::Bounded(capacity));
         let receiving = LoopThread::spawn("receiving", |registry| {
-            registry.consume(receiver, |value: Option<(usize, usize)>, cx: &mut Context<'_, [usize; THREADS]>| {
-                if let Some((thread, number)) = value {
-                    assert_eq!(cx.state[thread], number, "of thread {thread}");
-                    cx.state[thread] += 1;
-                }
-                Ok(Next::Keep)
-            })?;
+            registry.consume(
+                receiver,
+                |value: Option<(usize, usize)>, cx: &mut Context<'_, [usize; THREADS]>| {
+                    if let Some((thread, number)) = value {
+                        assert_eq!(cx.state[thread], number, "of thread {thread}");
+                        cx.state[thread] += 1;
+                    }
+                    Ok(Next::Keep)
+                },
+            )?;
             Ok([0; THREADS])
         })?;
         let threads = [0, 1, 2, 3].map(|thread| {
             let sender = sender.clone();
-            thread::spawn(move || (0..VALUES).try_for_each(|number| sender.send_within((thread, number), PATIENCE)))
+            thread::spawn(move || {
+                (0..VALUES).try_for_each(|number| sender.send_within((thread, number), PATIENCE))
+            })
         });
         drop(sender);
         for thread in threads {
@@ -104,17 +117,30 @@ fn a_send_whose_time_is_over_returns_its_value() -> Result {
     loops.fill();
     let sender = loops.sender.clone();
     let sends = move || {
-        [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)].map(|timeout| {
+        [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::from_millis(1),
+        ]
+        .map(|timeout| {
             let began = Instant::now();
             (sender.send_within(9, timeout), began.elapsed() >= timeout)
         })
     };
     let results = thread::spawn(sends).join().map_err(|_| "it panicked")?;
     assert_eq!(results, [(Err(SendTimeoutError::Timeout(9)), true); 3]);
-    assert_eq!((loops.receive(), loops.sender.len()), (1, 0), "nothing was sent behind its back");
+    assert_eq!(
+        (loops.receive(), loops.sender.len()),
+        (1, 0),
+        "nothing was sent behind its back"
+    );
     loops.fill();
     loops.note_room(1)?;
-    assert_eq!((loops.receive(), loops.sent()), (1, vec![1]), "they wait no longer");
+    assert_eq!(
+        (loops.receive(), loops.sent()),
+        (1, vec![1]),
+        "they wait no longer"
+    );
     Ok(())
 }
 
@@ -122,11 +148,17 @@ fn a_send_whose_time_is_over_returns_its_value() -> Result {
 fn a_send_within_on_the_thread_of_the_loop_is_refused_at_once() -> Result {
     let loops = loops(1)?;
     for _ in 0..2 {
-        assert_eq!(loops.sender.send_within(9, Duration::MAX), Err(SendTimeoutError::OnLoopThread(9)));
+        assert_eq!(
+            loops.sender.send_within(9, Duration::MAX),
+            Err(SendTimeoutError::OnLoopThread(9))
+        );
         loops.fill();
     }
     drop(loops.receiving);
-    assert_eq!(loops.sender.send_within(9, Duration::MAX), Err(SendTimeoutError::Disconnected(9)));
+    assert_eq!(
+        loops.sender.send_within(9, Duration::MAX),
+        Err(SendTimeoutError::Disconnected(9))
+    );
     Ok(())
 }
 
@@ -150,7 +182,10 @@ fn a_loop_that_ends_wakes_all_senders_that_wait() -> Result {
         }
         drop(std::mem::replace(&mut loops.receiving, Reactor::new()?));
         let ends = waits.map(|wait| wait.join().unwrap());
-        assert_eq!(ends, [1, 2].map(|value| Err(SendTimeoutError::Disconnected(value))));
+        assert_eq!(
+            ends,
+            [1, 2].map(|value| Err(SendTimeoutError::Disconnected(value)))
+        );
         assert_eq!(loops.sent(), [3], "callbacks too");
         assert_eq!(loops.sender.try_send(3), Err(TrySendError::Disconnected(3)));
     }
@@ -216,12 +251,15 @@ fn a_turn_is_passed_on_by_a_loop_that_is_gone_or_panics() -> Result {
         let held = PanicsWhenDropped;
         loops.sender.on_room(&gone.remote()?, move |_| drop(held))?;
     }
-    loops.sender.on_room(&loops.remote, |_| panic!("as the test wants"))?;
+    loops
+        .sender
+        .on_room(&loops.remote, |_| panic!("as the test wants"))?;
     loops.note_room(1)?;
     drop(gone);
     loops.receive();
-    let unwound =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turn_now(&mut loops.sending, &mut Values::new())));
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        turn_now(&mut loops.sending, &mut Values::new())
+    }));
     assert!(unwound.is_err());
     assert_eq!(loops.sent(), [1]);
     Ok(())
@@ -232,8 +270,15 @@ fn a_callback_for_room_keeps_its_loop_alive_and_is_listed() -> Result {
     let mut loops = loops(1)?;
     loops.fill();
     loops.note_room(1)?;
-    let reasons: Vec<_> = loops.sending.reasons_to_run().map(|reason| reason.to_string()).collect();
-    assert!(matches!(reasons.as_slice(), [reason] if reason.contains("room.rs")), "{reasons:?}");
+    let reasons: Vec<_> = loops
+        .sending
+        .reasons_to_run()
+        .map(|reason| reason.to_string())
+        .collect();
+    assert!(
+        matches!(reasons.as_slice(), [reason] if reason.contains("room.rs")),
+        "{reasons:?}"
+    );
     let mut receiving = std::mem::replace(&mut loops.receiving, Reactor::new()?);
     let mut noted = Values::new();
     loops.sending.after(Duration::ZERO, move |_| {
@@ -283,7 +328,10 @@ fn a_queue_without_room_waits_for_nothing_but_its_end() -> Result {
     let mut loops = loops(0)?;
     let (sender, (answers, answer)) = (loops.sender.clone(), std::sync::mpsc::channel());
     thread::spawn(move || answers.send(sender.send_within(9, Duration::MAX)));
-    assert_eq!(answer.recv_timeout(PATIENCE)?, Err(SendTimeoutError::Timeout(9)));
+    assert_eq!(
+        answer.recv_timeout(PATIENCE)?,
+        Err(SendTimeoutError::Timeout(9))
+    );
     loops.note_room(1)?;
     assert_eq!((loops.receive(), loops.sent()), (0, vec![]));
     loops.receiving.remove(loops.queue)?;
@@ -298,7 +346,10 @@ fn a_receiver_dropped_without_a_loop_wakes_its_senders() -> Result {
     let waits = sender.clone();
     let wait = thread::spawn(move || waits.send_within(2, PATIENCE));
     drop(receiver);
-    assert_eq!(wait.join().map_err(|_| "it panicked")?, Err(SendTimeoutError::Disconnected(2)));
+    assert_eq!(
+        wait.join().map_err(|_| "it panicked")?,
+        Err(SendTimeoutError::Disconnected(2))
+    );
     Ok(())
 }
 
@@ -320,10 +371,13 @@ fn no_room_is_lost_among_all_ways_to_send() -> Result {
     let sending = LoopThread::spawn("sending", |_| Ok(0))?;
     for _ in 0..3 {
         let sender = sender.clone();
-        sending.remote().post(move |cx| send_all(sender, VALUES, cx))?;
+        sending
+            .remote()
+            .post(move |cx| send_all(sender, VALUES, cx))?;
     }
     let waits = sender.clone();
-    let waiting = thread::spawn(move || (0..VALUES).try_for_each(|value| waits.send_within(value, PATIENCE)));
+    let waiting =
+        thread::spawn(move || (0..VALUES).try_for_each(|value| waits.send_within(value, PATIENCE)));
     let trying = thread::spawn(move || {
         for value in 0..VALUES {
             while sender.try_send(value).is_err() {
@@ -347,7 +401,9 @@ fn send_all(sender: Sender<usize>, mut left: usize, cx: &mut Context<'_, usize>)
     }
     if left > 0 {
         let (again, remote) = (sender.clone(), cx.registry.remote().unwrap());
-        sender.on_room(&remote, move |cx| send_all(again, left, cx)).unwrap();
+        sender
+            .on_room(&remote, move |cx| send_all(again, left, cx))
+            .unwrap();
     }
 }
 
@@ -357,19 +413,28 @@ struct JoinsWhenDropped(Option<thread::JoinHandle<bool>>, Arc<AtomicUsize>);
 impl Drop for JoinsWhenDropped {
     fn drop(&mut self) {
         let was_woken = self.0.take().is_some_and(|thread| thread.join().unwrap());
-        self.1.store(if was_woken { 1 } else { 2 }, Ordering::Relaxed);
+        self.1
+            .store(if was_woken { 1 } else { 2 }, Ordering::Relaxed);
     }
 }
 
 #[test]
 fn a_loop_that_ends_wakes_senders_before_it_drops_their_callbacks() -> Result {
-    let Loops { mut receiving, sender, sending, remote, .. } = loops(1)?;
+    let Loops {
+        mut receiving,
+        sender,
+        sending,
+        remote,
+        ..
+    } = loops(1)?;
     let (other, receiver) = notification_queue(Capacity::Bounded(1));
     receiving.consume(receiver, |_: Option<u32>, _| Ok(Next::Keep))?;
     sender.try_send(0)?;
     other.try_send(0)?;
     let waits = other.clone();
-    let thread = thread::spawn(move || waits.send_within(1, PATIENCE) == Err(SendTimeoutError::Disconnected(1)));
+    let thread = thread::spawn(move || {
+        waits.send_within(1, PATIENCE) == Err(SendTimeoutError::Disconnected(1))
+    });
     for _ in 0..1000 {
         thread::yield_now(); // most often it waits by then
     }
@@ -378,6 +443,10 @@ fn a_loop_that_ends_wakes_senders_before_it_drops_their_callbacks() -> Result {
     sender.on_room(&remote, move |_| drop(joins))?;
     drop(sending); // so nothing is left to run the callback
     drop(receiving);
-    assert_eq!(ended.load(Ordering::Relaxed), 1, "it was woken before it was joined");
+    assert_eq!(
+        ended.load(Ordering::Relaxed),
+        1,
+        "it was woken before it was joined"
+    );
     Ok(())
 }

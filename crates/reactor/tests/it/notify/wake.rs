@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, CloseReason, Context, Handler, Interest, Io, ManualClock, Next, PanicPolicy, Reactor, Spin, Then, Waker,
-    notification_queue,
+    Capacity, CloseReason, Context, Handler, Interest, Io, ManualClock, Next, PanicPolicy, Reactor,
+    Spin, Then, Waker, notification_queue,
 };
 
 use crate::{Result, readable, set_event, turn_now};
@@ -46,7 +46,11 @@ impl<T> Handler<Seen, T> for Farewell {
 /// Registers what makes the change at one place of a turn.
 type Place = (&'static str, fn(&mut Reactor<Seen>, Change) -> Result);
 
-fn at_hook(reactor: &mut Reactor<Seen>, change: Change, add: fn(&mut Reactor<Seen>, Box<dyn Fn()>)) -> Result {
+fn at_hook(
+    reactor: &mut Reactor<Seen>,
+    change: Change,
+    add: fn(&mut Reactor<Seen>, Box<dyn Fn()>),
+) -> Result {
     add(reactor, Box::new(move || change.once()));
     Ok(())
 }
@@ -171,7 +175,10 @@ fn no_loop_sleeps_on_a_wake_at_whatever_place_of_a_turn_it_comes() -> Result {
         assert_eq!(seen, [1, 1], "{place}");
         // An event or a queue that is looked at once more, and finds nothing, costs another.
         turn_now(&mut reactor, &mut seen);
-        assert!(sleeps(&mut reactor, &mut seen)?, "a wake is answered once: {place}");
+        assert!(
+            sleeps(&mut reactor, &mut seen)?,
+            "a wake is answered once: {place}"
+        );
     }
     Ok(())
 }
@@ -180,7 +187,10 @@ fn no_loop_sleeps_on_a_wake_at_whatever_place_of_a_turn_it_comes() -> Result {
 fn a_loop_without_hooks_takes_a_turn_for_a_wake_and_then_sleeps() -> Result {
     for (place, add) in PLACES {
         let mut reactor = on_a_clock_that_stands()?;
-        let change = Change { changes: Rc::default(), waker: reactor.remote()?.waker() };
+        let change = Change {
+            changes: Rc::default(),
+            waker: reactor.remote()?.waker(),
+        };
         add(&mut reactor, change.clone())?;
         let mut seen = Seen::default();
         turn_until_changed(&mut reactor, &change, &mut seen);
@@ -206,9 +216,15 @@ fn a_wake_survives_the_panic_of_a_hook_that_ran_before_another() -> Result {
         let mut seen = Seen::default();
         assert!(catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut seen))).is_err());
         reactor.turn(&mut seen, Some(Duration::from_millis(1)))?;
-        assert_eq!((seen, reactor.metrics().sleeps), ([1, 1], 0), "after the wait: {after_wait}");
+        assert_eq!(
+            (seen, reactor.metrics().sleeps),
+            ([1, 1], 0),
+            "after the wait: {after_wait}"
+        );
     }
-    let mut survives = Reactor::<Seen>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut survives = Reactor::<Seen>::builder()
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     survives.before_wait(|_| panic!("as the test wants"));
     let (mut reactor, change) = watching(survives)?;
     change.once();
@@ -236,7 +252,9 @@ fn a_wake_in_a_turn_of_a_nested_loop_is_a_turn_more() -> Result {
 #[test]
 fn a_wake_that_ends_a_spin_is_answered_and_over() -> Result {
     for hooks in [true, false] {
-        let mut reactor = Reactor::<Seen>::builder().spin(Spin::Fixed(crate::PATIENCE)).build()?;
+        let mut reactor = Reactor::<Seen>::builder()
+            .spin(Spin::Fixed(crate::PATIENCE))
+            .build()?;
         let waker = reactor.remote()?.waker();
         let changes = Rc::new(Cell::new(0));
         if hooks {
@@ -249,7 +267,11 @@ fn a_wake_that_ends_a_spin_is_answered_and_over() -> Result {
         let before = reactor.metrics();
         reactor.turn(&mut seen, Some(Duration::from_millis(1)))?;
         let now = reactor.metrics();
-        assert_eq!((now.idle_spins, before.idle_spins), (1, 0), "hooks: {hooks}");
+        assert_eq!(
+            (now.idle_spins, before.idle_spins),
+            (1, 0),
+            "hooks: {hooks}"
+        );
     }
     Ok(())
 }

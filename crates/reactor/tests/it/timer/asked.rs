@@ -36,7 +36,11 @@ fn add_patient(reactor: &mut Reactor<Calls>, near: UnixStream, place: usize) -> 
 }
 
 fn places(calls: &Calls, what: &str) -> Vec<usize> {
-    let mut places: Vec<_> = calls.iter().filter(|(_, called_for)| *called_for == what).map(|(at, _)| *at).collect();
+    let mut places: Vec<_> = calls
+        .iter()
+        .filter(|(_, called_for)| *called_for == what)
+        .map(|(at, _)| *at)
+        .collect();
     places.sort_unstable();
     places
 }
@@ -47,9 +51,18 @@ fn with_a_slow_handler(
     clock: &ManualClock,
     refreshes: bool,
 ) -> Result<(Reactor<Calls>, UnixStream)> {
-    let builder = Reactor::builder().clock(clock.clone()).max_events_per_turn(max_events_per_turn);
+    let builder = Reactor::builder()
+        .clock(clock.clone())
+        .max_events_per_turn(max_events_per_turn);
     let mut reactor = builder.build()?;
-    let mut far = add_slow_handler(&mut reactor, clock, Slow { pause: PAUSE, refreshes })?;
+    let mut far = add_slow_handler(
+        &mut reactor,
+        clock,
+        Slow {
+            pause: PAUSE,
+            refreshes,
+        },
+    )?;
     far.write_all(b"x")?;
     Ok((reactor, far))
 }
@@ -57,7 +70,10 @@ fn with_a_slow_handler(
 #[test]
 fn after_a_slow_callback_no_source_whose_bytes_wait_is_told_a_timeout() -> Result {
     let batches = [1, 2, 3, 7, 19, 20, 1024];
-    for (batch, refreshes) in batches.into_iter().flat_map(|batch| [(batch, true), (batch, false)]) {
+    for (batch, refreshes) in batches
+        .into_iter()
+        .flat_map(|batch| [(batch, true), (batch, false)])
+    {
         let clock = ManualClock::new();
         let (mut reactor, _slow) = with_a_slow_handler(batch, &clock, refreshes)?;
         let mut peers = Vec::new();
@@ -73,14 +89,22 @@ fn after_a_slow_callback_no_source_whose_bytes_wait_is_told_a_timeout() -> Resul
         for _ in 0..50 {
             turn_now(&mut reactor, &mut calls);
         }
-        assert_eq!(places(&calls, "timeout"), [0, 5, 10, 15], "by batches of {batch}, {refreshes}");
+        assert_eq!(
+            places(&calls, "timeout"),
+            [0, 5, 10, 15],
+            "by batches of {batch}, {refreshes}"
+        );
         assert_eq!(places(&calls, "data").len(), 16);
         clock.advance(TIMEOUT - ms(1));
         turn_now(&mut reactor, &mut calls);
         assert_eq!(places(&calls, "timeout").len(), 4);
         clock.advance(ms(1));
         turn_now(&mut reactor, &mut calls);
-        assert_eq!(places(&calls, "timeout").len(), 20, "all of them are silent by now");
+        assert_eq!(
+            places(&calls, "timeout").len(),
+            20,
+            "all of them are silent by now"
+        );
     }
     Ok(())
 }
@@ -89,7 +113,10 @@ fn after_a_slow_callback_no_source_whose_bytes_wait_is_told_a_timeout() -> Resul
 fn a_timeout_waits_for_one_sweep_of_busy_sources_and_a_timer_for_none() -> Result {
     for (batch, turns) in [(1, 5), (2, 3), (3, 3), (4, 1), (8, 1)] {
         let clock = ManualClock::new();
-        let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).max_events_per_turn(batch).build()?;
+        let mut reactor = Reactor::<Calls>::builder()
+            .clock(clock.clone())
+            .max_events_per_turn(batch)
+            .build()?;
         let (silent, _peer) = UnixStream::pair()?;
         add_patient(&mut reactor, silent, 9)?;
         for place in 0..3 {
@@ -113,7 +140,10 @@ fn a_timeout_waits_for_one_sweep_of_busy_sources_and_a_timer_for_none() -> Resul
         assert_eq!(places(&calls, "timer"), [9], "in the first turn");
         let mut taken = 1;
         while places(&calls, "timeout").is_empty() {
-            assert!(taken < turns, "not told after {taken} turns with batches of {batch}");
+            assert!(
+                taken < turns,
+                "not told after {taken} turns with batches of {batch}"
+            );
             assert_eq!(reactor.prepare_to_wait(), Some(Duration::ZERO));
             turn_now(&mut reactor, &mut calls);
             taken += 1;
@@ -135,14 +165,22 @@ fn timeouts_that_were_held_back_are_told_though_timers_fill_every_turn() -> Resu
     for place in 0..1500 {
         reactor.after(TIMEOUT, move |cx| {
             cx.state.push((place, "timer"));
-            Ok(if cx.state.len() < 3000 { Then::After(Duration::ZERO) } else { Then::Done })
+            Ok(if cx.state.len() < 3000 {
+                Then::After(Duration::ZERO)
+            } else {
+                Then::Done
+            })
         });
     }
     let mut calls = Calls::new();
     for _ in 0..3 {
         turn_now(&mut reactor, &mut calls);
     }
-    assert_eq!(places(&calls, "timeout"), [0, 1, 2], "though timers fill every turn");
+    assert_eq!(
+        places(&calls, "timeout"),
+        [0, 1, 2],
+        "though timers fill every turn"
+    );
     assert_eq!(places(&calls, "timer").len(), 3 * 1024 - 3);
     Ok(())
 }
@@ -153,7 +191,10 @@ fn a_timeout_that_is_held_back_can_be_set_anew_or_ended() -> Result {
     let changes: [(Change, usize); 5] = [
         (|_, _| Ok(()), 1),
         (|reactor, key| reactor.set_timeout(key, Some(TIMEOUT)), 0),
-        (|reactor, key| reactor.set_timeout(key, Some(Duration::MAX)), 0),
+        (
+            |reactor, key| reactor.set_timeout(key, Some(Duration::MAX)),
+            0,
+        ),
         (|reactor, key| reactor.set_timeout(key, None), 0),
         (|reactor, key| reactor.remove(key), 0),
     ];
@@ -164,13 +205,21 @@ fn a_timeout_that_is_held_back_can_be_set_anew_or_ended() -> Result {
         let key = add_patient(&mut reactor, near, 0)?;
         let mut calls = Calls::new();
         turn_now(&mut reactor, &mut calls);
-        assert_eq!((calls.len(), reactor.prepare_to_wait()), (0, Some(Duration::ZERO)), "it is held back");
+        assert_eq!(
+            (calls.len(), reactor.prepare_to_wait()),
+            (0, Some(Duration::ZERO)),
+            "it is held back"
+        );
         change(&mut reactor, key)?;
         for _ in 0..3 {
             turn_now(&mut reactor, &mut calls);
         }
         assert_eq!(places(&calls, "timeout").len(), told, "change {number}");
-        assert_ne!(reactor.prepare_to_wait(), Some(Duration::ZERO), "the loop may sleep again");
+        assert_ne!(
+            reactor.prepare_to_wait(),
+            Some(Duration::ZERO),
+            "the loop may sleep again"
+        );
     }
     Ok(())
 }
@@ -179,7 +228,9 @@ fn a_timeout_that_is_held_back_can_be_set_anew_or_ended() -> Result {
 fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Result {
     for has_priorities in [false, true] {
         let clock = ManualClock::new();
-        let builder = Reactor::<Calls>::builder().clock(clock.clone()).max_calls_per_turn(8);
+        let builder = Reactor::<Calls>::builder()
+            .clock(clock.clone())
+            .max_calls_per_turn(8);
         let mut reactor = builder.build()?;
         let pause_ends = clock.now() + PAUSE;
         let mut peers = Vec::new();
@@ -188,7 +239,8 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
             peers.push(far);
             let key = reactor.add(near, Interest::READABLE, move |near, cx| {
                 let is_timeout = cx.readiness().is_timeout();
-                cx.state.push((place, if is_timeout { "timeout" } else { "call" }));
+                cx.state
+                    .push((place, if is_timeout { "timeout" } else { "call" }));
                 if cx.now() >= pause_ends {
                     near.read_exact(&mut [0])?; // it was there all the time
                     cx.registry.set_timeout(cx.key(), Some(TIMEOUT))?;
@@ -197,7 +249,10 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
             })?;
             reactor.set_timeout(key, Some(TIMEOUT))?;
             if has_priorities {
-                reactor.set_priority(key, [Priority::High, Priority::Normal, Priority::Low][place % 3])?;
+                reactor.set_priority(
+                    key,
+                    [Priority::High, Priority::Normal, Priority::Low][place % 3],
+                )?;
             }
         }
         let mut calls = Calls::new();
@@ -206,7 +261,11 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
         for _ in 0..20 {
             turn_now(&mut reactor, &mut calls);
         }
-        assert_eq!(places(&calls, "timeout"), [0; 0], "with priorities: {has_priorities}");
+        assert_eq!(
+            places(&calls, "timeout"),
+            [0; 0],
+            "with priorities: {has_priorities}"
+        );
     }
     Ok(())
 }
@@ -214,13 +273,17 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
 #[test]
 fn a_source_that_is_always_ready_is_told_its_timeout_all_the_same() -> Result {
     let clock = ManualClock::new();
-    let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).max_calls_per_turn(8).build()?;
+    let mut reactor = Reactor::<Calls>::builder()
+        .clock(clock.clone())
+        .max_calls_per_turn(8)
+        .build()?;
     let mut peers = Vec::new();
     for place in 0..20 {
         let (near, far) = readable()?;
         peers.push(far);
         let key = reactor.add(near, Interest::READABLE, move |_, cx| {
-            cx.state.extend(cx.readiness().is_timeout().then_some((place, "timeout")));
+            cx.state
+                .extend(cx.readiness().is_timeout().then_some((place, "timeout")));
             Ok(Next::Keep) // unread
         })?;
         reactor.set_timeout(key, Some(TIMEOUT))?;
@@ -231,7 +294,11 @@ fn a_source_that_is_always_ready_is_told_its_timeout_all_the_same() -> Result {
     for _ in 0..9 {
         turn_now(&mut reactor, &mut calls);
     }
-    assert_eq!(places(&calls, "timeout"), (0..20).collect::<Vec<_>>(), "each once");
+    assert_eq!(
+        places(&calls, "timeout"),
+        (0..20).collect::<Vec<_>>(),
+        "each once"
+    );
     Ok(())
 }
 
@@ -256,14 +323,20 @@ fn a_source_that_wants_nothing_is_told_its_timeout_in_the_turn_it_is_due() -> Re
 #[test]
 fn events_that_a_panic_has_left_are_served_before_a_timeout_is_told() -> Result {
     let clock = ManualClock::new();
-    let builder = Reactor::<Calls>::builder().clock(clock.clone()).on_panic(PanicPolicy::Propagate);
+    let builder = Reactor::<Calls>::builder()
+        .clock(clock.clone())
+        .on_panic(PanicPolicy::Propagate);
     let mut reactor = builder.build()?;
     let (near, _bomb) = readable()?;
     let pause = clock.clone();
-    reactor.add(near, Interest::READABLE, move |_, _| -> std::io::Result<Next> {
-        pause.advance(PAUSE);
-        std::panic::resume_unwind(Box::new("quiet"))
-    })?;
+    reactor.add(
+        near,
+        Interest::READABLE,
+        move |_, _| -> std::io::Result<Next> {
+            pause.advance(PAUSE);
+            std::panic::resume_unwind(Box::new("quiet"))
+        },
+    )?;
     let mut peers = Vec::new();
     for place in 0..3 {
         let (near, mut far) = UnixStream::pair()?;
@@ -277,7 +350,10 @@ fn events_that_a_panic_has_left_are_served_before_a_timeout_is_told() -> Result 
     for _ in 0..3 {
         turn_now(&mut reactor, &mut calls);
     }
-    assert_eq!((places(&calls, "data"), places(&calls, "timeout")), (vec![0, 1, 2], vec![]));
+    assert_eq!(
+        (places(&calls, "data"), places(&calls, "timeout")),
+        (vec![0, 1, 2], vec![])
+    );
     Ok(())
 }
 
@@ -329,13 +405,21 @@ fn after_a_slow_hook_the_kernel_is_asked_before_a_timeout_is_told() -> Result {
 fn a_timeout_is_told_by_the_turn_that_has_slept_until_it() -> Result {
     for high_resolution in [false, true] {
         let builder = Reactor::<Calls>::builder();
-        let mut reactor = if high_resolution { builder.high_resolution() } else { builder }.build()?;
+        let mut reactor = if high_resolution {
+            builder.high_resolution()
+        } else {
+            builder
+        }
+        .build()?;
         let (near, _far) = UnixStream::pair()?;
         let key = add_patient(&mut reactor, near, 0)?;
         for _ in 0..3 {
             let mut calls = Calls::new();
             reactor.set_timeout(key, Some(ms(2)))?;
-            assert_eq!((reactor.turn(&mut calls, None)?, &calls[..]), (1, &[(0, "timeout")][..]));
+            assert_eq!(
+                (reactor.turn(&mut calls, None)?, &calls[..]),
+                (1, &[(0, "timeout")][..])
+            );
         }
     }
     Ok(())
@@ -343,7 +427,11 @@ fn a_timeout_is_told_by_the_turn_that_has_slept_until_it() -> Result {
 
 #[test]
 fn a_timeout_that_was_set_in_a_long_turn_counts_from_its_end() -> Result {
-    for (took, told_after) in [(ms(49), TIMEOUT - ms(49)), (ms(50), TIMEOUT), (PAUSE, TIMEOUT)] {
+    for (took, told_after) in [
+        (ms(49), TIMEOUT - ms(49)),
+        (ms(50), TIMEOUT),
+        (PAUSE, TIMEOUT),
+    ] {
         let clock = ManualClock::new();
         let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).build()?;
         let (near, mut far) = UnixStream::pair()?;
@@ -354,8 +442,12 @@ fn a_timeout_that_was_set_in_a_long_turn_counts_from_its_end() -> Result {
         reactor.defer(move |cx| {
             cx.now(); // this is the time of its turn
             time.advance(took);
-            let (turn, ends) = (cx.registry.turn_number(), (took >= ms(50)).then(|| time.now()));
-            cx.registry.defer(move |cx| assert_eq!(cx.registry.end_of_turn(turn), ends));
+            let (turn, ends) = (
+                cx.registry.turn_number(),
+                (took >= ms(50)).then(|| time.now()),
+            );
+            cx.registry
+                .defer(move |cx| assert_eq!(cx.registry.end_of_turn(turn), ends));
         });
         let mut calls = Calls::new();
         turn_now(&mut reactor, &mut calls);
@@ -388,7 +480,9 @@ fn time_between_turns_that_a_user_takes_is_no_pause() -> Result {
 #[test]
 fn more_long_turns_than_are_remembered_leave_the_latest() -> Result {
     let clock = ManualClock::new();
-    let mut reactor = Reactor::<Vec<u64>>::builder().clock(clock.clone()).build()?;
+    let mut reactor = Reactor::<Vec<u64>>::builder()
+        .clock(clock.clone())
+        .build()?;
     let (near, _far) = UnixStream::pair()?;
     let key = reactor.add(near, Interest::NONE, |_, _| Ok(Next::Keep))?;
     reactor.set_timeout(key, Some(ms(3_600_000)))?;

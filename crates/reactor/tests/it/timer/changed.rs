@@ -23,7 +23,11 @@ fn a_timer_can_be_put_off_brought_forward_and_asked() -> Result {
     reactor.reset(timer, ms(3))?;
     reactor.advance(&mut log, ms(10))?;
     assert_eq!(log, [("timer", ms(903))]);
-    for answer in [reactor.reset(timer, ms(1)), reactor.cancel(timer), reactor.remaining(timer).map(drop)] {
+    for answer in [
+        reactor.reset(timer, ms(1)),
+        reactor.cancel(timer),
+        reactor.remaining(timer).map(drop),
+    ] {
         assert!(matches!(answer, Err(Error::StaleKey(_))), "{answer:?}");
     }
     Ok(())
@@ -59,7 +63,10 @@ fn a_timer_that_is_put_off_for_ever_never_runs() -> Result {
         reactor.turn(&mut log, Some(ms(1)))?;
     }
     reactor.advance(&mut log, Duration::from_secs(3600))?;
-    assert_eq!(log.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["last"]);
+    assert_eq!(
+        log.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["last"]
+    );
     Ok(())
 }
 
@@ -69,10 +76,15 @@ fn timers_that_were_cancelled_or_put_off_wake_the_loop_once_in_vain_and_not_each
         let clock = ManualClock::jumping();
         let began = clock.now();
         let mut reactor = Reactor::builder().clock(clock).build()?;
-        let others = [70, 75, 80].map(|delay| reactor.after(ms(delay), note("put off", began, Then::Done)));
+        let others =
+            [70, 75, 80].map(|delay| reactor.after(ms(delay), note("put off", began, Then::Done)));
         reactor.after(ms(130), note("stays", began, Then::Done));
         for timer in others {
-            if is_put_off { reactor.reset(timer, ms(300))? } else { reactor.cancel(timer)? }
+            if is_put_off {
+                reactor.reset(timer, ms(300))?
+            } else {
+                reactor.cancel(timer)?
+            }
         }
         let mut log = Log::new();
         reactor.run(&mut log)?;
@@ -91,7 +103,10 @@ fn a_callback_may_cancel_the_next_due_the_last_due_and_itself() -> Result {
         ran: Vec<usize>,
     }
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let mut state = State { timers: Vec::new(), ran: Vec::new() };
+    let mut state = State {
+        timers: Vec::new(),
+        ran: Vec::new(),
+    };
     for place in 0..5 {
         let timer = reactor.after(ms(10), move |cx: &mut Context<'_, State>| {
             cx.state.ran.push(place);
@@ -153,10 +168,16 @@ fn a_timer_in_the_background_keeps_nothing_alive_until_it_comes_to_the_fore() ->
     reactor.run(&mut log)?;
     assert_eq!(log.len(), 1);
     reactor.cancel(timer)?;
-    for gone in [reactor.set_timer_background(timer), reactor.set_timer_foreground(timer)] {
+    for gone in [
+        reactor.set_timer_background(timer),
+        reactor.set_timer_foreground(timer),
+    ] {
         assert!(matches!(gone, Err(Error::StaleKey(_))));
     }
-    assert!(matches!(reactor.set_timer_slack(timer, ms(1)), Err(Error::StaleKey(_))));
+    assert!(matches!(
+        reactor.set_timer_slack(timer, ms(1)),
+        Err(Error::StaleKey(_))
+    ));
     reactor.run(&mut log)?;
     Ok(())
 }
@@ -173,8 +194,14 @@ fn a_background_timer_can_be_cancelled_also_by_itself() -> Result {
         Ok(Then::After(ms(1)))
     });
     reactor.set_timer_background(outside)?;
-    let listed: Vec<_> = reactor.timers().map(|timer| (timer.key, timer.remaining, timer.keeps_alive)).collect();
-    assert_eq!(listed, [(outside, Some(ms(1)), false), (inside, Some(ms(1)), true)]);
+    let listed: Vec<_> = reactor
+        .timers()
+        .map(|timer| (timer.key, timer.remaining, timer.keeps_alive))
+        .collect();
+    assert_eq!(
+        listed,
+        [(outside, Some(ms(1)), false), (inside, Some(ms(1)), true)]
+    );
     assert!(reactor.timers().all(|timer| timer.origin.file() == file!()));
     reactor.cancel(outside)?;
     let mut log = Log::new();
@@ -185,13 +212,18 @@ fn a_background_timer_can_be_cancelled_also_by_itself() -> Result {
 }
 
 #[test]
-fn a_timer_is_listed_with_its_place_in_the_source_among_many_that_take_turns_and_while_it_runs() -> Result {
+fn a_timer_is_listed_with_its_place_in_the_source_among_many_that_take_turns_and_while_it_runs()
+-> Result {
     type Places = Vec<(TimerKey, &'static Location<'static>)>;
     #[track_caller]
     fn arm(reactor: &mut Reactor<Places>) -> (TimerKey, &'static Location<'static>) {
         let timer = reactor.after(ms(1), |cx| {
-            let listed = cx.registry.timers().find(|listed| Some(listed.key) == cx.timer());
-            cx.state.extend(listed.map(|listed| (listed.key, listed.origin)));
+            let listed = cx
+                .registry
+                .timers()
+                .find(|listed| Some(listed.key) == cx.timer());
+            cx.state
+                .extend(listed.map(|listed| (listed.key, listed.origin)));
             Ok(Then::Done)
         });
         (timer, Location::caller())
@@ -200,10 +232,39 @@ fn a_timer_is_listed_with_its_place_in_the_source_among_many_that_take_turns_and
     let mut armed = Places::new();
     for _ in 0..3 {
         let r = &mut reactor;
-        armed.extend([arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r)]);
-        armed.extend([arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r), arm(r)]);
+        armed.extend([
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+        ]);
+        armed.extend([
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+            arm(r),
+        ]);
     }
-    let listed: Places = reactor.timers().map(|timer| (timer.key, timer.origin)).collect();
+    let listed: Places = reactor
+        .timers()
+        .map(|timer| (timer.key, timer.origin))
+        .collect();
     assert_eq!(listed, armed);
     let mut ran = Places::new();
     reactor.advance(&mut ran, ms(1))?;

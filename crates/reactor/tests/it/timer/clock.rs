@@ -16,10 +16,18 @@ fn a_jumping_clock_runs_a_day_at_once_and_lets_sources_go_first() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     far.write_all(b"x")?;
     let mut reactor = Reactor::builder().clock(clock).build()?;
-    reactor.every(Duration::from_secs(3600), Missed::Skip, move |cx: &mut Context<'_, Log>| {
-        cx.state.push(("hour", cx.now() - began));
-        Ok(if cx.state.len() < 25 { Next::Keep } else { Next::Remove })
-    });
+    reactor.every(
+        Duration::from_secs(3600),
+        Missed::Skip,
+        move |cx: &mut Context<'_, Log>| {
+            cx.state.push(("hour", cx.now() - began));
+            Ok(if cx.state.len() < 25 {
+                Next::Keep
+            } else {
+                Next::Remove
+            })
+        },
+    );
     reactor.add(near, Interest::READABLE, move |_, cx| {
         cx.state.push(("source", cx.now() - began));
         Ok(Next::Remove)
@@ -27,7 +35,10 @@ fn a_jumping_clock_runs_a_day_at_once_and_lets_sources_go_first() -> Result {
     let mut log = Log::new();
     reactor.run(&mut log)?;
     assert_eq!(log[0], ("source", Duration::ZERO));
-    assert_eq!((log.len(), log[24]), (25, ("hour", Duration::from_secs(24 * 3600))));
+    assert_eq!(
+        (log.len(), log[24]),
+        (25, ("hour", Duration::from_secs(24 * 3600)))
+    );
     Ok(())
 }
 
@@ -60,12 +71,15 @@ fn a_long_callback_may_read_the_clock_again() -> Result {
 }
 
 #[test]
-fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobody_read_it() -> Result {
+fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobody_read_it() -> Result
+{
     for (delay, readings) in [(ms(3_600_000), 2), (Duration::MAX, 0)] {
         let (near, mut far) = UnixStream::pair()?;
         let mut reactor = Reactor::<Log>::new()?;
         reactor.after(delay, |_| Ok(Then::Done));
-        reactor.add(near, Interest::READABLE, |near, _cx| read_all(near).map(|_bytes| Next::Keep))?;
+        reactor.add(near, Interest::READABLE, |near, _cx| {
+            read_all(near).map(|_bytes| Next::Keep)
+        })?;
         let mut log = Log::new();
         turn_now(&mut reactor, &mut log); // finds out what it has to wait for
         let before = reactor.metrics().clock_reads;
@@ -81,7 +95,10 @@ fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobod
 #[test]
 fn time_without_a_manual_clock_cannot_be_advanced() -> Result {
     let mut reactor = Reactor::<()>::new()?;
-    assert!(matches!(reactor.advance(&mut (), ms(1)), Err(Error::NoManualClock)));
+    assert!(matches!(
+        reactor.advance(&mut (), ms(1)),
+        Err(Error::NoManualClock)
+    ));
     Ok(())
 }
 
@@ -133,7 +150,11 @@ fn a_turn_with_a_timeout_lets_a_jumping_clock_jump_by_that_and_no_further() -> R
             reactor.after(delay, note("timer", began, Then::Done));
         }
         let mut log = Log::new();
-        assert_eq!(reactor.turn(&mut log, Some(timeout))?, ran, "{timer:?} {timeout:?}");
+        assert_eq!(
+            reactor.turn(&mut log, Some(timeout))?,
+            ran,
+            "{timer:?} {timeout:?}"
+        );
         assert_eq!(clock.now() - began, passes, "{timer:?} {timeout:?}");
     }
     Ok(())
@@ -145,7 +166,10 @@ fn a_jumping_clock_stands_while_other_threads_are_at_work_for_the_loop() -> Resu
     let began = clock.now();
     let mut reactor = Reactor::<Log>::builder().clock(clock.clone()).build()?;
     let remote = reactor.remote()?;
-    reactor.after(Duration::from_secs(3600), note("an hour later", began, Then::Done));
+    reactor.after(
+        Duration::from_secs(3600),
+        note("an hour later", began, Then::Done),
+    );
     let mut log = Log::new();
     let alive = remote.keep_alive();
     for timeout in [Duration::ZERO, ms(1)] {
@@ -162,7 +186,13 @@ fn a_jumping_clock_stands_while_other_threads_are_at_work_for_the_loop() -> Resu
     });
     reactor.run(&mut log)?;
     worker.join().unwrap()?;
-    assert_eq!(log, [("the job is done", ms(0)), ("an hour later", Duration::from_secs(3600))]);
+    assert_eq!(
+        log,
+        [
+            ("the job is done", ms(0)),
+            ("an hour later", Duration::from_secs(3600))
+        ]
+    );
     Ok(())
 }
 
@@ -187,10 +217,18 @@ fn a_jumping_clock_jumps_to_a_timeout_after_the_bytes_of_the_source() -> Result 
     let mut reactor = Reactor::<Log>::builder().clock(clock).build()?;
     let (near, mut far) = UnixStream::pair()?;
     let key = reactor.add(near, Interest::READABLE, move |near, cx| {
-        let what = if cx.readiness().is_timeout() { "timeout" } else { "data" };
+        let what = if cx.readiness().is_timeout() {
+            "timeout"
+        } else {
+            "data"
+        };
         cx.state.push((what, cx.now() - began));
         read_all(near)?;
-        Ok(if what == "data" { Next::Keep } else { Next::Remove })
+        Ok(if what == "data" {
+            Next::Keep
+        } else {
+            Next::Remove
+        })
     })?;
     reactor.set_timeout(key, Some(ms(50)))?;
     far.write_all(b"x")?;

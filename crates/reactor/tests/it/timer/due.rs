@@ -13,13 +13,25 @@ use crate::{Result, read_all, turn_now};
 #[test]
 fn timers_run_by_deadline_ties_in_the_order_of_arming_each_at_its_time() -> Result {
     let (mut reactor, _clock, began) = manual()?;
-    for (name, delay) in [("late", 30), ("tie one", 20), ("tie two", 20), ("early", 10), ("tie three", 20)] {
+    for (name, delay) in [
+        ("late", 30),
+        ("tie one", 20),
+        ("tie two", 20),
+        ("early", 10),
+        ("tie three", 20),
+    ] {
         reactor.after(ms(delay), note(name, began, Then::Done));
     }
     reactor.at(began + ms(15), note("at", began, Then::Done));
     let mut log = Log::new();
     assert_eq!(reactor.advance(&mut log, ms(29))?, 5);
-    let expected = [("early", ms(10)), ("at", ms(15)), ("tie one", ms(20)), ("tie two", ms(20)), ("tie three", ms(20))];
+    let expected = [
+        ("early", ms(10)),
+        ("at", ms(15)),
+        ("tie one", ms(20)),
+        ("tie two", ms(20)),
+        ("tie three", ms(20)),
+    ];
     assert_eq!(log, expected);
     assert_eq!(reactor.advance(&mut log, ms(1))?, 1);
     assert_eq!(log[5], ("late", ms(30)));
@@ -60,19 +72,32 @@ fn a_timer_on_the_system_s_clock_is_not_early_either() -> Result {
 #[test]
 fn in_high_resolution_a_timer_takes_one_turn_too_and_is_not_early() -> Result {
     let period = Duration::from_micros(150);
-    let mut reactor = Reactor::<Vec<Duration>>::builder().high_resolution().build()?;
+    let mut reactor = Reactor::<Vec<Duration>>::builder()
+        .high_resolution()
+        .build()?;
     let mut last = Instant::now();
     let mut left = 20;
     reactor.after(period, move |cx| {
-        cx.state.push(cx.now() - std::mem::replace(&mut last, cx.now()));
+        cx.state
+            .push(cx.now() - std::mem::replace(&mut last, cx.now()));
         left -= 1;
-        Ok(if left == 0 { Then::Done } else { Then::After(period) })
+        Ok(if left == 0 {
+            Then::Done
+        } else {
+            Then::After(period)
+        })
     });
     let mut ran = Vec::new();
     reactor.run(&mut ran)?;
-    assert!(ran.len() == 20 && ran.iter().all(|waited| *waited >= period), "{ran:?}");
+    assert!(
+        ran.len() == 20 && ran.iter().all(|waited| *waited >= period),
+        "{ran:?}"
+    );
     let metrics = reactor.metrics();
-    assert_eq!((metrics.turns, metrics.stale_events, metrics.failures), (20, 0, 0));
+    assert_eq!(
+        (metrics.turns, metrics.stale_events, metrics.failures),
+        (20, 0, 0)
+    );
     Ok(())
 }
 
@@ -92,7 +117,10 @@ fn zero_and_the_past_are_next_turn_and_the_greatest_duration_is_never() -> Resul
     });
     let mut log = Log::new();
     assert_eq!(turn_now(&mut reactor, &mut log), 2);
-    assert_eq!(log.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["past", "zero"]);
+    assert_eq!(
+        log.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["past", "zero"]
+    );
     assert_eq!(turn_now(&mut reactor, &mut log), 1);
     assert_eq!(log[2].0, "armed while timers run");
     reactor.after(Duration::ZERO, note("zero", began, Then::Done));
@@ -154,7 +182,9 @@ fn a_timer_that_runs_again_after_no_time_starves_nobody() -> Result {
 fn a_hundred_thousand_due_at_once_run_in_turns_between_which_sources_are_served() -> Result {
     const TIMERS: usize = 100_000;
     let clock = ManualClock::new();
-    let mut reactor = Reactor::<[usize; 2]>::builder().clock(clock.clone()).build()?;
+    let mut reactor = Reactor::<[usize; 2]>::builder()
+        .clock(clock.clone())
+        .build()?;
     for _ in 0..TIMERS {
         reactor.after(ms(10), |cx| {
             cx.state[0] += 1;
@@ -199,8 +229,10 @@ fn timers_that_are_armed_within_the_present_tick_by_the_thousand_are_run_in_time
 
 #[test]
 fn a_failing_or_panicking_timer_ends_alone() -> Result {
-    let mut reactor =
-        Reactor::<u32>::builder().clock(ManualClock::new()).on_panic(PanicPolicy::RemoveHandler).build()?;
+    let mut reactor = Reactor::<u32>::builder()
+        .clock(ManualClock::new())
+        .on_panic(PanicPolicy::RemoveHandler)
+        .build()?;
     reactor.after(ms(1), |_| Err(io::Error::other("broken")));
     reactor.after(ms(1), |_| panic!("on purpose"));
     reactor.after(ms(1), |cx| {
@@ -209,10 +241,15 @@ fn a_failing_or_panicking_timer_ends_alone() -> Result {
     });
     let mut calls = 0;
     reactor.advance(&mut calls, ms(1))?;
-    assert_eq!((calls, reactor.metrics().failures, reactor.metrics().panics), (1, 1, 1));
+    assert_eq!(
+        (calls, reactor.metrics().failures, reactor.metrics().panics),
+        (1, 1, 1)
+    );
     reactor.run(&mut calls)?;
 
-    let mut reactor = Reactor::<u32>::builder().clock(ManualClock::new()).build()?;
+    let mut reactor = Reactor::<u32>::builder()
+        .clock(ManualClock::new())
+        .build()?;
     reactor.after(ms(1), |_| panic!("on purpose"));
     reactor.after(ms(1), |cx| {
         *cx.state += 1;

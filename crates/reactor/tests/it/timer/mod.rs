@@ -28,11 +28,19 @@ type Log = Vec<(&'static str, Duration)>;
 fn manual() -> Result<(Reactor<Log>, ManualClock, Instant)> {
     let clock = ManualClock::new();
     let began = clock.now();
-    Ok((Reactor::builder().clock(clock.clone()).build()?, clock, began))
+    Ok((
+        Reactor::builder().clock(clock.clone()).build()?,
+        clock,
+        began,
+    ))
 }
 
 /// A callback that notes its name and its time.
-fn note(name: &'static str, began: Instant, then: Then) -> impl FnMut(&mut Context<'_, Log>) -> io::Result<Then> {
+fn note(
+    name: &'static str,
+    began: Instant,
+    then: Then,
+) -> impl FnMut(&mut Context<'_, Log>) -> io::Result<Then> {
     move |cx| {
         cx.state.push((name, cx.now() - began));
         Ok(then)

@@ -15,7 +15,11 @@ fn ticks_after_a_stall(missed: Missed) -> Result<Vec<u128>> {
     reactor.every(ms(10), missed, move |cx| {
         cx.state.push(("tick", cx.now() - began));
         clock.advance(stall.take().unwrap_or_default());
-        Ok(if cx.state.len() < 6 { Next::Keep } else { Next::Remove })
+        Ok(if cx.state.len() < 6 {
+            Next::Keep
+        } else {
+            Next::Remove
+        })
     });
     let mut log = Log::new();
     reactor.advance(&mut log, ms(200))?;
@@ -25,8 +29,14 @@ fn ticks_after_a_stall(missed: Missed) -> Result<Vec<u128>> {
 #[test]
 fn a_periodic_timer_that_missed_ticks_does_what_its_policy_says() -> Result {
     assert_eq!(ticks_after_a_stall(Missed::Skip)?, [10, 47, 50, 60, 70, 80]);
-    assert_eq!(ticks_after_a_stall(Missed::Burst)?, [10, 47, 47, 47, 50, 60]);
-    assert_eq!(ticks_after_a_stall(Missed::Delay)?, [10, 47, 57, 67, 77, 87]);
+    assert_eq!(
+        ticks_after_a_stall(Missed::Burst)?,
+        [10, 47, 47, 47, 50, 60]
+    );
+    assert_eq!(
+        ticks_after_a_stall(Missed::Delay)?,
+        [10, 47, 57, 67, 77, 87]
+    );
     Ok(())
 }
 
@@ -65,7 +75,11 @@ fn would_block_waits_for_the_next_tick_and_ends_what_has_none() -> Result {
 
 #[test]
 fn a_new_period_counts_from_the_change_and_its_ticks_are_multiples() -> Result {
-    for (changed_at, expected) in [(ms(0), vec![3, 6, 9]), (ms(7), vec![10, 13, 16]), (ms(10), vec![10, 13, 16])] {
+    for (changed_at, expected) in [
+        (ms(0), vec![3, 6, 9]),
+        (ms(7), vec![10, 13, 16]),
+        (ms(10), vec![10, 13, 16]),
+    ] {
         let (mut reactor, _clock, began) = manual()?;
         let timer = reactor.every(ms(10), Missed::Skip, move |cx| {
             cx.state.push(("tick", cx.now() - began));

@@ -15,12 +15,20 @@ fn slack_can_be_set_again_and_taken_back() -> Result {
     let second = reactor.after(aligned, note("second", began, Then::Done));
     reactor.set_timer_slack(first, Duration::ZERO)?; // no slack before, none now: it keeps its rank
     reactor.set_timer_slack(second, ms(20))?;
-    assert_eq!(reactor.remaining(second)?, Some(aligned), "the time with most zeros is its own");
+    assert_eq!(
+        reactor.remaining(second)?,
+        Some(aligned),
+        "the time with most zeros is its own"
+    );
     let moved = reactor.after(ms(1), note("moved", began, Then::Done));
     for _ in 0..10 {
         reactor.set_timer_slack(moved, ms(50))?;
     }
-    assert!(reactor.remaining(moved)?.is_some_and(|left| left > ms(1) && left <= ms(51)));
+    assert!(
+        reactor
+            .remaining(moved)?
+            .is_some_and(|left| left > ms(1) && left <= ms(51))
+    );
     reactor.set_timer_slack(moved, Duration::ZERO)?;
     assert_eq!(reactor.remaining(moved)?, Some(ms(1)));
     let never = reactor.after(Duration::MAX, note("never", began, Then::Done));
@@ -28,7 +36,10 @@ fn slack_can_be_set_again_and_taken_back() -> Result {
     reactor.set_timer_slack(first, Duration::MAX)?; // as late as it likes is no slack: there is no such time
     let mut log = Log::new();
     reactor.advance(&mut log, ms(40))?;
-    assert_eq!(log.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["moved", "first", "second"]);
+    assert_eq!(
+        log.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["moved", "first", "second"]
+    );
     Ok(())
 }
 
@@ -69,7 +80,10 @@ fn slack_moves_a_periodic_timer_s_ticks_but_not_its_period() -> Result {
     reactor.advance(&mut log, ms(1000) + ms(20))?;
     assert_eq!(log.len(), 10);
     for ((_, ran), tick) in log.iter().zip(1..) {
-        assert!((ms(100 * tick)..=ms(100 * tick + 20)).contains(ran), "tick {tick} at {ran:?}");
+        assert!(
+            (ms(100 * tick)..=ms(100 * tick + 20)).contains(ran),
+            "tick {tick} at {ran:?}"
+        );
     }
     Ok(())
 }

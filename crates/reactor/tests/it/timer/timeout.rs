@@ -15,19 +15,26 @@ fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_ne
     for name in ["talking", "silent"] {
         let (near, far) = UnixStream::pair()?;
         peers.push(far);
-        let key = reactor.add(near, Interest::READABLE, move |near, cx: &mut Context<'_, Log>| {
-            if cx.readiness().is_timeout() {
-                cx.state.push((name, cx.now() - began));
-            }
-            read_all(near)?;
-            Ok(Next::Keep)
-        })?;
+        let key = reactor.add(
+            near,
+            Interest::READABLE,
+            move |near, cx: &mut Context<'_, Log>| {
+                if cx.readiness().is_timeout() {
+                    cx.state.push((name, cx.now() - began));
+                }
+                read_all(near)?;
+                Ok(Next::Keep)
+            },
+        )?;
         reactor.set_timeout(key, Some(ms(50)))?;
         if name == "silent" {
             reactor.set_interest(key, Interest::NONE)?; // a timeout is told whatever the interest
         } else {
             reactor.every(ms(40), Missed::Skip, move |cx| {
-                cx.registry.set_timeout(key, Some(ms(50))).map(|()| Next::Keep).map_err(Into::into)
+                cx.registry
+                    .set_timeout(key, Some(ms(50)))
+                    .map(|()| Next::Keep)
+                    .map_err(Into::into)
             });
         }
     }
@@ -41,11 +48,15 @@ fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_ne
 fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
     let (mut reactor, _clock, began) = manual()?;
     let (near, _far) = UnixStream::pair()?;
-    let key = reactor.add(near, Interest::READABLE, move |_, cx: &mut Context<'_, Log>| {
-        cx.state.push(("timeout", cx.now() - began));
-        cx.registry.set_timeout(cx.key(), Some(ms(30)))?;
-        Ok(Next::Keep)
-    })?;
+    let key = reactor.add(
+        near,
+        Interest::READABLE,
+        move |_, cx: &mut Context<'_, Log>| {
+            cx.state.push(("timeout", cx.now() - began));
+            cx.registry.set_timeout(cx.key(), Some(ms(30)))?;
+            Ok(Next::Keep)
+        },
+    )?;
     let mut log = Log::new();
     reactor.set_timeout(key, Some(ms(10)))?;
     reactor.set_timeout(key, None)?;
@@ -57,7 +68,9 @@ fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
     reactor.remove(key)?;
     reactor.advance(&mut log, ms(100))?;
     assert_eq!(log.len(), 2);
-    assert!(matches!(reactor.set_timeout(key, Some(ms(1))), Err(Error::StaleKey(stale)) if stale == key));
+    assert!(
+        matches!(reactor.set_timeout(key, Some(ms(1))), Err(Error::StaleKey(stale)) if stale == key)
+    );
     reactor.run(&mut log)?;
     Ok(())
 }
@@ -66,7 +79,9 @@ fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
 fn a_timeout_that_comes_with_data_is_told_after_a_call_for_the_data() -> Result {
     let clock = ManualClock::new();
     let (near, mut far) = UnixStream::pair()?;
-    let mut reactor = Reactor::<Vec<String>>::builder().clock(clock.clone()).build()?;
+    let mut reactor = Reactor::<Vec<String>>::builder()
+        .clock(clock.clone())
+        .build()?;
     let key = reactor.add(near, Interest::READABLE, |_, cx| {
         cx.state.push(cx.readiness().to_string());
         Ok(Next::Keep) // reads nothing: it stays ready, and queued
@@ -80,7 +95,10 @@ fn a_timeout_that_comes_with_data_is_told_after_a_call_for_the_data() -> Result 
     assert_eq!(calls, ["readable"; 2]);
     turn_now(&mut reactor, &mut calls);
     turn_now(&mut reactor, &mut calls);
-    assert_eq!(calls, ["readable", "readable", "readable", "readable+timeout"]);
+    assert_eq!(
+        calls,
+        ["readable", "readable", "readable", "readable+timeout"]
+    );
     turn_now(&mut reactor, &mut calls);
     assert_eq!(calls.len(), 5);
     assert_eq!(calls[4], "readable", "it is told once");
@@ -92,7 +110,9 @@ fn a_timeout_that_was_set_anew_before_it_was_told_is_not_told() -> Result {
     for renewed in [None, Some(ms(3_600_000))] {
         let (near, mut far) = UnixStream::pair()?;
         let clock = ManualClock::new();
-        let mut reactor = Reactor::<Vec<bool>>::builder().clock(clock.clone()).build()?;
+        let mut reactor = Reactor::<Vec<bool>>::builder()
+            .clock(clock.clone())
+            .build()?;
         let source = reactor.add(near, Interest::READABLE, |_, cx| {
             let timed_out = cx.readiness().is_timeout();
             cx.state.push(timed_out);
@@ -105,7 +125,10 @@ fn a_timeout_that_was_set_anew_before_it_was_told_is_not_told() -> Result {
         clock.advance(ms(10));
         for _ in 0..2 {
             let ran = turn_now(&mut reactor, &mut calls);
-            assert_eq!(ran, 1, "a timeout that waits for its source's next call is no call");
+            assert_eq!(
+                ran, 1,
+                "a timeout that waits for its source's next call is no call"
+            );
         }
         reactor.set_timeout(source, renewed)?;
         turn_now(&mut reactor, &mut calls);

@@ -36,7 +36,12 @@ fn a_timer_by_the_wall_clock_runs_when_that_shows_its_time_also_after_it_was_set
 fn a_timer_may_go_on_by_either_clock_and_be_put_off_or_cancelled() -> Result {
     let (mut reactor, clock, began) = manual()?;
     let wall = clock.wall();
-    let mut thens = vec![Then::Done, Then::AtWall(wall), Then::After(ms(5)), Then::AtWall(wall + ms(100))];
+    let mut thens = vec![
+        Then::Done,
+        Then::AtWall(wall),
+        Then::After(ms(5)),
+        Then::AtWall(wall + ms(100)),
+    ];
     reactor.after(ms(10), move |cx| {
         cx.state.push(("either", cx.now() - began));
         Ok(thens.pop().expect("it is done"))
@@ -50,8 +55,14 @@ fn a_timer_may_go_on_by_either_clock_and_be_put_off_or_cancelled() -> Result {
     clock.set_wall(wall - ms(7)); // who has been reset does not care
     let mut log = Log::new();
     reactor.advance(&mut log, ms(1000))?;
-    let late = log.iter().position(|(name, _)| *name == "with slack").map(|place| log.remove(place).1);
-    assert!(late.is_some_and(|late| (ms(57)..=ms(58)).contains(&late)), "{late:?}");
+    let late = log
+        .iter()
+        .position(|(name, _)| *name == "with slack")
+        .map(|place| log.remove(place).1);
+    assert!(
+        late.is_some_and(|late| (ms(57)..=ms(58)).contains(&late)),
+        "{late:?}"
+    );
     let either = [10, 107, 112, 112].map(|after| ("either", ms(after)));
     assert_eq!(log, [&either[..], &[("put off", ms(300))]].concat());
     reactor.run(&mut log)?; // nothing is left to wait for
@@ -72,7 +83,10 @@ fn a_timer_by_the_wall_clock_is_not_early_and_keeps_no_source_registered() -> Re
     let mut ran = Vec::new();
     reactor.run(&mut ran)?;
     assert!(ran.iter().all(|(_, ran)| *ran >= due), "{ran:?}");
-    assert!(ran.iter().map(|(place, _)| *place).eq(0..20), "ties in the order of arming: {ran:?}");
+    assert!(
+        ran.iter().map(|(place, _)| *place).eq(0..20),
+        "ties in the order of arming: {ran:?}"
+    );
     Ok(())
 }
 
@@ -86,7 +100,10 @@ fn ties_of_the_wall_clock_keep_their_order_when_it_is_set() -> Result {
     clock.set_wall(clock.wall() + ms(400));
     let mut log = Log::new();
     reactor.advance(&mut log, ms(600))?;
-    assert_eq!(log.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+    assert_eq!(
+        log.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        names
+    );
     Ok(())
 }
 
@@ -94,7 +111,10 @@ fn ties_of_the_wall_clock_keep_their_order_when_it_is_set() -> Result {
 fn a_wall_clock_that_was_set_before_anybody_waited_for_it_changes_no_order() -> Result {
     let (mut reactor, clock, began) = manual()?;
     clock.set_wall(clock.wall() - ms(400));
-    reactor.at_wall(clock.wall() + ms(10), note("by the wall", began, Then::Done))?;
+    reactor.at_wall(
+        clock.wall() + ms(10),
+        note("by the wall", began, Then::Done),
+    )?;
     reactor.after(ms(10), note("armed later", began, Then::Done));
     let mut log = Log::new();
     reactor.advance(&mut log, ms(10))?;
@@ -117,7 +137,11 @@ fn a_clock_that_is_set_back_in_the_very_turn_of_a_timer_puts_it_off() -> Result 
         Ok(Next::Keep)
     });
     let mut log = Log::new();
-    assert_eq!(reactor.advance(&mut log, ms(14))?, 0, "what was put off has not run");
+    assert_eq!(
+        reactor.advance(&mut log, ms(14))?,
+        0,
+        "what was put off has not run"
+    );
     reactor.advance(&mut log, ms(1))?;
     assert_eq!(log, [("put off", ms(15))]);
     Ok(())

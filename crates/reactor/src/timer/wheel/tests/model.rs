@@ -24,14 +24,20 @@ impl Model {
         self.cancel(key);
         self.armings += 1;
         let place = (deadline.max(self.now), self.armings);
-        let list = if deadline <= self.now { &mut self.passing } else { &mut self.timers };
+        let list = if deadline <= self.now {
+            &mut self.passing
+        } else {
+            &mut self.timers
+        };
         list.insert(place, key);
         self.places.insert(key, place);
     }
 
     fn cancel(&mut self, key: Key) {
         if let Some(place) = self.places.remove(&key) {
-            self.timers.remove(&place).or_else(|| self.passing.remove(&place));
+            self.timers
+                .remove(&place)
+                .or_else(|| self.passing.remove(&place));
         }
     }
 
@@ -41,7 +47,11 @@ impl Model {
     }
 
     fn first(&self) -> Option<u64> {
-        self.timers.keys().map(|place| place.0).next().filter(|deadline| *deadline != NEVER)
+        self.timers
+            .keys()
+            .map(|place| place.0)
+            .next()
+            .filter(|deadline| *deadline != NEVER)
     }
 
     fn has_due(&self) -> bool {
@@ -105,7 +115,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn deadline_after(now: u64, delay: i64) -> u64 {
-    if delay == i64::MAX { NEVER } else { now.saturating_add_signed(delay) }
+    if delay == i64::MAX {
+        NEVER
+    } else {
+        now.saturating_add_signed(delay)
+    }
 }
 
 /// Runs `operations` on both.
@@ -128,7 +142,9 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
             }
             Op::PushBack(which, delay) if !keys.is_empty() => {
                 let key = keys[which % keys.len()];
-                let Some(old) = wheel.deadline(key).filter(|old| *old != NEVER) else { continue };
+                let Some(old) = wheel.deadline(key).filter(|old| *old != NEVER) else {
+                    continue;
+                };
                 prop_assert!(wheel.rearm(key, old.saturating_add(delay), model.now));
                 model.arm(key, old.saturating_add(delay));
             }
@@ -136,7 +152,10 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
                 let key = keys.swap_remove(which % keys.len());
                 prop_assert!(wheel.cancel(key).is_some());
                 model.cancel(key);
-                prop_assert!(wheel.cancel(key).is_none() && !wheel.rearm(key, 0, model.now), "a stale key");
+                prop_assert!(
+                    wheel.cancel(key).is_none() && !wheel.rearm(key, 0, model.now),
+                    "a stale key"
+                );
             }
             Op::Pass(by) => model.now = model.now.saturating_add(by).min(NEVER / 2),
             Op::Expire => {
@@ -161,13 +180,29 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
             prop_assert!(wheel.has_due());
         } else if !wheel.has_due() {
             let next = wheel.next_deadline();
-            prop_assert!(model.first().is_none_or(|first| next.is_some_and(|next| next <= first)), "late");
+            prop_assert!(
+                model
+                    .first()
+                    .is_none_or(|first| next.is_some_and(|next| next <= first)),
+                "late"
+            );
         }
         if std::mem::take(&mut wheel.changed) {
-            known = if wheel.has_due() { Some(0) } else { wheel.next_deadline() };
+            known = if wheel.has_due() {
+                Some(0)
+            } else {
+                wheel.next_deadline()
+            };
         }
-        let first = if model.has_due() { Some(0) } else { model.first() };
-        prop_assert!(first.is_none_or(|first| known.is_some_and(|known| known <= first)), "a change that was not told");
+        let first = if model.has_due() {
+            Some(0)
+        } else {
+            model.first()
+        };
+        prop_assert!(
+            first.is_none_or(|first| known.is_some_and(|known| known <= first)),
+            "a change that was not told"
+        );
     }
     Ok(())
 }
@@ -189,7 +224,14 @@ fn draw(seed: &mut u64) -> Op {
         *seed % below
     };
     let mut delay = || {
-        let delays = [0, random(MS / 8), random(MS * 3), random(200) * MS, random(MS * 5000), random(MS * 100_000_000)];
+        let delays = [
+            0,
+            random(MS / 8),
+            random(MS * 3),
+            random(200) * MS,
+            random(MS * 5000),
+            random(MS * 100_000_000),
+        ];
         match random(14) {
             0 => i64::MAX,
             1 => -(delays[2] as i64),
@@ -203,7 +245,14 @@ fn draw(seed: &mut u64) -> Op {
         4..6 => Op::Rearm(which, delay),
         6..9 => Op::PushBack(which, random(MS * 500)),
         9..11 => Op::Cancel(which),
-        11..13 => Op::Pass([random(MS / 8), random(MS), random(MS * 100), random(MS * 100_000)][random(4) as usize]),
+        11..13 => Op::Pass(
+            [
+                random(MS / 8),
+                random(MS),
+                random(MS * 100),
+                random(MS * 100_000),
+            ][random(4) as usize],
+        ),
         13..15 => Op::Expire,
         _ => Op::Pop([0, 1, 3, usize::MAX][random(4) as usize]),
     }

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use reactor::{Context, Interest, Missed, Next, Reactor, Registry, Then};
 
-use super::{Bomb, How, Listed, NEVER, Nanos, OnPurpose, Op, Outcome, SOURCES, Slack, Step, Who, World, duration};
+use super::{
+    Bomb, How, Listed, NEVER, Nanos, OnPurpose, Op, Outcome, SOURCES, Slack, Step, Who, World,
+    duration,
+};
 use crate::{Result, readable};
 
 impl Outcome {
@@ -27,11 +30,19 @@ impl Outcome {
 fn enter(cx: &mut Context<'_, World>, who: Who) -> Outcome {
     let due = cx.state.next_due();
     assert_eq!(due, Some(who));
-    assert_eq!(Some((cx.now() - cx.state.began.0).as_nanos() as Nanos), cx.state.turn);
+    assert_eq!(
+        Some((cx.now() - cx.state.began.0).as_nanos() as Nanos),
+        cx.state.turn
+    );
     cx.state.running = cx.timer();
     cx.state.compare(cx.registry);
-    let (ops, outcome) = cx.state.callbacks.pop_front().unwrap_or((Vec::new(), Outcome::Done));
-    ops.into_iter().for_each(|op| apply(op, cx.state, cx.registry));
+    let (ops, outcome) = cx
+        .state
+        .callbacks
+        .pop_front()
+        .unwrap_or((Vec::new(), Outcome::Done));
+    ops.into_iter()
+        .for_each(|op| apply(op, cx.state, cx.registry));
     cx.state.running = None;
     outcome
 }
@@ -80,7 +91,10 @@ fn run_source(cx: &mut Context<'_, World>, place: usize) -> io::Result<Next> {
         // It may have been removed by itself, and another be in its place.
         let own = cx.key();
         let is_there = cx.state.sources[place].take_if(|key| *key == own).is_some();
-        cx.state.end(Who::TimeoutOf(if is_there { place } else { SOURCES }), outcome);
+        cx.state.end(
+            Who::TimeoutOf(if is_there { place } else { SOURCES }),
+            outcome,
+        );
     }
     outcome.leave(Next::Keep, Next::Remove)
 }
@@ -95,12 +109,21 @@ fn holding(bomb: Bomb) -> impl FnMut(&mut Context<'_, World>) -> io::Result<Then
 fn arm(how: How, is_bomb: bool, world: &mut World, registry: &mut Registry<World>) {
     let is_live = Rc::new(Cell::new(is_bomb));
     let (now, began) = (world.now(), world.began.0);
-    let bomb = Bomb { is_live: Rc::clone(&is_live), went_off: Rc::clone(&world.went_off) };
+    let bomb = Bomb {
+        is_live: Rc::clone(&is_live),
+        went_off: Rc::clone(&world.went_off),
+    };
     let (timer, deadline) = match how {
-        How::After(delay) => (registry.after(duration(delay), holding(bomb)), now.saturating_add(delay)),
+        How::After(delay) => (
+            registry.after(duration(delay), holding(bomb)),
+            now.saturating_add(delay),
+        ),
         How::At(delay) => {
             let deadline = now.saturating_add_signed(delay);
-            (registry.at(began + duration(deadline), holding(bomb)), deadline)
+            (
+                registry.at(began + duration(deadline), holding(bomb)),
+                deadline,
+            )
         }
         How::AtWall(ahead) => {
             let time = world.wall_time(world.wall() + ahead);
@@ -111,10 +134,16 @@ fn arm(how: How, is_bomb: bool, world: &mut World, registry: &mut Registry<World
                 let _captured = &bomb;
                 run_tick(cx, period, missed)
             };
-            (registry.every(duration(period), missed, callback), now.saturating_add(period))
+            (
+                registry.every(duration(period), missed, callback),
+                now.saturating_add(period),
+            )
         }
     };
-    let origin = registry.timers().find(|listed| listed.key == timer).map(|listed| listed.origin);
+    let origin = registry
+        .timers()
+        .find(|listed| listed.key == timer)
+        .map(|listed| listed.origin);
     let at = world.list(Who::Timer(timer), is_live);
     (world.listed[at].origin, world.listed[at].tick) = (origin, deadline);
     world.issued.push(timer);
@@ -129,42 +158,68 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
     match op {
         Op::Arm(how, is_bomb) => arm(how, is_bomb, world, registry),
         Op::Reset(which, delay) => {
-            let Some(timer) = world.choose(which) else { return };
-            assert_eq!(registry.reset(timer, duration(delay)).is_ok(), world.find(Who::Timer(timer)).is_some());
+            let Some(timer) = world.choose(which) else {
+                return;
+            };
+            assert_eq!(
+                registry.reset(timer, duration(delay)).is_ok(),
+                world.find(Who::Timer(timer)).is_some()
+            );
             world.arm_after(Who::Timer(timer), delay);
         }
         Op::Cancel(which) => {
-            let Some(timer) = world.choose(which) else { return };
+            let Some(timer) = world.choose(which) else {
+                return;
+            };
             let listed = world.unlist(Who::Timer(timer));
             let goes_off = !world.catches
                 && world.running != Some(timer)
                 && listed.as_ref().is_some_and(|listed| listed.bomb.get());
             match catch_unwind(AssertUnwindSafe(|| registry.cancel(timer))) {
-                Ok(cancelled) => assert_eq!((cancelled.is_ok(), goes_off), (listed.is_some(), false)),
+                Ok(cancelled) => {
+                    assert_eq!((cancelled.is_ok(), goes_off), (listed.is_some(), false))
+                }
                 Err(payload) => assert!(goes_off && payload.is::<OnPurpose>()),
             }
         }
         Op::Slack(which, most) => {
-            let Some(timer) = world.choose(which) else { return };
+            let Some(timer) = world.choose(which) else {
+                return;
+            };
             let at = world.find(Who::Timer(timer));
-            assert_eq!(registry.set_timer_slack(timer, duration(most)).is_ok(), at.is_some());
+            assert_eq!(
+                registry.set_timer_slack(timer, duration(most)).is_ok(),
+                at.is_some()
+            );
             let Some(at) = at else { return };
             let listed = &mut world.listed[at];
-            let slack = Slack { most, deadline: listed.slack.map_or(listed.deadline, |slack| slack.deadline) };
+            let slack = Slack {
+                most,
+                deadline: listed.slack.map_or(listed.deadline, |slack| slack.deadline),
+            };
             listed.slack = (most > 0).then_some(slack);
             if listed.deadline != NEVER && slack.agree() != listed.deadline {
                 world.put(at, slack.agree());
             }
         }
         Op::Background(which, is_background) => {
-            let Some(timer) = world.choose(which) else { return };
+            let Some(timer) = world.choose(which) else {
+                return;
+            };
             let at = world.find(Who::Timer(timer));
-            let set = if is_background { Registry::set_timer_background } else { Registry::set_timer_foreground };
+            let set = if is_background {
+                Registry::set_timer_background
+            } else {
+                Registry::set_timer_foreground
+            };
             assert_eq!(set(registry, timer).is_ok(), at.is_some());
-            at.into_iter().for_each(|at| world.listed[at].is_background = is_background);
+            at.into_iter()
+                .for_each(|at| world.listed[at].is_background = is_background);
         }
         Op::Timeout(place, timeout) => {
-            let Some(key) = world.sources[place] else { return };
+            let Some(key) = world.sources[place] else {
+                return;
+            };
             registry.set_timeout(key, timeout.map(duration)).unwrap();
             match timeout {
                 None => drop(world.unlist(Who::TimeoutOf(place))),
@@ -183,7 +238,9 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
             }
             None => {
                 let (near, far) = UnixStream::pair().unwrap();
-                let key = registry.add(near, Interest::READABLE, move |_, cx| run_source(cx, place)).unwrap();
+                let key = registry
+                    .add(near, Interest::READABLE, move |_, cx| run_source(cx, place))
+                    .unwrap();
                 registry.set_background(key).unwrap();
                 world.sources[place] = Some(key);
                 world.peers.push(far);
@@ -208,7 +265,8 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
 /// Takes a step of the reactor, which may unwind on purpose.
 pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) {
     let turns = world.counts.turns;
-    let keeps_alive = |listed: &Listed| matches!(listed.who, Who::Timer(_)) && !listed.is_background;
+    let keeps_alive =
+        |listed: &Listed| matches!(listed.who, Who::Timer(_)) && !listed.is_background;
     let is_alive = world.counts.deferred > 0 || world.listed.iter().any(keeps_alive);
     let stepped = catch_unwind(AssertUnwindSafe(|| match step {
         Step::Do(op) => apply(op, world, reactor),
@@ -234,7 +292,12 @@ pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) 
     if reactor.is_stopping() {
         reactor.run(world).unwrap(); // which it does not
     }
-    (world.turn, world.running, world.advanced_from, world.is_to_stop) = (None, None, None, false);
+    (
+        world.turn,
+        world.running,
+        world.advanced_from,
+        world.is_to_stop,
+    ) = (None, None, None, false);
     world.compare(reactor);
 }
 
@@ -242,17 +305,22 @@ pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) 
 pub(super) fn add_driver(reactor: &mut Reactor<World>) -> Result<UnixStream> {
     let (near, far) = readable()?;
     let driver = reactor.add(near, Interest::READABLE, |_, cx| {
-        cx.state.begin_turn((cx.now() - cx.state.began.0).as_nanos() as Nanos);
+        cx.state
+            .begin_turn((cx.now() - cx.state.began.0).as_nanos() as Nanos);
         if cx.state.counts.turns % 3 == 0
             && let Some((ops, _)) = cx.state.callbacks.pop_front()
         {
-            ops.into_iter().for_each(|op| apply(op, cx.state, cx.registry));
+            ops.into_iter()
+                .for_each(|op| apply(op, cx.state, cx.registry));
         }
         if cx.state.is_to_stop {
             cx.registry.stop();
         }
         cx.state.limit = cx.state.now();
-        cx.state.listed.iter_mut().for_each(|listed| listed.waits_for_next = false);
+        cx.state
+            .listed
+            .iter_mut()
+            .for_each(|listed| listed.waits_for_next = false);
         cx.state.counts.deferred += 1;
         cx.registry.defer(|cx| {
             cx.state.counts.deferred -= 1;

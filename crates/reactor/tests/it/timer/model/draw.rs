@@ -21,7 +21,12 @@ fn delay() -> impl Strategy<Value = Nanos> {
 
 fn difference() -> impl Strategy<Value = i64> {
     const LONG: i64 = MS as i64;
-    prop_oneof![Just(0), -LONG * 3..LONG * 3, (-9..20_i64).prop_map(|ms| ms * LONG), -LONG * 500..LONG * 5_000]
+    prop_oneof![
+        Just(0),
+        -LONG * 3..LONG * 3,
+        (-9..20_i64).prop_map(|ms| ms * LONG),
+        -LONG * 500..LONG * 5_000
+    ]
 }
 
 fn pass() -> impl Strategy<Value = Nanos> {
@@ -51,7 +56,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 pub(super) fn callback() -> impl Strategy<Value = (Vec<Op>, Outcome)> {
-    let kind = prop_oneof![Just(ErrorKind::Interrupted), Just(ErrorKind::WouldBlock), Just(ErrorKind::Other)];
+    let kind = prop_oneof![
+        Just(ErrorKind::Interrupted),
+        Just(ErrorKind::WouldBlock),
+        Just(ErrorKind::Other)
+    ];
     let outcome = prop_oneof![
         4 => delay().prop_map(Outcome::Again),
         2 => difference().prop_map(Outcome::AtWall),

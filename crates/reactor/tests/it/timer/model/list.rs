@@ -39,7 +39,11 @@ impl World {
 
     pub(super) fn wall_time(&self, wall: i64) -> SystemTime {
         let ahead = Duration::from_nanos(wall.unsigned_abs());
-        if wall < 0 { self.began.1 - ahead } else { self.began.1 + ahead }
+        if wall < 0 {
+            self.began.1 - ahead
+        } else {
+            self.began.1 + ahead
+        }
     }
 
     pub(super) fn find(&self, who: Who) -> Option<usize> {
@@ -48,7 +52,12 @@ impl World {
 
     /// One of the timers that were issued last, be it gone.
     pub(super) fn choose(&self, which: usize) -> Option<TimerKey> {
-        self.issued.iter().rev().take(12).nth(which % self.issued.len().clamp(1, 12)).copied()
+        self.issued
+            .iter()
+            .rev()
+            .take(12)
+            .nth(which % self.issued.len().clamp(1, 12))
+            .copied()
     }
 
     pub(super) fn list(&mut self, who: Who, bomb: Rc<Cell<bool>>) -> usize {
@@ -102,11 +111,15 @@ impl World {
     }
 
     pub(super) fn arm_tick(&mut self, who: Who, period: Nanos, missed: Missed) {
-        let (now, Some(at)) = (self.now(), self.find(who)) else { return };
+        let (now, Some(at)) = (self.now(), self.find(who)) else {
+            return;
+        };
         let last = self.listed[at].tick;
         let tick = match missed {
             Missed::Delay if last != NEVER => now.saturating_add(period),
-            Missed::Skip if period > 0 && last <= now => last + ((now - last) / period + 1) * period,
+            Missed::Skip if period > 0 && last <= now => {
+                last + ((now - last) / period + 1) * period
+            }
             _ => last.saturating_add(period),
         };
         self.listed[at].tick = tick;
@@ -131,14 +144,25 @@ impl World {
         loop {
             let (limit, asked, now) = (self.limit, self.kernel_asked, self.now());
             let is_asked = |listed: &Listed| listed.rank.0 <= asked;
-            let is_due = |listed: &Listed| listed.deadline != NEVER && !listed.waits_for_next && listed.rank.0 <= limit;
-            let is_next = |listed: &&mut Listed| is_due(listed) && (!listed.is_held || is_asked(listed));
-            let due = self.listed.iter_mut().filter(is_next).min_by_key(|listed| (!listed.is_held, listed.rank))?;
+            let is_due = |listed: &Listed| {
+                listed.deadline != NEVER && !listed.waits_for_next && listed.rank.0 <= limit
+            };
+            let is_next =
+                |listed: &&mut Listed| is_due(listed) && (!listed.is_held || is_asked(listed));
+            let due = self
+                .listed
+                .iter_mut()
+                .filter(is_next)
+                .min_by_key(|listed| (!listed.is_held, listed.rank))?;
             let (who, (deadline, arming)) = (due.who, due.rank);
             if let Who::TimeoutOf(_) = who
                 && !due.is_held
             {
-                let lag = self.pauses.iter().find(|(_, armings)| armings.contains(&arming)).map_or(0, |(lag, _)| *lag);
+                let lag = self
+                    .pauses
+                    .iter()
+                    .find(|(_, armings)| armings.contains(&arming))
+                    .map_or(0, |(lag, _)| *lag);
                 if lag > 0 && deadline + lag > now {
                     let at = self.find(who)?;
                     self.put(at, deadline + lag);
@@ -165,7 +189,8 @@ impl World {
         let Some(began) = self.turn else { return };
         let took = self.live() - began;
         if took >= LONG {
-            self.pauses.push((took, self.armings_before + 1..=self.armings));
+            self.pauses
+                .push((took, self.armings_before + 1..=self.armings));
         }
         self.armings_before = self.armings;
     }
@@ -175,14 +200,28 @@ impl World {
         self.counts.turns += 1;
         if std::mem::take(&mut self.is_wall_set) {
             self.wall_ahead = None;
-            let mut by_wall: Vec<_> =
-                self.listed.iter().filter_map(|listed| Some((listed.wall?, listed.who))).collect();
+            let mut by_wall: Vec<_> = self
+                .listed
+                .iter()
+                .filter_map(|listed| Some((listed.wall?, listed.who)))
+                .collect();
             by_wall.sort_by_key(|((_, asked), _)| *asked);
-            by_wall.into_iter().for_each(|((wall, _), who)| self.arm_at_wall(who, wall));
+            by_wall
+                .into_iter()
+                .for_each(|((wall, _), who)| self.arm_at_wall(who, wall));
         }
         if let Some(from) = self.advanced_from {
-            let waiting = self.listed.iter().filter(|listed| listed.deadline != NEVER).map(|listed| listed.rank.0);
-            assert!(waiting.min().is_none_or(|first| first <= from || first >= now), "a deadline was passed over");
+            let waiting = self
+                .listed
+                .iter()
+                .filter(|listed| listed.deadline != NEVER)
+                .map(|listed| listed.rank.0);
+            assert!(
+                waiting
+                    .min()
+                    .is_none_or(|first| first <= from || first >= now),
+                "a deadline was passed over"
+            );
         }
         self.armings_before = self.armings;
     }
@@ -190,11 +229,15 @@ impl World {
     /// Compares what can be asked.
     pub(super) fn compare(&self, registry: &Registry<Self>) {
         let timers: Vec<_> = registry.timers().collect();
-        let listed = self.listed.iter().filter(|listed| matches!(listed.who, Who::Timer(_)));
+        let listed = self
+            .listed
+            .iter()
+            .filter(|listed| matches!(listed.who, Who::Timer(_)));
         assert_eq!(timers.len(), listed.count());
         for timer in timers {
             let listed = &self.listed[self.find(Who::Timer(timer.key)).unwrap()];
-            let left = (listed.deadline != NEVER).then(|| duration(listed.deadline.saturating_sub(self.now())));
+            let left = (listed.deadline != NEVER)
+                .then(|| duration(listed.deadline.saturating_sub(self.now())));
             assert_eq!(
                 (timer.remaining, timer.keeps_alive, Some(timer.origin)),
                 (left, !listed.is_background, listed.origin)

@@ -32,7 +32,11 @@ const LONG: Nanos = 50 * MS;
 const SOURCES: usize = 3;
 
 const fn duration(nanos: Nanos) -> Duration {
-    if nanos == NEVER { Duration::MAX } else { Duration::from_nanos(nanos) }
+    if nanos == NEVER {
+        Duration::MAX
+    } else {
+        Duration::from_nanos(nanos)
+    }
 }
 
 /// What is done to timers, of which a `usize` chooses one that there is or was, or to sources.
@@ -178,7 +182,10 @@ struct Counts {
 
 fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPolicy) -> Result {
     let clock = ManualClock::new();
-    let mut reactor = Reactor::<World>::builder().clock(clock.clone()).on_panic(policy).build()?;
+    let mut reactor = Reactor::<World>::builder()
+        .clock(clock.clone())
+        .on_panic(policy)
+        .build()?;
     let mut world = World {
         began: (clock.now(), clock.wall()),
         clock,
@@ -203,7 +210,9 @@ fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPo
         went_off: Rc::default(),
         catches: policy == PanicPolicy::RemoveHandler,
     };
-    steps.into_iter().for_each(|taken| step(&mut reactor, &mut world, taken));
+    steps
+        .into_iter()
+        .for_each(|taken| step(&mut reactor, &mut world, taken));
     world.callbacks.clear(); // from here on none does anything
     for listed in &mut world.listed {
         listed.bomb.set(false);
@@ -215,8 +224,15 @@ fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPo
     step(&mut reactor, &mut world, Step::Turn(0));
     step(&mut reactor, &mut world, Step::Run); // returns
     let metrics = reactor.metrics();
-    let panics = if world.catches { world.counts.panics + world.went_off.get() } else { 0 };
-    assert_eq!([metrics.timers, metrics.failures, metrics.panics], [world.counts.ran, world.counts.failures, panics]);
+    let panics = if world.catches {
+        world.counts.panics + world.went_off.get()
+    } else {
+        0
+    };
+    assert_eq!(
+        [metrics.timers, metrics.failures, metrics.panics],
+        [world.counts.ran, world.counts.failures, panics]
+    );
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::policies::Label;
 use super::supervised_call::supervise_under;
-use crate::callback::Deferred;
+use crate::callback::{Deferred, Task};
 use crate::context::Context;
 use crate::error::Error;
 use crate::registry::Registry;
@@ -115,8 +115,9 @@ impl<S> Registry<S> {
         };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
+        // A run counts places: what is deferred meanwhile must not move up.
         if !self.turn.runs_deferred {
-            self.skip_cancelled(); // those that run are counted
+            self.skip_cancelled();
         }
         let name = task.type_name();
         self.dispose(task, Label { name, origin });
@@ -124,7 +125,8 @@ impl<S> Registry<S> {
     }
 
     /// Gives up the places of cancelled callbacks, which are needed only as long as others lie before them.
-    pub(crate) fn skip_cancelled(&mut self) {
+    #[inline]
+    fn skip_cancelled(&mut self) {
         while self.deferred.front().is_some_and(Deferred::is_cancelled) {
             self.deferred.pop_front();
             self.metrics.deferred += 1;
@@ -145,20 +147,24 @@ impl<S> Registry<S> {
             self.metrics.deferred += 1; // now, and not of all at the end: one may panic
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.turn.supervision.is_active() {
-                // What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
-                let (name, policy) = (task.type_name(), cx.registry.turn.policy_of_deferred(key));
-                supervise_under(policy, &mut cx, |cx| task.run(cx))
-                    .report(self, |_| Label { name, origin });
-                self.inbox.handed_over.end_run(); // one that has panicked
+                run_supervised(task, origin, &mut cx);
             } else {
                 task.run(&mut cx);
             }
         }
-        self.turn.runs_deferred = false;
+        let ran = count - (self.turn.cancelled.ended - cancelled) as usize;
+        self.end_deferred();
         if self.deferred.capacity() > DEFERRED_KEPT.max(8 * count) {
             self.give_back_deferred(count);
         }
-        count - (self.turn.cancelled.ended - cancelled) as usize
+        ran
+    }
+
+    /// Ends a run of deferred callbacks, also where a panic has ended it.
+    #[inline]
+    pub(crate) fn end_deferred(&mut self) {
+        self.turn.runs_deferred = false;
+        self.skip_cancelled();
     }
 
     /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.
@@ -167,4 +173,19 @@ impl<S> Registry<S> {
     fn give_back_deferred(&mut self, usual: usize) {
         self.deferred.shrink_to(2 * usual);
     }
+}
+
+/// What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
+#[inline(never)]
+fn run_supervised<S>(
+    task: Box<dyn Task<S>>,
+    origin: Option<&'static Location<'static>>,
+    cx: &mut Context<'_, S>,
+) {
+    let (name, policy) = (
+        task.type_name(),
+        cx.registry.turn.policy_of_deferred(cx.key()),
+    );
+    supervise_under(policy, cx, |cx| task.run(cx)).report(cx.registry, |_| Label { name, origin });
+    cx.registry.inbox.handed_over.end_run(); // one that has panicked
 }

@@ -18,10 +18,9 @@ impl<S> Registry<S> {
             self.forget(key);
             self.answer_lost_calls(key);
         }
-        self.turn.runs_deferred = false;
         self.hooks.remove_unwound();
         self.cancel_unwound();
-        self.skip_cancelled();
+        self.end_deferred();
         self.rearm_after_set_wall();
         self.inbox.handed_over.end_run();
         // Last, when the books are right. What would tell its handler is not called while the panic unwinds.

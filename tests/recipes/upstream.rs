@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use handlers::{CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow};
+use handlers::{
+    CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow,
+};
 use reactor::{Context, Then, TimerKey};
 
-/// A connection that has lasted so long was of use. That a peer accepts proves nothing, nor does its greeting.
+/// A connection that has lasted this long has worked. To be accepted proves nothing, nor does a
+/// greeting.
 const STEADY: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 10_000;
@@ -17,7 +20,7 @@ const WAITING_MAX: usize = 10_000;
 struct Forwarder {
     upstream: SocketAddr,
     link: Link,
-    /// Connections in a row that were of no use.
+    /// Consecutive connections that did not work.
     failures: u32,
     waiting: VecDeque<Bytes>,
     full: bool,
@@ -30,14 +33,15 @@ enum Link {
     Ended,
 }
 
-/// Sends a message now, or later; the oldest is lost where too many wait.
+/// Sends a message now, or later. If too many wait, the oldest is lost.
 fn send(message: Bytes, cx: &mut Context<'_, Forwarder>) {
     cx.state.waiting.push_back(message);
     if cx.state.waiting.len() > WAITING_MAX {
         cx.state.waiting.pop_front();
     }
     if let Link::Open(link) = cx.state.link {
-        let _ = link.with(cx, |connection, cx| feed(connection, cx.state)); // ending: what waits goes on waiting
+        // If the connection is ending this returns an error, and the messages keep waiting.
+        let _ = link.with(cx, |connection, cx| feed(connection, cx.state));
     }
 }
 
@@ -45,28 +49,35 @@ fn feed(connection: &mut Connection<'_, Forwarder>, state: &mut Forwarder) {
     while !state.full
         && let Some(message) = state.waiting.pop_front()
     {
-        // Not more than the watermarks: what is queued in the connection is lost with it.
+        // Stops at the watermark: messages queued in the connection are lost with it.
         state.full = matches!(connection.write_bytes(message), Ok(Flow::Full) | Err(_));
     }
 }
 
 fn dial(cx: &mut Context<'_, Forwarder>) {
     let session = Session { opened: None };
-    cx.state.link = Link::Connecting(Connection::connect(cx.registry, [cx.state.upstream], &ConnectionOptions::new(), session));
+    cx.state.link = Link::Connecting(Connection::connect(
+        cx.registry,
+        [cx.state.upstream],
+        &ConnectionOptions::new(),
+        session,
+    ));
 }
 
-/// Ends it, for good: what was given to the connection is sent, and nothing is dialled any more.
+/// Ends the link for good. Bytes written to the connection are sent. Nothing is dialled after that.
 fn end(cx: &mut Context<'_, Forwarder>) {
     match replace(&mut cx.state.link, Link::Ended) {
         Link::Connecting(connecting) => connecting.cancel(cx.registry),
-        Link::Open(link) => drop(link.with(cx, |connection, _cx| connection.close_after_flush(GRACE))),
+        Link::Open(link) => {
+            drop(link.with(cx, |connection, _cx| connection.close_after_flush(GRACE)))
+        }
         Link::Waiting(timer) => drop(cx.registry.cancel(timer)),
         Link::Ended => {}
     }
 }
 
-/// From 100 ms to 25 s, doubled each time. Half of it is left to chance: who has lost the same upstream at the same time does
-/// not come back at the same time.
+/// Returns 100 ms to 25 s, doubled each time. Half of it is random, so that clients that lost the
+/// same upstream at the same time do not all reconnect at the same time.
 fn delay(failures: u32) -> Duration {
     let longest = 100_000 << failures.min(8);
     let chance = RandomState::new().hash_one(failures) % (longest / 2 + 1);
@@ -112,7 +123,10 @@ impl ConnectionHandler<Forwarder> for Session {
         if matches!(cx.state.link, Link::Ended) {
             return;
         }
-        if self.opened.is_some_and(|opened| cx.now().saturating_duration_since(opened) >= STEADY) {
+        if self
+            .opened
+            .is_some_and(|opened| cx.now().saturating_duration_since(opened) >= STEADY)
+        {
             cx.state.failures = 0;
         }
         let delay = delay(cx.state.failures);

@@ -162,11 +162,9 @@ fn what_is_essential_ends_the_run_when_it_fails_and_not_otherwise() -> Result {
 fn run_gives_the_error_it_was_stopped_with_and_the_line_once() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     reactor.idle(|_| Ok(Next::Keep));
+    let missing = io::Error::new(ErrorKind::NotFound, "no configuration");
     let line = line!() + 1;
-    reactor.defer(|cx| {
-        cx.registry
-            .stop_with(io::Error::new(ErrorKind::NotFound, "no configuration"))
-    });
+    reactor.defer(|cx| cx.registry.stop_with(missing));
     reactor.defer(|cx| cx.registry.stop_with(io::Error::other("it came too late")));
     let error = reactor.run(&mut ()).unwrap_err();
     let Error::Failed(failure) = &error else {

@@ -1,6 +1,8 @@
-//! What our own parts cost, one by one, through the public interface: `cargo bench -p benches`, a name behind it for some of them.
+//! What our own parts cost, one by one, through the public interface: `cargo bench -p benches`, a
+//! name behind it for some of them.
 //!
-//! What belongs to a loop is measured within turns of one, so the share of a turn is in it where a turn does one thing.
+//! What belongs to a loop is measured within turns of one, so the share of a turn is in it where a
+//! turn does one thing.
 
 #![expect(
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Why a contestant takes no part: what it needs is not installed, or it has failed, which fails the run.
+//! Why a contestant takes no part: what it needs is not installed, or it has failed, which fails
+//! the run.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -14,7 +15,8 @@ pub(crate) enum Absence {
 }
 
 impl Absence {
-    /// How a program or its build has failed; all of what that said, if it is more, goes to standard error.
+    /// How a program or its build has failed; all of what that said, if it is more, goes to
+    /// standard error.
     pub(crate) fn failed(how: &str, error: &impl ToString) -> Self {
         Self::Failed(format!("{how}: {}", in_a_line(error)))
     }
@@ -48,8 +50,8 @@ pub(crate) fn nobody_failed<'a>(
     }
 }
 
-/// What went wrong, short enough for a table: the last line, which is what tools end with. If there are more, all of them go to
-/// standard error.
+/// What went wrong, short enough for a table: the last line, which is what tools end with. If there
+/// are more, all of them go to standard error.
 fn in_a_line(error: &impl ToString) -> String {
     let said = error.to_string();
     let last = last_line(&said);

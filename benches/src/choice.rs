@@ -18,7 +18,8 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// The cases of the workloads that are named, of all if none is; with the first contestant and `only` these, if any is named.
+    /// The cases of the workloads that are named, of all if none is; with the first contestant and
+    /// `only` these, if any is named.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let mut cases = all();
         cases.retain(|case| {

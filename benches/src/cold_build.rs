@@ -1,4 +1,5 @@
-//! Cold builds: what a user waits for before the first run of a program, with everything that its library brings along.
+//! Cold builds: what a user waits for before the first run of a program, with everything that its
+//! library brings along.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -21,8 +22,8 @@ pub(crate) struct Options {
     target: PathBuf,
 }
 
-/// Builds a package that depends on nothing that is not fetched, and prints the seconds that takes, and how many crates
-/// are compiled for it.
+/// Builds a package that depends on nothing that is not fetched, and prints the seconds that takes,
+/// and how many crates are compiled for it.
 pub(crate) fn run(options: &Options) -> Result {
     clear(&options.target)?;
     let mut build = cargo("build", &options.manifest);

@@ -1,4 +1,5 @@
-//! The programs that are compared: their names, what they are built from, and what is particular to each.
+//! The programs that are compared: their names, what they are built from, and what is particular to
+//! each.
 
 /// A program, under the name that it has in a table.
 #[derive(Clone, Debug)]

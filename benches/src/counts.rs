@@ -1,4 +1,5 @@
-//! Counts: system calls, instructions and allocations of an operation, which are the same on every run.
+//! Counts: system calls, instructions and allocations of an operation, which are the same on every
+//! run.
 //!
 //! Each is the difference of two run lengths, so that start and end do not count.
 
@@ -80,9 +81,11 @@ fn guarded(mut cases: Vec<Case>) -> Vec<Case> {
 
 /// What the guard does not look at, as it may differ from run to run.
 fn is_by_chance(case: &Case, figure: &str) -> bool {
-    // The memory of a process grows in steps, from where the kernel has put it; allocations are what shows its use.
+    // The memory of a process grows in steps, from where the kernel has put it; allocations are
+    // what shows its use.
     let grows = ["brk", "madvise", "mmap", "mremap", "munmap"].contains(&figure);
-    // With several connections, client and server decide together how many of them are ready at a wait.
+    // With several connections, client and server decide together how many of them are ready at a
+    // wait.
     let waits = matches!(case.cores, Cores::Server(load) if load.connections > 1)
         && figure.starts_with("epoll_");
     grows || waits
@@ -216,7 +219,8 @@ impl Counter {
         };
         if let Some(counted) = case.counted {
             for tool in self.tools.clone() {
-                // valgrind runs one thread at a time, so that those of two loops would meet as they never do.
+                // valgrind runs one thread at a time, so that those of two loops would meet as they
+                // never do.
                 if case.cores != Cores::All || tool == Tool::Strace {
                     row.counts
                         .extend(self.per_operation(tool, case, contestant, counted)?);
@@ -258,7 +262,8 @@ impl Counter {
     }
 }
 
-/// Runs a program from its start to its end; a server with a client that is told how many messages to send.
+/// Runs a program from its start to its end; a server with a client that is told how many messages
+/// to send.
 fn run_whole(command: &mut Command, cores: Cores, messages: &str) -> Result {
     match cores {
         Cores::One => on_core(Core::Last, || succeed(command)).map(drop),

@@ -1,7 +1,9 @@
-//! The client of one echo server: a process of its own, which holds its connections open and loads the server when it is told to.
+//! The client of one echo server: a process of its own, which holds its connections open and loads
+//! the server when it is told to.
 //!
-//! It says in a line of JSON that all connections are open, and then answers each line `go` by the figures of a slice. In
-//! between nothing is on its way, so that client and server sleep, and cost those nothing who are measured meanwhile.
+//! It says in a line of JSON that all connections are open, and then answers each line `go` by the
+//! figures of a slice. In between nothing is on its way, so that client and server sleep, and cost
+//! those nothing who are measured meanwhile.
 
 mod client;
 mod measured;
@@ -31,7 +33,8 @@ pub(crate) struct Options {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Length {
-    /// The server's process, for its processor time and its memory: it is loaded for a slice at each line that says `go`
+    /// The server's process, for its processor time and its memory: it is loaded for a slice at
+    /// each line that says `go`
     #[arg(long)]
     slices_of: Option<u32>,
     /// Exactly so many messages instead, beside the first of each connection
@@ -41,8 +44,9 @@ struct Length {
 
 /// What a client is told when it is its turn.
 pub(crate) const GO: &str = "go";
-/// How long a server is loaded at a time, before it sends back what is still on its way. For as much time in all, shorter slices
-/// tell more than longer ones, up to where starting and ending one takes as long as the slice.
+/// How long a server is loaded at a time, before it sends back what is still on its way. For as
+/// much time in all, shorter slices tell more than longer ones, up to where starting and ending one
+/// takes as long as the slice.
 const SLICE: Duration = Duration::from_millis(25);
 /// The same before it counts: a server that has slept, and its connections, are in no cache.
 const WARM_UP: Duration = Duration::from_millis(3);

@@ -152,7 +152,8 @@ fn processor(cpuinfo: &str) -> Option<&str> {
     Some(model.split_once(':')?.1.trim())
 }
 
-/// Name and version of the library that a program is written for, if it is one and its version is known.
+/// Name and version of the library that a program is written for, if it is one and its version is
+/// known.
 fn peer(origin: Origin) -> Option<String> {
     let (name, version) = match origin {
         Origin::Ours | Origin::C(_, None) => return None,

@@ -1,4 +1,5 @@
-//! Ours and the peers side by side: the workloads of this folder's README, interleaved, on this machine.
+//! Ours and the peers side by side: the workloads of this folder's README, interleaved, on this
+//! machine.
 
 mod absence;
 mod awake;
@@ -35,7 +36,8 @@ use workloads::{Result, Workload};
 use crate::choice::Choice;
 use crate::machine::Machine;
 
-/// Runs the workloads by this library and by every peer that is installed, in turn, and prints medians and ratios.
+/// Runs the workloads by this library and by every peer that is installed, in turn, and prints
+/// medians and ratios.
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -47,7 +49,8 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Comparison {
-    /// How often each program runs, after a warm-up; a server is loaded for some slices instead of each
+    /// How often each program runs, after a warm-up; a server is loaded for some slices instead of
+    /// each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(flatten)]
@@ -153,7 +156,8 @@ fn prepare(options: &Comparison) -> Result {
     Ok(())
 }
 
-/// The way from the folder of a page to another folder, both of which are there: by it, the page names what lies in that.
+/// The way from the folder of a page to another folder, both of which are there: by it, the page
+/// names what lies in that.
 fn way_from(page: &Path, folder: &Path) -> Result<PathBuf> {
     let from = page
         .canonicalize()?

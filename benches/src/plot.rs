@@ -1,7 +1,7 @@
 //! Pictures: the contestants of a workload beside each other, a panel for each case.
 //!
-//! Text is drawn by whoever shows the picture, in a font that is not known here: so every text has room to spare, and
-//! stands by one of its ends in a column of its own.
+//! Text is drawn by whoever shows the picture, in a font that is not known here: so every text has
+//! room to spare, and stands by one of its ends in a column of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,8 @@ const BARS: (i32, i32) = (220, 690);
 const VALUES: i32 = 762;
 const RATIOS: i32 = WIDTH - MARGIN;
 
-/// Heights: of the title and what is below it, of a row and its bar, of the numbers at the axis, of a line of small text.
+/// Heights: of the title and what is below it, of a row and its bar, of the numbers at the axis, of
+/// a line of small text.
 const HEAD: i32 = 46;
 const ROW: i32 = 22;
 const BAR: i32 = 14;

@@ -1,4 +1,5 @@
-//! Commands that are run to their end: whether they ended well, what they said if not, and an end to those that hang.
+//! Commands that are run to their end: whether they ended well, what they said if not, and an end
+//! to those that hang.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,7 +22,8 @@ pub(crate) fn succeed(command: &mut Command) -> Result<Output> {
     judge(command, output)
 }
 
-/// The same for a program that says little and is done soon: one that hangs is killed, with all that it has started.
+/// The same for a program that says little and is done soon: one that hangs is killed, with all
+/// that it has started.
 pub(crate) fn succeed_soon(command: &mut Command) -> Result<Output> {
     let mut child =
         spawn_group(command).map_err(|error| format!("{:?}: {error}", command.get_program()))?;
@@ -36,8 +38,9 @@ pub(crate) fn succeed_soon(command: &mut Command) -> Result<Output> {
     judge(command, child.wait_with_output()?)
 }
 
-/// Starts a program as the first of a process group, to which belongs what it starts: the compilers of a cargo, for one.
-/// An interrupt from the terminal is not for that group: it ends this program, and who runs then ends by itself.
+/// Starts a program as the first of a process group, to which belongs what it starts: the compilers
+/// of a cargo, for one. An interrupt from the terminal is not for that group: it ends this program,
+/// and who runs then ends by itself.
 fn spawn_group(command: &mut Command) -> io::Result<Child> {
     command
         .process_group(0)

@@ -187,7 +187,8 @@ pub(crate) fn json(machine: &Machine, tables: &[Table]) -> Result<String> {
     )?)
 }
 
-/// The tables as a page, with the pictures if there are some, by their way from the folder of the page.
+/// The tables as a page, with the pictures if there are some, by their way from the folder of the
+/// page.
 pub(crate) fn markdown(machine: &Machine, tables: &[Table], pictures: Option<&Path>) -> String {
     let peers = machine.peers(tables.iter().flat_map(Table::origins));
     let mut page = format!(

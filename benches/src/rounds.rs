@@ -1,6 +1,7 @@
 //! Round after round, every contestant in turn, so that a noisy machine is noisy for all of them.
 //!
-//! Programs run one after the other, each anew. Servers are all up meanwhile, and take turns by the slice: see `slices`.
+//! Programs run one after the other, each anew. Servers are all up meanwhile, and take turns by the
+//! slice: see `slices`.
 
 use std::process::Command;
 
@@ -116,9 +117,9 @@ fn failed(error: &impl ToString) -> Absence {
     Absence::failed("it failed", error)
 }
 
-/// Measures all of them in each round, in an order that is drawn anew for each: what one leaves behind, in caches and in the
-/// kernel, meets each of the others as often. Who fails once is left out as a whole, so that the rounds of the others stay
-/// together, and they lose nothing by it.
+/// Measures all of them in each round, in an order that is drawn anew for each: what one leaves
+/// behind, in caches and in the kernel, meets each of the others as often. Who fails once is left
+/// out as a whole, so that the rounds of the others stay together, and they lose nothing by it.
 fn in_turn<P>(
     programs: Vec<(&'static str, P)>,
     rounds: u32,

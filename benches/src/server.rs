@@ -149,8 +149,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended: then there is nobody to signal, as it has been waited for. SIGTERM comes first because what
-        // it runs under may have to pass that on, and leaves it behind if it is killed.
+        // It may have ended: then there is nobody to signal, as it has been waited for. SIGTERM
+        // comes first because what it runs under may have to pass that on, and leaves it behind if
+        // it is killed.
         if let Ok(None) = self.child.try_wait() {
             let _ = self.end();
             let _ = self.child.kill();

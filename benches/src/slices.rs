@@ -1,7 +1,9 @@
-//! Echo servers that are up for a whole case, each with a client of its own, and loaded for a slice at a time.
+//! Echo servers that are up for a whole case, each with a client of its own, and loaded for a slice
+//! at a time.
 //!
-//! What disturbs a measurement on a shared machine lasts for seconds. Servers that run one after the other, a second each,
-//! meet different machines; slices of a tenth of that, side by side, meet the same one.
+//! What disturbs a measurement on a shared machine lasts for seconds. Servers that run one after
+//! the other, a second each, meet different machines; slices of a tenth of that, side by side, meet
+//! the same one.
 
 use std::error::Error;
 use std::io::{Read, Write};

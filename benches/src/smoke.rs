@@ -1,4 +1,5 @@
-//! Smoke: every program once, with little to do. It shows that they work, and nothing of what they cost.
+//! Smoke: every program once, with little to do. It shows that they work, and nothing of what they
+//! cost.
 
 use std::process::Command;
 
@@ -44,7 +45,8 @@ pub(crate) fn run(choice: &Choice) -> Result {
     nobody_failed(tables.iter().map(|(case, absent)| (case.title, &**absent)))
 }
 
-/// Runs a program with little to do, and looks whether it tells what the contestants are compared by.
+/// Runs a program with little to do, and looks whether it tells what the contestants are compared
+/// by.
 fn works(
     workshop: &mut Workshop,
     case: &Case,
@@ -82,7 +84,8 @@ fn serve(command: &mut Command, load: Load) -> Result<Figures> {
     Ok(figures)
 }
 
-/// All that the program is told, but so that it has little to do, also where the contestant has a size of its own.
+/// All that the program is told, but so that it has little to do, also where the contestant has a
+/// size of its own.
 fn arguments(case: &Case, contestant: &Contestant) -> Vec<&'static str> {
     let mut arguments = [case.arguments, contestant.extra].concat();
     for option in case.small.chunks_exact(2) {

@@ -1,4 +1,5 @@
-//! What several rounds say together: their middle, how far they lie apart, and how much the middle may be off by.
+//! What several rounds say together: their middle, how far they lie apart, and how much the middle
+//! may be off by.
 
 use std::f64::consts::LN_2;
 
@@ -10,7 +11,8 @@ pub(crate) struct Spread {
     pub(crate) least: f64,
     pub(crate) median: f64,
     pub(crate) most: f64,
-    /// Where the median of ever more rounds like these would lie, in 95 of 100 cases; of fewer than six, all of them.
+    /// Where the median of ever more rounds like these would lie, in 95 of 100 cases; of fewer than
+    /// six, all of them.
     pub(crate) interval: (f64, f64),
 }
 
@@ -44,8 +46,8 @@ impl Spread {
 
 /// How many of so many figures lie outside of the interval at either of its ends.
 ///
-/// Each of them is above the true median as likely as below it, whatever else they are like: so how many are below is a
-/// binomial distribution, whose tails are cut off here.
+/// Each of them is above the true median as likely as below it, whatever else they are like: so how
+/// many are below is a binomial distribution, whose tails are cut off here.
 fn cut(count: usize) -> usize {
     let (mut log, mut below) = (-LN_2 * count as f64, 0.0);
     for outside in 0..count {
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn an_interval_has_the_ranks_that_the_tables_of_the_sign_test_have() {
-        // For each count the greatest k with P(X <= k) at most 0.025, from the tables for two sides of 5 %; -1 where there is none.
+        // For each count the greatest k with P(X <= k) at most 0.025, from the tables for two sides
+        // of 5 %; -1 where there is none.
         for (count, k) in [
             (5, -1),
             (6, 0),
@@ -95,7 +98,8 @@ mod tests {
             assert_eq!(cut(count) as i32, k.max(0), "{count}");
         }
         assert_eq!((cut(0), cut(1)), (0, 0));
-        // Where 2^-n is nothing any more: by the normal distribution, 0.98 of the square root from the middle.
+        // Where 2^-n is nothing any more: by the normal distribution, 0.98 of the square root from
+        // the middle.
         assert!(cut(10_000).abs_diff(5000 - 98) <= 1, "{}", cut(10_000));
     }
 

@@ -1,4 +1,5 @@
-//! What was measured: a case with the figures of every round, their spread, and the ratios to the first contestant.
+//! What was measured: a case with the figures of every round, their spread, and the ratios to the
+//! first contestant.
 
 use crate::absence::Absence;
 use crate::catalogue::Case;
@@ -74,7 +75,8 @@ impl Table {
             .map(|one| &one.origin)
     }
 
-    /// The ratio to the first contestant, and how much it may be off by; that of the first itself is no measurement.
+    /// The ratio to the first contestant, and how much it may be off by; that of the first itself
+    /// is no measurement.
     pub(crate) fn ratio(&self, row: &Row, figure: &str) -> Option<String> {
         let floor = self.floor()?;
         let ratio = row.ratio(floor, figure)?;

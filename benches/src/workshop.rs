@@ -1,4 +1,5 @@
-//! Builds the programs that take part, if what they need is installed, and makes the command by which each runs.
+//! Builds the programs that take part, if what they need is installed, and makes the command by
+//! which each runs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

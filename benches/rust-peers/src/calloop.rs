@@ -1,4 +1,5 @@
-//! calloop: a source and a closure for each fd, `Generic`, level-triggered as its documentation has it.
+//! calloop: a source and a closure for each fd, `Generic`, level-triggered as its documentation has
+//! it.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};

@@ -1,5 +1,6 @@
-//! mio: a table of functions, found by token. Sources are edge-triggered and read until a read proves that there is no more:
-//! by `WouldBlock`, or by stopping short, as `epoll(7)` has it for streams.
+//! mio: a table of functions, found by token. Sources are edge-triggered and read until a read
+//! proves that there is no more: by `WouldBlock`, or by stopping short, as `epoll(7)` has it for
+//! streams.
 
 use std::io::{self, ErrorKind, PipeReader};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -207,7 +208,8 @@ impl Connections {
         }
     }
 
-    /// Where the stream has ended, a read that stops short says nothing of the end, which is still to be read.
+    /// Where the stream has ended, a read that stops short says nothing of the end, which is still
+    /// to be read.
     fn serve(&mut self, place: usize, has_ended: bool, scratch: &mut [u8]) {
         let Some((stream, echo)) = &mut self.open[place] else {
             return;

@@ -1,4 +1,5 @@
-//! polling. It registers sources by an unsafe function, which nothing here may call: so it takes part where there are none.
+//! polling. It registers sources by an unsafe function, which nothing here may call: so it takes
+//! part where there are none.
 
 use std::num::NonZero;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Timers in the `BinaryHeap` of the standard library, by hand: what is cancelled or put off stays in the heap until such
-//! entries are the most of it. What a loop with a heap could reach at best.
+//! Timers in the `BinaryHeap` of the standard library, by hand: what is cancelled or put off stays
+//! in the heap until such entries are the most of it. What a loop with a heap could reach at best.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -20,8 +20,8 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies little; a server is loaded in
-    /// slices, which are short.
+    /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies
+    /// little; a server is loaded in slices, which are short.
     pub(crate) fn rounds(&self, wished: u32) -> u32 {
         let is_long = self
             .contestants
@@ -45,7 +45,8 @@ pub(crate) struct Figure {
     /// What it is, with its unit.
     pub(crate) title: &'static str,
     pub(crate) better: Better,
-    /// Whether the table has its ratio to that of the first contestant, as it always has of the first figure.
+    /// Whether the table has its ratio to that of the first contestant, as it always has of the
+    /// first figure.
     pub(crate) compared: bool,
 }
 
@@ -99,7 +100,8 @@ pub(crate) struct Load {
 /// Two run lengths, whose difference is free of what start and end cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
-    /// The option that says how many operations there are, of the client where the program is a server.
+    /// The option that says how many operations there are, of the client where the program is a
+    /// server.
     pub(crate) option: &'static str,
     pub(crate) short: u32,
     pub(crate) long: u32,

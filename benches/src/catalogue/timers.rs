@@ -28,7 +28,8 @@ pub(super) fn cases() -> Vec<Case> {
             Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT))
                 .form("libevent, common", &["--common", "1"]),
             Contestant::c("libuv", "timers/libuv.c", Some(LIBUV)),
-            // It searches its timers at each operation: with as many as the others it takes minutes.
+            // It searches its timers at each operation: with as many as the others it takes
+            // minutes.
             Contestant::rust("calloop").form("calloop, fewer", calloop),
         ],
     };

@@ -1,7 +1,8 @@
 //! What our own programs may cost: a file of counts, which the measured ones are held against.
 //!
-//! System calls and allocations are exact. Instructions have room for what a compiler does differently. An improvement is
-//! to be written down as well, because the next loss would hide behind it.
+//! System calls and allocations are exact. Instructions have room for what a compiler does
+//! differently. An improvement is to be written down as well, because the next loss would hide
+//! behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -11,8 +12,9 @@ use super::tool::{Counts, INSTRUCTIONS};
 /// The counts of an operation by case and contestant.
 pub(super) type Book = BTreeMap<String, BTreeMap<String, Counts>>;
 
-/// How far instructions may be from what is written down, as a part of that. Of three runs all repeat to a thousandth, but for a timer
-/// that runs, where memory that is touched for the first time makes it a hundredth.
+/// How far instructions may be from what is written down, as a part of that. Of three runs all
+/// repeat to a thousandth, but for a timer that runs, where memory that is touched for the first
+/// time makes it a hundredth.
 const ROOM: f64 = 0.02;
 
 /// A figure that is not what is written down.
@@ -70,7 +72,8 @@ fn has_room(figure: &str) -> bool {
 
 /// Whether a figure is what was written down.
 fn agree(figure: &str, was: f64, is: f64) -> bool {
-    // Figures are rounded when they are measured: half of the last digit is what two ways to write one number differ by.
+    // Figures are rounded when they are measured: half of the last digit is what two ways to write
+    // one number differ by.
     let room = if has_room(figure) { was * ROOM } else { 0.0005 };
     (was - is).abs() <= room
 }

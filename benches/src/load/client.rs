@@ -1,8 +1,9 @@
 //! Connections to one server, and what goes over them.
 //!
-//! A closed loop: a message is sent once the one before it has come back whole, so the server is asked for no more than it
-//! can give, and what it gives is the figure. Sources are edge-triggered: a message costs the client a read, a write and
-//! its share of a wait, which is less than any server can do with.
+//! A closed loop: a message is sent once the one before it has come back whole, so the server is
+//! asked for no more than it can give, and what it gives is the figure. Sources are edge-triggered:
+//! a message costs the client a read, a write and its share of a wait, which is less than any
+//! server can do with.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
@@ -23,11 +24,13 @@ use super::measured::{Measured, processor_time};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// So many are opened at once: no more than a short backlog holds.
 const OPENED_AT_ONCE: usize = 64;
-/// A server is asleep so long after its last message, also one that looks for work for a while before it sleeps.
+/// A server is asleep so long after its last message, also one that looks for work for a while
+/// before it sleeps.
 const QUIET: Duration = Duration::from_millis(1);
 const EVENTS: usize = 1024;
 const BUFFER: usize = 65536;
-/// Messages begin at so many places of a random text, so that what comes to the wrong connection does not look right.
+/// Messages begin at so many places of a random text, so that what comes to the wrong connection
+/// does not look right.
 const TEXTS: usize = 251;
 
 /// All connections, and what goes over them.
@@ -48,7 +51,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects, and sends a message over each connection, so that the server has had to do with all of them.
+    /// Connects, and sends a message over each connection, so that the server has had to do with
+    /// all of them.
     pub(super) fn open(port: u16, connections: usize, message: usize) -> Result<Self> {
         let mut seed = SEED;
         let mut client = Self {
@@ -91,8 +95,9 @@ impl Client {
         self.turns_until_all_are_back()
     }
 
-    /// Loads the server, which is this process, for so long, over at most so many connections, and until it has sent all back: the
-    /// kernel's account of a process is exact while that sleeps, and lags behind by ticks while it runs.
+    /// Loads the server, which is this process, for so long, over at most so many connections, and
+    /// until it has sent all back: the kernel's account of a process is exact while that sleeps,
+    /// and lags behind by ticks while it runs.
     pub(super) fn load(
         &mut self,
         time: Duration,
@@ -145,7 +150,8 @@ impl Client {
         Ok(())
     }
 
-    /// Ends the connections, one after the other, so that the server has done the same in every run that is counted.
+    /// Ends the connections, one after the other, so that the server has done the same in every run
+    /// that is counted.
     pub(super) fn close(self) -> Result {
         for connection in self.connections {
             let mut stream = connection.stream;

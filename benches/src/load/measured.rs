@@ -47,7 +47,8 @@ pub(super) fn processor_time(pid: u32) -> Result<Duration> {
 /// The same in the kernel's ticks, for one that is built without statistics of its scheduler.
 fn processor_ticks(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may hold anything. Behind it user time is the twelfth, system time the thirteenth.
+    // The name, in brackets, may hold anything. Behind it user time is the twelfth, system time the
+    // thirteenth.
     let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
     let ticks = field(fields, 11)? + field(fields, 12)?;
     Ok(Duration::from_secs(1) * u32::try_from(ticks)?

@@ -1,4 +1,5 @@
-//! W3, the chain: pipes, of which some have a byte on its way. Each handler reads what came and writes as much to another pipe.
+//! W3, the chain: pipes, of which some have a byte on its way. Each handler reads what came and
+//! writes as much to another pipe.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::time::Instant;
@@ -82,7 +83,8 @@ impl Chain {
         (place + STRIDE) % self.writers.len()
     }
 
-    /// Measures `run`, which runs the loop until the chain is done, after a warm-up, and prints the figures.
+    /// Measures `run`, which runs the loop until the chain is done, after a warm-up, and prints the
+    /// figures.
     ///
     /// # Errors
     /// Those of `run` and of `write(2)`.

@@ -1,4 +1,5 @@
-//! W7, what the loop itself costs: callbacks that defer themselves again, and turns that find nothing.
+//! W7, what the loop itself costs: callbacks that defer themselves again, and turns that find
+//! nothing.
 
 use std::time::Instant;
 

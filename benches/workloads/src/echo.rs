@@ -35,7 +35,8 @@ pub enum Form {
 
 /// How much is read at once, where all connections share the buffer.
 pub const READ_MAX: usize = 64 * 1024;
-/// How many connections the kernel holds until they are accepted: bind has asked for 128, which our client soon fills.
+/// How many connections the kernel holds until they are accepted: bind has asked for 128, which our
+/// client soon fills.
 const QUEUE_MAX: i32 = 4096;
 
 /// A listening socket, non-blocking, on a port that the kernel chooses; tells the client which.
@@ -79,8 +80,9 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Reads once, or not while something is left over from before, and writes once; keeps what the socket does not take.
-    /// Gives what to wait for, and whether the read has proven that there was no more, but for the end of the stream.
+    /// Reads once, or not while something is left over from before, and writes once; keeps what the
+    /// socket does not take. Gives what to wait for, and whether the read has proven that there was
+    /// no more, but for the end of the stream.
     ///
     /// # Errors
     /// Those of the connection.

@@ -1,7 +1,8 @@
-//! What the workloads are, whoever runs them: their options, their seeds, and how their figures are told.
+//! What the workloads are, whoever runs them: their options, their seeds, and how their figures are
+//! told.
 //!
-//! Each program runs one workload by one loop, in a process of its own, and prints one line of JSON. Those in C take the
-//! same options.
+//! Each program runs one workload by one loop, in a process of its own, and prints one line of
+//! JSON. Those in C take the same options.
 
 use std::fmt::Write;
 
@@ -51,7 +52,8 @@ pub fn report(figures: &[(&str, f64)]) {
 
 /// Every digit of a figure, for one that stands for a million operations may be a millionth.
 fn line(figures: &[(&str, f64)]) -> String {
-    // In one piece that has room: one that grew with the digits would have a program's counts depend on what it measures.
+    // In one piece that has room: one that grew with the digits would have a program's counts
+    // depend on what it measures.
     let mut line = String::with_capacity(64 * (figures.len() + 1));
     line.push('{');
     for (place, (name, figure)) in figures.iter().enumerate() {
@@ -78,8 +80,8 @@ pub fn raise_open_files_limit() -> Result {
     )?)
 }
 
-/// What a process, `self` or a number, has in memory of its own: not what it has of files, of which code comes in at its first
-/// use. Nor by `/proc/PID/statm`, whose numbers lag behind: proc(5).
+/// What a process, `self` or a number, has in memory of its own: not what it has of files, of which
+/// code comes in at its first use. Nor by `/proc/PID/statm`, whose numbers lag behind: proc(5).
 ///
 /// # Errors
 /// That of reading `/proc/PID/smaps_rollup`.

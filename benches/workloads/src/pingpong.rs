@@ -1,4 +1,5 @@
-//! W2, ping-pong: two threads, each with its loop and on a core of its own; what the near one sends, the far one sends back.
+//! W2, ping-pong: two threads, each with its loop and on a core of its own; what the near one
+//! sends, the far one sends back.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -29,13 +30,14 @@ pub enum Side {
 }
 
 impl Side {
-    /// Keeps this thread on the core of this side, the first or the last of those that it may run on: what is measured is the
-    /// way between two.
+    /// Keeps this thread on the core of this side, the first or the last of those that it may run
+    /// on: what is measured is the way between two.
     ///
     /// # Errors
     /// Those of `sched_getaffinity(2)` and `sched_setaffinity(2)`.
     pub fn pin(self) -> Result {
-        // The near side is pinned first, and the far side begins as one of its threads: then only one core is left to be seen.
+        // The near side is pinned first, and the far side begins as one of its threads: then only
+        // one core is left to be seen.
         static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
         let now = sched_getaffinity(None)?;
         let allowed = ALLOWED.get_or_init(|| now);

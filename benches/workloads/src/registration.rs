@@ -17,9 +17,10 @@ pub struct Options {
     pub sources: usize,
 }
 
-/// Opens the sources, none of which is ever readable, measures what it takes to `add` them all, and prints the figures.
-/// What `add` gives is kept until then, as is the vector that they were in, whose end would be neither time nor memory of a
-/// registration. The loop itself is made before, as it costs the same for any number of them.
+/// Opens the sources, none of which is ever readable, measures what it takes to `add` them all, and
+/// prints the figures. What `add` gives is kept until then, as is the vector that they were in,
+/// whose end would be neither time nor memory of a registration. The loop itself is made before, as
+/// it costs the same for any number of them.
 ///
 /// # Errors
 /// Those of `eventfd(2)` and of `add`.

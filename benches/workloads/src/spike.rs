@@ -1,4 +1,5 @@
-//! W1, the spike: a thread hands over tasks as fast as it can, to a loop that sleeps until they come.
+//! W1, the spike: a thread hands over tasks as fast as it can, to a loop that sleeps until they
+//! come.
 
 use std::thread;
 use std::time::Instant;
@@ -87,8 +88,9 @@ impl Task for Job {
     }
 }
 
-/// Calls `send` with every number on a thread of its own, and `run` here, which runs the loop until the tally is done and
-/// gives the writes of an eventfd that it took, if it knows them; prints the figures.
+/// Calls `send` with every number on a thread of its own, and `run` here, which runs the loop until
+/// the tally is done and gives the writes of an eventfd that it took, if it knows them; prints the
+/// figures.
 ///
 /// # Errors
 /// Those of `run`, and that a task was lost or came twice.

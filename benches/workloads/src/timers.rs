@@ -1,4 +1,5 @@
-//! W4, timers: armed, and cancelled, armed anew, run, or put off, as are the idle timeouts of connections that keep talking.
+//! W4, timers: armed, and cancelled, armed anew, run, or put off, as are the idle timeouts of
+//! connections that keep talking.
 
 use std::iter;
 use std::thread::sleep;
@@ -17,7 +18,8 @@ pub struct Options {
     /// Timers armed: if not given, 1 000 000, and 100 000 that are put off
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub timers: Option<usize>,
-    /// How many are cancelled, or how often one is put off: if not given, all of them, and 10 000 000
+    /// How many are cancelled, or how often one is put off: if not given, all of them, and 10 000
+    /// 000
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub operations: Option<usize>,
 }
@@ -27,7 +29,8 @@ pub struct Options {
 pub enum Op {
     /// Timers within a minute are cancelled in the order of their arming
     Cancel,
-    /// As many timers within a minute are armed when all have been cancelled, in memory that has been used before
+    /// As many timers within a minute are armed when all have been cancelled, in memory that has
+    /// been used before
     Anew,
     /// Timers within 100 ms are due at once
     Fire,
@@ -91,7 +94,8 @@ impl Trial {
         })
     }
 
-    /// Makes the timers of [`Op::Fire`] due so much later, for loops that run some while they arm others.
+    /// Makes the timers of [`Op::Fire`] due so much later, for loops that run some while they arm
+    /// others.
     pub const fn delay_all_by(&mut self, lead: Duration) {
         self.lead = lead;
     }
@@ -107,7 +111,8 @@ impl Trial {
         }
     }
 
-    /// Which timers are put off in a turn. Their seed is in no memory that a loop might write to, as it is not in C.
+    /// Which timers are put off in a turn. Their seed is in no memory that a loop might write to,
+    /// as it is not in C.
     pub fn places(&mut self) -> impl Iterator<Item = usize> + use<> {
         // By an odd number: two turns would have all places but one in common otherwise.
         let mut seed = random(&mut self.seed).wrapping_mul(SEED | 1);

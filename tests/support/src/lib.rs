@@ -92,7 +92,8 @@ pub struct Slow {
     pub refreshes: bool,
 }
 
-/// Adds a source whose handler takes long, once: when it becomes readable by a byte from the stream that is returned.
+/// Adds a source whose handler takes long, once: when it becomes readable by a byte from the stream
+/// that is returned.
 ///
 /// # Errors
 /// Those of [`UnixStream::pair`] and [`Registry::add`](reactor::Registry::add).

@@ -1,4 +1,5 @@
-//! An echo server on calloop, whose sources are any file descriptors: a peer that does not read is dropped.
+//! An echo server on calloop, whose sources are any file descriptors: a peer that does not read is
+//! dropped.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

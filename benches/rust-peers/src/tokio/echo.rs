@@ -55,7 +55,8 @@ async fn by_shared_buffer(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Reads once and writes once; gives what the socket has not taken, or nothing at the end of the stream.
+/// Reads once and writes once; gives what the socket has not taken, or nothing at the end of the
+/// stream.
 fn exchange(stream: &TcpStream, scratch: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
     let bytes = match stream.try_read(scratch) {
         Ok(0) => return Ok(None),

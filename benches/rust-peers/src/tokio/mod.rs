@@ -1,6 +1,7 @@
 //! tokio on one thread, a task for each thing that goes on.
 //!
-//! Tasks that are spawned have to be `Send`, though they never leave this thread: what they share is in thread-local variables.
+//! Tasks that are spawned have to be `Send`, though they never leave this thread: what they share
+//! is in thread-local variables.
 
 mod chain;
 mod echo;

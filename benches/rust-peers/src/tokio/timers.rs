@@ -1,5 +1,6 @@
-//! W4, timers. To be cancelled or put off, a `Sleep` is boxed and polled once, which arms it, and then dropped or reset in
-//! place: the cheapest use there is. Code that is to run at a time is a task.
+//! W4, timers. To be cancelled or put off, a `Sleep` is boxed and polled once, which arms it, and
+//! then dropped or reset in place: the cheapest use there is. Code that is to run at a time is a
+//! task.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -16,7 +17,8 @@ use super::{others_until, runtime};
 
 /// So many timers are armed in one poll: each takes of what a task may do before it yields.
 const BATCH: usize = 64;
-/// Tasks that are armed are run by the same loop that runs those that are due: none is due before all are armed.
+/// Tasks that are armed are run by the same loop that runs those that are due: none is due before
+/// all are armed.
 const LEAD: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(options: &Options) -> Result {

@@ -1,4 +1,4 @@
-//! What is decided before a loop runs: limits and policies, each with its default.
+//! Settings made before a loop runs: limits and policies, each with its default.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -44,7 +44,8 @@ pub struct Builder<S> {
     state: PhantomData<fn(S)>,
 }
 
-/// The list of events is allocated when the loop is built. The kernel would take 178 956 970, which is 2 GiB.
+/// The list of events is allocated when the loop is built. The kernel would accept 178 956 970
+/// events, which is 2 GiB.
 const EVENTS_MAX: usize = 1 << 16;
 
 impl<S> Builder<S> {
@@ -63,17 +64,20 @@ impl<S> Builder<S> {
         }
     }
 
-    /// How many sources may be registered at once; one more is refused with [`Error::Full`]. By default as many as the
-    /// process may open.
+    /// Sets how many sources may be registered at once. One more is refused with [`Error::Full`].
+    /// Default: as many as the process may open.
     #[must_use]
     pub const fn max_registrations(mut self, sources: usize) -> Self {
         self.max_registrations = sources;
         self
     }
 
-    /// Sets how many events one wait may bring: at least 1, at most 65 536. Takes 12 bytes each. Default: 1024.
+    /// Sets the maximum number of events that one `epoll_wait` returns: at least 1, at most 65 536.
     ///
-    /// What the kernel has beyond that it keeps for the next turn, in fair order.
+    /// The kernel keeps further events for the next turn, in fair order. Default: 1024.
+    ///
+    /// # Cost
+    /// 12 bytes for each event.
     #[must_use]
     pub const fn max_events_per_turn(mut self, events: usize) -> Self {
         self.max_events_per_turn = match events {
@@ -84,11 +88,12 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How many sources that were left ready may be called in one turn, 8 at least; by default 1024. The rest keep their
-    /// places for the next turn.
+    /// Sets how many sources that were left ready are called in one turn at most. The rest keep
+    /// their places for the next turn. The limit is at least 8.
     ///
-    /// Where priorities are in use this bounds all calls of a turn, and so how many calls of lower priority can come
-    /// between a high-priority event and its handler: see [`Priority`](crate::Priority).
+    /// If priorities are in use, this limits all calls of a turn. It thus limits how many calls of
+    /// lower priority can come between a high-priority event and its handler: see
+    /// [`Priority`](crate::Priority). Default: 1024.
     #[doc(alias("event_config_set_max_dispatch_interval"))]
     #[must_use]
     pub const fn max_calls_per_turn(mut self, calls: usize) -> Self {
@@ -100,19 +105,36 @@ impl<S> Builder<S> {
         self
     }
 
-    /// What a panic in a callback does; by default it propagates.
+    /// Sets how the loop treats a panic in a callback. Default: [`PanicPolicy::Propagate`].
+    ///
+    /// ```
+    /// use reactor::{PanicPolicy, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+    /// reactor.defer(|_cx| panic!("a bug"));
+    /// reactor.run(&mut ())?; // the panic is logged and counted, and the loop goes on
+    /// assert_eq!(reactor.metrics().panics, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn on_panic(mut self, policy: PanicPolicy) -> Self {
         self.on_panic = policy;
         self
     }
 
-    /// Logs, and counts in [`Metrics::slow_calls`](crate::Metrics::slow_calls), callbacks that take `threshold` or
-    /// longer, by the name and line of their registration. Off by default.
+    /// Logs callbacks that take `threshold` or longer, with the name and line of their
+    /// registration, and counts them in [`Metrics::slow_calls`](crate::Metrics::slow_calls).
+    /// Default: off.
     ///
-    /// Costs one clock read at the end of each turn, beside the one at its beginning that all callbacks share. Only after a turn that took as long as the threshold, and for 128 turns, each
-    /// callback is timed on its own, at two clock reads each: the first slow call makes the loop look closer, the next
+    /// Callbacks are timed one by one only after a turn that took as long as the threshold, and
+    /// then for 128 turns. The first slow call therefore starts the measurement, and the next one
     /// is reported.
+    ///
+    /// # Cost
+    /// One clock read at the end of each turn, besides the one at its beginning that all callbacks
+    /// share. While callbacks are timed, two clock reads for each of them.
     #[doc(alias("slow_callback_duration", "setMaxLatency"))]
     #[must_use]
     pub const fn slow_after(mut self, threshold: Duration) -> Self {
@@ -120,43 +142,71 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Lets waits end to the nanosecond, where they are rounded up to whole milliseconds otherwise.
+    /// Makes waits end to the nanosecond, where they are otherwise rounded up to whole
+    /// milliseconds.
     ///
-    /// Costs an fd, and a `timerfd_settime` beside the wait in each turn that sleeps until another deadline than the last
-    /// one. Each deadline wakes the loop on its own; see [`Registry::set_timer_slack`].
+    /// Each deadline then wakes the loop on its own; see [`Registry::set_timer_slack`]. Default:
+    /// off.
+    ///
+    /// # Cost
+    /// One fd, and one `timerfd_settime` besides the wait in each turn that sleeps until a deadline
+    /// other than the last one.
     #[must_use]
     pub const fn high_resolution(mut self) -> Self {
         self.high_resolution = true;
         self
     }
 
-    /// Lets the loop look for work before it sleeps, for a bounded time: by default it sleeps at once.
+    /// Sets how long the loop looks for work before it sleeps.
     ///
-    /// To wake a thread on another core takes tens of microseconds. A loop that is still looking when the next message
-    /// comes answers in less than one, and costs its sender no system call. What it takes is processor time: use it, with
-    /// [`Spin::Adaptive`] and some 50 to 200 us, where answers are waited for, on cores that nobody else needs. Do not use it
-    /// where cores are shared with other work or billed, on batteries, on a single core, where nobody can bring work
-    /// meanwhile, or for a loop that is rarely idle, which gains nothing. Off with a [`ManualClock`]. The time of a spin is a part of
-    /// the wait: a turn with a timeout is not longer for it.
+    /// Waking a thread on another core takes tens of microseconds. A loop that is still spinning
+    /// when the next message arrives answers in less than one microsecond, and its sender makes no
+    /// system call. The price is processor time: use [`Spin::Adaptive`] with some 50 to 200 us
+    /// where latency matters, on cores that no other work needs.
     ///
-    /// Looks at what other threads have sent, and now and then at the sources by a wait that does not block. A turn may
-    /// make several system calls then, but no callback more. Counted in [`Metrics::spins`](crate::Metrics::spins).
+    /// Do not enable spinning:
+    ///
+    /// - on cores that are shared with other work, or billed;
+    /// - on batteries;
+    /// - on a single core, where no other thread can produce work while the loop spins;
+    /// - for a loop that is rarely idle, which gains nothing.
+    ///
+    /// The loop looks at the messages of other threads, and now and then at the sources by a wait
+    /// that does not block. A turn may then make several system calls, but it runs no additional
+    /// callback. The time of a spin is part of the wait, so a turn with a timeout takes no longer.
+    /// Spins are counted in [`Metrics::spins`](crate::Metrics::spins). With a [`ManualClock`] the
+    /// loop never spins. Default: [`Spin::Off`], the loop sleeps at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Reactor, Spin};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::builder()
+    ///     .spin(Spin::Adaptive(Duration::from_micros(100)))
+    ///     .build()?;
+    /// reactor.run(&mut ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn spin(mut self, spin: Spin) -> Self {
         self.spin = spin;
         self
     }
 
-    /// Sets how many posted closures may be [pending](crate::Remote::pending) at once: one more is refused by
-    /// [`Remote::try_post`](crate::Remote::try_post), which returns it. With 0 all of them are refused there.
-    /// [`Remote::post`](crate::Remote::post) is not limited. Default: no limit.
+    /// Sets how many posted closures may be [pending](crate::Remote::pending) at once.
+    /// [`Remote::try_post`](crate::Remote::try_post) refuses one more and returns it. With 0 it
+    /// refuses every closure. [`Remote::post`](crate::Remote::post) is not limited. Default: no
+    /// limit.
     #[must_use]
     pub const fn max_pending_posts(mut self, closures: usize) -> Self {
         self.max_pending_posts = closures;
         self
     }
 
-    /// Lets somebody drive the time of this reactor; by default it is the system's monotonic clock.
+    /// Uses `clock` instead of the system's monotonic clock. Use it in tests. Default: the system's
+    /// monotonic clock.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = Some(clock);
@@ -166,7 +216,9 @@ impl<S> Builder<S> {
     /// Builds the reactor.
     ///
     /// # Errors
-    /// As [`Reactor::new`]; in high resolution also if there is no timerfd to be had, or it cannot be watched.
+    /// [`Error::Loop`] if no epoll instance can be created: `EMFILE`, `ENFILE`, `ENOMEM`. With
+    /// [`high_resolution`](Self::high_resolution) also if no timerfd can be created, or it cannot
+    /// be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let time = Time::new(Clock::new(self.clock));
         let sys = Sys::new(
@@ -186,16 +238,16 @@ impl<S> Builder<S> {
 }
 
 impl<S> Reactor<S> {
-    /// A reactor with the defaults of [`Builder`].
+    /// Builds a reactor with the defaults of [`Builder`].
     ///
     /// # Errors
-    /// [`Error::Loop`] if there is no epoll instance to be had: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// [`Error::Loop`] if no epoll instance can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
     #[doc(alias("event_base_new", "ev_loop_new", "uv_loop_init"))]
     pub fn new() -> Result<Self, Error> {
         Builder::new().build()
     }
 
-    /// A reactor with limits and policies of your own.
+    /// Returns a [`Builder`] that sets limits and policies.
     pub const fn builder() -> Builder<S> {
         Builder::new()
     }

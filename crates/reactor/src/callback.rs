@@ -1,7 +1,7 @@
-//! Callbacks without their types: what the registry holds, and the loop calls.
+//! Callbacks without their types, as the registry stores them and the loop calls them.
 //!
-//! The three files `registry.rs`, `context.rs` and this one name each other: a callback takes a context, which borrows the registry,
-//! which owns the callbacks.
+//! The three files `registry.rs`, `context.rs` and this one name each other: a callback takes a
+//! context, which borrows the registry, which owns the callbacks.
 
 use std::any::Any;
 use std::io;
@@ -18,26 +18,29 @@ use crate::turn::disposal::Disposal;
 
 /// A registration without its types.
 pub(crate) trait Entry<S> {
-    /// Calls the handler, for the facts of `cx`, with the directions that the kernel reports. Gives what is left of the
-    /// facts, in a register: why a registration [ends](Readiness::ENDED), which is rare, is left in the registry.
+    /// Calls the handler for the facts of `cx`; `armed` is the directions that the kernel reports.
+    /// Returns the facts that are left, in a register. The reason why a registration
+    /// [ends](Readiness::ENDED), which is rare, is stored in the registry.
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness;
 
-    /// The type of the handler, which for a closure names the function it is written in.
+    /// Returns the type of the handler. For a closure it names the function that contains it.
     fn handler_type(&self) -> &'static str;
 
-    /// The source, unless it is a queue.
+    /// Returns the fd of the source, or `None` for a queue.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// What sort of thing the source is.
+    /// Returns the kind of the source.
     fn kind(&self) -> Kind;
 
-    /// Itself with its types, for an access by these types.
+    /// Returns itself with its types, for an access by these types.
     fn as_any(&mut self) -> &mut dyn Any;
 
-    /// Closes the way in, if other threads have one: nobody waits for what is about to be dropped.
+    /// Closes the way into the loop that other threads have, if there is one: a thread must not
+    /// wait for a registration that is about to be dropped.
     fn shut(&self) {}
 
-    /// Closes the source, and gives what tells the handler so, if it is one to be told. What is the user's goes by `disposal`.
+    /// Closes the source. Returns the task that notifies the handler, if the handler is an object.
+    /// Values of the user are dropped through `disposal`.
     fn close(
         self: Box<Self>,
         reason: CloseReason,
@@ -45,11 +48,11 @@ pub(crate) trait Entry<S> {
     ) -> Option<Box<dyn Task<S>>>;
 }
 
-/// Something to do once, later this turn.
+/// A task that runs once, later this turn.
 pub(crate) trait Task<S> {
     fn run(self: Box<Self>, cx: &mut Context<'_, S>);
 
-    /// Names the user's code.
+    /// Returns the type name of the user's code.
     fn type_name(&self) -> &'static str;
 }
 
@@ -73,6 +76,6 @@ pub(crate) type HookFn<S> = dyn FnMut(&mut Context<'_, S>) -> io::Result<Next>;
 pub(crate) struct Deferred<S> {
     pub(crate) task: Box<dyn Task<S>>,
     pub(crate) origin: Option<&'static Location<'static>>,
-    /// The registration whose end it tells of.
+    /// The registration whose end it reports.
     pub(crate) key: Key,
 }

@@ -1,4 +1,4 @@
-//! `Context`: what a callback may touch while it runs.
+//! `Context`: the access that a running callback has to its loop.
 
 use std::fmt;
 use std::time::Instant;
@@ -8,14 +8,14 @@ use crate::slots::Key;
 use crate::source::readiness::Readiness;
 use crate::timer::TimerKey;
 
-/// What a callback may touch while it runs: the state, the registry, and the reason it is called.
+/// The arguments of a running callback: the state, the registry, and the reason for the call.
 ///
-/// `state` and `registry` are two fields, so both can be used in one expression. Everything that the registry offers is
-/// allowed from within any callback, also on the registration that is running.
+/// `state` and `registry` are two fields, so both can be used in one expression. Every operation of
+/// the registry is allowed from within any callback, also on the registration that is running.
 pub struct Context<'a, S> {
-    /// The user's own state, as given to [`Reactor::run`](crate::Reactor::run).
+    /// The user's own state, as passed to [`Reactor::run`](crate::Reactor::run).
     pub state: &'a mut S,
-    /// Where registrations live.
+    /// The registry of the loop.
     pub registry: &'a mut Registry<S>,
     key: Key,
     readiness: Readiness,
@@ -37,28 +37,32 @@ impl<'a, S> Context<'a, S> {
         }
     }
 
-    /// The key of the source whose handler is running; in [`Handler::closed`](crate::Handler::closed) the one that has
-    /// ended, stale by now; [`Key::NULL`] in any other callback.
+    /// Returns the key of the source whose handler is running. In
+    /// [`Handler::closed`](crate::Handler::closed) it is the key of the registration that has
+    /// ended, stale by now. In any other callback it is [`Key::NULL`].
     #[inline]
     pub const fn key(&self) -> Key {
         self.key
     }
 
-    /// The timer whose callback is running, `None` in any other callback.
+    /// Returns the timer whose callback is running, or `None` in any other callback.
     pub const fn timer(&self) -> Option<TimerKey> {
         self.registry.timers.running()
     }
 
-    /// The facts known of the source when this call began, wanted and unwanted ones; none in any other callback.
-    /// A source that has had room to write once is known to be writable from then on, also while nobody wants to write.
+    /// Returns the readiness of the source at the start of this call, including facts outside its
+    /// interest. Empty in a callback that does not belong to a source.
     ///
-    /// [`Io::readiness`](crate::Io::readiness) follows the reads and writes of the call itself.
+    /// Once a source was writable it stays marked writable until a write proves otherwise, even
+    /// while its interest does not include `WRITABLE`. [`Io::readiness`](crate::Io::readiness)
+    /// follows the reads and writes of the call itself.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
     }
 
-    /// The context of an access to the registration `key`: the same state, the same registry.
+    /// Returns the context of an access to the registration `key`: the same state, the same
+    /// registry.
     #[inline]
     pub(crate) const fn for_access(&mut self, key: Key) -> Context<'_, S> {
         Context::new(self.state, self.registry, key, Readiness::EMPTY)
@@ -69,7 +73,7 @@ impl<'a, S> Context<'a, S> {
         self.readiness = readiness;
     }
 
-    /// The time of this turn: [`Registry::now`].
+    /// Returns the time of this turn: [`Registry::now`].
     #[inline]
     pub fn now(&self) -> Instant {
         self.registry.time.now()

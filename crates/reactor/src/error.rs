@@ -1,4 +1,4 @@
-//! Errors: which call, which fd, and what can be done.
+//! Errors: the call, the fd, and how to react.
 
 use std::fmt;
 use std::io;
@@ -7,72 +7,78 @@ use std::panic::Location;
 
 use crate::slots::Key;
 
-/// Why the reactor refused, or why [`Reactor::run`](crate::Reactor::run) has ended. Nothing has changed when a call of yours is refused.
+/// The reason why the reactor refused a call, or why [`Reactor::run`](crate::Reactor::run) has
+/// ended. A call that is refused has changed nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The registration behind this key is gone; its place may have been used again since.
+    /// The registration of this key has ended. Its slot may have been used again since.
     StaleKey(Key),
-    /// What belongs to this key is out of reach while its handler runs, or is accessed: do it from there, or
-    /// [`defer`](crate::Registry::defer) it.
+    /// The registration is in use: its handler is running, or it is being accessed through
+    /// [`with_handler`](crate::Context::with_handler). Perform the operation from within that call,
+    /// or [`defer`](crate::Registry::defer) it.
     Running(Key),
-    /// This key names a source or a handler of another type than was asked for.
+    /// The key names a source or a handler of another type than requested.
     OtherType(Key),
-    /// The fd is registered in this reactor already (`EEXIST`). Use that registration, with both interests, or register
-    /// a duplicate made by `try_clone`.
+    /// The fd is already registered in this reactor (`EEXIST`). Use that registration with both
+    /// interests, or register a duplicate made by `try_clone`.
     AlreadyRegistered {
         /// The fd in question.
         fd: RawFd,
     },
-    /// As many registrations exist as [`Builder::max_registrations`](crate::Builder::max_registrations) allows.
+    /// The limit of [`Builder::max_registrations`](crate::Builder::max_registrations) is reached.
     Full {
-        /// The fd that did not get a place.
+        /// The fd that was refused.
         fd: RawFd,
         /// The limit.
         max_registrations: usize,
     },
-    /// A system call on an fd failed. Displays as "epoll_ctl(ADD) on fd 12: No space left on device (os error 28)".
+    /// A system call on an fd failed. Displays as "epoll_ctl(ADD) on fd 12: No space left on device
+    /// (os error 28)".
     Os {
         /// The system call.
         call: &'static str,
         /// The fd it was made for.
         fd: RawFd,
-        /// What the kernel answered.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// A system call failed that is about no registered fd. Displays as "eventfd: Too many open files (os error 24)".
+    /// A system call without a registered fd failed. Displays as "eventfd: Too many open files (os
+    /// error 24)".
     Call {
         /// The system call.
         call: &'static str,
-        /// What the kernel answered.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// [`Reactor::advance`](crate::Reactor::advance) needs a reactor that was built with a
     /// [`ManualClock`](crate::ManualClock).
     NoManualClock,
-    /// A callback that is [essential](crate::Registry::set_essential) has failed, or
-    /// [`Registry::stop_with`](crate::Registry::stop_with) was called: [`Reactor::run`](crate::Reactor::run) has ended for it.
-    /// The reactor is whole, and may be run again.
+    /// An [essential](crate::Registry::set_essential) callback has failed, or
+    /// [`Registry::stop_with`](crate::Registry::stop_with) was called, and
+    /// [`Reactor::run`](crate::Reactor::run) has ended for this reason. The reactor is intact and
+    /// may be run again.
     Failed(Box<Failure>),
     /// A system call of the loop itself failed: the reactor cannot go on.
     Loop {
         /// The system call.
         call: &'static str,
-        /// What the kernel answered.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
 
-/// Why [`Reactor::run`](crate::Reactor::run) has ended: [`Error::Failed`].
+/// The failure that has ended [`Reactor::run`](crate::Reactor::run): see [`Error::Failed`].
 ///
-/// Displays as "listener (src/main.rs:12:9) failed: Invalid argument (os error 22)", or "stopped at src/main.rs:30:5: no
-/// configuration".
+/// Displays as "listener (src/main.rs:12:9) failed: Invalid argument (os error 22)", or "stopped at
+/// src/main.rs:30:5: no configuration".
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The name of the callback that failed; `None` for [`Registry::stop_with`](crate::Registry::stop_with).
+    /// The name of the callback that failed; `None` for
+    /// [`Registry::stop_with`](crate::Registry::stop_with).
     pub name: Option<String>,
-    /// Where the callback was registered, or the loop was stopped.
+    /// The line where the callback was registered, or the loop was stopped.
     pub origin: &'static Location<'static>,
     /// The error, or "panicked: " with the message of the panic.
     pub source: io::Error,
@@ -143,7 +149,7 @@ impl std::error::Error for Error {
 }
 
 impl Error {
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    /// Returns the kind of the [`io::Error`] that `?` converts this error into.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::StaleKey(_) => io::ErrorKind::NotFound,
@@ -172,11 +178,16 @@ impl Error {
     }
 }
 
-/// Finds the errno of an error, however deep it is wrapped.
+/// Returns the errno of an error, however deep it is wrapped, or `None` if no system call has
+/// failed.
 ///
-/// An [`io::Error`] holds an errno or another error, not both: where a call and an fd or an address are told with it, its
-/// [`raw_os_error`](io::Error::raw_os_error) is `None`. This looks at the error itself, at what is inside of each `io::Error`
-/// and at each [`source`](std::error::Error::source). Returns `None` if no system call has failed. O(depth), no allocation.
+/// An [`io::Error`] holds an errno or another error, not both. If it reports a call and an fd or an
+/// address, its [`raw_os_error`](io::Error::raw_os_error) is `None`. This function looks at the
+/// error itself, at the inner error of each `io::Error`, and at each
+/// [`source`](std::error::Error::source).
+///
+/// # Cost
+/// O(depth), no allocation.
 ///
 /// ```
 /// use std::io;
@@ -189,7 +200,8 @@ impl Error {
 pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // The source of an `io::Error` is that of what is inside, which would be passed over.
+        // `io::Error::source` returns the source of its inner error, and would skip the inner error
+        // itself.
         let (found, inner) = if let Some(error) = error.downcast_ref::<io::Error>() {
             (
                 error.raw_os_error(),
@@ -215,7 +227,8 @@ pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// So that `?` passes a refusal on from a handler, which ends its registration. [`errno`] finds the errno in it.
+/// Lets `?` in a handler pass on a refusal, which ends the registration of the handler. [`errno`]
+/// finds the errno in it.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
@@ -223,10 +236,23 @@ impl From<Error> for io::Error {
 }
 
 /// A source that could not be registered, with the reason.
+///
+/// ```
+/// use reactor::{Interest, Next, Reactor};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<()>::builder().max_registrations(0).build()?;
+/// let (reader, _writer) = std::io::pipe()?;
+/// let refused = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep)).unwrap_err();
+/// assert!(refused.to_string().contains("all 0 registrations"));
+/// let _reader = refused.inner; // the source comes back
+/// # Ok(())
+/// # }
+/// ```
 pub struct AddError<T> {
-    /// The source, as it was given, but for the non-blocking mode it may have been put into.
+    /// The source as it was passed in. It may have been put into non-blocking mode.
     pub inner: T,
-    /// Why it was refused.
+    /// The reason for the refusal.
     pub error: Error,
 }
 
@@ -245,7 +271,7 @@ impl<T> fmt::Display for AddError<T> {
 }
 
 impl<T> AddError<T> {
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    /// Returns the kind of the [`io::Error`] that `?` converts this error into.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
     }

@@ -1,8 +1,9 @@
 //! A callback event loop for single-process, I/O-bound daemons.
 //!
-//! Register a source, anything with a file descriptor, together with a callback. The callback is called while the source
-//! is ready, gets the source, your state and the registry, and runs to completion on the one thread of the loop: no
-//! `async`, no locks, no `Rc<RefCell>`.
+//! You register a source (anything with a file descriptor) together with a callback. The loop calls
+//! the callback while the source is ready. The callback gets the source, your state and the
+//! registry. It runs to completion on the one thread of the loop: no `async`, no locks, no
+//! `Rc<RefCell>`.
 //!
 //! ```no_run
 //! use std::io::{Read, Write};
@@ -32,14 +33,20 @@
 //!
 //! # The contract
 //!
-//! - **Level semantics at edge cost.** A handler is called once a turn as long as its source is ready and wanted, so it
-//!   may read as little as it likes. The kernel is told of a source once in its life for each direction; interest is a mask
-//!   in user space. [`Io`] keeps the readiness true.
-//! - **Ownership.** The reactor owns the source and its handler together. After [`Registry::remove`] neither is called
-//!   or open any more; an event that was collected before reaches nobody, also if the fd's number is in use again.
-//! - **Keys.** [`Key`]s are `Copy`, never come to name something else, and a stale one is an [`Error`], not a panic.
-//! - **`?` in handlers.** `WouldBlock` waits, `Interrupted` calls again, any other error ends that registration alone.
-//! - **Everything is allowed in a callback**: add, remove, change, stop, on any registration, the running one included.
+//! - **Level semantics at edge cost.** A handler is called once a turn while its source is ready
+//!   and wanted, so it may read as little as it likes. The kernel is told to watch a source once in
+//!   its life for each direction; interest is a mask in user space. [`Io`] keeps the readiness
+//!   true.
+//! - **Ownership.** The reactor owns the source and its handler together. After
+//!   [`Registry::remove`] the source is closed and the handler is never called again. An event that
+//!   was collected before the removal reaches no handler, even if the number of the fd is in use
+//!   again.
+//! - **Keys.** [`Key`]s are `Copy`. A key never comes to name another registration, and a stale key
+//!   is an [`Error`], not a panic.
+//! - **`?` in handlers.** `WouldBlock` waits for the source, `Interrupted` calls again, and any
+//!   other error ends this registration only.
+//! - **Everything is allowed in a callback**: it may add, remove, change and stop any registration,
+//!   also the one that is running.
 //!
 //! # Where to look
 //!
@@ -49,7 +56,7 @@
 //! | register, change, remove, defer, stop | [`Registry`] |
 //! | read, write, accept | [`Io`] |
 //! | know why a handler is called | [`Readiness`], by [`Context::readiness`] |
-//! | run something later, or again and again | [`Registry::after`], [`Registry::every`] |
+//! | run something later, or repeatedly | [`Registry::after`], [`Registry::every`] |
 //! | notice that a peer is silent | [`Registry::set_timeout`] |
 //! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
 //! | send to a queue that may be full | [`Sender::send_within`] on a thread, [`Sender::on_room`] on a loop |
@@ -59,14 +66,15 @@
 //! | wait for events and fds, all of them | [`Event::wait_all_and_readable`], [`Registry::on_all_and_readable`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
-//! | test what takes time without taking any | [`ManualClock`] |
-//! | keep state in a handler, and be told of its end | [`Handler`] |
+//! | test timeouts without waiting for them | [`ManualClock`] |
+//! | keep state in a handler, and be notified of its end | [`Handler`] |
 //! | reach another registration's source and handler | [`Context::with_handler`] |
 //! | see what the loop does | [`Metrics`], [`RegistrationInfo`] |
 //! | see why [`Reactor::run`] does not end | [`Registry::reasons_to_run`] |
 //!
-//! Linux on 64-bit machines: the tests run on x86-64, and AArch64 is compiled. A child made by `fork` without `exec` must
-//! not use the reactor of its parent: the two would share one epoll instance.
+//! The crate runs on Linux on 64-bit machines: the tests run on x86-64, and AArch64 is compiled. A
+//! child process made by `fork` without `exec` must not use the reactor of its parent, because the
+//! two would share one epoll instance.
 
 mod builder;
 mod callback;

@@ -1,4 +1,5 @@
-//! Values of a loop, by their type: what libraries of handlers share without knowing the user's state.
+//! Values of a loop, by their type: shared by libraries of handlers that do not know the user's
+//! state.
 //!
 //! Source: folly's EventBaseLocal.
 
@@ -7,15 +8,15 @@ use std::fmt;
 
 use crate::turn::disposal::Disposal;
 
-/// At most one value of each type. A loop has a few of them, and asks with every message: a list that is looked through
-/// takes a fifth of the instructions of a hash map.
+/// A list of values, at most one of each type. A loop has a few of them and looks one up with every
+/// message: searching a list takes a fifth of the instructions of a hash map.
 #[derive(Default)]
 pub(crate) struct Locals {
     values: Vec<(TypeId, Box<dyn Any>)>,
 }
 
 impl Locals {
-    /// Returns the value of a type, made when it is first asked for.
+    /// Returns the value of a type, made on first use.
     #[inline]
     pub(crate) fn get<T: Default + 'static>(&mut self) -> &mut T {
         let values = &mut self.values;
@@ -32,7 +33,7 @@ impl Locals {
         }
     }
 
-    /// Drops all of them, with the loop.
+    /// Drops all values at the end of the loop.
     pub(crate) fn end_all(&mut self, disposal: &mut Disposal) {
         let mut values = std::mem::take(&mut self.values).into_iter();
         disposal.drop_each(|| values.next().is_some());

@@ -1,20 +1,21 @@
-//! What becomes of a registration after a call, why one has ended, and why a loop has.
+//! Outcomes: whether a registration stays after a call, why it has ended, and why a loop has ended.
 
 use std::fmt;
 use std::io;
 use std::panic::Location;
 
-/// What becomes of a registration after its handler, or hook, has run.
+/// The decision of a handler or hook about its own registration.
 #[doc(alias("PostAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It stays. A source that is still ready and wanted is called again next turn.
+    /// The registration stays. A source that is still ready and wanted is called again next turn.
     Keep,
-    /// It ends: the source is closed, the handler dropped.
+    /// The registration ends: the source is closed, the handler dropped.
     Remove,
 }
 
-/// Why a registration has ended, told to [`Handler::closed`](crate::Handler::closed). Displays as “removed by its key”, or “failed: ” with the error.
+/// The reason why a registration has ended, passed to [`Handler::closed`](crate::Handler::closed).
+/// Displays as “removed by its key”, or “failed: ” with the error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -40,11 +41,13 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Why [`Reactor::run`](crate::Reactor::run) has returned. Displays as `stopped at examples/echo.rs:31:18` or the like.
+/// The reason why [`Reactor::run`](crate::Reactor::run) has returned. Displays as `stopped at
+/// examples/echo.rs:31:18` or the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
-    /// [`Registry::stop`](crate::Registry::stop) or [`Remote::stop`](crate::Remote::stop) was called.
+    /// [`Registry::stop`](crate::Registry::stop) or [`Remote::stop`](crate::Remote::stop) was
+    /// called.
     #[non_exhaustive]
     Stopped {
         /// The line of the first call; `None` for a remote whose queue had been removed.

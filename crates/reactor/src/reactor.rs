@@ -16,12 +16,14 @@ use crate::turn::hook_list::Place;
 
 /// An event loop for one thread, whose callbacks share a state `S`.
 ///
-/// It dereferences to its [`Registry`], so everything that can be registered from within a callback can be registered
-/// before the loop runs, by the same name. `S` is lent to [`run`](Self::run) and may borrow; the handlers may not.
+/// A reactor dereferences to its [`Registry`]. Everything that can be registered from within a
+/// callback can therefore be registered before the loop runs, by the same name. [`run`](Self::run)
+/// borrows `S`, which may itself contain borrows; the handlers may not.
 ///
-/// Dropping it closes every registered source and drops every handler. First it closes the ways in: senders are refused, and
-/// calls of other threads are answered with [`CallError::Lost`](crate::CallError::Lost), so a destructor may join a thread that sends or
-/// calls.
+/// Dropping a reactor closes every registered source and drops every handler. It first closes the
+/// ways into the loop: senders are refused, and calls of other threads return
+/// [`CallError::Lost`](crate::CallError::Lost). A destructor may therefore join a thread that sends
+/// or calls.
 #[doc(alias(
     "event_base",
     "ev_loop",
@@ -36,7 +38,7 @@ pub struct Reactor<S> {
 }
 
 impl<S> Reactor<S> {
-    /// A reactor before its first turn.
+    /// Returns a reactor before its first turn.
     pub(crate) const fn on(registry: Registry<S>) -> Self {
         Self {
             registry,
@@ -44,20 +46,31 @@ impl<S> Reactor<S> {
         }
     }
 
-    /// Turns until a callback calls [`Registry::stop`] or nothing is left to wait for. Returns which of them it was.
+    /// Runs the loop until a callback calls [`Registry::stop`] or nothing is left to wait for.
+    /// Returns which of the two it was.
     ///
-    /// Left to wait for are registrations and timers that are not in the background, deferred callbacks, idle callbacks, what
-    /// other threads have sent, and their [`KeepAlive`](crate::KeepAlive)s. It looks before each wait, after the hooks before it: if
-    /// those have taken the last of these away, the loop does not sleep, and `run` returns after that turn.
-    /// It can be run again. It cannot be run from within a callback, which has no `Reactor` in its hands.
+    /// The loop waits for:
+    ///
+    /// - registrations and timers that are not in the background,
+    /// - deferred and idle callbacks,
+    /// - closures and values that other threads have sent,
+    /// - [`KeepAlive`](crate::KeepAlive) tokens.
+    ///
+    /// The loop checks for these before each wait, after the [`before_wait`](Registry::before_wait)
+    /// hooks. If the hooks have removed the last of them, the loop does not sleep, and `run`
+    /// returns after that turn.
+    ///
+    /// A reactor can be run again. It cannot be run from within a callback, because a callback has
+    /// no `Reactor`.
     ///
     /// # Errors
-    /// [`Error::Failed`] if what has failed is [essential](Registry::set_essential), or [`Registry::stop_with`] was called:
-    /// everything else that goes wrong in a handler ends that handler, not the loop. [`Error::Loop`] if the wait itself fails,
-    /// which it does not while the process is sane.
+    /// - [`Error::Failed`] if an [essential](Registry::set_essential) callback has failed, or
+    ///   [`Registry::stop_with`] was called. Any other error of a handler ends that handler, not
+    ///   the loop.
+    /// - [`Error::Loop`] if the wait itself fails, which does not happen while the process is sane.
     ///
     /// # Panics
-    /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
+    /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
     ///
     /// ```
     /// use reactor::{Exit, Reactor};
@@ -86,17 +99,24 @@ impl<S> Reactor<S> {
         self.exit()
     }
 
-    /// Turns as [`run`](Self::run) does, but only until `deadline`: for a program that ends in phases, or has a loop of its own.
+    /// Runs the loop as [`run`](Self::run) does, but only until `deadline`. Use it in a program
+    /// that ends in phases or has a loop of its own.
     ///
-    /// The deadline is looked at before each turn: none begins after it, and one that has begun is finished. Where it has passed already,
-    /// nothing runs. One clock reading a turn more than `run`. With a [`ManualClock`](crate::ManualClock) it is a time of that clock: one
-    /// that stands is moved by callbacks alone, so the deadline ends no wait.
+    /// The deadline is checked before each turn. No turn begins after it, and a turn that has begun
+    /// is finished. If the deadline has already passed, nothing runs. With a
+    /// [`ManualClock`](crate::ManualClock) the deadline is a time of that clock: a clock that
+    /// stands still is moved by callbacks alone, so the deadline ends no wait.
+    ///
+    /// # Cost
+    /// One clock reading a turn more than `run`.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// - [`Error::Failed`] if an [essential](Registry::set_essential) callback has failed, or
+    ///   [`Registry::stop_with`] was called.
+    /// - [`Error::Loop`] if the wait itself fails.
     ///
     /// # Panics
-    /// As [`run`](Self::run).
+    /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
     ///
     /// ```
     /// use std::time::Duration;
@@ -130,7 +150,7 @@ impl<S> Reactor<S> {
         self.exit()
     }
 
-    /// Says why `run` returns, and forgets it.
+    /// Returns why `run` ends, and clears the reason.
     fn exit(&mut self) -> Result<Exit, Error> {
         let origin = self.registry.turn.stopped_at.take();
         let exit = if std::mem::take(&mut self.registry.turn.stopping) {
@@ -141,11 +161,12 @@ impl<S> Reactor<S> {
         self.registry.take_failure().map_or(Ok(exit), Err)
     }
 
-    /// Calls `callback` at once with a [`Context`], as the loop does with callbacks: to set up what needs one before the loop runs, and to
-    /// look into it between two runs.
+    /// Calls `callback` at once with a [`Context`], as the loop calls callbacks. Use it to set up
+    /// what needs a context before the loop runs, and to inspect the state between two runs.
     ///
-    /// No system call, no turn: what it defers or posts runs in the next turn. [`Context::key`] is [`Key::NULL`]. A panic is the
-    /// caller's, whatever the policy.
+    /// This makes no system call and takes no turn: a closure that `callback` defers or posts runs
+    /// in the next turn. [`Context::key`] is [`Key::NULL`]. A panic of `callback` unwinds into the
+    /// caller, whatever the panic policy.
     ///
     /// ```
     /// use reactor::{Context, Reactor};
@@ -178,30 +199,47 @@ impl<S> Reactor<S> {
         ))
     }
 
-    /// One pass of the loop: waits for at most `timeout` (`None`: until something happens), then calls what is ready.
-    /// Returns the number of callbacks that ran.
+    /// Takes one turn of the loop: waits for at most `timeout`, then calls the handlers of
+    /// everything that is ready. With `None` it waits until something happens. Returns the number
+    /// of callbacks that ran.
     ///
-    /// A callback is one call of a closure or a method of yours: of a source's handler, also for a timeout; of a queue's handler,
-    /// for each value; of an event's handler; of a timer, a deferred or an idle callback, a posted closure, and
-    /// [`Handler::closed`](crate::Handler::closed). One that panics or fails has run. Hooks before and after the wait do not count,
-    /// nor do closures of `with_handler`. [`Metrics`](crate::Metrics) count the same: `calls`, `timers`, `deferred` and `idle` add up to all that was
-    /// returned.
+    /// These count as callbacks:
     ///
-    /// It does not wait at all while something is ready, deferred or idle, after a [`wake`](crate::Waker::wake), or after a
-    /// [`Registry::stop`]: a loop of your own asks [`Registry::is_stopping`]. Without a timeout it does not wait either where
-    /// nothing can end the wait: no source (also in the background), no timer, and no [`Remote`](crate::Remote),
-    /// [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive) of another thread. It may run nothing before the timeout has
-    /// passed: when a signal interrupts the wait, an event is not wanted, or the timeout of a source is due and the kernel is to be
-    /// asked first. With a [`ManualClock`](crate::ManualClock), see there.
+    /// - a call of a source's handler, also for a timeout,
+    /// - a call of a queue's handler, once for each value,
+    /// - a call of an event's handler,
+    /// - a timer, a deferred or an idle callback, and a posted closure,
+    /// - a call of [`Handler::closed`](crate::Handler::closed).
     ///
-    /// `timeout` is rounded up to whole milliseconds, but for [`Builder::high_resolution`](crate::Builder::high_resolution); beyond 24.8 days it is 24.8 days.
+    /// A callback that panics or fails has run. Hooks before and after the wait do not count, nor
+    /// do closures of `with_handler`. [`Metrics`](crate::Metrics) count the same: the sum of
+    /// `calls`, `timers`, `deferred` and `idle` is the sum of all returned numbers.
+    ///
+    /// The turn does not wait:
+    ///
+    /// - while a source is ready, or a deferred or idle callback is pending;
+    /// - after a [`wake`](crate::Waker::wake);
+    /// - after a [`Registry::stop`]. If you call `turn` in a loop of your own, check
+    ///   [`Registry::is_stopping`] after each call;
+    /// - without a timeout, if nothing can end the wait: no source (also in the background), no
+    ///   timer, and no [`Remote`](crate::Remote), [`Waker`](crate::Waker) or
+    ///   [`KeepAlive`](crate::KeepAlive) of another thread.
+    ///
+    /// The turn may return before the timeout without running a callback: when a signal interrupts
+    /// the wait, when an event is not wanted, or when the timeout of a source is due and the kernel
+    /// must be asked first. For the wait with a manual clock see
+    /// [`ManualClock`](crate::ManualClock).
+    ///
+    /// `timeout` is rounded up to whole milliseconds, except with
+    /// [`Builder::high_resolution`](crate::Builder::high_resolution). A timeout over 24.8 days
+    /// counts as 24.8 days.
     ///
     /// # Errors
-    /// [`Error::Loop`], as [`run`](Self::run).
+    /// [`Error::Loop`] if the wait itself fails, which does not happen while the process is sane.
     ///
     /// # Panics
-    /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events that were not delivered by
-    /// then are delivered by the next turn.
+    /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events
+    /// that were not delivered before the panic are delivered by the next turn.
     #[doc(alias(
         "dispatch",
         "loopOnce",
@@ -220,7 +258,7 @@ impl<S> Reactor<S> {
             }
             timeout => timeout,
         };
-        // A timeout is waited for also where nothing else can end the wait.
+        // A turn with a timeout waits even if nothing else can end the wait.
         self.whole_turn(
             state,
             timeout,
@@ -232,15 +270,26 @@ impl<S> Reactor<S> {
         )
     }
 
-    /// Gets ready for a wait that somebody else makes, and gives how long that may last: `None` for as long as it likes.
+    /// Prepares for a wait that another loop makes, and returns how long that wait may last. `None`
+    /// means without limit.
     ///
-    /// For a reactor within another loop: that of a toolkit, or another reactor. There, watch the reactor itself, which is [`AsFd`],
-    /// for reading; wait no longer than this says; take a [`turn`](Self::turn) that does not wait; and ask again. A reactor that
-    /// has been stopped, or has something at hand, says [`Duration::ZERO`].
+    /// Use it for a reactor inside another loop: the loop of a toolkit, or another reactor. In the
+    /// outer loop:
     ///
-    /// From this call to the next turn the loop counts as asleep: of the threads that send to it meanwhile, the first writes its
-    /// eventfd. What its owner adds or arms meanwhile is not in the answer: ask anew. Reads the clock if a timer is armed; no
-    /// other system call. The answer is not rounded; [`Builder::spin`](crate::Builder::spin) means nothing to it.
+    /// 1. Watch the reactor itself, which is [`AsFd`], for reading.
+    /// 2. Wait no longer than the returned time.
+    /// 3. Take a [`turn`](Self::turn) that does not wait.
+    /// 4. Call this method again.
+    ///
+    /// A reactor that has been stopped, or has a callback to run, returns [`Duration::ZERO`].
+    ///
+    /// From this call to the next turn the loop counts as asleep: the first thread that sends to it
+    /// meanwhile writes its eventfd. If you add a source or arm a timer meanwhile, call this method
+    /// again, because the returned time does not include it. The time is not rounded, and
+    /// [`Builder::spin`](crate::Builder::spin) does not apply.
+    ///
+    /// # Cost
+    /// Reads the clock if a timer is armed; no other system call.
     ///
     /// ```
     /// # use std::{io, time::Duration};
@@ -280,8 +329,9 @@ impl<S> Reactor<S> {
         Some(due.saturating_duration_since(self.registry.time.read()))
     }
 
-    /// A turn, also where a panic cuts it short. It waits only if `is_left` says that there is something to wait for: the hooks before
-    /// the wait may have taken that away.
+    /// Takes a turn, and repairs the reactor if a panic cuts the turn short. The turn waits only if
+    /// `is_left` returns `true`: the hooks before the wait may have removed everything that the
+    /// wait is for.
     #[inline]
     fn whole_turn(
         &mut self,
@@ -300,16 +350,40 @@ impl<S> Reactor<S> {
         ran
     }
 
-    /// Lets `time` pass on the [`ManualClock`](crate::ManualClock) of this reactor, from deadline to deadline, and takes
-    /// turns that do not wait: every timer that becomes due runs at its own time, in order, and sees that time. Gives the
-    /// number of callbacks that ran, as [`turn`](Self::turn) counts them. A timer that runs again after no time never lets any pass. [`Registry::stop`] does not end it.
+    /// Moves the [`ManualClock`](crate::ManualClock) of this reactor forward by `time`, from
+    /// deadline to deadline, and takes turns that do not wait. Each timer that becomes due runs at
+    /// its own time, in order, and sees that time. Returns the number of callbacks that ran, as
+    /// [`turn`](Self::turn) counts them.
+    ///
+    /// If a timer keeps re-arming itself with a zero delay, `advance` never returns.
+    /// [`Registry::stop`] does not interrupt it.
     ///
     /// # Errors
-    /// [`Error::NoManualClock`] if the reactor was built without one; [`Error::Loop`], as [`run`](Self::run).
+    /// - [`Error::NoManualClock`] if the reactor was built without a manual clock.
+    /// - [`Error::Loop`] if a wait itself fails, as in [`run`](Self::run).
     ///
     /// # Panics
-    /// As callbacks do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); as
-    /// [`ManualClock::advance`](crate::ManualClock::advance), if the sum is too much.
+    /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate), or if
+    /// the time of the clock would overflow, as in
+    /// [`ManualClock::advance`](crate::ManualClock::advance).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{ManualClock, Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::new()).build()?;
+    /// reactor.after(Duration::from_secs(3600), |cx| {
+    ///     *cx.state += 1;
+    ///     Ok(Then::Done)
+    /// });
+    /// let mut expired = 0;
+    /// assert_eq!(reactor.advance(&mut expired, Duration::from_secs(3599))?, 0);
+    /// assert_eq!(reactor.advance(&mut expired, Duration::from_secs(1))?, 1);
+    /// assert_eq!(expired, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advance(&mut self, state: &mut S, time: Duration) -> Result<usize, Error> {
         let clock = self
             .registry
@@ -339,7 +413,7 @@ impl<S> Reactor<S> {
     }
 }
 
-/// To be watched for reading by another loop: [`Reactor::prepare_to_wait`].
+/// The epoll fd, which another loop watches for reading: see [`Reactor::prepare_to_wait`].
 impl<S> AsFd for Reactor<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.registry.sys.poller.as_fd()
@@ -374,7 +448,7 @@ impl<S> Drop for Reactor<S> {
     }
 }
 
-/// Makes the reactor whole again when a panic unwinds through a turn; forgotten when none does.
+/// Repairs the reactor when a panic unwinds through a turn. It is forgotten when the turn returns.
 struct Unwound<'a, S> {
     reactor: &'a mut Reactor<S>,
 }

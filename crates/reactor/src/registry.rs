@@ -1,15 +1,15 @@
-//! The registry: what every callback has in its hands.
+//! The registry: the part of a reactor that every callback can use.
 //!
-//! It is made of rooms. Each field is the data of one folder, and the methods that work on it stand in that folder:
+//! Each field holds the data of one folder, and the methods that work on it are in that folder:
 //!
-//! | field | what lies there | its methods |
+//! | field | content | its methods |
 //! | --- | --- | --- |
 //! | `sources` | the registrations, and those that are ready | `source/` |
-//! | `timers` | the wheel, and what is due | `timer/` |
-//! | `inbox` | where other threads meet the loop | `notify/` |
-//! | `deferred`, `hooks`, `turn` | what a turn runs beside sources and timers; its policies; why it ends | `turn/` |
+//! | `timers` | the wheel, and the timers that are due | `timer/` |
+//! | `inbox` | messages from other threads | `notify/` |
+//! | `deferred`, `hooks`, `turn` | callbacks besides sources and timers; policies; why the loop ends | `turn/` |
 //! | `time` | the time of the turn | `turn/time.rs` |
-//! | `sys` | the kernel, or what stands in for it | `sys/` |
+//! | `sys` | the kernel, or its stand-in in tests | `sys/` |
 
 use std::collections::VecDeque;
 
@@ -25,10 +25,11 @@ use crate::turn::hook_list::Hooks;
 use crate::turn::metrics::Metrics;
 use crate::turn::time::Time;
 
-/// Where registrations live: add, remove, change, defer, stop.
+/// The set of registrations of a loop, with the methods to add, remove, change, defer and stop.
 ///
-/// A callback reaches it as [`Context::registry`](crate::Context::registry); outside of callbacks a [`Reactor`](crate::Reactor)
-/// dereferences to it. Not `Send`: it belongs to the loop's thread, as the handlers do.
+/// A callback reaches it as [`Context::registry`](crate::Context::registry). Outside callbacks a
+/// [`Reactor`](crate::Reactor) dereferences to it. It is not `Send`: like the handlers it belongs
+/// to the thread of the loop.
 #[doc(alias("LoopHandle", "Handle"))]
 pub struct Registry<S> {
     pub(crate) sources: Sources<dyn Entry<S>>,
@@ -59,11 +60,15 @@ impl<S> Registry<S> {
         }
     }
 
-    /// The value of type `T` of this loop, made by `T::default` when it is first asked for. It lives as long as the loop.
+    /// Returns the value of type `T` of this loop, made by `T::default` on first use. The value
+    /// lives until the loop ends.
     ///
-    /// For what a library of handlers shares between them on one loop, a scratch buffer or a cache: keep a type of your
-    /// own for it, so that nobody else's value is meant. What belongs to the program belongs into the state `S`. One look
-    /// through the list of these types; one allocation the first time.
+    /// Use it for a value that the handlers of a library share on one loop, such as a scratch
+    /// buffer or a cache. Use a type of your own for it, so that it cannot be the value of another
+    /// library. Values of the program belong in the state `S`.
+    ///
+    /// # Cost
+    /// One search through the list of these types; one allocation on first use.
     ///
     /// ```
     /// # fn main() -> Result<(), reactor::Error> {
@@ -83,7 +88,7 @@ impl<S> Registry<S> {
         self.locals.get()
     }
 
-    /// What the loop has done so far.
+    /// Returns the counters of this loop.
     pub fn metrics(&self) -> Metrics {
         let signals = self.inbox.hub.as_ref().map_or(0, |hub| hub.signals());
         let deferred = self.metrics.deferred - self.turn.cancelled.ended;

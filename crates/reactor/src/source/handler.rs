@@ -1,7 +1,8 @@
 //! Handlers: the user's code for one registration, with and without its type.
 //!
-//! A registration is one allocation that holds the source and its handler together, so they live and die together. It
-//! is moved out of the registry (a pointer) while its handler runs, which therefore can do anything to the registry.
+//! A registration is one allocation that holds the source and its handler, so both live and end
+//! together. While the handler runs, the allocation is moved out of the registry (a pointer), so
+//! the handler can do anything to the registry.
 
 use std::any::Any;
 use std::io;
@@ -16,50 +17,60 @@ use crate::context::Context;
 use crate::outcome::{CloseReason, Next};
 use crate::turn::disposal::Disposal;
 
-/// A handler that is an object: for state that outlives one call, and for an owner who wants to be told of the end.
+/// A handler that is an object: it keeps state from call to call, and is notified of the end of its
+/// registration.
 ///
-/// Register it by [`Registry::add_handler`](crate::Registry::add_handler). Where a closure does, use
-/// [`Registry::add`](crate::Registry::add).
+/// Register it by [`Registry::add_handler`](crate::Registry::add_handler), which has an example. If
+/// a closure is enough, use [`Registry::add`](crate::Registry::add).
 #[doc(alias("EventSource", "EventHandler", "event_callback_fn"))]
 pub trait Handler<S, T> {
-    /// Called while the source is ready and wanted, at most once a turn, and once more when its timeout has passed; on the
-    /// loop's thread. A call for a timeout comes after a call for what the source was ready for at the deadline.
+    /// Called while the source is ready and wanted, on the thread of the loop: at most once a turn,
+    /// and once more if its timeout has passed. A call for a timeout comes after the call for the
+    /// facts that held at the deadline.
     ///
     /// # Errors
-    /// What `?` gives: `WouldBlock` waits for more (a source that is ready all the same, a file at its end or a FIFO between two writers,
-    /// rests after 8 calls, from a millisecond up to a second, and is logged once), `Interrupted` calls again next turn, any other error ends this
-    /// registration, is logged with its name, and is told to [`closed`](Self::closed). No other handler is affected.
+    /// The loop treats an error by its kind:
     ///
-    /// The level of the log is WARN, or DEBUG for the kinds of error that any peer can cause: `ConnectionReset`,
-    /// `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `InvalidData`,
-    /// `UnexpectedEof`, and `QuotaExceeded` unless it is an [`Error`](crate::Error) of the loop.
+    /// - `WouldBlock` waits until the source is ready again. A source that stays ready all the
+    ///   same, a file at its end or a FIFO between two writers, backs off after 8 calls, for a
+    ///   millisecond up to a second, and is logged once.
+    /// - `Interrupted` calls the handler again next turn.
+    /// - Any other error ends this registration, is logged with its name, and is passed to
+    ///   [`closed`](Self::closed). Other handlers are not affected.
+    ///
+    /// The log level is WARN, or DEBUG for the kinds of error that any peer can cause:
+    /// `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `TimedOut`,
+    /// `HostUnreachable`, `NetworkUnreachable`, `InvalidData`, `UnexpectedEof`, and `QuotaExceeded`
+    /// unless it is an [`Error`](crate::Error) of the loop.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
-    /// Called just before the source is closed, whatever ends the registration, the end of the reactor included: for a last
-    /// word to the source itself, such as a socket option that says how it closes. Does nothing by default.
+    /// Called just before the source is closed, whatever ends the registration, also when the
+    /// reactor ends. Use it for a last operation on the source, such as a socket option that
+    /// controls how it closes. Does nothing by default.
     ///
-    /// Like a destructor it has no registry in reach, and it must not block.
+    /// Like a destructor it has no access to the registry, and it must not block.
     fn closing(&mut self, io: &mut Io<T>) {
         let _ = io;
     }
 
-    /// Called once after the registration has ended, with the deferred callbacks; its source is closed by then, and
-    /// [`Context::key`] is the key it had.
+    /// Called once after the registration has ended, with the deferred callbacks. The source is
+    /// closed by then, and [`Context::key`] is the key that the registration had. Does nothing by
+    /// default.
     ///
-    /// Not called where the reactor itself is dropped: then the handler is only dropped.
+    /// Not called when the reactor itself is dropped: then the handler is only dropped.
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 }
 
-/// What a [`Registered`] calls: a user's closure, or a user's object.
+/// The code that a [`Registered`] calls: a user's closure, or a user's object.
 pub(crate) trait Respond<S, T>: 'static {
-    /// Names the user's code.
+    /// Returns the type name of the user's code.
     const TYPE_NAME: fn() -> &'static str;
 
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
-    /// [`Handler::closing`], of an object.
+    /// Calls [`Handler::closing`] of an object.
     fn closing(&mut self, io: &mut Io<T>) {
         let _ = io;
     }
@@ -71,7 +82,7 @@ pub(crate) trait Respond<S, T>: 'static {
     ) -> Option<Box<dyn Task<S>>>;
 }
 
-/// A closure: nobody to be told, its captures are dropped.
+/// A closure. It is not notified of its end; its captures are dropped.
 pub(crate) struct Closure<F>(pub(crate) F);
 
 impl<S, T, F> Respond<S, T> for Closure<F>
@@ -139,7 +150,7 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
     }
 }
 
-/// A handler object after the end of its registration, to be told why.
+/// A handler object after the end of its registration, with the reason to pass to it.
 struct ClosedNotice<T, H> {
     object: Object<T, H>,
     reason: CloseReason,
@@ -155,8 +166,9 @@ impl<S, T, H: Handler<S, T>> Task<S> for ClosedNotice<T, H> {
     }
 }
 
-/// A source and what handles it. Fields drop in this order: first the source is closed. They also lie in this order, so that
-/// the address of the `Io` is that of the whole, and the way through a call has one pointer less to keep.
+/// A source and its handler. The fields drop in this order: first the source is closed. They also
+/// lie in memory in this order (`repr(C)`), so the address of the `Io` is that of the whole, and a
+/// call has to keep one pointer less.
 #[repr(C)]
 pub(crate) struct Registered<T, R> {
     pub(crate) io: Io<T>,

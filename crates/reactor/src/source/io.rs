@@ -1,19 +1,24 @@
-//! `Io<T>`: a source together with what is known of its readiness.
+//! `Io<T>`: a source together with the known facts about its readiness.
 //!
-//! The rule that makes level semantics possible on an edge-triggered epoll: *readiness is cleared only by proof that the
-//! kernel will report the next change*. `EAGAIN` is such a proof on every source (`epoll(7)`, question 9). A short read or
-//! write is one on stream sockets and pipes, "since this means the buffer is exhausted" (same place), with two
-//! exceptions that would lose a wakeup, and for which readiness is kept:
+//! The rule that makes level semantics possible on an edge-triggered epoll: *readiness is cleared
+//! only by proof that the kernel will report the next change*. `EAGAIN` is such a proof on every
+//! source (`epoll(7)`, question 9). A short read or write is one on stream sockets and pipes,
+//! "since this means the buffer is exhausted" (same place), with two exceptions that would lose a
+//! wakeup, and for which readiness is kept:
 //!
-//! - the peer has ended its direction: that was reported once, and the 0 that ends the stream is still to be read;
-//! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more behind it.
+//! - the peer has closed its write side: that was reported once, and the 0 that ends the stream is
+//!   still to be read;
+//! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more
+//!   data after it.
 //!
-//! Other reads that stop short are left to the user, since nothing tells of them: those of a Unix stream socket behind
-//! bytes that carry descriptors, or between writers under `SO_PASSCRED`, and those of a pipe in packet mode (`O_DIRECT`).
-//! Who expects them reads by [`Io::try_io`], which knows no short reads.
+//! Other reads that stop short cannot be recognised, and are left to the user: reads of a Unix
+//! stream socket that end at bytes with descriptors, or between writers under `SO_PASSCRED`, and
+//! reads of a pipe in packet mode (`O_DIRECT`). For such a source read through [`Io::try_io`],
+//! which does not interpret short reads.
 //!
-//! Where readiness must be forgotten without a proof, since a `WouldBlock` went past the `Io` or concerned one of several
-//! directions, the kernel is asked anew, by one `epoll_ctl(MOD)`: it reports what still holds.
+//! Readiness is also forgotten without a proof, if a `WouldBlock` bypassed the `Io` or concerned
+//! one of several directions. The kernel is then asked again, by one `epoll_ctl(MOD)`, and reports
+//! what still holds.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -25,21 +30,23 @@ use crate::source::kind::{Kind, TypeFacts};
 use crate::source::readiness::{Interest, Readiness};
 use crate::sys::fd;
 
-/// An owned source and its readiness, lent to its handler at each call.
+/// An owned source and its readiness, passed to its handler at each call.
 ///
-/// Reads and writes through it keep its readiness true, at no system call of its own. A read or write is not even tried
-/// when it is known that it would block: it gives [`ErrorKind::WouldBlock`] at once, so "read until `WouldBlock`" costs
-/// no system call to find the end.
+/// Reads and writes through it keep its readiness true, without additional system calls. If a read
+/// or write is known to block, it is not attempted and returns [`ErrorKind::WouldBlock`] at once.
+/// Reading until `WouldBlock` therefore costs no system call to find the end.
 pub struct Io<T> {
     source: T,
     kind: Kind,
     readiness: Readiness,
-    /// The directions in which the kernel reports changes. In the others nothing is known, so everything is tried.
+    /// The directions in which the kernel reports changes. In the others nothing is known, so every
+    /// operation is attempted.
     armed: Interest,
-    /// The facts beside which a short read or write does not prove that the kernel's buffer is exhausted: all of them where it
-    /// never does.
+    /// The facts that keep a short read or write from proving that the kernel's buffer is
+    /// exhausted. All facts, if a short read or write never proves it.
     inconclusive: Readiness,
-    /// It may prove it: that depends on the kind, which nobody has asked for yet.
+    /// Whether the kind decides about short reads and writes, and the kernel was not asked for it
+    /// yet.
     asks_kind: bool,
     always_ready: bool,
 }
@@ -65,34 +72,39 @@ impl<T> Io<T> {
         }
     }
 
-    /// The source itself.
+    /// Returns the source itself.
     ///
-    /// What is read or written through it is not seen by this `Io`: a `WouldBlock` met there and kept from the loop
-    /// leaves the source looking ready, and its handler is called again; one that is returned to the loop costs an
-    /// `epoll_ctl`. [`try_io`](Self::try_io) has no such trouble.
+    /// This `Io` does not see reads and writes through the reference. If a `WouldBlock` met there
+    /// is hidden from the loop, the source still looks ready, and its handler is called again. If
+    /// it is returned to the loop, it costs an `epoll_ctl`. [`try_io`](Self::try_io) avoids both.
     #[inline]
     pub const fn get_ref(&self) -> &T {
         &self.source
     }
 
-    /// The source itself, mutably.
+    /// Returns the source itself, mutably.
     ///
-    /// To replace it by another is a mistake: the watch ends with the fd that was registered, and the new one is not
-    /// watched. Remove the registration and add the new source instead. A neighbour that gets the number of the old fd is not harmed; a
-    /// `dup2` onto the number itself cannot be seen, and puts the new file into the place of the old.
+    /// Do not replace the source through this reference. epoll watches the fd that was registered:
+    /// it stops watching when that fd closes, and the new fd is never added. Remove the
+    /// registration and add the new source instead. Another source that gets the number of the old
+    /// fd is not harmed. A `dup2` onto the number itself cannot be detected, and puts the new file
+    /// in the place of the old one.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source
     }
 
-    /// What is known of the source at this moment, after the reads and writes so far.
+    /// Returns the readiness of the source at this moment, after the reads and writes so far.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
     }
 
-    /// What sort of thing the source is. For types that do not tell what they are the kernel is asked, by up to two
-    /// `getsockopt`, or one and a look into `/proc`.
+    /// Returns the kind of the source.
+    ///
+    /// # Cost
+    /// None if the kind is known from the Rust type. Otherwise the kernel is asked, by up to two
+    /// `getsockopt`, or by one `getsockopt` and a look into `/proc`.
     pub fn kind(&self) -> Kind
     where
         T: AsFd,
@@ -103,25 +115,32 @@ impl<T> Io<T> {
         }
     }
 
-    /// Whether the kernel refuses to report readiness of this source (`EPERM` of `epoll_ctl(2)`: regular files, folders,
-    /// `/dev/null`), because it is always ready: reads and writes of it never give `WouldBlock`. A handler that returns `WouldBlock` for
-    /// one is called again later and later, up to a second: nothing tells the loop of more.
+    /// Returns `true` if the kernel refuses to report the readiness of this source because it is
+    /// always ready (`EPERM` of `epoll_ctl(2)`: regular files, folders, `/dev/null`).
+    ///
+    /// Reads and writes of such a source never return `WouldBlock`. If its handler returns
+    /// `WouldBlock`, it is called again after growing pauses, up to a second, because the kernel
+    /// reports no change.
     #[inline]
     pub const fn is_always_ready(&self) -> bool {
         self.always_ready
     }
 
-    /// Performs an operation that is not a plain read or write: `accept`, `recv_from`, `sendmsg`, ….
+    /// Performs an operation that is not a plain read or write: `accept`, `recv_from`, `sendmsg`,
+    /// ….
     ///
-    /// `interest` is the direction that the operation depends on. When it gives `WouldBlock`, that direction is no longer
-    /// ready; when the direction is known not to be ready, the operation is not tried and `WouldBlock` is given at once.
+    /// `interest` is the direction that the operation depends on. If the operation returns
+    /// `WouldBlock`, this direction is no longer ready. If the direction is known not to be ready,
+    /// the operation is not attempted, and `WouldBlock` is returned at once.
     ///
-    /// An operation that can block in either of several directions, a TLS handshake, names them all: then the loop asks
-    /// the kernel which of them are still ready, by one `epoll_ctl`. One whose `WouldBlock` says nothing of the
-    /// readiness, `recvmsg` with `MSG_ERRQUEUE`, names [`Interest::NONE`]: it is always tried, and forgets nothing.
+    /// For an operation that can block in one of several directions, such as a TLS handshake, pass
+    /// all of them. The loop then asks the kernel which of them are still ready, by one
+    /// `epoll_ctl`. For an operation whose `WouldBlock` does not reflect readiness, such as
+    /// `recvmsg` with `MSG_ERRQUEUE`, pass [`Interest::NONE`]: the operation is always attempted
+    /// and never clears readiness.
     ///
     /// # Errors
-    /// Those of the operation.
+    /// The errors of the operation, and `WouldBlock` if it was not attempted.
     ///
     /// ```
     /// # use reactor::{Interest, Next, Reactor};
@@ -150,24 +169,25 @@ impl<T> Io<T> {
         result
     }
 
-    /// Begins a call of the handler: what the reactor knows becomes what this `Io` knows.
+    /// Begins a call of the handler: copies the facts that the reactor knows into this `Io`.
     #[inline]
     pub(crate) fn begin(&mut self, readiness: Readiness, armed: Interest) {
         self.readiness = readiness;
         self.armed = armed;
     }
 
-    /// What is left for the next call: the levels that have not been disproved.
+    /// Returns the facts for the next call: the levels that have not been disproved.
     #[inline]
     pub(crate) const fn left(&self) -> Readiness {
         self.readiness.without_bits(Readiness::OF_ONE_CALL)
     }
 
-    /// What is left after a call with any other result than [`Next::Keep`], or why the registration ends.
+    /// Returns the facts that are left after a call with any result other than [`Next::Keep`], or
+    /// why the registration ends.
     ///
-    /// - `Interrupted`: as if the call had not been: everything is still so.
-    /// - `WouldBlock`: nothing more for now. Where this `Io` has not met one, the operation went past it, and what the
-    ///   handler was called for is over.
+    /// - `Interrupted`: all facts are as before the call.
+    /// - `WouldBlock`: there is nothing more for now. If this `Io` has not met a `WouldBlock`, the
+    ///   operation bypassed it, and the facts of this call are over.
     #[cold]
     #[inline(never)]
     pub(crate) fn end<S>(
@@ -180,7 +200,8 @@ impl<T> Io<T> {
             Ok(Next::Remove) => return cx.registry.turn.end_running(CloseReason::ByHandler),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => return Readiness::AS_BEFORE,
-                // Nothing tells of more: it is asked again, and rests if it goes on so.
+                // The kernel reports no change of this source, so it is called again, and backs off
+                // if it goes on so.
                 ErrorKind::WouldBlock if self.always_ready => self.readiness |= Readiness::RECHECK,
                 ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
                 ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
@@ -190,7 +211,8 @@ impl<T> Io<T> {
         self.left()
     }
 
-    /// Checks before a call whether the source is hung up, and what was announced. Returns all the facts of this call.
+    /// Checks before a call whether the source is hung up, and which announcements it has. Returns
+    /// all facts of this call.
     #[cold]
     pub(crate) fn check_before_call(&mut self) -> Readiness
     where
@@ -202,14 +224,15 @@ impl<T> Io<T> {
         self.apply_announcements()
     }
 
-    /// Applies what an announcement means for the source, beyond itself. Returns all the facts of this call.
+    /// Applies the consequences of an announcement for the source. Returns all facts of this call.
     #[cold]
     pub(crate) fn apply_announcements(&mut self) -> Readiness
     where
         T: AsFd,
     {
         if self.readiness.is_error() && self.kind().is_unread_by_error() {
-            // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read end has been closed".
+            // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read
+            // end has been closed".
             self.readiness |= Readiness::WRITE_CLOSED;
         }
         if self.readiness.is_priority() {
@@ -218,9 +241,11 @@ impl<T> Io<T> {
         self.readiness
     }
 
-    /// A stream socket that is not connected is hung up and writable, says the kernel, and neither is so once it is connected.
+    /// Checks a hang-up. The kernel reports a stream socket that is not connected as hung up and
+    /// writable, and neither holds once it is connected.
     ///
-    /// tcp_poll and unix_poll of the kernel: what was connected and has ended is shut down for reading too.
+    /// tcp_poll and unix_poll of the kernel: a socket that was connected and has ended is shut down
+    /// for reading too.
     fn verify_hang_up(&mut self)
     where
         T: AsFd + 'static,
@@ -234,7 +259,7 @@ impl<T> Io<T> {
         };
         let hung_up = Readiness::READ_CLOSED_BITS | Readiness::WRITE_CLOSED_BITS;
         if is.is_only_hang_up() {
-            // Of another type it may be a listener that was shut down, which has a name.
+            // A source of another type may be a listener that was shut down. A listener has a name.
             if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd())
             {
                 self.readiness =
@@ -247,12 +272,13 @@ impl<T> Io<T> {
         }
     }
 
-    /// Whether the kernel has reported nothing but that the source is not connected yet.
+    /// Returns whether the kernel has only reported that the source is not connected yet.
     pub(crate) fn is_unconnected(&self) -> bool {
         self.readiness.intersects(Readiness::RECHECK) && self.readiness.is_empty()
     }
 
-    /// `WouldBlock`, without a system call, where `interest` is watched and none of its facts is known to hold.
+    /// Returns `WouldBlock`, without a system call, if `interest` is watched and none of its facts
+    /// is known to hold.
     #[inline]
     fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
         if self.readiness.intersects(interest.facts()) {
@@ -262,7 +288,8 @@ impl<T> Io<T> {
         }
     }
 
-    /// The same where no fact is known to hold: apart, since the test of one word is all that most operations need.
+    /// Does the same if no fact is known to hold. It is a function of its own because most
+    /// operations need only the test of one word.
     #[inline(never)]
     fn expect_unwatched(&mut self, interest: Interest) -> io::Result<()> {
         let watched = !interest.is_none() && self.armed.contains(interest);
@@ -273,7 +300,7 @@ impl<T> Io<T> {
         Ok(())
     }
 
-    /// A read or a write of at most `wanted` bytes.
+    /// Reads or writes at most `wanted` bytes.
     #[inline]
     fn transfer(
         &mut self,
@@ -290,7 +317,8 @@ impl<T> Io<T> {
             Ok(moved) => {
                 // 0 is the end of a stream, which stays readable.
                 let short = *moved < wanted && *moved > 0;
-                // That the peer has ended its direction leaves an end to be read, and says nothing of what is written.
+                // After the peer has closed its write side an end is still to be read. For writes
+                // this means nothing.
                 let reads = interest == Interest::READABLE;
                 let inconclusive = if reads {
                     self.inconclusive
@@ -306,8 +334,9 @@ impl<T> Io<T> {
         result
     }
 
-    /// Where the type does not say what a short read proves, the first `WouldBlock` is the time to ask: a source that never met
-    /// one gains nothing by the answer. It is on this way, too, that the question costs the others no instruction.
+    /// Asks for the kind at the first `WouldBlock`, if the type does not say what a short read
+    /// proves. A source that never met a `WouldBlock` gains nothing from the answer. On this path
+    /// the question costs other operations no instruction.
     #[cold]
     fn after_failed_transfer(&mut self, interest: Interest, error: &io::Error)
     where
@@ -338,7 +367,8 @@ impl<T> Io<T> {
     }
 }
 
-/// The facts beside which a short read or write proves nothing: all of them where none proves anything.
+/// Returns the facts that make a short read or write inconclusive: all facts, if none is
+/// conclusive.
 const fn inconclusive_if(short_io_means_drained: bool) -> Readiness {
     if short_io_means_drained {
         Readiness::READ_CLOSED_BITS
@@ -347,7 +377,8 @@ const fn inconclusive_if(short_io_means_drained: bool) -> Readiness {
     }
 }
 
-/// How many slices one call takes: `UIO_MAXIOV` of the kernel, to which the standard library cuts a longer list.
+/// The maximum number of slices in one call: `UIO_MAXIOV` of the kernel, to which the standard
+/// library cuts a longer list.
 const SLICES_MAX: usize = 1024;
 
 impl<T: Read + AsFd> Read for Io<T> {

@@ -1,7 +1,8 @@
-//! What sort of thing an fd is, as far as readiness depends on it.
+//! The kind of an fd, as far as readiness depends on it.
 //!
-//! The standard library's and mio's own types say it by their type, for no system call. Anything else is asked by
-//! `SO_TYPE` and a look into `/proc`, and not before it matters: most sources are registered, used and closed without it.
+//! For types of the standard library and of mio the type determines the kind, without a system
+//! call. For any other type the kernel is asked by `SO_TYPE` and a look into `/proc`, and only when
+//! it matters: most sources are registered, used and closed without it.
 
 use std::any::TypeId;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::{fs, io, net, process};
 
 use crate::sys::eventfd::EventFd;
 
-/// The sort of source behind an fd.
+/// The kind of source behind an fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -26,23 +27,26 @@ pub enum Kind {
     CharDevice,
     /// A regular file, a folder or a block device.
     File,
-    /// A notification queue of this process, which is no fd.
+    /// A notification queue of this process, which has no fd.
     Queue,
     /// An fd without a name in the file system: eventfd, timerfd, pidfd, epoll, inotify.
     Anonymous,
-    /// A type that does not say it, of which nobody has asked the kernel yet.
+    /// A type that does not determine the kind, and the kernel was not asked yet.
     Unknown,
 }
 
 impl Kind {
-    /// Whether a short read or write by the bare system call exhausts the kernel's buffer: see io.rs.
+    /// Returns whether a short read or write by the bare system call exhausts the kernel's buffer:
+    /// see io.rs.
     pub(crate) const fn short_io_means_drained(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe)
     }
 
-    /// Whether an error (`EPOLLERR`) says of it that nobody reads what is written, as of the write end of a pipe.
+    /// Returns whether an error (`EPOLLERR`) means that the reader is gone, as at the write end of
+    /// a pipe.
     ///
-    /// What is no socket stays unknown without `/proc`, and is taken for a pipe, whose writers learn it by nothing else.
+    /// A source that is not a socket stays unknown without `/proc`. It is treated as a pipe, whose
+    /// writers learn of the end of the reader by nothing else.
     pub(crate) const fn is_unread_by_error(self) -> bool {
         matches!(self, Self::Pipe | Self::Unknown)
     }
@@ -64,13 +68,15 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What the type of a source promises about its fd. Every comparison is settled at compile time.
+/// Properties of an fd that the type of its source guarantees. Every comparison is settled at
+/// compile time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TypeFacts {
-    /// The kind, where the type fixes it; otherwise [`Kind::Unknown`].
+    /// The kind, if the type determines it; otherwise [`Kind::Unknown`].
     pub(crate) kind: Kind,
-    /// `read` and `write` of this type are the bare system calls, so a short one means what the kernel means by it.
-    /// A type of the user's may keep a buffer of its own (TLS), where a short read means nothing.
+    /// Whether `read` and `write` of this type are the bare system calls, so that a short one means
+    /// what the kernel means by it. A type of the user's may have a buffer (TLS), and then a short
+    /// read means nothing.
     pub(crate) unbuffered: bool,
 }
 
@@ -111,7 +117,7 @@ impl TypeFacts {
             .into_iter()
             .find(|(_, types)| one_of(types))
             .map_or(Kind::Unknown, |(kind, _)| kind);
-        // These may be made of any fd: what it is has to be asked.
+        // These types can be made of any fd, so the kernel must be asked for the kind.
         let asked_but_unbuffered = one_of(&[
             TypeId::of::<fs::File>(),
             TypeId::of::<process::ChildStdin>(),

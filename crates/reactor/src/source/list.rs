@@ -1,4 +1,4 @@
-//! The list of what is registered, and how a registration appears in logs.
+//! The list of registrations, and the label of a registration in logs.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -12,35 +12,37 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::turn::policies::Label;
 
-/// One line of the list of what is registered: [`Registry::registrations`](crate::Registry::registrations).
+/// An entry of the list of registrations: see
+/// [`Registry::registrations`](crate::Registry::registrations).
 ///
 /// Displays as `3v1 fd 7 stream read (ready: none) echo::serve examples/echo.rs:31:18, 12 calls`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RegistrationInfo<'a> {
-    /// Its key.
+    /// The key of the registration.
     pub key: Key,
     /// The fd of its source; -1 for a notification queue.
     pub fd: RawFd,
-    /// What the fd is. Where its type does not say it the kernel is asked; while the handler of such a one is running it is
-    /// [`Kind::Unknown`].
+    /// The kind of the source. If the type does not determine it, the kernel is asked. While the
+    /// handler of such a source is running it is [`Kind::Unknown`].
     pub kind: Kind,
-    /// What its handler wants to be called for.
+    /// The interest of the handler.
     pub interest: Interest,
-    /// What is known of the source, and has not been delivered or not been used up.
+    /// The known facts about the source that have not been delivered or not been used up.
     pub readiness: Readiness,
-    /// Its place among the ready.
+    /// The priority of the source.
     pub priority: Priority,
-    /// Whether the kernel refuses to watch it because it is always ready.
+    /// Whether the kernel refuses to watch the source because it is always ready.
     pub always_ready: bool,
-    /// Whether it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// Whether the registration keeps [`Reactor::run`](crate::Reactor::run) alive.
     pub keeps_alive: bool,
-    /// The name given by [`Registry::set_name`](crate::Registry::set_name), or else the type of the handler.
+    /// The name given by [`Registry::set_name`](crate::Registry::set_name), or else the type of the
+    /// handler.
     pub name: &'a str,
-    /// Where it was registered.
+    /// The line that registered the source.
     pub origin: &'static Location<'static>,
-    /// How often its handler has been called: that of a queue once for each value, that of an event once for each time that
-    /// it was set. The queue named "remote" counts the closures that were posted.
+    /// The number of calls of the handler: for a queue one for each value, for an event one for
+    /// each time it was set. The queue named "remote" counts the closures that were posted.
     pub calls: u64,
 }
 
@@ -75,9 +77,26 @@ impl fmt::Display for RegistrationInfo<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Everything that is registered, in the order of places: for a status command, a log line at the end, a leak hunt.
+    /// Returns all registrations, in the order of slots. Use it for a status command, a log line at
+    /// the end, or to find a leak.
     ///
     /// The registration whose handler is running is named `(running)` unless it was given a name.
+    ///
+    /// ```
+    /// use reactor::{Interest, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let key = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))?;
+    /// reactor.set_name(key, "commands")?;
+    /// for registration in reactor.registrations() {
+    ///     println!("{registration}"); // 0v1 fd 5 pipe read (ready: none) commands src/main.rs:6:19, 0 calls
+    ///     assert_eq!((registration.key, registration.name), (key, "commands"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("event_base_foreach_event", "event_base_dump_events", "uv_walk"))]
     pub fn registrations(&self) -> impl Iterator<Item = RegistrationInfo<'_>> {
         self.sources.iter().map(|(key, slot)| RegistrationInfo {
@@ -105,7 +124,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// How `key`, whose entry this is, appears in logs.
+    /// Returns the label of `key`, whose entry is `entry`, for logs.
     pub(crate) fn label<'a>(&'a self, key: Key, entry: &dyn Entry<S>) -> Label<'a> {
         Label {
             name: self.name_of(key, Some(entry)),

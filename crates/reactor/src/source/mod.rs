@@ -1,10 +1,12 @@
 //! Sources: what is registered, and what is known of it between two calls.
 //!
-//! A registration is a slot in the arena of [`Sources`] and one allocation for its source and handler. The slot holds what the loop
-//! needs to decide whether to call; the allocation is touched only when it does.
+//! A registration is a slot in the arena of [`Sources`] and one allocation for its source and
+//! handler. The slot holds what the loop needs to decide whether to call the handler. The
+//! allocation is touched only for a call.
 //!
-//! Below the registry lie the facts (`readiness.rs`, `kind.rs`), the slots (`slot.rs`) and the queue of those that are ready
-//! (`ready.rs`). Above it lies what is done with them: `register.rs`, `settings.rs`, `list.rs`, `watch.rs`, `backoff.rs`, `with_handler.rs`.
+//! Below the registry lie the facts (`readiness.rs`, `kind.rs`), the slots (`slot.rs`) and the
+//! queue of ready sources (`ready.rs`). Above it lie the operations: `register.rs`, `settings.rs`,
+//! `list.rs`, `watch.rs`, `backoff.rs`, `with_handler.rs`.
 
 pub(crate) mod backoff;
 pub(crate) mod handler;
@@ -26,16 +28,16 @@ use self::ready::ReadyQueue;
 use self::slot::{Backoff, Slot};
 use crate::slots::{Key, Slots};
 
-/// The sources of a registry; `E` is what a source and its handler are without their types.
+/// The sources of a registry. `E` is a source and its handler without their types.
 pub(crate) struct Sources<E: ?Sized> {
     slots: Slots<Slot<E>>,
     pub(crate) ready: ReadyQueue,
-    /// How many have another priority than normal.
+    /// The number of sources with a priority other than normal.
     pub(crate) prioritised: usize,
-    /// How many keep `run` alive.
+    /// The number of sources that keep `run` alive.
     pub(crate) foreground: usize,
     pub(crate) names: HashMap<Key, Cow<'static, str>>,
-    /// Those whose handlers were called without a result.
+    /// The sources whose handlers were called without a result.
     pub(crate) backoffs: HashMap<Key, Backoff>,
     pub(crate) max_registrations: usize,
 }
@@ -72,7 +74,7 @@ impl<E: ?Sized> Sources<E> {
         self.slots.iter()
     }
 
-    /// Returns the key of the next registration, or `None` where there is no room for one.
+    /// Returns the key of the next registration, or `None` if there is no room for one.
     #[inline]
     pub(crate) fn next_key(&self) -> Option<Key> {
         self.slots
@@ -80,7 +82,8 @@ impl<E: ?Sized> Sources<E> {
             .filter(|_| self.slots.len() < self.max_registrations)
     }
 
-    /// Stores a slot, which keeps `run` alive, where [`next_key`](Self::next_key) says that there is room for one.
+    /// Stores a slot, which keeps `run` alive. There is room for it if [`next_key`](Self::next_key)
+    /// returns a key.
     #[inline]
     pub(crate) fn insert(&mut self, slot: Slot<E>) -> Option<(Key, &mut Slot<E>)> {
         let (key, place) = self.slots.occupy()?;
@@ -89,7 +92,7 @@ impl<E: ?Sized> Sources<E> {
         Some((key, place))
     }
 
-    /// Takes a slot out, with all that is counted and kept of it.
+    /// Removes a slot, with all that is counted and stored for it.
     #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> Option<Slot<E>> {
         let slot = self.slots.remove(key)?;
@@ -104,12 +107,12 @@ impl<E: ?Sized> Sources<E> {
         Some(slot)
     }
 
-    /// Takes all slots out, with the loop.
+    /// Removes all slots at the end of the loop.
     pub(crate) fn take_slots(&mut self) -> Slots<Slot<E>> {
         std::mem::replace(&mut self.slots, Slots::new())
     }
 
-    /// Queues a source that is not running, not queued, and ready for what is wanted.
+    /// Queues a source that is not running, not queued, and ready for a wanted fact.
     #[inline(never)]
     pub(crate) fn enqueue_if_ready(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else {
@@ -121,20 +124,21 @@ impl<E: ?Sized> Sources<E> {
         }
     }
 
-    /// Returns whether events have to be collected before any is delivered.
+    /// Returns whether events must be collected before any is delivered.
     #[inline]
     pub(crate) const fn has_priorities(&self) -> bool {
         self.prioritised > 0
     }
 
-    /// Returns whether `key` names a queue that has something for its handler.
+    /// Returns whether `key` names a queue that has a value for its handler.
     pub(crate) fn is_ready_queue(&self, key: Key) -> bool {
         self.get(key).is_some_and(|slot| {
             slot.kind == kind::Kind::Queue && slot.ready.intersects(slot.wanted)
         })
     }
 
-    /// Returns whether a queue, also one in the background, has something that was sent and not handled yet.
+    /// Returns whether a queue, also one in the background, has a value that was sent and not
+    /// handled yet.
     pub(crate) fn has_messages(&self) -> bool {
         self.ready.iter().any(|key| self.is_ready_queue(key))
     }

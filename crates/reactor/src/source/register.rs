@@ -1,7 +1,7 @@
-//! Registration: how a source comes to the loop, and how it ends.
+//! Registration: how a source is added to the loop, and how its registration ends.
 //!
-//! Interest lives in user space. The kernel is told of a direction when it is first wanted, and not when it is no longer: see
-//! `watch.rs`.
+//! Interest lives in user space. The kernel is told to watch a direction when it is first wanted,
+//! and is not told when it is no longer wanted: see `watch.rs`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -24,27 +24,39 @@ use crate::turn::disposal::Disposal;
 use crate::turn::policies::{Label, PanicPolicy};
 
 impl<S> Registry<S> {
-    /// Registers `source` with a closure, called while the source is ready for what `interest` says.
+    /// Registers `source` with a closure, which is called while the source is ready for `interest`.
     ///
-    /// The source, anything that is [`AsFd`], now belongs to the reactor together with the closure. It is put into
-    /// non-blocking mode, which it shares with all duplicates of its fd, those of other processes included: with stdin on a
-    /// terminal, stdout and the shell get it too. The first call comes next turn at the earliest, never from within
-    /// `add`.
+    /// The source, anything that is [`AsFd`], then belongs to the reactor, together with the
+    /// closure. The first call comes next turn at the earliest, never from within `add`.
     ///
-    /// A handler that has not read or written all it could is called again next turn, as long as its source stays ready:
-    /// to do a bounded amount of work in each call is right, and fair to its neighbours.
+    /// `add` sets `O_NONBLOCK`. The flag belongs to the open file description, so it also affects
+    /// every duplicate of the fd, in this process and others. Registering a terminal's stdin
+    /// therefore makes stdout and the shell non-blocking too.
     ///
-    /// When the registration ends, by outcome, error or key, the closure is dropped with what it captured, and an error
-    /// is logged. An owner who wants to be told why registers an object: [`add_handler`](Self::add_handler).
+    /// A handler that has not read or written everything is called again next turn while its source
+    /// stays ready. A bounded amount of work in each call is therefore correct, and fair to other
+    /// handlers.
     ///
-    /// Costs one `epoll_ctl`, one `ioctl`, one allocation; O(1). For types that do not tell what they are, their first `WouldBlock`
-    /// costs two system calls more: see [`Io::kind`].
+    /// When the registration ends, by outcome, error or key, the closure is dropped with its
+    /// captures, and an error is logged. To be notified of the reason, register an object:
+    /// [`add_handler`](Self::add_handler).
+    ///
+    /// # Cost
+    /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. Source types whose kind is not known
+    /// from the Rust type cost two additional system calls at their first `WouldBlock`: see
+    /// [`Io::kind`].
     ///
     /// # Errors
-    /// [`AddError`] gives the source back. [`Error::AlreadyRegistered`], and the earlier registration is not touched;
-    /// [`Error::Full`]; [`Error::Os`] with what the kernel says: `EBADF` for what is no open fd, `ENOSPC` at
-    /// `/proc/sys/fs/epoll/max_user_watches`. A source that epoll refuses because it is always ready, a regular file, is
-    /// no error: see [`Io::is_always_ready`].
+    /// [`AddError`] returns the source, with one of these:
+    ///
+    /// - [`Error::AlreadyRegistered`]; the earlier registration is unchanged.
+    /// - [`Error::Full`] at the limit of
+    ///   [`Builder::max_registrations`](crate::Builder::max_registrations).
+    /// - [`Error::Os`] with the errno of the kernel: `EBADF` if the fd is not open, `ENOSPC` at
+    ///   `/proc/sys/fs/epoll/max_user_watches`.
+    ///
+    /// A source that epoll refuses because it is always ready, a regular file, is not an error: see
+    /// [`Io::is_always_ready`].
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -92,10 +104,48 @@ impl<S> Registry<S> {
         self.insert(source, interest, Closure(handler), Location::caller())
     }
 
-    /// Registers `source` with an object; otherwise like [`add`](Self::add).
+    /// Registers `source` with an object, which is called while the source is ready for `interest`,
+    /// and is notified of the end of its registration. In all other respects it is
+    /// [`add`](Self::add).
+    ///
+    /// # Cost
+    /// O(1): one `epoll_ctl`, one `ioctl`, one allocation, as for [`add`](Self::add).
     ///
     /// # Errors
-    /// As [`add`](Self::add).
+    /// [`AddError`] returns the source, with [`Error::AlreadyRegistered`], [`Error::Full`], or
+    /// [`Error::Os`] (`EBADF`, `ENOSPC`): see [`add`](Self::add).
+    ///
+    /// ```
+    /// use std::io::{self, PipeReader, Read, Write};
+    /// use reactor::{CloseReason, Context, Handler, Interest, Io, Next, Reactor};
+    ///
+    /// /// Counts the bytes of a pipe.
+    /// struct Count(usize);
+    ///
+    /// impl Handler<usize, PipeReader> for Count {
+    ///     fn ready(&mut self, pipe: &mut Io<PipeReader>, _cx: &mut Context<'_, usize>) -> io::Result<Next> {
+    ///         let n = pipe.read(&mut [0; 64])?;
+    ///         self.0 += n;
+    ///         Ok(if n == 0 { Next::Remove } else { Next::Keep })
+    ///     }
+    ///
+    ///     fn closed(&mut self, _reason: CloseReason, cx: &mut Context<'_, usize>) {
+    ///         *cx.state = self.0;
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let (reader, mut writer) = io::pipe()?;
+    /// let mut reactor = Reactor::new()?;
+    /// reactor.add_handler(reader, Interest::READABLE, Count(0))?;
+    /// writer.write_all(b"hello")?;
+    /// drop(writer);
+    /// let mut bytes = 0;
+    /// reactor.run(&mut bytes)?;
+    /// assert_eq!(bytes, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("register_dispatcher", "registerHandler", "EventHandler"))]
     #[track_caller]
     pub fn add_handler<T, H>(
@@ -136,7 +186,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// What `insert` does that does not depend on the types: a slot, watched by the kernel, without its entry.
+    /// Does the part of `insert` that does not depend on the types: adds a slot, watched by the
+    /// kernel, without its entry.
     fn insert_slot(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -152,7 +203,8 @@ impl<S> Registry<S> {
         };
         let key = self.sources.next_key().ok_or_else(full)?;
         fd::set_nonblocking(fd)?;
-        // Who wants nothing yet is watched for reading: the kernel's objections come now, not later.
+        // A source with empty interest is watched for reading, so that the kernel's refusal comes
+        // now, not later.
         let armed = if interest.is_none() {
             Interest::READABLE
         } else {
@@ -179,7 +231,7 @@ impl<S> Registry<S> {
         Ok((key, slot))
     }
 
-    /// A slot for a notification queue, of which the kernel knows nothing.
+    /// Adds a slot for a notification queue, which the kernel does not know.
     pub(crate) fn insert_queue_slot(
         &mut self,
         origin: &'static Location<'static>,
@@ -205,7 +257,7 @@ impl<S> Registry<S> {
         Ok(key)
     }
 
-    /// Gives a queue its entry; it is called next turn if it has something.
+    /// Gives a queue its entry. The queue is called next turn if it has a value.
     pub(crate) fn fill_queue(&mut self, key: Key, entry: Box<dyn Entry<S>>, has_something: bool) {
         let Some(slot) = self.sources.get_mut(key) else {
             return;
@@ -217,7 +269,8 @@ impl<S> Registry<S> {
         self.sources.enqueue_if_ready(key);
     }
 
-    /// Closes the ways by which other threads reach this loop, and answers those that wait: nobody waits for a loop that ends.
+    /// Closes the ways by which other threads reach this loop, and answers the threads that wait
+    /// for it: no thread must wait for a loop that ends.
     pub(crate) fn close_ways_in(&self) {
         let queues = self
             .sources
@@ -231,11 +284,13 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Closes all sources and drops their handlers, with the loop. The kernel needs no word: its list of them goes too.
+    /// Closes all sources and drops their handlers, with the loop. The kernel is not told: its
+    /// interest list is closed with the epoll fd.
     pub(crate) fn end_sources(&mut self, disposal: &mut Disposal) {
         for (key, slot) in self.sources.take_slots().iter_mut() {
             let entry = slot.entry.take();
-            // What would tell the handler of its end is dropped with what is deferred.
+            // The task that would notify the handler of its end is dropped with the deferred
+            // callbacks.
             if let Some(task) = entry.and_then(|entry| entry.close(CloseReason::ByKey, disposal)) {
                 self.deferred.push_back(Deferred {
                     task,
@@ -246,15 +301,32 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Ends a registration: the kernel's watch first, then the source is closed, then the handler dropped.
+    /// Ends a registration: first the kernel's watch ends, then the source is closed, then the
+    /// handler is dropped.
     ///
-    /// All of that happens within this call, so that an address or a file is free again after it, unless `key` is the
-    /// registration whose handler is running: then source and handler go when it returns. No event that was already
-    /// collected reaches the handler any more. An object's [`Handler::closed`] is called with the deferred callbacks.
-    /// One `epoll_ctl`, and what it costs to drop the two; O(1).
+    /// All of this happens within this call, so an address or a file is free again after it. Only
+    /// if `key` is the registration whose handler is running, source and handler are dropped when
+    /// the handler returns. An event that was already collected does not reach the handler any
+    /// more. [`Handler::closed`] of an object is called with the deferred callbacks.
+    ///
+    /// # Cost
+    /// O(1): one `epoll_ctl`, and the destructors of source and handler.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
+    ///
+    /// ```
+    /// use reactor::{Error, Interest, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let key = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))?;
+    /// reactor.remove(key)?;
+    /// assert!(matches!(reactor.remove(key), Err(Error::StaleKey(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias(
         "event_del",
         "ev_io_stop",
@@ -270,18 +342,19 @@ impl<S> Registry<S> {
             .and_then(|slot| slot.on_failure.panic_policy());
         match self.forget(key).ok_or(Error::StaleKey(key))? {
             Some(entry) => self.close(key, entry, CloseReason::ByKey, own_policy),
-            // It is running, and closed when it returns.
+            // The handler is running: source and handler are dropped when it returns.
             None => self.turn.policy_of_running = own_policy,
         }
         Ok(())
     }
 
-    /// Frees the slot of `key` and ends the kernel's watch. The entry is left to the caller, who has it already while it runs.
+    /// Frees the slot of `key` and ends the kernel's watch. Returns the entry for the caller to
+    /// drop. While the handler runs the entry is out of its slot, and the caller has it already.
     pub(crate) fn forget(&mut self, key: Key) -> Option<Option<Box<dyn Entry<S>>>> {
         let slot = self.sources.remove(key)?;
         if !slot.armed.is_none() {
             self.metrics.kernel_updates += 1;
-            // That fd is gone already where somebody closed it behind our back: its watch with it.
+            // If the fd was closed outside of this reactor, its watch has ended with it.
             if let Err(error) = self.sys.poller.remove(slot.fd, key) {
                 tracing::debug!(%key, %error, "the end of a watch");
             }
@@ -296,11 +369,11 @@ impl<S> Registry<S> {
         Some(slot.entry)
     }
 
-    /// Closes the source of an entry, and lets its handler know with the deferred callbacks.
+    /// Closes the source of an entry, and defers the notification of its handler.
     ///
     /// # Panics
-    /// As the destructors of source and handler do, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); by then all
-    /// has been done.
+    /// If the destructor of source or handler panics under
+    /// [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). By then everything has been done.
     pub(crate) fn close(
         &mut self,
         key: Key,
@@ -333,20 +406,20 @@ impl<S> Registry<S> {
         );
     }
 
-    /// Whether `key` names a registration.
+    /// Returns `true` if `key` names a registration.
     #[inline]
     pub fn contains(&self, key: Key) -> bool {
         self.sources.get(key).is_some()
     }
 
-    /// Returns how many sources are registered: notification queues count, and so does the one queue of all
-    /// [remotes](Self::remote), which is there from the first `remote` on.
+    /// Returns the number of registered sources. Notification queues count, and so does the one
+    /// queue of all [remotes](Self::remote), which exists from the first `remote` on.
     #[inline]
     pub const fn len(&self) -> usize {
         self.sources.len()
     }
 
-    /// Whether no source is registered.
+    /// Returns `true` if no source is registered.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.sources.len() == 0

@@ -1,7 +1,9 @@
-//! `Context::with_handler`: how one callback reaches the source and the handler of another registration.
+//! `Context::with_handler`: access from a callback to the source and the handler of another
+//! registration.
 //!
-//! The entry is out of its slot for the length of the access, as it is while its handler runs, and the same rules hold:
-//! nothing that the closure does can meet a borrow, and what is left of the readiness goes back into the slot.
+//! The entry is out of its slot during the access, as it is while its handler runs, and the same
+//! rules hold: the closure may use the registry freely, and the readiness that is left goes back
+//! into the slot.
 
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,19 +16,26 @@ use crate::source::io::Io;
 use crate::source::readiness::Readiness;
 
 impl<S> Context<'_, S> {
-    /// Lends the source and the handler object of another registration: to write to a connection from the callback of
-    /// another, to change what its handler does next.
+    /// Calls `access` with the source and the handler object of another registration. Use it to
+    /// write to a connection from the callback of another, or to change what its handler does next.
+    /// Returns the result of `access`.
     ///
-    /// For registrations by [`Registry::add_handler`](crate::Registry::add_handler), by the types that were given there.
-    /// What `access` reads and writes keeps the readiness true, as in a call of the handler. Its `Context` has the key of
-    /// the registration accessed and no facts. It may use the registry freely. If it removes the registration that it
-    /// accesses, that ends when it returns.
+    /// The registration must come from [`Registry::add_handler`](crate::Registry::add_handler),
+    /// with the same types. Reads and writes of `access` keep the readiness true, as in a call of
+    /// the handler. The `Context` of `access` has the key of that registration and no facts.
+    /// `access` may use the registry freely. If it removes the registration that it accesses, the
+    /// registration ends when it returns.
     ///
+    /// # Cost
     /// O(1), no system call, no allocation.
     ///
     /// # Errors
-    /// [`Error::StaleKey`]; [`Error::Running`] for the registration whose handler is running, or is being accessed already;
-    /// [`Error::OtherType`] where source or handler have other types. Nothing is called then.
+    /// `access` is not called if one of these is returned:
+    ///
+    /// - [`Error::StaleKey`] if the registration has ended.
+    /// - [`Error::Running`] if the handler of the registration is running, or is already being
+    ///   accessed.
+    /// - [`Error::OtherType`] if source or handler have other types.
     ///
     /// ```
     /// use std::io::{self, Read, Write};
@@ -91,12 +100,13 @@ impl<S> Context<'_, S> {
         };
         io.begin(ready, armed);
         io.apply_announcements();
-        // A panic is that of `access`: what it accesses goes back to its place, so that it cannot be dropped before its watch ends.
+        // A panic here is a panic of `access`. The entry goes back into its slot first, so that it
+        // cannot be dropped before its watch ends.
         let result = {
             let cx = &mut self.for_access(key);
             catch_unwind(AssertUnwindSafe(|| access(io, respond.handler_mut(), cx)))
         };
-        // What was to be announced to its handler still is.
+        // Announcements that came in meanwhile are still delivered to the handler.
         let announcements = self
             .registry
             .sources

@@ -17,12 +17,31 @@ use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
 impl<S> Registry<S> {
-    /// Runs `hook` every turn just before the wait. It may make the wait short by what it does, `defer` for one, and end
-    /// [`Reactor::run`](crate::Reactor::run) by taking away what that waits for.
+    /// Runs `hook` every turn just before the wait. Returns the key of the hook.
     ///
-    /// For state that other threads change see [`Waker::wake`](crate::Waker::wake).
-    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error other than `WouldBlock`
-    /// or `Interrupted` is removed and logged.
+    /// A hook can shorten the wait, for example by `defer`. It can end
+    /// [`Reactor::run`](crate::Reactor::run) by removing what `run` waits for. For state that other
+    /// threads change see [`Waker::wake`](crate::Waker::wake).
+    ///
+    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
+    /// other than `WouldBlock` or `Interrupted` is removed and logged.
+    ///
+    /// ```
+    /// use reactor::{Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<Vec<&str>>::new()?;
+    /// reactor.before_wait(|cx| {
+    ///     cx.state.push("before the wait"); // flush buffers here, for example
+    ///     Ok(Next::Keep)
+    /// });
+    /// reactor.defer(|cx| cx.state.push("deferred"));
+    /// let mut log = Vec::new();
+    /// reactor.run(&mut log)?;
+    /// assert_eq!(log, ["before the wait", "deferred"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("ev_prepare", "uv_prepare_start", "runBeforeLoop", "before_sleep"))]
     #[track_caller]
     pub fn before_wait<F>(&mut self, hook: F) -> HookKey
@@ -32,7 +51,11 @@ impl<S> Registry<S> {
         self.add_hook(Place::BeforeWait, Location::caller(), hook)
     }
 
-    /// Runs `hook` every turn just after the wait, before any handler. Otherwise like [`before_wait`](Self::before_wait).
+    /// Runs `hook` every turn just after the wait, before any handler. Returns the key of the hook.
+    ///
+    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
+    /// other than `WouldBlock` or `Interrupted` is removed and logged. See
+    /// [`before_wait`](Self::before_wait).
     #[doc(alias("ev_check", "uv_check_start"))]
     #[track_caller]
     pub fn after_wait<F>(&mut self, hook: F) -> HookKey
@@ -42,11 +65,30 @@ impl<S> Registry<S> {
         self.add_hook(Place::AfterWait, Location::caller(), hook)
     }
 
-    /// Runs `callback` in every turn that found nothing else to do, until it returns [`Next::Remove`]. Anything that
-    /// [`Reactor::turn`](crate::Reactor::turn) counts is something else.
+    /// Runs `callback` in every turn that has run no other callback, until it returns
+    /// [`Next::Remove`]. Every callback that [`Reactor::turn`](crate::Reactor::turn) counts is
+    /// another callback. Returns the key of the callback.
     ///
-    /// While it is there the loop never sleeps, and [`Reactor::run`](crate::Reactor::run) does not end: it is for work
-    /// that can be cut into short pieces, not for waiting.
+    /// While an idle callback is registered the loop never sleeps, and
+    /// [`Reactor::run`](crate::Reactor::run) does not end. Use it for work that can be divided into
+    /// short pieces, not for waiting.
+    ///
+    /// ```
+    /// use reactor::{Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<u64>::new()?;
+    /// let mut numbers = 1..=1000;
+    /// reactor.idle(move |cx| {
+    ///     *cx.state += numbers.by_ref().take(100).sum::<u64>(); // one short piece of the work
+    ///     Ok(if numbers.is_empty() { Next::Remove } else { Next::Keep })
+    /// });
+    /// let mut sum = 0;
+    /// reactor.run(&mut sum)?;
+    /// assert_eq!(sum, 500_500);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("ev_idle", "uv_idle_start", "insert_idle"))]
     #[track_caller]
     pub fn idle<F>(&mut self, callback: F) -> HookKey
@@ -69,10 +111,11 @@ impl<S> Registry<S> {
             .add(place, origin, type_name::<F>(), Box::new(callback))
     }
 
-    /// Ends a hook or an idle callback. One that has been collected for this turn does not run any more.
+    /// Ends a hook or an idle callback. If it has been collected for this turn, it does not run any
+    /// more.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended already.
+    /// [`Error::StaleKey`] if it has already ended.
     pub fn remove_hook(&mut self, key: HookKey) -> Result<(), Error> {
         let hook = self.hooks.remove(key).ok_or(Error::StaleKey(key.into()))?;
         let label = hook.label();
@@ -80,11 +123,11 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this hook fails:
+    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this hook fails: see
     /// [`set_essential`](Self::set_essential).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the hook has ended.
     pub fn set_hook_essential(&mut self, hook: HookKey) -> Result<(), Error> {
         self.hooks
             .get_mut(hook)
@@ -93,7 +136,7 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Runs the hooks of one place, those that were there when it began; gives how many ran.
+    /// Runs the hooks of one place that were registered when the run began. Returns how many ran.
     #[cold]
     pub(crate) fn run_hooks(&mut self, place: Place, state: &mut S) -> usize {
         let mut ran = 0;
@@ -105,7 +148,7 @@ impl<S> Registry<S> {
         ran
     }
 
-    /// Runs one hook, unless another has removed it meanwhile.
+    /// Runs one hook, unless another hook has removed it meanwhile.
     fn run_hook(&mut self, place: Place, key: HookKey, state: &mut S) -> bool {
         let Some(hook) = self.hooks.get_mut(key) else {
             return false;
@@ -147,7 +190,8 @@ impl<S> Registry<S> {
         true
     }
 
-    /// Ends a hook that has just run, unless another has removed it meanwhile; its callback, and why it ends, go last.
+    /// Ends a hook that has just run, unless it was removed meanwhile. Its callback and the reason
+    /// for its end are dropped last.
     fn end_hook(
         &mut self,
         key: HookKey,

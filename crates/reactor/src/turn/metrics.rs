@@ -1,11 +1,11 @@
-//! Counters: what the loop has done.
+//! Counters of the loop.
 
 /// Counters since the reactor was built. Each wraps around, after centuries.
 #[doc(alias("RuntimeMetrics", "uv_metrics_t"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Turns begun, which is also how often the loop has waited: one system call each, but for spins.
+    /// Turns begun, which is also the number of waits: one system call each, except for spins.
     pub turns: u64,
     /// Of these, turns that were allowed to sleep.
     pub sleeps: u64,
@@ -13,30 +13,33 @@ pub struct Metrics {
     pub events: u64,
     /// Of these, events of registrations that had ended meanwhile.
     pub stale_events: u64,
-    /// Of these, events that the handler did not want just then.
+    /// Of these, events that the handler did not want at that time.
     pub unwanted_events: u64,
-    /// Calls of source handlers, told of a timeout or not, and of queue handlers: one for each value or event.
+    /// Calls of source handlers, for a timeout or not, and of queue handlers: one for each value or
+    /// event.
     pub calls: u64,
     /// Callbacks of timers that have run; timeouts of sources are calls of their handlers.
     pub timers: u64,
-    /// Deferred callbacks that have run: those of [`Registry::defer`](crate::Registry::defer), posted closures, and calls of
-    /// [`Handler::closed`](crate::Handler::closed).
+    /// Deferred callbacks that have run: those of [`Registry::defer`](crate::Registry::defer),
+    /// posted closures, and calls of [`Handler::closed`](crate::Handler::closed).
     pub deferred: u64,
-    /// Idle callbacks that have run. With the calls, the timers and the deferred callbacks these are all that
-    /// [`Reactor::turn`](crate::Reactor::turn) counts.
+    /// Idle callbacks that have run. The sum of calls, timers, deferred and idle callbacks is the
+    /// sum of all numbers that [`Reactor::turn`](crate::Reactor::turn) has returned.
     pub idle: u64,
-    /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first time, and the
-    /// withdrawal of one that woke the loop in vain.
+    /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first
+    /// time, and the withdrawal of a direction that caused spurious wakeups.
     pub kernel_updates: u64,
-    /// Times that another thread has ended a sleep of the loop, by a write to its eventfd.
+    /// The number of times that another thread has ended a sleep of the loop, by a write to its
+    /// eventfd.
     pub wakeups: u64,
-    /// Times that the loop has looked for work before it slept: [`Builder::spin`](crate::Builder::spin).
+    /// The number of times that the loop has looked for work before it slept:
+    /// [`Builder::spin`](crate::Builder::spin).
     pub spins: u64,
-    /// Of these, times that it found none.
+    /// Of these, the number of times that it found none.
     pub idle_spins: u64,
     /// Readings of the clock.
     pub clock_reads: u64,
-    /// Handlers, hooks and timers that were removed since they returned an error.
+    /// Handlers, hooks and timers that were removed because they returned an error.
     pub failures: u64,
     /// Callbacks that panicked, and that the loop survived.
     pub panics: u64,

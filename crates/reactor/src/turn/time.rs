@@ -1,6 +1,7 @@
 //! The time of a turn: read from the clock once, and the same for every callback.
 //!
-//! Here lies everything that a turn knows of time: the reading that its callbacks share, and which turns took long ([`Pauses`]).
+//! This file holds everything that a turn knows of time: the reading that its callbacks share, and
+//! which turns took long ([`Pauses`]).
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -9,17 +10,18 @@ use super::long_turns::Pauses;
 use super::nanos::{LAST_NS, nanos};
 use crate::sys::clock::Clock;
 
-/// No time is so late.
+/// A time that is later than any other: no count has been made.
 const NOT_COUNTED: u64 = u64::MAX;
 
-/// Reads the monotonic clock at most once a turn, and only if a callback asks.
+/// Reads the monotonic clock at most once a turn, and only if a callback needs it.
 #[derive(Debug)]
 pub(crate) struct Time {
     pub(crate) clock: Clock,
     started: Instant,
     /// The time of this turn, once it has been read; `None` outside of turns.
     now: Cell<Option<Instant>>,
-    /// The same in nanoseconds since the start, once it has been counted; [`NOT_COUNTED`] until then.
+    /// The same in nanoseconds since the start, once it has been counted; [`NOT_COUNTED`] until
+    /// then.
     now_ns: Cell<u64>,
     in_turn: bool,
     reads: Cell<u64>,
@@ -51,7 +53,8 @@ impl Time {
         self.in_turn = true;
     }
 
-    /// Forgets the reading, since time has passed: in the wait, or in a handler that asks for it.
+    /// Forgets the reading, because time has passed: in the wait, or in a handler that asks for a
+    /// new reading.
     #[inline]
     pub(crate) fn forget(&mut self) {
         self.now.set(None);
@@ -65,7 +68,8 @@ impl Time {
         self.forget();
     }
 
-    /// Ends the part of a turn in which timers may have been armed; `armings` is how many there have been.
+    /// Ends the part of a turn in which timers may have been armed. `armings` is the number of
+    /// armings so far.
     #[inline]
     pub(crate) fn close_turn(&mut self, armings: u64) {
         let Some(began) = self.known() else {
@@ -77,7 +81,7 @@ impl Time {
         }
     }
 
-    /// Returns the time of this turn; outside of a turn the time.
+    /// Returns the time of this turn. Outside a turn, reads the clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.now.get().unwrap_or_else(|| self.look())
@@ -92,7 +96,7 @@ impl Time {
         }
     }
 
-    /// Reads the time, and keeps it for this turn.
+    /// Reads the clock, and keeps the time for this turn.
     #[inline(never)]
     fn look(&self) -> Instant {
         let now = self.read();
@@ -108,7 +112,8 @@ impl Time {
         self.now.get()
     }
 
-    /// Makes a reading the time of this turn. A time that stands costs nothing to read again, and is not kept.
+    /// Makes a reading the time of this turn. A clock that stands still costs nothing to read
+    /// again, so its time is not kept.
     #[inline]
     pub(crate) fn keep(&mut self, now: Instant) {
         if self.clock.standing().is_none() {
@@ -117,7 +122,7 @@ impl Time {
         }
     }
 
-    /// Counts the nanoseconds of the time, and keeps them for this turn.
+    /// Counts the nanoseconds of the current time, and keeps the count for this turn.
     #[inline(never)]
     fn count(&self) -> u64 {
         let now_ns = self.nanos_at(self.now()).min(LAST_NS);

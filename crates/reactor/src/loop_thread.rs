@@ -16,7 +16,8 @@ use crate::registry::Registry;
 use crate::sys;
 use crate::turn::disposal::{PanicPayload, into_message};
 
-/// A loop that runs on a thread of its own, until it is stopped or [`join`](Self::join)ed with nothing left to wait for.
+/// A loop on a thread of its own. It runs until it is stopped, or until it is
+/// [`join`](Self::join)ed and nothing is left to wait for.
 ///
 /// Dropping it stops the loop and waits for its thread.
 ///
@@ -46,11 +47,15 @@ pub struct LoopThread<S: 'static> {
 }
 
 impl<S: Send + 'static> LoopThread<S> {
-    /// Starts a loop with the defaults of [`Builder`] on a thread named `name`, and waits until it has started. `set_up` runs there first:
-    /// it registers what the loop is to begin with, and gives its state.
+    /// Starts a loop with the defaults of [`Builder`] on a thread named `name`, and waits until it
+    /// has started. `set_up` runs there first: it registers the first sources and returns the state
+    /// of the loop.
     ///
     /// # Errors
-    /// What `set_up` gives; what [`Reactor::new`] and the start of a thread give.
+    /// - The error of `set_up`.
+    /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - The error of the start of a thread: `EAGAIN` at a limit of threads, `ENOMEM`.
+    /// - The message of a panic of `set_up`, as an error.
     pub fn spawn<F>(name: impl Into<String>, set_up: F) -> io::Result<Self>
     where
         F: FnOnce(&mut Registry<S>) -> io::Result<S> + Send + 'static,
@@ -58,10 +63,14 @@ impl<S: Send + 'static> LoopThread<S> {
         Self::spawn_with(name, Reactor::builder, set_up)
     }
 
-    /// The same with limits and policies of your own: `builder` makes them, on the new thread.
+    /// Starts a loop as [`spawn`](Self::spawn) does, with limits and policies of your own:
+    /// `builder` is called on the new thread.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn).
+    /// - The error of `set_up`.
+    /// - [`Error::Loop`](crate::Error::Loop) of [`Builder::build`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - The error of the start of a thread: `EAGAIN` at a limit of threads, `ENOMEM`.
+    /// - The message of a panic of `builder` or `set_up`, as an error.
     pub fn spawn_with<B, F>(name: impl Into<String>, builder: B, set_up: F) -> io::Result<Self>
     where
         B: FnOnce() -> Builder<S> + Send + 'static,
@@ -69,7 +78,8 @@ impl<S: Send + 'static> LoopThread<S> {
     {
         let (started, starts) = sync_channel(1);
         let thread = sys::thread::spawn(name.into(), move || {
-            // Dropped after the reactor, whatever happens: a state may join threads that wait for an answer of this loop.
+            // Declared first, so that it is dropped after the reactor in any case: a state may join
+            // threads that wait for an answer of this loop.
             let mut state;
             let mut reactor = builder().build()?;
             state = set_up(&mut reactor)?;
@@ -86,23 +96,25 @@ impl<S: Send + 'static> LoopThread<S> {
                 alive: Some(alive),
                 thread: Some(thread),
             }),
-            // It ended before it could say so: why is what there is to say.
+            // The thread ended before it could report its start: its outcome is the reason.
             Err(_) => Err(outcome(thread)
                 .err()
                 .unwrap_or_else(|| io::Error::other("the loop did not start"))),
         }
     }
 
-    /// Reaches the loop.
+    /// Returns a [`Remote`] of the loop.
     pub const fn remote(&self) -> &Remote<S> {
         &self.remote
     }
 
-    /// Lets the loop end once nothing is left that it waits for, waits for that, and gives its state.
+    /// Waits until nothing is left that the loop waits for, and returns its state.
     ///
     /// # Errors
-    /// What [`Reactor::run`] gives, that of a [failure](Registry::set_essential) included; the message of a panic of the loop, as an error; [`io::ErrorKind::Deadlock`] on the very thread of
-    /// the loop, which is not waited for then.
+    /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
+    /// - The message of a panic of the loop, as an error.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The thread is not
+    ///   waited for then.
     pub fn join(mut self) -> io::Result<S> {
         self.alive = None;
         match self.thread.take() {
@@ -111,10 +123,13 @@ impl<S: Send + 'static> LoopThread<S> {
         }
     }
 
-    /// Stops the loop, waits for it, and gives its state.
+    /// Stops the loop, waits for it, and returns its state.
     ///
     /// # Errors
-    /// As [`join`](Self::join).
+    /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
+    /// - The message of a panic of the loop, as an error.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The thread is not
+    ///   waited for then.
     #[track_caller]
     pub fn stop(self) -> io::Result<S> {
         let _ = self.remote.stop(); // one that is gone has stopped
@@ -145,13 +160,16 @@ impl<S: 'static> Drop for LoopThread<S> {
 }
 
 impl<S> Registry<S> {
-    /// Starts a thread that works for this loop, named `name`: for a library of handlers that has threads of its own, as a worker pool.
+    /// Starts a thread named `name` that works for this loop. Use it in a library of handlers that
+    /// has its own threads, such as a worker pool. Returns the handle of the thread.
     ///
-    /// The thread reaches the loop by a [`Remote`] or a [`Sender`](crate::Sender) that `body` has captured. It is not joined by
-    /// the loop: whoever holds the handle does that, after it has told the thread to end.
+    /// The thread reaches the loop by a [`Remote`] or a [`Sender`](crate::Sender) that `body` has
+    /// captured. The loop does not join it: the owner of the handle does, after it has asked the
+    /// thread to end.
     ///
     /// # Errors
-    /// `EAGAIN` at a limit of threads, `ENOMEM`: an [`Error::Call`](crate::Error::Call) within. `body` is dropped then.
+    /// `EAGAIN` at a limit of threads, `ENOMEM`: an [`Error::Call`](crate::Error::Call) inside of
+    /// the [`io::Error`]. `body` is dropped then.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -179,7 +197,7 @@ impl<S> Registry<S> {
     }
 }
 
-/// Waits for a thread of a loop.
+/// Waits for the thread of a loop, and returns its outcome.
 fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
     if thread.thread().id() == thread::current().id() {
         return Err(io::Error::new(
@@ -207,7 +225,19 @@ impl<S: 'static> fmt::Debug for LoopThread<S> {
 
 /// Loops on threads of their own, for work that is spread over cores.
 ///
-/// A listener for each of them on the same address with `SO_REUSEPORT` lets the kernel spread connections: open it in `set_up`.
+/// To let the kernel spread connections, open one listener for each loop in `set_up`, all on the
+/// same address with `SO_REUSEPORT`.
+///
+/// ```
+/// use reactor::LoopPool;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let pool = LoopPool::spawn(2, "worker", |number, _registry| Ok(number))?; // the state
+/// pool.broadcast(|cx| *cx.state += 10).expect("both loops run");
+/// assert_eq!(pool.join()?, [10, 11]);
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("IOThreadPoolExecutor"))]
 pub struct LoopPool<S: 'static> {
     threads: Vec<LoopThread<S>>,
@@ -215,10 +245,12 @@ pub struct LoopPool<S: 'static> {
 }
 
 impl<S: Send + 'static> LoopPool<S> {
-    /// Starts `loops` loops, on threads named `name` and their number. `set_up` runs on each of them, with its number.
+    /// Starts `loops` loops, on threads named `name` and their number. `set_up` runs on each of
+    /// them, with its number.
     ///
     /// # Errors
-    /// As [`LoopThread::spawn`]; those that had started are stopped.
+    /// The errors of [`LoopThread::spawn`]: of `set_up`, of the reactor (`EMFILE`, `ENFILE`,
+    /// `ENOMEM`) or of a thread (`EAGAIN`, `ENOMEM`). The loops that had started are stopped.
     pub fn spawn<F>(loops: usize, name: &str, set_up: F) -> io::Result<Self>
     where
         F: Fn(usize, &mut Registry<S>) -> io::Result<S> + Clone + Send + 'static,
@@ -226,10 +258,12 @@ impl<S: Send + 'static> LoopPool<S> {
         Self::spawn_with(loops, name, Reactor::builder, set_up)
     }
 
-    /// The same with limits and policies of your own: `builder` makes them, on each thread.
+    /// Starts loops as [`spawn`](Self::spawn) does, with limits and policies of your own: `builder`
+    /// is called on each thread.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn).
+    /// The errors of [`LoopThread::spawn_with`]: of `set_up`, of the reactor (`EMFILE`, `ENFILE`,
+    /// `ENOMEM`) or of a thread (`EAGAIN`, `ENOMEM`). The loops that had started are stopped.
     pub fn spawn_with<B, F>(loops: usize, name: &str, builder: B, set_up: F) -> io::Result<Self>
     where
         B: Fn() -> Builder<S> + Clone + Send + 'static,
@@ -251,22 +285,24 @@ impl<S: Send + 'static> LoopPool<S> {
         Ok(pool)
     }
 
-    /// How many loops there are.
+    /// Returns the number of loops.
     pub const fn len(&self) -> usize {
         self.threads.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if the pool has no loops.
     pub const fn is_empty(&self) -> bool {
         self.threads.is_empty()
     }
 
-    /// The loop with this number, from 0.
+    /// Returns the [`Remote`] of the loop with this number, counted from 0, or `None` if there is
+    /// no such loop.
     pub fn get(&self, number: usize) -> Option<&Remote<S>> {
         self.threads.get(number).map(LoopThread::remote)
     }
 
-    /// One after the other, also those that have ended; `None` if the pool is empty.
+    /// Returns the next loop in round-robin order, including loops that have ended. Returns `None`
+    /// if the pool is empty.
     pub fn round_robin(&self) -> Option<&Remote<S>> {
         let number = self
             .next
@@ -275,8 +311,11 @@ impl<S: Send + 'static> LoopPool<S> {
         self.get(number)
     }
 
-    /// Returns the loop with the fewest [pending](Remote::pending) closures, the one that is running included, of the loops
-    /// that have not ended: the first of several. O(n), two locks each.
+    /// Returns the running loop with the fewest [pending](Remote::pending) closures, counting the
+    /// closure that is running. On a tie it is the first one. Returns `None` if no loop runs.
+    ///
+    /// # Cost
+    /// O(n), two locks for each loop.
     pub fn least_loaded(&self) -> Option<&Remote<S>> {
         let alive = self
             .threads
@@ -289,7 +328,7 @@ impl<S: Send + 'static> LoopPool<S> {
     /// Runs a clone of `callback` on each loop.
     ///
     /// # Errors
-    /// [`LoopGone`] if any of them has ended; it runs on the others.
+    /// [`LoopGone`] if any of them has ended; `callback` runs on the others.
     #[track_caller]
     pub fn broadcast<F>(&self, callback: F) -> Result<(), LoopGone>
     where
@@ -302,12 +341,15 @@ impl<S: Send + 'static> LoopPool<S> {
         posted
     }
 
-    /// Lets the loops end once nothing is left that they wait for, waits for that, and gives their states.
+    /// Waits until nothing is left that the loops wait for, and returns their states, in the order
+    /// of their numbers.
     ///
     /// # Errors
-    /// The first of those that [`LoopThread::join`] gives, when all have ended.
+    /// The first error of [`LoopThread::join`], when all loops have ended: of [`Reactor::run`], the
+    /// message of a panic, or [`io::ErrorKind::Deadlock`].
     pub fn join(mut self) -> io::Result<Vec<S>> {
-        // All of them first: one may wait for what another holds.
+        // All tokens are dropped before the first join: one loop may wait for something that
+        // another holds.
         self.threads
             .iter_mut()
             .for_each(|thread| thread.alive = None);
@@ -315,10 +357,11 @@ impl<S: Send + 'static> LoopPool<S> {
         ended.into_iter().collect()
     }
 
-    /// Stops the loops, waits for them, and gives their states.
+    /// Stops the loops, waits for them, and returns their states, in the order of their numbers.
     ///
     /// # Errors
-    /// As [`join`](Self::join).
+    /// The first error of [`LoopThread::join`], when all loops have ended: of [`Reactor::run`], the
+    /// message of a panic, or [`io::ErrorKind::Deadlock`].
     #[track_caller]
     pub fn stop(self) -> io::Result<Vec<S>> {
         self.stop_all();

@@ -1,44 +1,48 @@
-//! Slots: an arena whose keys never come to name something else.
+//! Slots: an arena whose keys never come to name another value.
 //!
-//! A key is an index and a generation. The generation of a cell rises each time its value is taken out, so a key that
-//! was issued before no longer fits. A cell whose generations are used up is retired instead of starting again: after
-//! 2^32 - 1 reuses of one cell we lose its few bytes, and never a key's meaning.
+//! A key is an index and a generation. The generation of a cell rises each time its value is
+//! removed, so a key that was issued before no longer fits. A cell whose generations are used up is
+//! retired instead of starting again: after 2^32 - 1 reuses of one cell its few bytes are lost, and
+//! no key ever changes its meaning.
 //!
-//! Unlike `slotmap`, whose generations wrap. What lies here may be asked for by a key that has outlived it, and some of it
-//! for each event; what no index outlives lies in a `slab`, which has no generations. Generations above a `slab` cost more:
+//! This differs from `slotmap`, whose generations wrap. Values here can be requested by a key that
+//! has outlived them, and some are requested for each event. Values that no index outlives are kept
+//! in a `slab`, which has no generations. Generations on top of a `slab` cost more:
 //! docs/decisions/0011.
 
 use std::{fmt, iter};
 
 /// The name of a registration: `Copy`, and checked at every use.
 ///
-/// A key whose registration is gone is *stale*: whatever is asked of it is answered with
-/// [`Error::StaleKey`](crate::Error::StaleKey), also when the registration's place has been used again since. A key is
-/// meaningful to the [`Registry`](crate::Registry) that issued it, and to no other. Keys are ordered for ordered maps; the order
-/// says nothing of which registration is older.
+/// A key is *stale* once its registration has ended. Every call with a stale key returns
+/// [`Error::StaleKey`](crate::Error::StaleKey), also if the slot of the registration has been used
+/// again since. A key is meaningful only to the [`Registry`](crate::Registry) that issued it. Keys
+/// are ordered for ordered maps; the order does not show which registration is older.
 #[doc(alias("Token", "RegistrationToken"))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(
-    /// The generation above the index, as the kernel carries it: comparing two keys is one instruction.
+    /// The generation above the index, as the kernel carries it: comparing two keys is one
+    /// instruction.
     u64,
 );
 
 impl Key {
-    /// A key that no registration has: stale from the beginning, everywhere.
+    /// A key that no registration has, stale from the beginning in every registry.
     ///
-    /// For a place that is filled later, and what [`Context::key`](crate::Context::key) gives in callbacks that do not
-    /// belong to a source.
+    /// Use it for a field that is filled later. [`Context::key`](crate::Context::key) returns it in
+    /// callbacks that do not belong to a source.
     pub const NULL: Self = Self(u64::MAX);
 
-    /// Returns a key that no registration has, with a number: stale everywhere, like [`NULL`](Self::NULL). Displays as `7v0`.
+    /// Returns a key that no registration has, with a number: stale in every registry, like
+    /// [`NULL`](Self::NULL). Displays as `7v0`.
     ///
-    /// For a library of handlers whose objects are not registrations: a use of one that has ended is refused with
-    /// [`Error::StaleKey`](crate::Error::StaleKey) of this.
+    /// Use it in a library of handlers whose objects are not registrations: a call on an object
+    /// that has ended returns [`Error::StaleKey`](crate::Error::StaleKey) with this key.
     pub const fn unregistered(number: u32) -> Self {
         Self::new(number, 0)
     }
 
-    /// What the events of the wall clock have for a key. No registration has it: generations begin at 1.
+    /// The key of the events of the wall clock. No registration has it: generations begin at 1.
     pub(crate) const WALL_CLOCK: Self = Self(0);
 
     /// The key of the events of the alarm, which no registration has either.
@@ -60,13 +64,13 @@ impl Key {
         (self.0 >> 32) as u32
     }
 
-    /// The key as a word, for the kernel to carry.
+    /// Returns the key as a word that the kernel carries.
     #[inline]
     pub(crate) const fn to_token(self) -> u64 {
         self.0
     }
 
-    /// The key that [`to_token`](Self::to_token) made a word of.
+    /// Returns the key that [`to_token`](Self::to_token) made a word of.
     #[inline]
     pub(crate) const fn from_token(token: u64) -> Self {
         Self(token)
@@ -79,7 +83,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// `7v2`: place 7, second generation.
+/// Formats a key as `7v2`: slot 7, second generation.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}v{}", self.index(), self.generation())
@@ -91,28 +95,32 @@ const NO_CELL: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Cell<V> {
-    /// The key of the value. While there is none: the generation of the next one, above the index of the next vacant
-    /// cell. No key with that generation has been issued for this cell, so none can fit by chance.
+    /// The key of the value. While the cell is vacant: the generation of the next value, above the
+    /// index of the next vacant cell. No key with that generation has been issued for this cell, so
+    /// none can fit by chance.
     key: Key,
     /// A blank while the cell is vacant.
     value: V,
 }
 
-/// A value that has a blank: what a vacant cell holds.
+/// A value that has a blank, which a vacant cell holds.
 ///
-/// That the key fits says that there is a value; an `Option` would have the hot path ask a second time.
+/// A key that fits proves that there is a value. An `Option` would make the hot path check a second
+/// time.
 pub(crate) trait Blank {
     fn blank() -> Self;
 }
 
-/// An arena of `V`. Insert, look up and remove in O(1); no allocation but the growth of the arena.
+/// An arena of `V`. Insert, look up and remove are O(1). The only allocation is the growth of the
+/// arena.
 ///
 /// `GENERATION_MAX` is a parameter so that tests can reach the end of a cell's life.
 #[derive(Debug)]
 pub(crate) struct Slots<V, const GENERATION_MAX: u32 = { u32::MAX }> {
     cells: Vec<Cell<V>>,
-    /// INVARIANT (free list): starting here, every vacant cell that is not retired is met exactly once. Kept by `insert`
-    /// and `remove`, checked by `verify`. Last in, first out: a warm cell is reused.
+    /// INVARIANT (free list): starting here, every vacant cell that is not retired is met exactly
+    /// once. Kept by `insert` and `remove`, checked by `verify`. Last in, first out: a warm cell is
+    /// reused.
     free_head: u32,
     len: usize,
 }
@@ -133,17 +141,18 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         self.len
     }
 
-    /// How many values there is room for before the arena grows.
+    /// Returns the number of values that fit before the arena grows.
     pub(crate) const fn capacity(&self) -> usize {
         self.cells.capacity()
     }
 
-    /// Has the arena grow now if the next value would have it grow.
+    /// Grows the arena now if the next value would make it grow.
     pub(crate) fn reserve(&mut self) {
         self.cells.reserve(1);
     }
 
-    /// The key that the next [`insert`](Self::insert) will give, or `None` if the arena cannot grow any more.
+    /// Returns the key that the next [`insert`](Self::insert) will return, or `None` if the arena
+    /// cannot grow any more.
     #[inline]
     pub(crate) fn next_key(&self) -> Option<Key> {
         match self.cells.get(self.free_head as usize) {
@@ -157,16 +166,17 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         }
     }
 
-    /// Stores `value` and gives its key. `None`, and the value is dropped, only where [`next_key`](Self::next_key) is
-    /// `None` too.
+    /// Stores `value` and returns its key. Returns `None`, and drops the value, only if
+    /// [`next_key`](Self::next_key) is `None` too.
     pub(crate) fn insert(&mut self, value: V) -> Option<Key> {
         let (key, place) = self.occupy()?;
         *place = value;
         Some(key)
     }
 
-    /// As [`insert`](Self::insert), of a blank: to be made a value where it lies. To move a value of mixed fields in has the
-    /// processor wait until the fields have been written, before it can read them as words.
+    /// Stores a blank, as [`insert`](Self::insert) does, and returns it for the caller to fill in
+    /// place. Moving a value of mixed fields in would make the processor wait until the fields have
+    /// been written, before it can read them as words.
     #[inline]
     pub(crate) fn occupy(&mut self) -> Option<(Key, &mut V)> {
         let place = self.free_head as usize;
@@ -180,7 +190,7 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         Some((key, &mut cell.value))
     }
 
-    /// As [`occupy`](Self::occupy), where no cell is vacant.
+    /// Does the work of [`occupy`](Self::occupy) if no cell is vacant.
     #[inline]
     fn extend(&mut self) -> Option<(Key, &mut V)> {
         let key = self.next_key()?;
@@ -211,7 +221,7 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         }
     }
 
-    /// What is in the place `index`, and its key: for who keeps places in lists of their own.
+    /// Returns the value in the cell `index`, and its key. Use it for lists that store indices.
     #[inline]
     pub(crate) fn at_index_mut(&mut self, index: u32) -> Option<(Key, &mut V)> {
         match self.cells.get_mut(index as usize) {
@@ -220,7 +230,8 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         }
     }
 
-    /// What is in the place `index`, for who knows that it is filled: it is not looked at, which may be a cache miss.
+    /// Returns the value in the cell `index`, which the caller knows to be filled. The cell is not
+    /// checked, because that may be a cache miss.
     #[inline]
     pub(crate) fn filled_mut(&mut self, index: u32) -> Option<&mut V> {
         self.cells
@@ -228,7 +239,8 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
             .map(|cell| &mut cell.value)
     }
 
-    /// As [`at_index_mut`](Self::at_index_mut).
+    /// Returns the value in the cell `index`, and its key, as [`at_index_mut`](Self::at_index_mut)
+    /// does.
     #[cfg(test)]
     pub(crate) fn at_index(&self, index: u32) -> Option<(Key, &V)> {
         self.cells
@@ -241,7 +253,7 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         Some(std::mem::replace(self.free(key)?, V::blank()))
     }
 
-    /// Frees the place of a value, and gives the value for the caller to make blank.
+    /// Frees the cell of a value, and returns the value for the caller to make blank.
     #[inline]
     pub(crate) fn free(&mut self, key: Key) -> Option<&mut V> {
         let cell = self
@@ -258,7 +270,7 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
         Some(&mut cell.value)
     }
 
-    /// Every value with its key, in the order of their places.
+    /// Returns every value with its key, in the order of cells.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &V)> {
         // A vacant cell has the index of another cell, or of none, in its key.
         let cells = self
@@ -271,7 +283,7 @@ impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
 }
 
 impl<V: Blank, const GENERATION_MAX: u32> Slots<V, GENERATION_MAX> {
-    /// [`iter`](Self::iter), to change the values.
+    /// Returns every value with its key, as [`iter`](Self::iter) does, to change the values.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut V)> {
         let cells = self
             .cells
@@ -320,7 +332,8 @@ mod tests {
     blank_is_zero!(u8, u32, usize);
 
     proptest! {
-        /// Against a map from every key ever issued; three generations a cell, so that cells end their lives.
+        /// Against a map from every key ever issued; three generations a cell, so that cells end
+        /// their lives.
         #[test]
         fn a_key_never_comes_to_name_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..400)) {
             let mut slots = Slots::<usize, 3>::new();

@@ -1,8 +1,11 @@
-//! Back-off: what becomes of sources that are ready by what the kernel says, and have nothing by what their handlers say.
+//! Back-off: pauses for sources that are ready according to the kernel, while their handlers find
+//! nothing to do.
 //!
-//! A regular file at its end, a FIFO between two writers, a socket that is not connected yet: each is reported as ready at once, and its
-//! handler can only answer `WouldBlock`. To call it again at once would spin. So after [`FRUITLESS_CALLS_MAX`] such calls in as many turns
-//! the source is left alone for a while, for twice as long each time. A change that the kernel reports ends that at once.
+//! A regular file at its end, a FIFO between two writers, a socket that is not connected yet: each
+//! is reported as ready at once, and its handler can only return `WouldBlock`. Calling it again at
+//! once would spin. After [`FRUITLESS_CALLS_MAX`] such calls in as many turns the source is
+//! therefore not called for a while, twice as long each time. A change that the kernel reports ends
+//! the pause at once.
 
 use std::time::Duration;
 
@@ -17,14 +20,15 @@ use crate::timer::Then;
 use crate::turn::nanos::nanos;
 use crate::turn::policies::Label;
 
-/// So many fruitless calls, turn after turn, before the first pause: what looks so may be a coincidence.
+/// The number of fruitless calls, turn after turn, before the first pause: a few may be a
+/// coincidence.
 const FRUITLESS_CALLS_MAX: u32 = 8;
 /// The first pause, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
 impl<S> Registry<S> {
-    /// Records that a handler waits for more, though nothing says that there is less than before. Returns whether its source is
-    /// left alone, until a timer or the kernel ends that.
+    /// Records that a handler waits for more, though no operation has disproved its readiness.
+    /// Returns whether its source pauses, until a timer or the kernel ends the pause.
     #[cold]
     #[inline(never)]
     pub(crate) fn must_back_off(&mut self, key: Key, entry: &dyn Entry<S>) -> bool {
@@ -69,7 +73,7 @@ impl<S> Registry<S> {
         true
     }
 
-    /// The source is asked again.
+    /// Ends the pause of a source, so that it is called again.
     fn end_backoff(&mut self, key: Key) {
         let turn = self.metrics.turns;
         let Some(backoff) = self.sources.backoffs.get_mut(&key) else {
@@ -93,7 +97,8 @@ fn log_backoff(key: Key, name: Label<'_>) {
     tracing::warn!(%key, %name, longest = ?PAUSES.1, "a source is ready, and its handler waits for more: it rests, longer each time");
 }
 
-/// Whether the kernel says that something that is wanted can be done, or has ended, at this moment.
+/// Returns whether the kernel reports at this moment that a wanted operation can be done, or that
+/// its direction has ended.
 fn is_ready<S>(entry: &dyn Entry<S>, wanted: Interest) -> bool {
     entry
         .fd()

@@ -1,8 +1,8 @@
-//! Readiness and interest: what a source can do now, and what its handler wants to be called for.
+//! Readiness and interest: what a source can do now, and what its handler is called for.
 //!
-//! Seven facts are kept apart, one bit each. Four are *levels*: they hold until an operation on the source, or the end
-//! of the source, disproves them. Three are *announcements*: nothing we could read tells us that they are over, so each
-//! report of the kernel is delivered once and then forgotten.
+//! Seven facts are kept apart, one bit each. Four are *levels*: they hold until an operation on the
+//! source, or the end of the source, disproves them. Three are *announcements*: no read or write
+//! shows that they are over, so each report of the kernel is delivered once and then forgotten.
 //!
 //! | fact | kind | from `epoll_ctl(2)` |
 //! | --- | --- | --- |
@@ -15,8 +15,9 @@
 //! | timeout | announcement | none: the reactor's own |
 
 //!
-//! The bits are those of `epoll_event.events`, so that an event of the kernel is a `Readiness` as it stands. A hang-up
-//! (`EPOLLHUP`) is one bit there and ends both directions: it is part of two facts.
+//! The bits are those of `epoll_event.events`, so an event of the kernel is a `Readiness` without
+//! conversion. A hang-up (`EPOLLHUP`) is one bit there and ends both directions: it is part of two
+//! facts.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -24,59 +25,67 @@ use std::ops::{BitOr, BitOrAssign};
 
 use rustix::event::epoll::EventFlags;
 
-/// The facts known of a source: what it can do, what has ended, what has happened.
+/// The known facts about a source: what it can do, what has ended, what has happened.
 ///
-/// A handler reads it from [`Context::readiness`](crate::Context::readiness), which tells why it is called. The facts
-/// are independent of each other: a hung-up peer can leave bytes to read, and a source can be readable and writable in
-/// one call.
+/// A handler reads it from [`Context::readiness`](crate::Context::readiness), which shows why it is
+/// called. The facts are independent of each other: a peer that has hung up can leave bytes to
+/// read, and a source can be readable and writable in one call.
 ///
-/// The constants and `|` build one, for the unit test of a handler.
+/// Build one from the constants and `|`, for the unit test of a handler:
+///
+/// ```
+/// use reactor::Readiness;
+///
+/// let facts = Readiness::READABLE | Readiness::READ_CLOSED;
+/// assert!(facts.is_readable() && facts.is_read_closed() && !facts.is_writable());
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct Readiness(u16);
 
 impl Readiness {
-    /// No fact at all.
+    /// No fact.
     pub const EMPTY: Self = Self(0);
     /// Every fact.
     pub(crate) const ALL: Self = Self(u16::MAX);
-    /// There is something to read: [`is_readable`](Self::is_readable).
+    /// There is data to read: [`is_readable`](Self::is_readable).
     pub const READABLE: Self = Self::from_kernel(EventFlags::IN);
     /// There is room to write: [`is_writable`](Self::is_writable).
     pub const WRITABLE: Self = Self::from_kernel(EventFlags::OUT);
     /// There is urgent data, or a state change: [`is_priority`](Self::is_priority).
     pub const PRIORITY: Self = Self::from_kernel(EventFlags::PRI);
-    /// The peer has ended its direction: [`is_read_closed`](Self::is_read_closed).
+    /// The peer has closed its write side: [`is_read_closed`](Self::is_read_closed).
     #[doc(alias("EV_CLOSED", "UV_DISCONNECT", "EPOLLRDHUP"))]
     pub const READ_CLOSED: Self = Self::from_kernel(EventFlags::RDHUP);
     /// Writing has become pointless: [`is_write_closed`](Self::is_write_closed).
-    // Our own bit, for the write end of a pipe.
+    // A bit of our own, for the write end of a pipe.
     pub const WRITE_CLOSED: Self = Self(0x0800);
     /// An error is pending: [`is_error`](Self::is_error).
     pub const ERROR: Self = Self::from_kernel(EventFlags::ERR);
     /// The timeout has passed: [`is_timeout`](Self::is_timeout).
     pub const TIMEOUT: Self = Self(0x4000);
     const HUNG_UP: u16 = EventFlags::HUP.bits() as u16;
-    /// The bits that each state read-closed. A hang-up states write-closed too.
+    /// The bits that each mean read-closed. A hang-up also means write-closed.
     pub(crate) const READ_CLOSED_BITS: Self = Self(Self::READ_CLOSED.0 | Self::HUNG_UP);
-    /// The bits that each state write-closed. A hang-up states read-closed too.
+    /// The bits that each mean write-closed. A hang-up also means read-closed.
     pub(crate) const WRITE_CLOSED_BITS: Self = Self(Self::WRITE_CLOSED.0 | Self::HUNG_UP);
-    /// Not a fact: what a call gives when it ended its registration.
+    /// Not a fact: the result of a call that has ended its registration.
     pub(crate) const ENDED: Self = Self(0x8000);
-    /// Not a fact: an operation of this call has been answered with `WouldBlock`.
+    /// Not a fact: an operation of this call has returned `WouldBlock`.
     pub(crate) const MET_WOULD_BLOCK: Self = Self(0x0400);
-    /// Not a fact: what was forgotten was not disproved, so the kernel is to be asked again.
+    /// Not a fact: the facts that were forgotten were not disproved, so the kernel must be asked
+    /// again.
     pub(crate) const RECHECK: Self = Self(0x1000);
-    /// Not a fact: all is as it was before this call.
+    /// Not a fact: all facts are as they were before this call.
     pub(crate) const AS_BEFORE: Self = Self(0x0200);
-    /// What a call seldom gives, and the loop has to look at.
+    /// The results that a call seldom has, and that the loop must look at.
     pub(crate) const SELDOM: Self = Self(Self::ENDED.0 | Self::RECHECK.0 | Self::AS_BEFORE.0);
     /// The facts that are delivered once for each report.
     pub(crate) const ANNOUNCEMENTS: Self = Self(Self::PRIORITY.0 | Self::ERROR.0 | Self::TIMEOUT.0);
 
-    /// What is checked before a call: what may mean more than it says, or less.
+    /// The facts that are checked before a call, because they may mean more or less than they say.
     pub(crate) const CHECKED_BEFORE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::HUNG_UP);
 
-    /// What does not outlast a call.
+    /// The facts that do not outlast a call.
     pub(crate) const OF_ONE_CALL: Self = Self(Self::ANNOUNCEMENTS.0 | Self::MET_WOULD_BLOCK.0);
 
     /// Every fact by its own bit.
@@ -96,7 +105,8 @@ impl Readiness {
         (Self::TIMEOUT, "timeout"),
     ];
 
-    /// The facts of an event. Of the kernel's bits we ask for none above `EPOLLRDHUP`, so half of them are enough.
+    /// Returns the facts of an event. Of the kernel's bits none above `EPOLLRDHUP` is requested, so
+    /// half of them are enough.
     #[inline]
     pub(crate) const fn from_kernel(flags: EventFlags) -> Self {
         Self(flags.bits() as u16)
@@ -107,49 +117,54 @@ impl Readiness {
         EventFlags::from_bits_retain(self.0 as u32)
     }
 
-    /// There is something to read, or to accept, or an end of stream to find.
+    /// Returns `true` if there is data to read, a connection to accept, or an end of stream to
+    /// find.
     #[inline]
     pub const fn is_readable(self) -> bool {
         self.intersects(Self::READABLE)
     }
 
-    /// There is room to write.
+    /// Returns `true` if there is room to write.
     #[inline]
     pub const fn is_writable(self) -> bool {
         self.intersects(Self::WRITABLE)
     }
 
-    /// There is urgent data (TCP), a state change (a terminal in packet mode), a pressure alarm (PSI).
+    /// Returns `true` if there is urgent data (TCP), a state change (a terminal in packet mode) or
+    /// a pressure alarm (PSI).
     #[inline]
     pub const fn is_priority(self) -> bool {
         self.intersects(Self::PRIORITY)
     }
 
-    /// The peer has ended its direction: after what is still buffered, a read gives 0.
+    /// Returns `true` if the peer has closed its write side: after the buffered data a read returns
+    /// 0.
     #[inline]
     pub const fn is_read_closed(self) -> bool {
         self.intersects(Self::READ_CLOSED_BITS)
     }
 
-    /// Nothing that is written arrives any more: a write would fail with `EPIPE` or `ECONNRESET`.
+    /// Returns `true` if written data does not arrive any more: a write would fail with `EPIPE` or
+    /// `ECONNRESET`.
     #[inline]
     pub const fn is_write_closed(self) -> bool {
         self.intersects(Self::WRITE_CLOSED_BITS)
     }
 
-    /// An error is pending on the source: the next read or write, or `SO_ERROR`, says which.
+    /// Returns `true` if an error is pending on the source. The next read or write, or `SO_ERROR`,
+    /// returns it.
     #[inline]
     pub const fn is_error(self) -> bool {
         self.intersects(Self::ERROR)
     }
 
-    /// The timeout set on this source has passed.
+    /// Returns `true` if the timeout of this source has expired.
     #[inline]
     pub const fn is_timeout(self) -> bool {
         self.intersects(Self::TIMEOUT)
     }
 
-    /// No fact is set.
+    /// Returns `true` if no fact is set.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 & !(Self::SELDOM.0 | Self::MET_WOULD_BLOCK.0) == 0
@@ -160,7 +175,8 @@ impl Readiness {
         self.0 & other.0 != 0
     }
 
-    /// A hang-up that is not said to be an end of the peer's direction: of a stream socket, that it is not connected.
+    /// Returns whether this is a hang-up without an end of the peer's direction. On a stream socket
+    /// it means that the socket is not connected.
     #[inline]
     pub(crate) const fn is_only_hang_up(self) -> bool {
         self.0 & Self::HUNG_UP != 0 && self.0 & EventFlags::RDHUP.bits() as u16 == 0
@@ -171,13 +187,14 @@ impl Readiness {
         Self(self.0 & other.0)
     }
 
-    /// Without these bits: of a hang-up, which is one bit, both facts go or none.
+    /// Returns the facts without these bits. Of a hang-up, which is one bit, both facts are removed
+    /// or none.
     #[inline]
     pub(crate) const fn without_bits(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Returns the facts of `self` that `other` does not state.
+    /// Returns the facts of `self` that are not in `other`.
     ///
     /// ```
     /// use reactor::Readiness;
@@ -190,7 +207,7 @@ impl Readiness {
         Self(self.each_fact().0 & !other.each_fact().0)
     }
 
-    /// The same facts, a hang-up as the two that it is made of, and nothing else.
+    /// Returns the same facts and nothing else, with a hang-up as its two facts.
     const fn each_fact(self) -> Self {
         let hang_up = if self.0 & Self::HUNG_UP == 0 {
             0
@@ -201,7 +218,7 @@ impl Readiness {
     }
 }
 
-/// Two are equal if they state the same facts.
+/// Two values are equal if they have the same facts.
 impl PartialEq for Readiness {
     fn eq(&self, other: &Self) -> bool {
         self.each_fact().0 == other.each_fact().0
@@ -210,7 +227,7 @@ impl PartialEq for Readiness {
 
 impl Eq for Readiness {}
 
-/// Two that are equal have the same hash.
+/// Values that are equal have the same hash.
 impl Hash for Readiness {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.each_fact().0.hash(state);
@@ -251,24 +268,33 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// What a handler wants to be called for: a mask in user space, free to change.
+/// The facts that a handler is called for: a mask in user space that can be changed at any time.
 ///
-/// A handler that wants to read is called when its source is readable, read-closed or in error; one that wants to write
-/// when it is writable, write-closed or in error; one that wants priority on priority or error. With
-/// [`Interest::NONE`] it is not called for anything its source does.
+/// A handler with `READABLE` is called when its source is readable, read-closed or in error. A
+/// handler with `WRITABLE` is called when it is writable, write-closed or in error. A handler with
+/// `PRIORITY` is called on priority or error. With [`Interest::NONE`] it is called for none of
+/// these.
 ///
-/// Changing it costs no system call, apart from the first time that a direction is wanted
+/// Changing the interest costs no system call, except the first time that a direction is wanted
 /// ([`Registry::set_interest`](crate::Registry::set_interest)).
+///
+/// ```
+/// use reactor::Interest;
+///
+/// let both = Interest::READABLE | Interest::WRITABLE;
+/// assert!(both.contains(Interest::WRITABLE));
+/// assert_eq!(both.without(Interest::WRITABLE), Interest::READABLE);
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Interest(u8);
 
 impl Interest {
-    /// Nothing: the registration stays, its handler rests.
+    /// No direction: the registration stays, its handler is paused.
     pub const NONE: Self = Self(0);
-    /// To read, to accept, or to learn that the peer has ended its direction.
+    /// To read, to accept, or to learn that the peer has closed its write side.
     #[doc(alias("EV_READ", "UV_READABLE", "EPOLLIN"))]
     pub const READABLE: Self = Self(Readiness::READABLE.0 as u8);
-    /// To write, to learn that a connect has finished, or that nobody will read what is written.
+    /// To write, to learn that a connect has finished, or that the reader is gone.
     #[doc(alias("EV_WRITE", "UV_WRITABLE", "EPOLLOUT"))]
     pub const WRITABLE: Self = Self(Readiness::WRITABLE.0 as u8);
     /// Urgent data and other exceptional states (`EPOLLPRI`).
@@ -276,26 +302,26 @@ impl Interest {
     pub const PRIORITY: Self = Self(Readiness::PRIORITY.0 as u8);
     const ALL: Self = Self(Self::READABLE.0 | Self::WRITABLE.0 | Self::PRIORITY.0);
 
-    /// Whether every part of `other` is wanted.
+    /// Returns `true` if every direction of `other` is included.
     #[inline]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether nothing is wanted.
+    /// Returns `true` if no direction is included.
     #[inline]
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }
 
-    /// What is wanted here and not in `other`.
+    /// Returns the directions of `self` that are not in `other`.
     #[inline]
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// The facts for which a handler with this interest is called.
+    /// Returns the facts for which a handler with this interest is called.
     #[inline]
     pub(crate) const fn facts(self) -> Readiness {
         let mut facts = self.levels().0;
@@ -311,32 +337,35 @@ impl Interest {
         Readiness(facts)
     }
 
-    /// The facts that its handler is called for: those, and whatever the interest a timeout. And what the loop wants to know of after
-    /// a call: one test says whether the call has left anything to do.
+    /// Returns the facts that the handler is called for: [`facts`](Self::facts), and a timeout
+    /// whatever the interest. The bits that the loop checks after a call are included, so that one
+    /// test says whether the call has left anything to do.
     #[inline]
     pub(crate) const fn wanted(self) -> Readiness {
         Readiness(self.facts().0 | Readiness::TIMEOUT.0 | Readiness::SELDOM.0)
     }
 
-    /// Of the [`facts`](Self::facts) those that say that an operation can be done now.
+    /// Returns those of the [`facts`](Self::facts) that mean that an operation can be done now.
     #[inline]
     const fn levels(self) -> Readiness {
         Readiness(self.0 as u16)
     }
 
-    /// The facts that a short read or write in this direction disproves.
+    /// Returns the facts that a short read or write in this direction disproves.
     #[inline]
     pub(crate) const fn disproved_by_short(self) -> Readiness {
         self.levels()
     }
 
-    /// The facts that an operation disproves when it would block: a direction that has ended never says so.
+    /// Returns the facts that an operation disproves when it would block. A direction that has
+    /// ended never blocks.
     #[inline]
     pub(crate) const fn disproved_by_would_block(self) -> Readiness {
         self.facts().without_bits(Readiness::ERROR)
     }
 
-    /// What the kernel is to watch for it: whoever reads must hear of urgent data, at whose mark a read stops short (see io.rs).
+    /// Returns the directions that the kernel watches for this interest. A reader must also learn
+    /// of urgent data, at whose mark a read stops short (see io.rs).
     #[inline]
     pub(crate) const fn watched(self) -> Self {
         if self.contains(Self::READABLE) {
@@ -346,19 +375,21 @@ impl Interest {
         }
     }
 
-    /// The same, or where nothing is wanted the least that can be watched: urgent data, which hardly ever comes.
+    /// Returns the same interest. For an empty one, returns the least that can be watched: urgent
+    /// data, which hardly ever comes.
     #[inline]
     pub(crate) const fn or_least(self) -> Self {
         if self.is_none() { Self::PRIORITY } else { self }
     }
 
-    /// Whether these are several directions, of which one that would block says nothing about the others.
+    /// Returns whether these are several directions. If one of them would block, nothing is known
+    /// of the others.
     #[inline]
     pub(crate) const fn is_several(self) -> bool {
         self.0.count_ones() > 1
     }
 
-    /// The interest whose [`wanted`](Self::wanted) facts these are.
+    /// Returns the interest whose [`wanted`](Self::wanted) facts these are.
     #[inline]
     pub(crate) const fn of_facts(facts: Readiness) -> Self {
         Self(facts.0 as u8 & Self::ALL.0)

@@ -1,15 +1,17 @@
-//! The ready queue: sources that are called without the kernel's asking, since they were not drained last time.
+//! The ready queue: sources that are called without an event of the kernel, because they were not
+//! drained last time.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use crate::slots::Key;
 
-/// Which ready sources are called first in a turn. Ordered by rank: `Low < Normal < High`.
+/// The order in which ready sources are called in a turn: `Low < Normal < High`.
 ///
-/// All that are ready are called once in a turn, those of higher priority first, up to
-/// [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) calls. Where more are ready than that, a quarter
-/// of the calls is kept for [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so none starves.
+/// All ready sources are called once in a turn, those of higher priority first, up to
+/// [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) calls. If more sources are
+/// ready, a quarter of the calls is reserved for [`Normal`](Self::Normal) and an eighth for
+/// [`Low`](Self::Low), so no priority starves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// After all others: bulk transfers, statistics.
@@ -31,7 +33,7 @@ impl fmt::Display for Priority {
     }
 }
 
-/// How many calls each priority may have.
+/// The number of calls for each priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
     pub(crate) high: usize,
@@ -40,10 +42,11 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Below this budget an eighth of it is nothing.
+    /// The smallest budget: an eighth of a smaller one is zero.
     pub(crate) const BUDGET_MIN: usize = 8;
 
-    /// Divides `budget` calls among as many ready sources as `ready` says. Nothing of it is left over while any waits.
+    /// Divides `budget` calls among the ready sources counted in `ready`. No call is left over
+    /// while a source waits.
     fn of(budget: usize, ready: Self) -> Self {
         let normal_kept = ready.normal.min(budget / 4);
         let low_kept = ready.low.min(budget / 8);
@@ -56,13 +59,13 @@ impl Shares {
 
 /// Keys in the order in which they became ready, one queue for each priority.
 ///
-/// A key is here at most once, which its slot knows by a flag; it may have become stale since.
+/// A key is here at most once, which its slot records by a flag. It may have become stale since.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
     high: VecDeque<Key>,
     normal: VecDeque<Key>,
     low: VecDeque<Key>,
-    /// Of all three, so that the empty queue, which is the usual one, is seen at a glance.
+    /// The length of all three queues, so that the usual case of an empty queue is one test.
     len: usize,
 }
 
@@ -83,14 +86,15 @@ impl ReadyQueue {
         Some(key)
     }
 
-    /// How `budget` calls are to be divided among the sources that are here now; `None` if there are none.
+    /// Returns how `budget` calls are divided among the sources that are queued now; `None` if
+    /// there are none.
     #[inline]
     pub(crate) fn shares(&self, budget: usize) -> Option<Shares> {
         let (high, normal, low) = (self.high.len(), self.normal.len(), self.low.len());
         (!self.is_empty()).then(|| Shares::of(budget, Shares { high, normal, low }))
     }
 
-    /// Every key that is here, in no order.
+    /// Returns every queued key, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Key> {
         [&self.high, &self.normal, &self.low]
             .into_iter()

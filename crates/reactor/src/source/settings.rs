@@ -1,4 +1,5 @@
-//! What can be changed of a registration: its interest, its priority, its name, whether the loop ends without it.
+//! Settings of a registration: its interest, its priority, its name, and whether the loop may end
+//! without it.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -11,14 +12,35 @@ use crate::slots::Key;
 use crate::turn::policies::PanicPolicy;
 
 impl<S> Registry<S> {
-    /// Changes what the handler is called for.
+    /// Sets the facts that the handler is called for.
     ///
-    /// If the source is known to be ready for it, the handler is called this turn or next. A mask in user space: no system
-    /// call, unless a direction is wanted for the first time, or again after the kernel was asked to stop reporting it
-    /// because it woke the loop in vain; then one `epoll_ctl`.
+    /// If the source is known to be ready for the new interest, the handler is called this turn or
+    /// next.
+    ///
+    /// # Cost
+    /// No system call: the interest is a mask in user space. One `epoll_ctl` if a direction is
+    /// wanted for the first time, or again after the kernel was asked to stop reporting it because
+    /// of spurious wakeups.
     ///
     /// # Errors
-    /// [`Error::StaleKey`]; [`Error::Os`] if the kernel refuses. The interest is unchanged then.
+    /// The interest is unchanged if one of these is returned:
+    ///
+    /// - [`Error::StaleKey`] if the registration has ended.
+    /// - [`Error::Os`] if the kernel refuses.
+    ///
+    /// ```
+    /// use reactor::{Interest, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let key = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))?;
+    /// reactor.set_interest(key, Interest::NONE)?; // paused: bytes wait in the pipe
+    /// reactor.set_interest(key, Interest::READABLE)?; // resumed
+    /// assert_eq!(reactor.interest(key)?, Interest::READABLE);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("event_assign", "ev_io_modify", "reregister"))]
     pub fn set_interest(&mut self, key: Key, interest: Interest) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
@@ -36,10 +58,10 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// What the handler is called for.
+    /// Returns the interest of a registration.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn interest(&self, key: Key) -> Result<Interest, Error> {
         self.sources
             .get(key)
@@ -47,14 +69,28 @@ impl<S> Registry<S> {
             .ok_or(Error::StaleKey(key))
     }
 
-    /// Sets which of the ready sources are called first; [`Priority::Normal`] in the beginning. Holds from the next
-    /// time the source becomes ready. O(1).
+    /// Sets the rank of a source among the ready sources. It holds from the next time the source
+    /// becomes ready. Default: [`Priority::Normal`].
     ///
-    /// While every source has the normal priority, events are dispatched in one pass over the kernel's list. With any
-    /// other, they are collected first, which costs some 50 instructions more for each.
+    /// # Cost
+    /// O(1). While every source has the normal priority, events are dispatched in one pass over the
+    /// kernel's list. With any other priority events are collected first, which costs some 50
+    /// instructions more for each event.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
+    ///
+    /// ```
+    /// use reactor::{Interest, Next, Priority, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let heartbeat = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))?;
+    /// reactor.set_priority(heartbeat, Priority::High)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("event_priority_set", "ev_set_priority"))]
     pub fn set_priority(&mut self, key: Key, priority: Priority) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
@@ -64,10 +100,24 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Lets [`Reactor::run`](crate::Reactor::run) end although this registration is there (libuv's `unref`).
+    /// Puts a registration into the background: [`Reactor::run`](crate::Reactor::run) may end while
+    /// it exists (like libuv's `unref`).
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
+    ///
+    /// ```
+    /// use reactor::{Exit, Interest, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let status = reactor.add(listener, Interest::READABLE, |_listener, _cx| Ok(Next::Keep))?;
+    /// reactor.set_background(status)?;
+    /// assert_eq!(reactor.run(&mut ())?, Exit::NothingLeft);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("ev_unref", "uv_unref"))]
     pub fn set_background(&mut self, key: Key) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
@@ -75,10 +125,11 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this registration is there, as it is in the beginning.
+    /// Makes a registration keep [`Reactor::run`](crate::Reactor::run) alive while it exists. This
+    /// is the initial setting.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     #[doc(alias("ev_ref", "uv_ref"))]
     pub fn set_foreground(&mut self, key: Key) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
@@ -86,18 +137,34 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this registration fails: a daemon that cannot do without it
-    /// ends with it, and says why.
+    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this registration fails. Use it
+    /// for a registration without which a daemon cannot work: the daemon ends and reports why.
     ///
-    /// Its failure is an error that its handler returns, or a panic that
-    /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) catches. `run` returns
-    /// [`Error::Failed`] then, at the end of the turn, with the name and the line of the registration.
-    /// [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are no failures. For timers see
-    /// [`set_timer_essential`](Self::set_timer_essential), for hooks [`set_hook_essential`](Self::set_hook_essential).
-    /// A deferred or posted closure has no key: it calls [`stop_with`](Self::stop_with) itself.
+    /// A failure is an error that the handler returns, or a panic that
+    /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) catches. `run` then
+    /// returns [`Error::Failed`] at the end of the turn, with the name and the line of the
+    /// registration. [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are not
+    /// failures. For timers see [`set_timer_essential`](Self::set_timer_essential), for hooks
+    /// [`set_hook_essential`](Self::set_hook_essential). A deferred or posted closure has no such
+    /// setting: it calls [`stop_with`](Self::stop_with) itself.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
+    ///
+    /// ```
+    /// use reactor::{Error, Interest, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let (reader, _) = std::io::pipe()?; // the writer is closed: the source is ready
+    /// let source = reactor.add(reader, Interest::READABLE, |_reader, _cx| {
+    ///     Err(std::io::Error::other("no configuration"))
+    /// })?;
+    /// reactor.set_essential(source)?;
+    /// assert!(matches!(reactor.run(&mut ()), Err(Error::Failed(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_essential(&mut self, key: Key) -> Result<(), Error> {
         self.sources
             .get_mut(key)
@@ -107,15 +174,19 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Sets what a panic of this registration does, of its handler, [`closed`](crate::Handler::closed) included, or of a destructor
-    /// when it ends. Default: the policy of the loop, [`Builder::on_panic`](crate::Builder::on_panic).
+    /// Sets how the loop treats a panic of this registration: of its handler, of
+    /// [`closed`](crate::Handler::closed), or of a destructor when it ends.
     ///
-    /// For a handler that runs code of others, a plug-in, in a loop whose other handlers may not panic; or for one without which the
-    /// program is to end at once. From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of
-    /// this loop is made so that a panic can be caught, which costs some 20 instructions.
+    /// Use it for a handler that runs the code of others, such as a plug-in, in a loop whose other
+    /// handlers must not panic. Or use it for a handler without which the program must end at once.
+    /// Default: the policy of the loop, [`Builder::on_panic`](crate::Builder::on_panic).
+    ///
+    /// # Cost
+    /// From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of this loop
+    /// is made so that a panic can be caught. This costs some 20 instructions a call.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     ///
     /// ```
     /// use std::io::Write;
@@ -147,10 +218,10 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Names a registration, for logs and lists. Without a name it goes by the type of its handler.
+    /// Sets the name of a registration for logs and lists. Default: the type of its handler.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn set_name(&mut self, key: Key, name: impl Into<Cow<'static, str>>) -> Result<(), Error> {
         if self.sources.get(key).is_none() {
             return Err(Error::StaleKey(key));
@@ -159,11 +230,14 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Says where a registration was made, for logs and lists: for a library of handlers, which registers now what a line of its
-    /// user's has asked for earlier. In the beginning it is the line that has called [`add`](Self::add), by `#[track_caller]`.
+    /// Overrides the source location recorded for a registration and shown in logs and in
+    /// [`registrations`](Self::registrations). Use it in a library of handlers that registers a
+    /// source later than the user's call that requested it.
+    ///
+    /// Default: the line that called [`add`](Self::add), by `#[track_caller]`.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn set_origin(
         &mut self,
         key: Key,
@@ -176,10 +250,14 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Returns where a registration was made: the line that [`RegistrationInfo::origin`](crate::RegistrationInfo::origin) shows. O(1).
+    /// Returns the source location of a registration, which
+    /// [`RegistrationInfo::origin`](crate::RegistrationInfo::origin) shows.
+    ///
+    /// # Cost
+    /// O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn origin(&self, key: Key) -> Result<&'static Location<'static>, Error> {
         self.sources
             .get(key)

@@ -1,4 +1,4 @@
-//! A slot: what the loop needs to know of a registration to decide whether to call it.
+//! A slot: the data that the loop needs to decide whether to call a registration.
 
 use std::os::fd::RawFd;
 use std::panic::Location;
@@ -21,11 +21,11 @@ pub(crate) struct Slot<E: ?Sized> {
     pub(crate) fd: RawFd,
     /// The facts that the handler is called for.
     pub(crate) wanted: Readiness,
-    /// The facts known between calls. During a call its `Io` knows better.
+    /// The facts known between calls. During a call its `Io` has newer ones.
     pub(crate) ready: Readiness,
     /// The directions that the kernel watches.
     pub(crate) armed: Interest,
-    /// Events that were not wanted, since the interest was last changed.
+    /// The number of events that were not wanted, since the interest was last changed.
     pub(crate) unwanted_events: u8,
     pub(crate) priority: Priority,
     /// Whether the ready queue holds its key.
@@ -39,7 +39,7 @@ pub(crate) struct Slot<E: ?Sized> {
 // With its key a slot is a line of the cache.
 const _: () = assert!(size_of::<Slot<dyn Fn()>>() == 56);
 
-/// What the failure of a registration means to its loop, in one byte.
+/// The consequences of a failure of a registration for its loop, in one byte.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct OnFailure(u8);
 
@@ -102,7 +102,7 @@ impl<E: ?Sized> Blank for Slot<E> {
 pub(crate) struct Backoff {
     /// The turn of its last such call.
     pub(super) turn: u64,
-    /// How many there were, each a turn after the one before.
+    /// The number of such calls, each a turn after the one before.
     pub(super) calls: u32,
     pub(super) next: Duration,
 }

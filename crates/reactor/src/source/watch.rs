@@ -1,19 +1,22 @@
-//! What the kernel is told of a source after it was registered.
+//! Changes to the kernel's watch of a source after its registration.
 //!
-//! It is told of a direction when that is first wanted (`settings.rs`), and not when it is wanted no longer: an event for a direction
-//! that is not wanted is remembered in the slot, which costs less than to take back the watch and set it again. Only a source
-//! that wakes the loop for nothing [`UNWANTED_EVENTS_MAX`] times without a change of interest is narrowed down in the kernel too.
+//! The kernel is told to watch a direction when it is first wanted (`settings.rs`), and is not told
+//! when it is no longer wanted. An event for an unwanted direction is recorded in the slot, which
+//! costs less than ending the watch and setting it again. Only a source that causes
+//! [`UNWANTED_EVENTS_MAX`] spurious wakeups without a change of interest is narrowed down in the
+//! kernel too.
 
 use super::readiness::Interest;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// So many events that are not wanted, and the kernel is asked to stop. Small enough that a talkative peer of a
-/// resting handler costs little, large enough that back-pressure that comes and goes costs no `epoll_ctl`.
+/// The number of unwanted events after which the kernel is asked to stop. It is small enough that a
+/// talkative peer of a paused handler costs little, and large enough that back-pressure that comes
+/// and goes costs no `epoll_ctl`.
 const UNWANTED_EVENTS_MAX: u8 = 8;
 
 impl<S> Registry<S> {
-    /// Has the kernel report anew what is ready.
+    /// Makes the kernel report again what is ready.
     pub(crate) fn ask_again(&mut self, key: Key) {
         let Some(slot) = self.sources.get(key).filter(|slot| !slot.always_ready) else {
             return;
@@ -24,7 +27,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Records an event whose facts are not wanted, or whose source is to be called later this turn anyway.
+    /// Records an event whose facts are not wanted, or whose source is called later this turn
+    /// anyway.
     #[cold]
     #[inline(never)]
     pub(crate) fn record_unwanted_event(&mut self, key: Key) {

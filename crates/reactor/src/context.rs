@@ -74,6 +74,24 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// Returns the time of this turn: [`Registry::now`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{ManualClock, Missed, Next, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    /// let began = reactor.now();
+    /// reactor.every(Duration::from_secs(2), Missed::Skip, move |cx| {
+    ///     *cx.state = cx.now() - began;
+    ///     Ok(Next::Keep)
+    /// });
+    /// let mut elapsed = Duration::ZERO;
+    /// reactor.advance(&mut elapsed, Duration::from_secs(5))?;
+    /// assert_eq!(elapsed, Duration::from_secs(4)); // the second tick
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn now(&self) -> Instant {
         self.registry.time.now()

@@ -104,15 +104,18 @@ impl fmt::Display for Error {
             Self::StaleKey(key) => write!(f, "key {key} is stale: its registration has ended"),
             Self::Running(key) => write!(
                 f,
-                "the handler of key {key} is running: defer what is to be done with it"
+                "registration {key} is in use: its handler is running; defer the operation"
             ),
             Self::OtherType(key) => {
-                write!(f, "key {key} names a source or a handler of another type")
+                write!(
+                    f,
+                    "key {key} belongs to a source or a handler of another type"
+                )
             }
             Self::AlreadyRegistered { fd } => {
                 write!(
                     f,
-                    "fd {fd} is registered already: use that registration, or register a duplicate of the fd"
+                    "fd {fd} is already registered: use that registration, or register a duplicate of the fd"
                 )
             }
             Self::Full {
@@ -121,7 +124,7 @@ impl fmt::Display for Error {
             } => {
                 write!(
                     f,
-                    "no place for fd {fd}: all {max_registrations} registrations allowed are in use"
+                    "fd {fd} is not registered: all {max_registrations} registrations allowed are in use"
                 )
             }
             Self::NoManualClock => {
@@ -192,7 +195,8 @@ impl Error {
 /// ```
 /// use std::io;
 ///
-/// let refused = io::Error::from(reactor::Error::Call { call: "eventfd", source: io::Error::from_raw_os_error(24) });
+/// let source = io::Error::from_raw_os_error(24);
+/// let refused = io::Error::from(reactor::Error::Call { call: "eventfd", source });
 /// assert_eq!((refused.raw_os_error(), reactor::errno(&refused)), (None, Some(24)));
 /// assert_eq!(refused.to_string(), "eventfd: Too many open files (os error 24)");
 /// ```
@@ -243,7 +247,9 @@ impl From<Error> for io::Error {
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::<()>::builder().max_registrations(0).build()?;
 /// let (reader, _writer) = std::io::pipe()?;
-/// let refused = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep)).unwrap_err();
+/// let refused = reactor
+///     .add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))
+///     .unwrap_err();
 /// assert!(refused.to_string().contains("all 0 registrations"));
 /// let _reader = refused.inner; // the source comes back
 /// # Ok(())

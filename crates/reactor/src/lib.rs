@@ -18,8 +18,9 @@
 //!         cx.registry.add(stream, Interest::READABLE, |stream, cx| {
 //!             let mut buf = [0; 4096];
 //!             let n = stream.read(&mut buf)?; // WouldBlock: called again when there is more
-//!             // Any other error closes this connection, and only this one. A write that would block becomes such an
-//!             // error here; the connections of `handlers` keep the rest instead, and stop reading.
+//!             // Any other error closes this connection, and only this one. A write that would
+//!             // block becomes such an error here. The connections of `handlers` keep the rest
+//!             // instead, and stop reading.
 //!             stream.write_all(&buf[..n]).map_err(std::io::Error::other)?;
 //!             *cx.state += n as u64;
 //!             Ok(if n == 0 { Next::Remove } else { Next::Keep })
@@ -59,11 +60,13 @@
 //! | run something later, or repeatedly | [`Registry::after`], [`Registry::every`] |
 //! | notice that a peer is silent | [`Registry::set_timeout`] |
 //! | hand values to the loop from other threads | [`notification_queue`], [`Registry::consume`] |
-//! | send to a queue that may be full | [`Sender::send_within`] on a thread, [`Sender::on_room`] on a loop |
+//! | send to a queue that may be full, on a thread | [`Sender::send_within`] |
+//! | send to a queue that may be full, on a loop | [`Sender::on_room`] |
 //! | run something on the loop from another thread | [`Remote`] |
 //! | run a loop on a thread of its own, or several | [`LoopThread`], [`LoopPool`] |
 //! | wait for one, any or all of several events, on a thread or on a loop | [`Event`] |
-//! | wait for events and fds, all of them | [`Event::wait_all_and_readable`], [`Registry::on_all_and_readable`] |
+//! | wait for all of several events and fds, on a thread | [`Event::wait_all_and_readable`] |
+//! | wait for all of several events and fds, on a loop | [`Registry::on_all_and_readable`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
 //! | test timeouts without waiting for them | [`ManualClock`] |

@@ -53,7 +53,8 @@ impl<S: Send + 'static> LoopThread<S> {
     ///
     /// # Errors
     /// - The error of `set_up`.
-    /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`] and of the eventfd of the
+    ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - The error of the start of a thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `set_up`, as an error.
     pub fn spawn<F>(name: impl Into<String>, set_up: F) -> io::Result<Self>
@@ -68,7 +69,10 @@ impl<S: Send + 'static> LoopThread<S> {
     ///
     /// # Errors
     /// - The error of `set_up`.
-    /// - [`Error::Loop`](crate::Error::Loop) of [`Builder::build`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Loop`](crate::Error::Loop) of [`Builder::build`] and of the eventfd of the
+    ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Full`](crate::Error::Full) if [`Builder::max_registrations`] leaves no place for
+    ///   the queue of the [`Remote`].
     /// - The error of the start of a thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `builder` or `set_up`, as an error.
     pub fn spawn_with<B, F>(name: impl Into<String>, builder: B, set_up: F) -> io::Result<Self>
@@ -132,7 +136,7 @@ impl<S: Send + 'static> LoopThread<S> {
     ///   waited for then.
     #[track_caller]
     pub fn stop(self) -> io::Result<S> {
-        let _ = self.remote.stop(); // one that is gone has stopped
+        let _ = self.remote.stop(); // a loop that is gone has stopped
         self.join()
     }
 }
@@ -142,7 +146,7 @@ impl<S: 'static> Drop for LoopThread<S> {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        let _ = self.remote.stop(); // one that is gone has stopped
+        let _ = self.remote.stop(); // a loop that is gone has stopped
         self.alive = None;
         if thread.thread().id() == thread::current().id() {
             return; // it cannot wait for itself
@@ -152,7 +156,7 @@ impl<S: 'static> Drop for LoopThread<S> {
             Ok(Ok(_state)) => {}
             Ok(Err(error)) => tracing::error!(name, %error, "a loop ended with an error"),
             Err(panic) => {
-                let message = into_message(panic); // whether or not anything listens to the log
+                let message = into_message(panic); // made even if no subscriber listens
                 tracing::error!(name, message, "a loop panicked");
             }
         }
@@ -373,14 +377,14 @@ impl<S: 'static> LoopPool<S> {
     #[track_caller]
     fn stop_all(&self) {
         for thread in &self.threads {
-            let _ = thread.remote.stop(); // one that is gone has stopped
+            let _ = thread.remote.stop(); // a loop that is gone has stopped
         }
     }
 }
 
 impl<S: 'static> Drop for LoopPool<S> {
     fn drop(&mut self) {
-        self.stop_all(); // before any is waited for
+        self.stop_all(); // all of them before the first join
     }
 }
 

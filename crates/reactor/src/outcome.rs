@@ -5,6 +5,22 @@ use std::io;
 use std::panic::Location;
 
 /// The decision of a handler or hook about its own registration.
+///
+/// ```
+/// use reactor::{Next, Reactor};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::<u32>::new()?;
+/// reactor.idle(|cx| {
+///     *cx.state += 1;
+///     Ok(if *cx.state == 3 { Next::Remove } else { Next::Keep })
+/// });
+/// let mut calls = 0;
+/// reactor.run(&mut calls)?;
+/// assert_eq!(calls, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("PostAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {

@@ -24,6 +24,23 @@ use crate::turn::hook_list::Place;
 /// ways into the loop: senders are refused, and calls of other threads return
 /// [`CallError::Lost`](crate::CallError::Lost). A destructor may therefore join a thread that sends
 /// or calls.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::{Reactor, Then};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::<String>::new()?;
+/// reactor.after(Duration::from_millis(1), |cx| {
+///     cx.state.push_str("one millisecond later");
+///     Ok(Then::Done)
+/// });
+/// let mut state = String::new();
+/// reactor.run(&mut state)?; // returns when nothing is left to wait for
+/// assert_eq!(state, "one millisecond later");
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias(
     "event_base",
     "ev_loop",
@@ -92,7 +109,8 @@ impl<S> Reactor<S> {
         "block_on"
     ))]
     pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
-        self.registry.time.pauses.forget_open(); // what was done since the last run is no part of its last turn
+        // The time since the last run is not part of its last turn.
+        self.registry.time.pauses.forget_open();
         while !self.registry.turn.stopping && self.registry.has_work() {
             self.whole_turn(state, None, Registry::has_work)?;
         }
@@ -240,6 +258,21 @@ impl<S> Reactor<S> {
     /// # Panics
     /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events
     /// that were not delivered before the panic are delivered by the next turn.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<u32>::new()?;
+    /// reactor.defer(|cx| *cx.state += 1);
+    /// let mut state = 0;
+    /// assert_eq!(reactor.turn(&mut state, Some(Duration::ZERO))?, 1); // one callback ran
+    /// assert_eq!(reactor.turn(&mut state, Some(Duration::ZERO))?, 0);
+    /// assert_eq!(state, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias(
         "dispatch",
         "loopOnce",
@@ -249,7 +282,8 @@ impl<S> Reactor<S> {
         "UV_RUN_NOWAIT"
     ))]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
-        self.registry.time.pauses.forget_open(); // what was done between the turns is no part of them
+        // The time between turns is not part of them.
+        self.registry.time.pauses.forget_open();
         let timeout = match timeout {
             None if self.registry.hooks.is_empty(Place::BeforeWait)
                 && !self.registry.can_be_woken() =>
@@ -306,7 +340,10 @@ impl<S> Reactor<S> {
     /// let key = outer.add(inner, Interest::READABLE, |inner, cx| {
     ///     inner.get_mut().turn(cx.state, Some(Duration::ZERO))?;
     ///     cx.registry.set_timeout(cx.key(), inner.get_mut().prepare_to_wait())?;
-    ///     if cx.state.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(Next::Remove) }
+    ///     if cx.state.is_empty() {
+    ///         return Err(io::ErrorKind::WouldBlock.into());
+    ///     }
+    ///     Ok(Next::Remove)
     /// })?;
     /// outer.set_timeout(key, wait)?;
     /// let mut log = Vec::new();
@@ -321,6 +358,7 @@ impl<S> Reactor<S> {
         let is_busy = !self.registry.sys.events.is_empty()
             || self.registry.has_work_at_hand()
             || self.registry.timers.has_due();
+        // From `may_sleep` on, other threads write the eventfd.
         if is_busy || !self.registry.may_sleep() {
             return Some(Duration::ZERO);
         }
@@ -396,6 +434,7 @@ impl<S> Reactor<S> {
         let mut ran = 0;
         loop {
             self.registry.rearm_if_wall_was_set();
+            // Timers that are already due run before the time moves on.
             while self.registry.timers.has_due() {
                 ran += self.turn(state, Some(Duration::ZERO))?;
             }
@@ -404,6 +443,7 @@ impl<S> Reactor<S> {
                 .timers
                 .next_deadline()
                 .filter(|due| *due <= end);
+            // Only up to the next deadline, so that each timer sees its own time.
             clock.advance(due.unwrap_or(end).saturating_duration_since(clock.now()));
             ran += self.turn(state, Some(Duration::ZERO))?;
             if due.is_none() {

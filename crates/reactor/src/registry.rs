@@ -7,7 +7,7 @@
 //! | `sources` | the registrations, and those that are ready | `source/` |
 //! | `timers` | the wheel, and the timers that are due | `timer/` |
 //! | `inbox` | messages from other threads | `notify/` |
-//! | `deferred`, `hooks`, `turn` | callbacks besides sources and timers; policies; why the loop ends | `turn/` |
+//! | `deferred`, `hooks`, `turn` | further callbacks; policies; why the loop ends | `turn/` |
 //! | `time` | the time of the turn | `turn/time.rs` |
 //! | `sys` | the kernel, or its stand-in in tests | `sys/` |
 
@@ -89,6 +89,17 @@ impl<S> Registry<S> {
     }
 
     /// Returns the counters of this loop.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// reactor.defer(|_cx| ());
+    /// reactor.run(&mut ())?;
+    /// let metrics = reactor.metrics();
+    /// assert_eq!((metrics.turns, metrics.deferred, metrics.sleeps), (1, 1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn metrics(&self) -> Metrics {
         let signals = self.inbox.hub.as_ref().map_or(0, |hub| hub.signals());
         let deferred = self.metrics.deferred - self.turn.cancelled.ended;

@@ -31,6 +31,16 @@ impl Key {
     ///
     /// Use it for a field that is filled later. [`Context::key`](crate::Context::key) returns it in
     /// callbacks that do not belong to a source.
+    ///
+    /// ```
+    /// use reactor::{Key, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let reactor = Reactor::<()>::new()?;
+    /// assert!(!reactor.contains(Key::NULL));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const NULL: Self = Self(u64::MAX);
 
     /// Returns a key that no registration has, with a number: stale in every registry, like

@@ -46,6 +46,7 @@ impl<S> Registry<S> {
             calls: 0,
             next: PAUSES.0,
         });
+        // The turn between the two calls had a result or no call: the count starts again.
         if turn - backoff.turn > 1 {
             (backoff.calls, backoff.next) = (0, PAUSES.0);
         }
@@ -54,7 +55,8 @@ impl<S> Registry<S> {
             return false;
         }
         if !always_ready && !is_ready(entry, wanted) {
-            self.sources.backoffs.remove(&key); // it has waited for more, and more had come each time
+            // The handler has waited for more, and more had arrived each time.
+            self.sources.backoffs.remove(&key);
             return false;
         }
         let pause = backoff.next;
@@ -94,7 +96,7 @@ impl<S> Registry<S> {
 
 #[cold]
 fn log_backoff(key: Key, name: Label<'_>) {
-    tracing::warn!(%key, %name, longest = ?PAUSES.1, "a source is ready, and its handler waits for more: it rests, longer each time");
+    tracing::warn!(%key, %name, longest = ?PAUSES.1, "handler returns WouldBlock while its source stays ready: backing off");
 }
 
 /// Returns whether the kernel reports at this moment that a wanted operation can be done, or that

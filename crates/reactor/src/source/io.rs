@@ -266,7 +266,7 @@ impl<T> Io<T> {
                     self.readiness.without_bits(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
             }
         } else if is.is_read_closed() {
-            self.readiness |= Readiness::READ_CLOSED_BITS; // not to be asked again
+            self.readiness |= Readiness::READ_CLOSED_BITS; // not asked again
         } else {
             self.readiness = self.readiness.without_bits(hung_up);
         }

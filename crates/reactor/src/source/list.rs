@@ -91,7 +91,8 @@ impl<S> Registry<S> {
     /// let key = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))?;
     /// reactor.set_name(key, "commands")?;
     /// for registration in reactor.registrations() {
-    ///     println!("{registration}"); // 0v1 fd 5 pipe read (ready: none) commands src/main.rs:6:19, 0 calls
+    ///     // 0v1 fd 5 pipe read (ready: none) commands src/main.rs:6:19, 0 calls
+    ///     println!("{registration}");
     ///     assert_eq!((registration.key, registration.name), (key, "commands"));
     /// }
     /// # Ok(())

@@ -105,8 +105,8 @@ impl Readiness {
         (Self::TIMEOUT, "timeout"),
     ];
 
-    /// Returns the facts of an event. Of the kernel's bits none above `EPOLLRDHUP` is requested, so
-    /// half of them are enough.
+    /// Returns the facts of an event. No bit of the kernel above `EPOLLRDHUP` is requested, so half
+    /// of its bits are enough.
     #[inline]
     pub(crate) const fn from_kernel(flags: EventFlags) -> Self {
         Self(flags.bits() as u16)
@@ -187,7 +187,7 @@ impl Readiness {
         Self(self.0 & other.0)
     }
 
-    /// Returns the facts without these bits. Of a hang-up, which is one bit, both facts are removed
+    /// Returns the facts without these bits. A hang-up is one bit, so both of its facts are removed,
     /// or none.
     #[inline]
     pub(crate) const fn without_bits(self, other: Self) -> Self {

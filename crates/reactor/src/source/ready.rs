@@ -12,6 +12,13 @@ use crate::slots::Key;
 /// [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) calls. If more sources are
 /// ready, a quarter of the calls is reserved for [`Normal`](Self::Normal) and an eighth for
 /// [`Low`](Self::Low), so no priority starves.
+///
+/// ```
+/// use reactor::Priority;
+///
+/// assert!(Priority::High > Priority::Normal);
+/// assert_eq!(Priority::default(), Priority::Normal);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// After all others: bulk transfers, statistics.

@@ -123,7 +123,11 @@ impl<S> Registry<S> {
     /// struct Count(usize);
     ///
     /// impl Handler<usize, PipeReader> for Count {
-    ///     fn ready(&mut self, pipe: &mut Io<PipeReader>, _cx: &mut Context<'_, usize>) -> io::Result<Next> {
+    ///     fn ready(
+    ///         &mut self,
+    ///         pipe: &mut Io<PipeReader>,
+    ///         _cx: &mut Context<'_, usize>,
+    ///     ) -> io::Result<Next> {
     ///         let n = pipe.read(&mut [0; 64])?;
     ///         self.0 += n;
     ///         Ok(if n == 0 { Next::Remove } else { Next::Keep })
@@ -174,6 +178,7 @@ impl<S> Registry<S> {
     {
         match self.insert_slot(source.as_fd(), TypeFacts::of::<T>().kind, interest, origin) {
             Ok((key, slot)) => {
+                // Only now: a source that the kernel has refused goes back to the caller.
                 let io = Io::new(source, slot.always_ready);
                 slot.entry = Some(Box::new(Registered { io, respond }));
                 self.sources.enqueue_if_ready(key);
@@ -241,6 +246,7 @@ impl<S> Registry<S> {
             max_registrations: self.sources.max_registrations,
         };
         let wanted = Interest::READABLE.wanted();
+        // `always_ready`: the kernel does not watch a queue, its senders announce their values.
         let slot = Slot {
             origin,
             wanted,
@@ -356,7 +362,7 @@ impl<S> Registry<S> {
             self.metrics.kernel_updates += 1;
             // If the fd was closed outside of this reactor, its watch has ended with it.
             if let Err(error) = self.sys.poller.remove(slot.fd, key) {
-                tracing::debug!(%key, %error, "the end of a watch");
+                tracing::debug!(%key, %error, "the kernel's watch could not be ended");
             }
         }
         if slot.timeout != Key::NULL {
@@ -381,6 +387,7 @@ impl<S> Registry<S> {
         reason: CloseReason,
         own_policy: Option<PanicPolicy>,
     ) {
+        // Before any destructor of the user runs: one may join a thread that waits for the handler.
         entry.shut();
         self.answer_lost_calls(key);
         let label = Label {
@@ -394,6 +401,7 @@ impl<S> Registry<S> {
                 origin: None,
                 key,
             });
+            // The task runs later, and the slot with the policy is free by then.
             let other = own_policy.filter(|policy| *policy != self.turn.supervision.policy());
             self.turn
                 .policies_of_ended

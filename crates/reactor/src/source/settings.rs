@@ -211,7 +211,8 @@ impl<S> Registry<S> {
             .set_panic_policy(policy);
         if policy == PanicPolicy::RemoveHandler {
             if !self.turn.supervision.is_active() {
-                self.collect_all(); // what this turn still has in hand would be called without care
+                // Otherwise the remaining events of this turn would be delivered without care.
+                self.collect_all();
             }
             self.turn.supervision.catch_some();
         }
@@ -219,6 +220,8 @@ impl<S> Registry<S> {
     }
 
     /// Sets the name of a registration for logs and lists. Default: the type of its handler.
+    ///
+    /// [`registrations`](Self::registrations) has an example.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.

@@ -23,7 +23,7 @@ impl<S> Registry<S> {
         };
         self.metrics.kernel_updates += 1;
         if let Err(error) = self.sys.poller.rearm(slot.fd, key, slot.armed) {
-            tracing::warn!(%key, %error, "cannot ask the kernel what is left");
+            tracing::warn!(%key, %error, "cannot ask the kernel for the readiness again");
         }
     }
 
@@ -44,7 +44,8 @@ impl<S> Registry<S> {
             slot.unwanted_events = 0;
             let interest = Interest::of_facts(slot.wanted).or_least();
             if interest == slot.armed {
-                return; // What woke us cannot be switched off: EPOLLERR and EPOLLHUP.
+                // The kernel reports EPOLLERR and EPOLLHUP in any case (epoll_ctl(2)).
+                return;
             }
             match self.sys.poller.rearm(slot.fd, key, interest) {
                 Ok(()) => {

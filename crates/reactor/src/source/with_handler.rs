@@ -48,10 +48,16 @@ impl<S> Context<'_, S> {
     /// }
     ///
     /// impl Handler<(), UnixStream> for Forward {
-    ///     fn ready(&mut self, stream: &mut Io<UnixStream>, cx: &mut Context<'_, ()>) -> io::Result<Next> {
+    ///     fn ready(
+    ///         &mut self,
+    ///         stream: &mut Io<UnixStream>,
+    ///         cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<Next> {
     ///         let mut buf = [0; 512];
     ///         let n = stream.read(&mut buf)?;
-    ///         cx.with_handler(self.to, |to: &mut Io<UnixStream>, _: &mut Forward, _cx| to.write_all(&buf[..n]))??;
+    ///         cx.with_handler(self.to, |to: &mut Io<UnixStream>, _: &mut Forward, _cx| {
+    ///             to.write_all(&buf[..n])
+    ///         })??;
     ///         Ok(if n == 0 { Next::Remove } else { Next::Keep })
     ///     }
     /// }

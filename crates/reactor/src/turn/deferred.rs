@@ -1,4 +1,4 @@
-//! Deferred callbacks: once, after the sources of a turn, in the order of deferral.
+//! Deferred callbacks: each runs once, after the sources of a turn, in the order of deferral.
 
 use std::fmt;
 use std::panic::Location;
@@ -12,24 +12,25 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
-/// Room for so many deferred callbacks is kept, or for eight times as many as a turn has.
+/// The number of deferred callbacks for which room is kept, unless a turn has more than an eighth
+/// of it: then room for eight times as many is kept.
 const DEFERRED_KEPT: usize = 4096;
 
 /// The name of a deferred callback. It is stale once the callback runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeferredKey(
-    /// How many callbacks had been deferred before it.
+    /// The number of callbacks that had been deferred before this one.
     u64,
 );
 
-/// As it is shown in [`Error::StaleKey`].
+/// The key as shown in [`Error::StaleKey`].
 impl From<DeferredKey> for Key {
     fn from(deferred: DeferredKey) -> Self {
         Self::from_token(deferred.0)
     }
 }
 
-/// As the key in [`Error::StaleKey`].
+/// Displays as the key in [`Error::StaleKey`] does.
 impl fmt::Display for DeferredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Key::from(*self).fmt(f)
@@ -37,28 +38,50 @@ impl fmt::Display for DeferredKey {
 }
 
 impl<S> Deferred<S> {
-    /// Returns whether it only keeps the place of one that was cancelled.
+    /// Returns whether it only keeps the place of a callback that was cancelled.
     pub(super) fn is_cancelled(&self) -> bool {
         self.key == Key::CANCELLED
     }
 }
 
 impl<S> Registry<S> {
-    /// Runs `callback` once, after the sources of this turn, in the order of deferral.
+    /// Runs `callback` once, after the sources of this turn, in the order of deferral. Returns a
+    /// key for [`cancel_deferred`](Self::cancel_deferred).
     ///
-    /// What a deferred callback defers runs next turn, which does not wait then: deferring for ever starves nobody. The
-    /// panic policy holds for it. The key is for [`cancel_deferred`](Self::cancel_deferred).
+    /// If a deferred callback defers another one, that one runs next turn, and the loop does not
+    /// wait before it. A callback that always defers itself therefore starves no other callback.
+    /// The panic policy applies.
     ///
+    /// # Cost
     /// O(1); one allocation if the closure captures anything, none if not.
+    ///
+    /// ```
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<Vec<u32>>::new()?;
+    /// reactor.defer(|cx| {
+    ///     cx.registry.defer(|cx| cx.state.push(3)); // next turn
+    ///     cx.state.push(1);
+    /// });
+    /// reactor.defer(|cx| cx.state.push(2));
+    /// let mut order = Vec::new();
+    /// reactor.run(&mut order)?;
+    /// assert_eq!(order, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("call_soon", "runInLoop", "setImmediate"))]
     #[track_caller]
     pub fn defer(&mut self, callback: impl FnOnce(&mut Context<'_, S>) + 'static) -> DeferredKey {
         self.defer_from(Location::caller(), callback)
     }
 
-    /// Defers `callback` as [`defer`](Self::defer) does, and shows `origin` as its place in the source, in logs and lists.
+    /// Defers `callback` as [`defer`](Self::defer) does, and shows `origin` as its source location,
+    /// in logs and lists.
     ///
-    /// It is for a library of handlers, which defers now a callback that a line of its user's has asked for earlier.
+    /// Use it in a library of handlers that defers a callback later than the user's line that
+    /// requested it.
     #[inline]
     pub fn defer_from(
         &mut self,
@@ -74,10 +97,13 @@ impl<S> Registry<S> {
         key
     }
 
-    /// Drops a deferred callback, which does not run any more. O(1).
+    /// Cancels a deferred callback and drops it.
+    ///
+    /// # Cost
+    /// O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it runs, has run or was cancelled.
+    /// [`Error::StaleKey`] if the callback runs, has run or was cancelled.
     ///
     /// ```
     /// # fn main() -> Result<(), reactor::Error> {
@@ -115,7 +141,7 @@ impl<S> Registry<S> {
         };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
-        // A run counts places: what is deferred meanwhile must not move up.
+        // A run counts places, so a callback that is deferred meanwhile must not move up.
         if !self.turn.runs_deferred {
             self.skip_cancelled();
         }
@@ -124,7 +150,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Gives up the places of cancelled callbacks, which are needed only as long as others lie before them.
+    /// Removes the places of cancelled callbacks at the front. A place is needed only while others
+    /// lie before it.
     #[inline]
     fn skip_cancelled(&mut self) {
         while self.deferred.front().is_some_and(Deferred::is_cancelled) {
@@ -134,7 +161,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Runs what has been deferred by now, in order; what it defers itself is left. Gives how many ran.
+    /// Runs the callbacks that are deferred by now, in order. Callbacks that they defer are left
+    /// for the next turn. Returns how many ran.
     #[inline(never)]
     pub(crate) fn run_deferred(&mut self, state: &mut S) -> usize {
         let count = self.deferred.len();
@@ -144,7 +172,8 @@ impl<S> Registry<S> {
             let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else {
                 break;
             };
-            self.metrics.deferred += 1; // now, and not of all at the end: one may panic
+            // Counted one by one, because a task may panic.
+            self.metrics.deferred += 1;
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.turn.supervision.is_active() {
                 run_supervised(task, origin, &mut cx);
@@ -160,14 +189,14 @@ impl<S> Registry<S> {
         ran
     }
 
-    /// Ends a run of deferred callbacks, also where a panic has ended it.
+    /// Ends a run of deferred callbacks, also after a panic.
     #[inline]
     pub(crate) fn end_deferred(&mut self) {
         self.turn.runs_deferred = false;
         self.skip_cancelled();
     }
 
-    /// Gives back what many callbacks that were deferred at once have taken, once there are far fewer.
+    /// Gives back memory after many callbacks were deferred at once, when there are far fewer.
     #[cold]
     #[inline(never)]
     fn give_back_deferred(&mut self, usual: usize) {
@@ -175,7 +204,8 @@ impl<S> Registry<S> {
     }
 }
 
-/// What a deferred callback leaves behind in a panic is nobody's registration: it is logged, and over.
+/// Runs a deferred callback under its panic policy. A panic of it ends no registration: it is only
+/// logged.
 #[inline(never)]
 fn run_supervised<S>(
     task: Box<dyn Task<S>>,
@@ -187,5 +217,6 @@ fn run_supervised<S>(
         cx.registry.turn.policy_of_deferred(cx.key()),
     );
     supervise_under(policy, cx, |cx| task.run(cx)).report(cx.registry, |_| Label { name, origin });
-    cx.registry.inbox.handed_over.end_run(); // one that has panicked
+    // A posted closure that has panicked has not ended its own run.
+    cx.registry.inbox.handed_over.end_run();
 }

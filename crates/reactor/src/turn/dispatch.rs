@@ -1,11 +1,11 @@
-//! Dispatch: from what the kernel reported, and what was deferred, to the calls of callbacks.
+//! Dispatch: from the kernel's events and the ready queue to the calls of callbacks.
 //!
-//! While every source has the normal priority, an event is delivered as it is met in the kernel's list: one pass. With
-//! other priorities they are collected into the ready queue first. Either way a source is called at most once a turn,
-//! and once more if its timeout has passed.
+//! While every source has the normal priority, events are delivered in the order of the kernel's
+//! list: one pass. With other priorities they are collected into the ready queue first. Either way
+//! a source is called at most once a turn, and once more if its timeout has passed.
 //!
-//! Ground rule: a key is looked up again, generation and all, just before its call and just after it. Between those two
-//! its slot has no entry, and everything may have happened to it.
+//! Ground rule: a key is looked up again, including its generation, just before its call and just
+//! after it. Between the two its slot has no entry, and the callback may have changed anything.
 
 use std::mem::{forget, replace};
 
@@ -21,11 +21,12 @@ use crate::slots::Key;
 use crate::source::readiness::{Interest, Readiness};
 use crate::source::ready::{Priority, Shares};
 
-/// The entry whose handler a panic has unwound through: left to the reactor, which ends its watch before it drops it.
+/// The entry whose handler a panic has unwound through. The reactor keeps it, and ends its watch
+/// before it drops it.
 pub(crate) type Running<S> = Option<Box<dyn Entry<S>>>;
 
-/// An entry that is out of its slot while its handler runs. Where that returns this is forgotten: it is for panics, and until
-/// there is one the entry is in registers.
+/// An entry that is out of its slot while its handler runs. It is for panics: when the handler
+/// returns, the guard is forgotten, and until there is a panic the entry is in registers.
 struct EntryGuard<'a, S> {
     entry: Option<Box<dyn Entry<S>>>,
     running: &'a mut Running<S>,
@@ -34,16 +35,17 @@ struct EntryGuard<'a, S> {
 impl<S> Drop for EntryGuard<'_, S> {
     #[inline(always)]
     fn drop(&mut self) {
-        // As in `return_entry`: what is replaced is `None`.
+        // As in `return_entry`, the replaced value is `None`.
         forget(replace(self.running, self.entry.take()));
     }
 }
 
 impl<S> Registry<S> {
-    /// Takes the events of the kernel to their handlers, in one pass.
+    /// Delivers the events of the kernel to their handlers, in one pass.
     ///
-    /// Whether care must be taken is asked once, and not at each event: what is queued meanwhile is next turn's. Inlined into the turn,
-    /// since with one event a turn that is a tenth of it.
+    /// The test for care is made once, not at each event: a source that is queued meanwhile belongs
+    /// to the next turn. This is inlined into the turn, because it is a tenth of a turn with one
+    /// event.
     #[inline(always)]
     pub(crate) fn deliver_all(&mut self, running: &mut Running<S>, state: &mut S) {
         if self.turn.supervision.is_active() || !self.sources.ready.is_empty() {
@@ -61,7 +63,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Apart from its callers: each copy of it is compiled for each state of each program.
+    /// Calls `deliver` with care. It is a function of its own because each copy of `deliver` is
+    /// compiled for each state of each program.
     #[inline(never)]
     fn deliver_with_care(
         &mut self,
@@ -73,10 +76,10 @@ impl<S> Registry<S> {
         self.deliver::<true>(key, facts, running, state);
     }
 
-    /// Takes `facts` about a source to its handler, if it wants to know. With `CARE`, calls may be supervised, and a source that
-    /// is queued is left to the queue.
+    /// Delivers `facts` about a source to its handler, if they are wanted. With `CARE`, calls may
+    /// be supervised, and a source that is queued is left to the queue.
     ///
-    /// Inlined into the loop of a turn it takes 20 instructions less an event.
+    /// Inlined into the loop of a turn it takes 20 instructions less for each event.
     #[inline(always)]
     fn deliver<const CARE: bool>(
         &mut self,
@@ -93,6 +96,7 @@ impl<S> Registry<S> {
         if CARE && slot.queued || !ready.intersects(slot.wanted) {
             return self.record_unwanted_event(key);
         }
+        // The entry leaves its slot, so that the handler may do anything to its registration.
         let mut guard = EntryGuard {
             entry: slot.entry.take(),
             running,
@@ -114,7 +118,8 @@ impl<S> Registry<S> {
         self.return_entry(key, entry, left);
     }
 
-    /// Puts the entry that was called or accessed back into its slot, with what is left of its readiness.
+    /// Puts the entry that was called or accessed back into its slot, with the readiness that is
+    /// left.
     #[inline(always)]
     pub(crate) fn return_entry(
         &mut self,
@@ -124,7 +129,8 @@ impl<S> Registry<S> {
     ) {
         match self.sources.get_mut(key) {
             Some(slot) if !left.intersects(slot.wanted) => {
-                // What is replaced is `None`: forgotten, so that nothing asks whether it is to be dropped.
+                // The replaced value is `None`. It is forgotten, so that no code tests whether to
+                // drop it.
                 forget(replace(&mut slot.entry, entry));
                 slot.ready = left;
             }
@@ -132,12 +138,12 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Tells a source that its timeout has passed.
+    /// Calls a source because its timeout has passed.
     pub(crate) fn deliver_timeout(&mut self, key: Key, running: &mut Running<S>, state: &mut S) {
         self.deliver_with_care(key, Readiness::TIMEOUT, running, state);
     }
 
-    /// Tells the queues that have something.
+    /// Calls the queues that have values.
     #[inline(never)]
     pub(crate) fn deliver_messages(&mut self, running: &mut Running<S>, state: &mut S) {
         let Some(hub) = &self.inbox.hub else { return };
@@ -150,7 +156,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Records the events of the kernel, and queues their sources to be called in order of priority.
+    /// Records the events of the kernel, and queues their sources to be called in order of
+    /// priority.
     #[inline(never)]
     pub(crate) fn collect_all(&mut self) {
         while let Some((key, facts)) = self.sys.events.pop() {
@@ -196,8 +203,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// After a call that is not over with its return: something wanted is left, the kernel is to be asked again what is, or
-    /// the registration has ended, in one way or another.
+    /// Handles a call after which there is more to do: a wanted fact is left, the kernel must be
+    /// asked again, or the registration has ended.
     #[cold]
     #[inline(never)]
     fn end_call(&mut self, key: Key, entry: Option<Box<dyn Entry<S>>>, left: Readiness) {
@@ -210,7 +217,8 @@ impl<S> Registry<S> {
             }
             return self.go_on(key, entry, left);
         }
-        // Without a reason it has removed itself by its key: the slot is free already.
+        // Without a reason the handler has removed its registration by its key: the slot is already
+        // free.
         let reason = self
             .turn
             .end_of_running
@@ -250,7 +258,7 @@ impl<S> Registry<S> {
         self.close(key, entry, reason, own_policy);
     }
 
-    /// After a call with something left, or to be asked for.
+    /// Keeps a registration after a call with facts left, or with facts to ask the kernel for.
     fn go_on(&mut self, key: Key, entry: Box<dyn Entry<S>>, left: Readiness) {
         let backs_off = left.intersects(Readiness::RECHECK) && self.must_back_off(key, &*entry);
         let Some(slot) = self.sources.get_mut(key) else {
@@ -269,7 +277,8 @@ impl<S> Registry<S> {
     #[inline(never)]
     fn record_stale_event(&mut self, key: Key) {
         if key == Key::NULL || key == Key::ALARM {
-            return; // what ended the wait, an alarm or a signal: its work is done
+            // Events of the eventfd and of the alarm have done their work: they ended the wait.
+            return;
         }
         if key == Key::WALL_CLOCK {
             return self.timers.record_wall_set();
@@ -279,7 +288,7 @@ impl<S> Registry<S> {
     }
 }
 
-/// Outlined, but not cold: daemons do not let a panic end them.
+/// Calls a handler under supervision. Outlined, but not cold: daemons do not let a panic end them.
 #[inline(never)]
 fn call_supervised<S>(
     entry: &mut dyn Entry<S>,
@@ -296,6 +305,7 @@ fn call_supervised<S>(
     let verdict = if cx.registry.turn.supervision.is_timing() {
         supervise_under(policy, cx, |cx| entry.call(armed, cx))
     } else if policy == PanicPolicy::Propagate {
+        // There is nothing to time and nothing to catch.
         return entry.call(armed, cx);
     } else {
         match catch_panic(|| entry.call(armed, cx)) {

@@ -1,16 +1,17 @@
-//! Panics of callbacks and destructors, caught as they come: values of the user's go one by one, whichever of them panics.
+//! Panics of callbacks and destructors, caught one by one: each value of the user is dropped,
+//! whichever destructor panics.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type PanicPayload = Box<dyn Any + Send>;
 
-/// What a callback gives, or what its panic says.
+/// Returns the result of a callback, or the message of its panic.
 ///
-/// What the callback leaves half done is its own state and S, which the policy's user has answered for; the registry is only
-/// ever changed by whole operations that do not panic.
+/// The callback may leave only its own state and S half done, and the user who chose the policy is
+/// responsible for these. The registry is only ever changed by whole operations that do not panic.
 #[inline]
 pub(crate) fn catch_panic<R>(callback: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(callback)).map_err(into_message)
@@ -24,7 +25,8 @@ pub(crate) fn into_message(payload: PanicPayload) -> String {
     message
 }
 
-/// Drops the payload of a panic. Its destructor may panic in turn: the payload of that panic is leaked.
+/// Drops the payload of a panic. Its destructor may panic in turn: the payload of that panic is
+/// leaked.
 #[cold]
 fn discard(payload: PanicPayload) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -32,7 +34,7 @@ fn discard(payload: PanicPayload) {
     }
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
@@ -42,8 +44,8 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-/// Drops values of the user's, each on its own: all of them go, however many of their destructors panic. Hand it to
-/// [`Registry::handle_drop_panics`] once the books are right.
+/// Drops values of the user one by one: all of them are dropped, however many destructors panic.
+/// Pass it to [`Registry::handle_drop_panics`] once the registry's own data is consistent.
 #[derive(Default)]
 pub(crate) struct Disposal {
     pub(super) first: Option<PanicPayload>,
@@ -57,7 +59,7 @@ impl Disposal {
         self.run(|| drop(value));
     }
 
-    /// Runs what drops values of the user's.
+    /// Runs a closure that drops values of the user.
     #[inline]
     pub(crate) fn run(&mut self, dropping: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(dropping)) {
@@ -65,7 +67,7 @@ impl Disposal {
         }
     }
 
-    /// Drops values one by one, as long as `drop_next` says that there was one.
+    /// Drops values one by one, while `drop_next` returns that there was one.
     pub(crate) fn drop_each(&mut self, mut drop_next: impl FnMut() -> bool) {
         let mut more = true;
         while more {
@@ -79,13 +81,14 @@ impl Disposal {
         match &self.first {
             None => self.first = Some(payload),
             Some(_) => {
-                let message = into_message(payload); // whether or not anything listens to the log
+                let message = into_message(payload); // made even if no subscriber listens
                 tracing::error!(message, "another destructor panicked");
             }
         }
     }
 
-    /// Lets the first panic go on, unless one is on its way already: that would abort the process.
+    /// Resumes the first panic, unless the thread is already panicking: a second panic would abort
+    /// the process.
     pub(crate) fn resume(self) {
         let Some(payload) = self.first else { return };
         if thread::panicking() {
@@ -97,7 +100,8 @@ impl Disposal {
     }
 }
 
-/// A callback that is out of its place while it runs. Where a panic unwinds through it, its own destructor adds none.
+/// A callback that is out of its place while it runs. If a panic unwinds through it, a panic of its
+/// own destructor is caught.
 pub(crate) struct OnStack<F>(pub(crate) Option<F>);
 
 impl<F> Drop for OnStack<F> {

@@ -1,17 +1,18 @@
-//! The end of a loop: in which order all that it holds goes.
+//! The end of a loop: the order in which its parts are dropped.
 //!
-//! Ground rule: the ways in are closed before anything of the user's is dropped. A destructor may join a thread that calls
-//! into this loop, or that sends to it until it is told that nobody is there.
+//! Ground rule: the ways into the loop are closed before any value of the user is dropped. A
+//! destructor may join a thread that calls into this loop, or that sends to it until it is refused.
 
 use super::disposal::Disposal;
 use super::policies::Label;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// Ends the loop. Each value of the user's goes, however many of their destructors panic.
+    /// Ends the loop. Each value of the user is dropped, however many destructors panic.
     ///
     /// # Panics
-    /// As the first of them did, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate), unless the thread is panicking.
+    /// With the first of these panics under
+    /// [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate), unless the thread is panicking.
     pub(crate) fn end(&mut self) {
         let mut disposal = Disposal::default();
         self.close_ways_in();

@@ -13,11 +13,28 @@ use crate::registry::Registry;
 use crate::slots::Key;
 
 impl<S> Registry<S> {
-    /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn; if it is not running, as soon as it
-    /// is called.
+    /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn. If `run` is not
+    /// running, it returns as soon as it is called.
     ///
-    /// The turn is finished first: every event collected in it reaches its handler, and its deferred callbacks run. So
-    /// no event is lost, and the reactor can be run again.
+    /// The turn is finished first: every event collected in it reaches its handler, and its
+    /// deferred callbacks run. No event is lost, and the reactor can be run again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Exit, Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// reactor.after(Duration::from_millis(1), |cx| {
+    ///     cx.registry.stop();
+    ///     Ok(Then::Done)
+    /// });
+    /// let exit = reactor.run(&mut ())?;
+    /// assert!(matches!(exit, Exit::Stopped { .. }));
+    /// println!("{exit}"); // stopped at src/main.rs:6:17
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias(
         "event_base_loopbreak",
         "event_base_loopexit",
@@ -31,27 +48,43 @@ impl<S> Registry<S> {
         self.stop_from(Location::caller());
     }
 
-    /// Stops the loop as [`stop`](Self::stop) does, and shows `origin` as the line that has asked for it, in logs and in
-    /// [`Exit::Stopped`](crate::Exit::Stopped).
+    /// Stops the loop as [`stop`](Self::stop) does, and shows `origin` as the line that has
+    /// requested it, in logs and in [`Exit::Stopped`](crate::Exit::Stopped).
     ///
-    /// It is for a library of handlers, which stops the loop now since a line of its user's has asked for that earlier.
+    /// Use it in a library of handlers that stops the loop later than the user's line that
+    /// requested it.
     pub fn stop_from(&mut self, origin: &'static Location<'static>) {
         tracing::debug!(%origin, "the loop is asked to stop");
         self.turn.stopping = true;
         self.turn.stopped_at.get_or_insert(origin);
     }
 
-    /// Whether [`stop`](Self::stop) has been called and [`Reactor::run`](crate::Reactor::run) has not returned since: for
-    /// those who call [`Reactor::turn`](crate::Reactor::turn) themselves, which does not wait then.
+    /// Returns `true` if [`stop`](Self::stop) has been called and
+    /// [`Reactor::run`](crate::Reactor::run) has not returned since. Check it if you call
+    /// [`Reactor::turn`](crate::Reactor::turn) in your own loop: `turn` does not wait then.
     #[inline]
     pub const fn is_stopping(&self) -> bool {
         self.turn.stopping
     }
 
-    /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn, as [`Error::Failed`] with the
-    /// line of this call; if it is not running, as soon as it is called. Otherwise like [`stop`](Self::stop).
+    /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn, as
+    /// [`Error::Failed`] with the line of this call. If `run` is not running, it returns the error
+    /// as soon as it is called. The turn is finished first, as with [`stop`](Self::stop).
     ///
-    /// The first failure counts: a later one is logged.
+    /// If this is called several times, `run` returns the first failure. Every failure is logged.
+    ///
+    /// ```
+    /// use std::io;
+    /// use reactor::{Error, Reactor};
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// reactor.defer(|cx| cx.registry.stop_with(io::Error::other("no configuration")));
+    /// let Err(Error::Failed(failure)) = reactor.run(&mut ()) else { unreachable!() };
+    /// assert_eq!(failure.source.to_string(), "no configuration");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn stop_with(&mut self, error: io::Error) {
         self.fail(Failure {
@@ -61,17 +94,19 @@ impl<S> Registry<S> {
         });
     }
 
-    /// Takes the failure that is to end [`Reactor::run`](crate::Reactor::run), which does this itself: for programs that call
-    /// [`Reactor::turn`](crate::Reactor::turn) and find that the loop [is stopping](Self::is_stopping).
+    /// Removes and returns the failure that would end [`Reactor::run`](crate::Reactor::run), which
+    /// calls this itself. Use it if you call [`Reactor::turn`](crate::Reactor::turn) in your own
+    /// loop, once the loop [is stopping](Self::is_stopping).
     pub fn take_failure(&mut self) -> Option<Error> {
         self.turn.failure.take().map(Error::Failed)
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with `error` if `key` is [essential](Self::set_essential): for a library of handlers
-    /// that is about to [`remove`](Self::remove) a registration because it has failed.
+    /// Ends [`Reactor::run`](crate::Reactor::run) with `error` if `key` is
+    /// [essential](Self::set_essential). Use it in a library of handlers before it
+    /// [removes](Self::remove) a registration because of a failure.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn report_failure(&mut self, key: Key, error: &io::Error) -> Result<(), Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
         if slot.on_failure.is_essential() {
@@ -85,21 +120,25 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Reports a panic of a registration, and returns what its [policy](Self::set_panic_policy) makes of it: for a library of handlers
-    /// that has caught it in a call that is not the loop's, a visit or a deferred callback.
+    /// Reports a panic of a registration, and returns its panic [policy](Self::set_panic_policy).
+    /// Use it in a library of handlers that has caught the panic in a call that the loop does not
+    /// supervise: a call inside of [`with_handler`](crate::Context::with_handler), or a deferred
+    /// callback.
     ///
-    /// By [`PanicPolicy::RemoveHandler`] it is logged, counted, and ends [`Reactor::run`](crate::Reactor::run) if `key` is
-    /// [essential](Self::set_essential): the library [removes](Self::remove) the registration. By [`PanicPolicy::Propagate`] nothing
-    /// is done: the library lets the panic go on.
+    /// - With [`PanicPolicy::RemoveHandler`] the panic is logged and counted, and it ends
+    ///   [`Reactor::run`](crate::Reactor::run) if `key` is [essential](Self::set_essential). The
+    ///   library then [removes](Self::remove) the registration.
+    /// - With [`PanicPolicy::Propagate`] nothing is done. The library then resumes the panic.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn report_panic(&mut self, key: Key, message: &str) -> Result<PanicPolicy, Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
         let policy = slot
             .on_failure
             .panic_policy()
             .unwrap_or(self.turn.supervision.policy());
+        // Under `Propagate` the library resumes the panic, so it is not logged or counted here.
         if policy == PanicPolicy::RemoveHandler {
             let (name, origin) = (
                 self.name_of(key, slot.entry.as_deref()).to_owned(),
@@ -121,7 +160,7 @@ impl<S> Registry<S> {
         Ok(policy)
     }
 
-    /// Ends `run` if what has ended, and is essential, has failed.
+    /// Ends `run` if `reason` is a failure. The registration that has ended is essential.
     #[cold]
     #[inline(never)]
     pub(crate) fn stop_run_if_failed(&mut self, reason: &CloseReason, label: Label<'_>) {
@@ -145,7 +184,7 @@ impl<S> Registry<S> {
     }
 }
 
-/// An error that says the same, with its kind and its errno: the handler is told of the first.
+/// Returns an error with the same text, kind and errno: the handler receives the original.
 fn copy_of(error: &io::Error) -> io::Error {
     if let Some(errno) = error.raw_os_error() {
         return io::Error::from_raw_os_error(errno);

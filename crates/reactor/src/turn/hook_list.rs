@@ -12,18 +12,18 @@ use crate::slots::{Blank, Key, Slots};
 pub struct HookKey(Key);
 
 impl HookKey {
-    /// Stands in the list of a place where a hook has been removed.
+    /// Marks the place of a hook that was removed, in the list of its phase.
     const EMPTY: Self = Self(Key::NULL);
 }
 
-/// As it is shown in [`Error::StaleKey`](crate::Error::StaleKey).
+/// The key as shown in [`Error::StaleKey`](crate::Error::StaleKey).
 impl From<HookKey> for Key {
     fn from(hook: HookKey) -> Self {
         hook.0
     }
 }
 
-/// As its [`Key`]: `7v2`.
+/// Displays as its [`Key`]: `7v2`.
 impl fmt::Display for HookKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -102,7 +102,8 @@ impl<F: ?Sized> Hooks<F> {
             origin,
             essential: false,
         };
-        // Memory ends long before 2^32 - 1 hooks; one more than that would be a key that is stale from the beginning.
+        // Memory ends long before 2^32 - 1 hooks. One more than that would get a key that is stale
+        // from the beginning.
         let key = HookKey(self.hooks.insert(hook).unwrap_or(Key::NULL));
         self.at(place).push(key);
         key
@@ -120,7 +121,8 @@ impl<F: ?Sized> Hooks<F> {
             .filter(|key| *key != HookKey::EMPTY)
     }
 
-    /// Ends a hook, if it is there, and gives it for the caller to drop. While its list is running its place in it stays, empty.
+    /// Ends a hook, if it exists, and returns it for the caller to drop. While its list runs, its
+    /// place in the list stays, empty.
     pub(crate) fn remove(&mut self, key: HookKey) -> Option<Hook<F>> {
         let removed = self.hooks.remove(key.0)?;
         for place in [Place::BeforeWait, Place::AfterWait, Place::Idle] {
@@ -145,7 +147,7 @@ impl<F: ?Sized> Hooks<F> {
         }
     }
 
-    /// The idle callbacks: their keys, names and lines.
+    /// Returns the keys, names and lines of the idle callbacks.
     pub(crate) fn idle(
         &self,
     ) -> impl Iterator<Item = (HookKey, &'static str, &'static Location<'static>)> {
@@ -156,20 +158,20 @@ impl<F: ?Sized> Hooks<F> {
         })
     }
 
-    /// Begins to run a list: how long it is now.
+    /// Begins to run a list. Returns its present length.
     pub(crate) fn begin(&mut self, place: Place) -> usize {
         self.running = Some(place);
         self.at(place).len()
     }
 
-    /// Ends the run of a list, whose empty places go.
+    /// Ends the run of a list, and removes its empty places.
     pub(crate) fn end(&mut self) {
         if let Some(place) = self.running.take() {
             self.at(place).retain(|key| *key != HookKey::EMPTY);
         }
     }
 
-    /// Ends the hooks that were out of their place when a panic unwound.
+    /// Ends the hooks that were running when a panic unwound.
     pub(crate) fn remove_unwound(&mut self) {
         let running = self
             .hooks
@@ -178,11 +180,12 @@ impl<F: ?Sized> Hooks<F> {
         let unwound: Vec<_> = running.map(|(key, _)| HookKey(key)).collect();
         self.end();
         for key in unwound {
-            self.remove(key); // its callback went with the panic
+            // The panic has dropped its callback.
+            self.remove(key);
         }
     }
 
-    /// Ends all of them with the loop.
+    /// Ends all hooks at the end of the loop.
     pub(crate) fn end_all(&mut self, disposal: &mut Disposal) {
         let keys: Vec<_> = self.hooks.iter().map(|(key, _)| HookKey(key)).collect();
         for key in keys {

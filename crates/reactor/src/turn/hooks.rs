@@ -154,6 +154,7 @@ impl<S> Registry<S> {
             return false;
         };
         let label = hook.label();
+        // The callback leaves its place, so that it may remove its own hook.
         let mut taken = OnStack(hook.callback.take());
         let Some(callback) = &mut taken.0 else {
             return false;
@@ -183,6 +184,7 @@ impl<S> Registry<S> {
             }
             Err(message) => Some(CloseReason::Panicked(message)),
         };
+        // A hook that has removed itself has no place any more: its callback is dropped.
         match (self.hooks.get_mut(key), ended) {
             (Some(hook), None) => hook.callback = callback,
             (_, ended) => self.end_hook(key, (callback, ended), label),

@@ -1,22 +1,25 @@
-//! Pauses: turns that took long, since the process was stopped or a callback was slow.
+//! Pauses: turns that took long, because the process was stopped or a callback was slow.
 //!
-//! The callbacks of a turn share one reading of the clock. A handler that was called after a pause in the middle of its
-//! turn has set its timeout by the time before the pause, and would be told at once, though its peer has had no time to
-//! answer. So the timeouts that were set in a turn that took long count from its end.
+//! The callbacks of a turn share one reading of the clock. A handler that was called after a pause
+//! in the middle of its turn has set its timeout by the time before the pause. It would be called
+//! for the timeout at once, though its peer has had no time to answer. Timeouts that were set in a
+//! turn that took long therefore count from the end of the turn.
 //!
-//! The end of a turn is known without another reading: [`Reactor::run`](crate::Reactor::run) reads the clock before the
-//! next wait. Where a user takes the turns, the time between them is not a part of them, so there only
-//! [`Registry::refresh_now`](crate::Registry::refresh_now) and a manual clock tell.
+//! The end of a turn is known without another reading: [`Reactor::run`](crate::Reactor::run) reads
+//! the clock before the next wait. If a user takes the turns, the time between them is not part of
+//! them. The end of a pause is then known only from
+//! [`Registry::refresh_now`](crate::Registry::refresh_now) or a manual clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::turn::nanos::nanos;
 
-/// A shorter turn is daily life, and what it takes off a timeout is not worth a note.
+/// The duration from which a turn is long. Shorter turns are frequent, and take too little off a
+/// timeout to record them.
 const LONG: Duration = Duration::from_millis(50);
 
-/// Those that are remembered: enough for some seconds in which each turn is long.
+/// The number of pauses that are remembered: enough for some seconds in which each turn is long.
 const PAUSES_MAX: usize = 64;
 
 /// A turn, or the part of it before the clock was read again.
@@ -26,7 +29,7 @@ struct Part {
     turn: u64,
     /// The time that its callbacks saw.
     began: Instant,
-    /// What was armed in it: later than the first of these, up to the second.
+    /// The timers that were armed in it: later than the first number, up to the second.
     armings: (u64, u64),
 }
 
@@ -36,21 +39,23 @@ pub(crate) struct Pauses {
     latest: VecDeque<(Part, Instant)>,
     /// The number of this turn.
     turn: u64,
-    /// How many armings there had been when it began, or the clock was read again in it.
+    /// The number of armings when this turn began, or when the clock was read again in it.
     armings_before: u64,
-    /// When the last turn began, while it is not known when it ended, and how many armings there were then.
+    /// The time when the last turn began, while its end is not known, and the number of armings
+    /// then.
     open: Option<Instant>,
     armings_after: u64,
 }
 
 impl Pauses {
-    /// A turn begins.
+    /// Begins a turn.
     #[inline]
     pub(crate) const fn begin(&mut self, turn: u64, armings: u64) {
         (self.turn, self.armings_before) = (turn, armings);
     }
 
-    /// The clock has been read again within a turn that began, as far as its callbacks know, at `began`.
+    /// Ends a part of the turn, because the clock has been read again. Its callbacks know `began`
+    /// as the time of the turn.
     pub(crate) fn split(&mut self, began: Option<Instant>, now: Instant, armings: u64) {
         if let Some(began) = began {
             self.end(began, now, armings);
@@ -58,7 +63,7 @@ impl Pauses {
         self.armings_before = armings;
     }
 
-    /// The turn that began at `began` is over at `ended`.
+    /// Ends the turn that began at `began`, at `ended`.
     #[inline]
     pub(super) fn end(&mut self, began: Instant, ended: Instant, armings: u64) {
         // A sum costs half of a difference.
@@ -67,19 +72,19 @@ impl Pauses {
         }
     }
 
-    /// The turn that began at `began` is over. When that was is told next.
+    /// Ends the turn that began at `began`. The time of its end is recorded later, by `close`.
     #[inline]
     pub(super) const fn leave_open(&mut self, began: Instant, armings: u64) {
         (self.open, self.armings_after) = (Some(began), armings);
     }
 
-    /// Nobody will tell when the last turn was over.
+    /// Forgets the open turn: the time of its end will not be known.
     #[inline]
     pub(crate) const fn forget_open(&mut self) {
         self.open = None;
     }
 
-    /// The turn that was left open was over at `ended`.
+    /// Closes the turn that was left open, at `ended`.
     #[inline]
     pub(crate) fn close(&mut self, ended: Instant) {
         if let Some(began) = self.open.take() {
@@ -100,7 +105,7 @@ impl Pauses {
         self.latest.push_back((part, ended));
     }
 
-    /// By how many nanoseconds a timer was armed too early, since its turn took long.
+    /// Returns by how many nanoseconds a timer was armed too early, because its turn took long.
     #[inline]
     pub(crate) fn lag_ns(&self, arming: u64) -> u64 {
         if self.latest.is_empty() {
@@ -124,7 +129,7 @@ impl Pauses {
         })
     }
 
-    /// When a turn was over, if it took long.
+    /// Returns when a turn ended, if it took long.
     pub(super) fn end_of(&self, turn: u64) -> Option<Instant> {
         self.latest
             .iter()

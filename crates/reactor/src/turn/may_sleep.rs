@@ -1,4 +1,4 @@
-//! Whether anything is left for the loop to do or to wait for, and whether it may sleep.
+//! Whether there is anything left to do or to wait for, and whether the loop may sleep.
 
 use std::sync::Arc;
 
@@ -6,10 +6,13 @@ use super::hook_list::Place;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// Returns whether anything is left that [`Reactor::run`](crate::Reactor::run) waits for: without it, `run` returns
-    /// [`Exit::NothingLeft`](crate::Exit::NothingLeft). O(1), but for a loop with queues O(those that are ready).
+    /// Returns `true` if anything is left that [`Reactor::run`](crate::Reactor::run) waits for.
+    /// Otherwise `run` returns [`Exit::NothingLeft`](crate::Exit::NothingLeft).
     ///
-    /// [`reasons_to_run`](Self::reasons_to_run) lists what it is.
+    /// [`reasons_to_run`](Self::reasons_to_run) lists the reasons.
+    ///
+    /// # Cost
+    /// O(1), but for a loop with queues O(number of ready queues).
     pub fn has_work(&self) -> bool {
         self.sources.foreground > 0
             || self.timers.keep_alive()
@@ -23,9 +26,10 @@ impl<S> Registry<S> {
             || !self.hooks.is_empty(Place::Idle)
     }
 
-    /// Whether anything can end a wait without a timeout: a source, also one in the background, a timer, or another thread.
+    /// Returns whether anything can end a wait without a timeout: a source, also one in the
+    /// background, a timer, or another thread.
     pub(crate) fn can_be_woken(&self) -> bool {
-        // The queue of the remotes stays when the last of them has gone.
+        // The queue of the remotes stays when the last remote has been dropped.
         let remotes = usize::from(
             self.inbox
                 .posts
@@ -42,7 +46,7 @@ impl<S> Registry<S> {
                 .is_some_and(|hub| Arc::strong_count(hub) > own || hub.has_pending())
     }
 
-    /// Whether anything is to be done that the kernel need not report first.
+    /// Returns whether there is work that the kernel need not report first.
     #[inline]
     pub(crate) fn has_work_at_hand(&self) -> bool {
         !self.sources.ready.is_empty()
@@ -51,14 +55,15 @@ impl<S> Registry<S> {
             || !self.hooks.is_empty(Place::Idle)
     }
 
-    /// Whether the loop may sleep, as far as other threads are concerned, who from now on end its sleep.
+    /// Returns whether the loop may sleep, as far as other threads are concerned. From now on they
+    /// end its sleep.
     #[inline]
     pub(crate) fn may_sleep(&self) -> bool {
         self.inbox.announced.is_empty()
             && self.inbox.hub.as_ref().is_none_or(|hub| hub.fall_asleep())
     }
 
-    /// The loop is awake: nobody needs to end its sleep.
+    /// Marks the loop as awake: other threads need not end its sleep.
     #[inline]
     pub(crate) fn wake_up(&self) {
         if let Some(hub) = &self.inbox.hub {
@@ -66,8 +71,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Answers a wake by this turn, which does not sleep, unless hooks have run before its wait: they began before the wake,
-    /// or have taken it.
+    /// Answers a wake by this turn, which does not sleep. If there are hooks before the wait, the
+    /// wake is kept: they began before it, or have taken it.
     #[inline]
     pub(crate) fn answer_wake(&self) {
         if let Some(hub) = &self.inbox.hub
@@ -77,12 +82,14 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Takes a wake that has come before the hooks of this turn begin. Returns whether there was one.
+    /// Takes a wake that has come before the hooks of this turn begin. Returns whether there was
+    /// one.
     pub(crate) fn take_wake(&self) -> bool {
         self.inbox.hub.as_ref().is_some_and(|hub| hub.take_wake())
     }
 
-    /// After a turn that was cut short: its hooks may not have seen what was changed before a wake.
+    /// Restores a wake after a turn that was cut short: its hooks may not have seen the changes
+    /// made before the wake.
     pub(crate) fn put_wake_back(&self) {
         if let Some(hub) = &self.inbox.hub
             && !(self.hooks.is_empty(Place::BeforeWait) && self.hooks.is_empty(Place::AfterWait))

@@ -7,13 +7,13 @@
 pub struct Metrics {
     /// Turns begun, which is also the number of waits: one system call each, except for spins.
     pub turns: u64,
-    /// Of these, turns that were allowed to sleep.
+    /// Turns that were allowed to sleep.
     pub sleeps: u64,
     /// Events that the kernel has reported.
     pub events: u64,
-    /// Of these, events of registrations that had ended meanwhile.
+    /// Events among [`events`](Self::events) whose registration had ended meanwhile.
     pub stale_events: u64,
-    /// Of these, events that the handler did not want at that time.
+    /// Events among [`events`](Self::events) that the handler did not want at that time.
     pub unwanted_events: u64,
     /// Calls of source handlers, for a timeout or not, and of queue handlers: one for each value or
     /// event.
@@ -35,7 +35,7 @@ pub struct Metrics {
     /// The number of times that the loop has looked for work before it slept:
     /// [`Builder::spin`](crate::Builder::spin).
     pub spins: u64,
-    /// Of these, the number of times that it found none.
+    /// The number of these [`spins`](Self::spins) that found no work.
     pub idle_spins: u64,
     /// Readings of the clock.
     pub clock_reads: u64,

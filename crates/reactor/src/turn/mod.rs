@@ -1,7 +1,8 @@
-//! A turn: one pass of the loop, and what belongs to no source, timer or queue.
+//! A turn: one iteration of the loop, with everything that belongs to no source, timer or queue.
 //!
-//! Below the registry lie the policies and the reasons to stop ([`Turn`]), the time, the counters, the list of hooks, and how values
-//! are dropped. Above it lie the phases of a turn: `phases.rs` has their order, and each has a file of its own.
+//! Below the registry lie the policies and the reasons to stop ([`Turn`]), the time, the counters,
+//! the list of hooks, and the dropping of values. Above it lie the phases of a turn: `phases.rs`
+//! has their order, and each has a file of its own.
 
 pub(crate) mod deferred;
 pub(crate) mod dispatch;
@@ -34,38 +35,39 @@ use crate::outcome::CloseReason;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
-/// What holds for the turns of a loop, and ends them.
+/// The state that holds for all turns of a loop, and the reasons that end them.
 pub(crate) struct Turn {
     pub(crate) supervision: Supervision,
     pub(crate) spin: Option<SpinPolicy>,
-    /// How many sources that are ready are called at most.
+    /// The maximum number of ready sources that are called in a turn.
     pub(crate) max_calls: usize,
-    /// Whether a turn has more phases than sources and deferred callbacks: a timer, another thread or a policy of the wait is in use.
-    /// Said apart, since every turn asks.
+    /// Whether a turn has more phases than sources and deferred callbacks: a timer, another thread
+    /// or a policy of the wait is in use. It is one flag, because every turn tests it.
     pub(crate) needs_full_turn: bool,
     pub(crate) stopping: bool,
-    /// The line that has asked for that, if it was one of this thread.
+    /// The line that has requested the stop, if it was one of this thread.
     pub(crate) stopped_at: Option<&'static Location<'static>>,
-    /// What `run` is to return.
+    /// The failure that `run` will return.
     pub(crate) failure: Option<Box<Failure>>,
-    /// Whether deferred callbacks run, which are counted: no place may go meanwhile.
+    /// Whether deferred callbacks run, which are counted: no place may be removed meanwhile.
     pub(crate) runs_deferred: bool,
     pub(crate) cancelled: Cancelled,
-    /// Why the registration whose handler has just run ends, if it does.
+    /// The reason why the registration whose handler has just run ends, if it does.
     pub(crate) end_of_running: Option<CloseReason>,
     /// The own policy of a registration that has removed itself while its handler runs.
     pub(crate) policy_of_running: Option<PanicPolicy>,
-    /// The own policies of registrations that have ended, and whose handlers are still to be told, where they are not the loop's.
-    /// Looked at where calls are supervised, as they are with such a policy.
+    /// The own policies of registrations that have ended and whose handlers are not notified yet,
+    /// if they differ from the loop's. Used where calls are supervised, as they are with such a
+    /// policy.
     pub(crate) policies_of_ended: Vec<(Key, PanicPolicy)>,
 }
 
 /// The deferred callbacks that were cancelled.
 #[derive(Debug)]
 pub(crate) struct Cancelled {
-    /// How many keep their places among the others.
+    /// The number that keep their places among the others.
     pub(crate) places: usize,
-    /// How many have given them up.
+    /// The number that have given up their places.
     pub(crate) ended: u64,
 }
 
@@ -103,7 +105,7 @@ impl Turn {
         }
     }
 
-    /// Returns the policy for a deferred callback, which may tell of the end of `ended`.
+    /// Returns the policy for a deferred callback, which may report the end of `ended`.
     #[inline]
     pub(crate) fn policy_of_deferred(&mut self, ended: Key) -> PanicPolicy {
         if self.policies_of_ended.is_empty() {
@@ -118,7 +120,7 @@ impl Turn {
         })
     }
 
-    /// Leaves word why the registration whose handler is running ends.
+    /// Records why the registration whose handler is running ends.
     pub(crate) fn end_running(&mut self, reason: CloseReason) -> Readiness {
         self.end_of_running = Some(reason);
         Readiness::ENDED

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// The last nanosecond that is counted, after some 292 years: half of what a deadline can be, so that no sum of a time and a
-/// delay of as much goes beyond its end.
+/// The last nanosecond that is counted, after some 292 years. It is half of the largest deadline,
+/// so the sum of a time and a delay of the same size stays in range.
 pub(crate) const LAST_NS: u64 = u64::MAX / 2;
 
-/// A duration in nanoseconds; the greatest number for anything longer, some 584 years.
+/// Returns a duration in nanoseconds. A longer duration than some 584 years is the greatest number.
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     let whole = duration.as_secs().saturating_mul(1_000_000_000);

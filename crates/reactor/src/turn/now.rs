@@ -1,20 +1,23 @@
-//! What a callback is told of the time and the number of its turn.
+//! The time and the number of a turn, as its callbacks see them.
 
 use std::time::Instant;
 
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// The time of this turn, read from the monotonic clock when it is first asked for: all callbacks of a turn see the
-    /// same, but for hooks before the wait, which see the time before it. Between turns, the time.
+    /// Returns the current time as seen by this turn.
+    ///
+    /// The monotonic clock is read once per turn, on first use, so every callback of a turn sees
+    /// the same value. Only `before_wait` hooks see the value from before the wait. Outside a turn,
+    /// the clock is read on every call.
     #[doc(alias("event_base_gettimeofday_cached", "ev_now", "uv_now"))]
     #[inline]
     pub fn now(&self) -> Instant {
         self.time.now()
     }
 
-    /// Reads the clock again: for a callback that has taken long and goes on, whose timers are to count from now. The
-    /// callbacks after it see the new time.
+    /// Reads the clock again, and returns the new time. Call it in a callback that has taken long
+    /// and then arms timers, which are to count from now. The callbacks after it see the new time.
     #[doc(alias("event_base_update_cache_time", "ev_now_update", "uv_update_time"))]
     pub fn refresh_now(&mut self) -> Instant {
         let before = self.time.known();
@@ -25,18 +28,26 @@ impl<S> Registry<S> {
         now
     }
 
-    /// Returns the number of this turn; between turns that of the last one. The first is 1.
+    /// Returns the number of this turn. Between turns it is the number of the last one. The first
+    /// turn is 1.
     #[inline]
     pub const fn turn_number(&self) -> u64 {
         self.metrics.turns
     }
 
-    /// Returns when the turn with this [number](Self::turn_number) was over, if it took 50 ms or longer.
+    /// Returns when the turn with this [number](Self::turn_number) ended, if it took 50 ms or
+    /// longer.
     ///
-    /// For a handler that notes in which turn its peer was last heard, and compares only when its timeout is told: the turn's
-    /// [`now`](Self::now) is older than the peer's bytes where the process was stopped in the middle of the turn, or a callback
-    /// was slow. Of such turns 64 are remembered. The end of a turn is known in [`Reactor::run`](crate::Reactor::run); of
-    /// other turns only the part before a [`refresh_now`](Self::refresh_now). No system call.
+    /// Use it in a handler that records in which turn its peer was last heard, and compares only
+    /// when it is called for its timeout. If the process was stopped in the middle of the turn, or
+    /// a callback was slow, the turn's [`now`](Self::now) is older than the peer's bytes.
+    ///
+    /// The last 64 of such turns are remembered. The end of a turn is known in
+    /// [`Reactor::run`](crate::Reactor::run). If you take the turns yourself, only the part of a
+    /// turn before a [`refresh_now`](Self::refresh_now) is known.
+    ///
+    /// # Cost
+    /// No system call.
     pub fn end_of_turn(&self, turn: u64) -> Option<Instant> {
         self.time.pauses.end_of(turn)
     }

@@ -1,11 +1,12 @@
-//! Which errors are daily life: those that any peer can cause.
+//! Which errors any peer can cause.
 
 use std::io::{self, ErrorKind};
 
 use crate::error::Error;
 
-/// Whether an error is what peers do every day: they vanish, cannot be reached, break off, or send what nobody understands. A
-/// warning for each would let any of them fill the log. An error of the loop itself is none of them.
+/// Returns whether peers cause this error regularly: they vanish, cannot be reached, break off, or
+/// send invalid data. A warning for each would let any peer fill the log. An error of the loop
+/// itself is none of these.
 pub(crate) fn is_of_a_peer(error: &io::Error) -> bool {
     let vanishes = matches!(
         error.kind(),

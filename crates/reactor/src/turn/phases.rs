@@ -1,4 +1,4 @@
-//! The phases of a turn, in their order. Each has a bound, so none keeps the next one waiting for ever.
+//! The phases of a turn, in their order. Each is bounded, so none delays the next one for ever.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// Takes a turn. Returns how many callbacks ran. What was running when a panic unwinds through it is left in `running`.
+    /// Takes a turn. Returns how many callbacks ran. If a panic unwinds through a handler, its
+    /// entry is left in `running`.
     #[inline]
     pub(crate) fn take_turn(
         &mut self,
@@ -27,13 +28,17 @@ impl<S> Registry<S> {
         self.run_hooks_at(Place::AfterWait, state);
         let began = self.turn.supervision.times_turns().then(|| self.now());
 
-        let mut ran = self.call_sources(running, state); // at most one call for each source, timeouts apart
+        // At most one call for each source, timeouts apart.
+        let mut ran = self.call_sources(running, state);
         if !self.turn.needs_full_turn {
             ran += self.call_deferred(state);
         } else {
-            ran += self.call_timers(running, state); // those due now; what they arm runs next turn at the earliest
-            ran += self.call_queues(running, state); // each queue what is left of its limit; the rest next turn
-            ran += self.call_deferred(state); // what is there by now; what it defers runs next turn
+            // The timers due now. A timer that they arm runs next turn at the earliest.
+            ran += self.call_timers(running, state);
+            // Each queue up to the rest of its limit. Further values wait for the next turn.
+            ran += self.call_queues(running, state);
+            // Last, so that all others can defer. A callback deferred here runs next turn.
+            ran += self.call_deferred(state);
             self.time.close_turn(self.timers.armings());
         }
         if ran == 0 {
@@ -47,7 +52,8 @@ impl<S> Registry<S> {
         Ok(ran)
     }
 
-    /// Runs the hooks before the wait, and waits: not if a wake has come before them, and they are what it is for.
+    /// Runs the hooks before the wait, and waits. The wait has no time if a wake has come before
+    /// the hooks, because the hooks are what the wake is for, or if nothing is left to wait for.
     #[cold]
     #[inline(never)]
     fn wait_behind_hooks(
@@ -66,13 +72,13 @@ impl<S> Registry<S> {
         })
     }
 
-    /// Calls every source that is ready, as far as the budget goes; gives how many were called.
+    /// Calls every source that is ready, up to the budget. Returns how many were called.
     fn call_sources(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         let before = self.metrics.calls;
         if self.sources.has_priorities() {
             self.collect_all();
         }
-        // Divided first: what a delivery leaves ready is next turn's.
+        // Divided before delivery: a source that a delivery leaves ready belongs to the next turn.
         let shares = self.sources.ready.shares(self.turn.max_calls);
         self.deliver_all(running, state);
         if let Some(shares) = shares {
@@ -90,7 +96,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Hands over what other threads have sent; gives how many values were handled.
+    /// Delivers the values that other threads have sent. Returns how many were handled.
     fn call_queues(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         if self.inbox.hub.is_none() {
             return 0;

@@ -1,30 +1,33 @@
-//! The two policies of a loop for its callbacks, and the name by which a callback appears in logs.
+//! The two policies of a loop for its callbacks, and the label of a callback in logs.
 
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-/// What a panic in a callback does.
+/// The consequence of a panic in a callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// It unwinds through [`Reactor::run`](crate::Reactor::run): right for tests, and for programs that a supervisor
-    /// restarts. The registration that panicked is gone; the reactor is whole, and may be run again.
+    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run): right for tests, and for
+    /// programs that a supervisor restarts. The registration that panicked is gone. The reactor is
+    /// intact and may be run again.
     #[default]
     Propagate,
-    /// The registration is removed, the panic logged with its name, and the loop goes on. The state is left as the
-    /// panic left it: a daemon that chooses this keeps its state consistent at every point where it can panic.
+    /// The registration is removed, the panic is logged with its name, and the loop goes on. The
+    /// state stays as the panic left it: a daemon that chooses this keeps its state consistent at
+    /// every point where it can panic.
     ///
-    /// The same holds for destructors: one that panics, of a source, of what a callback has captured, or of a value that is
-    /// still queued, is logged and counted, and what is left is dropped. Two panics at once abort the process, as
-    /// everywhere in Rust: a destructor that panics while a panic unwinds through the callback that owns the value.
+    /// The same holds for destructors: if one panics, of a source, of the captures of a callback,
+    /// or of a value that is still queued, the panic is logged and counted, and the remaining
+    /// values are dropped. Two panics at once abort the process, as everywhere in Rust: a
+    /// destructor that panics while a panic unwinds through the callback that owns the value.
     RemoveHandler,
 }
 
-/// For so many turns after a slow one, each callback is timed.
+/// The number of turns after a slow one in which each callback is timed.
 const TIMED_TURNS: u32 = 128;
 
-/// The two policies, and whether any callback needs to be watched now.
+/// The two policies, and whether callbacks must be watched now.
 #[derive(Debug)]
 pub(crate) struct Supervision {
     policy: PanicPolicy,
@@ -46,13 +49,14 @@ impl Supervision {
         }
     }
 
-    /// Whether callbacks go through [`supervise`].
+    /// Returns whether callbacks go through [`supervise`].
     #[inline]
     pub(crate) const fn is_active(&self) -> bool {
         self.active
     }
 
-    /// Whether each callback is timed. If not, those that go through [`supervise`] do so for their panics alone.
+    /// Returns whether each callback is timed. If not, callbacks go through [`supervise`] only for
+    /// their panics.
     #[inline]
     pub(crate) const fn is_timing(&self) -> bool {
         self.timed_turns_left > 0
@@ -62,29 +66,29 @@ impl Supervision {
         self.policy
     }
 
-    /// How long a callback may take before it is slow.
+    /// Returns how long a callback may take before it is slow.
     pub(crate) const fn slow_after(&self) -> Option<Duration> {
         self.slow_after
     }
 
-    /// Whether panics end at the loop.
+    /// Returns whether panics end at the loop.
     #[inline]
     pub(crate) const fn catches(&self) -> bool {
         matches!(self.policy, PanicPolicy::RemoveHandler)
     }
 
-    /// From now on a registration may end by its panic, whatever the policy of the loop.
+    /// Allows a registration to end by its panic from now on, whatever the policy of the loop.
     pub(crate) fn catch_some(&mut self) {
         (self.catches_some, self.active) = (true, true);
     }
 
-    /// Whether turns are timed.
+    /// Returns whether turns are timed.
     #[inline]
     pub(crate) const fn times_turns(&self) -> bool {
         self.slow_after.is_some()
     }
 
-    /// A turn has taken so long, the wait apart.
+    /// Records how long a turn has taken, without the wait.
     pub(crate) fn record_turn(&mut self, took: Duration) {
         self.timed_turns_left = match self.slow_after {
             Some(slow_after) if took >= slow_after => TIMED_TURNS,
@@ -94,7 +98,7 @@ impl Supervision {
     }
 }
 
-/// Names a callback in logs: the name it was given or its type, and where it was registered.
+/// The label of a callback in logs: its name or its type, and where it was registered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Label<'a> {
     pub(crate) name: &'a str,

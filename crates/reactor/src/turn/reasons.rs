@@ -1,7 +1,7 @@
 //! Reasons: everything that keeps `run` from ending, in one list.
 //!
-//! Ground rule: the list is empty exactly when [`Registry::has_work`] says no. What that asks is asked here too, by the line of
-//! the source where it is known.
+//! Ground rule: the list is empty exactly when [`Registry::has_work`] returns `false`. Each
+//! condition of `has_work` is tested here too, with its source location where it is known.
 
 use std::fmt;
 use std::panic::Location;
@@ -11,7 +11,8 @@ use crate::source::list::RegistrationInfo;
 use crate::timer::list::TimerInfo;
 use crate::turn::hook_list::HookKey;
 
-/// A reason why [`Reactor::run`](crate::Reactor::run) does not end: one line of [`Registry::reasons_to_run`].
+/// A reason why [`Reactor::run`](crate::Reactor::run) does not end: one entry of
+/// [`Registry::reasons_to_run`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ReasonToRun<'a> {
@@ -22,27 +23,28 @@ pub enum ReasonToRun<'a> {
     /// A deferred or posted callback that has not run.
     #[non_exhaustive]
     Deferred {
-        /// Its type.
+        /// The type of the callback.
         name: &'static str,
-        /// Where it was deferred or posted; `None` where the loop did so, to tell a handler of its end.
+        /// The line that deferred or posted it; `None` if the loop deferred it, to notify a handler
+        /// of its end.
         origin: Option<&'static Location<'static>>,
     },
     /// An [idle callback](Registry::idle).
     #[non_exhaustive]
     Idle {
-        /// Its key.
+        /// The key of the callback.
         key: HookKey,
-        /// Its type.
+        /// The type of the callback.
         name: &'static str,
-        /// Where it was registered.
+        /// The line that registered it.
         origin: &'static Location<'static>,
     },
     /// [`KeepAlive`](crate::KeepAlive) tokens, which jobs of a worker pool hold too.
     #[non_exhaustive]
     KeepAlive {
-        /// Where they were made: for a job, where it was submitted.
+        /// The line that made them; for a job, the line that submitted it.
         origin: &'static Location<'static>,
-        /// How many of that line are held.
+        /// The number of tokens of this line that are held.
         held: usize,
     },
     /// A queue in the background that has values which were not handled yet.
@@ -52,7 +54,7 @@ pub enum ReasonToRun<'a> {
 }
 
 impl ReasonToRun<'_> {
-    /// Returns the line of the source that is behind it, where there is one.
+    /// Returns the source location of the reason, if it has one.
     pub const fn origin(&self) -> Option<&'static Location<'static>> {
         match self {
             Self::Source(registration) | Self::Messages(registration) => Some(registration.origin),
@@ -83,10 +85,14 @@ impl fmt::Display for ReasonToRun<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Returns every reason why [`Reactor::run`](crate::Reactor::run) does not end now. If there is none, it ends.
+    /// Returns every reason why [`Reactor::run`](crate::Reactor::run) does not end now. If there is
+    /// none, `run` ends.
     ///
-    /// For a status command, or for the log when a graceful stop takes too long: each reason displays as a line that names the place
-    /// in the source where it comes from. O(registrations + timers), one lock, one allocation.
+    /// Use it for a status command, or for the log if a graceful shutdown takes too long. Each
+    /// reason displays as a line that names its source location.
+    ///
+    /// # Cost
+    /// O(registrations + timers), one lock, one allocation.
     ///
     /// ```
     /// use reactor::Reactor;
@@ -108,6 +114,7 @@ impl<S> Registry<S> {
             self.registrations()
                 .filter_map(|registration| match registration.keeps_alive {
                     true => Some(ReasonToRun::Source(registration)),
+                    // A queue in the background keeps `run` alive only while it has values.
                     false => self
                         .sources
                         .is_ready_queue(registration.key)
@@ -138,6 +145,7 @@ impl<S> Registry<S> {
         let held = holders
             .into_iter()
             .map(|(origin, held)| ReasonToRun::KeepAlive { origin, held });
+        // Messages and wakes of other threads that the loop has not handled yet.
         let is_woken = !self.inbox.announced.is_empty()
             || self.inbox.hub.as_ref().is_some_and(|hub| hub.has_pending());
         registered

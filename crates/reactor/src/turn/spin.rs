@@ -1,44 +1,60 @@
 //! Spin: how long the loop looks for work before it sleeps.
 //!
-//! To be woken from a sleep costs tens of microseconds between two cores; work that comes sooner than that is cheaper to
-//! look for than to sleep for. Whether it comes so soon shows from how long the loop was idle the last times.
+//! A wakeup from sleep costs tens of microseconds between two cores. If work arrives sooner than
+//! that, it is cheaper to look for it than to sleep. How long the loop was idle the last times
+//! shows whether it will arrive so soon.
 //!
-//! Source: halt polling of KVM (Documentation/virt/kvm/halt-polling.rst), which grows and shrinks in the same way.
+//! Source: halt polling of KVM (Documentation/virt/kvm/halt-polling.rst), which grows and shrinks
+//! in the same way.
 
 use std::time::{Duration, Instant};
 
-/// How long a loop looks for work before it sleeps: [`Builder::spin`](crate::Builder::spin).
+/// The time that a loop looks for work before it sleeps: see
+/// [`Builder::spin`](crate::Builder::spin).
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::{Reactor, Spin};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let spin = Spin::Fixed(Duration::from_micros(50));
+/// let mut reactor = Reactor::<()>::builder().spin(spin).build()?;
+/// # reactor.run(&mut ())?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spin {
-    /// It sleeps at once.
+    /// The loop sleeps at once.
     #[default]
     Off,
-    /// So long each time, at most an hour: longer times are an hour. Zero is [`Off`](Self::Off).
+    /// This long each time, at most one hour. Zero is [`Off`](Self::Off).
     Fixed(Duration),
-    /// Up to so long, at most an hour, while it pays: the time doubles each time that the loop was idle for less than that, and halves down to
-    /// nothing each time it was idle for longer.
+    /// Up to this long, at most one hour, while spinning pays. The time doubles each time the loop
+    /// was idle for less than this maximum, and halves, down to nothing, each time it was idle for
+    /// longer.
     Adaptive(Duration),
 }
 
-/// What is left of a budget that is not worth its clock readings, as a part of the longest.
+/// The part of the longest budget below which a budget is not worth its clock readings.
 const LEAST_PART: u32 = 16;
 
-/// Nobody means more, and times can be added to it.
+/// The longest spin: no program needs more, and times can be added to it.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// The budget of the next spin, and what it is learned from.
+/// The budget of the next spin, and the data it is learned from.
 #[derive(Debug)]
 pub(crate) struct SpinPolicy {
     longest: Duration,
     budget: Duration,
     adaptive: bool,
-    /// Since when the loop has had nothing to do.
+    /// The time since when the loop has had nothing to do.
     idle_since: Option<Instant>,
 }
 
 impl SpinPolicy {
-    /// `None` where it is off.
+    /// Returns the policy, or `None` if spinning is off.
     pub(crate) fn new(spin: Spin) -> Option<Self> {
         let (longest, adaptive) = match spin {
             Spin::Fixed(time) => (time, false),
@@ -55,13 +71,13 @@ impl SpinPolicy {
         })
     }
 
-    /// The loop has nothing to do from `now` on: until when it is to look for work.
+    /// Records that the loop is idle from `now` on. Returns until when it looks for work.
     pub(crate) fn begin(&mut self, now: Instant) -> Instant {
         self.idle_since = Some(now);
         now + self.budget
     }
 
-    /// The loop is not idle any more: somebody `brought` something to do, or only time has passed.
+    /// Records that the loop is not idle any more: work was `brought`, or only time has passed.
     pub(crate) fn end(&mut self, brought: bool, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.idle_since.take() {
             self.learn(if brought {
@@ -95,7 +111,7 @@ mod tests {
         Duration::from_micros(microseconds)
     }
 
-    /// How long the loop spins in each of `idles`, the last of which ends by work.
+    /// Returns how long the loop spins in each of `idles`, the last of which ends by work.
     fn spun(policy: &mut SpinPolicy, idles: &[Duration]) -> Vec<Duration> {
         let mut now = Instant::now();
         let mut spun = Vec::new();

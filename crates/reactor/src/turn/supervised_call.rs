@@ -1,8 +1,9 @@
-//! Supervision: what happens to a callback that panics, and to one that takes too long.
+//! Supervision: the treatment of a callback that panics, and of one that takes too long.
 //!
-//! Both cost nothing while they are off: one test of a flag a call. A slow callback is looked for in two steps, so that
-//! the search costs one clock read more a turn as long as all is well, at its end: a turn that took longer than the
-//! threshold makes the loop time each callback for the next [`TIMED_TURNS`] turns.
+//! Both cost nothing while they are off, except one test of a flag in each call. Slow callbacks are
+//! found in two steps, so that the search costs one additional clock read a turn, at its end, while
+//! no turn is slow. A turn that took longer than the threshold makes the loop time each callback
+//! for the next [`TIMED_TURNS`] turns.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use super::policies::{Label, PanicPolicy};
 use crate::context::Context;
 use crate::registry::Registry;
 
-/// How a callback has fared under supervision.
+/// The outcome of a callback under supervision.
 #[derive(Debug)]
 pub(crate) struct Verdict<R> {
-    /// What it gave, or the message of its panic.
+    /// The result of the callback, or the message of its panic.
     pub(crate) result: Result<R, String>,
     /// How long it took, if that was too long.
     slow: Option<Duration>,
@@ -28,7 +29,7 @@ impl<R> Verdict<R> {
         }
     }
 
-    /// Logs and counts what there is to say. The label is made only then.
+    /// Logs and counts a panic or a slow call. The label is made only for these.
     pub(crate) fn report<S>(
         &self,
         registry: &mut Registry<S>,
@@ -45,7 +46,8 @@ impl<R> Verdict<R> {
     }
 }
 
-// Apart from `report`, which is compiled for each state: what a log takes is compiled once.
+// A function of its own, so that the code of the log is compiled once, not once for each state as
+// `report` is.
 #[cold]
 pub(super) fn log_panic(callback: Label<'_>, message: &str) {
     tracing::error!(%callback, message, "callback panicked");
@@ -53,13 +55,13 @@ pub(super) fn log_panic(callback: Label<'_>, message: &str) {
 
 #[cold]
 fn log_slow(callback: Label<'_>, took: Duration) {
-    tracing::warn!(%callback, took_ms = took.as_millis(), "slow callback holds up the loop");
+    tracing::warn!(%callback, took_ms = took.as_millis(), "slow callback blocks the loop");
 }
 
 /// Runs a callback under the policies of the loop.
 ///
 /// # Panics
-/// As the callback does, under [`PanicPolicy::Propagate`].
+/// If the callback panics under [`PanicPolicy::Propagate`].
 pub(crate) fn supervise<S, R>(
     cx: &mut Context<'_, S>,
     callback: impl FnOnce(&mut Context<'_, S>) -> R,
@@ -68,7 +70,7 @@ pub(crate) fn supervise<S, R>(
     supervise_under(policy, cx, callback)
 }
 
-/// The same under a policy of its own.
+/// Runs a callback under the panic policy `policy`.
 #[cold]
 pub(crate) fn supervise_under<S, R>(
     policy: PanicPolicy,
@@ -93,10 +95,10 @@ pub(crate) fn supervise_under<S, R>(
 }
 
 impl<S> Registry<S> {
-    /// Drops a value of the user's once the books are right.
+    /// Drops a value of the user, after the registry's own data is consistent.
     ///
     /// # Panics
-    /// As its destructor does, under [`PanicPolicy::Propagate`].
+    /// If its destructor panics under [`PanicPolicy::Propagate`].
     #[inline]
     pub(crate) fn dispose<V>(&mut self, value: V, label: Label<'_>) {
         if self.turn.supervision.catches() {
@@ -112,10 +114,10 @@ impl<S> Registry<S> {
         self.handle_drop_panics(disposal, label, self.turn.supervision.policy());
     }
 
-    /// Does with the panics of destructors what `policy` says.
+    /// Treats the panics of destructors according to `policy`.
     ///
     /// # Panics
-    /// As the first of them did, under [`PanicPolicy::Propagate`].
+    /// With the first of these panics under [`PanicPolicy::Propagate`].
     #[inline]
     pub(crate) fn handle_drop_panics(
         &mut self,
@@ -148,5 +150,5 @@ impl<S> Registry<S> {
 
 #[cold]
 fn log_drop_panic(callback: Label<'_>, message: &str) {
-    tracing::error!(%callback, message, "a destructor of what a callback has captured panicked");
+    tracing::error!(%callback, message, "a destructor panicked while a callback was dropped");
 }

@@ -1,4 +1,4 @@
-//! What is made right when a panic unwinds through a turn.
+//! The repairs after a panic has unwound through a turn.
 
 use super::disposal::Disposal;
 use crate::callback::Entry;
@@ -6,7 +6,7 @@ use crate::outcome::CloseReason;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// Ends what was running when a panic unwound through the loop.
+    /// Ends the callbacks that were running when a panic unwound through the loop.
     #[cold]
     pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
         let unwound = self
@@ -23,7 +23,8 @@ impl<S> Registry<S> {
         self.end_deferred();
         self.rearm_after_set_wall();
         self.inbox.handed_over.end_run();
-        // Last, when the books are right. What would tell its handler is not called while the panic unwinds.
+        // Last, when the registry's own data is consistent. The task that would notify the handler
+        // is not called while the panic unwinds.
         let mut disposal = Disposal::default();
         let news = running
             .and_then(|entry| entry.close(CloseReason::Panicked(String::new()), &mut disposal));

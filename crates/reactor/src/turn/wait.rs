@@ -1,4 +1,5 @@
-//! The wait of a turn: for the kernel, for other threads and for the next timer, whichever comes first.
+//! The wait of a turn: for the kernel, for other threads and for the next timer, whichever comes
+//! first.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +8,22 @@ use crate::registry::Registry;
 use crate::sys::Sleep;
 use crate::sys::poller::Broken;
 
-/// So many looks at what other threads have sent come between two looks at what the kernel has, each of which is a
-/// system call.
+/// The number of looks at the messages of other threads between two looks at the kernel, each of
+/// which is a system call.
 const LOOKS_A_CALL: u32 = 32;
 
-/// What a look for work has come to.
+/// The result of looking for work.
 enum Spun {
     Found,
-    /// There is none, and the loop may wait so long for it from now on.
+    /// No work was found. From now on the loop may wait for `left`.
     Nothing {
         left: Option<Duration>,
     },
 }
 
 impl<S> Registry<S> {
-    /// Waits until there is something to do, but no longer than `timeout`: what the kernel has is in `events` then.
+    /// Waits until there is something to do, but no longer than `timeout`. The events of the kernel
+    /// are in `events` then.
     #[inline(always)]
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.time.forget(); // hooks see the time before the wait
@@ -43,7 +45,7 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// The same where timers, other threads or both may end it too.
+    /// Waits if timers, other threads or both may end the wait too.
     #[inline(never)]
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         let waited = if self.turn.spin.is_some() && timeout != Some(Duration::ZERO) {
@@ -51,14 +53,14 @@ impl<S> Registry<S> {
         } else {
             self.sleep(timeout)
         };
-        // Behind the wait, which has told when the last turn was over.
+        // After the wait, which has recorded when the last turn ended.
         self.time
             .pauses
             .begin(self.metrics.turns, self.timers.armings());
         waited
     }
 
-    /// Waits, and where that may take time has other threads know that they have to end it.
+    /// Waits. If the wait may take time, other threads are asked to end it.
     #[inline]
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         let may_sleep = timeout != Some(Duration::ZERO) && self.may_sleep();
@@ -75,7 +77,7 @@ impl<S> Registry<S> {
         waited
     }
 
-    /// Looks for work first.
+    /// Looks for work, and waits only if there is none.
     #[cold]
     #[inline(never)]
     fn spin_and_sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
@@ -92,9 +94,9 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Looks for work for as long as it is worth it.
+    /// Looks for work while that pays.
     ///
-    /// While it looks the loop counts as awake: nobody writes to its eventfd.
+    /// Meanwhile the loop counts as awake: no thread writes to its eventfd.
     fn spin_for_work(&mut self, timeout: Option<Duration>) -> Result<Spun, Error> {
         let not_spun = Ok(Spun::Nothing { left: timeout });
         let Some(spin) = &mut self.turn.spin else {
@@ -108,6 +110,7 @@ impl<S> Registry<S> {
             metrics,
             ..
         } = self;
+        // A clock that stands still would never end the spin.
         if time.clock.standing().is_some() {
             return not_spun;
         }
@@ -116,6 +119,7 @@ impl<S> Registry<S> {
         let mut now = began;
         let budget_ends = spin.begin(began);
         let due = timers.next_deadline();
+        // A spin is part of the wait: it ends with the timeout, and when a timer is due.
         let last = [timeout.and_then(|timeout| began.checked_add(timeout)), due];
         let end = last.into_iter().flatten().fold(budget_ends, Instant::min);
         if end <= now || !inbox.announced.is_empty() || timers.has_due() {
@@ -123,7 +127,8 @@ impl<S> Registry<S> {
         }
         metrics.spins += 1;
         while now < end {
-            // First the kernel, once a turn at least: a stream of messages must not hide what it has.
+            // First the kernel, at least once a turn: a stream of messages must not hide its
+            // events.
             sys.wait(Some(Duration::ZERO))?;
             if !sys.events.is_empty() {
                 sys.record_wait(now);
@@ -157,7 +162,8 @@ impl<S> Registry<S> {
             self.time.pauses.forget_open();
             return self.sys.wait(None).map(drop);
         }
-        // Read anew: what the last turn took must not be slept on top.
+        // The clock is read again: otherwise the duration of the last turn would be slept in
+        // addition.
         let now = self.time.read();
         self.time.pauses.close(now);
         let end = match (due, timeout.and_then(|timeout| now.checked_add(timeout))) {
@@ -176,7 +182,8 @@ impl<S> Registry<S> {
             .or_else(|broken| self.after_broken(broken))
     }
 
-    /// The process may have been stopped meanwhile, past any deadline.
+    /// Handles a wait that was cut short. The process may have been stopped meanwhile, past any
+    /// deadline.
     #[cold]
     #[inline(never)]
     fn after_broken(&mut self, broken: Broken) -> Result<(), Error> {
@@ -186,8 +193,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Collects what the kernel has now. Where a timer may be due the time of this turn is read before: what is due at that
-    /// time need not wait for another turn.
+    /// Collects the events that the kernel has now. If a timer may be due, the time of this turn is
+    /// read before: a timer that is due at that time need not wait for another turn.
     #[inline]
     fn ask(&mut self) -> Result<(), Error> {
         if let Some(now) = self.time.clock.standing() {
@@ -202,7 +209,7 @@ impl<S> Registry<S> {
         self.ask_at(now)
     }
 
-    /// The same where the time is `now`.
+    /// Collects the events that the kernel has now, if the time is `now`.
     #[inline]
     fn ask_at(&mut self, now: Instant) -> Result<(), Error> {
         self.time.keep(now);

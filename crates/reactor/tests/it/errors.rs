@@ -33,7 +33,7 @@ fn an_fd_that_is_registered_already_is_refused_and_the_first_registration_goes_o
     assert!(
         refused
             .to_string()
-            .contains(&format!("fd {} is registered already", near.as_raw_fd()))
+            .contains(&format!("fd {} is already registered", near.as_raw_fd()))
     );
     far.write_all(b"x")?;
     let mut calls = 0;

@@ -168,7 +168,7 @@ impl Error {
         }
     }
 
-    /// Returns the errno of the kernel, if a system call has failed.
+    /// Returns the errno of the kernel, or `None` if no system call has failed.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::Os { source, .. } | Self::Call { source, .. } | Self::Loop { source, .. } => {
@@ -282,7 +282,7 @@ impl<T> AddError<T> {
         self.error.kind()
     }
 
-    /// Returns the errno of the kernel, if a system call has failed.
+    /// Returns the errno of the kernel, or `None` if no system call has failed.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.error.raw_os_error()
     }

@@ -56,12 +56,12 @@ impl Readiness {
     /// The peer has closed its write side: [`is_read_closed`](Self::is_read_closed).
     #[doc(alias("EV_CLOSED", "UV_DISCONNECT", "EPOLLRDHUP"))]
     pub const READ_CLOSED: Self = Self::from_kernel(EventFlags::RDHUP);
-    /// Writing has become pointless: [`is_write_closed`](Self::is_write_closed).
+    /// Written data does not arrive any more: [`is_write_closed`](Self::is_write_closed).
     // A bit of our own, for the write end of a pipe.
     pub const WRITE_CLOSED: Self = Self(0x0800);
     /// An error is pending: [`is_error`](Self::is_error).
     pub const ERROR: Self = Self::from_kernel(EventFlags::ERR);
-    /// The timeout has passed: [`is_timeout`](Self::is_timeout).
+    /// The timeout has expired: [`is_timeout`](Self::is_timeout).
     pub const TIMEOUT: Self = Self(0x4000);
     const HUNG_UP: u16 = EventFlags::HUP.bits() as u16;
     /// The bits that each mean read-closed. A hang-up also means write-closed.
@@ -187,8 +187,8 @@ impl Readiness {
         Self(self.0 & other.0)
     }
 
-    /// Returns the facts without these bits. A hang-up is one bit, so both of its facts are removed,
-    /// or none.
+    /// Returns the facts without these bits. A hang-up is one bit, so both of its facts are
+    /// removed, or none.
     #[inline]
     pub(crate) const fn without_bits(self, other: Self) -> Self {
         Self(self.0 & !other.0)

@@ -238,12 +238,12 @@ mod tests {
             let Spun::Nothing { left: Some(left) } =
                 reactor.registry.spin_for_work(Some(timeout)).unwrap()
             else {
-                unreachable!("nobody brings work")
+                unreachable!("no thread brings work")
             };
             assert!(left <= most, "{left:?} of {timeout:?}");
         }
         let Spun::Nothing { left: None } = reactor.registry.spin_for_work(None).unwrap() else {
-            unreachable!("nobody has set a limit")
+            unreachable!("there is no limit")
         };
     }
 }

@@ -1,15 +1,15 @@
-//! The Rust that the workspace promises, `rust-version`, is enough for what it depends on.
+//! The promised Rust, `rust-version`, is enough for the dependencies of the workspace.
 //!
-//! Cargo refuses a package that declares a newer one. Our own code is held to it by `incompatible_msrv` of clippy.
+//! Cargo refuses a package that declares a newer one. The lint `incompatible_msrv` of clippy holds
+//! our own code to it.
 
-use std::error::Error;
 use std::process::Command;
 
 use serde_json::Value;
+use support::Result;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
-
-/// Returns what `cargo metadata` says of the packages in the lock file. Cargo fetches those that are missing.
+/// Returns what `cargo metadata` says of the packages in the lock file. Cargo fetches those that
+/// are missing.
 fn metadata(options: &[&str]) -> Result<Value> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo

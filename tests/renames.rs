@@ -1,11 +1,10 @@
-//! The names of the public interface: `docs/renames.toml`, which scripts of users read, agrees with the sources and with the
-//! changelog, and the words of other libraries find ours.
+//! The names of the public interface: `docs/renames.toml`, which scripts of users read, agrees with
+//! the sources and with the changelog, and the words of other libraries find our items.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+use support::Result;
 
 /// A row of `docs/renames.toml`.
 struct Rename {
@@ -38,7 +37,7 @@ impl Rename {
         }
     }
 
-    /// Its row of the table in the changelog.
+    /// Returns its row of the table in the changelog.
     fn in_changelog(&self) -> String {
         let Self {
             kind,
@@ -75,7 +74,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The sources of a crate, formatted by rustfmt: what stands at the beginning of a line is an item of a module.
+/// The sources of a crate. rustfmt has formatted them: an item of a module stands at the beginning
+/// of its line.
 struct Sources {
     files: Vec<(PathBuf, String)>,
 }
@@ -98,7 +98,7 @@ impl Sources {
         Ok(Self { files })
     }
 
-    /// The lines of the modules of this name, or of all where it is empty.
+    /// Returns the lines of the modules of this name, or of all modules for an empty name.
     fn lines(&self, module: &str) -> impl Iterator<Item = &str> {
         let is_in = move |path: &Path| {
             module.is_empty() || path.with_extension("").iter().any(|part| part == module)
@@ -109,7 +109,7 @@ impl Sources {
             .flat_map(|(_, text)| text.lines())
     }
 
-    /// Whether there is a public item of this path within the crate.
+    /// Returns `true` if a public item of this path exists within the crate.
     fn has_item(&self, path: &str) -> bool {
         let (module, name) = path.rsplit_once("::").unwrap_or(("", path));
         let is_it = |line: &str| {
@@ -121,7 +121,7 @@ impl Sources {
         self.lines(module).any(|line| is_it(line).is_some())
     }
 
-    /// The lines of the definition of a type or trait and of its `impl` blocks.
+    /// Returns the lines of the definition of a type or trait and of its `impl` blocks.
     fn members(&self, on: &str) -> Vec<&str> {
         let (module, name) = on.rsplit_once("::").unwrap_or(("", on));
         let begins = |line: &str| {
@@ -155,7 +155,7 @@ impl Sources {
         members
     }
 
-    /// Whether a type, or a trait, has this public method.
+    /// Returns `true` if a type or a trait has this public method.
     fn has_method(&self, on: &str, name: &str) -> bool {
         self.members(on).into_iter().any(|line| {
             let line = line.trim_start_matches("pub ").trim_start_matches("const ");
@@ -164,7 +164,7 @@ impl Sources {
         })
     }
 
-    /// Whether a struct has this public field, or a variant this field.
+    /// Returns `true` if a struct has this public field, or a variant this field.
     fn has_field(&self, on: &str, name: &str) -> bool {
         let variant = on
             .rsplit_once("::")
@@ -191,7 +191,7 @@ impl Sources {
             .any(|line| first_word(line) == name)
     }
 
-    /// Whether there is what a row says by this name.
+    /// Returns `true` if the item that a row describes exists under this name.
     fn has(&self, row: &Rename, name: &str) -> bool {
         let Rename {
             kind, in_crate, on, ..

@@ -6,7 +6,7 @@
 
 #![expect(
     clippy::expect_used,
-    reason = "nothing of this is to fail, and nobody would be told but by a panic"
+    reason = "nothing here is to fail, and only a panic would report it"
 )]
 #![allow(missing_docs, reason = "of the function that criterion_group makes")]
 

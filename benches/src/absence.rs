@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_failed_is_told_by_the_last_line_that_says_something() {
+    fn a_failure_is_reported_with_its_last_line_that_is_not_empty() {
         assert_eq!(
             last_line("\"cc\": exit status: 1\nfatal error: ev.h\n\n"),
             "fatal error: ev.h"
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_missing_is_no_failure_and_everyone_who_failed_is_told() {
+    fn a_missing_contestant_is_no_failure_and_every_failure_is_reported() {
         let missing = [("libev", Absence::Missing("it is not installed".to_owned()))];
         let failed = [
             missing[0].clone(),

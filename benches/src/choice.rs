@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_contestant_is_chosen_with_all_its_forms_and_with_the_first_of_its_table() {
+    fn a_choice_includes_all_forms_and_the_first_contestant_of_the_table() {
         let choice = Choice {
             workloads: vec!["echo".to_owned()],
             only: vec!["tokio".to_owned()],

@@ -76,7 +76,7 @@ mod tests {
     use super::crates;
 
     #[test]
-    fn a_crate_with_a_build_script_counts_once_and_the_package_itself_not_at_all() {
+    fn a_crate_with_a_build_script_counts_once_and_the_package_itself_never() {
         let artifact =
             |package| format!(r#"{{"reason": "compiler-artifact", "package_id": "{package}"}}"#);
         let script = r#"{"reason": "build-script-executed", "package_id": "other"}"#.to_owned();

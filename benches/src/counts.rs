@@ -343,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_both_run_lengths_did_does_not_count() {
+    fn costs_that_both_run_lengths_have_do_not_count() {
         let counts = |figures: &[(&str, f64)]| -> Counts {
             figures
                 .iter()

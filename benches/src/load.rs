@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_says_something_else_ends_a_client_and_so_does_a_slice_that_fails() {
+    fn an_unexpected_line_or_a_failed_slice_ends_the_client() {
         let mut slices = 0;
         let mut told = |lines: &str, fails: bool| {
             answer(lines.as_bytes(), || {

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_told_beforehand_and_one_that_can_keeps_what_it_has() {
+    fn unwritable_files_are_reported_first_and_writable_ones_are_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let within = |name: &str| folder.path().join(name).display().to_string();
         std::fs::write(within("old.json"), "{}").unwrap();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn no_round_is_refused_and_so_is_who_is_unknown() {
+    fn zero_rounds_and_unknown_names_are_refused() {
         for wrong in [["--rounds", "0"], ["chain", "chains"], ["--only", "nobody"]] {
             assert!(
                 Cli::try_parse_from([&["peers"][..], &wrong].concat()).is_err(),

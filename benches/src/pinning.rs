@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ran_on_one_core_leaves_all_of_them_to_the_next() {
+    fn a_run_on_one_core_leaves_all_cores_to_the_next() {
         let cores = || {
             sched_getaffinity(None).map(|set| {
                 (0..CpuSet::MAX_CPU)

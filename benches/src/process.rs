@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_killed_takes_with_it_all_that_it_has_started() {
+    fn killing_a_process_also_kills_every_process_that_it_has_started() {
         let mut parent =
             spawn_group(Command::new("sh").args(["-c", "sleep 600 & echo $!; wait"])).unwrap();
         let mut told = String::new();

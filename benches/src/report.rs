@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_every_round_beside_what_was_made_of_them() {
+    fn json_keeps_every_round_beside_the_figures_derived_from_them() {
         let case = table_json(&table());
         assert_eq!(case["arguments"], json!(["chain", "--active", "1"]));
         assert_eq!(

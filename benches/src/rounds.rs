@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(
             rows.iter().map(|row| row.name).collect::<Vec<_>>(),
             ["a", "b", "c"],
-            "whatever the last order was"
+            "for any order of the last round"
         );
         for row in &rows {
             assert_eq!(row.rounds.len(), 40);
@@ -214,8 +214,9 @@ mod tests {
         assert_eq!(failed, []);
     }
 
+    /// It is ended at its failure, so that it does not disturb the others.
     #[test]
-    fn who_fails_in_the_middle_of_a_run_is_ended_and_left_out_and_the_others_run_on() {
+    fn a_contestant_that_fails_in_a_run_is_left_out_and_the_others_run_on() {
         let (mut runs, all) = (0, ["a", "b", "c"].map(|name| (name, Rc::new(()))));
         let held = all.clone().map(|(_, held)| Rc::downgrade(&held));
         let measure = |name: &str, _: &mut Rc<()>| {
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_end_well_is_left_out() {
+    fn a_contestant_that_does_not_end_well_is_left_out() {
         let end = |name| {
             if name == "b" {
                 Err("the server has ended".into())

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_never_gets_ready_says_why() {
+    fn the_error_of_a_client_that_never_gets_ready_says_why() {
         let refused = client("echo 'connection refused' >&2; exit 1")
             .map(drop)
             .unwrap_err();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_whose_answer_is_no_line_of_figures_is_ended_and_not_waited_for() {
+    fn a_client_that_answers_without_figures_is_ended_without_waiting() {
         let (mut client, _) = client("echo '{}'; read -r go; echo hello; exec sleep 1000").unwrap();
         assert!(client.slice().unwrap_err().to_string().contains("hello"));
         assert!(!client.child.wait().unwrap().success());

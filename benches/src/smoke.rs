@@ -100,7 +100,7 @@ mod tests {
     use crate::catalogue::all;
 
     #[test]
-    fn every_program_has_little_to_do_and_is_told_nothing_twice() {
+    fn every_program_gets_little_work_and_no_option_twice() {
         for case in all() {
             for contestant in &case.contestants {
                 let arguments = arguments(&case, contestant);

@@ -69,8 +69,9 @@ mod tests {
 
     use super::*;
 
+    /// An even number of figures has two in the middle.
     #[test]
-    fn a_spread_is_of_whatever_order_and_its_middle_lies_between_the_two_of_an_even_number() {
+    fn a_spread_ignores_order_and_its_median_averages_the_middle_two() {
         let spread =
             |figures: &[f64]| Spread::of(figures.to_vec()).map(|it| (it.least, it.median, it.most));
         assert_eq!(spread(&[]), None);

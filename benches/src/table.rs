@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_told_with_how_much_it_may_be_off_by_to_as_many_digits() {
+    fn a_ratio_is_shown_with_its_uncertainty_in_as_many_digits() {
         let told = |floor: f64, own: &[f64]| {
             let rounds = |rounds: &[f64]| {
                 rounds

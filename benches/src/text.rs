@@ -32,8 +32,9 @@ pub(crate) fn digits(figure: f64) -> usize {
 mod tests {
     use super::*;
 
+    /// All digits before the point are kept.
     #[test]
-    fn a_brief_number_is_whole_or_has_three_digits_that_matter_and_all_before_the_point() {
+    fn a_brief_number_is_whole_or_has_three_significant_digits() {
         let written = [
             0.0, 0.0006, 0.031_44, 0.5, 1.0, 1.234, 12.34, 24.0, 123.4, 1234.4, 45_000.0,
         ]

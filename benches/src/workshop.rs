@@ -191,8 +191,9 @@ fn pkg_config(library: Library, option: &str) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
+    /// It has failed if it is not compiled although everything that it needs is there.
     #[test]
-    fn who_has_no_library_is_missing_and_who_is_not_compiled_though_it_is_there_has_failed() {
+    fn a_program_without_its_library_is_missing_and_one_not_compiled_failed() {
         let folder = tempfile::tempdir().unwrap();
         let unknown = Library {
             name: "nothing",

@@ -1,4 +1,4 @@
-//! The parts of the example `kv_server`: what its parser, its store and its commands promise.
+//! The parts of the example `kv_server`: the promises of its parser, its store and its commands.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,4 +1,5 @@
-//! The parser: the same commands however they were cut, and no more trust than Redis has.
+//! The parser: it finds the same commands however the input is cut, and trusts no more than Redis
+//! does.
 
 use proptest::prelude::*;
 
@@ -13,7 +14,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Every command in `pieces`, which come one after the other, and the error at their end, if there is one.
+/// Returns every command in `pieces`, and the error at their end, if there is one.
 fn parse(pieces: &[&[u8]]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
     let (mut parser, mut commands, mut data) = (Parser::default(), Vec::new(), Vec::new());
     for piece in pieces {
@@ -34,7 +35,7 @@ fn parse(pieces: &[&[u8]]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
     (commands, None)
 }
 
-/// The same bytes in pieces that end where `cuts` say, in thousandths of the whole.
+/// Returns the same bytes in pieces that end at `cuts`, in thousandths of the whole.
 fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut ends: Vec<_> = cuts
         .iter()
@@ -57,7 +58,7 @@ fn error(bytes: &[u8]) -> String {
     parse(&[bytes]).1.unwrap_or_default()
 }
 
-/// The one command that `line` is.
+/// Returns the words of the one command in `line`.
 fn words(line: &str) -> Vec<String> {
     let (commands, error) = parse(&[line.as_bytes(), b"\r\n"]);
     assert_eq!((commands.len(), error), (1, None), "{line}");
@@ -67,7 +68,7 @@ fn words(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// Bytes that look more like the protocol than random ones.
+/// Returns bytes that are closer to the protocol than random ones.
 fn near_protocol() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         prop::sample::select(vec![
@@ -97,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_answered_does_not_depend_on_the_cuts(
+    fn replies_do_not_depend_on_how_the_input_is_cut(
         bytes in near_protocol(),
         cuts in prop::collection::vec(0..1000_usize, 0..20),
     ) {
@@ -141,7 +142,7 @@ fn a_number_has_one_spelling() {
 }
 
 #[test]
-fn what_is_no_command_is_refused_in_the_words_of_redis() {
+fn an_invalid_command_is_refused_in_the_words_of_redis() {
     for bad in [
         "*x\r\n",
         "*\r\n",
@@ -214,7 +215,7 @@ fn a_long_value_that_comes_in_pieces_is_not_looked_at_again() {
     };
     let command = encode(&[b"SET".to_vec(), b"k".to_vec(), vec![b'*'; 1 << 20]]);
     for end in (0..command.len()).step_by(4096) {
-        // What was understood may even be spoilt: nobody reads it.
+        // Parsed bytes may even be overwritten: they are not read again.
         let mut spoilt = command[..end].to_vec();
         let understood = end.min(20);
         if end > 4096 {
@@ -235,7 +236,7 @@ fn a_long_value_that_comes_in_pieces_is_not_looked_at_again() {
     assert_eq!((words.len(), words[2].len()), (3, 1 << 20));
 }
 
-/// What a second search of the same bytes would find is put there behind its back.
+/// The bytes that a second search would find are changed behind the parser's back.
 #[test]
 fn a_line_that_comes_in_pieces_is_not_searched_again() {
     let mut parser = Parser::default();

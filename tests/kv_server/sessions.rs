@@ -1,4 +1,4 @@
-//! Sessions: bytes in, the replies of Redis out, over connections of a loop whose time the test drives.
+//! Sessions: bytes in, the replies of Redis out, over connections of a loop on a manual clock.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ pub(crate) fn server() -> Server {
     Server::new(limits, ConnectionLimit::new(10))
 }
 
-/// A server, and clients that are known by their numbers.
+/// A server, and numbered clients.
 struct Setup {
     reactor: Reactor<Server>,
     server: Server,
@@ -56,7 +56,7 @@ impl Setup {
             .unwrap();
     }
 
-    /// What `client` has been told up to now, and whether that was the end.
+    /// Returns the bytes that `client` has got so far, and `true` if that was the end.
     fn told(&mut self, client: usize) -> (String, bool) {
         let mut told = Vec::new();
         let end = self.clients[client].read_to_end(&mut told);
@@ -69,13 +69,13 @@ impl Setup {
         (String::from_utf8_lossy(&told).into_owned(), end.is_ok())
     }
 
-    /// What `client` is told when it sends `data`, and whether its connection ends then.
+    /// Sends `data` from `client`. Returns its replies, and `true` if its connection has ended.
     fn send(&mut self, client: usize, mut data: &[u8]) -> (String, bool) {
         let mut all = String::new();
         loop {
             data = &data[self.clients[client].write(data).unwrap_or(0)..]; // there may be no room
             self.turn();
-            self.turn(); // what is for others leaves in the next
+            self.turn(); // messages for others leave in the next turn
             let (told, is_end) = self.told(client);
             all += &told;
             if is_end || data.is_empty() && told.is_empty() {
@@ -146,7 +146,7 @@ fn commands_reply_as_redis_does() {
 }
 
 #[test]
-fn a_timeout_that_is_configured_is_for_clients_that_connect_later()
+fn a_configured_timeout_holds_for_clients_that_connect_later()
 -> Result<(), Box<dyn std::error::Error>> {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (mut server, options) = (server(), ConnectionOptions::new());
@@ -265,7 +265,7 @@ fn a_name_of_many_lines_is_an_error_of_one() {
 }
 
 #[test]
-fn what_is_no_command_ends_the_session_after_the_replies_before_it() {
+fn an_invalid_command_ends_the_session_after_the_earlier_replies() {
     let expected = "+PONG\r\n-ERR Protocol error: expected '$', got 'x'\r\n".to_owned();
     assert_eq!(
         Setup::new().send(0, b"PING\r\n*1\r\nx\r\nPING\r\n"),
@@ -308,7 +308,7 @@ fn a_key_expires_for_the_clients_too() {
 }
 
 #[test]
-fn a_message_goes_to_those_who_subscribe_and_are_still_there() {
+fn a_message_goes_to_the_subscribers_that_are_still_connected() {
     let mut setup = Setup::new();
     assert_eq!(
         setup.send(1, b"subscribe c\r\n").0,
@@ -336,7 +336,7 @@ const HELLO: &str = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0
     $2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0";
 
 #[test]
-fn a_client_is_answered_in_the_protocol_that_it_says_hello_in() {
+fn a_client_is_answered_in_the_protocol_of_its_hello() {
     let mut setup = Setup::new();
     let (v2, v3) = (
         format!("*14\r\n{}", HELLO.replace("PROTO", "2")),
@@ -382,7 +382,7 @@ fn a_client_is_answered_in_the_protocol_that_it_says_hello_in() {
 }
 
 #[test]
-fn what_clients_say_of_themselves_is_answered_as_redis_does() {
+fn client_commands_are_answered_as_redis_does() {
     let mut setup = Setup::new();
     let v2 = format!("*14\r\n{}", HELLO.replace("PROTO", "2"));
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
@@ -451,7 +451,7 @@ fn what_clients_say_of_themselves_is_answered_as_redis_does() {
 }
 
 #[test]
-fn a_subscriber_of_resp3_gets_pushes_and_may_do_what_others_do() {
+fn a_resp3_subscriber_gets_pushes_and_may_use_all_commands() {
     let mut setup = Setup::new();
     setup.send(0, b"hello 3\r\n");
     setup.expect("subscribe c", ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1");
@@ -485,7 +485,7 @@ fn a_subscriber_of_resp3_gets_pushes_and_may_do_what_others_do() {
 }
 
 #[test]
-fn who_subscribes_may_do_little_else() {
+fn a_subscriber_may_use_few_other_commands() {
     let mut setup = Setup::new();
     setup.send(0, b"subscribe c\r\n");
     setup.expect("ping", "*2\r\n$4\r\npong\r\n$0\r\n");
@@ -498,7 +498,7 @@ fn who_subscribes_may_do_little_else() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_told_no_more_until_it_does() {
+fn a_client_that_does_not_read_gets_no_reply_until_it_does() {
     let mut setup = Setup::new();
     setup
         .server
@@ -527,7 +527,7 @@ fn a_client_that_does_not_read_is_told_no_more_until_it_does() {
 }
 
 #[test]
-fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() {
+fn a_reply_for_a_client_that_has_gone_reaches_no_other_client() {
     let mut setup = Setup::new();
     setup
         .server

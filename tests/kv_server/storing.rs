@@ -1,4 +1,4 @@
-//! The store: a key lives as long as it was told to, and has one timer at most.
+//! The store: a key lives for its time to live, and has one timer at most.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn a_key_has_one_timer_however_often_its_time_is_set() {
 }
 
 #[test]
-fn whatever_ends_a_time_to_live_ends_its_timer() {
+fn every_end_of_a_time_to_live_ends_its_timer() {
     let ends: [fn(&mut Server, &mut Reactor<Server>); 4] = [
         |server, reactor| server.store.set(b"k", b"w", None, reactor),
         |server, reactor| assert!(server.store.persist(b"k", reactor)),
@@ -82,7 +82,7 @@ fn whatever_ends_a_time_to_live_ends_its_timer() {
 }
 
 #[test]
-fn a_key_that_is_due_and_still_there_is_seen_by_nobody() {
+fn an_expired_key_that_is_still_stored_is_invisible() {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Server>::builder()
         .clock(clock.clone())
@@ -127,7 +127,7 @@ fn adding_keeps_the_time_to_live() {
 }
 
 #[test]
-fn a_sum_that_is_too_great_changes_nothing() {
+fn an_overflowing_sum_changes_nothing() {
     let (mut reactor, mut server) = reactor();
     server
         .store

@@ -1,6 +1,6 @@
-//! `console_loop` as a program, at everything that standard input may be.
+//! `console_loop` as a program, with every kind of standard input.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -9,23 +9,23 @@ use std::thread;
 
 use rustix::fs::fcntl_getfl;
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::tcgetattr;
+use support::{file_with, terminal};
 
 use crate::Result;
 use crate::server::{PATIENCE, example, insist};
 use crate::tracer::{Tracee, WAITS};
 
-/// The program, while something is typed.
+/// The program, with a keyboard.
 struct Session<W> {
     child: Child,
     keyboard: Option<W>,
-    /// What it shows, line by line.
+    /// Its output, line by line.
     screen: Receiver<String>,
 }
 
 impl Session<ChildStdin> {
-    /// At a pipe.
+    /// Starts it with a pipe as its input.
     fn at_pipe() -> Result<Self> {
         let mut session = Self::start(Stdio::piped(), None)?;
         session.keyboard = session.child.stdin.take();
@@ -57,12 +57,12 @@ impl<W: Write> Session<W> {
             .write_all(text.as_ref())?)
     }
 
-    /// The next line that it shows.
+    /// Returns the next line of its output.
     fn shown(&mut self) -> Result<String> {
         Ok(self.screen.recv_timeout(PATIENCE)?)
     }
 
-    /// How many turns its loop has made, which the first line of `status` says.
+    /// Returns the number of turns of its loop, from the first line of `status`.
     fn turns(&mut self) -> Result<u64> {
         self.type_in("status\n")?;
         let mut line = self.shown()?;
@@ -81,13 +81,14 @@ impl<W: Write> Session<W> {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// Waits for its end: what it has shown, and how it has ended.
+    /// Waits for its end. Returns the rest of its output, and its exit status.
     fn end(mut self) -> Result<(String, ExitStatus)> {
         let mut rest = String::new();
         loop {
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(line) => rest += &(line + "\n"),
-                Err(RecvTimeoutError::Disconnected) => return Ok((rest, self.child.wait()?)), // it is about to end
+                // The program is about to end.
+                Err(RecvTimeoutError::Disconnected) => return Ok((rest, self.child.wait()?)),
                 Err(RecvTimeoutError::Timeout) => return Err("it is still running".into()),
             }
         }
@@ -101,7 +102,7 @@ impl<W> Drop for Session<W> {
     }
 }
 
-/// The lines of `stdout`, for who does not want to wait for ever.
+/// Returns the lines of `stdout`, through a channel whose receiver can wait with a timeout.
 fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -111,16 +112,6 @@ fn lines_of(stdout: ChildStdout) -> Receiver<String> {
             .try_for_each(|line| sender.send(line))
     });
     receiver
-}
-
-/// Both ends of a new terminal: the keyboard, and what a program has.
-fn terminal() -> Result<(File, OwnedFd)> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
-    Ok((master.into(), slave))
 }
 
 /// Runs it on `stdin`, which ends by itself.
@@ -137,19 +128,10 @@ fn run(stdin: impl Into<Stdio>) -> Result<Output> {
     })
 }
 
-/// A file with `text`, which is gone when it is closed.
-fn file(name: &str, text: &[u8]) -> Result<File> {
-    let path = std::env::temp_dir().join(format!("console_loop-{name}-{}", std::process::id()));
-    fs::write(&path, text)?;
-    let file = File::open(&path)?;
-    fs::remove_file(path)?;
-    Ok(file)
-}
-
-/// What it shows for `text`, from a file, and that it ends well.
+/// Checks its output for a file with `text`, and that it ends with success.
 #[track_caller]
-fn expect(name: &str, text: &[u8], expected: &[&str]) -> Result {
-    let output = run(file(name, text)?)?;
+fn expect(text: &[u8], expected: &[&str]) -> Result {
+    let output = run(file_with(text)?)?;
     let stdout = String::from_utf8(output.stdout)?;
     assert_eq!(stdout.lines().collect::<Vec<_>>(), expected);
     assert!(
@@ -171,9 +153,9 @@ fn it_shows_the_same_at_a_file_a_pipe_a_socket_and_a_terminal() -> Result {
     drop(peer);
     let (mut keyboard, terminal) = terminal()?;
     keyboard.write_all(text)?;
-    keyboard.write_all(b"\x04\x04")?; // one ends the line, one the input
+    keyboard.write_all(b"\x04\x04")?; // the first ends the line, the second the input
     let inputs: [(&str, Stdio); 4] = [
-        ("file", file("same", text)?.into()),
+        ("file", file_with(text)?.into()),
         ("pipe", pipe.into()),
         ("socket", OwnedFd::from(socket).into()),
         ("terminal", terminal.into()),
@@ -235,7 +217,8 @@ fn a_terminal_keeps_its_flags_and_modes_also_when_the_program_is_killed() -> Res
             fcntl_getfl(&terminal)?,
             format!("{:?}", tcgetattr(&terminal)?),
         );
-        let mut session = Session::start(terminal.try_clone()?, Some(keyboard.try_clone()?))?; // the same description
+        // The same open file description.
+        let mut session = Session::start(terminal.try_clone()?, Some(keyboard.try_clone()?))?;
         session.turns()?;
         assert_eq!(
             (
@@ -298,11 +281,11 @@ fn only_a_terminal_is_prompted() -> Result {
     Ok(())
 }
 
-/// A terminal at which `text` has been typed.
+/// Returns a terminal at which `text` has been typed.
 fn terminal_of(text: &[u8]) -> Result<OwnedFd> {
     let (mut keyboard, terminal) = terminal()?;
     keyboard.write_all(text)?;
-    std::mem::forget(keyboard); // until this process ends
+    std::mem::forget(keyboard); // open until this process ends
     Ok(terminal)
 }
 
@@ -328,10 +311,10 @@ fn expect_sleep<W: Write>(session: &mut Session<W>) -> Result {
 }
 
 #[test]
-fn it_sleeps_after_the_end_of_input_until_what_is_pending_is_done() -> Result {
+fn it_sleeps_after_the_end_of_input_until_pending_work_is_done() -> Result {
     for (name, end) in [
         ("terminal", terminal_of(b"after 0.5 later\n\x04")?),
-        ("file", file("sleep", b"after 0.5 later")?.into()),
+        ("file", file_with(b"after 0.5 later")?.into()),
     ] {
         let mut session = Session::start(end, None::<File>)?;
         assert_eq!(session.shown()?, "timer 1");
@@ -351,7 +334,7 @@ fn it_sleeps_after_the_end_of_input_until_what_is_pending_is_done() -> Result {
 }
 
 #[test]
-fn it_ends_when_what_is_pending_at_the_end_of_input_is_done() -> Result {
+fn it_ends_when_work_pending_at_the_end_of_input_is_done() -> Result {
     let text = b"every 1000 never\nafter 0.2 later\nwork 1\npost this\nrun printf that";
     let output = run(terminal_of(&[&text[..], b"\x04\x04"].concat())?)?;
     assert!(output.status.success());
@@ -378,7 +361,7 @@ fn it_ends_when_what_is_pending_at_the_end_of_input_is_done() -> Result {
 }
 
 #[test]
-fn a_work_that_is_given_up_is_not_waited_for() -> Result {
+fn abandoned_work_is_not_waited_for() -> Result {
     let mut session = Session::at_pipe()?;
     session.type_in("work 1000000\ncancel 1\ncancel 1\n")?;
     drop(session.keyboard.take()); // nothing else is left to wait for
@@ -413,7 +396,7 @@ fn a_timer_can_be_repeated_and_cancelled() -> Result {
 }
 
 #[test]
-fn quit_ends_at_once_whatever_is_pending() -> Result {
+fn quit_ends_at_once_with_timers_and_jobs_pending() -> Result {
     let mut session = Session::at_pipe()?;
     session.type_in("after 1000 never\nwork 1000000\nevery 1000 never\nquit\nstatus\n")?;
     let (shown, status) = session.end()?;
@@ -423,7 +406,7 @@ fn quit_ends_at_once_whatever_is_pending() -> Result {
 }
 
 #[test]
-fn the_status_shows_what_is_registered() -> Result {
+fn the_status_shows_the_registrations() -> Result {
     let mut session = Session::at_pipe()?;
     session.type_in("after 1000 the future\nwork 1000000\nstatus\nquit\n")?;
     let (shown, _) = session.end()?;
@@ -482,10 +465,10 @@ fn a_child_shows_its_output_its_errors_and_its_exit() -> Result {
 }
 
 #[test]
-fn what_makes_no_sense_gets_one_line_that_says_so() -> Result {
+fn an_invalid_input_gets_one_line_that_says_so() -> Result {
     let text = b"frobnicate 1 2 3\nafter\nafter 1\nafter x y\nafter -1 y\nafter NaN y\nafter 1e300 y\nevery 1\ncancel\ncancel 99999999999999999999\n\
         cancel 7\nwork\nwork -1\nwork 1.5\nwork 99999999999\n\n   \n\xff\xfe\nhelp me\n";
-    let output = run(file("senseless", text)?)?;
+    let output = run(file_with(text)?)?;
     let stdout = String::from_utf8(output.stdout)?;
     let shown: Vec<_> = stdout
         .lines()
@@ -523,7 +506,7 @@ fn an_input_that_cannot_be_read_is_an_error_of_the_program() -> Result {
 
 #[test]
 fn a_timer_beyond_all_time_is_shown_as_one() -> Result {
-    let output = run(file("beyond", b"after 1e18 x\nstatus\nquit\n")?)?;
+    let output = run(file_with(b"after 1e18 x\nstatus\nquit\n")?)?;
     let stdout = String::from_utf8(output.stdout)?;
     assert!(stdout.contains("\ntimer 1 never: x\n"), "{stdout}");
     Ok(())
@@ -539,14 +522,14 @@ fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
     .concat();
     let cut = "no such command: yyyyyyyyyyyyyyyyyyyy; help lists them";
     expect(
-        "long",
         text.as_bytes(),
         &["a line that is too long", "no timer and no work 1", cut],
     )
 }
 
+/// Later is a second after the first.
 #[test]
-fn the_first_signal_ends_it_gently_and_one_a_second_later_at_once() -> Result {
+fn the_first_signal_ends_it_gracefully_and_a_later_one_at_once() -> Result {
     for signal in [Signal::INT, Signal::TERM] {
         let mut session = Session::at_pipe()?;
         session.type_in("after 1000 never\nevery 1000 never\nwork 300\nstatus\n")?;
@@ -574,7 +557,7 @@ fn the_first_signal_ends_it_gently_and_one_a_second_later_at_once() -> Result {
 }
 
 #[test]
-fn it_ends_with_an_error_when_nobody_reads_what_it_shows() -> Result {
+fn it_ends_with_an_error_when_its_output_has_no_reader() -> Result {
     let (reader, writer) = io::pipe()?;
     drop(reader);
     let mut command = Command::new(example("console_loop")?);

@@ -1,20 +1,21 @@
-//! `echo_raw` and `echo_server`, on the reactor alone and on the ready-made handlers: what a peer does wrong concerns that peer only, and a message costs one read and one write.
+//! `echo_raw` and `echo_server`, on the reactor alone and on the ready-made handlers: a fault of a
+//! peer affects that peer only, and a message costs one read and one write.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
+use support::reset;
 
 use crate::Result;
 use crate::server::{PATIENCE, Server, raise_open_files_limit, run};
 use crate::tracer::Tracee;
 
-/// Each of these for both programs.
+/// Runs each of these tests for both programs.
 macro_rules! tests_of_both {
     ($($test:ident),* $(,)?) => {
         mod echo_raw {
@@ -32,17 +33,17 @@ tests_of_both! {
     it_listens_on_a_unix_socket,
     a_bad_address_ends_it_with_2_and_a_line_that_names_it,
     an_address_in_use_ends_it_with_1_and_the_text_of_the_errno,
-    what_a_half_closed_peer_has_sent_is_still_echoed,
+    bytes_of_a_half_closed_peer_are_still_echoed,
     a_peer_that_sends_one_byte_at_a_time_gets_each_back,
-    peers_that_reset_or_vanish_concern_nobody_else,
-    a_peer_that_does_not_read_is_not_read_from_either_and_loses_nothing,
+    peers_that_reset_or_vanish_affect_no_other_peer,
+    a_peer_that_does_not_read_is_not_read_from_and_loses_nothing,
     more_connections_than_allowed_wait_until_one_is_closed,
-    out_of_file_descriptors_it_pauses_and_then_serves_whoever_waited,
+    out_of_file_descriptors_it_pauses_and_then_serves_waiting_clients,
     a_wait_that_is_interrupted_goes_on,
     a_message_costs_one_read_one_write_and_a_share_of_one_wait,
     an_idle_timeout_costs_no_system_call_for_a_message,
-    a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not,
-    the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads,
+    the_idle_timeout_closes_a_silent_connection_and_spares_a_busy_one,
+    the_idle_timeout_holds_after_back_pressure,
     ten_thousand_connections_are_served_at_the_same_time,
 }
 
@@ -63,7 +64,7 @@ pub(crate) fn expect_echo(stream: &mut (impl Read + Write), message: &[u8]) {
     );
 }
 
-/// Bytes that tell where they stood, so that nothing can be lost or exchanged unseen.
+/// Returns bytes that depend on their place, so that a lost or exchanged byte shows.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length.div_ceil(8) as u64)
         .flat_map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
@@ -100,7 +101,7 @@ fn it_listens_on_a_unix_socket(program: &str) -> Result {
     client.set_read_timeout(Some(PATIENCE))?;
     expect_echo(&mut client, b"hello");
     drop(server);
-    let _ = std::fs::remove_file(&path); // killed, it has left its socket
+    let _ = std::fs::remove_file(&path); // a killed server leaves its socket
     Ok(())
 }
 
@@ -130,7 +131,7 @@ fn an_address_in_use_ends_it_with_1_and_the_text_of_the_errno(program: &str) -> 
     Ok(())
 }
 
-fn what_a_half_closed_peer_has_sent_is_still_echoed(program: &str) -> Result {
+fn bytes_of_a_half_closed_peer_are_still_echoed(program: &str) -> Result {
     let server = start(program, &[])?;
     let message = pattern(100_000);
     let mut client = server.connect()?;
@@ -156,7 +157,7 @@ fn a_peer_that_sends_one_byte_at_a_time_gets_each_back(program: &str) -> Result 
     Ok(())
 }
 
-fn peers_that_reset_or_vanish_concern_nobody_else(program: &str) -> Result {
+fn peers_that_reset_or_vanish_affect_no_other_peer(program: &str) -> Result {
     let server = start(program, &[])?;
     let mut steady = server.connect()?;
     expect_echo(&mut steady, b"accepted");
@@ -165,14 +166,15 @@ fn peers_that_reset_or_vanish_concern_nobody_else(program: &str) -> Result {
         let mut rude = server.connect()?;
         rude.write_all(&pattern(10_000))?;
         if round % 2 == 0 {
-            set_socket_linger(&rude, Some(Duration::ZERO))?; // a reset instead of an orderly end
+            reset(rude)?;
+        } else {
+            drop(rude);
         }
-        drop(rude);
         expect_echo(&mut steady, b"still here");
     }
     let mut last = server.connect()?;
     expect_echo(&mut last, b"and open for others");
-    // The turn that accepted the last one has met the ends of all others, or a later one does.
+    // The turn that accepted the last one has met the ends of all others, or a later turn does.
     for _ in 0..1000 {
         expect_echo(&mut steady, b"still here");
     }
@@ -180,7 +182,8 @@ fn peers_that_reset_or_vanish_concern_nobody_else(program: &str) -> Result {
     Ok(())
 }
 
-/// Sends of `message` what the server takes from a client that does not read; gives how much that is.
+/// Sends the part of `message` that the server takes from a client that does not read. Returns its
+/// length.
 pub(crate) fn send_until_refused(
     client: &mut TcpStream,
     message: &[u8],
@@ -212,7 +215,7 @@ pub(crate) fn send_rest_and_read_all(client: &mut TcpStream, message: &[u8], sen
     });
 }
 
-fn a_peer_that_does_not_read_is_not_read_from_either_and_loses_nothing(program: &str) -> Result {
+fn a_peer_that_does_not_read_is_not_read_from_and_loses_nothing(program: &str) -> Result {
     let server = start(program, &[])?;
     let mut steady = server.connect()?;
     let mut slow = server.connect()?;
@@ -228,15 +231,17 @@ fn a_peer_that_does_not_read_is_not_read_from_either_and_loses_nothing(program: 
     Ok(())
 }
 
-/// Not of `echo_server`, which after a full queue does not read before most of it is sent: a peer that goes on sending meanwhile
-/// wakes it in vain, and after the eighth time the kernel is asked to stop that.
+/// This does not hold for `echo_server`. After a full queue it does not read before most of the
+/// queue is sent. A peer that goes on sending meanwhile causes spurious wakeups, and after the
+/// eighth one the kernel is told to stop them.
 #[test]
 fn back_pressure_that_comes_and_goes_costs_no_updates_of_the_kernel() -> Result {
     let server = start("echo_raw", &[])?;
     let mut steady = server.connect()?;
     let mut slow = server.connect()?;
     let message = pattern(64_000_000);
-    // The first time that it has to wait for room the server tells the kernel, once and for all.
+    // When the server has to wait for room for the first time, it tells the kernel, once and for
+    // all.
     let sent = send_until_refused(&mut slow, &message, &mut steady)?;
     send_rest_and_read_all(&mut slow, &message, sent);
     let mut tracee = Tracee::attach(server.pid())?;
@@ -244,7 +249,7 @@ fn back_pressure_that_comes_and_goes_costs_no_updates_of_the_kernel() -> Result 
         scope.spawn(|| {
             let sent = send_until_refused(&mut slow, &message, &mut steady).unwrap();
             send_rest_and_read_all(&mut slow, &message, sent);
-            drop(slow); // which the server answers by closing its end
+            drop(slow); // the server answers it by closing its end
         });
         let mut updates = 0;
         loop {
@@ -276,11 +281,11 @@ fn more_connections_than_allowed_wait_until_one_is_closed(program: &str) -> Resu
     Ok(())
 }
 
-fn out_of_file_descriptors_it_pauses_and_then_serves_whoever_waited(program: &str) -> Result {
+fn out_of_file_descriptors_it_pauses_and_then_serves_waiting_clients(program: &str) -> Result {
     let server = Server::start_with_open_files_max(program, &["--listen", "127.0.0.1:0"], 64)?;
     let mut clients = Vec::new();
     for _ in 0..100 {
-        let mut client = server.connect()?; // those beyond the limit wait in the kernel's queue
+        let mut client = server.connect()?; // clients beyond the limit wait in the kernel's queue
         client.write_all(b"hello")?;
         clients.push(client);
     }
@@ -295,8 +300,9 @@ fn out_of_file_descriptors_it_pauses_and_then_serves_whoever_waited(program: &st
             }
         }
     };
-    // A wait for the time, and perhaps a look at the listener that is wanted again. No spin: one that looks for connections
-    // again and again would not wait in between.
+    // The server waits for the time, and perhaps checks the listener whose interest is back. It
+    // does not spin: a server that checks for connections again and again would not wait in
+    // between.
     let (mut quiet, mut looks) = (0, 0);
     while quiet < 5 {
         let calls = calls_of_a_pause()?;
@@ -309,7 +315,7 @@ fn out_of_file_descriptors_it_pauses_and_then_serves_whoever_waited(program: &st
     drop(tracee);
     for mut client in clients {
         let mut echoed = [0; 5];
-        client.read_exact(&mut echoed)?; // and is closed, which makes room for the next
+        client.read_exact(&mut echoed)?; // and is closed, which makes room for the next client
         assert_eq!(&echoed, b"hello");
     }
     Ok(())
@@ -319,7 +325,8 @@ fn a_wait_that_is_interrupted_goes_on(program: &str) -> Result {
     let server = start(program, &[])?;
     let mut client = server.connect()?;
     for _ in 0..20 {
-        // signal(7): epoll_wait gives EINTR when a stopped process is continued, also without a handler.
+        // signal(7): epoll_wait returns EINTR when a stopped process is continued, also without a
+        // handler.
         server.signal(Signal::STOP)?;
         server.signal(Signal::CONT)?;
         expect_echo(&mut client, b"hello");
@@ -347,7 +354,7 @@ fn expect_exact_calls(server: &Server) -> Result {
     let mut tracee = Tracee::attach(server.pid())?;
     tracee.run_to_wait()?;
     for round in 0..20 {
-        // The server stands before its wait: what all clients send now is one batch.
+        // The server stands before its wait: the bytes of all clients are one batch.
         for client in &mut clients {
             client.write_all(&pattern(64))?;
         }
@@ -364,9 +371,7 @@ fn expect_exact_calls(server: &Server) -> Result {
     Ok(())
 }
 
-fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not(
-    program: &str,
-) -> Result {
+fn the_idle_timeout_closes_a_silent_connection_and_spares_a_busy_one(program: &str) -> Result {
     let server = start(program, &["--idle-timeout", "1"])?;
     let mut silent = server.connect()?;
     let mut talking = server.connect()?;
@@ -381,13 +386,12 @@ fn a_silent_connection_is_closed_after_the_idle_timeout_and_a_talking_one_is_not
     Ok(())
 }
 
-fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads(
-    program: &str,
-) -> Result {
+/// It holds for a peer that never reads, too.
+fn the_idle_timeout_holds_after_back_pressure(program: &str) -> Result {
     let server = start(program, &["--idle-timeout", "2"])?;
     let message = pattern(64_000_000);
     let mut steady = server.connect()?;
-    // The server has had to wait for room once: it knows ever after that there is room to write.
+    // The server has had to wait for room once: from then on it knows that there is room to write.
     let mut drained = server.connect()?;
     let sent = send_until_refused(&mut drained, &message, &mut steady)?;
     send_rest_and_read_all(&mut drained, &message, sent);
@@ -402,7 +406,7 @@ fn the_idle_timeout_holds_after_back_pressure_and_for_a_peer_that_never_reads(
         assert!(Instant::now() < deadline, "still open: {open:?}");
         expect_echo(&mut steady, b"talking");
         open[0] &= matches!(drained.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        // It must not read, so it is a write that finds out.
+        // This client must not read, so a write finds the end.
         open[1] &=
             matches!(never_reads.write(b"x"), Err(error) if error.kind() == ErrorKind::WouldBlock);
     }

@@ -1,4 +1,5 @@
-//! `echo_server`: what it has beyond `echo_raw`: several addresses and loops, counters, an orderly end.
+//! The additions of `echo_server` to `echo_raw`: several addresses and loops, counters, a graceful
+//! end.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 
 use rustix::process::Signal;
+use support::reset;
 
 use crate::Result;
 use crate::echo::{expect_echo, pattern, send_until_refused};
@@ -18,7 +20,8 @@ fn start(arguments: &[&str]) -> Result<Server> {
     )
 }
 
-/// A client that has sent more than it has read, so that the server has something queued for it.
+/// Returns a client that has sent more than it has read, so that the server has queued bytes for
+/// it.
 fn client_with_a_backlog(server: &Server) -> Result<TcpStream> {
     let mut steady = server.connect()?;
     let mut slow = server.connect()?;
@@ -26,8 +29,9 @@ fn client_with_a_backlog(server: &Server) -> Result<TcpStream> {
     Ok(slow)
 }
 
+/// No client is accepted meanwhile.
 #[test]
-fn a_signal_ends_it_with_0_once_everything_is_sent_and_nobody_is_accepted_meanwhile() -> Result {
+fn a_signal_ends_it_with_0_once_everything_is_sent() -> Result {
     for signal in [Signal::TERM, Signal::INT] {
         let server = start(&[])?;
         let mut slow = client_with_a_backlog(&server)?;
@@ -39,7 +43,7 @@ fn a_signal_ends_it_with_0_once_everything_is_sent_and_nobody_is_accepted_meanwh
             TcpStream::connect(&server.address).and_then(|mut late| late.read_exact(&mut [0]));
         assert!(refused.is_err());
         let mut echoed = Vec::new();
-        slow.read_to_end(&mut echoed)?; // to an end in order, not a reset
+        slow.read_to_end(&mut echoed)?; // to the end of the stream, not to a reset
         assert!(
             echoed == pattern(64_000_000)[..echoed.len()],
             "what came is what was sent"
@@ -53,8 +57,7 @@ fn a_signal_ends_it_with_0_once_everything_is_sent_and_nobody_is_accepted_meanwh
 }
 
 #[test]
-fn a_peer_that_does_not_take_what_is_queued_holds_up_the_end_for_5_seconds_and_no_longer() -> Result
-{
+fn a_peer_that_does_not_read_delays_the_end_by_5_seconds_at_most() -> Result {
     let server = start(&[])?;
     let _slow = client_with_a_backlog(&server)?;
     server.signal(Signal::TERM)?;
@@ -90,8 +93,9 @@ fn it_listens_on_several_addresses_of_several_families() -> Result {
     Ok(())
 }
 
+/// A server that ends by itself removes its file.
 #[test]
-fn the_socket_of_one_that_was_killed_is_replaced_and_that_of_one_that_ends_is_removed() -> Result {
+fn the_socket_file_of_a_killed_server_is_replaced() -> Result {
     let path = std::env::temp_dir().join(format!("echo_server-stale-{}", std::process::id()));
     let address = format!("unix:{}", path.display());
     drop(Server::start("echo_server", &["--listen", &address])?); // killed
@@ -99,7 +103,7 @@ fn the_socket_of_one_that_was_killed_is_replaced_and_that_of_one_that_ends_is_re
     let server = Server::start("echo_server", &["--listen", &address])?;
     expect_echo(&mut UnixStream::connect(&path)?, b"hello");
     let output = run("echo_server", &["--listen", &address])?;
-    assert_eq!(output.status.code(), Some(1), "somebody listens there");
+    assert_eq!(output.status.code(), Some(1), "a server listens there");
     server.signal(Signal::TERM)?;
     assert_eq!(server.wait()?.code(), Some(0));
     assert!(!path.exists());
@@ -137,7 +141,7 @@ fn the_limit_of_connections_is_one_for_all_loops() -> Result {
     let mut clients = (0..40)
         .map(|_| server.connect())
         .collect::<Result<Vec<_>>>()?;
-    // Each ends when it has been served: all are, five at a time.
+    // Each client closes when it has been served: all are, five at a time.
     for client in &mut clients {
         client.write_all(b"hello")?;
         client.shutdown(std::net::Shutdown::Write)?;
@@ -151,7 +155,7 @@ fn the_limit_of_connections_is_one_for_all_loops() -> Result {
 }
 
 #[test]
-fn it_writes_its_counters_as_often_as_it_was_told() -> Result {
+fn it_writes_its_counters_at_the_configured_interval() -> Result {
     let mut server = start(&["--stats", "1"])?;
     let mut client = server.connect()?;
     expect_echo(&mut client, b"seven b");
@@ -185,15 +189,14 @@ fn a_connection_that_resets_while_the_server_ends_does_not_hold_it_up() -> Resul
     let mut idle = server.connect()?;
     server.signal(Signal::TERM)?;
     assert_eq!(idle.read(&mut [0])?, 0);
-    rustix::net::sockopt::set_socket_linger(&slow, Some(std::time::Duration::ZERO))?;
-    drop(slow);
+    reset(slow)?;
     drop(idle);
     assert_eq!(server.wait()?.code(), Some(0));
     Ok(())
 }
 
 #[test]
-fn what_was_sent_before_the_signal_is_echoed_in_full() -> Result {
+fn bytes_sent_before_the_signal_are_echoed_in_full() -> Result {
     let server = start(&[])?;
     let mut clients = (0..20)
         .map(|_| server.connect())
@@ -201,7 +204,7 @@ fn what_was_sent_before_the_signal_is_echoed_in_full() -> Result {
     for client in &mut clients {
         expect_echo(client, b"accepted");
     }
-    // Both are there when it looks again: what the clients have sent, and the order to end.
+    // Both have arrived when the server polls again: the bytes of the clients, and the signal.
     server.signal(Signal::STOP)?;
     for client in &mut clients {
         client.write_all(&pattern(30_000))?;
@@ -241,7 +244,7 @@ fn idle_connections_take_at_most_400_bytes_each_and_give_them_back() -> Result {
         }
         *after = server.anonymous_bytes()?;
     }
-    // The first wave has made room for the next ones, which leave no more behind.
+    // The first wave has made room for the later ones, which leave no more behind.
     assert!(after[2] <= after[0] + 100_000, "{after:?}");
     Ok(())
 }
@@ -249,7 +252,8 @@ fn idle_connections_take_at_most_400_bytes_each_and_give_them_back() -> Result {
 #[test]
 fn clients_that_speak_in_time_outlive_a_stop_longer_than_the_idle_timeout() -> Result {
     const IDLE_SECONDS: u64 = 4;
-    let connections = raise_open_files_limit()?.saturating_sub(100).min(1200); // more than one wait brings
+    // More connections than one wait returns.
+    let connections = raise_open_files_limit()?.saturating_sub(100).min(1200);
     let server = start(&["--idle-timeout", &IDLE_SECONDS.to_string()])?;
     let mut clients = (0..connections)
         .map(|_| server.connect())
@@ -261,7 +265,7 @@ fn clients_that_speak_in_time_outlive_a_stop_longer_than_the_idle_timeout() -> R
     for client in &mut clients {
         client.write_all(b"in time")?;
     }
-    // The time of a program is the system's.
+    // The program uses the system's clock.
     std::thread::sleep(std::time::Duration::from_secs(IDLE_SECONDS + 1));
     server.signal(Signal::CONT)?;
     for client in &mut clients {

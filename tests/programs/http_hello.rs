@@ -1,4 +1,5 @@
-//! `http_hello`: requests however they are cut, one after the other, and an answer to what is none.
+//! `http_hello`: requests however they are cut, one after the other, and the answers to invalid
+//! ones.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,7 +19,7 @@ fn start() -> Result<Server> {
 }
 
 #[test]
-fn a_connection_is_kept_for_as_long_as_the_client_wants() -> Result {
+fn a_connection_is_kept_while_the_client_wants_it() -> Result {
     let server = start()?;
     let mut client = server.connect()?;
     for _ in 0..100 {
@@ -36,7 +37,7 @@ fn a_connection_is_kept_for_as_long_as_the_client_wants() -> Result {
 }
 
 #[test]
-fn a_client_of_http_1_0_that_asks_for_it_is_told_that_it_is_kept() -> Result {
+fn an_http_1_0_client_that_asks_for_keep_alive_gets_the_header() -> Result {
     let server = start()?;
     let kept = HELLO.replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
     let mut client = server.connect()?;
@@ -61,7 +62,7 @@ fn a_client_of_http_1_0_that_asks_for_it_is_told_that_it_is_kept() -> Result {
     Ok(())
 }
 
-/// Sends `request` byte by byte, with pauses, for as long as the server takes it. Returns what it has answered.
+/// Sends `request` byte by byte, with pauses, while the server takes it. Returns its answer.
 fn drip(mut client: TcpStream, request: &[u8]) -> Result<String> {
     let began = Instant::now();
     client.set_read_timeout(Some(Duration::from_millis(100)))?; // the pause
@@ -78,7 +79,7 @@ fn drip(mut client: TcpStream, request: &[u8]) -> Result<String> {
 }
 
 #[test]
-fn a_request_that_drips_ends_at_the_deadline_however_often_a_byte_comes() -> Result {
+fn a_slow_request_ends_at_the_deadline_however_often_a_byte_comes() -> Result {
     let server = Server::start(
         "http_hello",
         &["--listen", "127.0.0.1:0", "--request-timeout", "1"],
@@ -92,7 +93,7 @@ fn a_request_that_drips_ends_at_the_deadline_however_often_a_byte_comes() -> Res
     client.write_all(b"GET / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")?;
     assert_eq!(drip(client, b"x")?, HELLO, "its body never ends");
     let mut client = server.connect()?;
-    client.write_all(b"GET / HTTP/1.1\r\n\r\nGET ")?; // the second is another request
+    client.write_all(b"GET / HTTP/1.1\r\n\r\nGET ")?; // the second request is incomplete
     assert!(drip(client, b"x")?.starts_with(&format!("{HELLO}HTTP/1.1 408 ")));
     Ok(())
 }
@@ -109,7 +110,8 @@ fn requests_that_end_in_time_are_answered_for_longer_than_the_deadline() -> Resu
         let mut answer = vec![0; HELLO.len()];
         client.read_exact(&mut answer)?;
         assert_eq!(String::from_utf8(answer)?, HELLO);
-        client.write_all(b"xxGET / HTTP/1.1")?; // the end of one and the beginning of the next
+        // The end of one request and the beginning of the next.
+        client.write_all(b"xxGET / HTTP/1.1")?;
         client.write_all(b"\r\n\r\n")?;
         let mut answer = vec![0; HELLO.len()];
         client.read_exact(&mut answer)?;
@@ -150,7 +152,7 @@ fn a_body_is_skipped_and_the_head_alone_is_answered_without_one() -> Result {
 }
 
 #[test]
-fn what_is_no_request_is_answered_and_closed() -> Result {
+fn an_invalid_request_is_answered_and_closed() -> Result {
     let server = start()?;
     let long = [
         b"GET / HTTP/1.1\r\nX: ".as_slice(),

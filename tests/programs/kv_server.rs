@@ -1,4 +1,4 @@
-//! `kv_server`: what clients of Redis send, in whatever pieces, and what they must not.
+//! `kv_server`: the input of Redis clients in pieces of any size, and invalid input.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn start(arguments: &[&str]) -> Result<Server> {
     )
 }
 
-/// A command as clients send it.
+/// Returns a command as clients send it.
 fn command(arguments: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
@@ -68,7 +68,7 @@ fn ten_thousand_commands_at_once_get_as_many_replies_in_order() -> Result {
 }
 
 #[test]
-fn a_large_value_comes_back_as_it_went_and_one_that_is_too_large_does_not_go() -> Result {
+fn a_large_value_comes_back_unchanged_and_a_too_large_one_is_refused() -> Result {
     let server = start(&["--max-value", "5000000"])?;
     let mut client = server.connect()?;
     let value = crate::echo::pattern(5_000_000);
@@ -92,7 +92,7 @@ fn a_large_value_comes_back_as_it_went_and_one_that_is_too_large_does_not_go() -
 }
 
 #[test]
-fn a_key_with_a_time_to_live_goes_when_that_is_over_and_not_before() -> Result {
+fn a_key_expires_at_the_end_of_its_time_to_live_and_not_before() -> Result {
     let server = start(&[])?;
     let mut client = server.connect()?;
     let began = Instant::now();
@@ -116,7 +116,7 @@ fn a_key_with_a_time_to_live_goes_when_that_is_over_and_not_before() -> Result {
 }
 
 #[test]
-fn a_message_reaches_all_subscribers_and_nobody_else() -> Result {
+fn a_message_reaches_all_subscribers_and_no_other_client() -> Result {
     let server = start(&[])?;
     let mut subscribers = (0..50)
         .map(|_| server.connect())
@@ -126,7 +126,7 @@ fn a_message_reaches_all_subscribers_and_nobody_else() -> Result {
         expect(subscriber, b"SUBSCRIBE news\r\n", confirmed)?;
     }
     let mut publisher = server.connect()?;
-    subscribers.pop(); // gone, which the server may not have noticed
+    subscribers.pop(); // closed, which the server may not have noticed
     for number in 0..100 {
         publisher.write_all(format!("PUBLISH news {number:03}\r\n").as_bytes())?;
         let mut reply = [0; 5];
@@ -178,11 +178,11 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Resul
         }
         reached += 1;
     }
-    Err("400 MB are queued for somebody who does not read".into())
+    Err("400 MB are queued for a client that does not read".into())
 }
 
 #[test]
-fn a_message_is_kept_once_for_all_who_have_not_read_it_yet() -> Result {
+fn a_message_is_kept_once_for_all_clients_that_have_not_read_it() -> Result {
     let server = start(&[])?;
     let mut subscribers = (0..50)
         .map(|_| server.connect())
@@ -211,7 +211,7 @@ fn a_message_is_kept_once_for_all_who_have_not_read_it_yet() -> Result {
 }
 
 #[test]
-fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() -> Result {
+fn a_reply_for_a_client_that_has_gone_reaches_no_other_client() -> Result {
     let server = start(&[])?;
     let (mut one, mut other) = (server.connect()?, server.connect()?);
     expect(
@@ -222,7 +222,7 @@ fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() -> Result 
     expect(&mut other, b"PING\r\n", "+PONG\r\n")?;
     server.signal(Signal::STOP)?;
     one.write_all(&b"GET k\r\n".repeat(20))?;
-    drop(one); // the first reply makes the kernel of the one that has gone answer by a reset, the second meets it
+    drop(one); // the kernel answers the first reply by a reset, which the second reply meets
     server.signal(Signal::CONT)?;
     for _ in 0..100 {
         expect(&mut other, b"ECHO mine\r\n", "$4\r\nmine\r\n")?;
@@ -231,7 +231,7 @@ fn what_was_meant_for_a_client_that_has_gone_is_told_to_nobody_else() -> Result 
 }
 
 #[test]
-fn what_is_against_the_protocol_is_answered_as_redis_does_and_closed() -> Result {
+fn a_protocol_violation_is_answered_as_redis_does_and_closed() -> Result {
     let server = start(&["--max-arguments", "10", "--max-argument", "100"])?;
     let long = [&b"x".repeat(70_000)[..], b"\r\n"].concat();
     let cases: [(&[u8], &str); 8] = [
@@ -277,8 +277,9 @@ fn what_is_against_the_protocol_is_answered_as_redis_does_and_closed() -> Result
     Ok(())
 }
 
+/// Keys may have time to live then.
 #[test]
-fn a_signal_ends_it_with_0_also_while_keys_have_time_to_live_and_a_bad_option_with_2() -> Result {
+fn a_signal_ends_it_with_0_and_a_bad_option_with_2() -> Result {
     let server = start(&[])?;
     let mut client = server.connect()?;
     expect(&mut client, b"SET k v EX 1000\r\n", "+OK\r\n")?;

@@ -1,4 +1,5 @@
-//! The examples as programs: started as a user starts them, used by real clients, given bad input.
+//! The examples as programs: started as a user starts them, used by real clients, and with bad
+//! input.
 
 mod console_loop;
 mod echo;
@@ -10,4 +11,4 @@ mod server;
 mod tracer;
 mod worker_pool;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+use support::Result;

@@ -1,17 +1,16 @@
-//! `proxy`: bytes, ends and pressure pass through it both ways.
+//! `proxy`: bytes, ends and back-pressure pass through it both ways.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
+use support::reset;
 
 use crate::Result;
 use crate::echo::{expect_echo, pattern, send_rest_and_read_all, send_until_refused};
 use crate::server::{PATIENCE, Server, run};
 
-/// A proxy in front of an echo server.
+/// Returns a proxy in front of an echo server, and that server.
 fn start() -> Result<(Server, Server)> {
     let echo = Server::start("echo_server", &["--listen", "127.0.0.1:0"])?;
     let proxy = start_to(&echo.address)?;
@@ -22,7 +21,7 @@ fn start_to(address: &str) -> Result<Server> {
     Server::start("proxy", &["--listen", "127.0.0.1:0", "--to", address])
 }
 
-/// A proxy, and what it connects to in the hands of the test: a client's end and the server's.
+/// Returns a proxy, and both ends of a connection through it: the client's and the server's.
 fn pair() -> Result<(Server, TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let proxy = start_to(&listener.local_addr()?.to_string())?;
@@ -33,7 +32,7 @@ fn pair() -> Result<(Server, TcpStream, TcpStream)> {
 }
 
 #[test]
-fn what_is_sent_comes_back_through_both() -> Result {
+fn bytes_come_back_through_proxy_and_server() -> Result {
     let (proxy, _echo) = start()?;
     let mut clients = (0..20)
         .map(|_| proxy.connect())
@@ -92,8 +91,7 @@ fn a_reset_of_one_side_is_a_reset_of_the_other() -> Result {
         } else {
             (server, client)
         };
-        set_socket_linger(&rude, Some(Duration::ZERO))?;
-        drop(rude);
+        reset(rude)?;
         let error = other.read(&mut [0]).expect_err("a reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
@@ -101,9 +99,9 @@ fn a_reset_of_one_side_is_a_reset_of_the_other() -> Result {
 }
 
 #[test]
-fn where_nobody_answers_the_client_is_reset() -> Result {
-    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let proxy = start_to(&nobody)?;
+fn the_client_is_reset_when_no_server_listens() -> Result {
+    let refusing = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let proxy = start_to(&refusing)?;
     for _ in 0..10 {
         let error = proxy
             .connect()?
@@ -116,7 +114,7 @@ fn where_nobody_answers_the_client_is_reset() -> Result {
 
 #[test]
 fn the_first_address_that_answers_is_taken() -> Result {
-    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let refusing = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let echo = Server::start("echo_server", &["--listen", "127.0.0.1:0"])?;
     let proxy = Server::start(
         "proxy",
@@ -124,7 +122,7 @@ fn the_first_address_that_answers_is_taken() -> Result {
             "--listen",
             "127.0.0.1:0",
             "--to",
-            &nobody,
+            &refusing,
             "--to",
             &echo.address,
         ],
@@ -139,14 +137,14 @@ fn a_signal_ends_it_with_0() -> Result {
     let mut client = proxy.connect()?;
     expect_echo(&mut client, b"hello");
     proxy.signal(Signal::TERM)?;
-    expect_echo(&mut client, b"still there"); // what has begun goes on, for the time of grace
+    expect_echo(&mut client, b"still there"); // open connections go on during the grace period
     drop(client);
     assert_eq!(proxy.wait()?.code(), Some(0));
     Ok(())
 }
 
 #[test]
-fn a_download_that_is_under_way_at_the_signal_arrives_whole() -> Result {
+fn a_download_in_progress_at_the_signal_arrives_completely() -> Result {
     const LENGTH: usize = 50_000_000;
     let (proxy, mut client, mut server) = pair()?;
     client.write_all(b"question")?;
@@ -164,7 +162,7 @@ fn a_download_that_is_under_way_at_the_signal_arrives_whole() -> Result {
 }
 
 #[test]
-fn an_answer_before_the_question_has_ended_is_heard_by_every_client() -> Result {
+fn an_answer_before_the_end_of_the_question_reaches_every_client() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let proxy = start_to(&listener.local_addr()?.to_string())?;
     for round in 0..20 {
@@ -172,7 +170,7 @@ fn an_answer_before_the_question_has_ended_is_heard_by_every_client() -> Result 
         let mut server = listener.accept()?.0;
         let answers = std::thread::spawn(move || {
             server.read_exact(&mut [0; 1000])?;
-            server.write_all(b"413 too large") // and closes, with much unread
+            server.write_all(b"413 too large") // and closes, with many unread bytes
         });
         while client.write_all(&[7; 65536]).is_ok() {}
         let mut answer = [0; 13];

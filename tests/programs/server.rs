@@ -1,4 +1,4 @@
-//! An example that runs as a server for the length of a test.
+//! An example that runs as a server during a test.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,18 +6,17 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, setrlimit,
 };
+use support::wait_until_readable;
 
 use crate::Result;
 
-/// A client that waits longer than this has been forgotten.
+/// The time after which a wait for a server fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where cargo has put the example, seen from this test.
+/// Returns the path of an example, next to this test.
 pub(crate) fn example(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let profile = test
@@ -40,7 +39,7 @@ pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<Output> {
         .output()?)
 }
 
-/// The same with at most so many open files.
+/// Runs an example with at most `files` open files.
 pub(crate) fn run_with_open_files_max(
     name: &str,
     arguments: &[&str],
@@ -51,7 +50,7 @@ pub(crate) fn run_with_open_files_max(
         .output()?)
 }
 
-/// An example with at most so many open files.
+/// Returns the command of an example with at most `files` open files.
 fn limited(name: &str, arguments: &[&str], files: u32) -> Result<Command> {
     let mut command = Command::new("sh");
     command
@@ -61,11 +60,11 @@ fn limited(name: &str, arguments: &[&str], files: u32) -> Result<Command> {
     Ok(command)
 }
 
-/// A running server, which is killed at the end.
+/// A running server, which is killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    /// What its first line said after "listening on".
+    /// The address in its first line, after "listening on".
     pub(crate) address: String,
 }
 
@@ -76,7 +75,7 @@ impl Server {
         Self::spawn(command)
     }
 
-    /// With at most so many open files.
+    /// Starts a server with at most `files` open files.
     pub(crate) fn start_with_open_files_max(
         name: &str,
         arguments: &[&str],
@@ -100,12 +99,12 @@ impl Server {
         })
     }
 
-    /// The next address that it listens on, of several.
+    /// Returns the next of the addresses that it listens on.
     pub(crate) fn next_address(&mut self) -> Result<String> {
         next_address(&mut self.stdout)
     }
 
-    /// The next line that it writes.
+    /// Returns the next line of its output.
     pub(crate) fn next_line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
@@ -115,15 +114,14 @@ impl Server {
     /// Waits until it has ended by itself.
     pub(crate) fn wait(mut self) -> Result<ExitStatus> {
         let pidfd = pidfd_open(self.pid(), PidfdFlags::empty())?;
-        let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
-        let patience = Timespec::try_from(PATIENCE)?;
-        match retry_on_intr(|| poll(&mut end, Some(&patience)))? {
-            0 => Err("it is still running".into()),
-            _ => Ok(self.child.wait()?),
+        if wait_until_readable(pidfd, PATIENCE)? {
+            Ok(self.child.wait()?)
+        } else {
+            Err("it is still running".into())
         }
     }
 
-    /// Sends `signal` again and again until it has ended, as someone does who insists.
+    /// Sends `signal` again and again until it has ended.
     pub(crate) fn insist(&self, signal: Signal) -> Result {
         insist(self.pid(), signal)
     }
@@ -136,7 +134,7 @@ impl Server {
         Ok(kill_process(self.pid(), signal)?)
     }
 
-    /// A connection to it, which loses patience.
+    /// Returns a connection to it. Its reads and writes end after [`PATIENCE`].
     pub(crate) fn connect(&self) -> Result<TcpStream> {
         let stream = TcpStream::connect(self.address.parse::<SocketAddr>()?)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -145,7 +143,7 @@ impl Server {
         Ok(stream)
     }
 
-    /// What comes back for `request` until the server closes.
+    /// Returns the bytes that come back for `request` until the server closes.
     pub(crate) fn ask(&self, request: &[u8]) -> Result<String> {
         let mut client = self.connect()?;
         client.write_all(request)?;
@@ -154,7 +152,7 @@ impl Server {
         Ok(answer)
     }
 
-    /// Bytes of its memory that are resident and its own.
+    /// Returns the number of anonymous bytes of its memory that are resident.
     pub(crate) fn anonymous_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
@@ -164,7 +162,7 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// How many files it has open.
+    /// Returns the number of files that it has open.
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
@@ -182,13 +180,14 @@ fn next_address(stdout: &mut impl BufRead) -> Result<String> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself: then there is nobody to kill.
+        // It may have ended by itself: then there is no process to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Raises the limit of open files as far as it goes, for this process and its children; gives how far that is.
+/// Raises the limit of open files to its maximum, for this process and its children. Returns that
+/// maximum.
 pub(crate) fn raise_open_files_limit() -> Result<usize> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(
@@ -201,14 +200,14 @@ pub(crate) fn raise_open_files_limit() -> Result<usize> {
     Ok(maximum.map_or(usize::MAX, |files| files as usize))
 }
 
-/// Sends `signal` to a child until it has ended: what comes too soon after the first is no insistence.
+/// Sends `signal` to a child until it has ended: a signal too soon after the first does not count
+/// as insistence.
 pub(crate) fn insist(child: Pid, signal: Signal) -> Result {
     let pidfd = pidfd_open(child, PidfdFlags::empty())?;
-    let pause = Timespec::try_from(Duration::from_millis(50))?;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         kill_process(child, signal)?;
-        if retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&pause)))? > 0 {
+        if wait_until_readable(&pidfd, Duration::from_millis(50))? {
             return Ok(());
         }
     }

@@ -1,6 +1,7 @@
 //! The system calls of another process, one by one, by `ptrace(2)`.
 //!
-//! Between two calls the process stands still: what a client does then reaches it as one batch, on any machine.
+//! Between two calls the process is stopped: everything that a client does then reaches it as one
+//! batch, on any machine.
 
 use nix::libc::{self, c_long};
 use nix::sys::ptrace;
@@ -18,7 +19,7 @@ pub(crate) struct Tracee {
 pub(crate) const WAITS: [&str; 3] = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
 
 impl Tracee {
-    /// Stops the process, which must have one thread.
+    /// Attaches to the process, which must have one thread, and stops it.
     pub(crate) fn attach(pid: rustix::process::Pid) -> Result<Self> {
         let pid = Pid::from_raw(pid.as_raw_nonzero().get());
         ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD)?;
@@ -29,7 +30,7 @@ impl Tracee {
         }
     }
 
-    /// Lets it run to the beginning of its next system call, and names that.
+    /// Lets it run to the beginning of its next system call. Returns the name of that call.
     pub(crate) fn next_call(&mut self) -> Result<&'static str> {
         loop {
             ptrace::syscall(self.pid, None)?;
@@ -43,12 +44,12 @@ impl Tracee {
         }
     }
 
-    /// Returns whether the process stands before a call. Otherwise it stands after one.
+    /// Returns `true` if the process is stopped before a call. Otherwise it is stopped after one.
     fn enters_call(&self) -> Result<bool> {
         Ok(ptrace::syscall_info(self.pid)?.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
     }
 
-    /// Lets it run until it is about to wait for events; gives the calls it has made up to there.
+    /// Lets it run until it is about to wait for events. Returns the calls before that.
     pub(crate) fn run_to_wait(&mut self) -> Result<Vec<&'static str>> {
         let mut calls = Vec::new();
         loop {
@@ -62,7 +63,7 @@ impl Tracee {
 
 impl Drop for Tracee {
     fn drop(&mut self) {
-        // Lets it run on; if it has ended meanwhile there is nothing to let go.
+        // Lets it run on. If it has ended meanwhile, there is nothing to detach from.
         let _ = ptrace::detach(self.pid, None);
     }
 }
@@ -76,7 +77,7 @@ fn number(registers: &libc::user_regs_struct) -> c_long {
     number.cast_signed()
 }
 
-/// Names the calls that a server of ours may make.
+/// Returns the name of a call that a server of ours may make.
 fn name(number: c_long) -> &'static str {
     match number {
         libc::SYS_read => "read",
@@ -88,7 +89,7 @@ fn name(number: c_long) -> &'static str {
         libc::SYS_recvfrom => "recvfrom",
         libc::SYS_setsockopt => "setsockopt",
         libc::SYS_clock_gettime => "clock_gettime",
-        #[cfg(target_arch = "x86_64")] // others have `epoll_pwait` alone
+        #[cfg(target_arch = "x86_64")] // other processors have `epoll_pwait` alone
         libc::SYS_epoll_wait => "epoll_wait",
         libc::SYS_epoll_ctl => "epoll_ctl",
         libc::SYS_epoll_pwait => "epoll_pwait",

@@ -5,7 +5,7 @@ use std::process::Output;
 use crate::Result;
 use crate::server::{run, run_with_open_files_max};
 
-/// One figure of the last line.
+/// Returns one figure of the last line.
 fn figure(output: &Output, name: &str) -> Result<u64> {
     let text = std::str::from_utf8(&output.stdout)?;
     let figure = text
@@ -18,7 +18,7 @@ fn figure(output: &Output, name: &str) -> Result<u64> {
 }
 
 #[test]
-fn every_task_of_a_spike_is_done_and_the_workers_are_woken_for_few_of_them() -> Result {
+fn every_task_of_a_spike_is_done_with_few_wakeups_of_the_workers() -> Result {
     let output = run(
         "worker_pool",
         &[
@@ -55,7 +55,7 @@ fn one_eventfd_for_each_task_does_not_die_of_too_few_files() -> Result {
 }
 
 #[test]
-fn a_steady_rate_issues_as_many_tasks_as_it_says() -> Result {
+fn a_steady_rate_issues_its_number_of_tasks() -> Result {
     let output = run(
         "worker_pool",
         &["--rate", "50", "--seconds", "1", "--producers", "2"],
@@ -70,7 +70,7 @@ fn a_steady_rate_issues_as_many_tasks_as_it_says() -> Result {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_a_reason() -> Result {
+fn an_invalid_option_is_refused_with_a_reason() -> Result {
     for arguments in [
         &["--workers", "0"][..],
         &["--spike", "1", "--rate", "1"],

@@ -1,4 +1,4 @@
-//! The recipes of `docs/recipes.md` that do something over time, as they are printed there.
+//! The recipes of `docs/recipes.md` that do something over time, as the page prints them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_contestants_of_a_table_have_one_name_and_no_two_tables_one_title() {
+    fn names_within_a_table_are_unique_and_so_are_the_titles_of_tables() {
         let titles: BTreeSet<_> = all().iter().map(|case| case.title).collect();
         assert_eq!(titles.len(), all().len());
         for case in all() {

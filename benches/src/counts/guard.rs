@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_of_them_has_differs() {
+    fn a_row_that_only_one_side_has_differs() {
         assert_eq!(
             told(&[("read", 1.0)], &[]),
             ["chain, reactor: read was 1, is none, exact"]

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callgrind_tells_the_instructions_of_a_run() {
+    fn callgrind_counts_the_instructions_of_a_run() {
         let report = "==7== Events    : Ir\n==7== Collected : 8456012\n==7== \n==7== I   refs:      8,456,012\n";
         assert_eq!(
             Tool::Callgrind.parse(report).unwrap(),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn memcheck_tells_the_allocations_of_a_run() {
+    fn memcheck_counts_the_allocations_of_a_run() {
         let report = "==7== HEAP SUMMARY:\n==7==     in use at exit: 544 bytes in 1 blocks\n\
                       ==7==   total heap usage: 3,064 allocs, 3,063 frees, 130,124 bytes allocated\n";
         assert_eq!(
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn strace_tells_every_system_call_by_its_name() {
+    fn strace_counts_every_system_call_by_its_name() {
         let report = "    calls syscall\n--------- ------------------\n    30000 write\n      300 epoll_wait\n\
                       --------- ------------------\n    30300 total\n";
         let counts = Counts::from([

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_of_all_messages_of_a_slice_in_whatever_order_they_came_back() {
+    fn figures_count_all_messages_of_a_slice_in_any_order_of_return() {
         let mut took: Vec<_> = (1..=200).rev().map(|us| us * 1000).collect();
         let (elapsed, processor) = (Duration::from_millis(100), Duration::from_millis(1));
         let figures = Measured {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_of_a_process_is_told_and_of_none_is_an_error() {
+    fn processor_time_is_read_and_is_an_error_without_a_process() {
         let own = std::process::id();
         let before = processor_ticks(own).unwrap();
         while processor_ticks(own).unwrap() == before {}

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_wait_are_told_once_when_there_is_room_whoever_is_gone() {
+    fn all_waiters_are_notified_once_of_room_also_if_some_have_gone() {
         let limit = ConnectionLimit::new(1);
         let [(one, _one), (gone, receiver), (other, _other)] = [waiter(), waiter(), waiter()];
         let permit = limit.acquire_or_wait(&one);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_while_waiting_is_forgotten_by_the_next_who_waits() {
+    fn a_waiter_that_has_gone_is_forgotten_by_the_next_wait() {
         let limit = ConnectionLimit::new(0);
         for _ in 0..10 {
             assert!(limit.acquire_or_wait(&waiter().0).is_none());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_given_back_while_somebody_begins_to_wait_is_never_missed() {
+    fn a_place_given_back_while_a_waiter_begins_to_wait_is_never_missed() {
         const ROUNDS: usize = 10_000;
         let (limit, arrived) = (ConnectionLimit::new(1), AtomicUsize::new(0));
         let began = Instant::now();

@@ -1,32 +1,30 @@
-//! Connecting, over the loopback device: an address that refuses is a port nobody listens at, one that is silent a
-//! listener whose queue is full.
+//! Connecting over the loopback device. An address that refuses is a port without a listener, a
+//! silent one is a listener whose queue is full.
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use handlers::{
     CloseReason, Connecting, Connection, ConnectionHandler, ConnectionOptions, Timeout, on_data,
 };
 use reactor::{Context, ManualClock, Reactor};
-use support::{turn_until, turn_until_quiet};
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+use support::{Result, listen, reset, silent_listener, turn_until, turn_until_quiet};
 
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What a handler has been told.
+/// The calls that a handler got.
 #[derive(Debug, Default)]
 struct Told {
-    /// Whom it is connected to.
+    /// The peers it is connected to.
     open: Vec<SocketAddr>,
     received: Vec<u8>,
     closed: Vec<CloseReason>,
 }
 
-/// Greets, and notes what it is told.
+/// Greets the peer, and notes its calls.
 struct Greets;
 
 impl ConnectionHandler<Told> for Greets {
@@ -55,46 +53,33 @@ impl ConnectionHandler<Told> for Greets {
     }
 }
 
-/// A loop whose time stands still.
+/// Returns a loop on a clock that does not advance by itself.
 fn still() -> Result<Reactor<Told>> {
     Ok(Reactor::builder().clock(ManualClock::new()).build()?)
 }
 
-/// Whether nothing of an attempt is left: no registration, no timer, nothing that is to be done.
+/// Checks that an attempt has left nothing behind: no registration, no timer, no deferred callback.
 #[track_caller]
 fn expect_nothing_left(reactor: &mut Reactor<Told>, told: &mut Told) -> Result {
     assert!(reactor.is_empty(), "{reactor:?}");
     assert_eq!(reactor.timers().count(), 0);
-    reactor.run(told)?; // which would wait for ever
+    reactor.run(told)?; // would wait for ever otherwise
     Ok(())
 }
 
-fn listens(address: &str) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
 fn refuses(address: &str) -> Result<SocketAddr> {
-    Ok(listens(address)?.1) // no more, by now
-}
-
-/// An address that does not answer, as long as what comes with it is kept.
-fn is_silent(address: &str) -> Result<((TcpListener, TcpStream), SocketAddr)> {
-    let (listener, address) = listens(address)?;
-    rustix::net::listen(&listener, 0)?;
-    let fills = TcpStream::connect(address)?; // the one that is let in beyond a queue of 0
-    Ok(((listener, fills), address))
+    Ok(listen(address)?.1) // the listener is closed by now
 }
 
 fn options() -> ConnectionOptions {
     ConnectionOptions::new()
 }
 
+/// This includes attempts that are not the first.
 #[test]
-fn an_attempt_is_listed_by_the_line_that_connects_also_where_it_is_not_the_first() -> Result {
+fn each_attempt_is_listed_with_the_line_that_called_connect() -> Result {
     let mut reactor = still()?;
-    let (_listener, address) = listens("127.0.0.1:0")?;
+    let (_listener, address) = listen("127.0.0.1:0")?;
     let line = line!() + 1;
     Connection::connect(
         &mut reactor,
@@ -113,8 +98,8 @@ fn an_attempt_is_listed_by_the_line_that_connects_also_where_it_is_not_the_first
 }
 
 #[test]
-fn a_connection_is_told_later_and_carries_bytes_both_ways() -> Result {
-    let (listener, address) = listens("127.0.0.1:0")?;
+fn a_connection_is_reported_later_and_carries_bytes_both_ways() -> Result {
+    let (listener, address) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let connecting = Connection::connect(&mut reactor, [address], &options(), Greets);
     assert!(connecting.is_pending() && told.open.is_empty());
@@ -157,7 +142,7 @@ fn an_address_that_refuses_is_a_failure_that_names_it() -> Result {
 }
 
 #[test]
-fn of_several_that_refuse_the_last_is_named() -> Result {
+fn the_last_of_several_refusing_addresses_is_named() -> Result {
     let addresses = [
         refuses("127.0.0.1:0")?,
         refuses("127.0.0.2:0")?,
@@ -189,10 +174,10 @@ fn no_address_at_all_is_a_failure() -> Result {
 }
 
 #[test]
-fn an_address_that_is_not_to_be_had_from_here_is_passed_over_at_once() -> Result {
-    let (_listener, good) = listens("127.0.0.1:0")?;
+fn an_unreachable_address_is_passed_over_at_once() -> Result {
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    // connect(2) itself refuses that: a socket of TCP has one peer.
+    // connect(2) itself refuses this: a TCP socket has one peer.
     Connection::connect(
         &mut reactor,
         ["255.255.255.255:9".parse()?, good],
@@ -206,7 +191,7 @@ fn an_address_that_is_not_to_be_had_from_here_is_passed_over_at_once() -> Result
 
 #[test]
 fn after_an_address_that_refuses_the_next_is_tried_without_delay() -> Result {
-    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let addresses = [refuses("127.0.0.2:0")?, refuses("[::1]:0")?, good];
     let (mut reactor, mut told) = (still()?, Told::default());
     Connection::connect(&mut reactor, addresses, &options(), Greets);
@@ -217,11 +202,11 @@ fn after_an_address_that_refuses_the_next_is_tried_without_delay() -> Result {
 }
 
 #[test]
-fn an_address_that_is_silent_gets_company_after_a_quarter_of_a_second_and_loses() -> Result {
-    let (silent, nobody) = is_silent("127.0.0.1:0")?;
-    let (_listener, good) = listens("127.0.0.1:0")?;
+fn a_second_address_is_tried_after_250_ms_and_wins_over_a_silent_one() -> Result {
+    let (silent, silent_address) = silent_listener("127.0.0.1:0")?;
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    Connection::connect(&mut reactor, [nobody, good], &options(), Greets);
+    Connection::connect(&mut reactor, [silent_address, good], &options(), Greets);
     reactor.advance(&mut told, ATTEMPT_DELAY - Duration::from_millis(1))?;
     turn_until_quiet(&mut reactor, &mut told)?;
     assert_eq!((reactor.len(), told.open.len()), (1, 0));
@@ -239,10 +224,10 @@ fn an_address_that_is_silent_gets_company_after_a_quarter_of_a_second_and_loses(
 }
 
 #[test]
-fn families_take_turns_whatever_the_list_says() -> Result {
-    let (_one, v6) = is_silent("[::1]:0")?;
-    let (_other, v6_too) = is_silent("[::1]:0")?;
-    let (_listener, v4) = listens("127.0.0.1:0")?;
+fn address_families_alternate_in_any_order_of_the_list() -> Result {
+    let (_one, v6) = silent_listener("[::1]:0")?;
+    let (_other, v6_too) = silent_listener("[::1]:0")?;
+    let (_listener, v4) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     Connection::connect(&mut reactor, [v6, v6_too, v4], &options(), Greets);
     reactor.advance(&mut told, ATTEMPT_DELAY)?;
@@ -250,9 +235,9 @@ fn families_take_turns_whatever_the_list_says() -> Result {
 }
 
 #[test]
-fn all_attempts_together_have_as_long_as_one_timeout() -> Result {
-    let (_one, first) = is_silent("127.0.0.1:0")?;
-    let (_other, second) = is_silent("127.0.0.1:0")?;
+fn all_attempts_share_one_timeout() -> Result {
+    let (_one, first) = silent_listener("127.0.0.1:0")?;
+    let (_other, second) = silent_listener("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let timeout = Duration::from_secs(3);
     Connection::connect(
@@ -273,7 +258,7 @@ fn all_attempts_together_have_as_long_as_one_timeout() -> Result {
 
 #[test]
 fn an_attempt_is_not_idle() -> Result {
-    let (_one, nobody) = is_silent("127.0.0.1:0")?;
+    let (_one, silent_address) = silent_listener("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let second = Duration::from_secs(1);
     let options = options()
@@ -281,17 +266,22 @@ fn an_attempt_is_not_idle() -> Result {
         .read_timeout(second)
         .write_timeout(second)
         .connect_timeout(None);
-    let connecting = Connection::connect(&mut reactor, [nobody], &options, Greets);
+    let connecting = Connection::connect(&mut reactor, [silent_address], &options, Greets);
     reactor.advance(&mut told, Duration::from_secs(60))?;
     assert!(connecting.is_pending() && told.closed.is_empty());
     Ok(())
 }
 
 #[test]
-fn an_attempt_that_is_cancelled_tells_its_handler_so() -> Result {
-    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
+fn a_cancelled_attempt_is_reported_to_its_handler() -> Result {
+    let (_silent, silent_address) = silent_listener("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    let connecting = Connection::connect(&mut reactor, [nobody, nobody], &options(), Greets);
+    let connecting = Connection::connect(
+        &mut reactor,
+        [silent_address, silent_address],
+        &options(),
+        Greets,
+    );
     connecting.cancel(&mut reactor);
     connecting.cancel(&mut reactor);
     assert!(told.closed.is_empty(), "not from within the call");
@@ -303,12 +293,12 @@ fn an_attempt_that_is_cancelled_tells_its_handler_so() -> Result {
 
 #[test]
 fn attempts_with_handlers_of_several_types_are_kept_in_one_list() -> Result {
-    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
+    let (_silent, silent_address) = silent_listener("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let echo = on_data(|data, _connection, _cx| Ok(data.len()));
     let attempts: [Connecting<Told>; 2] = [
-        Connection::connect(&mut reactor, [nobody], &options(), Greets),
-        Connection::connect(&mut reactor, [nobody], &options(), echo),
+        Connection::connect(&mut reactor, [silent_address], &options(), Greets),
+        Connection::connect(&mut reactor, [silent_address], &options(), echo),
     ];
     assert!(attempts.iter().all(Connecting::is_pending));
     assert_eq!(
@@ -324,8 +314,8 @@ fn attempts_with_handlers_of_several_types_are_kept_in_one_list() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_open_is_not_cancelled() -> Result {
-    let (_listener, good) = listens("127.0.0.1:0")?;
+fn an_open_connection_is_not_cancelled() -> Result {
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let connecting = Connection::connect(&mut reactor, [good], &options(), Greets);
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
@@ -337,8 +327,8 @@ fn a_connection_that_is_open_is_not_cancelled() -> Result {
 }
 
 #[test]
-fn nobody_needs_to_keep_what_connects() -> Result {
-    let (_listener, good) = listens("127.0.0.1:0")?;
+fn a_connection_is_made_also_if_the_key_of_its_attempt_is_dropped() -> Result {
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     drop(Connection::connect(
         &mut reactor,
@@ -350,11 +340,11 @@ fn nobody_needs_to_keep_what_connects() -> Result {
 }
 
 #[test]
-fn an_attempt_whose_registration_is_removed_is_a_failure_of_that_address_alone() -> Result {
-    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
-    let (_listener, good) = listens("127.0.0.1:0")?;
+fn an_attempt_whose_registration_is_removed_fails_for_its_address_alone() -> Result {
+    let (_silent, silent_address) = silent_listener("127.0.0.1:0")?;
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
-    Connection::connect(&mut reactor, [nobody, good], &options(), Greets);
+    Connection::connect(&mut reactor, [silent_address, good], &options(), Greets);
     let attempt = reactor.registrations().next().ok_or("no attempt")?.key;
     reactor.remove(attempt)?;
     turn_until(&mut reactor, &mut told, |told| told.open == [good])?;
@@ -364,7 +354,7 @@ fn an_attempt_whose_registration_is_removed_is_a_failure_of_that_address_alone()
 
 #[test]
 fn a_loop_that_has_no_room_for_an_attempt_is_a_failure() -> Result {
-    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let mut reactor = Reactor::builder()
         .clock(ManualClock::new())
         .max_registrations(0)
@@ -381,8 +371,8 @@ fn a_loop_that_has_no_room_for_an_attempt_is_a_failure() -> Result {
 
 #[test]
 fn it_connects_from_the_local_address_of_the_family() -> Result {
-    let (v4, to_v4) = listens("127.0.0.1:0")?;
-    let (_v6, to_v6) = listens("[::1]:0")?;
+    let (v4, to_v4) = listen("127.0.0.1:0")?;
+    let (_v6, to_v6) = listen("[::1]:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let options = options().local_addr("127.0.0.7:0".parse::<SocketAddr>()?);
     Connection::connect(&mut reactor, [to_v4], &options, Greets);
@@ -394,7 +384,7 @@ fn it_connects_from_the_local_address_of_the_family() -> Result {
 
 #[test]
 fn a_local_address_that_is_not_ours_is_named_by_the_failure() -> Result {
-    let (_listener, good) = listens("127.0.0.1:0")?;
+    let (_listener, good) = listen("127.0.0.1:0")?;
     let (mut reactor, mut told) = (still()?, Told::default());
     let local: SocketAddr = "192.0.2.1:0".parse()?; // for documentation, RFC 5737
     Connection::connect(&mut reactor, [good], &options().local_addr(local), Greets);
@@ -408,13 +398,13 @@ fn a_local_address_that_is_not_ours_is_named_by_the_failure() -> Result {
 
 #[test]
 fn attempts_from_one_local_port_do_not_take_it_from_each_other() -> Result {
-    let (_silent, nobody) = is_silent("127.0.0.1:0")?;
-    let (_listener, good) = listens("127.0.0.1:0")?;
-    let local = refuses("127.0.0.8:0")?; // a port that is free
+    let (_silent, silent_address) = silent_listener("127.0.0.1:0")?;
+    let (_listener, good) = listen("127.0.0.1:0")?;
+    let local = refuses("127.0.0.8:0")?; // a free port
     let (mut reactor, mut told) = (still()?, Told::default());
     Connection::connect(
         &mut reactor,
-        [nobody, good],
+        [silent_address, good],
         &options().local_addr(local),
         Greets,
     );
@@ -443,14 +433,13 @@ impl ConnectionHandler<Told> for Reads {
 
 #[test]
 fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
-    let (listener, address) = listens("127.0.0.1:0")?;
+    let (listener, address) = listen("127.0.0.1:0")?;
     let mut reactor = still()?;
     let mut told = Told::default();
     Connection::connect(&mut reactor, [address], &ConnectionOptions::new(), Reads);
-    let mut server = listener.accept()?.0; // before the loop has looked
+    let mut server = listener.accept()?.0; // before the loop has seen the connection
     server.write_all(b"too busy")?;
-    rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO))?;
-    drop(server);
+    reset(server)?;
     turn_until(&mut reactor, &mut told, |told| !told.closed.is_empty())?;
     assert_eq!(told.received, b"too busy");
     assert!(
@@ -460,14 +449,14 @@ fn the_words_of_a_server_that_resets_at_once_are_read() -> Result {
 }
 
 #[test]
-fn a_connection_that_was_made_during_a_pause_is_no_timeout() -> Result {
-    let (_listener, address) = listens("127.0.0.1:0")?;
+fn a_connection_made_during_a_pause_does_not_time_out() -> Result {
+    let (_listener, address) = listen("127.0.0.1:0")?;
     let clock = ManualClock::new();
     let mut reactor = Reactor::builder()
         .clock(clock.clone())
         .max_events_per_turn(1)
         .build()?;
-    // What the kernel reports first keeps the loop from hearing of the connection in the same turn.
+    // An event reported first keeps the loop from seeing the connection in the same turn.
     let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
     far.write_all(b"x")?;
     reactor.add(near, reactor::Interest::READABLE, |_, _| {
@@ -508,6 +497,6 @@ fn a_port_that_would_connect_to_itself_refuses() -> Result {
     };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(told.open.is_empty());
-    TcpListener::bind(free)?; // nothing of the attempt has the port
+    TcpListener::bind(free)?; // the attempt has released the port
     expect_nothing_left(&mut reactor, &mut told)
 }

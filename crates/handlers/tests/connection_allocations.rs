@@ -1,6 +1,6 @@
-//! Allocations of connections, counted: none while one is idle, none for an exchange.
+//! Allocations of connections, counted: none while a connection is idle, none for an exchange.
 //!
-//! A program of its own, since it replaces the allocator.
+//! This is a program of its own, since it replaces the allocator.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -29,14 +29,15 @@ fn open_echo(
     Connection::open(reactor, near, options, echo).unwrap()
 }
 
-/// One message there and back.
+/// Sends one message there and back.
 fn exchange(reactor: &mut Reactor<u64>, bytes: &mut u64, far: &mut UnixStream, message: &mut [u8]) {
     far.write_all(message).unwrap();
     let goal = *bytes + message.len() as u64;
     while *bytes < goal {
         reactor.turn(bytes, Some(Duration::from_secs(20))).unwrap();
     }
-    reactor.turn(bytes, Some(Duration::ZERO)).unwrap(); // what has a rate leaves by the queue
+    // Bytes under a rate limit leave through the queue.
+    reactor.turn(bytes, Some(Duration::ZERO)).unwrap();
     far.read_exact(message).unwrap();
 }
 
@@ -108,7 +109,7 @@ fn a_connection_that_is_idle_after_an_exchange_holds_one_allocation() -> Result 
 }
 
 #[test]
-fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
+fn memory_of_the_queue_is_freed_when_it_has_been_sent() -> Result {
     let limited = ConnectionOptions::new().write_rate(RateLimit::new(u64::MAX, u64::MAX));
     for options in [ConnectionOptions::new(), limited] {
         let mut reactor = Reactor::new()?;
@@ -144,7 +145,7 @@ fn what_is_queued_is_given_back_when_it_has_been_sent() -> Result {
 }
 
 #[test]
-fn a_byte_behind_a_long_message_does_not_keep_the_room_of_the_message() -> Result {
+fn a_byte_after_a_long_message_does_not_keep_the_memory_of_the_message() -> Result {
     const LONG: usize = 8 << 20;
     let mut reactor = Reactor::new()?;
     let (near, mut far) = UnixStream::pair()?;
@@ -179,14 +180,14 @@ fn a_byte_that_is_left_of_a_long_write_does_not_keep_the_rest() -> Result {
     let (mut bytes, message, mut room) = (0, Arc::new(vec![7; LONG]), vec![0; 1 << 20]);
     reactor.turn(&mut bytes, Some(Duration::ZERO))?;
     let allocated = measure(|| {
-        let message = Arc::clone(&message); // which stays
+        let message = Arc::clone(&message); // kept by the handler
         reactor.defer(move |cx| {
             assert!(
                 key.with(cx, |connection, _| connection.write(&message).is_ok())
                     .unwrap()
             )
         });
-        // Until what is left has been given to the kernel, but for less than a piece of it.
+        // Until the rest has been passed to the kernel, except less than a piece of it.
         let mut read = 0;
         while read < LONG - 600_000 {
             reactor.turn(&mut bytes, Some(Duration::ZERO)).unwrap();

@@ -1,4 +1,4 @@
-//! The console, on each sort of thing that standard input may be.
+//! The console, on each kind of file that standard input may be.
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
@@ -15,17 +15,13 @@ use std::time::Duration;
 use handlers::{Console, ConsoleInput};
 use reactor::{Interest, Key, ManualClock, Next, Reactor, Registry, Then};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, mkfifoat};
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::tcgetattr;
+use support::{PATIENCE, Result, file_with, terminal};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What the callbacks of a test note: what they are given, as it is displayed for debugging.
+/// The notes of the callbacks of a test: their input in its debug format.
 type Seen = Vec<String>;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Notes what comes, and keeps on.
+/// Notes each input, and goes on.
 fn listen(registry: &mut Registry<Seen>, input: impl AsFd) -> io::Result<Key> {
     Console::new()
         .max_line_length(20)
@@ -35,7 +31,8 @@ fn listen(registry: &mut Registry<Seen>, input: impl AsFd) -> io::Result<Key> {
         })
 }
 
-/// Turns until so many have been noted, and then once more, which must find nothing else.
+/// Takes turns until as many inputs have been noted as expected, and one more turn that must find
+/// no other.
 #[track_caller]
 fn expect(reactor: &mut Reactor<Seen>, expected: &[&str]) -> Result {
     let mut seen = Vec::new();
@@ -50,36 +47,9 @@ fn expect(reactor: &mut Reactor<Seen>, expected: &[&str]) -> Result {
     Ok(())
 }
 
-/// Both ends of a new terminal: the keyboard, and what a program has.
-fn terminal() -> Result<(File, OwnedFd)> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(
-        &master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )?;
-    Ok((master.into(), slave))
-}
-
-/// A path of its own for a test.
+/// Returns a path for one test.
 fn path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("console-{name}-{}", std::process::id()))
-}
-
-/// A file with `text`, which is gone when it is closed.
-fn file(name: &str, text: &[u8]) -> Result<File> {
-    let path = path(name);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)?;
-    fs::remove_file(path)?;
-    file.write_all(text)?;
-    file.rewind()?;
-    Ok(file)
 }
 
 fn blocks(input: impl AsFd) -> Result<bool> {
@@ -87,7 +57,7 @@ fn blocks(input: impl AsFd) -> Result<bool> {
 }
 
 #[test]
-fn every_sort_of_input_gives_its_lines_and_its_end_and_keeps_its_flags() -> Result {
+fn every_kind_of_input_delivers_lines_and_end_and_keeps_its_flags() -> Result {
     let text = b"one\ntwo\r\n\nlast";
     let (pipe, mut writer) = io::pipe()?;
     writer.write_all(text)?;
@@ -96,7 +66,7 @@ fn every_sort_of_input_gives_its_lines_and_its_end_and_keeps_its_flags() -> Resu
     peer.write_all(text)?;
     drop(peer);
     let inputs: [(&str, OwnedFd); 3] = [
-        ("file", file("sorts", text)?.into()),
+        ("file", file_with(text)?.into()),
         ("pipe", pipe.into()),
         ("socket", socket.into()),
     ];
@@ -120,11 +90,11 @@ fn every_sort_of_input_gives_its_lines_and_its_end_and_keeps_its_flags() -> Resu
 }
 
 #[test]
-fn what_has_no_lines_ends_at_once() -> Result {
+fn an_input_without_lines_ends_at_once() -> Result {
     let (never_read, writer) = io::pipe()?;
     let inputs: [OwnedFd; 3] = [
         File::open("/dev/null")?.into(),
-        file("empty", b"")?.into(),
+        file_with(b"")?.into(),
         writer.into(),
     ];
     for input in inputs {
@@ -143,35 +113,34 @@ fn what_has_no_lines_ends_at_once() -> Result {
     Ok(())
 }
 
-#[test]
-fn a_folder_cannot_be_read_and_says_so() -> Result {
+/// Checks that reading the file at `path` ends with an error whose debug text contains `error`.
+#[track_caller]
+fn expect_failure(path: &str, error: &str) -> Result {
     let mut reactor = Reactor::new()?;
-    listen(&mut reactor, File::open("/")?)?;
+    listen(&mut reactor, File::open(path)?)?;
     let mut seen = Vec::new();
     reactor.run(&mut seen)?;
     assert!(
-        seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("IsADirectory"),
+        seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains(error),
         "{seen:?}"
     );
     Ok(())
 }
 
-/// `/proc/self/mem` is a file with nothing at its beginning, and says so as a disk does that has lost a block.
+#[test]
+fn a_folder_as_input_is_an_error() -> Result {
+    expect_failure("/", "IsADirectory")
+}
+
+/// `/proc/self/mem` is a file without anything at its beginning. Reading it fails as on a disk that
+/// has lost a block.
 #[test]
 fn a_file_that_cannot_be_read_has_not_ended() -> Result {
-    let mut reactor = Reactor::new()?;
-    listen(&mut reactor, File::open("/proc/self/mem")?)?;
-    let mut seen = Vec::new();
-    reactor.run(&mut seen)?;
-    assert!(
-        seen.len() == 1 && seen[0].starts_with("Failed(") && seen[0].contains("code: 5"),
-        "{seen:?}"
-    );
-    Ok(())
+    expect_failure("/proc/self/mem", "code: 5")
 }
 
 #[test]
-fn a_terminal_gives_lines_as_they_are_typed_and_stays_as_it_was() -> Result {
+fn a_terminal_delivers_lines_as_they_are_typed_and_keeps_its_settings() -> Result {
     let (mut keyboard, terminal) = terminal()?;
     let modes = format!("{:?}", tcgetattr(&terminal)?);
     let flags = fcntl_getfl(&terminal)?;
@@ -212,7 +181,7 @@ fn an_end_typed_at_a_terminal_can_be_read_on_from() -> Result {
     keyboard.write_all(b"half\x04\x04")?;
     expect(&mut reactor, &[r#"Line("half")"#, "End"])?;
     keyboard.write_all(b"in \x04two\n")?;
-    expect(&mut reactor, &[r#"Line("in two")"#])?; // ^D within a line ends a read, and nothing else
+    expect(&mut reactor, &[r#"Line("in two")"#])?; // ^D within a line ends a read and nothing else
     drop(keyboard);
     expect(&mut reactor, &["End"])?;
     assert!(
@@ -245,14 +214,14 @@ fn removing_at_the_end_reads_no_more_from_a_terminal() -> Result {
 }
 
 #[test]
-fn a_terminal_that_cannot_be_opened_again_is_read_all_the_same() -> Result {
-    // The other end is one: to open /dev/ptmx makes a new terminal.
+fn a_terminal_that_cannot_be_opened_again_is_still_read() -> Result {
+    // The other end is a terminal too: opening /dev/ptmx makes a new one.
     let (keyboard, terminal) = terminal()?;
     let (mut terminal, flags) = (File::from(terminal), fcntl_getfl(&keyboard)?);
     let mut reactor = Reactor::new()?;
     listen(&mut reactor, &keyboard)?;
     for text in ["one\n", "two\n"] {
-        terminal.write_all(text.as_bytes())?; // seen by the other end with a return
+        terminal.write_all(text.as_bytes())?; // the other end sees it with a carriage return
         expect(&mut reactor, &[&format!("Line({:?})", text.trim_end())])?;
     }
     assert_eq!(
@@ -267,7 +236,7 @@ fn a_terminal_that_cannot_be_opened_again_is_read_all_the_same() -> Result {
 }
 
 #[test]
-fn a_pipe_and_a_socket_give_lines_as_they_come_however_they_are_cut() -> Result {
+fn a_pipe_and_a_socket_deliver_lines_however_they_are_cut() -> Result {
     let (pipe, writer) = io::pipe()?;
     let (socket, peer) = UnixStream::pair()?;
     let inputs: [(OwnedFd, OwnedFd); 2] =
@@ -295,7 +264,7 @@ fn a_pipe_and_a_socket_give_lines_as_they_come_however_they_are_cut() -> Result 
 }
 
 #[test]
-fn a_fifo_whose_writers_have_gone_is_read_to_its_end() -> Result {
+fn a_fifo_without_writers_is_read_to_its_end() -> Result {
     for text in [&b"last words\n"[..], b""] {
         let path = path("fifo");
         mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR)?;
@@ -322,10 +291,10 @@ fn a_fifo_whose_writers_have_gone_is_read_to_its_end() -> Result {
 }
 
 #[test]
-fn a_line_that_is_too_long_or_no_text_is_told_and_the_next_one_is_read() -> Result {
+fn a_line_too_long_or_not_utf_8_is_reported_and_the_next_one_is_read() -> Result {
     let text = b"12345678901234567890\n123456789012345678901\nca\xff\xe9\ncaf\xc3\xa9\n";
     let mut reactor = Reactor::new()?;
-    listen(&mut reactor, file("long", text)?)?;
+    listen(&mut reactor, file_with(text)?)?;
     let expected = [
         r#"Line("12345678901234567890")"#,
         "TooLong",
@@ -337,7 +306,7 @@ fn a_line_that_is_too_long_or_no_text_is_told_and_the_next_one_is_read() -> Resu
 }
 
 #[test]
-fn an_endless_line_is_told_once_and_starves_nobody() -> Result {
+fn an_endless_line_is_reported_once_and_does_not_starve_a_timer() -> Result {
     let mut reactor = Reactor::<Seen>::builder()
         .clock(ManualClock::new())
         .build()?;
@@ -359,7 +328,7 @@ fn a_flood_of_lines_is_spread_over_turns() -> Result {
     let mut reactor = Reactor::<Seen>::builder()
         .clock(ManualClock::new())
         .build()?;
-    let input = file("flood", "line\n".repeat(100_000).as_bytes())?;
+    let input = file_with("line\n".repeat(100_000).as_bytes())?;
     let (lines, most_in_a_turn) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let (counted, told) = (Rc::clone(&most_in_a_turn), Rc::clone(&lines));
     Console::new().open_on(&mut reactor, input, move |input, _cx| {
@@ -378,7 +347,7 @@ fn a_flood_of_lines_is_spread_over_turns() -> Result {
 
 #[test]
 fn a_file_is_read_on_from_where_it_stands() -> Result {
-    let mut input = file("offset", b"header\nbody\n")?;
+    let mut input = file_with(b"header\nbody\n")?;
     input.read_exact(&mut [0; 7])?;
     let mut reactor = Reactor::new()?;
     listen(&mut reactor, &input)?;
@@ -388,18 +357,18 @@ fn a_file_is_read_on_from_where_it_stands() -> Result {
 }
 
 #[test]
-fn a_callback_may_rest_go_on_remove_itself_and_fail() -> Result {
+fn a_callback_may_pause_resume_remove_itself_and_fail() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let key = Console::new().open_on(
         &mut reactor,
-        file("rest", b"rest\nrest\nquit\nnever\n")?,
+        file_with(b"rest\nrest\nquit\nnever\n")?,
         |input, cx| {
             cx.state.push(format!("{input:?}"));
             match input {
                 ConsoleInput::Line("rest") => cx.registry.set_interest(cx.key(), Interest::NONE)?,
                 _ => cx.registry.remove(cx.key())?,
             }
-            Err(ErrorKind::WouldBlock.into()) // nothing done, says a callee
+            Err(ErrorKind::WouldBlock.into()) // a callee reports that it did nothing
         },
     )?;
     for line in [r#"Line("rest")"#, r#"Line("rest")"#, r#"Line("quit")"#] {
@@ -416,7 +385,7 @@ fn a_callback_may_rest_go_on_remove_itself_and_fail() -> Result {
     })?;
     expect(&mut reactor, &[r#"Line("one")"#, r#"Line("two")"#])?;
 
-    let key = Console::new().open_on(&mut reactor, file("fail", b"one\ntwo\n")?, |input, cx| {
+    let key = Console::new().open_on(&mut reactor, file_with(b"one\ntwo\n")?, |input, cx| {
         cx.state.push(format!("{input:?}"));
         Err(io::Error::other("enough"))
     })?;
@@ -431,7 +400,7 @@ fn a_console_keeps_the_loop_alive_unless_it_is_in_the_background() -> Result {
     let mut reactor = Reactor::new()?;
     let key = listen(&mut reactor, pipe)?;
     reactor.set_background(key)?;
-    reactor.run(&mut Vec::new())?; // ends, although the input does not
+    reactor.run(&mut Vec::new())?; // returns although the input does not end
     assert!(reactor.contains(key));
     Ok(())
 }

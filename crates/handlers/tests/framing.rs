@@ -1,4 +1,4 @@
-//! The check of a user's own framing: it passes what is right, and names what is wrong.
+//! The check of a user's own framing: it passes a correct one, and names the fault of a wrong one.
 
 #![cfg(feature = "framing")]
 
@@ -7,11 +7,11 @@ use handlers::{
     check_framing,
 };
 
-/// Words that end with a full stop, and what is wrong with this framing of them.
+/// Words that end with a full stop, and the fault of this framing of them.
 #[derive(Clone, Copy)]
 struct Words {
     wrong: Wrong,
-    /// Bytes of a word that were searched in vain.
+    /// Bytes of a word that were searched without result.
     searched: usize,
     errors: usize,
 }
@@ -19,7 +19,7 @@ struct Words {
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
     Nothing,
-    /// What was searched in vain is forgotten by the next word, not at its begin.
+    /// The count of searched bytes is reset by the next word, not at its beginning.
     SearchedOfTheLastWord,
     /// The last of several words in one piece is lost.
     OneWordAtATime,
@@ -109,7 +109,7 @@ fn fault(wrong: Wrong, stream: &[u8]) -> Option<FramingFault> {
 }
 
 #[test]
-fn a_right_framing_passes_with_what_is_in_the_stream() {
+fn a_correct_framing_passes_with_the_frames_of_the_stream() {
     let found = check_framing(|| Words::new(Wrong::Nothing), b"a.bc..d").unwrap();
     assert_eq!(found.frames, [b"a".as_slice(), b"bc", b""]);
     assert_eq!(found.error, Some(FrameError::Truncated { missing: None }));
@@ -153,7 +153,7 @@ fn a_framing_whose_frames_depend_on_the_cuts_is_refused_with_them() {
 }
 
 #[test]
-fn a_framing_that_breaks_its_contract_is_refused_with_what_it_did() {
+fn a_framing_that_breaks_its_contract_is_refused_with_the_reason() {
     assert_eq!(
         fault(Wrong::TakesNothing, b"ab."),
         Some(FramingFault::Consumed {

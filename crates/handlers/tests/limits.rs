@@ -1,4 +1,5 @@
-//! Limits: each option of the ready-made handlers holds at 0, at 1 and at the greatest value of its type.
+//! Limits: each option of the ready-made handlers holds at 0, at 1 and at the greatest value of its
+//! type.
 
 #![cfg(all(
     feature = "child",
@@ -21,14 +22,14 @@ use handlers::{
     Refusal, WorkerPool, files, on_data,
 };
 use reactor::{Context, ManualClock, Next, Reactor};
+use support::Result;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Ends = Vec<CloseReason>;
 
 const SIZES: [usize; 3] = [0, 1, usize::MAX];
 const RATES: [u64; 3] = [0, 1, u64::MAX];
 
-/// Sends back what it reads in one go, or as much as it is given.
+/// Echoes its input at once, or piece by piece.
 struct Echo;
 
 impl ConnectionHandler<Ends> for Echo {
@@ -47,7 +48,8 @@ impl ConnectionHandler<Ends> for Echo {
     }
 }
 
-/// Whether three bytes come back from a connection with `options`, within a minute of its clock.
+/// Returns `true` if three bytes come back from a connection with `options`, within a minute of its
+/// clock, and the ends of its connections.
 fn echoes(options: &ConnectionOptions) -> Result<(bool, Ends)> {
     let mut reactor = Reactor::<Ends>::builder()
         .clock(ManualClock::new())
@@ -59,7 +61,7 @@ fn echoes(options: &ConnectionOptions) -> Result<(bool, Ends)> {
     let (mut ends, mut answer) = (Ends::new(), Vec::new());
     for _ in 0..60 {
         reactor.advance(&mut ends, Duration::from_secs(1))?;
-        let _ = far.read_to_end(&mut answer); // there is no end, or it is one
+        let _ = far.read_to_end(&mut answer); // the stream has not ended, or this is its end
     }
     Ok((answer == b"abc", ends))
 }
@@ -111,7 +113,7 @@ fn connections_of_any_limits_answer() -> Result {
 }
 
 #[test]
-fn what_a_handler_leaves_is_kept_up_to_the_limit_and_not_beyond() -> Result {
+fn unconsumed_bytes_are_kept_up_to_the_limit_and_not_beyond() -> Result {
     for max in SIZES {
         for left in 0..3 {
             let mut reactor = Reactor::<Ends>::new()?;
@@ -136,7 +138,7 @@ fn what_a_handler_leaves_is_kept_up_to_the_limit_and_not_beyond() -> Result {
 }
 
 #[test]
-fn listeners_of_any_limits_accept_as_many_as_they_say() -> Result {
+fn listeners_accept_as_many_connections_as_their_limits_say() -> Result {
     for size in SIZES {
         let mut reactor = Reactor::<Ends>::new()?;
         let options = ListenOptions::new()
@@ -163,7 +165,7 @@ fn listeners_of_any_limits_accept_as_many_as_they_say() -> Result {
 }
 
 #[test]
-fn framings_of_any_length_take_what_they_say() -> Result {
+fn framings_accept_frames_up_to_their_length() -> Result {
     fn longest(mut framing: impl Framing, streams: [&[u8]; 3]) -> usize {
         streams
             .iter()
@@ -206,7 +208,7 @@ fn pools_files_and_children_hold_their_limits() -> Result {
             let _ = begin.send(());
             let _ = ended.recv();
         });
-        // A worker that is asleep is room too, and one may not be asleep yet.
+        // A sleeping worker counts as room too, and one may not be asleep yet.
         while let Some(job) = first.take() {
             first = pool.submit(job, |_, _| ()).err().map(|refused| refused.job);
         }

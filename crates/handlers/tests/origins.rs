@@ -1,10 +1,11 @@
-//! Lines of the source: whatever a ready-made handler registers, arms, defers or posts, now or later, is shown by the line of
-//! the user who has asked for it, and never by one of the library.
+//! Lines of the source: everything that a ready-made handler registers, arms, defers or posts, now
+//! or later, is listed with the line of the user that requested it, and never with a line of the
+//! library.
 
 #![cfg(all(feature = "child", feature = "files", feature = "udp"))]
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::panic::Location;
 use std::process::{Command, Stdio};
@@ -17,21 +18,20 @@ use handlers::{
     ListenOptions, WorkerPool, files, on_data,
 };
 use reactor::{Context, Reactor, Registry, Then};
+use support::{PATIENCE, Result, silent_listener};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Lines = Vec<(&'static str, u32)>;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The lines that have been seen by now, each once.
+/// The lines that have been seen so far, each once.
 #[derive(Debug, Default)]
 struct Seen {
     lines: Lines,
     ends: usize,
 }
 
-/// Notes the lines of all that is there.
+/// Notes the lines of everything that is listed.
 fn look(seen: &mut Seen, registry: &Registry<Seen>) {
     let sources = registry
         .registrations()
@@ -47,7 +47,8 @@ fn look(seen: &mut Seen, registry: &Registry<Seen>) {
     }
 }
 
-/// A loop that looks in each turn before the wait, after the sources, and before what is deferred or was posted runs.
+/// Returns a loop that looks in each turn before the wait, after the sources, and before deferred
+/// and posted callbacks run.
 fn watched() -> Result<Reactor<Seen>> {
     let mut reactor = Reactor::<Seen>::new()?;
     let probe = reactor.after(Duration::ZERO, |cx| {
@@ -59,7 +60,7 @@ fn watched() -> Result<Reactor<Seen>> {
     Ok(reactor)
 }
 
-/// Takes turns until `done`, and expects that all lines are of this file.
+/// Takes turns until `done`, and checks that all lines are of this file.
 #[track_caller]
 fn turn_until(
     reactor: &mut Reactor<Seen>,
@@ -87,7 +88,7 @@ fn turn_until(
     Ok(())
 }
 
-/// Answers, and counts the ends.
+/// Consumes its input, and counts the ends.
 struct Counts;
 
 impl ConnectionHandler<Seen> for Counts {
@@ -142,23 +143,18 @@ fn connections_and_their_server_are_shown_by_the_lines_of_their_user() -> Result
     Ok(())
 }
 
-/// An address that does not answer, as long as what comes with it is kept.
-fn is_silent() -> Result<((TcpListener, TcpStream), SocketAddr)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    rustix::net::listen(&listener, 0)?;
-    let fills = TcpStream::connect(address)?; // the one that is let in beyond a queue of 0
-    Ok(((listener, fills), address))
-}
-
 #[test]
-fn attempts_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
+fn attempts_and_their_timers_are_listed_with_the_line_of_connect() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
-    let ((_one, first), (_other, second)) = (is_silent()?, is_silent()?);
+    let ((_one, first), (_other, second)) = (
+        silent_listener("127.0.0.1:0")?,
+        silent_listener("127.0.0.1:0")?,
+    );
     let options = ConnectionOptions::new().connect_timeout(HOUR);
     let line = line!() + 1;
     let connecting = Connection::connect(&mut reactor, [first, second], &options, Counts);
-    turn_until(&mut reactor, &mut seen, |_, registry| registry.len() == 2)?; // with the company
+    // With the second attempt.
+    turn_until(&mut reactor, &mut seen, |_, registry| registry.len() == 2)?;
     connecting.cancel(&mut reactor);
     turn_until(&mut reactor, &mut seen, |seen, _| seen.ends == 1)?;
     assert!(seen.lines.contains(&(file!(), line)));
@@ -166,7 +162,7 @@ fn attempts_and_their_timers_are_shown_by_the_line_that_connects() -> Result {
 }
 
 #[test]
-fn children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
+fn children_and_abandoned_ones_are_listed_with_the_line_of_the_user() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
     let policy = RestartPolicy::always()
         .initial_delay(Duration::from_millis(20))
@@ -187,7 +183,7 @@ fn children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
         Command::new("cat").stdin(Stdio::piped()),
         |_exit, _cx| Ok(()),
     )?;
-    reactor.remove(child.key.key())?; // it is reaped in the background
+    reactor.remove(child.key.key())?; // the child is reaped in the background
     turn_until(&mut reactor, &mut seen, |_, registry| registry.len() == 1)?;
     assert_eq!(
         reactor
@@ -203,7 +199,7 @@ fn children_and_those_given_up_are_shown_by_the_line_of_their_user() -> Result {
 }
 
 #[test]
-fn jobs_and_what_follows_them_are_shown_by_the_line_that_submits() -> Result {
+fn jobs_and_their_completions_are_listed_with_the_line_of_submit() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let (end, ended) = std::sync::mpsc::channel::<()>();

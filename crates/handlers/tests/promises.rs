@@ -1,4 +1,5 @@
-//! What the types of `handlers` promise at compile time: what every key can do, and what may go to another thread.
+//! The compile-time promises of the types of `handlers`: the traits of every key, and the types
+//! that may go to another thread.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -12,7 +13,7 @@ use handlers::{
     Refusal, ServerKey, SystemError, WorkerPool,
 };
 
-/// Neither of them has anything that a key or a handle could inherit.
+/// It has no trait that a key or a handle could inherit.
 struct NeitherSendNorDebug {
     _state: Rc<()>,
 }
@@ -28,7 +29,7 @@ const fn is_shared<T: Send + Sync + 'static>() {}
 const fn is_error<E: std::error::Error + Send + Sync + 'static>() {}
 
 #[test]
-fn every_key_can_be_copied_compared_hashed_and_shown_whatever_the_state() {
+fn keys_can_be_copied_compared_hashed_and_displayed_for_any_state() {
     const {
         is_key::<ChildKey>();
         is_key::<SupervisorKey>();
@@ -38,7 +39,7 @@ fn every_key_can_be_copied_compared_hashed_and_shown_whatever_the_state() {
 }
 
 #[test]
-fn what_is_for_other_threads_may_go_there_whatever_the_state() {
+fn types_for_other_threads_can_be_sent_or_shared_for_any_state() {
     const {
         is_send::<Accepted>();
         is_send::<Listener>();

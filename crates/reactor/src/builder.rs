@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_asks_for_high_resolution_gets_it() {
+    fn high_resolution_is_off_unless_it_is_requested() {
         let asked = Reactor::<()>::builder().high_resolution().build().unwrap();
         assert!(asked.registry.sys.poller.has_alarm() && asked.registry.turn.needs_full_turn);
         let plain = Reactor::<()>::new().unwrap();

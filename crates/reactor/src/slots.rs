@@ -345,7 +345,7 @@ mod tests {
         /// Against a map from every key ever issued; three generations a cell, so that cells end
         /// their lives.
         #[test]
-        fn a_key_never_comes_to_name_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..400)) {
+        fn a_key_never_names_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..400)) {
             let mut slots = Slots::<usize, 3>::new();
             let mut issued = Vec::new();
             let mut model = BTreeMap::new();
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn seventy_thousand_reuses_of_one_place_make_seventy_thousand_different_keys() {
+    fn seventy_thousand_reuses_of_one_slot_make_as_many_different_keys() {
         let mut slots = Slots::<u32>::new();
         let mut last = Key::NULL;
         for value in 0..70_000 {

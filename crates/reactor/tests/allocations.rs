@@ -1,6 +1,6 @@
 //! Allocations, counted: none for an event, one for a registration.
 //!
-//! A program of its own, since it replaces the allocator.
+//! This is a program of its own, since it replaces the allocator.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -16,7 +16,7 @@ use reactor::{
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
-/// A reactor with one connection that echoes, and its peer.
+/// Returns a reactor with one connection that echoes, and its peer.
 fn echo(
     policy: PanicPolicy,
 ) -> std::result::Result<(Reactor<u64>, UnixStream), Box<dyn std::error::Error>> {
@@ -32,7 +32,7 @@ fn echo(
     Ok((reactor, far))
 }
 
-/// One message there and back.
+/// Sends one message there and back.
 fn round_trip(reactor: &mut Reactor<u64>, messages: &mut u64, far: &mut UnixStream) {
     far.write_all(&[7; 64]).unwrap();
     let goal = *messages + 1;
@@ -45,7 +45,7 @@ fn round_trip(reactor: &mut Reactor<u64>, messages: &mut u64, far: &mut UnixStre
 }
 
 #[test]
-fn a_message_that_is_echoed_allocates_nothing() -> Result {
+fn an_echoed_message_allocates_nothing() -> Result {
     for policy in [PanicPolicy::Propagate, PanicPolicy::RemoveHandler] {
         let (mut reactor, mut far) = echo(policy)?;
         let mut messages = 0;
@@ -88,7 +88,7 @@ fn sources_that_stay_ready_and_priorities_allocate_nothing() -> Result {
 }
 
 #[test]
-fn a_registration_allocates_once_and_its_end_gives_that_back() -> Result {
+fn a_registration_allocates_once_and_its_end_frees_that() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
     let mut add = |source| {
         reactor
@@ -114,7 +114,7 @@ fn a_registration_allocates_once_and_its_end_gives_that_back() -> Result {
 }
 
 #[test]
-fn putting_off_timers_and_timeouts_allocates_nothing() -> Result {
+fn extending_timers_and_timeouts_allocates_nothing() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
     let (near, _far) = UnixStream::pair()?;
     let source = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
@@ -140,7 +140,7 @@ fn a_timer_takes_one_allocation_for_what_it_captures_and_a_timeout_none() -> Res
     let mut reactor = Reactor::<u64>::new()?;
     let (near, _far) = UnixStream::pair()?;
     let source = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
-    // Four places in the wheel, and used again.
+    // Four slots of the arena, which are used again.
     let warm: Vec<_> = (0..4)
         .map(|_| reactor.after(Duration::ZERO, |_| Ok(Then::Done)))
         .collect();
@@ -163,7 +163,7 @@ fn a_timer_takes_one_allocation_for_what_it_captures_and_a_timeout_none() -> Res
 
 #[test]
 fn a_timer_takes_at_most_50_bytes_beside_its_closure() -> Result {
-    const TIMERS: i64 = 1 << 17; // to which the arenas have grown exactly, by doubling
+    const TIMERS: i64 = 1 << 17; // the arena has grown to exactly this size by doubling
     let mut reactor = Reactor::<u64>::new()?;
     let allocated = measure(|| {
         for _ in 0..TIMERS {
@@ -171,7 +171,8 @@ fn a_timer_takes_at_most_50_bytes_beside_its_closure() -> Result {
         }
     });
     let arenas = (24 + 16) * TIMERS;
-    let lists = 64 * (2 * TIMERS / 15 + 512); // twice as many items, half of them of timers that were cancelled
+    // Twice as many items, half of them of cancelled timers.
+    let lists = 64 * (2 * TIMERS / 15 + 512);
     assert!(
         (arenas + lists..=50 * TIMERS).contains(&allocated.bytes_current),
         "{}",
@@ -181,7 +182,7 @@ fn a_timer_takes_at_most_50_bytes_beside_its_closure() -> Result {
 }
 
 #[test]
-fn deferring_what_captures_nothing_allocates_nothing() -> Result {
+fn deferring_a_closure_without_captures_allocates_nothing() -> Result {
     fn again(cx: &mut Context<'_, u64>) {
         *cx.state += 1;
         cx.registry.defer(again);
@@ -217,9 +218,9 @@ fn a_deferred_callback_that_captures_allocates_once() -> Result {
 
 #[test]
 fn a_registered_source_takes_as_many_bytes_as_the_table_says() -> Result {
-    const SOURCES: u64 = 512; // to which the arena has grown exactly, by doubling
+    const SOURCES: u64 = 512; // the arena has grown to exactly this size by doubling
     const SLOT: u64 = 64;
-    const IO: u64 = 12; // of a source that is one fd
+    const IO: u64 = 12; // the size of a source that is one fd
     const CLOSURE: u64 = 8;
     let files = std::fs::File::open("/dev/null")?;
     let mut sources: Vec<_> = (0..SOURCES)
@@ -241,8 +242,9 @@ fn a_registered_source_takes_as_many_bytes_as_the_table_says() -> Result {
     Ok(())
 }
 
+/// A burst leaves no memory behind.
 #[test]
-fn values_through_a_queue_allocate_nothing_and_a_burst_leaves_no_memory_behind() -> Result {
+fn values_through_a_queue_allocate_nothing() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<u64>::new()?;
     let own = sender.clone();
@@ -275,7 +277,7 @@ fn values_through_a_queue_allocate_nothing_and_a_burst_leaves_no_memory_behind()
     Ok(())
 }
 
-/// Posts a closure of each of three types, in this order: captures nothing, little, and much.
+/// Posts closures of three types, in this order: with no, small, and large captures.
 fn post_three(remote: &Remote<u64>) {
     let (little, much) = (7_u64, [2_u64; 512]);
     remote.post(|cx| *cx.state += 1).unwrap();
@@ -292,7 +294,7 @@ fn posted_closures_allocate_nothing_once_their_types_are_known() -> Result {
         post_three(&remote);
         reactor.turn(&mut state, Some(Duration::ZERO)).unwrap();
     };
-    round(); // two buffers change hands
+    round(); // the two buffers are exchanged
     round();
     let allocated = measure(|| (0..100).for_each(|_| round()));
     assert_eq!(
@@ -303,7 +305,7 @@ fn posted_closures_allocate_nothing_once_their_types_are_known() -> Result {
 }
 
 #[test]
-fn what_a_flood_of_posts_took_is_given_back() -> Result {
+fn memory_of_a_flood_of_posts_is_freed() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
     let remote = reactor.remote()?;
     let mut state = 0;
@@ -321,7 +323,7 @@ fn what_a_flood_of_posts_took_is_given_back() -> Result {
 }
 
 #[test]
-fn room_for_many_deferred_callbacks_is_given_back_once_there_are_few() -> Result {
+fn memory_for_many_deferred_callbacks_is_freed_once_there_are_few() -> Result {
     let mut reactor = Reactor::<u64>::new()?;
     let mut calls = 0;
     reactor.defer(|cx| *cx.state += 1);

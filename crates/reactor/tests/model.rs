@@ -1,6 +1,7 @@
-//! The protocol of wakeups, run through every order in which its threads can meet, by loom.
+//! The protocol of wakeups, run by loom through every order of its threads.
 //!
-//! The files of the library are compiled once more here, with loom's atomics and locks under their names.
+//! The files of the library are compiled again here, with the atomics and locks of loom under their
+//! names.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(dead_code, reason = "what the library uses and the model does not")]
@@ -34,7 +35,7 @@ mod primitives {
     pub(super) use std::sync::{PoisonError, TryLockError};
 }
 
-/// Stands for the eventfd, edge-triggered: each write ends a wait that has not seen it.
+/// Stands for the edge-triggered eventfd: each write ends a wait that has not seen it.
 #[derive(Debug)]
 struct Bell {
     rung: Mutex<u64>,
@@ -56,12 +57,12 @@ impl Signal for Arc<Bell> {
     }
 }
 
-/// The thread of the loop, as far as it concerns senders.
+/// The thread of the loop, as senders see it.
 struct Loop {
     hub: Arc<TestHub>,
     bell: Arc<Bell>,
     heard: u64,
-    /// How often it was ready to sleep, whether it did or not.
+    /// The number of times that it was ready to sleep, whether it slept or not.
     lay_down: u64,
 }
 
@@ -79,14 +80,16 @@ impl Loop {
         }
     }
 
-    /// What `Reactor::wait` does where no hook runs before it: a turn that a wake keeps from sleeping answers it.
+    /// Does what `Reactor::wait` does without hooks before it: a turn that a wakeup keeps from
+    /// sleeping answers the wakeup.
     fn sleep(&mut self) {
         if !self.sleep_behind_hooks() {
             self.hub.take_wake();
         }
     }
 
-    /// The same where hooks have run before it: a wake that came after they began is the next turn's. Returns whether it slept.
+    /// Does the same after hooks: a wakeup that came after the hooks began is left for the next
+    /// turn. Returns `true` if it slept.
     fn sleep_behind_hooks(&mut self) -> bool {
         self.lay_down += 1;
         let may_sleep = self.hub.fall_asleep();
@@ -151,15 +154,17 @@ fn leave(mailbox: &Mailbox<VecDeque<u32>, TestHub>) {
         .for_each(|hub| hub.notify(7));
 }
 
-/// Every order, as long as no thread is interrupted more than three times, which finds nearly all there is to be found.
+/// Runs every order in which no thread is interrupted more than three times. That finds nearly all
+/// errors.
 fn model(scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(scenario);
 }
 
+/// Each sleep costs one write.
 #[test]
-fn no_wakeup_is_lost_between_a_send_and_a_sleep_and_each_sleep_costs_one_write() {
+fn no_wakeup_is_lost_between_a_send_and_a_sleep() {
     model(|| {
         let mut reactor = Loop::new();
         let mailbox = Arc::new(Mailbox::new(usize::MAX));
@@ -218,7 +223,7 @@ fn a_send_that_races_with_the_attachment_is_not_lost() {
 }
 
 #[test]
-fn a_send_that_races_with_the_end_of_the_consumer_is_refused_or_left_to_it() {
+fn a_send_that_races_with_the_consumers_end_is_refused_or_left_to_it() {
     model(|| {
         let reactor = Loop::new();
         let mailbox = Arc::new(Mailbox::new(usize::MAX));
@@ -253,7 +258,7 @@ fn a_bounded_mailbox_is_never_more_than_full() {
 }
 
 #[test]
-fn a_wake_makes_the_loop_look_at_what_was_changed_before_it() {
+fn a_wake_makes_the_loop_see_changes_made_before_it() {
     model(|| {
         let mut reactor = Loop::new();
         let flag = Arc::new(AtomicBool::new(false));
@@ -272,8 +277,8 @@ fn a_wake_makes_the_loop_look_at_what_was_changed_before_it() {
     });
 }
 
-/// A loop whose hook looks for what a thread changes before it wakes the loop, which looks nowhere else: whether it may sleep
-/// each turn.
+/// Runs a loop whose hook looks for a change that a thread makes before it wakes the loop, and
+/// looks nowhere else. `turn` says whether it may sleep each turn.
 fn look_in_hooks(turn: impl Fn(&mut Loop, &AtomicBool) -> bool + Send + Sync + 'static) {
     model(move || {
         let mut reactor = Loop::new();
@@ -291,7 +296,7 @@ fn look_in_hooks(turn: impl Fn(&mut Loop, &AtomicBool) -> bool + Send + Sync + '
 }
 
 #[test]
-fn a_wake_after_the_hook_behind_the_wait_ends_the_next_sleep() {
+fn a_wake_after_the_hook_that_follows_the_wait_ends_the_next_sleep() {
     look_in_hooks(|reactor, flag| {
         reactor.sleep();
         let seen = flag.load(Ordering::Relaxed);
@@ -314,7 +319,7 @@ fn a_wake_after_the_hook_before_the_wait_is_seen_by_it_next_turn() {
 }
 
 #[test]
-fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
+fn notifications_before_the_last_keep_alive_is_dropped_are_collected() {
     model(|| {
         let reactor = Loop::new();
         reactor.hub.keep_alive();
@@ -341,7 +346,7 @@ fn what_was_announced_before_the_last_keep_alive_was_dropped_is_collected() {
 }
 
 #[test]
-fn the_last_keep_alive_that_is_dropped_lets_the_loop_end() {
+fn dropping_the_last_keep_alive_lets_the_loop_end() {
     model(|| {
         let mut reactor = Loop::new();
         let let_go = Arc::new(AtomicUsize::new(0));
@@ -393,7 +398,7 @@ impl Parked {
     }
 }
 
-/// What `Sender::send_within` does without a timeout. Returns whether the value was sent.
+/// Does what `Sender::send_within` does without a timeout. Returns `true` if the value was sent.
 fn send_within(mailbox: &TestMailbox, value: u32) -> bool {
     let mut sent = mailbox.push(value).map_err(|(_, refused)| refused);
     let mut position = Position::Last;
@@ -448,7 +453,7 @@ fn a_sender_that_waits_sees_the_room_of_values_handled_from_a_batch() {
             thread::yield_now();
         }
         assert_eq!(batch.pop_front(), Some(0));
-        mailbox.set_taken(batch.len()); // and the other one stays
+        mailbox.set_taken(batch.len()); // the other value stays
         mailbox.offer_room();
         sender.join().unwrap();
     });

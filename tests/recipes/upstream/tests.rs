@@ -1,21 +1,18 @@
-//! "An upstream that comes and goes": whom it dials and when, and that it ends.
+//! "An upstream that comes and goes": its connects and their times, and its end.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reactor::{ManualClock, Reactor};
+use support::{PATIENCE, Result, listen};
 
 use super::{Forwarder, GRACE, Link, dial, end, send};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A loop whose time stands still, and a forwarder that dials.
+/// A loop on a manual clock, and a forwarder that dials.
 struct Setup {
     reactor: Reactor<Forwarder>,
     state: Forwarder,
@@ -46,7 +43,7 @@ impl Setup {
         Ok(())
     }
 
-    /// Waits for the end of the connection: how long until the next attempt.
+    /// Waits for the end of the connection. Returns the time until the next attempt.
     #[track_caller]
     fn delay(&mut self) -> Result<Duration> {
         self.turn_until(|state| matches!(state.link, Link::Waiting(_)))?;
@@ -69,7 +66,7 @@ impl Setup {
         self.end()
     }
 
-    /// Ends the forwarder, and expects that the loop ends with it.
+    /// Ends the forwarder, and checks that the loop ends with it.
     fn end(mut self) -> Result {
         self.reactor.defer(end);
         self.reactor.run(&mut self.state)?;
@@ -78,15 +75,9 @@ impl Setup {
     }
 }
 
-fn listen() -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
 #[test]
 fn a_peer_that_accepts_and_closes_is_dialled_ever_more_rarely() -> Result {
-    let (listener, address) = listen()?;
+    let (listener, address) = listen("127.0.0.1:0")?;
     let mut setup = Setup::new(address)?;
     for failures in 0..12 {
         setup.turn_until(|state| matches!(state.link, Link::Open(_)))?;
@@ -105,8 +96,8 @@ fn a_peer_that_accepts_and_closes_is_dialled_ever_more_rarely() -> Result {
 }
 
 #[test]
-fn a_connection_that_has_lasted_lets_the_delays_begin_anew() -> Result {
-    let (listener, address) = listen()?;
+fn a_connection_that_has_lasted_resets_the_delays() -> Result {
+    let (listener, address) = listen("127.0.0.1:0")?;
     let mut setup = Setup::new(address)?;
     for _ in 0..5 {
         setup.turn_until(|state| matches!(state.link, Link::Open(_)))?;
@@ -122,9 +113,9 @@ fn a_connection_that_has_lasted_lets_the_delays_begin_anew() -> Result {
 }
 
 #[test]
-fn those_who_lost_the_same_upstream_do_not_come_back_together() -> Result {
-    let (listener, address) = listen()?;
-    drop(listener); // nobody listens
+fn clients_that_lost_the_same_upstream_do_not_come_back_together() -> Result {
+    let (listener, address) = listen("127.0.0.1:0")?;
+    drop(listener); // nothing listens there
     let delays = (0..20)
         .map(|_| Setup::new(address)?.delay())
         .collect::<Result<Vec<_>>>()?;
@@ -133,8 +124,8 @@ fn those_who_lost_the_same_upstream_do_not_come_back_together() -> Result {
 }
 
 #[test]
-fn messages_that_wait_arrive_when_the_upstream_is_there_again() -> Result {
-    let (listener, address) = listen()?;
+fn waiting_messages_arrive_when_the_upstream_is_back() -> Result {
+    let (listener, address) = listen("127.0.0.1:0")?;
     let mut setup = Setup::new(address)?;
     setup.turn_until(|state| matches!(state.link, Link::Open(_)))?;
     drop(listener.accept()?);
@@ -151,14 +142,14 @@ fn messages_that_wait_arrive_when_the_upstream_is_there_again() -> Result {
         let mut received = String::new();
         peer.read_to_string(&mut received).map(|_| received)
     });
-    setup.end()?; // which sends what was queued
+    setup.end()?; // sends the queued messages
     assert_eq!(reads.join().map_err(|_| "it panicked")??, "one two three");
     Ok(())
 }
 
 #[test]
-fn nothing_is_dialled_after_the_end_in_whatever_state_that_comes() -> Result {
-    let (listener, address) = listen()?;
+fn nothing_is_dialled_after_the_end_in_any_state() -> Result {
+    let (listener, address) = listen("127.0.0.1:0")?;
     let mut open = Setup::new(address)?;
     open.turn_until(|state| matches!(state.link, Link::Open(_)))?;
     let peer = listener.accept()?;
@@ -187,7 +178,7 @@ fn nothing_is_dialled_after_the_end_in_whatever_state_that_comes() -> Result {
     assert_eq!(
         listener.accept().err().map(|error| error.kind()),
         Some(ErrorKind::WouldBlock),
-        "nobody has come"
+        "no connect has come"
     );
     Ok(())
 }

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_too_much_is_waited_for() {
+    fn bytes_taken_beyond_the_limit_are_waited_for() {
         let now = Instant::now();
         let limit = RateLimit::new(1000, 80);
         limit.take(1080, now);
@@ -158,7 +158,7 @@ mod tests {
     const SIZES: [u64; 6] = [0, 1, 2, 1_000_000, u64::MAX - 1, u64::MAX];
 
     #[test]
-    fn a_limit_of_any_rate_and_burst_lets_exactly_that_through() {
+    fn a_limit_passes_exactly_its_rate_and_burst() {
         let now = Instant::now();
         for (rate, burst) in SIZES
             .into_iter()
@@ -183,8 +183,9 @@ mod tests {
         }
     }
 
+    /// A rate below 10 bytes a second waits for its next byte.
     #[test]
-    fn nobody_waits_longer_than_for_what_is_wanted_or_a_tenth_of_a_second() {
+    fn a_wait_ends_with_the_wanted_bytes_or_after_a_tenth_of_a_second() {
         let now = Instant::now();
         for (rate, burst, wanted, wait) in [
             (10_000, 400_000, usize::MAX, SECOND / 10),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_end_a_line_begins_anew() {
+    fn a_new_line_begins_after_an_end() {
         let mut buffer = LineBuffer::new(4);
         for (read, found) in [
             (&b"half"[..], ConsoleLine::Whole(b"half")),

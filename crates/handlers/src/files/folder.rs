@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_whose_ends_are_read_apart_is_told_as_one() {
+    fn a_rename_whose_two_events_are_read_apart_is_reported_as_one() {
         let mut first = batch(
             None,
             &[

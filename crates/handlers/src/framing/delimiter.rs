@@ -119,7 +119,7 @@ mod tests {
     };
 
     #[test]
-    fn what_looks_like_a_delimiter_and_is_none_is_content() {
+    fn a_partial_delimiter_is_content() {
         let read = frames_of(
             &mut Delimited::new("\r\n\r\n", 20),
             b"a\r\n\r\n\r\n\r\nb\r\n\r\r\n\r\n",

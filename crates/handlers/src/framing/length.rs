@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_length_that_can_be_said_overflows_nothing() {
+    fn the_greatest_length_of_a_prefix_overflows_nothing() {
         let mut said = Vec::new();
         write_varint(u64::MAX, &mut said);
         let mut framing = LengthPrefixed::new(LengthPrefix::Varint, usize::MAX);

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a stream gives: its frames, and the error that ended it.
+/// The result of decoding a stream: its frames, and the error that ended it.
 pub(super) type Read = (Vec<Vec<u8>>, Option<FrameError>);
 
-/// Reads as a connection does: what is not consumed is kept, and the next piece comes behind it. A handler that takes only
-/// `frames_max` at a time leaves the rest for later.
+/// Reads as a connection does: unconsumed bytes are kept, and the next piece comes after them. A
+/// handler that consumes only `frames_max` frames at a time leaves the rest for later.
 fn read_pieces<'s, F: Framing>(
     framing: &mut F,
     pieces: impl Iterator<Item = &'s [u8]>,
@@ -42,7 +42,7 @@ pub(super) fn frames_of<F: Framing>(framing: &mut F, stream: &[u8]) -> Read {
     read_pieces(framing, std::iter::once(stream), usize::MAX)
 }
 
-/// Checks that a stream gives `expected` whichever way it is cut.
+/// Checks that a stream is decoded as `expected` however it is cut.
 #[track_caller]
 pub(super) fn every_cut<F: Framing + Clone>(framing: &F, stream: &[u8], expected: &Read) {
     let found = check_framing(|| framing.clone(), stream).unwrap();
@@ -78,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// The first frame of a whole stream that is not empty, and what is behind it.
+    /// Returns the first frame of a whole stream that is not empty, and the bytes after it.
     fn first<'a>(
         &self,
         stream: &'a [u8],
@@ -139,7 +139,7 @@ impl Kind {
         (read, None)
     }
 
-    /// What may follow half a frame so that it ends.
+    /// Bytes that may follow half a frame so that it ends.
     fn ends(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Lines | Self::LinesCrlf => vec![b"\n".to_vec(), b"\r\n".to_vec()],
@@ -212,7 +212,8 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Few different bytes, those that mean something to one framing or another, so that they meet often.
+/// Few different bytes, chosen from those that have a meaning in some framing, so that they meet
+/// often.
 fn bytes(max_length: usize) -> impl Strategy<Value = Vec<u8>> {
     let text = prop::collection::vec(prop::sample::select(b"aab\r\n".as_slice()), 0..=max_length);
     let numbers =
@@ -231,7 +232,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn what_was_put_is_what_is_found_however_it_was_cut(
+    fn encoded_frames_are_decoded_unchanged_however_they_are_cut(
         kind in kind(), max_length in 0..12_usize, frames in prop::collection::vec(bytes(12), 0..20),
         cuts in cuts(), frames_max in 1..5_usize,
     ) {
@@ -249,9 +250,9 @@ proptest! {
         prop_assert_eq!(read_pieces(&mut framing, pieces, frames_max), (put, None));
     }
 
-    /// A frame is refused when, and only when, the naive reader would not get it back.
+    /// A frame is refused if and only if the naive reader would not decode it unchanged.
     #[test]
-    fn what_is_refused_would_not_have_come_back(kind in kind(), max_length in 0..12_usize, frame in bytes(14)) {
+    fn a_frame_that_encode_refuses_would_not_be_decoded_unchanged(kind in kind(), max_length in 0..12_usize, frame in bytes(14)) {
         let mut stream = Vec::new();
         let refused = kind.build(max_length).encode(&frame, &mut stream).is_err();
         match &kind {
@@ -266,8 +267,9 @@ proptest! {
         prop_assert_eq!(refused, kind.read(&stream, max_length) != (vec![frame], None));
     }
 
+    /// The naive reader has the whole stream in one piece.
     #[test]
-    fn garbage_gives_what_a_naive_reader_of_the_whole_finds_however_it_was_cut(
+    fn garbage_is_decoded_as_by_a_naive_reader_however_it_is_cut(
         kind in kind(), max_length in 0..12_usize, stream in bytes(60), cuts in cuts(), frames_max in 1..5_usize,
     ) {
         let pieces = pieces(&stream, |at| cuts[at]);
@@ -276,7 +278,8 @@ proptest! {
         prop_assert_eq!(read, kind.read(&stream, max_length));
     }
 
-    /// Any bytes and any limit: there may be no model, but there is no panic and the cuts change nothing.
+    /// For arbitrary bytes and any limit there may be no model. There is no panic, and the cuts
+    /// change nothing.
     #[test]
     fn any_bytes_give_the_same_in_one_piece_and_in_many(
         kind in kind(), max_length in any::<prop::sample::Index>(), stream in prop::collection::vec(any::<u8>(), 0..200),
@@ -291,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn too_long_is_told_with_the_byte_after_which_no_end_can_save_it(
+    fn too_long_is_reported_at_the_first_byte_that_makes_it_certain(
         kind in kind(), max_length in 0..12_usize, stream in bytes(20),
     ) {
         prop_assume!(!matches!(kind, Kind::LengthPrefixed(_)));
@@ -324,7 +327,7 @@ fn frames_end_with_the_first_error_and_count_what_came_before_it() {
 }
 
 #[test]
-fn frames_that_run_dry_stay_dry() {
+fn an_iterator_of_frames_that_has_ended_stays_ended() {
     let mut lines = Lines::new(9);
     let mut frames = lines.frames(b"a\nb");
     assert_eq!(frames.by_ref().count(), 1);
@@ -337,7 +340,7 @@ fn frames_that_run_dry_stay_dry() {
 }
 
 #[test]
-fn to_find_a_frame_and_to_put_one_into_room_allocates_nothing() {
+fn decoding_a_frame_and_encoding_one_with_room_allocate_nothing() {
     for kind in [
         Kind::Lines,
         Kind::Delimited(b"--".to_vec()),
@@ -358,7 +361,7 @@ fn to_find_a_frame_and_to_put_one_into_room_allocates_nothing() {
 }
 
 #[test]
-fn a_framing_that_has_finished_a_stream_knows_nothing_of_it() {
+fn a_framing_keeps_no_state_of_a_finished_stream() {
     for kind in [Kind::Lines, Kind::Delimited(b"\n".to_vec())] {
         let mut framing = kind.build(100);
         assert_eq!(framing.decode(b"unended"), Ok(None));

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_address_is_kept_in_the_error() {
+    fn an_invalid_address_is_kept_in_the_error() {
         for bad in [
             "",
             "localhost:80",

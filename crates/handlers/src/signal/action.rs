@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_action_is_told_from_one_that_is_ignored() {
+    fn the_default_action_is_distinguished_from_an_ignored_one() {
         assert!(is_default(Signal::ALRM));
         assert!(!is_default(Signal::PIPE), "the runtime ignores it");
     }

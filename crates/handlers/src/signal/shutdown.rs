@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_insists_from_one_second_on_by_default() {
+    fn a_signal_insists_by_default_from_one_second_on() {
         assert_eq!(
             ShutdownOptions::default().insist_after,
             Duration::from_secs(1)

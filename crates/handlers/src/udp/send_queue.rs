@@ -170,8 +170,9 @@ mod tests {
         runs
     }
 
+    /// A shorter one ends the run.
     #[test]
-    fn datagrams_of_one_size_to_one_address_are_merged_and_a_shorter_one_ends_the_run() {
+    fn datagrams_of_one_size_to_one_address_are_merged() {
         let queue = filled(&[
             (1, 10),
             (1, 10),
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_went_wrong_goes_one_by_one_and_what_is_behind_it_is_merged_again() {
+    fn a_failed_run_is_sent_one_by_one_and_later_datagrams_are_merged_again() {
         let mut queue = filled(&[(1, 10); 6]);
         queue.split_run(3);
         assert_eq!(
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_leave_in_the_order_they_came_in_however_they_are_moved() {
+    fn bytes_leave_in_the_order_of_arrival_also_after_moves() {
         let mut queue = SendQueue::new(1000, 1 << 20);
         let (mut pushed, mut popped) = (0_u32, 0_u32);
         for step in 0..2000_usize {

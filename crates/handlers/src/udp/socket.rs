@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_datagrams_are_told_one_by_one_and_an_empty_one_is_one() {
+    fn merged_datagrams_are_delivered_one_by_one_including_empty_ones() {
         assert_eq!(split(5, 2), [vec![0, 1], vec![2, 3], vec![4]]);
         assert_eq!(split(4, 4), [[0, 1, 2, 3]]);
         assert_eq!(split(0, 0), [Vec::<u8>::new()]);

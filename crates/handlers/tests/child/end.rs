@@ -1,4 +1,4 @@
-//! How the end of a child is told: once, with its status, of each of many.
+//! The end of a child: it is reported once, with its status, for each of many children.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[test]
-fn the_exit_code_or_the_signal_is_told_once_and_run_waits_for_it() -> Result {
+fn the_exit_code_or_signal_is_reported_once_and_run_waits_for_it() -> Result {
     let mut reactor = Reactor::new()?;
     let coded = spawn(&mut reactor, &mut sh("exit 7"))?;
     let killed = spawn(&mut reactor, &mut sh("kill -KILL $$"))?;
@@ -41,7 +41,7 @@ fn the_exit_code_or_the_signal_is_told_once_and_run_waits_for_it() -> Result {
 }
 
 #[test]
-fn a_child_that_has_ended_before_the_watch_is_told_all_the_same() -> Result {
+fn a_child_that_ended_before_the_watch_is_still_reported() -> Result {
     let mut reactor = Reactor::new()?;
     let ended = sh("exit 3").spawn()?;
     wait_for_end(ended.id())?;
@@ -53,7 +53,7 @@ fn a_child_that_has_ended_before_the_watch_is_told_all_the_same() -> Result {
 }
 
 #[test]
-fn what_a_child_took_is_told() -> Result {
+fn the_resource_usage_of_a_child_is_reported() -> Result {
     let mut reactor = Reactor::new()?;
     let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
     spawn(&mut reactor, &mut sh(busy))?;
@@ -72,7 +72,7 @@ fn what_a_child_took_is_told() -> Result {
 }
 
 #[test]
-fn a_child_is_done_with_whatever_its_callback_returns() -> Result {
+fn a_child_is_finished_after_any_result_of_its_callback() -> Result {
     for kind in [
         ErrorKind::WouldBlock,
         ErrorKind::Interrupted,
@@ -107,7 +107,7 @@ fn a_child_in_the_background_keeps_no_loop_alive() -> Result {
 }
 
 #[test]
-fn a_child_that_others_have_reaped_is_told_as_an_error() -> Result {
+fn a_child_that_other_code_has_reaped_is_reported_as_an_error() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut sh("exit 0"))?;
     assert!(waitpid(Some(raw_pid(child.pid)), WaitOptions::empty())?.is_some());
@@ -157,17 +157,17 @@ fn two_loops_have_children_of_their_own() -> Result {
 const CHILDREN: usize = 1000;
 const AT_A_TIME: usize = 50;
 
-/// The state of the flood below: what was started and how it ended.
+/// The state of the flood below: the children that were started, and how they ended.
 #[derive(Default)]
 struct Flood {
     started: usize,
     wrong: Vec<String>,
-    /// Bytes that went to and fro meanwhile.
+    /// Bytes echoed meanwhile.
     echoed: u64,
     pids: Vec<u32>,
 }
 
-/// Starts the next child, whose end starts another one.
+/// Starts the next child. Its end starts another one.
 fn start_next(registry: &mut Registry<Flood>, number: usize) -> io::Result<u32> {
     let script = if number % 10 == 9 {
         "kill -TERM $$".to_owned()
@@ -195,10 +195,10 @@ fn start_next(registry: &mut Registry<Flood>, number: usize) -> io::Result<u32> 
     Ok(child.pid)
 }
 
+/// No zombie is left, and children that other code started are not reaped.
 #[test]
-fn of_a_thousand_children_under_load_every_status_is_right_no_zombie_is_left_and_others_are_not_reaped()
--> Result {
-    let mut ended_first = sh("exit 41").spawn()?; // by others, and theirs to reap
+fn the_status_of_each_of_a_thousand_children_under_load_is_right() -> Result {
+    let mut ended_first = sh("exit 41").spawn()?; // started by other code, which reaps them
     let mut ends_last = waiting("read line; exit 42").spawn()?;
     let mut reactor = Reactor::new()?;
     let (mut one, other) = UnixStream::pair()?;
@@ -236,13 +236,13 @@ fn of_a_thousand_children_under_load_every_status_is_right_no_zombie_is_left_and
     Ok(())
 }
 
-/// Those of `pids` that are zombies of this process.
+/// Returns the `pids` that are zombies of this process.
 fn children_in_state_z(pids: &[u32]) -> Vec<u32> {
     let is_zombie = |pid: &u32| {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
             return false;
         };
-        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' '); // behind the name
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' '); // after the name
         let (state, parent) = (fields.next(), fields.next());
         state == Some("Z") && parent.and_then(|pid| pid.parse().ok()) == Some(std::process::id())
     };

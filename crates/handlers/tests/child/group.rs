@@ -1,4 +1,5 @@
-//! The end of a child and of its group: who is asked, how often, and what is left.
+//! The end of a child and of its group: which processes are terminated, how often, and which
+//! remain.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -22,19 +23,20 @@ fn leader(script: &str) -> Command {
     command
 }
 
-/// Waits for a line from fd 3, and says `$1` when it does. A shell that reads it by itself may overlook a signal until it has
-/// come; `wait` does not. What reads has ignored the signal by then, since a shell loses one that comes as it forks.
+/// Waits for a line from fd 3, and prints `$1` at it. The line is read by another process: a shell
+/// that reads it by itself may overlook a signal until the line has come, and `wait` does not. The
+/// reader has ignored the signal by then, since a shell loses a signal that comes as it forks.
 const LINE: &str = "line() { (trap \"\" TERM; printf \"$1\"; exec head -n1 <&3 >/dev/null) & p=$!; \
     while wait $p; [ $? -gt 128 ]; do :; done; }; ";
 
-/// Says `term` at each `SIGTERM`, and goes on until it reads a line.
+/// Prints `term` at each `SIGTERM`, and goes on until it reads a line.
 fn counting() -> Command {
     leader(&format!(
         "exec 3<&0; {LINE} trap 'echo term' TERM; line 'ready\\n'; echo done"
     ))
 }
 
-/// The same together with another process, which reads from the input first.
+/// Like `counting`, with another process that reads from the input first.
 fn two_counting() -> Command {
     let other =
         format!("{LINE} trap \"echo term of other\" TERM; line \"ready\\n\"; echo other is done");
@@ -52,7 +54,7 @@ fn say_line(child: &Spawned) -> Result {
     Ok(child.stdin.as_ref().ok_or("stdin")?.write_all(b"\n")?)
 }
 
-/// Starts it, and waits until it is ready.
+/// Starts the child, and waits until it is ready.
 fn start(reactor: &mut Reactor<Seen>, seen: &mut Seen, mut command: Command) -> Result<Spawned> {
     let mut child = spawn(reactor, &mut command)?;
     note_lines(reactor, &mut child)?;
@@ -61,7 +63,7 @@ fn start(reactor: &mut Reactor<Seen>, seen: &mut Seen, mut command: Command) -> 
 }
 
 #[test]
-fn a_child_that_is_asked_to_end_in_several_ways_gets_one_sigterm() -> Result {
+fn a_child_that_is_terminated_in_several_ways_gets_one_sigterm() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let child = start(&mut reactor, &mut seen, counting())?;
@@ -70,7 +72,7 @@ fn a_child_that_is_asked_to_end_in_several_ways_gets_one_sigterm() -> Result {
         child.key.terminate(&mut reactor, HOUR)?;
         turn_until(&mut reactor, &mut seen, |seen| count(seen, "term") >= 1)?;
     }
-    say_line(&child)?; // a signal that was sent before is taken before the line is
+    say_line(&child)?; // the shell takes a signal sent earlier before the line
     turn_until(&mut reactor, &mut seen, |seen| {
         !seen.exits.is_empty() && seen.outputs_ended == 1
     })?;
@@ -79,7 +81,7 @@ fn a_child_that_is_asked_to_end_in_several_ways_gets_one_sigterm() -> Result {
 }
 
 #[test]
-fn a_supervisor_that_is_stopped_sends_no_second_sigterm_to_its_group() -> Result {
+fn a_stopped_supervisor_sends_no_second_sigterm_to_its_group() -> Result {
     let mut reactor = Reactor::<Seen>::builder()
         .clock(ManualClock::new())
         .build()?;
@@ -122,7 +124,7 @@ fn a_supervisor_that_is_stopped_sends_no_second_sigterm_to_its_group() -> Result
 }
 
 #[test]
-fn the_group_of_a_child_that_was_asked_alone_is_asked_without_it() -> Result {
+fn terminating_the_group_later_leaves_out_a_child_terminated_alone() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let child = start(&mut reactor, &mut seen, two_counting())?;
@@ -156,7 +158,7 @@ fn the_group_of_a_child_that_was_asked_alone_is_asked_without_it() -> Result {
 }
 
 #[test]
-fn a_child_that_is_stopped_hears_that_it_is_to_end() -> Result {
+fn a_stopped_child_gets_its_sigterm() -> Result {
     for group in [false, true] {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
         let mut seen = Seen::default();
@@ -177,7 +179,8 @@ fn a_child_that_is_stopped_hears_that_it_is_to_end() -> Result {
     Ok(())
 }
 
-/// Its leader ends at once, another process of it as `other` says; both share the pipes.
+/// The leader of the group ends at once, another process ends as `other` says. Both share the
+/// pipes.
 fn ends_before_its_group(other: &str) -> Command {
     leader(&format!(
         "exec 3<&0; trap 'exit 0' TERM; {LINE} sh -c '{LINE} {other}' & wait"
@@ -187,7 +190,7 @@ fn ends_before_its_group(other: &str) -> Command {
 const IGNORES: &str = "trap \"\" TERM; echo ready; exec cat <&3";
 
 #[test]
-fn what_is_left_of_a_group_is_killed_when_the_grace_is_over() -> Result {
+fn the_rest_of_a_group_is_killed_when_the_grace_is_over() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let child = start(&mut reactor, &mut seen, ends_before_its_group(IGNORES))?;
@@ -213,7 +216,7 @@ fn what_is_left_of_a_group_is_killed_when_the_grace_is_over() -> Result {
 }
 
 #[test]
-fn a_group_that_outlives_its_leader_ends_gently_within_its_grace() -> Result {
+fn a_group_that_outlives_its_leader_may_end_within_its_grace() -> Result {
     let gently =
         "trap \"line; echo gently; exit\" TERM; sh -c \"echo ready; exec sleep 1000\" & wait";
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
@@ -230,12 +233,12 @@ fn a_group_that_outlives_its_leader_ends_gently_within_its_grace() -> Result {
         seen.outputs_ended == 1 && seen.exits.len() == 1
     })?;
     assert_eq!(seen.lines, ["ready", "gently"]);
-    run(&mut reactor, &mut seen)?; // nothing is left that keeps it alive
+    run(&mut reactor, &mut seen)?; // nothing is left that keeps the loop alive
     Ok(())
 }
 
 #[test]
-fn what_is_left_of_a_group_is_killed_also_where_its_watch_goes() -> Result {
+fn the_rest_of_a_group_is_killed_also_if_its_watch_is_removed() -> Result {
     for drop_reactor in [false, true] {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
         let mut seen = Seen::default();
@@ -265,7 +268,7 @@ fn what_is_left_of_a_group_is_killed_also_where_its_watch_goes() -> Result {
 }
 
 #[test]
-fn a_group_whose_leader_ends_unasked_is_left_alone() -> Result {
+fn a_group_whose_leader_ends_by_itself_is_left_alone() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let child = start(
@@ -280,7 +283,7 @@ fn a_group_whose_leader_ends_unasked_is_left_alone() -> Result {
     run(&mut reactor, &mut seen)
 }
 
-/// Those that run, by `/proc`.
+/// Returns the running processes of the group, from `/proc`.
 fn processes_of_group(group: u32) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {

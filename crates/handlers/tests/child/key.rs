@@ -1,17 +1,18 @@
-//! How a child is ended and signalled by its key, with grace and without, alone and with its group.
+//! Children terminated and signalled through their keys: with grace and without, alone and with
+//! their group.
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::time::Duration;
 
-use handlers::child;
+use handlers::child::{self, Spawned};
 use handlers::signal::Signal;
 use reactor::{Error, ManualClock, Reactor};
 
 use crate::{Result, Seen, note_lines, run, sh, spawn, turn_until, wait_for_end, waiting};
 
 #[test]
-fn a_child_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() -> Result {
+fn a_child_that_ignores_sigterm_is_killed_after_its_grace_and_not_before() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut child = spawn(
         &mut reactor,
@@ -21,9 +22,10 @@ fn a_child_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before(
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
     child.key.terminate(&mut reactor, Duration::from_secs(5))?;
+    // The earlier of two deadlines counts.
     child
         .key
-        .terminate(&mut reactor, Duration::from_secs(3600))?; // of two the earlier counts
+        .terminate(&mut reactor, Duration::from_secs(3600))?;
     reactor.advance(&mut seen, Duration::from_millis(4999))?;
     child.stdin.as_ref().ok_or("stdin")?.write_all(b"alive\n")?;
     turn_until(&mut reactor, &mut seen, |seen| {
@@ -46,14 +48,16 @@ fn a_child_that_heeds_sigterm_is_not_killed() -> Result {
     note_lines(&mut reactor, &mut child)?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
-    child.key.terminate(&mut reactor, Duration::MAX)?; // a jumping clock leaves no other grace any time
+    // A jumping clock would skip any other grace at once.
+    child.key.terminate(&mut reactor, Duration::MAX)?;
     run(&mut reactor, &mut seen)?;
     assert_eq!(seen.exits[0].status.code(), Some(5));
     Ok(())
 }
 
+/// It is an error once the end has been reported.
 #[test]
-fn to_end_a_child_that_has_ended_does_nothing_and_is_an_error_once_that_is_told() -> Result {
+fn ending_a_child_that_has_ended_does_nothing() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut sh("exit 4"))?;
     wait_for_end(child.pid)?;
@@ -120,19 +124,26 @@ fn a_signal_without_a_name_is_refused_and_one_with_a_name_is_sent() -> Result {
     Ok(())
 }
 
+/// Starts a group whose leader ignores `SIGTERM`, with another process that reads the input. Waits
+/// until it is ready.
+fn stubborn_group(reactor: &mut Reactor<Seen>) -> Result<(Spawned, Seen)> {
+    let mut command = waiting("trap '' TERM; exec 3<&0; cat <&3 & echo ready; wait");
+    let mut child = spawn(reactor, command.process_group(0))?;
+    note_lines(reactor, &mut child)?;
+    let mut seen = Seen::default();
+    turn_until(reactor, &mut seen, |seen| seen.lines == ["ready"])?;
+    Ok((child, seen))
+}
+
 #[test]
 fn a_whole_group_is_killed_with_its_leader() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let mut command = waiting("trap '' TERM; exec 3<&0; cat <&3 & echo ready; wait");
-    let mut child = spawn(&mut reactor, command.process_group(0))?;
-    note_lines(&mut reactor, &mut child)?;
-    let mut seen = Seen::default();
-    turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
+    let (child, mut seen) = stubborn_group(&mut reactor)?;
     child
         .key
         .terminate_group(&mut reactor, Duration::from_secs(1))?;
     reactor.advance(&mut seen, Duration::from_secs(1))?;
-    // The output ends with the last who can write to it, while the input of all is open.
+    // The output ends with the last process that can write to it, while the input of all is open.
     turn_until(&mut reactor, &mut seen, |seen| {
         seen.outputs_ended == 1 && seen.exits.len() == 1
     })?;
@@ -141,13 +152,9 @@ fn a_whole_group_is_killed_with_its_leader() -> Result {
 }
 
 #[test]
-fn a_group_that_is_to_be_killed_is_killed_also_where_its_leader_is_asked_once_more() -> Result {
+fn a_group_is_killed_in_time_also_if_its_leader_alone_is_terminated_later() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
-    let mut command = waiting("trap '' TERM; exec 3<&0; cat <&3 & echo ready; wait");
-    let mut child = spawn(&mut reactor, command.process_group(0))?;
-    note_lines(&mut reactor, &mut child)?;
-    let mut seen = Seen::default();
-    turn_until(&mut reactor, &mut seen, |seen| seen.lines == ["ready"])?;
+    let (child, mut seen) = stubborn_group(&mut reactor)?;
     child
         .key
         .terminate_group(&mut reactor, Duration::from_secs(1))?;

@@ -1,4 +1,4 @@
-//! Real children: what they are told, what they get, and what is left of them.
+//! Real children: their end, the environment they get, and the processes they leave behind.
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
@@ -18,14 +18,10 @@ use std::thread;
 
 use handlers::child::{self, Exit, Output, Spawned};
 use reactor::{Context, Reactor, Registry};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use support::{PATIENCE, turn_until};
+use support::{PATIENCE, Result, turn_until, wait_until_readable};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What the callbacks of a test note.
+/// The notes of the callbacks of a test.
 #[derive(Debug, Default)]
 struct Seen {
     exits: Vec<Exit>,
@@ -43,7 +39,7 @@ fn sh(script: &str) -> Command {
     command
 }
 
-/// A child that runs until its input ends, and says so when it does.
+/// A child that runs until its input ends.
 fn waiting(script: &str) -> Command {
     let mut command = sh(script);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -62,7 +58,7 @@ fn spawn(registry: &mut Registry<Seen>, command: &mut Command) -> io::Result<Spa
     child::spawn(registry, command, note)
 }
 
-/// Notes what a child writes.
+/// Notes the output of a child.
 fn note_lines(registry: &mut Registry<Seen>, child: &mut Spawned) -> Result {
     let stdout = child.stdout.take().ok_or("its output is no pipe")?;
     child::lines(registry, stdout, 4096, |output, cx| {
@@ -82,7 +78,7 @@ fn raw_pid(pid: u32) -> Pid {
     Pid::from_raw(pid.cast_signed()).expect("it is not 0")
 }
 
-/// Runs the loop to its end, which is not left to hang if it does not come.
+/// Runs the loop to its end. Fails if that does not come in time.
 fn run<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
     let remote = reactor.remote()?;
     let (ended, end) = mpsc::channel::<()>();
@@ -100,15 +96,14 @@ fn run<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> Result {
 
 /// Waits until `fd` is readable or hung up.
 fn wait_for(fd: impl AsFd) -> Result {
-    let patience = Timespec::try_from(PATIENCE)?;
-    // A child of another test ends meanwhile, and one test watches SIGCHLD: poll(2) is not restarted after a signal.
-    match retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)))? {
-        0 => Err(format!("not within {PATIENCE:?}").into()),
-        _ => Ok(()),
+    if wait_until_readable(fd, PATIENCE)? {
+        Ok(())
+    } else {
+        Err(format!("not within {PATIENCE:?}").into())
     }
 }
 
-/// Waits until a child has ended, and leaves it to be reaped.
+/// Waits until a child has ended. Does not reap it.
 fn wait_for_end(pid: u32) -> Result {
     match pidfd_open(raw_pid(pid), PidfdFlags::empty()) {
         Ok(pidfd) => wait_for(pidfd),
@@ -117,7 +112,8 @@ fn wait_for_end(pid: u32) -> Result {
     }
 }
 
-/// Whether a loop watches a child. (It may have taken in children that other tests have left.)
+/// Returns `true` if a loop watches a child. The loop may have taken over children that other tests
+/// left behind.
 fn is_watched<S>(reactor: &Reactor<S>, pid: u32) -> bool {
     let label = format!("child {pid} ");
     reactor
@@ -125,7 +121,7 @@ fn is_watched<S>(reactor: &Reactor<S>, pid: u32) -> bool {
         .any(|registration| format!("{} ", registration.name).starts_with(&label))
 }
 
-/// Whether anything is left of a process, be it a zombie.
+/// Returns `true` while a process exists, also as a zombie.
 fn is_there(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }

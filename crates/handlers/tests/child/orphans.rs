@@ -1,4 +1,4 @@
-//! Children whose watch or loop is gone: they go on, and are reaped.
+//! Children whose watch or loop is gone: they run on, and are reaped.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn a_removed_watch_lets_its_child_go_on_and_reaps_it_in_the_background() -> Result {
+fn a_child_of_a_removed_watch_runs_on_and_is_reaped_in_the_background() -> Result {
     let mut reactor = Reactor::new()?;
     let child = spawn(&mut reactor, &mut waiting("exec cat"))?;
     reactor.remove(child.key.key())?;
@@ -34,12 +34,12 @@ fn a_removed_watch_lets_its_child_go_on_and_reaps_it_in_the_background() -> Resu
         reactor.turn(&mut seen, Some(PATIENCE))?;
     }
     assert!(!is_there(child.pid), "no zombie");
-    assert!(seen.exits.is_empty(), "nobody is told");
+    assert!(seen.exits.is_empty(), "no callback is called");
     Ok(())
 }
 
 #[test]
-fn a_watch_that_is_removed_while_its_child_is_ending_still_kills_it_in_time() -> Result {
+fn a_watch_removed_while_its_child_is_ending_still_kills_it_in_time() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut child = spawn(
         &mut reactor,
@@ -51,13 +51,13 @@ fn a_watch_that_is_removed_while_its_child_is_ending_still_kills_it_in_time() ->
     child.key.terminate(&mut reactor, Duration::from_secs(5))?;
     reactor.remove(child.key.key())?;
     reactor.advance(&mut seen, Duration::from_secs(5))?;
-    run(&mut reactor, &mut seen)?; // waits for it, and for its output
+    run(&mut reactor, &mut seen)?; // waits for the child and for its output
     assert_eq!(seen.outputs_ended, 1);
     assert!(!is_there(child.pid));
     Ok(())
 }
 
-/// Lets loops come and go until nothing is left of a child.
+/// Creates and drops loops until nothing is left of a child.
 #[track_caller]
 fn expect_reaped_by_later_loops(pid: u32) -> Result {
     wait_for_end(pid)?;
@@ -65,7 +65,8 @@ fn expect_reaped_by_later_loops(pid: u32) -> Result {
     while is_there(pid) {
         assert!(began.elapsed() < PATIENCE, "a zombie stays");
         let mut reactor = Reactor::new()?;
-        spawn(&mut reactor, &mut sh("exit 0"))?; // it, or that of another test, takes in what was left
+        // This loop, or one of another test, takes over the child.
+        spawn(&mut reactor, &mut sh("exit 0"))?;
         let mut seen = Seen::default();
         run(&mut reactor, &mut seen)?;
     }
@@ -73,7 +74,7 @@ fn expect_reaped_by_later_loops(pid: u32) -> Result {
 }
 
 #[test]
-fn a_reactor_that_is_dropped_leaves_its_children_running_and_the_next_reaps_them() -> Result {
+fn children_of_a_dropped_reactor_run_on_and_the_next_reactor_reaps_them() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let mut command = waiting("read line; echo $line");
     let child = spawn(&mut reactor, &mut command)?;
@@ -86,7 +87,7 @@ fn a_reactor_that_is_dropped_leaves_its_children_running_and_the_next_reaps_them
 }
 
 #[test]
-fn a_reactor_that_is_dropped_kills_the_children_that_it_was_to_kill() -> Result {
+fn a_dropped_reactor_kills_the_children_that_were_being_terminated() -> Result {
     let mut reactor = Reactor::new()?;
     let mut child = spawn(
         &mut reactor,
@@ -102,15 +103,15 @@ fn a_reactor_that_is_dropped_kills_the_children_that_it_was_to_kill() -> Result 
     expect_reaped_by_later_loops(child.pid) // although its input is open
 }
 
+/// Later loops reap it.
 #[test]
-fn a_child_that_is_let_go_with_the_error_of_its_watch_goes_on_and_is_reaped_by_later_loops()
--> Result {
+fn a_child_dropped_with_the_error_of_its_watch_runs_on() -> Result {
     let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let mut child = waiting("exec cat").spawn()?;
     let (pid, stdin) = (child.id(), child.stdin.take());
     let watched = child::watch(&mut reactor, child, note).map_err(io::Error::from);
     assert!(watched.is_err() && is_there(pid));
-    drop(stdin); // which ends it
+    drop(stdin); // ends the child
     wait_for_end(pid)?;
     expect_reaped_by_later_loops(pid)
 }

@@ -1,9 +1,6 @@
 //! The pipes of a child, and the lines it writes.
 
-use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,12 +8,12 @@ use std::time::Duration;
 use handlers::child::{self, Output};
 use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionOptions, on_data};
 use reactor::{Context, Reactor};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use support::terminal;
 
 use crate::{Result, Seen, note_lines, run, sh, spawn, turn_until};
 
 #[test]
-fn a_megabyte_goes_through_a_child_and_back() -> Result {
+fn a_megabyte_passes_through_a_child_and_back() -> Result {
     const LENGTH: usize = 1 << 20;
     let mut reactor = Reactor::<Vec<u8>>::new()?;
     let mut command = Command::new("cat");
@@ -48,7 +45,7 @@ fn a_megabyte_goes_through_a_child_and_back() -> Result {
     Ok(())
 }
 
-/// Writes all at once, and ends when it is sent.
+/// Writes everything at once, and closes its write side once it is sent.
 struct Feed(Vec<u8>);
 
 impl<S> ConnectionHandler<S> for Feed {
@@ -73,7 +70,7 @@ impl<S> ConnectionHandler<S> for Feed {
 }
 
 #[test]
-fn the_lines_of_a_child_are_told_to_the_last_and_then_its_end() -> Result {
+fn every_line_of_a_child_is_delivered_before_its_end() -> Result {
     let mut reactor = Reactor::new()?;
     let mut child = spawn(
         &mut reactor,
@@ -89,7 +86,7 @@ fn the_lines_of_a_child_are_told_to_the_last_and_then_its_end() -> Result {
     Ok(())
 }
 
-/// Notes lines, those that are cut behind a mark.
+/// Notes lines. Lines that were cut get a mark.
 fn note_cut(output: Output<'_, '_, Seen>, cx: &mut Context<'_, Seen>) -> io::Result<()> {
     match output {
         Output::Line(line, _) => cx
@@ -135,7 +132,7 @@ fn a_line_beyond_the_limit_is_cut_and_reading_goes_on() -> Result {
 }
 
 #[test]
-fn lines_are_cut_at_the_same_places_however_they_come() -> Result {
+fn lines_are_cut_at_the_same_places_however_they_arrive() -> Result {
     let cases: [(&[u8], usize, &[&str]); 7] = [
         (
             b"abcd\nabcdefghijk\nab\r\nabcd\r\nlast",
@@ -211,7 +208,7 @@ fn a_callback_of_lines_may_end_the_reading_where_a_line_is_cut() -> Result {
 }
 
 #[test]
-fn a_callback_of_lines_that_pauses_is_told_no_more_until_it_is_resumed() -> Result {
+fn a_paused_line_callback_gets_no_line_until_it_is_resumed() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let (mut writer, reader) = UnixStream::pair()?;
     let key = child::lines(
@@ -226,7 +223,7 @@ fn a_callback_of_lines_that_pauses_is_told_no_more_until_it_is_resumed() -> Resu
             other => note_cut(other, cx),
         },
     )?;
-    // More than the limit of a line may wait.
+    // More bytes than the limit of a line may wait.
     writer.write_all(b"one\ntwo\nlonger than the limit\nthree\n")?;
     writer.write_all(&b"x\n".repeat(500))?;
     writer.write_all(b"last")?;
@@ -253,7 +250,8 @@ fn a_callback_of_lines_that_pauses_is_told_no_more_until_it_is_resumed() -> Resu
             seen.lines.len() > before || seen.outputs_ended == 1
         })?;
         reactor.defer(move |cx| {
-            let _ = key.with(cx, |connection, _| connection.resume_reading()); // it may have ended
+            // The child may have ended.
+            let _ = key.with(cx, |connection, _| connection.resume_reading());
         });
     }
     assert_eq!(
@@ -265,23 +263,17 @@ fn a_callback_of_lines_that_pauses_is_told_no_more_until_it_is_resumed() -> Resu
 }
 
 #[test]
-fn the_last_line_at_the_master_of_a_terminal_is_told_and_then_its_end() -> Result {
+fn the_last_line_at_the_master_of_a_terminal_is_delivered_before_its_end() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let terminal = File::options()
-        .read(true)
-        .write(true)
-        .open(OsStr::from_bytes(ptsname(&master, [])?.as_bytes()))?;
+    let (master, terminal) = terminal()?;
     let mut command = sh("echo one; printf two");
     let command = command
         .stdin(terminal.try_clone()?)
         .stdout(terminal.try_clone()?)
         .stderr(terminal);
     spawn(&mut reactor, command)?;
-    *command = Command::new("false"); // it holds the terminal open
-    child::lines(&mut reactor, File::from(master), 4096, note_cut)?;
+    *command = Command::new("false"); // the command holds the terminal open
+    child::lines(&mut reactor, master, 4096, note_cut)?;
     let mut seen = Seen::default();
     run(&mut reactor, &mut seen)?;
     assert_eq!(
@@ -294,7 +286,7 @@ fn the_last_line_at_the_master_of_a_terminal_is_told_and_then_its_end() -> Resul
 }
 
 #[test]
-fn a_callback_of_lines_that_would_block_is_told_each_line_once_and_the_end() -> Result {
+fn a_line_callback_that_would_block_gets_each_line_once_and_the_end() -> Result {
     for kind in [ErrorKind::WouldBlock, ErrorKind::Interrupted] {
         let mut reactor = Reactor::<Seen>::new()?;
         let (mut writer, reader) = UnixStream::pair()?;
@@ -328,8 +320,9 @@ fn a_callback_of_lines_that_would_block_is_told_each_line_once_and_the_end() -> 
     Ok(())
 }
 
+/// That includes lines that have arrived already.
 #[test]
-fn a_reader_of_lines_that_is_removed_in_its_callback_is_told_no_more_of_what_has_come() -> Result {
+fn a_line_reader_removed_in_its_callback_gets_no_further_line() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let (mut writer, reader) = UnixStream::pair()?;
     child::lines(

@@ -1,4 +1,4 @@
-//! What a child is started with, and what happens where it cannot be started or watched.
+//! The start of a child, and the errors of a start or a watch that fails.
 
 use std::io::{self, ErrorKind};
 use std::process::Command;
@@ -9,7 +9,7 @@ use reactor::{Next, Reactor};
 
 use crate::{Result, Seen, note, note_lines, run, sh, spawn, turn_until, wait_for, waiting};
 
-/// The value of a line of `/proc/pid/status`.
+/// Returns the value of a line of `/proc/pid/status`.
 fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
     status
         .lines()
@@ -18,10 +18,11 @@ fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
         .trim()
 }
 
+/// This holds while this process watches signals.
 #[test]
-fn a_child_gets_the_default_mask_and_dispositions_and_none_of_our_descriptors_while_signals_are_watched()
--> Result {
-    let by_others = sh("ls /proc/self/fd").output()?; // what this process itself was given
+fn a_child_has_the_default_signal_mask_and_dispositions_and_no_fd_of_ours() -> Result {
+    // The descriptors that this process itself was given.
+    let by_others = sh("ls /proc/self/fd").output()?;
     let before = std::fs::read_to_string("/proc/thread-self/status")?;
     let mut reactor = Reactor::new()?;
     reactor.remote()?;
@@ -62,7 +63,8 @@ fn a_child_gets_the_default_mask_and_dispositions_and_none_of_our_descriptors_wh
         ["0000000000000000"; 2]
     );
     let ignored = |status| u64::from_str_radix(status_line(status, "SigIgn:"), 16);
-    let (sigpipe, of_the_c_library) = (1 << 12, 0b11 << 31); // two that its posix_spawn ignores, to be caught by nobody
+    // posix_spawn of the C library ignores the latter two.
+    let (sigpipe, of_the_c_library) = (1 << 12, 0b11 << 31);
     assert_eq!(
         ignored(rest)? & !of_the_c_library,
         ignored(&before)? & !sigpipe & !of_the_c_library
@@ -71,7 +73,7 @@ fn a_child_gets_the_default_mask_and_dispositions_and_none_of_our_descriptors_wh
 }
 
 #[test]
-fn a_program_that_cannot_be_started_is_an_error_that_names_it_and_says_what_to_do() -> Result {
+fn the_error_of_a_program_that_cannot_be_started_names_it_and_a_remedy() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let missing =
         spawn(&mut reactor, &mut Command::new("no-such-program")).expect_err("there is none");
@@ -87,7 +89,7 @@ fn a_program_that_cannot_be_started_is_an_error_that_names_it_and_says_what_to_d
 }
 
 #[test]
-fn a_child_that_cannot_be_watched_is_given_back() -> Result {
+fn a_child_that_cannot_be_watched_is_returned() -> Result {
     let mut reactor = Reactor::<Seen>::builder().max_registrations(0).build()?;
     let refused = child::watch(&mut reactor, waiting("exec cat").spawn()?, note)
         .expect_err("there is no room");

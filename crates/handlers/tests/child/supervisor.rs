@@ -1,4 +1,4 @@
-//! Children that are started again: when, after which delay, and until when.
+//! Children that are restarted: when, after which delay, and until when.
 
 use std::io::{self, ErrorKind};
 use std::process::Command;
@@ -9,7 +9,7 @@ use reactor::{Error, ManualClock, Reactor};
 
 use crate::{Result, Seen, run, sh, turn_until, waiting};
 
-/// Supervises `command`, and notes the news.
+/// Supervises `command`, and notes its news.
 fn supervise(
     reactor: &mut Reactor<Seen>,
     policy: RestartPolicy,
@@ -42,7 +42,7 @@ fn supervise(
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() -> Result {
+fn a_failing_child_is_restarted_after_doubling_delays_and_then_given_up() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let policy = RestartPolicy::on_failure()
         .initial_delay(SECOND)
@@ -82,8 +82,9 @@ fn a_failing_child_is_started_again_after_delays_that_double_and_then_no_more() 
     Ok(())
 }
 
+/// Its earlier ends do not count any more.
 #[test]
-fn a_child_that_ran_long_enough_is_started_again_without_delay_for_its_past() -> Result {
+fn a_child_that_ran_long_enough_is_restarted_after_the_initial_delay() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let policy = RestartPolicy::always()
         .initial_delay(SECOND)
@@ -109,7 +110,7 @@ fn a_child_that_ran_long_enough_is_started_again_without_delay_for_its_past() ->
 }
 
 #[test]
-fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result {
+fn a_child_that_succeeds_is_restarted_only_if_the_policy_says_so() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
     let mut seen = Seen::default();
     supervise(&mut reactor, RestartPolicy::on_failure(), || sh("exit 0"));
@@ -134,7 +135,7 @@ fn a_child_that_succeeds_is_not_started_again_unless_that_is_wanted() -> Result 
 }
 
 #[test]
-fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
+fn a_missing_program_is_a_failure_like_others() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
     let policy = RestartPolicy::on_failure()
         .initial_delay(SECOND)
@@ -151,19 +152,19 @@ fn a_program_that_is_missing_is_a_failure_like_others() -> Result {
 }
 
 #[test]
-fn a_child_that_is_waited_for_can_be_started_now() -> Result {
+fn a_restart_delay_can_be_cut_short() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let policy = RestartPolicy::on_failure()
         .initial_delay(SECOND)
         .max_restarts(2);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
-    key.start_now(&mut reactor)?; // it begins anyway
+    key.start_now(&mut reactor)?; // the start is due in any case
     for start in 1..=2 {
         turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2 * start)?;
         key.start_now(&mut reactor)?;
     }
-    run(&mut reactor, &mut seen)?; // although the clock stands
+    run(&mut reactor, &mut seen)?; // although the clock does not advance
     let failed = |delay: &str| format!("exit status: 3, {delay}");
     assert_eq!(
         seen.news,
@@ -214,7 +215,7 @@ fn a_supervised_child_is_listed_by_the_line_that_supervises() -> Result {
 }
 
 #[test]
-fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
+fn a_stopped_supervisor_ends_its_child_or_starts_no_other() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
     let running = supervise(&mut reactor, RestartPolicy::always(), || {
@@ -234,7 +235,7 @@ fn a_supervisor_that_is_stopped_ends_its_child_or_starts_no_other() -> Result {
     );
     turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2)?;
     resting.stop(&mut reactor, SECOND)?;
-    run(&mut reactor, &mut seen)?; // although the clock stands
+    run(&mut reactor, &mut seen)?; // although the clock does not advance
     assert_eq!(
         seen.news,
         ["started", "exit status: 0, Some(1s)", "Stopped"]
@@ -292,7 +293,7 @@ fn an_error_of_the_callback_ends_the_supervision_and_the_child() -> Result {
         || Ok(waiting("exec cat")),
         |news, cx| {
             *cx.state += 1;
-            // Its pipes are kept open, so that nothing but the signal ends it.
+            // The pipes are kept open, so that only the signal ends the child.
             std::mem::forget(news);
             Err(io::Error::other("it is not wanted any more"))
         },

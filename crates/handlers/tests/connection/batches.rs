@@ -1,4 +1,5 @@
-//! What the kernel reports a few events at a time: a connection that ends waits for what is still to be reported of it.
+//! Events that the kernel reports a few at a time: a connection that ends waits for events that are
+//! still to be reported.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,8 @@ use crate::{Bench, Result, World, secs, sink};
 
 const CONNECTIONS: usize = 50;
 
-/// A loop that is told of so many events at a time, with connections that echo or keep what they read.
+/// Returns a loop that gets at most `events` events per wait, with connections that echo or keep
+/// their input.
 fn opened(
     events: usize,
     echo: bool,
@@ -42,7 +44,7 @@ fn opened(
     Ok((bench, keys, fars))
 }
 
-/// Turns until everything has been reported, however few events a turn has.
+/// Takes turns until everything has been reported, with any number of events per turn.
 fn turn_on(bench: &mut Bench) {
     for _ in 0..20 * CONNECTIONS {
         bench.turn();
@@ -50,7 +52,7 @@ fn turn_on(bench: &mut Bench) {
 }
 
 #[test]
-fn connections_that_finish_answer_what_is_reported_late() -> Result {
+fn connections_that_close_gracefully_answer_bytes_reported_late() -> Result {
     for events in [1, 4, 1024] {
         let (mut bench, keys, mut fars) = opened(events, true)?;
         fars.iter_mut().try_for_each(|far| far.write_all(b"?"))?;
@@ -97,7 +99,7 @@ fn last_words_that_are_reported_late_outlive_a_failed_write() -> Result {
 }
 
 #[test]
-fn a_direction_ends_when_answered_whoever_says_so_and_when() -> Result {
+fn shutdown_after_responses_ends_the_direction_whenever_it_is_called() -> Result {
     for case in 0..3 {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
@@ -145,7 +147,7 @@ fn a_handler_ends_its_direction_in_the_callback_that_has_written_all() -> Result
 }
 
 #[test]
-fn a_stream_that_is_only_read_does_not_linger_when_it_finishes() -> Result {
+fn a_read_only_stream_does_not_linger_at_a_graceful_close() -> Result {
     let mut bench = Bench::new()?;
     let (reader, mut writer) = std::io::pipe()?;
     let key = Connection::open(

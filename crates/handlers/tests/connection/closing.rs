@@ -1,4 +1,4 @@
-//! How a connection is brought to its end: by halves, in order, at once, by a reset.
+//! The ways to close a connection: one direction, gracefully, at once, by a reset.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -8,7 +8,7 @@ use handlers::{Connection, ConnectionOptions, Flow, RateLimit};
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
 
-/// More than the buffers of a socket take.
+/// More bytes than the buffers of a socket hold.
 const MUCH: usize = 1 << 22;
 
 #[test]
@@ -34,7 +34,7 @@ fn an_answer_can_be_sent_after_the_end_of_the_peer() -> Result {
 }
 
 #[test]
-fn a_connection_whose_own_direction_has_ended_still_reads() -> Result {
+fn a_connection_whose_write_side_is_closed_still_reads() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Open) {
@@ -55,7 +55,7 @@ fn a_connection_whose_own_direction_has_ended_still_reads() -> Result {
 }
 
 #[test]
-fn the_end_of_both_directions_waits_for_what_is_queued() -> Result {
+fn the_end_of_both_directions_waits_for_the_queue() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) {
@@ -71,7 +71,7 @@ fn the_end_of_both_directions_waits_for_what_is_queued() -> Result {
     Ok(())
 }
 
-/// Answers the first data with much, and closes in order.
+/// Answers the first data with many bytes, and closes after the flush.
 fn answer_and_close(
     event: &Event<'_>,
     connection: &mut Connection<'_, World>,
@@ -83,13 +83,14 @@ fn answer_and_close(
     Ok(())
 }
 
+/// This holds whatever the peer itself has sent.
 #[test]
-fn a_peer_gets_every_byte_of_a_connection_that_is_closed_in_order_whatever_it_has_sent() -> Result {
+fn a_peer_gets_every_byte_of_a_connection_that_is_closed_after_flush() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, _| answer_and_close(&event, connection).map(|()| 0));
     let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
     bench.run_until_idle();
-    far.write_all(&pattern(200_000))?; // most of it is never read by the handler
+    far.write_all(&pattern(200_000))?; // the handler never reads most of it
     let received = bench.receive(&mut far, MUCH / 2);
     far.write_all(b"and more")?;
     let rest = bench.receive_all(&mut far)?;
@@ -131,7 +132,7 @@ fn a_peer_that_never_ends_is_waited_for_no_longer_than_the_deadline() -> Result 
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     bench.with(key, |connection| connection.close_after_flush(secs(5)));
-    bench.with(key, |connection| connection.close_after_flush(secs(500))); // too late to change it
+    bench.with(key, |connection| connection.close_after_flush(secs(500))); // too late for a change
     assert_eq!(bench.receive_all(&mut far)?, b"");
     for _ in 0..5 {
         assert!(!bench.world.is_closed());
@@ -149,7 +150,7 @@ fn a_peer_that_never_ends_is_waited_for_no_longer_than_the_deadline() -> Result 
 }
 
 #[test]
-fn new_options_do_not_put_off_the_deadline_of_a_close() -> Result {
+fn new_options_do_not_extend_the_deadline_of_a_close() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -164,7 +165,7 @@ fn new_options_do_not_put_off_the_deadline_of_a_close() -> Result {
 }
 
 #[test]
-fn a_deadline_without_end_is_none() -> Result {
+fn an_endless_deadline_never_passes() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -179,7 +180,7 @@ fn a_deadline_without_end_is_none() -> Result {
 }
 
 #[test]
-fn a_paused_connection_is_closed_in_order_all_the_same() -> Result {
+fn a_paused_connection_is_still_closed_after_flush() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
@@ -197,7 +198,7 @@ fn a_paused_connection_is_closed_in_order_all_the_same() -> Result {
 }
 
 #[test]
-fn a_producer_is_not_told_to_go_on_when_nothing_can_be_written_any_more() -> Result {
+fn a_producer_is_not_resumed_once_nothing_can_be_written_any_more() -> Result {
     for closes in [false, true] {
         let mut bench = Bench::new()?;
         let produce = probe(move |event, connection, cx| {
@@ -230,7 +231,7 @@ fn a_producer_is_not_told_to_go_on_when_nothing_can_be_written_any_more() -> Res
 }
 
 #[test]
-fn what_was_written_before_a_close_is_tried_and_what_was_queued_is_dropped() -> Result {
+fn close_tries_bytes_just_written_and_drops_queued_ones() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, _| {
         if matches!(event, Event::Open) {
@@ -271,8 +272,9 @@ fn what_was_written_before_a_close_is_tried_and_what_was_queued_is_dropped() -> 
     Ok(())
 }
 
+/// No `on_drain` comes between it and `on_close`.
 #[test]
-fn a_timeout_that_closes_a_connection_with_a_full_queue_is_its_last_callback() -> Result {
+fn a_closing_timeout_is_the_last_callback_of_a_connection_with_full_queue() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Open) {
@@ -280,7 +282,7 @@ fn a_timeout_that_closes_a_connection_with_a_full_queue_is_its_last_callback() -
         }
         Ok(default(&event, connection, cx))
     });
-    // The rest may go when the timeout passes, and would leave room for more.
+    // The rest may leave when the timeout elapses, and would make room for more.
     let options = ConnectionOptions::new()
         .watermarks(0, 10)
         .idle_timeout(secs(1))
@@ -297,7 +299,7 @@ fn a_timeout_that_closes_a_connection_with_a_full_queue_is_its_last_callback() -
 }
 
 #[test]
-fn the_peer_of_an_aborted_connection_is_told_by_a_reset() -> Result {
+fn the_peer_of_an_aborted_connection_gets_a_reset() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -349,8 +351,9 @@ fn the_first_word_on_the_end_holds() -> Result {
     Ok(())
 }
 
+/// The connection is closed once its queue is flushed.
 #[test]
-fn a_peer_that_sends_everything_before_it_reads_gets_the_answer_of_a_close_in_order() -> Result {
+fn a_peer_that_sends_all_before_it_reads_gets_the_answer_of_a_close() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         answer_and_close(&event, connection)?;

@@ -1,4 +1,4 @@
-//! Commands by a key, also from within the callback of the same connection.
+//! Commands through a key, also from within the callback of the same connection.
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Write};
@@ -14,7 +14,7 @@ use crate::{Bench, Event, Result, World, default, probe, secs, sink};
 
 type Act = fn(ConnectionKey<World>, &mut Connection<'_, World>, &mut Context<'_, World>);
 
-/// A handler that does this as data comes, and reads on.
+/// A handler that calls `act` when data comes, and reads on.
 fn acts(act: Act) -> impl ConnectionHandler<World> {
     probe(move |event, connection, cx| {
         if matches!(event, Event::Data(_)) {
@@ -25,7 +25,7 @@ fn acts(act: Act) -> impl ConnectionHandler<World> {
 }
 
 #[test]
-fn a_write_by_ones_own_key_comes_behind_what_the_callback_writes() -> Result {
+fn a_write_through_the_own_key_comes_after_writes_of_the_callback() -> Result {
     let mut bench = Bench::new()?;
     let handler = acts(|key, connection, cx| {
         let _ = connection.write(b"own 1, ").unwrap();
@@ -48,7 +48,7 @@ fn a_write_by_ones_own_key_comes_behind_what_the_callback_writes() -> Result {
 }
 
 #[test]
-fn a_write_by_ones_own_key_comes_before_those_of_the_next_callback() -> Result {
+fn a_write_through_the_own_key_comes_before_the_next_callback() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         let _ = match event {
@@ -101,7 +101,7 @@ fn publish(message: &[u8], cx: &mut Context<'_, World>) {
 }
 
 #[test]
-fn a_connection_that_is_closed_by_its_own_key_sees_no_other_callback() -> Result {
+fn a_connection_closed_through_its_own_key_gets_no_other_callback() -> Result {
     let acts_and_ends: [(Act, &str); 3] = [
         (|key, _, cx| key.close(cx).unwrap(), "close Closed"),
         (|key, _, cx| key.abort(cx).unwrap(), "close Aborted"),
@@ -114,7 +114,7 @@ fn a_connection_that_is_closed_by_its_own_key_sees_no_other_callback() -> Result
         let mut bench = Bench::new()?;
         let options = ConnectionOptions::new();
         let (_, mut far) = bench.open_tcp(&options, acts(act))?;
-        bench.send(&mut far, &[7; 100_000]); // more than one callback would be given at once
+        bench.send(&mut far, &[7; 100_000]); // more than one callback gets at once
         let _ = far.shutdown(Shutdown::Write);
         assert_eq!(bench.until_closed(), end);
         assert_eq!(bench.world.log.len(), 3, "{:?}", bench.world.log);
@@ -123,7 +123,7 @@ fn a_connection_that_is_closed_by_its_own_key_sees_no_other_callback() -> Result
 }
 
 #[test]
-fn a_connection_closed_by_its_own_key_sends_what_was_written_before() -> Result {
+fn a_connection_closed_through_its_own_key_sends_earlier_writes() -> Result {
     let mut bench = Bench::new()?;
     let handler = acts(|key, connection, cx| {
         key.write(cx, b"and message").map(drop).unwrap();
@@ -154,7 +154,7 @@ fn a_direction_is_shut_down_by_ones_own_key() -> Result {
 }
 
 #[test]
-fn commands_within_an_access_by_the_key_are_obeyed_when_it_returns() -> Result {
+fn commands_within_an_access_through_the_key_run_when_it_returns() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.reactor.defer(move |cx| {
@@ -212,7 +212,7 @@ fn a_write_by_ones_own_key_beyond_the_bound_ends_the_connection() -> Result {
     Ok(())
 }
 
-/// Bytes whose owners can be counted.
+/// Bytes with a countable owner.
 struct Owner {
     _token: Arc<()>,
 }
@@ -273,7 +273,7 @@ fn commands_to_a_connection_whose_panic_unwound_through_the_loop_go_too() -> Res
 }
 
 #[test]
-fn commands_within_an_access_that_panics_are_obeyed_all_the_same() -> Result {
+fn commands_within_an_access_that_panics_still_run() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();

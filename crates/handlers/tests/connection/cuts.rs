@@ -1,4 +1,4 @@
-//! Streams that are cut: whoever reads one does not take it for the whole.
+//! Streams that are cut off: the peer must not take one for the complete stream.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use reactor::{Context, PanicPolicy};
 
 use crate::{Bench, Event, Result, World, default, pattern, probe, secs, sink};
 
-/// More than the buffers of the kernel take.
+/// More bytes than the buffers of the kernel hold.
 const MUCH: usize = 8 << 20;
 
 /// Ends a connection, from outside of its callbacks.
@@ -26,7 +26,7 @@ fn access(
     Ok(())
 }
 
-/// Every way in which a connection may end before it has sent all.
+/// Every way in which a connection may end before it has sent everything.
 const CUTS: [(&str, Cut); 8] = [
     ("close", |bench, key| {
         access(bench, key, |connection| connection.close())
@@ -60,7 +60,7 @@ const CUTS: [(&str, Cut); 8] = [
         access(bench, key, |connection| {
             connection.set_options(&ConnectionOptions::new().write_timeout(secs(1)));
         })?;
-        bench.advance(secs(2)); // the first second ends with the last byte that went
+        bench.advance(secs(2)); // the first second ends with the last byte that was sent
         Ok(())
     }),
     ("removal", |bench, key| {
@@ -73,7 +73,7 @@ const CUTS: [(&str, Cut); 8] = [
     }),
 ];
 
-/// How what the peer reads ends.
+/// Returns the end of the stream as the peer reads it: `None`, or an error.
 fn end_of(mut far: TcpStream) -> Result<Option<ErrorKind>> {
     far.set_nonblocking(false)?;
     far.set_read_timeout(Some(crate::PATIENCE))?;
@@ -101,7 +101,7 @@ fn a_connection_that_ends_with_something_queued_is_reset() -> Result {
 }
 
 #[test]
-fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
+fn a_connection_that_ends_with_a_pending_response_is_reset() -> Result {
     for (name, cut) in CUTS
         .into_iter()
         .filter(|(name, _)| !name.contains("write") && !name.contains("flush"))
@@ -114,7 +114,7 @@ fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
         })?;
         bench.run_until_idle();
         if name.starts_with("shutdown") {
-            continue; // who has said that this is all owes nothing
+            continue; // a stream that was closed on purpose has nothing pending
         }
         cut(&mut bench, key)?;
         bench.until_closed();
@@ -124,7 +124,7 @@ fn a_connection_that_ends_with_an_answer_owed_is_reset() -> Result {
 }
 
 #[test]
-fn a_connection_that_owes_nothing_ends_cleanly_in_every_way() -> Result {
+fn a_connection_without_pending_bytes_ends_cleanly_in_every_way() -> Result {
     for (name, cut) in CUTS
         .into_iter()
         .filter(|(name, _)| !name.contains("write timeout"))
@@ -144,7 +144,7 @@ fn a_connection_that_owes_nothing_ends_cleanly_in_every_way() -> Result {
     Ok(())
 }
 
-/// Writes much when it opens, and then does `act` when data comes.
+/// Writes many bytes when it opens, and then calls `act` when data comes.
 fn writes_and(
     act: fn(&mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<()>,
 ) -> impl ConnectionHandler<World> {
@@ -184,7 +184,7 @@ fn a_connection_whose_handler_fails_with_something_queued_is_reset() -> Result {
 }
 
 #[test]
-fn what_a_callback_wrote_before_it_panicked_does_not_look_whole() -> Result {
+fn bytes_written_before_a_panic_do_not_look_complete() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let handler = probe(|event, connection, _| {
         if matches!(event, Event::Data(_)) {
@@ -202,7 +202,7 @@ fn what_a_callback_wrote_before_it_panicked_does_not_look_whole() -> Result {
 }
 
 #[test]
-fn a_reset_after_the_flush_comes_behind_what_was_queued() -> Result {
+fn a_reset_after_the_flush_comes_after_the_queued_bytes() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&options(), sink())?;
     far.set_nonblocking(false)?;
@@ -248,11 +248,11 @@ fn a_reset_after_the_flush_waits_for_a_reader_until_its_deadline() -> Result {
 }
 
 #[test]
-fn a_connection_that_has_sent_all_and_lingers_is_not_reset_at_its_deadline() -> Result {
+fn a_connection_that_has_sent_everything_is_not_reset_at_its_deadline() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&options(), sink())?;
     bench.with(key, |connection| {
-        connection.begin_response(); // which never comes: the close was asked for all the same
+        connection.begin_response(); // never ended: the close was requested nevertheless
         connection.write(b"all of it").map(drop)?;
         connection.close_after_flush(secs(5));
         io::Result::Ok(())

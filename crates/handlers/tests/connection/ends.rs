@@ -1,15 +1,15 @@
-//! The end of a connection: told once, with its reason, whatever it is.
+//! The end of a connection: it is reported once, with any of its reasons.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
-use std::time::Duration;
 
 use handlers::{
     Accepted, Address, CloseReason, Connection, ConnectionLimit, ConnectionOptions, ListenOptions,
     Listener, Timeout,
 };
 use reactor::PanicPolicy;
+use support::reset;
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -28,7 +28,7 @@ fn name(event: &Event<'_>) -> &'static str {
 
 const EVENTS: [&str; 5] = ["open", "data", "drain", "end", "timeout"];
 
-/// Lets a connection see one event after the other, until it ends; gives how it ended.
+/// Lets a connection see one event after the other until it ends. Returns how it ended.
 #[track_caller]
 fn end_at(
     policy: PanicPolicy,
@@ -106,7 +106,7 @@ fn a_panic_of_any_callback_ends_the_connection_with_its_message() -> Result {
 }
 
 #[test]
-fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
+fn a_connection_closed_or_aborted_by_any_callback_gets_no_other() -> Result {
     for at in EVENTS {
         let (end, events) = end_at(PanicPolicy::Propagate, at, |connection, _| {
             connection.close();
@@ -136,7 +136,7 @@ fn a_connection_closed_or_aborted_by_any_callback_sees_no_other() -> Result {
 }
 
 #[test]
-fn a_connection_whose_registration_is_removed_by_any_callback_sees_no_other() -> Result {
+fn a_connection_removed_by_any_of_its_callbacks_sees_only_its_close() -> Result {
     for at in EVENTS {
         let (end, events) = end_at(PanicPolicy::Propagate, at, |_, cx| {
             cx.registry.remove(cx.key()).map_err(Into::into)
@@ -176,14 +176,6 @@ fn a_handler_that_has_removed_its_registration_is_given_nothing_more() -> Result
     Ok(())
 }
 
-/// The peer goes without taking leave.
-fn reset(far: TcpStream) -> Result {
-    Ok(rustix::net::sockopt::set_socket_linger(
-        &far,
-        Some(Duration::ZERO),
-    )?)
-}
-
 #[test]
 fn a_paused_connection_with_nothing_unread_ends_by_a_reset_at_once() -> Result {
     let mut bench = Bench::new()?;
@@ -212,7 +204,7 @@ fn a_connection_with_a_full_queue_ends_by_a_reset() -> Result {
 }
 
 #[test]
-fn a_paused_connection_loses_nothing_of_a_peer_that_has_ended_its_direction() -> Result {
+fn a_paused_connection_loses_no_byte_of_a_peer_that_closed_its_write_side() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
@@ -226,12 +218,13 @@ fn a_paused_connection_loses_nothing_of_a_peer_that_has_ended_its_direction() ->
     Ok(())
 }
 
+/// The peer's kernel answers writes by a reset meanwhile.
 #[test]
-fn a_paused_connection_loses_nothing_of_a_peer_that_has_closed_it_and_takes_no_more() -> Result {
+fn a_paused_connection_loses_no_byte_of_a_peer_that_has_closed() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
-    far.write_all(&pattern(10_000))?; // all of it fits into the kernel, and the end behind it
+    far.write_all(&pattern(10_000))?; // the kernel holds all of it, and the end after it
     drop(far);
     bench.run_until_idle();
     bench.with(key, |connection| {
@@ -247,7 +240,7 @@ fn a_paused_connection_loses_nothing_of_a_peer_that_has_closed_it_and_takes_no_m
 }
 
 #[test]
-fn a_connection_that_waits_with_its_answer_ends_when_its_half_closed_peer_resets() -> Result {
+fn a_connection_with_a_pending_answer_ends_if_its_half_closed_peer_resets() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| match event {
         Event::End(_) => Ok(0), // the answer comes later
@@ -264,7 +257,7 @@ fn a_connection_that_waits_with_its_answer_ends_when_its_half_closed_peer_resets
 }
 
 #[test]
-fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_sent() -> Result {
+fn a_paused_connection_loses_no_byte_of_a_unix_peer_that_hangs_up() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| connection.pause_reading());
@@ -275,7 +268,7 @@ fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_se
     bench.with(key, |connection| connection.resume_reading());
     assert_eq!(bench.until_closed(), "close Finished");
     assert_eq!(bench.world.received, b"last words");
-    // One that goes with something unread resets.
+    // A peer that closes with unread bytes resets.
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.with(key, |connection| {
@@ -289,7 +282,7 @@ fn a_paused_connection_outlives_the_hang_up_of_a_unix_peer_with_what_that_has_se
 }
 
 #[test]
-fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
+fn a_connection_removed_by_its_key_is_notified() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -299,7 +292,7 @@ fn a_connection_that_is_removed_by_its_key_is_told_so() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_removed_by_an_access_is_told_so() -> Result {
+fn a_connection_removed_during_an_access_is_notified() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), sink())?;
     bench.run_until_idle();
@@ -313,12 +306,11 @@ fn a_connection_that_is_removed_by_an_access_is_told_so() -> Result {
 }
 
 #[test]
-fn a_reset_by_the_peer_is_told() -> Result {
+fn a_reset_by_the_peer_is_reported() -> Result {
     let mut bench = Bench::new()?;
     let (_, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
-    rustix::net::sockopt::set_socket_linger(&far, Some(secs(0)))?;
-    drop(far);
+    reset(far)?;
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
     Ok(())
 }
@@ -335,7 +327,7 @@ fn a_write_to_a_peer_that_has_gone_is_an_error_and_the_end() -> Result {
                 ErrorKind::BrokenPipe
             );
         }
-        Ok(0) // the error is not passed on: it is the end all the same
+        Ok(0) // the error is not passed on: the connection ends nevertheless
     });
     let (key, far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(1)), handler)?;
     bench.with(key, |connection| connection.pause_reading());
@@ -346,7 +338,7 @@ fn a_write_to_a_peer_that_has_gone_is_an_error_and_the_end() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() -> Result {
+fn a_connection_dropped_with_its_reactor_is_closed_without_a_callback() -> Result {
     let mut bench = Bench::new()?;
     let alive = Rc::new(());
     let held = Rc::clone(&alive);
@@ -367,7 +359,7 @@ fn a_connection_that_is_dropped_with_its_reactor_is_told_nothing_and_closed() ->
 }
 
 #[test]
-fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothing() -> Result {
+fn a_stream_that_cannot_be_registered_is_returned_without_a_callback() -> Result {
     let mut reactor = reactor::Reactor::builder().max_registrations(0).build()?;
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
     let error =
@@ -379,7 +371,7 @@ fn a_stream_that_cannot_be_registered_is_given_back_and_its_handler_hears_nothin
     Ok(())
 }
 
-/// A listener on a free port, where it listens, and the limit that it has.
+/// Returns a listener on a free port, its address, and its limit.
 fn listener(room: usize) -> Result<(Listener, std::net::SocketAddr, ConnectionLimit)> {
     let limit = ConnectionLimit::new(room);
     let listener = ListenOptions::new()
@@ -392,7 +384,7 @@ fn listener(room: usize) -> Result<(Listener, std::net::SocketAddr, ConnectionLi
 }
 
 #[test]
-fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
+fn a_permit_is_released_at_the_end_of_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (listener, address, limit) = listener(1)?;
     listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, _| {
@@ -412,7 +404,7 @@ fn a_permit_is_given_back_with_the_end_of_the_connection() -> Result {
 }
 
 #[test]
-fn a_panic_when_a_connection_opens_ends_that_connection_and_not_its_listener() -> Result {
+fn a_panic_in_on_open_ends_the_connection_and_not_its_listener() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (listener, address, limit) = listener(2)?;
     listener.serve(&mut bench.reactor, &ConnectionOptions::new(), |_, cx| {

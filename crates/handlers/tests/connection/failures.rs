@@ -1,28 +1,21 @@
-//! Sockets that fail: what had come before is given all the same, and the error is told behind it.
+//! Sockets that fail: bytes that came before are delivered first, and then the error.
 
 use std::io::{ErrorKind, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use handlers::{Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, RateLimit};
+use support::reset;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
 
-/// More than the buffers of the kernel take.
+/// More bytes than the buffers of the kernel hold.
 const MUCH: usize = 8 << 20;
-/// As much as they take for sure.
+/// As many bytes as these buffers hold for certain.
 const SOME: usize = 100_000;
 
-/// A peer that goes without taking leave.
-fn reset(far: TcpStream) -> Result {
-    Ok(rustix::net::sockopt::set_socket_linger(
-        &far,
-        Some(Duration::ZERO),
-    )?)
-}
-
-/// Acknowledges each piece by `length` bytes, and counts on: an error of a write is passed on.
+/// Acknowledges each piece with `length` bytes, and notes it. An error of a write is passed on.
 fn acknowledges(length: usize) -> impl ConnectionHandler<World> {
     probe(move |event, connection, cx| {
         if matches!(event, Event::Data(_)) {
@@ -43,7 +36,7 @@ fn an_answer_that_comes_with_a_reset_is_read_while_much_is_queued() -> Result {
     });
     bench.run_until_idle();
     far.write_all(b"413 too large")?;
-    drop(far); // with much unread: a reset right behind the answer
+    drop(far); // with many unread bytes: a reset right after the answer
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
     assert_eq!(
         bench.world.log,
@@ -57,7 +50,7 @@ fn an_answer_that_comes_with_a_reset_is_read_while_much_is_queued() -> Result {
 }
 
 #[test]
-fn an_answer_of_many_turns_that_comes_with_a_reset_is_read_to_its_last_byte() -> Result {
+fn an_answer_of_many_turns_followed_by_a_reset_is_read_to_its_last_byte() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) =
         bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
@@ -76,14 +69,14 @@ fn an_answer_of_many_turns_that_comes_with_a_reset_is_read_to_its_last_byte() ->
     Ok(())
 }
 
-/// Sends `pattern(SOME)` and goes, before a handler that answers each piece reads the first of them.
+/// Sends `pattern(SOME)` and closes, before a handler that answers each piece reads the first one.
 fn sent_and_gone(mut far: impl Write) -> Result {
     far.write_all(&pattern(SOME))?;
     Ok(())
 }
 
 #[test]
-fn a_peer_that_sends_and_closes_is_read_to_its_end_whatever_it_is_answered() -> Result {
+fn a_peer_that_sends_and_closes_is_read_to_its_end_despite_answers() -> Result {
     let options = ConnectionOptions::new().max_bytes_per_turn(1000);
     for length in [3, 20_000] {
         let mut bench = Bench::new()?;
@@ -144,7 +137,7 @@ fn a_greeting_to_a_peer_that_has_sent_and_gone_loses_nothing() -> Result {
 }
 
 #[test]
-fn frames_behind_the_one_whose_answer_fails_are_handled_too() -> Result {
+fn frames_after_one_whose_answer_fails_are_handled_too() -> Result {
     let mut bench = Bench::new()?;
     let (near, mut far) = UnixStream::pair()?;
     far.write_all(&[1; 50])?;
@@ -153,7 +146,7 @@ fn frames_behind_the_one_whose_answer_fails_are_handled_too() -> Result {
         if let Event::Data(data) = event {
             for frame in data.chunks(5) {
                 cx.state.received.extend_from_slice(frame);
-                let _ = connection.write(&[2; 20_000])?; // tried at once
+                let _ = connection.write(&[2; 20_000])?; // written at once
             }
             return Ok(data.len());
         }
@@ -166,7 +159,7 @@ fn frames_behind_the_one_whose_answer_fails_are_handled_too() -> Result {
 }
 
 #[test]
-fn a_producer_that_writes_until_it_is_full_ends_on_a_socket_that_has_failed() -> Result {
+fn a_producer_that_writes_until_full_ends_on_a_failed_socket() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) {
@@ -184,7 +177,7 @@ fn a_producer_that_writes_until_it_is_full_ends_on_a_socket_that_has_failed() ->
 }
 
 #[test]
-fn the_end_after_a_reset_is_not_told_as_an_end_of_the_stream() -> Result {
+fn the_end_after_a_reset_is_not_reported_as_an_end_of_the_stream() -> Result {
     for read_first in [false, true] {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
@@ -194,7 +187,7 @@ fn the_end_after_a_reset_is_not_told_as_an_end_of_the_stream() -> Result {
             bench.until(|world| !world.received.is_empty());
         }
         reset(far)?;
-        // The write takes the error from the socket, which a read after it takes for its end.
+        // The write consumes the error of the socket. A read after it would take it for its end.
         bench.reactor.defer(move |cx| {
             let _ = key.with(cx, |connection, _cx| connection.write(&pattern(20_000)));
         });
@@ -205,7 +198,7 @@ fn the_end_after_a_reset_is_not_told_as_an_end_of_the_stream() -> Result {
     Ok(())
 }
 
-/// A paused connection to which `SOME` bytes have come, and then a reset.
+/// Returns a paused connection that `SOME` bytes and then a reset have reached.
 fn paused_and_reset(bench: &mut Bench) -> Result<ConnectionKey<World>> {
     let (key, mut far) =
         bench.open_tcp(&ConnectionOptions::new().idle_timeout(secs(60)), sink())?;
@@ -220,7 +213,7 @@ fn paused_and_reset(bench: &mut Bench) -> Result<ConnectionKey<World>> {
 }
 
 #[test]
-fn a_paused_connection_is_told_a_reset_and_keeps_what_had_come() -> Result {
+fn a_paused_connection_is_notified_of_a_reset_and_keeps_earlier_bytes() -> Result {
     let mut bench = Bench::new()?;
     let key = paused_and_reset(&mut bench)?;
     let refused = bench.with(key, |connection| {
@@ -243,7 +236,7 @@ fn a_paused_connection_is_told_a_reset_and_keeps_what_had_come() -> Result {
 type End = fn(&mut Connection<'_, World>);
 
 #[test]
-fn a_paused_connection_that_was_reset_ends_in_every_way_there_is() -> Result {
+fn a_paused_connection_that_was_reset_can_end_in_every_way() -> Result {
     let ways: [(End, &str); 5] = [
         (|connection| connection.close(), "close Closed"),
         (|connection| connection.abort(), "close Aborted"),
@@ -278,7 +271,7 @@ fn a_paused_connection_that_was_reset_ends_in_every_way_there_is() -> Result {
 }
 
 #[test]
-fn a_handler_may_resume_or_close_when_it_is_told_of_a_failure() -> Result {
+fn a_handler_may_resume_or_close_in_on_failure() -> Result {
     for resumes in [true, false] {
         let mut bench = Bench::new()?;
         let handler = probe(move |event, connection, cx| {
@@ -309,7 +302,7 @@ fn a_handler_may_resume_or_close_when_it_is_told_of_a_failure() -> Result {
 }
 
 #[test]
-fn what_a_paused_handler_had_left_is_given_again_after_a_reset() -> Result {
+fn bytes_that_a_paused_handler_left_are_delivered_after_a_reset() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) && !cx.state.has("failure ConnectionReset") {
@@ -330,7 +323,7 @@ fn what_a_paused_handler_had_left_is_given_again_after_a_reset() -> Result {
 }
 
 #[test]
-fn a_connection_that_was_full_is_given_what_came_before_its_reset() -> Result {
+fn a_connection_that_was_full_gets_the_bytes_before_its_reset() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) =
         bench.open_tcp(&ConnectionOptions::new().max_bytes_per_turn(1000), sink())?;
@@ -354,8 +347,9 @@ fn a_connection_that_was_full_is_given_what_came_before_its_reset() -> Result {
     Ok(())
 }
 
+/// No byte that came before it is lost.
 #[test]
-fn a_reset_while_a_rate_holds_reading_back_is_told_at_once_and_loses_nothing() -> Result {
+fn a_reset_while_a_rate_limits_reading_is_reported_at_once() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().read_rate(RateLimit::new(1000, 1000));
     let (_, mut far) = bench.open_tcp(&options, sink())?;
@@ -363,13 +357,13 @@ fn a_reset_while_a_rate_holds_reading_back_is_told_at_once_and_loses_nothing() -
     bench.until(|world| world.received.len() == 1000);
     bench.run_until_idle();
     reset(far)?;
-    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)"); // the clock stands still
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)"); // the clock does not advance
     assert!(bench.world.received == pattern(SOME));
     Ok(())
 }
 
 #[test]
-fn a_connection_pauses_in_the_middle_of_what_came_before_a_reset() -> Result {
+fn a_connection_may_pause_amid_the_bytes_before_a_reset() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) && cx.state.received.is_empty() {
@@ -391,8 +385,9 @@ fn a_connection_pauses_in_the_middle_of_what_came_before_a_reset() -> Result {
 }
 
 #[test]
-fn what_comes_between_a_failed_write_and_the_next_wait_is_read() -> Result {
-    // The peer does not read any more, and still sends: the kernel refuses our writes, and says nothing else.
+fn bytes_between_a_failed_write_and_the_next_wait_are_read() -> Result {
+    // The peer reads no more, and still sends: the kernel refuses our writes, and reports nothing
+    // else.
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -409,8 +404,9 @@ fn what_comes_between_a_failed_write_and_the_next_wait_is_read() -> Result {
     Ok(())
 }
 
+/// It ends at once.
 #[test]
-fn a_half_closed_connection_that_owes_its_answer_ends_at_once_by_a_failure() -> Result {
+fn a_half_closed_connection_with_a_pending_response_ends_at_a_failure() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::End(_)) {
@@ -459,7 +455,7 @@ fn a_peer_that_ends_its_direction_gets_the_answers_that_were_announced() -> Resu
 }
 
 #[test]
-fn a_handler_may_finish_when_it_is_told_of_a_failure() -> Result {
+fn a_handler_may_close_gracefully_in_on_failure() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         match event {

@@ -1,4 +1,4 @@
-//! Connections that finish: what has come is answered, and then they are closed in order.
+//! Graceful closes: bytes that have come are answered, and then the connections are closed.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -8,11 +8,11 @@ use reactor::Then;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
 
-/// More than the buffers of a socket take.
+/// More bytes than the buffers of a socket hold.
 const MUCH: usize = 1 << 22;
 
 #[test]
-fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
+fn a_graceful_close_answers_bytes_that_have_come_and_no_later_ones() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if let Event::Data(data) = event {
@@ -23,7 +23,7 @@ fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
     bench.run_until_idle();
     far.write_all(b"the last question")?;
-    // Before the loop has heard of it.
+    // Before the loop has seen the bytes.
     bench.with(key, |connection| connection.close_gracefully(secs(5)));
     assert_eq!(bench.receive_all(&mut far)?, b"the last question");
     far.write_all(b"one more")?;
@@ -33,9 +33,9 @@ fn a_connection_that_finishes_answers_what_has_come_and_no_more() -> Result {
     Ok(())
 }
 
+/// A peer that does not end is cut off at the deadline.
 #[test]
-fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_at_the_deadline()
--> Result {
+fn a_handler_may_close_its_own_connection_gracefully() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if matches!(event, Event::Data(_)) {
@@ -54,8 +54,9 @@ fn a_handler_may_finish_its_own_connection_and_a_peer_that_does_not_end_is_cut_a
     Ok(())
 }
 
+/// The close is a graceful one, made as soon as the connection opens.
 #[test]
-fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_once() -> Result {
+fn bytes_sent_before_a_connection_opens_are_answered_also_if_it_closes() -> Result {
     for by_itself in [false, true] {
         let mut bench = Bench::new()?;
         let (near, mut far) = tcp_pair()?;
@@ -69,7 +70,7 @@ fn what_came_before_a_connection_was_opened_is_answered_though_it_finishes_at_on
             }
             Ok(default(&event, connection, cx))
         });
-        // A timer: the kernel has been asked this turn, and nobody waited for this stream then.
+        // In a timer, the kernel has been polled this turn already, without this stream.
         let mut accepted = Some((near, handler));
         bench.reactor.after(ms(0), move |cx| {
             let Some((near, handler)) = accepted.take() else {
@@ -98,7 +99,7 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
     for [first, second] in [[100, 5], [5, 100]] {
         for finishes_twice in [false, true] {
             let mut bench = Bench::new()?;
-            // It is full, so that it does not finish before its deadline.
+            // The queue is full, so that the close does not finish before its deadline.
             let handler = probe(|event, connection, cx| {
                 if matches!(event, Event::Open) {
                     assert_eq!(connection.write(&pattern(MUCH))?, Flow::Full);
@@ -132,9 +133,9 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
     Ok(())
 }
 
+/// The queue may become full, and reading be paused, after the first close.
 #[test]
-fn an_access_that_finishes_a_connection_twice_or_before_it_is_full_or_paused_ends_it_once() -> Result
-{
+fn closing_gracefully_twice_ends_a_connection_once() -> Result {
     for pauses in [false, true] {
         let mut bench = Bench::new()?;
         let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
@@ -154,7 +155,8 @@ fn an_access_that_finishes_a_connection_twice_or_before_it_is_full_or_paused_end
     Ok(())
 }
 
-/// A handler with a queue of its own, in front of the connection: it writes a piece each time that there is room.
+/// A handler with a queue of its own before that of the connection: it writes a piece each time
+/// that there is room.
 fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
     let mut left = pieces;
     probe(move |event, connection, cx| {
@@ -165,7 +167,7 @@ fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
             while left > 0 && connection.write(&pattern(MUCH / 16))? == Flow::Open {
                 left -= 1;
             }
-            left = left.saturating_sub(1); // the one that filled it
+            left = left.saturating_sub(1); // the piece that filled the queue
             if left == 0 {
                 connection.end_response();
             }
@@ -175,7 +177,7 @@ fn session(pieces: usize) -> impl handlers::ConnectionHandler<World> {
 }
 
 #[test]
-fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
+fn a_handler_sends_what_it_has_kept_in_on_graceful_close() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(32))?;
     bench.run_until_idle();
@@ -192,7 +194,7 @@ fn a_handler_that_is_told_to_finish_sends_what_it_has_kept() -> Result {
 }
 
 #[test]
-fn on_finish_is_called_once_and_from_within_no_call_of_an_access() -> Result {
+fn on_graceful_close_is_called_once_and_never_within_an_access() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -216,7 +218,7 @@ fn on_finish_is_called_once_and_from_within_no_call_of_an_access() -> Result {
 }
 
 #[test]
-fn a_handler_that_finishes_its_own_connection_is_told_so_too() -> Result {
+fn a_handler_that_closes_itself_gracefully_gets_on_graceful_close_too() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         match event {
@@ -239,7 +241,7 @@ fn a_handler_that_finishes_its_own_connection_is_told_so_too() -> Result {
 }
 
 #[test]
-fn a_handler_may_close_its_connection_when_it_is_told_to_finish() -> Result {
+fn a_handler_may_close_its_connection_in_on_graceful_close() -> Result {
     for closes in [true, false] {
         let mut bench = Bench::new()?;
         let handler = probe(move |event, connection, cx| {
@@ -266,7 +268,7 @@ fn a_handler_may_close_its_connection_when_it_is_told_to_finish() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_paused_and_finishes_sends_what_it_has_and_reads_nothing() -> Result {
+fn a_paused_connection_that_closes_gracefully_sends_all_and_reads_nothing() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), session(3))?;
     bench.with(key, |connection| connection.pause_reading());

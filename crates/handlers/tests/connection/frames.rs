@@ -13,7 +13,7 @@ use crate::{Bench, Result, World, pattern};
 
 type Act = fn(&[u8], &mut Connection<'_, World>, &mut Context<'_, World>) -> std::io::Result<()>;
 
-/// A handler that notes down each line, and then does this.
+/// A handler that notes each line, and then calls `act`.
 fn lines(act: Act) -> impl ConnectionHandler<World> {
     on_frames(
         Lines::new(100),
@@ -69,7 +69,7 @@ fn a_closure_whose_queue_is_full_is_called_when_there_is_room() -> Result {
         .max_write_queue(1_100_000);
     let handler = lines(|_, connection, _| connection.write(&pattern(1_000_000)).map(drop));
     let (_, mut far) = bench.open_unix(&options, handler)?;
-    far.write_all(b"1\n2\n3\n")?; // three answers at once are more than the queue may hold
+    far.write_all(b"1\n2\n3\n")?; // three answers at once exceed the queue
     far.shutdown(Shutdown::Write)?;
     assert_eq!(bench.receive_all(&mut far)?.len(), 3_000_000);
     Ok(())
@@ -105,7 +105,7 @@ fn a_closure_that_closes_is_not_called_again() -> Result {
 }
 
 #[test]
-fn an_error_that_says_that_nothing_was_done_hands_no_frame_over_twice() -> Result {
+fn would_block_from_a_frame_callback_delivers_no_frame_twice() -> Result {
     let mut bench = Bench::new()?;
     let (_, mut far) = bench.open_unix(
         &ConnectionOptions::new(),
@@ -118,7 +118,7 @@ fn an_error_that_says_that_nothing_was_done_hands_no_frame_over_twice() -> Resul
     Ok(())
 }
 
-/// Notes down the end, which the closure of a framing is not told.
+/// Notes the end, which the closure of a framing does not get.
 struct Ends<H>(H);
 
 impl<H: ConnectionHandler<World>> ConnectionHandler<World> for Ends<H> {
@@ -146,7 +146,7 @@ impl<H: ConnectionHandler<World>> ConnectionHandler<World> for Ends<H> {
 }
 
 #[test]
-fn a_frame_that_is_none_ends_the_connection_with_its_error() -> Result {
+fn an_invalid_frame_ends_the_connection_with_its_error() -> Result {
     let prefixed = || {
         Ends(on_frames(
             LengthPrefixed::new(LengthPrefix::U8, 3),
@@ -170,7 +170,7 @@ fn a_frame_that_is_none_ends_the_connection_with_its_error() -> Result {
     Ok(())
 }
 
-/// Bytes, of which none is a frame before the stream has ended.
+/// Bytes that have no frame before the stream has ended.
 struct AtEnd;
 
 impl Framing for AtEnd {
@@ -205,7 +205,7 @@ fn several_frames_at_the_end_are_handed_over_until_the_connection_closes() -> Re
                 if frame[0] == last {
                     connection.close();
                 }
-                connection.pause_reading(); // which holds back nothing that has come before an end
+                connection.pause_reading(); // does not hold back bytes that came before an end
                 Ok(())
             },
         );

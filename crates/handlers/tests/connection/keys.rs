@@ -1,4 +1,4 @@
-//! Connections reached from elsewhere, by their keys.
+//! Connections accessed from elsewhere, through their keys.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ fn a_key_is_stale_once_its_connection_has_ended() -> Result {
 }
 
 #[test]
-fn a_connection_whose_handler_runs_cannot_be_lent() -> Result {
+fn a_connection_whose_handler_runs_cannot_be_accessed() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         let key = connection.key();
@@ -60,7 +60,7 @@ fn keys_are_equal_if_they_name_the_same_connection() -> Result {
 }
 
 #[test]
-fn an_access_of_a_connection_that_is_not_open_yet_comes_after_its_handler() -> Result {
+fn an_access_to_a_connection_that_is_not_open_yet_comes_after_on_open() -> Result {
     let mut bench = Bench::new()?;
     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
     bench.reactor.defer(move |cx| {
@@ -103,7 +103,7 @@ fn a_connection_that_ends_when_it_opens_is_not_lent() -> Result {
 }
 
 #[test]
-fn a_connection_outlives_an_access_that_panics_and_sends_what_it_has_written() -> Result {
+fn a_connection_outlives_a_panic_in_with_and_sends_what_that_call_wrote() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
@@ -145,7 +145,7 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
     for accesses in [true, false] {
         let mut reactor = reactor::Reactor::<()>::new()?;
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
-        far.shutdown(std::net::Shutdown::Read)?; // what is written fails
+        far.shutdown(std::net::Shutdown::Read)?; // the write fails
         let handler =
             handlers::on_data(|_data, _connection, _cx| Err(io::Error::from_raw_os_error(24)));
         let key = Connection::open(&mut reactor, near, &ConnectionOptions::new(), handler)?;
@@ -175,7 +175,7 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
     Ok(())
 }
 
-/// A handler with something in it.
+/// A handler with a state.
 struct Counting {
     count: u32,
 }
@@ -192,7 +192,7 @@ impl ConnectionHandler<World> for Counting {
     }
 }
 
-/// The answer of a [`Counting`] handler that is reached by its key.
+/// Returns the answer of a [`Counting`] handler that is accessed through its key.
 fn add_one(key: ConnectionKey<World>, bench: &mut Bench) -> u32 {
     let place = Rc::new(Cell::new(0));
     let result = Rc::clone(&place);
@@ -209,7 +209,7 @@ fn add_one(key: ConnectionKey<World>, bench: &mut Bench) -> u32 {
 }
 
 #[test]
-fn a_handler_is_reached_by_the_key_of_its_connection() -> Result {
+fn a_handler_is_reached_through_the_key_of_its_connection() -> Result {
     let mut bench = Bench::new()?;
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), Counting { count: 0 })?;
     io::Write::write_all(&mut far, b"x")?;
@@ -237,7 +237,7 @@ fn a_handler_in_a_box_is_reached_by_its_own_type_and_by_that_of_the_box() -> Res
 }
 
 #[test]
-fn a_handler_of_another_type_or_that_runs_is_not_reached_by_its_key() -> Result {
+fn a_running_handler_or_one_of_another_type_is_not_reached() -> Result {
     let mut bench = Bench::new()?;
     let (key, far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     bench.reactor.defer(move |cx| {

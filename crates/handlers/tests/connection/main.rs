@@ -1,4 +1,4 @@
-//! What a buffered connection promises, on real streams.
+//! The promises of a buffered connection, on real streams.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -31,26 +31,22 @@ use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout,
 };
 use reactor::{Context, Io, ManualClock, Reactor};
-use support::tcp_pair;
+use support::{PATIENCE, Result, ms, tcp_pair};
 
-/// A test that fails by waiting for ever says so instead: nothing takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// One wait for what is on its way between two sockets.
+/// One wait for bytes on their way between two sockets.
 const MOMENT: Duration = Duration::from_millis(5);
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What handlers note down, to be compared.
+/// The notes of handlers, to be compared.
 #[derive(Debug, Default)]
 struct World {
     log: Vec<String>,
     received: Vec<u8>,
-    /// Each with the milliseconds it came after.
+    /// Each timeout with the milliseconds until it.
     timeouts: Vec<(Timeout, u64)>,
 }
 
 impl World {
-    /// How often `event` has been noted down.
+    /// Returns how often `event` has been noted.
     fn count(&self, event: &str) -> usize {
         self.log.iter().filter(|entry| *entry == event).count()
     }
@@ -59,13 +55,13 @@ impl World {
         self.count(event) > 0
     }
 
-    /// Whether a connection has ended.
+    /// Returns `true` once a connection has ended.
     fn is_closed(&self) -> bool {
         self.log.iter().any(|entry| entry.starts_with("close"))
     }
 }
 
-/// What a handler is called for.
+/// A callback of a handler.
 #[derive(Debug)]
 enum Event<'a> {
     Open,
@@ -77,10 +73,11 @@ enum Event<'a> {
     Failure(ErrorKind),
 }
 
-/// A handler that notes down each call, and does what its closure does.
+/// A handler that notes each call, and calls its closure.
 struct Probe<F>(F);
 
-/// The closure gives how much of the data of [`Event::Data`] is consumed; with other events it does not matter.
+/// The closure returns the number of bytes of [`Event::Data`] that are consumed. Its result does
+/// not matter for other events.
 fn probe<F>(act: F) -> Probe<F>
 where
     F: FnMut(Event<'_>, &mut Connection<'_, World>, &mut Context<'_, World>) -> io::Result<usize>
@@ -89,12 +86,12 @@ where
     Probe(act)
 }
 
-/// A handler that keeps what it reads, and otherwise does the default.
+/// A handler that keeps its input, and otherwise does the default.
 fn sink() -> impl ConnectionHandler<World> {
     probe(|event, connection, cx| Ok(default(&event, connection, cx)))
 }
 
-/// What handlers do by default, but for the data, which is kept.
+/// Does what handlers do by default, except that data is kept.
 fn default(
     event: &Event<'_>,
     connection: &mut Connection<'_, World>,
@@ -112,7 +109,7 @@ fn default(
     0
 }
 
-/// Bytes as a log shows them.
+/// Formats bytes for a log.
 fn shown(data: &[u8]) -> String {
     if data.len() > 32 {
         format!("{} bytes", data.len())
@@ -219,7 +216,7 @@ where
     }
 }
 
-/// A loop with the time in our hands, and its state.
+/// A loop on a manual clock, and its state.
 struct Bench {
     reactor: Reactor<World>,
     world: World,
@@ -241,7 +238,8 @@ impl Bench {
         })
     }
 
-    /// Opens one end of a pair of Unix sockets; the other, which does not block, is the peer's.
+    /// Opens one end of a pair of Unix sockets. Returns the other end, which is non-blocking, for
+    /// the peer.
     fn open_unix<H: ConnectionHandler<World>>(
         &mut self,
         options: &ConnectionOptions,
@@ -255,7 +253,7 @@ impl Bench {
         ))
     }
 
-    /// The same by TCP.
+    /// Opens one end of a pair of TCP sockets, like `open_unix`.
     fn open_tcp<H: ConnectionHandler<World>>(
         &mut self,
         options: &ConnectionOptions,
@@ -269,7 +267,7 @@ impl Bench {
         ))
     }
 
-    /// The same with a [`Recorded`] stream: its writes are the third.
+    /// Opens a [`Recorded`] stream, like `open_unix`. Returns its writes as the third value.
     #[allow(clippy::type_complexity, reason = "a helper")]
     fn open_recorded<H: ConnectionHandler<World>>(
         &mut self,
@@ -298,7 +296,7 @@ impl Bench {
             .unwrap()
     }
 
-    /// Takes so many turns as it takes until there is nothing more to do, and fails if that is never.
+    /// Takes turns until there is nothing more to do. Fails after 1000 turns.
     #[track_caller]
     fn run_until_idle(&mut self) {
         for _ in 0..1000 {
@@ -324,7 +322,7 @@ impl Bench {
         }
     }
 
-    /// Takes turns until the connection has ended, and gives its last word.
+    /// Takes turns until the connection has ended. Returns its last log entry.
     #[track_caller]
     fn until_closed(&mut self) -> String {
         self.until(World::is_closed);
@@ -351,7 +349,7 @@ impl Bench {
         closes.concat()
     }
 
-    /// Lends the connection from outside of any callback of its own, by a deferred one.
+    /// Accesses the connection from outside of its callbacks, in a deferred callback.
     #[track_caller]
     fn with<R: 'static>(
         &mut self,
@@ -367,7 +365,7 @@ impl Bench {
         result.take().unwrap()
     }
 
-    /// What the peer reads: `length` bytes, while the loop turns.
+    /// Returns the `length` bytes that the peer reads, while the loop turns.
     #[track_caller]
     fn receive(&mut self, far: &mut impl Read, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
@@ -390,7 +388,7 @@ impl Bench {
         bytes
     }
 
-    /// What the peer reads until the end of the stream, while the loop turns.
+    /// Returns the bytes that the peer reads until the end of the stream, while the loop turns.
     fn receive_all(&mut self, far: &mut impl Read) -> io::Result<Vec<u8>> {
         let (mut bytes, mut buf, began) = (Vec::new(), vec![0; 1 << 16], Instant::now());
         loop {
@@ -411,7 +409,7 @@ impl Bench {
         }
     }
 
-    /// The peer sends all of `bytes`, while the loop turns.
+    /// Sends all of `bytes` from the peer, while the loop turns.
     #[track_caller]
     fn send(&mut self, far: &mut impl Write, mut bytes: &[u8]) {
         let began = Instant::now();
@@ -432,7 +430,7 @@ impl Bench {
         }
     }
 
-    /// Lets a second pass once nothing is under way.
+    /// Lets a second pass once the loop is idle.
     #[track_caller]
     fn pass_a_second(&mut self) {
         self.run_until_idle();
@@ -446,7 +444,7 @@ impl Bench {
     }
 }
 
-/// Bytes that are not all alike.
+/// Returns bytes that are not all alike.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length)
         .map(|place| (place * 31 + place / 251) as u8)
@@ -457,18 +455,14 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-const fn ms(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
-
-/// One system call: how many bytes it took, and where the slices that it was given are.
+/// One system call: the number of bytes it took, and the addresses of its slices.
 #[derive(Clone, Debug)]
 struct Written {
     bytes: usize,
     slices: Vec<usize>,
 }
 
-/// A stream that notes down its writes.
+/// A stream that notes its writes.
 struct Recorded {
     stream: UnixStream,
     writes: Rc<RefCell<Vec<Written>>>,

@@ -1,4 +1,4 @@
-//! Timeouts after a pause: what the kernel has by then counts first.
+//! Timeouts after a pause: bytes that the kernel has by then count first.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use crate::{Bench, Result, World, ms, pattern, secs, sink};
 
 const PAUSE: Duration = secs(100);
 
-/// A loop that is told of few events at a time, and whose first handler takes long.
+/// Returns a loop that gets few events per wait, and whose first handler is slow.
 fn slow(max_events_per_turn: usize, refreshes: bool) -> Result<(Bench, UnixStream)> {
     let clock = ManualClock::new();
     let builder = Reactor::<World>::builder()
@@ -80,7 +80,7 @@ fn after_a_pause_connections_whose_bytes_wait_are_neither_idle_nor_silent() -> R
 }
 
 #[test]
-fn after_a_pause_a_peer_that_has_taken_what_was_queued_is_not_slow() -> Result {
+fn after_a_pause_a_peer_that_has_read_the_queue_is_not_slow() -> Result {
     let (mut bench, mut slow) = slow(1, true)?;
     let (key, mut far) =
         bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), sink())?;
@@ -114,7 +114,7 @@ fn bytes_that_come_while_a_timeout_is_on_its_way_put_it_off() -> Result {
     clock.advance(secs(5));
     far.write_all(b"early")?;
     turn(&mut reactor)?;
-    clock.advance(secs(5)); // when the loop looks again, which finds that 5 s are left
+    clock.advance(secs(5)); // when the loop checks again, it finds that 5 s are left
     let (time, mut peer) = (clock.clone(), far.try_clone()?);
     reactor.after_wait(move |cx| {
         time.advance(secs(20));
@@ -130,7 +130,7 @@ fn bytes_that_come_while_a_timeout_is_on_its_way_put_it_off() -> Result {
 }
 
 #[test]
-fn a_silent_connection_is_told_on_time_beside_one_that_is_always_busy() -> Result {
+fn a_silent_connection_times_out_in_time_beside_a_busy_one() -> Result {
     let (mut bench, _slow) = slow(1, true)?;
     let (_, _silent) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
     let (near, mut far) = UnixStream::pair()?;

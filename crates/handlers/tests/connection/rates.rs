@@ -1,4 +1,4 @@
-//! Rates of reading and writing, by a clock that is driven by hand.
+//! Rates of reading and writing, on a manual clock.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use handlers::{ConnectionOptions, RateLimit};
 use crate::{Bench, Event, Result, default, ms, pattern, probe, secs, sink};
 
 #[test]
-fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
+fn a_read_rate_passes_a_burst_and_then_its_bytes_per_second() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().read_rate(RateLimit::new(1000, 800));
     let (key, mut far) = bench.open_unix(&options, sink())?;
@@ -31,7 +31,7 @@ fn a_rate_of_reading_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
 }
 
 #[test]
-fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> Result {
+fn a_write_rate_passes_a_burst_and_then_its_bytes_per_second() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().write_rate(RateLimit::new(1000, 800));
     let handler = probe(|event, connection, cx| {
@@ -60,7 +60,7 @@ fn a_rate_of_writing_lets_a_burst_through_and_then_so_many_bytes_a_second() -> R
 }
 
 #[test]
-fn the_rest_behind_a_burst_is_not_waited_for_longer_than_it_takes() -> Result {
+fn the_rest_after_a_burst_waits_no_longer_than_needed() -> Result {
     let mut bench = Bench::new()?;
     let limit = || RateLimit::new(10_000, 100_000);
     let (_, mut far) = bench.open_unix(

@@ -1,4 +1,4 @@
-//! What a handler is given, and when.
+//! The data callbacks of a handler: their bytes and their order.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -7,11 +7,11 @@ use handlers::{Connection, ConnectionOptions};
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
-/// More than the buffers of a socket take.
+/// More bytes than the buffers of a socket hold.
 const MUCH: usize = 1 << 20;
 
 #[test]
-fn a_handler_is_told_of_its_connection_first_and_once() -> Result {
+fn on_open_is_called_first_and_once() -> Result {
     let mut bench = Bench::new()?;
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
     far.write_all(b"early")?;
@@ -23,7 +23,7 @@ fn a_handler_is_told_of_its_connection_first_and_once() -> Result {
 }
 
 #[test]
-fn what_is_not_consumed_is_given_again_with_more_behind_it() -> Result {
+fn unconsumed_bytes_are_delivered_again_with_more_after_them() -> Result {
     let mut bench = Bench::new()?;
     let lines = probe(|event, _, _| match event {
         Event::Data(data) => Ok(data
@@ -45,7 +45,7 @@ fn what_is_not_consumed_is_given_again_with_more_behind_it() -> Result {
 }
 
 #[test]
-fn an_error_that_says_that_nothing_is_done_leaves_everything() -> Result {
+fn would_block_from_on_data_consumes_nothing() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, _, cx| match event {
         Event::Data(_) if cx.state.log.len() < 3 => Err(ErrorKind::WouldBlock.into()),
@@ -98,7 +98,7 @@ fn a_handler_that_pauses_is_given_no_more_in_the_same_turn() -> Result {
 }
 
 #[test]
-fn what_was_left_is_given_again_on_resuming_without_new_bytes() -> Result {
+fn unconsumed_bytes_are_delivered_on_resuming_without_new_bytes() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| match event {
         Event::Data(_) if cx.state.log.len() == 2 => {
@@ -117,7 +117,7 @@ fn what_was_left_is_given_again_on_resuming_without_new_bytes() -> Result {
 }
 
 #[test]
-fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
+fn unconsumed_bytes_wait_if_reading_pauses_again_before_delivery() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, _| {
         if matches!(event, Event::Data(_)) {
@@ -134,7 +134,8 @@ fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left"]);
-    // Resumed by one access and paused by the next, before what the first has made due.
+    // Resumed by one access and paused by the next, before the callback that the first one made
+    // due.
     bench.reactor.defer(move |cx| {
         key.with(cx, |connection, _| connection.resume_reading())
             .unwrap();
@@ -149,7 +150,7 @@ fn what_was_left_and_paused_again_before_it_was_given_waits() -> Result {
     Ok(())
 }
 
-/// Consumes nothing of what comes first, and fills its queue instead.
+/// Consumes no byte of the first input, and fills its queue instead.
 fn fills(event: &Event<'_>, connection: &mut Connection<'_, crate::World>) -> std::io::Result<()> {
     if matches!(event, Event::Data(_)) {
         let flow = connection.write(&pattern(MUCH))?;
@@ -158,8 +159,9 @@ fn fills(event: &Event<'_>, connection: &mut Connection<'_, crate::World>) -> st
     Ok(())
 }
 
+/// No new bytes have to arrive for that.
 #[test]
-fn what_was_left_is_given_again_once_the_queue_has_drained_without_new_bytes() -> Result {
+fn unconsumed_bytes_are_delivered_again_once_the_queue_has_drained() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         if cx.state.has("drain") {
@@ -283,7 +285,7 @@ fn a_handler_that_answers_and_closes_may_leave_as_much_as_it_likes() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
+fn a_fast_connection_does_not_hold_up_its_neighbours() -> Result {
     let mut bench = Bench::new()?;
     let fast = probe(|event, _, cx| match event {
         Event::Data(data) => {
@@ -311,7 +313,7 @@ fn a_connection_that_is_fast_does_not_hold_up_its_neighbours() -> Result {
 }
 
 #[test]
-fn a_handler_may_lower_what_its_connection_reads_in_a_turn_while_it_reads() -> Result {
+fn a_handler_may_lower_its_bytes_per_turn_while_it_reads() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| match event {
         Event::Data(data) => {
@@ -333,7 +335,7 @@ fn a_handler_may_lower_what_its_connection_reads_in_a_turn_while_it_reads() -> R
 }
 
 #[test]
-fn the_end_of_the_peer_comes_with_what_was_left() -> Result {
+fn the_end_of_the_peer_comes_with_the_unconsumed_bytes() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         let _ = default(&event, connection, cx);
@@ -352,7 +354,7 @@ fn the_end_of_the_peer_comes_with_what_was_left() -> Result {
 }
 
 #[test]
-fn the_end_of_the_peer_waits_until_a_paused_handler_has_had_what_came_before() -> Result {
+fn the_end_of_the_peer_waits_until_a_paused_handler_has_read_all_before() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| match event {
         Event::Data(_) if cx.state.log.len() == 2 => {
@@ -415,7 +417,7 @@ fn bytes_that_are_left_are_no_flow_control_and_pausing_is() -> Result {
                 Ok(data.len())
             }
             Event::Data(_) => {
-                has_room = pauses; // by the time that it is resumed
+                has_room = pauses; // by the time that it resumes
                 if pauses {
                     connection.pause_reading();
                 }

@@ -1,12 +1,12 @@
-//! The handler of an open connection, replaced by another.
+//! The handler of an open connection, replaced by another one.
 
 use std::io::Write;
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::Duration;
 
 use handlers::{BoxedHandler, ConnectionHandler, ConnectionOptions};
 use reactor::Error;
+use support::reset;
 
 use crate::{Bench, Event, Result, World, default, probe, secs, sink};
 
@@ -14,7 +14,7 @@ fn boxed(handler: impl ConnectionHandler<World>) -> BoxedHandler<World> {
     Box::new(handler)
 }
 
-/// A handler that consumes 4 bytes, answers, and makes room for `next`.
+/// A handler that consumes 4 bytes, answers, and is replaced by `next`.
 fn upgrades_to(next: impl ConnectionHandler<World>) -> BoxedHandler<World> {
     let mut next = Some(boxed(next));
     boxed(probe(move |event, connection, _cx| {
@@ -27,7 +27,7 @@ fn upgrades_to(next: impl ConnectionHandler<World>) -> BoxedHandler<World> {
 }
 
 #[test]
-fn a_new_handler_is_opened_and_given_what_the_old_one_has_left() -> Result {
+fn a_new_handler_gets_on_open_and_the_unconsumed_bytes() -> Result {
     let mut bench = Bench::new()?;
     let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), upgrades_to(sink()))?;
     far.write_all(b"old:new")?;
@@ -68,7 +68,7 @@ fn a_new_handler_may_write_and_close_as_it_opens() -> Result {
 }
 
 #[test]
-fn a_handler_that_is_replaced_at_the_end_hands_on_the_rest_and_the_end() -> Result {
+fn a_handler_replaced_at_the_end_passes_on_the_rest_and_the_end() -> Result {
     let mut bench = Bench::new()?;
     let old = probe(|event, connection, _| {
         if matches!(event, Event::End(_)) {
@@ -95,7 +95,7 @@ fn a_handler_that_is_replaced_at_the_end_hands_on_the_rest_and_the_end() -> Resu
 }
 
 #[test]
-fn an_end_that_the_old_handler_was_told_is_told_to_a_new_one() -> Result {
+fn an_end_reported_to_the_old_handler_is_reported_to_the_new_one() -> Result {
     let mut bench = Bench::new()?;
     let old = probe(|event, _, _| {
         Ok(if let Event::Data(data) = event {
@@ -120,7 +120,7 @@ fn an_end_that_the_old_handler_was_told_is_told_to_a_new_one() -> Result {
 }
 
 #[test]
-fn a_handler_is_replaced_by_the_key_of_its_connection() -> Result {
+fn a_handler_is_replaced_through_the_key_of_its_connection() -> Result {
     let mut bench = Bench::new()?;
     let old = probe(|_, _, _| Ok(0));
     let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), boxed(old))?;
@@ -131,13 +131,13 @@ fn a_handler_is_replaced_by_the_key_of_its_connection() -> Result {
     });
     bench.run_until_idle();
     assert_eq!(bench.world.log, ["open", "data left", "open", "data left"]);
-    bench.with(key, |connection| connection.close()); // the key is still the same
+    bench.with(key, |connection| connection.close()); // the key is unchanged
     assert_eq!(bench.until_closed(), "close Closed");
     Ok(())
 }
 
 #[test]
-fn a_new_handler_that_pauses_is_given_the_rest_when_it_resumes() -> Result {
+fn a_new_handler_that_pauses_gets_the_rest_when_it_resumes() -> Result {
     let mut bench = Bench::new()?;
     let next = probe(|event, connection, cx| {
         if matches!(event, Event::Open) {
@@ -170,7 +170,7 @@ fn the_limit_of_unconsumed_bytes_counts_for_the_new_handler() -> Result {
 }
 
 #[test]
-fn of_several_new_handlers_the_last_one_is_taken_and_all_are_dropped() -> Result {
+fn the_last_of_several_new_handlers_is_used_and_all_are_dropped() -> Result {
     let mut bench = Bench::new()?;
     let token = Rc::new(());
     let holds = |name: &'static str| {
@@ -198,7 +198,7 @@ fn of_several_new_handlers_the_last_one_is_taken_and_all_are_dropped() -> Result
 }
 
 #[test]
-fn a_new_handler_is_told_that_its_connection_is_to_finish() -> Result {
+fn a_new_handler_is_notified_of_a_graceful_close() -> Result {
     let mut bench = Bench::new()?;
     let old = probe(|event, connection, _| {
         if matches!(event, Event::Finish) {
@@ -219,7 +219,7 @@ fn a_new_handler_is_told_that_its_connection_is_to_finish() -> Result {
 }
 
 #[test]
-fn a_new_handler_of_a_paused_connection_is_told_that_it_has_failed() -> Result {
+fn a_new_handler_of_a_paused_connection_is_notified_of_its_failure() -> Result {
     let mut bench = Bench::new()?;
     let old = probe(|_, connection, _| {
         connection.pause_reading();
@@ -228,8 +228,7 @@ fn a_new_handler_of_a_paused_connection_is_told_that_it_has_failed() -> Result {
     let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), boxed(old))?;
     bench.run_until_idle();
     far.write_all(b"last words")?;
-    rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))?;
-    drop(far); // a reset
+    reset(far)?;
     bench.until(|world| world.has("failure ConnectionReset"));
     bench.with(key, |connection| {
         connection.replace_handler(boxed(sink())).unwrap()

@@ -1,4 +1,4 @@
-//! Connections of what is no socket, and streams that are reached by their type.
+//! Connections over other things than sockets, and streams accessed through their type.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write, pipe};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use reactor::{Interest, Io};
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
 #[test]
-fn the_end_of_a_pipe_that_is_read_is_the_end_of_the_connection() -> Result {
+fn the_end_of_a_read_pipe_ends_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (reader, mut writer) = pipe()?;
     let handler = probe(|event, connection, cx| {
@@ -39,7 +39,7 @@ fn the_end_of_a_pipe_that_is_read_is_the_end_of_the_connection() -> Result {
 }
 
 #[test]
-fn a_pipe_that_is_written_takes_all_and_is_closed_by_the_end() -> Result {
+fn a_written_pipe_gets_all_bytes_and_is_closed_at_the_end() -> Result {
     let mut bench = Bench::new()?;
     let (mut reader, writer) = pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
@@ -62,7 +62,7 @@ fn a_pipe_that_is_written_takes_all_and_is_closed_by_the_end() -> Result {
 }
 
 #[test]
-fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() -> Result {
+fn a_pipe_that_is_closed_after_flush_delivers_everything_written() -> Result {
     let mut bench = Bench::new()?;
     let (mut reader, writer) = pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
@@ -83,7 +83,7 @@ fn a_pipe_that_is_written_is_closed_in_order_once_everything_has_been_taken() ->
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_any_more_is_the_end_of_the_connection() -> Result {
+fn a_pipe_without_readers_ends_the_connection() -> Result {
     let mut bench = Bench::new()?;
     let (reader, writer) = pipe()?;
     Connection::open(
@@ -162,7 +162,7 @@ fn a_stream_is_in_reach_of_its_handler_by_its_type() -> Result {
     Ok(())
 }
 
-/// A stream that cannot end one direction alone, and may send in capitals.
+/// A stream that cannot close one direction alone, and may send in capitals.
 struct Whole {
     stream: UnixStream,
     capitals: bool,

@@ -1,4 +1,4 @@
-//! Timeouts, by a clock that is driven by hand.
+//! Timeouts, on a manual clock.
 
 use std::io::{Read, Write};
 
@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
 
-/// More than the buffers of a socket take.
+/// More bytes than the buffers of a socket hold.
 const MUCH: usize = 1 << 20;
 
-/// A handler that lets every timeout pass.
+/// A handler that ignores every timeout.
 fn patient() -> impl ConnectionHandler<World> {
     probe(|event, connection, cx| match event {
         Event::Timeout(_) => Ok(0),
@@ -78,11 +78,12 @@ fn an_answer_to_the_end_of_a_stream_puts_an_idle_timeout_off() -> Result {
 }
 
 #[test]
-fn what_moves_no_byte_does_not_put_an_idle_timeout_off() -> Result {
+fn events_without_bytes_do_not_extend_an_idle_timeout() -> Result {
     let mut bench = Bench::new()?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), sink())?;
     bench.run_until_idle();
-    let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?; // the socket is full from here on
+    // The socket is full from here on.
+    let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?;
     bench.run_until_idle();
     for _ in 0..3 {
         bench.advance(secs(3));
@@ -99,7 +100,7 @@ fn what_moves_no_byte_does_not_put_an_idle_timeout_off() -> Result {
 }
 
 #[test]
-fn a_timeout_that_does_not_close_begins_anew() -> Result {
+fn a_timeout_that_does_not_close_is_rearmed() -> Result {
     let mut bench = Bench::new()?;
     let (_, _far) = bench.open_unix(&ConnectionOptions::new().idle_timeout(secs(10)), patient())?;
     bench.run_until_idle();
@@ -130,7 +131,7 @@ fn a_timeout_that_does_not_close_puts_no_other_off() -> Result {
 }
 
 #[test]
-fn a_handler_that_closes_in_order_on_a_timeout_is_told_how_that_went() -> Result {
+fn a_handler_that_closes_after_flush_on_a_timeout_gets_the_result() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| match event {
         Event::Timeout(_) => {
@@ -216,7 +217,7 @@ fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result
 }
 
 #[test]
-fn what_is_held_by_a_rate_of_ours_is_no_fault_of_the_peer() -> Result {
+fn bytes_held_by_our_own_rate_do_not_time_out_the_peer() -> Result {
     let mut bench = Bench::new()?;
     let slow = RateLimit::new(1, 80);
     let options = ConnectionOptions::new()
@@ -228,7 +229,8 @@ fn what_is_held_by_a_rate_of_ours_is_no_fault_of_the_peer() -> Result {
     let _ = bench.with(key, |connection| connection.write(&[0; 100]))?;
     far.write_all(&[0; 100])?;
     bench.run_until_idle();
-    bench.advance(secs(20)); // ten bytes each in 10 s, so that a pause is longer than either timeout
+    // Ten bytes each per 10 s, so that a pause is longer than either timeout.
+    bench.advance(secs(20));
     assert!(
         !bench.world.has("timeout Write") && !bench.world.has("timeout Read"),
         "{:?}",
@@ -263,7 +265,7 @@ fn new_options_hold_from_then_on() -> Result {
     Ok(())
 }
 
-/// What is done with a connection that echoes.
+/// A step of the test on a connection that echoes.
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
@@ -271,7 +273,7 @@ enum Step {
     AccessWrites,
     Pause,
     Resume,
-    /// Idle and read timeout, in milliseconds.
+    /// The idle timeout and the read timeout, in milliseconds.
     Options(Option<u64>, Option<u64>),
 }
 
@@ -288,7 +290,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Timeouts as they are described: a look at the watch each millisecond.
+/// Timeouts as the documentation describes them, checked each millisecond.
 #[derive(Default)]
 struct Watch {
     now: u64,
@@ -344,7 +346,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn timeouts_pass_when_a_watch_that_is_looked_at_each_millisecond_says(
+    fn timeouts_agree_with_a_model_that_steps_each_millisecond(
         steps in prop::collection::vec(step(), 1..60),
         (idle, read) in (prop::option::of(1..50_u64), prop::option::of(1..50_u64)),
     ) {

@@ -1,4 +1,4 @@
-//! What a connection sends: in order, gathered, queued within bounds.
+//! The output of a connection: in order, gathered, and queued within bounds.
 
 use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use reactor::Then;
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
-/// More than the buffers of a socket take.
+/// More bytes than the buffers of a socket hold.
 const MUCH: usize = 1 << 20;
 
 #[test]
@@ -56,7 +56,7 @@ fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Re
     let (key, mut far, writes) = bench.open_recorded(&ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     let before = bench.reactor.metrics().kernel_updates;
-    // From a timer: the deferred callbacks are still to come.
+    // In a timer: the deferred callbacks are still to come.
     bench.reactor.after(Duration::ZERO, move |cx| {
         for _ in 0..30 {
             let sent = key.with(cx, |connection, _| {
@@ -86,7 +86,7 @@ fn writes_from_elsewhere_leave_at_the_end_of_the_turn_by_one_system_call() -> Re
 }
 
 #[test]
-fn a_peer_that_reads_is_never_called_full_by_an_access() -> Result {
+fn a_write_from_outside_to_a_peer_that_reads_never_returns_full() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new()
         .watermarks(1000, 4000)
@@ -108,7 +108,7 @@ fn a_peer_that_reads_is_never_called_full_by_an_access() -> Result {
     bench.run_until_idle();
     while far.read(&mut [0; 4096]).is_ok() {}
     assert!(!bench.world.has("drain"));
-    // One that does not read is.
+    // A peer that does not read does make it return `Full`.
     let full = bench.with(key, |connection| {
         (0..1000)
             .take_while(|_| matches!(connection.write(&[7; 1500]), Ok(Flow::Open)))
@@ -159,7 +159,7 @@ fn a_handler_may_flush_in_the_middle_of_a_callback() -> Result {
 }
 
 #[test]
-fn a_write_of_nothing_is_none() -> Result {
+fn an_empty_write_makes_no_system_call() -> Result {
     let mut bench = Bench::new()?;
     let handler = probe(|event, connection, cx| {
         assert_eq!(connection.write(b"")?, Flow::Open);
@@ -179,7 +179,7 @@ fn a_write_of_nothing_is_none() -> Result {
 }
 
 #[test]
-fn a_large_piece_that_is_shared_is_neither_copied_when_tried_nor_when_queued() -> Result {
+fn a_large_shared_piece_is_copied_neither_when_written_nor_when_queued() -> Result {
     let mut bench = Bench::new()?;
     let pieces = [
         Bytes::from(pattern(MUCH)),
@@ -226,7 +226,7 @@ enum Piece {
     Shared(usize),
     CopiedByAccess(usize),
     SharedByAccess(usize),
-    /// The peer reads some.
+    /// The peer reads some bytes.
     Read,
 }
 
@@ -279,7 +279,7 @@ proptest! {
                     queue.borrow_mut().push((matches!(piece, Piece::Shared(_)), bytes));
                 }
                 Piece::CopiedByAccess(length) | Piece::SharedByAccess(length) => {
-                    bench.pass_a_second(); // what the handler has to write comes first
+                    bench.pass_a_second(); // the bytes that the handler has to write come first
                     let bytes = bytes(length);
                     expected.extend_from_slice(&bytes);
                     let shared = matches!(piece, Piece::SharedByAccess(_));
@@ -303,8 +303,9 @@ proptest! {
     }
 }
 
+/// The handler is notified once.
 #[test]
-fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_low_one() -> Result {
+fn a_producer_pauses_at_the_high_watermark_and_resumes_at_the_low_one() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(10_000, 300_000);
     let (key, mut far) = bench.open_unix(&options, sink())?;
@@ -351,8 +352,7 @@ fn a_producer_is_told_to_pause_at_the_high_watermark_and_to_go_on_once_at_the_lo
 }
 
 #[test]
-fn a_producer_that_was_told_to_pause_is_told_to_go_on_once_also_if_everything_left_at_once()
--> Result {
+fn a_paused_producer_is_notified_once_also_if_the_queue_drains_at_once() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(0, 10);
     let handler = probe(|event, connection, _| {
@@ -374,7 +374,7 @@ fn a_producer_that_was_told_to_pause_is_told_to_go_on_once_also_if_everything_le
 }
 
 #[test]
-fn a_producer_writes_a_stream_without_end_by_what_it_is_told() -> Result {
+fn a_producer_writes_an_endless_stream_guided_by_flow_and_on_drain() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().watermarks(1000, 100_000);
     let produce = |connection: &mut handlers::Connection<'_, crate::World>| -> std::io::Result<()> {
@@ -396,8 +396,9 @@ fn a_producer_writes_a_stream_without_end_by_what_it_is_told() -> Result {
     Ok(())
 }
 
+/// The connection goes on.
 #[test]
-fn a_write_beyond_the_bound_of_the_queue_is_refused_and_the_connection_goes_on() -> Result {
+fn a_write_beyond_the_bound_of_the_queue_is_refused() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new()
         .max_write_queue(MUCH)
@@ -432,7 +433,7 @@ fn a_write_beyond_the_bound_of_the_queue_is_refused_and_the_connection_goes_on()
 }
 
 #[test]
-fn what_is_queued_leaves_in_turns_of_their_budget() -> Result {
+fn queued_bytes_leave_in_turns_of_their_budget() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new().max_bytes_per_turn(1000);
     let (key, _far, writes) = bench.open_recorded(&options, sink())?;
@@ -453,7 +454,7 @@ fn what_is_queued_leaves_in_turns_of_their_budget() -> Result {
 }
 
 #[test]
-fn counters_count_what_has_passed() -> Result {
+fn counters_count_the_bytes_that_have_passed() -> Result {
     let mut bench = Bench::new()?;
     let echo = probe(|event, connection, _| match event {
         Event::Data(data) => connection.write(data).map(|_flow| data.len()),

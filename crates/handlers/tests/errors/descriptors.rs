@@ -1,4 +1,4 @@
-//! What is made of a process that has no file descriptors left.
+//! The library in a process that has no file descriptors left.
 
 use std::fs::File;
 use std::io;
@@ -18,9 +18,9 @@ use crate::{NoteEnd, Result};
 
 const CASE: &str = "HANDLERS_ERRORS_CASE";
 
-/// The limit is one for all threads, so the case is this program once more.
+/// The limit holds for all threads, so the case runs in this program started once more.
 #[test]
-fn a_call_that_lacks_a_descriptor_says_so_and_what_it_was_for() -> Result {
+fn an_error_for_lack_of_descriptors_says_so_and_names_its_purpose() -> Result {
     let mut case = Command::new(std::env::current_exe()?);
     let output = case
         .args(["--exact", "descriptors::case"])
@@ -34,7 +34,7 @@ fn a_call_that_lacks_a_descriptor_says_so_and_what_it_was_for() -> Result {
     Ok(())
 }
 
-/// Among the other tests it does nothing.
+/// Started among the other tests, it does nothing.
 #[test]
 fn case() -> Result {
     if std::env::var_os(CASE).is_some() {
@@ -46,14 +46,14 @@ fn case() -> Result {
 
 fn call_without_descriptors() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
-    let mut sleeping = Reactor::<()>::new()?; // it has no eventfd yet
+    let mut sleeping = Reactor::<()>::new()?; // has no eventfd yet
     let peer = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let child = Command::new("true").spawn()?;
     let event = EventFd::counter(0)?;
     let mut errors: Vec<(io::Error, &str)> = Vec::new();
 
     let before = getrlimit(Resource::Nofile);
-    let next = File::open("/dev/null")?; // the lowest number that is free, and so the limit of what can be had
+    let next = File::open("/dev/null")?; // the lowest free number, and therefore the limit
     let limit = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&next))?;
     drop(next);
     setrlimit(

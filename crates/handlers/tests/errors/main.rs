@@ -1,4 +1,5 @@
-//! Every call of the interface that the kernel can refuse: the errno is found, and the text names what was tried.
+//! Every call of the interface that the kernel can refuse: the errno is found, and the text names
+//! the call.
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
@@ -20,10 +21,9 @@ use handlers::{
 };
 use reactor::{CallError, Context, Error, Interest, LoopGone, Next, Reactor};
 use rustix::io::Errno;
+use support::Result;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// Its errno is found by the one function, and the text names `what`.
+/// Checks that `errno` finds the errno of an error, and that its text names `what`.
 #[track_caller]
 fn check(error: impl Into<io::Error>, expected: Errno, what: &str) {
     let error = error.into();
@@ -44,7 +44,7 @@ fn check(error: impl Into<io::Error>, expected: Errno, what: &str) {
     );
 }
 
-/// Notes what it is told at its end.
+/// Notes the reason of its close.
 struct NoteEnd;
 
 impl ConnectionHandler<Vec<io::Error>> for NoteEnd {
@@ -121,9 +121,9 @@ fn listeners_and_sockets_that_cannot_be_bound_say_their_errno_and_address() -> R
 }
 
 #[test]
-fn a_connection_that_is_refused_says_its_errno_and_address() -> Result {
+fn the_error_of_a_refused_connection_has_its_errno_and_address() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
-    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // nobody listens there any more
+    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // nothing listens there any more
     Connection::connect(&mut reactor, [closed], &ConnectionOptions::new(), NoteEnd);
     let mut told = Vec::new();
     reactor.run(&mut told)?;
@@ -174,7 +174,7 @@ fn children_that_cannot_be_started_or_watched_say_errno_and_name() -> Result {
 }
 
 #[test]
-fn the_exit_of_a_child_that_others_have_reaped_is_told_with_its_errno() -> Result {
+fn the_exit_of_a_child_reaped_by_other_code_has_its_errno() -> Result {
     let mut reactor = Reactor::<Vec<io::Error>>::new()?;
     let child = child::spawn(
         &mut reactor,
@@ -242,7 +242,7 @@ fn files_that_cannot_be_read_written_or_watched_say_errno_and_path() -> Result {
 }
 
 #[test]
-fn a_source_that_is_refused_keeps_errno_and_fd() -> Result {
+fn the_error_of_a_refused_source_has_errno_and_fd() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let (one, _other) = std::os::unix::net::UnixStream::pair()?;
     let again: OwnedFd = one.try_clone()?.into();

@@ -1,4 +1,4 @@
-//! What is told of a file, by what happens at its path.
+//! The changes of a file that are reported for events at its path.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use reactor::{Next, Reactor};
 use crate::{Result, folder_with_conf, overflow, set_mode, watch, without_privileges};
 
 #[test]
-fn a_file_that_is_written_in_place_is_told_when_it_is_closed_and_not_in_the_middle() -> Result {
+fn a_file_written_in_place_is_reported_when_it_is_closed_and_not_before() -> Result {
     let (_folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     assert_eq!(watcher.told(), [], "what is there at first is not told");
@@ -31,7 +31,7 @@ fn a_file_that_is_written_in_place_is_told_when_it_is_closed_and_not_in_the_midd
 }
 
 #[test]
-fn what_happens_to_its_neighbours_is_not_told() -> Result {
+fn changes_of_neighbouring_files_are_not_reported() -> Result {
     let (folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     let neighbour = folder.path().join("conf.bak");
@@ -46,7 +46,7 @@ fn what_happens_to_its_neighbours_is_not_told() -> Result {
 }
 
 #[test]
-fn a_file_that_is_renamed_over_is_told_and_its_successor_is_watched() -> Result {
+fn a_file_replaced_by_rename_is_reported_and_its_successor_is_watched() -> Result {
     let (folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     for round in 0..3 {
@@ -61,7 +61,7 @@ fn a_file_that_is_renamed_over_is_told_and_its_successor_is_watched() -> Result 
 }
 
 #[test]
-fn a_file_that_is_deleted_is_told_and_so_is_the_next_one_of_that_name() -> Result {
+fn a_deleted_file_is_reported_and_so_is_the_next_one_of_that_name() -> Result {
     let (_folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     for _ in 0..3 {
@@ -78,8 +78,9 @@ fn a_file_that_is_deleted_is_told_and_so_is_the_next_one_of_that_name() -> Resul
     Ok(())
 }
 
+/// This concerns changes under its new name.
 #[test]
-fn a_file_that_is_renamed_away_is_gone_and_what_happens_to_it_there_is_not_told() -> Result {
+fn a_file_that_is_renamed_is_gone_and_later_changes_are_not_reported() -> Result {
     let (folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     let away = folder.path().join("away");
@@ -93,7 +94,7 @@ fn a_file_that_is_renamed_away_is_gone_and_what_happens_to_it_there_is_not_told(
 }
 
 #[test]
-fn attributes_and_writes_through_another_hard_link_are_told() -> Result {
+fn attributes_and_writes_through_another_hard_link_are_reported() -> Result {
     let (folder, conf) = folder_with_conf();
     let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(&elsewhere)?;
@@ -107,7 +108,7 @@ fn attributes_and_writes_through_another_hard_link_are_told() -> Result {
 }
 
 #[test]
-fn a_folder_at_the_path_is_there_and_what_is_in_it_is_not_told() -> Result {
+fn a_folder_at_the_path_is_reported_and_its_content_is_not() -> Result {
     let (_folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     fs::remove_file(&conf)?;
@@ -171,7 +172,7 @@ fn a_change_of_content_and_of_neighbours_allocates_nothing() -> Result {
 }
 
 #[test]
-fn when_the_kernel_s_queue_overflows_a_file_counts_as_changed() -> Result {
+fn when_the_kernels_queue_overflows_a_file_counts_as_changed() -> Result {
     let (folder, conf) = folder_with_conf();
     let gone = folder.path().join("gone");
     fs::write(&gone, "")?;

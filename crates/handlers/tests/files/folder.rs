@@ -1,4 +1,4 @@
-//! The entries of a folder that is watched.
+//! The entries of a watched folder.
 
 use std::fs;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn renamed(from: &str, to: &str) -> FolderChange {
 }
 
 #[test]
-fn the_changes_of_a_folder_are_told_in_their_order_with_both_ends_of_a_rename() -> Result {
+fn changes_of_a_folder_are_reported_in_order_with_both_names_of_a_rename() -> Result {
     let folder = tempdir()?;
     let at = |name: &str| folder.path().join(name);
     let mut watcher = watch_folder(folder.path());
@@ -51,7 +51,7 @@ fn the_changes_of_a_folder_are_told_in_their_order_with_both_ends_of_a_rename() 
 }
 
 #[test]
-fn what_is_moved_in_or_out_is_told_as_that_or_removed() -> Result {
+fn moves_into_and_out_of_a_folder_are_reported_as_moves_or_removals() -> Result {
     let (folder, elsewhere) = (tempdir()?, tempdir()?);
     let (here, there) = (folder.path().join("file"), elsewhere.path().join("file"));
     fs::write(&there, "")?;
@@ -75,7 +75,7 @@ fn what_is_moved_in_or_out_is_told_as_that_or_removed() -> Result {
 }
 
 #[test]
-fn what_is_written_again_and_again_is_told_once_a_turn() -> Result {
+fn repeated_writes_are_reported_once_per_turn() -> Result {
     let (folder, conf) = folder_with_conf();
     let mut watcher = watch_folder(folder.path());
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
@@ -101,7 +101,7 @@ fn what_is_written_again_and_again_is_told_once_a_turn() -> Result {
 }
 
 #[test]
-fn a_folder_that_goes_and_comes_is_told_and_watched_again() -> Result {
+fn a_folder_that_goes_and_comes_back_is_reported_and_watched_again() -> Result {
     let folder = tempdir()?;
     let (spool, away) = (folder.path().join("spool"), folder.path().join("away"));
     let mut watcher = watch_folder(&spool);
@@ -136,7 +136,7 @@ fn a_folder_that_goes_and_comes_is_told_and_watched_again() -> Result {
 }
 
 #[test]
-fn when_the_kernel_s_queue_overflows_a_folder_is_to_be_listed_anew() -> Result {
+fn when_the_kernels_queue_overflows_a_folder_is_to_be_listed_again() -> Result {
     let folder = tempdir()?;
     let mut watcher = watch_folder(folder.path());
     overflow(folder.path())?;
@@ -163,7 +163,7 @@ fn when_the_kernel_s_queue_overflows_a_folder_is_to_be_listed_anew() -> Result {
 }
 
 #[test]
-fn a_file_that_is_moved_in_is_told_apart_from_one_that_is_made() -> Result {
+fn a_file_that_is_moved_in_is_distinguished_from_one_that_is_created() -> Result {
     let folder = tempdir()?;
     let (spool, elsewhere) = (folder.path().join("new"), folder.path().join("tmp"));
     [&spool, &elsewhere]
@@ -179,7 +179,8 @@ fn a_file_that_is_moved_in_is_told_apart_from_one_that_is_made() -> Result {
         other.told(),
         [created("mail"), written("mail"), removed("mail")]
     );
-    // Over one that is there, and a folder; a rename within stays one, and so does a hard link an entry that is made.
+    // The file replaces an existing one, and a folder is moved in. A rename within the folder stays
+    // a rename, and a hard link is a created entry.
     fs::write(elsewhere.join("mail"), "again")?;
     fs::rename(elsewhere.join("mail"), spool.join("mail"))?;
     fs::create_dir(elsewhere.join("folder"))?;

@@ -19,7 +19,7 @@ use tempfile::tempdir;
 
 use crate::{Result, folder_with_conf, set_mode, watch, without_privileges};
 
-/// What the callbacks of jobs note.
+/// The notes of the callbacks of jobs.
 type Results<R> = Vec<io::Result<R>>;
 
 /// A loop and its pool.
@@ -31,16 +31,16 @@ fn with_pool<R>(workers: usize) -> Result<Pooled<R>> {
     Ok((reactor, pool))
 }
 
-/// What a read gives.
+/// Returns the result of a read.
 fn read(path: &Path, limit: usize) -> Result<io::Result<Vec<u8>>> {
     let (mut reactor, pool) = with_pool(1)?;
     files::read(&pool, path, limit, |content, cx| cx.state.push(content))?;
     let mut results = Vec::new();
-    reactor.run(&mut results)?; // ends with its last job
+    reactor.run(&mut results)?; // returns with the last job
     Ok(results.pop().ok_or("not called")?)
 }
 
-/// What an atomic write gives.
+/// Returns the result of an atomic write.
 fn replace(path: &Path, content: &'static str) -> Result<io::Result<()>> {
     let (mut reactor, pool) = with_pool(1)?;
     files::write_atomically(&pool, path, content, |written, cx| cx.state.push(written))?;
@@ -56,7 +56,7 @@ fn expect_error<R>(result: io::Result<R>, kind: ErrorKind, text: &str) {
     assert!(error.to_string().starts_with(text), "{error}");
 }
 
-/// The names in a folder.
+/// Returns the names in a folder.
 fn names(folder: &Path) -> Vec<OsString> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -71,7 +71,7 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 }
 
 #[test]
-fn what_is_written_and_appended_is_read_again() -> Result {
+fn written_and_appended_bytes_are_read_back() -> Result {
     let folder = tempdir()?;
     let conf = folder.path().join("conf");
     replace(&conf, "the beginning, ")??;
@@ -97,7 +97,7 @@ fn an_append_that_makes_its_file_syncs_the_folder_too_and_no_other_does() {
         let (real, link) = (folder.join("real"), folder.join("link"));
         fs::create_dir(&real)?;
         symlink(real.join("conf"), &link)?;
-        set_mode(&real, 0o300)?; // what may not be opened for reading cannot be synced
+        set_mode(&real, 0o300)?; // a file that may not be opened for reading cannot be synced
         let append = |bytes: &'static str| -> Result<io::Result<()>> {
             let (mut reactor, pool) = with_pool(1)?;
             files::append(&pool, &link, bytes, |appended, cx| cx.state.push(appended))?;
@@ -120,7 +120,7 @@ fn an_append_that_makes_its_file_syncs_the_folder_too_and_no_other_does() {
 }
 
 #[test]
-fn an_atomic_write_is_one_change_to_who_watches() -> Result {
+fn an_atomic_write_is_one_change_to_a_watch() -> Result {
     let folder = tempdir()?;
     let conf = folder.path().join("conf");
     let mut watcher = watch(&conf);
@@ -132,8 +132,7 @@ fn an_atomic_write_is_one_change_to_who_watches() -> Result {
 }
 
 #[test]
-fn a_file_of_as_many_bytes_as_the_limit_is_read_and_one_of_more_is_an_error_that_names_it() -> Result
-{
+fn a_file_at_the_limit_is_read_and_a_larger_one_is_an_error_that_names_it() -> Result {
     let (folder, conf) = folder_with_conf();
     assert_eq!(read(&conf, 5)??, b"first");
     let text = format!("read({}): more than 4 bytes", conf.display());
@@ -220,7 +219,7 @@ fn a_fifo_is_not_waited_for() -> Result {
 }
 
 #[test]
-fn what_may_not_be_read_or_written_is_an_error_and_nothing_is_left() {
+fn a_file_without_permission_is_an_error_and_leaves_nothing_behind() {
     without_privileges(|folder| {
         let conf = folder.join("conf");
         fs::write(&conf, "first")?;
@@ -243,9 +242,9 @@ fn what_may_not_be_read_or_written_is_an_error_and_nothing_is_left() {
 }
 
 #[test]
-fn a_write_that_cannot_keep_the_owner_leaves_the_old_file_and_nothing_else() -> Result {
+fn a_write_that_cannot_keep_the_owner_leaves_only_the_old_file() -> Result {
     if !geteuid().is_root() {
-        return Ok(()); // only root can make a file that is another's
+        return Ok(()); // only root can make a file of another owner
     }
     let (other, conf) = folder_with_conf();
     set_mode(other.path(), 0o777)?;
@@ -299,7 +298,7 @@ fn mode_and_owner_of_a_file_are_kept_and_a_symbolic_link_stays() -> Result {
 }
 
 #[test]
-fn who_reads_while_it_is_written_sees_the_old_content_or_the_new_one_and_never_half() -> Result {
+fn a_reader_during_a_write_sees_the_old_content_or_the_new_never_half() -> Result {
     const LEN: usize = 300_000;
     let (folder, conf) = folder_with_conf();
     fs::write(&conf, vec![b'0'; LEN])?;
@@ -334,13 +333,13 @@ fn who_reads_while_it_is_written_sees_the_old_content_or_the_new_one_and_never_h
 }
 
 #[test]
-fn a_pool_that_takes_no_more_gives_back_what_was_to_be_done() -> Result {
+fn a_closed_pool_returns_the_arguments_of_the_job() -> Result {
     let folder = tempdir()?;
     let path = folder.path().join("file");
     let (_reactor, pool) = with_pool::<()>(1)?;
     let refusing = pool.handle();
     pool.shutdown_now();
-    let whole = Arc::new(()); // each closure holds one: so it is seen that it came back
+    let whole = Arc::new(()); // each closure holds one, which shows that the closures came back
     let note = |mark: Arc<()>| {
         move |_: io::Result<()>, _: &mut reactor::Context<'_, Results<()>>| drop(mark)
     };
@@ -366,7 +365,7 @@ fn a_pool_that_takes_no_more_gives_back_what_was_to_be_done() -> Result {
     Ok(())
 }
 
-/// Set in the process that is this program once more, and writes beyond its limit.
+/// Set in this program started once more, which writes beyond its limit.
 const CASE: &str = "HANDLERS_FILES_CASE";
 
 #[test]
@@ -385,9 +384,10 @@ fn a_write_beyond_the_limit_of_file_sizes_is_an_error() -> Result {
 
 #[test]
 fn case() -> Result {
+    // Started among the other tests, it does nothing.
     let Ok(case) = std::env::var(CASE) else {
         return Ok(());
-    }; // among the other tests it is none
+    };
     let folder = tempdir()?;
     let path = folder.path().join("file");
     let limit = getrlimit(Resource::Fsize);

@@ -11,7 +11,7 @@ use tempfile::tempdir;
 use crate::{Result, Watcher, folder_with_conf, watch};
 
 #[test]
-fn what_one_path_needs_no_more_is_still_watched_for_another() -> Result {
+fn a_folder_that_one_path_no_longer_needs_stays_watched_for_another() -> Result {
     let (folder, conf) = folder_with_conf();
     let link = folder.path().join("link");
     symlink(&conf, &link)?;
@@ -34,8 +34,9 @@ fn what_one_path_needs_no_more_is_still_watched_for_another() -> Result {
     Ok(())
 }
 
+/// It is swapped as Kubernetes does it.
 #[test]
-fn a_swap_of_a_symbolic_link_on_the_way_is_told_as_kubernetes_does_it() -> Result {
+fn a_swap_of_a_symbolic_link_on_the_way_is_reported() -> Result {
     let folder = tempdir()?;
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("..first"))?;
@@ -60,7 +61,7 @@ fn a_swap_of_a_symbolic_link_on_the_way_is_told_as_kubernetes_does_it() -> Resul
 }
 
 #[test]
-fn what_a_symbolic_link_leads_to_is_watched_wherever_it_is() -> Result {
+fn the_target_of_a_symbolic_link_is_watched_wherever_it_is() -> Result {
     let folder = tempdir()?;
     let at = |name: &str| folder.path().join(name);
     fs::create_dir_all(at("etc/enabled"))?;

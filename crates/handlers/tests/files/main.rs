@@ -1,4 +1,5 @@
-//! Files: watched by their paths, read and written by a pool. On a real file system, in a folder for each test.
+//! Files: watched by their paths, read and written by a pool. The tests use a real file system, in
+//! a folder for each test.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -20,24 +21,21 @@ use handlers::files::{self, Change, FolderChange};
 use reactor::{Key, Next, Reactor};
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use support::{PATIENCE, Result};
 use tempfile::{TempDir, tempdir};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Who has no privileges: `nobody`.
+/// The user without privileges, `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A loop that watches, and what its callbacks note.
+/// A loop with a watch, and the notes of its callbacks.
 struct Watcher<C: 'static> {
     reactor: Reactor<Vec<C>>,
     key: Key,
 }
 
 impl<C> Watcher<C> {
-    /// What is told of the changes made so far. The kernel queues what it has seen within the call that does it, so
-    /// there is nothing to wait for.
+    /// Returns the reported changes so far. The kernel queues an event within the call that causes
+    /// it, so there is nothing to wait for.
     #[track_caller]
     fn told(&mut self) -> Vec<C> {
         let mut told = Vec::new();
@@ -74,7 +72,7 @@ fn watch_folder(path: impl AsRef<Path>) -> Watcher<FolderChange> {
     }
 }
 
-/// A folder with a file `conf`, and the path of that.
+/// Returns a folder with a file `conf`, and the path of that file.
 fn folder_with_conf() -> (TempDir, PathBuf) {
     let folder = tempdir().unwrap();
     let conf = folder.path().join("conf");
@@ -86,7 +84,7 @@ fn removed(name: &str) -> FolderChange {
     FolderChange::Removed(name.into())
 }
 
-/// Makes more events in `folder` than the kernel keeps.
+/// Causes more events in `folder` than the kernel keeps.
 fn overflow(folder: &Path) -> Result {
     let events: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")?
         .trim()
@@ -100,7 +98,7 @@ fn overflow(folder: &Path) -> Result {
     Ok(())
 }
 
-/// Runs a test as a user whom permissions concern, with a folder of its own.
+/// Runs a test as a user without privileges, with a folder of its own.
 fn without_privileges(test: impl FnOnce(&Path) -> Result + Send) {
     let folder = tempdir().unwrap();
     let path = folder.path();

@@ -1,4 +1,5 @@
-//! The folders on the way to a path: made, moved, deleted, mounted over, out of reach, and all of it at the same time.
+//! The folders on the way to a path: made, moved, deleted, mounted over, out of reach, and all of
+//! it at the same time.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -18,7 +19,7 @@ use crate::{
 };
 
 #[test]
-fn a_file_that_did_not_exist_nor_its_folders_is_told_when_it_appears() -> Result {
+fn a_file_is_reported_when_it_appears_with_its_folders() -> Result {
     let folder = tempdir()?;
     let deep = folder.path().join("a/b/c");
     let conf = deep.join("conf");
@@ -36,7 +37,7 @@ fn a_file_that_did_not_exist_nor_its_folders_is_told_when_it_appears() -> Result
 }
 
 #[test]
-fn a_file_is_gone_with_any_folder_that_is_moved_away_and_there_again_with_it() -> Result {
+fn a_file_goes_and_comes_back_with_any_folder_above_it_that_is_moved() -> Result {
     let folder = tempdir()?;
     fs::create_dir_all(folder.path().join("etc/app/conf.d"))?;
     let conf = folder.path().join("etc/app/conf.d/conf");
@@ -55,7 +56,7 @@ fn a_file_is_gone_with_any_folder_that_is_moved_away_and_there_again_with_it() -
     Ok(())
 }
 
-/// How many watches the only watcher of a loop has.
+/// Returns the number of watches of the only watcher of a loop.
 fn watches<C>(watcher: &Watcher<C>) -> usize {
     let fd = watcher.reactor.registrations().next().unwrap().fd;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
@@ -65,7 +66,7 @@ fn watches<C>(watcher: &Watcher<C>) -> usize {
 }
 
 #[test]
-fn what_is_no_more_on_the_way_is_watched_no_more() -> Result {
+fn a_folder_that_is_no_longer_on_the_way_is_not_watched() -> Result {
     let folder = tempdir()?;
     let (app, away) = (folder.path().join("app"), folder.path().join("away"));
     fs::create_dir_all(&away)?;
@@ -86,21 +87,23 @@ fn what_is_no_more_on_the_way_is_watched_no_more() -> Result {
         assert_eq!(watcher.told(), [Gone]);
         assert_eq!(watches(&watcher), before);
         fs::write(away.join("conf"), "not ours")?;
-        assert_eq!(watcher.told(), []); // others may write to the folders on the way meanwhile, which wakes the loop
+        // Others may write to the folders on the way meanwhile, which wakes the loop.
+        assert_eq!(watcher.told(), []);
     }
     Ok(())
 }
 
+/// This includes a folder that is still open somewhere.
 #[test]
-fn a_folder_that_is_deleted_and_made_again_is_found_again_also_if_somebody_sits_in_the_old_one()
--> Result {
+fn a_folder_that_is_deleted_and_made_again_is_found_again() -> Result {
     let folder = tempdir()?;
     let app = folder.path().join("app");
     fs::create_dir(&app)?;
     fs::write(app.join("conf"), "first")?;
     let mut watcher = watch(app.join("conf"));
     for _ in 0..3 {
-        let _held = File::open(&app)?; // the kernel keeps the old one, and says nothing of its end
+        // The kernel keeps the old folder, and does not report its end.
+        let _held = File::open(&app)?;
         fs::remove_dir_all(&app)?;
         assert_eq!(watcher.told(), [Gone]);
         fs::create_dir(&app)?;
@@ -116,7 +119,7 @@ fn a_folder_that_is_deleted_and_made_again_is_found_again_also_if_somebody_sits_
 }
 
 #[test]
-fn a_file_that_is_made_while_the_loop_looks_at_its_new_folder_is_not_missed() -> Result {
+fn a_file_made_while_its_new_folder_is_being_looked_at_is_not_missed() -> Result {
     let folder = tempdir()?;
     let app = folder.path().join("app");
     let mut watcher = watch(app.join("conf"));
@@ -135,7 +138,8 @@ fn a_file_that_is_made_while_the_loop_looks_at_its_new_folder_is_not_missed() ->
         thread::scope(|scope| {
             scope.spawn(|| {
                 fs::create_dir(&app).unwrap();
-                (0..round % 500 * 10).for_each(|_| std::hint::spin_loop()); // at all points of the look
+                // At all points of the loop's look.
+                (0..round % 500 * 10).for_each(|_| std::hint::spin_loop());
                 fs::write(app.join("conf"), "").unwrap();
             });
             turn_until(true);
@@ -146,7 +150,7 @@ fn a_file_that_is_made_while_the_loop_looks_at_its_new_folder_is_not_missed() ->
     Ok(())
 }
 
-/// Does something to the path `etc/app/conf` in `folder`, which may or may not work.
+/// Changes the path `etc/app/conf` in `folder`. The change may fail.
 fn meddle(folder: &Path, number: u64, content: &str) {
     let at = |name: &str| folder.join(name);
     let _ = match number % 10 {
@@ -165,8 +169,9 @@ fn meddle(folder: &Path, number: u64, content: &str) {
     };
 }
 
+/// This holds for any sequence of changes to the path.
 #[test]
-fn who_reads_at_each_change_has_at_last_what_is_there_whatever_happens_meanwhile() -> Result {
+fn reading_at_each_change_ends_with_the_present_content() -> Result {
     for seed in 0..10_u64 {
         let folder = tempdir()?;
         let conf = folder.path().join("etc/app/conf");
@@ -200,7 +205,7 @@ fn who_reads_at_each_change_has_at_last_what_is_there_whatever_happens_meanwhile
 struct Mount<'a>(&'a Path);
 
 impl<'a> Mount<'a> {
-    /// `None` where we may not.
+    /// Returns `None` without the privilege to mount.
     fn on(folder: &'a Path) -> Option<Self> {
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "none"])
@@ -224,7 +229,7 @@ impl Drop for Mount<'_> {
 }
 
 #[test]
-fn what_is_unmounted_is_gone_and_what_was_below_is_watched() -> Result {
+fn after_an_unmount_the_file_below_the_mount_is_watched() -> Result {
     let (folder, conf) = folder_with_conf();
     let Some(mount) = Mount::on(folder.path()) else {
         return Ok(());
@@ -241,7 +246,7 @@ fn what_is_unmounted_is_gone_and_what_was_below_is_watched() -> Result {
 }
 
 #[test]
-fn what_may_not_be_reached_is_gone_until_it_may() {
+fn a_file_without_permission_to_reach_it_is_gone_until_granted() {
     without_privileges(|folder| {
         let app = folder.join("app");
         fs::create_dir(&app)?;
@@ -254,7 +259,7 @@ fn what_may_not_be_reached_is_gone_until_it_may() {
         assert_eq!(
             file.told(),
             [Appeared],
-            "who may pass, but not look, sees the file itself"
+            "with search permission alone, the file itself is seen"
         );
         fs::write(app.join("conf"), "second")?;
         assert_eq!(file.told(), [Changed]);

@@ -1,4 +1,4 @@
-//! Watchers: what they are given, what their callbacks may do, and how they end.
+//! Watches: their reports, the freedom of their callbacks, and their ends.
 
 use std::cell::Cell;
 use std::fs;
@@ -14,7 +14,7 @@ use reactor::{Next, Reactor};
 use crate::{PATIENCE, Result, add_watch, folder_with_conf, watch};
 
 #[test]
-fn all_watchers_of_a_file_are_told_also_when_one_has_been_removed() -> Result {
+fn all_watches_of_a_file_are_notified_also_when_one_was_removed() -> Result {
     let (_folder, conf) = folder_with_conf();
     let mut watcher = watch(&conf);
     add_watch(&mut watcher.reactor, &conf)?;
@@ -30,7 +30,7 @@ fn all_watchers_of_a_file_are_told_also_when_one_has_been_removed() -> Result {
 }
 
 #[test]
-fn a_watcher_may_be_removed_in_its_own_callback_and_tells_nothing_more() -> Result {
+fn a_watch_removed_in_its_own_callback_reports_nothing_more() -> Result {
     let (folder, conf) = folder_with_conf();
     let key = folder.path().join("key");
     type Ending = fn(&mut reactor::Context<'_, Vec<Change>>) -> io::Result<Next>;
@@ -83,7 +83,7 @@ fn would_block_in_a_callback_costs_no_change() -> Result {
     Ok(())
 }
 
-/// How many inotify instances this process has.
+/// Returns the number of inotify instances of this process.
 fn instances() -> io::Result<usize> {
     let links =
         fs::read_dir("/proc/self/fd")?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
@@ -130,8 +130,9 @@ fn a_watcher_keeps_no_loop_alive_and_ends_with_its_key_or_its_reactor() -> Resul
     Ok(())
 }
 
+/// It is reported as it was passed.
 #[test]
-fn a_relative_path_counts_from_the_working_directory_and_is_told_as_it_was_given() -> Result {
+fn a_relative_path_is_resolved_from_the_working_directory() -> Result {
     let (_folder, conf) = folder_with_conf();
     let up: PathBuf = std::env::current_dir()?
         .components()

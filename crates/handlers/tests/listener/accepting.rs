@@ -1,12 +1,12 @@
-//! What becomes of connections between the kernel's queue and their handlers.
+//! Connections between the kernel's queue and their handlers.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use handlers::{CloseReason, ConnectionLimit, ConnectionOptions, ListenOptions, Peer, on_data};
 use reactor::{LoopPool, Reactor};
+use support::reset;
 
 use crate::{
     Echo, PATIENCE, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
+fn a_turn_accepts_up_to_its_limit_and_the_next_one_goes_on() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new().max_accepts_per_turn(3))?;
     let _clients = (0..7)
@@ -29,7 +29,7 @@ fn a_turn_accepts_as_many_as_it_may_and_the_next_one_goes_on() -> Result {
 }
 
 #[test]
-fn a_listener_and_what_it_accepts_are_listed_by_the_line_that_serves() -> Result {
+fn a_listener_and_its_connections_are_listed_with_the_line_of_serve() -> Result {
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new()
         .limit(ConnectionLimit::new(1))
@@ -55,7 +55,7 @@ fn a_listener_and_what_it_accepts_are_listed_by_the_line_that_serves() -> Result
 }
 
 #[test]
-fn a_peer_is_told_by_its_address() -> Result {
+fn the_address_of_a_peer_is_known() -> Result {
     let mut reactor = Reactor::<Vec<Peer>>::new()?;
     let listener = ListenOptions::new().bind(&any_port())?;
     let address = tcp(&listener)?;
@@ -151,8 +151,7 @@ fn a_connection_that_was_reset_while_it_waited_harms_no_other() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new())?;
     let gone = client(address)?;
-    rustix::net::sockopt::set_socket_linger(&gone, Some(Duration::ZERO))?;
-    drop(gone);
+    reset(gone)?;
     let mut client = client(address)?;
     let mut seen = Seen::default();
     expect_echo(&mut reactor, &mut seen, &mut client)?;
@@ -174,14 +173,15 @@ fn a_socket_that_listens_no_more_ends_the_listener_which_does_not_spin() -> Resu
     listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
         Ok(Echo)
     })?;
-    rustix::net::shutdown(&inherited, rustix::net::Shutdown::Both)?; // by another process that has it, perhaps
+    // As another process that shares the socket may do.
+    rustix::net::shutdown(&inherited, rustix::net::Shutdown::Both)?;
     crate::run_out(&mut reactor, &mut Seen::default())?;
     assert!(reactor.is_empty());
     Ok(())
 }
 
 #[test]
-fn a_listener_that_is_paused_by_its_key_accepts_no_more() -> Result {
+fn a_listener_paused_through_its_key_accepts_none() -> Result {
     let mut reactor = Reactor::<usize>::new()?;
     let listener = ListenOptions::new().bind(&any_port())?;
     let address = tcp(&listener)?;

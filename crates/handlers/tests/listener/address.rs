@@ -1,4 +1,4 @@
-//! Where a listener listens.
+//! The address of a listener.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,8 +9,9 @@ use std::path::Path;
 
 use handlers::{Address, ConnectionOptions, ListenOptions};
 use reactor::Reactor;
+use tempfile::tempdir;
 
-use crate::{Echo, Folder, Result, Seen, any_port, client, expect_echo, tcp, turn_until};
+use crate::{Echo, Result, Seen, any_port, client, expect_echo, tcp, turn_until};
 
 fn unix(path: &Path) -> Address {
     Address::Unix(path.to_owned())
@@ -26,7 +27,7 @@ fn expect_refusal(address: &Address, kind: ErrorKind) {
 }
 
 #[test]
-fn a_listener_tells_the_port_that_the_kernel_has_chosen_in_either_family() -> Result {
+fn a_listener_returns_the_port_chosen_by_the_kernel_in_either_family() -> Result {
     for text in ["127.0.0.1:0", "[::1]:0"] {
         let mut reactor = Reactor::new()?;
         let listener = ListenOptions::new().bind(&text.parse::<Address>()?)?;
@@ -41,7 +42,7 @@ fn a_listener_tells_the_port_that_the_kernel_has_chosen_in_either_family() -> Re
 }
 
 #[test]
-fn the_unspecified_v6_address_is_both_families_unless_only_v6_is_asked_for() -> Result {
+fn the_unspecified_v6_address_is_both_families_unless_only_v6_is_set() -> Result {
     for (only_v6, v4_is_let_in) in [(false, true), (true, false)] {
         let listener = ListenOptions::new()
             .only_v6(only_v6)
@@ -97,8 +98,8 @@ fn several_sockets_listen_at_one_address_if_each_asks_for_that() -> Result {
 
 #[test]
 fn a_socket_at_a_path_is_served_and_its_file_goes_with_it() -> Result {
-    let folder = Folder::new("path")?;
-    let path = folder.join("socket");
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new().bind(&unix(&path))?;
     assert_eq!(listener.local_addr()?, unix(&path));
@@ -121,16 +122,17 @@ fn a_socket_at_a_path_is_served_and_its_file_goes_with_it() -> Result {
 }
 
 #[test]
-fn a_socket_that_takes_the_place_of_the_last_one_in_the_same_turn_keeps_its_file() -> Result {
-    let folder = Folder::new("again")?;
-    let path = folder.join("socket");
+fn a_socket_that_replaces_another_in_the_same_turn_keeps_its_file() -> Result {
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let mut reactor = Reactor::new()?;
     let first = ListenOptions::new().bind(&unix(&path))?;
     let first = first.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
         Ok(Echo)
     })?;
     reactor.remove(first.key())?;
-    let second = ListenOptions::new().bind(&unix(&path))?; // the number of its inode may be that of the first
+    // Its inode may have the number of the first one.
+    let second = ListenOptions::new().bind(&unix(&path))?;
     reactor.turn(&mut Seen::default(), Some(std::time::Duration::ZERO))?;
     assert!(path.exists());
     drop(second);
@@ -139,8 +141,8 @@ fn a_socket_that_takes_the_place_of_the_last_one_in_the_same_turn_keeps_its_file
 
 #[test]
 fn a_file_that_has_taken_the_place_of_ours_is_not_removed() -> Result {
-    let folder = Folder::new("place")?;
-    let path = folder.join("socket");
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let listener = ListenOptions::new().bind(&unix(&path))?;
     fs::remove_file(&path)?;
     let other = UnixListener::bind(&path)?;
@@ -151,10 +153,10 @@ fn a_file_that_has_taken_the_place_of_ours_is_not_removed() -> Result {
 }
 
 #[test]
-fn a_socket_that_nobody_listens_to_any_more_is_replaced() -> Result {
-    let folder = Folder::new("stale")?;
-    let path = folder.join("socket");
-    drop(UnixListener::bind(&path)?); // which leaves its file
+fn a_socket_file_without_a_listener_is_replaced() -> Result {
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
+    drop(UnixListener::bind(&path)?); // leaves its file
     let listener = ListenOptions::new().bind(&unix(&path))?;
     UnixStream::connect(&path)?;
     drop(listener);
@@ -163,9 +165,9 @@ fn a_socket_that_nobody_listens_to_any_more_is_replaced() -> Result {
 }
 
 #[test]
-fn a_socket_that_somebody_listens_to_is_not_replaced_nor_is_an_ordinary_file() -> Result {
-    let folder = Folder::new("live")?;
-    let (socket, file) = (folder.join("socket"), folder.join("file"));
+fn neither_a_socket_with_a_listener_nor_an_ordinary_file_is_replaced() -> Result {
+    let folder = tempdir()?;
+    let (socket, file) = (folder.path().join("socket"), folder.path().join("file"));
     let live = UnixListener::bind(&socket)?;
     expect_refusal(&unix(&socket), ErrorKind::AddrInUse);
     fs::write(&file, "precious")?;
@@ -173,17 +175,21 @@ fn a_socket_that_somebody_listens_to_is_not_replaced_nor_is_an_ordinary_file() -
     assert_eq!(fs::read(&file)?, b"precious");
     UnixStream::connect(&socket)?;
     drop(live);
-    expect_refusal(&unix(&folder.join("missing/socket")), ErrorKind::NotFound);
+    expect_refusal(
+        &unix(&folder.path().join("missing/socket")),
+        ErrorKind::NotFound,
+    );
     Ok(())
 }
 
 #[test]
 fn a_socket_with_a_full_queue_is_not_replaced_nor_waited_for() -> Result {
-    let folder = Folder::new("full")?;
-    let path = folder.join("socket");
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let busy = UnixListener::bind(&path)?;
     rustix::net::listen(&busy, 0)?;
-    let _waiting = UnixStream::connect(&path)?; // one more than 0 is let in, and a third would wait
+    // The kernel accepts one connection beyond a backlog of 0, and a third would wait.
+    let _waiting = UnixStream::connect(&path)?;
     let (refused, is_refused) = std::sync::mpsc::channel();
     let address = unix(&path);
     std::thread::spawn(move || {
@@ -203,7 +209,7 @@ fn a_socket_with_a_full_queue_is_not_replaced_nor_waited_for() -> Result {
 }
 
 #[test]
-fn an_abstract_name_is_served_and_is_no_file() -> Result {
+fn an_abstract_name_is_served_without_a_file() -> Result {
     let name = format!("listener-{}", std::process::id());
     let address: Address = format!("unix:@{name}").parse()?;
     let mut reactor = Reactor::new()?;
@@ -218,9 +224,9 @@ fn an_abstract_name_is_served_and_is_no_file() -> Result {
 }
 
 #[test]
-fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
-    let folder = Folder::new("adopt")?;
-    let path = folder.join("socket");
+fn a_listening_socket_of_any_family_can_be_adopted() -> Result {
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let (inet, local) = (
         TcpListener::bind("127.0.0.1:0")?,
         UnixListener::bind(&path)?,
@@ -246,7 +252,7 @@ fn a_socket_that_listens_already_is_adopted_whatever_its_family() -> Result {
 }
 
 #[test]
-fn what_is_no_listening_stream_socket_is_not_adopted() -> Result {
+fn a_socket_that_is_not_a_listening_stream_is_not_adopted() -> Result {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
     let packets = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -277,17 +283,17 @@ fn what_is_no_listening_stream_socket_is_not_adopted() -> Result {
 }
 
 #[test]
-fn what_is_adopted_is_what_it_should_be_or_named_with_its_fd() -> Result {
+fn an_adopted_socket_is_as_expected_or_is_refused_with_its_fd() -> Result {
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::net::UnixDatagram;
-    let folder = Folder::new("adopted")?;
+    let folder = tempdir()?;
     let tcp = || TcpListener::bind("127.0.0.1:0");
     let stream = || TcpStream::connect(tcp()?.local_addr()?);
     let udp = || std::net::UdpSocket::bind("127.0.0.1:0");
     let all: [(OwnedFd, &str); 6] = [
         (tcp()?.into(), "a listening stream socket"),
         (
-            UnixListener::bind(folder.join("adopted"))?.into(),
+            UnixListener::bind(folder.path().join("adopted"))?.into(),
             "a listening stream socket of the Unix family",
         ),
         (stream()?.into(), "a stream socket"),

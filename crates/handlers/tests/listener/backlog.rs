@@ -1,4 +1,5 @@
-//! The end of a server while clients wait in the kernel's queue, which have connected and asked.
+//! The end of a server while clients wait in the kernel's queue that have connected and sent a
+//! question.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,18 +8,19 @@ use std::time::Duration;
 
 use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, ServerKey};
 use reactor::{Interest, ManualClock, Reactor, Registry};
+use tempfile::tempdir;
 
-use crate::{Echo, Folder, Result, Seen, client, run_out, serve, turn_until, turn_until_quiet};
+use crate::{Echo, Result, Seen, client, run_out, serve, turn_until, turn_until_quiet};
 
 const GRACE: Duration = Duration::from_secs(5);
-/// More than a turn accepts.
+/// More connections than a turn accepts.
 const CLIENTS: usize = 200;
 
 fn stop(registry: &mut Registry<Seen>, server: ServerKey<Seen>, grace: Duration) {
     registry.defer(move |cx| server.stop(cx.registry, grace));
 }
 
-/// Clients that have connected and asked, and ended their direction.
+/// Returns clients that have connected, sent a question, and closed their write side.
 fn ask(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
     let ask = |_| -> Result<TcpStream> {
         let mut client = client(address)?;
@@ -29,7 +31,7 @@ fn ask(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
     (0..count).map(ask).collect()
 }
 
-/// How many of them are answered.
+/// Returns the number of clients that are answered.
 fn answered(clients: Vec<TcpStream>) -> usize {
     let is_answered = |mut client: TcpStream| {
         let mut answer = String::new();
@@ -42,7 +44,7 @@ fn answered(clients: Vec<TcpStream>) -> usize {
 }
 
 #[test]
-fn whoever_had_connected_before_the_stop_is_answered() -> Result {
+fn clients_that_connected_before_the_stop_are_answered() -> Result {
     for accepts in [1, 64, usize::MAX] {
         let mut reactor = Reactor::new()?;
         let (address, server) = serve(
@@ -60,12 +62,12 @@ fn whoever_had_connected_before_the_stop_is_answered() -> Result {
 }
 
 #[test]
-fn who_connects_in_the_turn_of_the_stop_is_answered() -> Result {
+fn clients_that_connect_in_the_turn_of_the_stop_are_answered() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     let mut seen = Seen::default();
     turn_until_quiet(&mut reactor, &mut seen)?;
-    // The kernel has been asked before they come.
+    // The kernel is polled before they connect.
     let (send, receive) = std::sync::mpsc::channel();
     reactor.defer(move |cx| {
         let _ = send.send(ask(address, 3).expect("it listens"));
@@ -77,7 +79,7 @@ fn who_connects_in_the_turn_of_the_stop_is_answered() -> Result {
 }
 
 #[test]
-fn a_listener_that_is_paused_accepts_who_waits_when_its_server_stops() -> Result {
+fn a_paused_listener_accepts_waiting_clients_when_its_server_stops() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     reactor.set_interest(server.key(), Interest::NONE)?;
@@ -91,8 +93,9 @@ fn a_listener_that_is_paused_accepts_who_waits_when_its_server_stops() -> Result
     Ok(())
 }
 
+/// This holds after the server was stopped, during its grace period.
 #[test]
-fn who_is_kept_out_by_a_limit_is_let_in_as_others_end() -> Result {
+fn clients_that_wait_for_a_limit_are_accepted_as_connections_end() -> Result {
     let mut reactor = Reactor::new()?;
     let limit = ConnectionLimit::new(2);
     let (address, server) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
@@ -106,7 +109,7 @@ fn who_is_kept_out_by_a_limit_is_let_in_as_others_end() -> Result {
 }
 
 #[test]
-fn who_is_kept_out_until_the_grace_is_over_is_reset_then() -> Result {
+fn a_client_that_still_waits_when_the_grace_is_over_is_reset() -> Result {
     for max in [0, 1] {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
         let limit = ConnectionLimit::new(max);
@@ -118,21 +121,21 @@ fn who_is_kept_out_until_the_grace_is_over_is_reset_then() -> Result {
         stop(&mut reactor, server, GRACE);
         turn_until_quiet(&mut reactor, &mut seen)?;
         reactor.advance(&mut seen, GRACE - Duration::from_millis(1))?;
-        assert!(!reactor.is_empty(), "it would let in who waits");
+        assert!(!reactor.is_empty(), "it would accept the waiting client");
         reactor.advance(&mut seen, Duration::from_millis(1))?;
         assert!(reactor.is_empty(), "{reactor:?}");
         assert_eq!(
             waits.read(&mut [0]).map_err(|error| error.kind()),
             Err(ErrorKind::ConnectionReset)
         );
-        drop(held); // which is told to nobody
+        drop(held); // no listener is notified
         run_out(&mut reactor, &mut seen)?;
     }
     Ok(())
 }
 
 #[test]
-fn with_no_grace_at_all_nobody_else_is_let_in() -> Result {
+fn without_a_grace_no_further_client_is_accepted() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     reactor.set_interest(server.key(), Interest::NONE)?;
@@ -149,7 +152,7 @@ fn with_no_grace_at_all_nobody_else_is_let_in() -> Result {
 }
 
 #[test]
-fn a_grace_without_an_end_waits_for_who_asks_late() -> Result {
+fn an_endless_grace_waits_for_the_clients_in_the_backlog() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     let clients = ask(address, 2)?;
@@ -183,9 +186,9 @@ fn a_second_stop_counts_by_the_earlier_of_the_two_graces() -> Result {
 }
 
 #[test]
-fn a_unix_server_answers_who_waits_too() -> Result {
-    let folder = Folder::new("backlog")?;
-    let path = folder.join("socket");
+fn a_unix_server_answers_the_clients_in_its_backlog_too() -> Result {
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let mut reactor = Reactor::new()?;
     let listener = ListenOptions::new().bind(&Address::Unix(path.clone()))?;
     let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
@@ -211,7 +214,7 @@ fn a_unix_server_answers_who_waits_too() -> Result {
 }
 
 #[test]
-fn a_server_that_reads_no_more_sends_what_it_has_and_takes_nothing_on() -> Result {
+fn a_stopping_server_sends_what_it_has_and_accepts_no_request() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     let mut client = client(address)?;
@@ -238,7 +241,7 @@ fn a_server_that_reads_no_more_sends_what_it_has_and_takes_nothing_on() -> Resul
 }
 
 #[test]
-fn what_is_reported_late_is_answered_by_a_server_that_stops() -> Result {
+fn bytes_reported_late_are_answered_by_a_stopping_server() -> Result {
     for events in [1, 8] {
         let mut reactor = Reactor::builder().max_events_per_turn(events).build()?;
         let (address, server) = serve(&mut reactor, ListenOptions::new())?;

@@ -1,4 +1,4 @@
-//! Ends of listeners, and who is told.
+//! Ends of listeners, and their reports.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -8,13 +8,14 @@ use handlers::{Connection, ConnectionOptions, ListenOptions, Peer, on_data, on_l
 use reactor::{CloseReason, Context, Key, Reactor};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
+use tempfile::tempdir;
 
-use crate::{Folder, Result, any_port, run_out};
+use crate::{Result, any_port, run_out};
 
-/// Why listeners have ended.
+/// The reasons why listeners have ended.
 type Ends = Vec<CloseReason>;
 
-/// Has the end of the listener `key` noted.
+/// Notes the end of the listener `key`.
 fn note_end(reactor: &mut Reactor<Ends>, key: Key) -> Result {
     Ok(on_listener_end(
         reactor,
@@ -24,13 +25,13 @@ fn note_end(reactor: &mut Reactor<Ends>, key: Key) -> Result {
 }
 
 #[test]
-fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
-    let folder = Folder::new("listener-ends")?;
+fn a_listener_that_ends_by_itself_reports_why_before_the_loop_ends() -> Result {
+    let folder = tempdir()?;
     for (number, serves) in [(0, true), (1, true), (2, false), (3, false)] {
         let socket: OwnedFd = if number % 2 == 0 {
             TcpListener::bind("127.0.0.1:0")?.into()
         } else {
-            UnixListener::bind(folder.join(&format!("socket {number}")))?.into()
+            UnixListener::bind(folder.path().join(format!("socket {number}")))?.into()
         };
         let (mut reactor, mut ends) = (Reactor::<Ends>::new()?, Ends::new());
         let listener = ListenOptions::new().adopt(socket.try_clone()?)?;
@@ -49,7 +50,7 @@ fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
             listener.accept(&mut reactor, |_accepted, _cx| Ok(()))?
         };
         note_end(&mut reactor, key)?;
-        note_end(&mut reactor, key)?; // in place of the first
+        note_end(&mut reactor, key)?; // in the slot of the first
         shutdown(&socket, Shutdown::Both)?;
         run_out(&mut reactor, &mut ends)?;
         let [CloseReason::Failed(error)] = &ends[..] else {
@@ -63,7 +64,7 @@ fn a_listener_that_ends_by_itself_tells_why_before_the_loop_ends() -> Result {
 }
 
 #[test]
-fn the_end_of_a_listener_by_its_key_is_told_and_keeps_nothing_alive() -> Result {
+fn removing_a_listener_by_its_key_is_reported_and_keeps_nothing_alive() -> Result {
     let (mut reactor, mut ends) = (Reactor::<Ends>::new()?, Ends::new());
     let key = ListenOptions::new()
         .bind(&any_port())?

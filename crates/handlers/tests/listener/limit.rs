@@ -1,4 +1,4 @@
-//! Limits of connections, over listeners, loops and threads.
+//! Limits of connections across listeners, loops and threads.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
@@ -19,7 +19,7 @@ fn end_first(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result {
 }
 
 #[test]
-fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
+fn at_the_limit_a_listener_pauses_until_a_connection_has_ended() -> Result {
     let limit = ConnectionLimit::new(2);
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
@@ -35,7 +35,7 @@ fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
     assert_eq!(
         reactor.metrics().calls,
         calls,
-        "who knocks meanwhile costs no call"
+        "a connect meanwhile costs no call"
     );
     for _ in 0..3 {
         end_first(&mut reactor, &mut seen)?;
@@ -47,7 +47,7 @@ fn at_the_limit_a_listener_rests_until_a_connection_has_ended() -> Result {
 }
 
 #[test]
-fn a_limit_that_is_changed_holds_for_who_comes_and_for_who_waits_already() -> Result {
+fn a_changed_limit_holds_for_new_clients_and_for_waiting_ones() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
@@ -62,16 +62,16 @@ fn a_limit_that_is_changed_holds_for_who_comes_and_for_who_waits_already() -> Re
     assert_eq!(
         (seen.opened.len(), limit.open()),
         (4, 4),
-        "three of those who wait are let in"
+        "three waiting clients are accepted"
     );
     limit.set_max(2);
-    assert_eq!(limit.open(), 4, "nobody is thrown out");
+    assert_eq!(limit.open(), 4, "no connection is closed");
     for open in [3, 2] {
         end_first(&mut reactor, &mut seen)?;
         assert_eq!(
             (seen.opened.len(), limit.open()),
             (open, open),
-            "nobody is let in"
+            "no client is accepted"
         );
     }
     end_first(&mut reactor, &mut seen)?;
@@ -80,7 +80,7 @@ fn a_limit_that_is_changed_holds_for_who_comes_and_for_who_waits_already() -> Re
 }
 
 #[test]
-fn a_place_that_is_free_again_does_not_end_a_pause_by_the_key() -> Result {
+fn a_freed_place_does_not_end_a_pause_set_through_the_key() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new().limit(limit.clone()))?;
@@ -90,11 +90,11 @@ fn a_place_that_is_free_again_does_not_end_a_pause_by_the_key() -> Result {
     assert_eq!(limit.open(), 1, "it rests");
     reactor.set_interest(server.key(), Interest::NONE)?;
     end_first(&mut reactor, &mut seen)?;
-    assert_eq!(limit.open(), 0, "whoever paused it has not resumed it");
+    assert_eq!(limit.open(), 0, "it is still paused");
     reactor.set_interest(server.key(), Interest::READABLE)?;
     turn_until_quiet(&mut reactor, &mut seen)?;
     assert_eq!((seen.opened.len(), limit.open()), (1, 1));
-    // Who resumes it at its limit does not override that either.
+    // Resuming the listener at its limit does not override the limit.
     let _third = client(address)?;
     turn_until_quiet(&mut reactor, &mut seen)?;
     reactor.set_interest(server.key(), Interest::READABLE)?;
@@ -106,7 +106,7 @@ fn a_place_that_is_free_again_does_not_end_a_pause_by_the_key() -> Result {
 }
 
 #[test]
-fn a_limit_of_none_lets_nobody_in() -> Result {
+fn a_limit_of_zero_accepts_no_client() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, _key) = serve(
         &mut reactor,
@@ -141,7 +141,7 @@ fn listeners_that_wait_for_one_place_all_get_their_turn() -> Result {
 }
 
 #[test]
-fn a_listener_that_is_removed_while_it_waits_does_not_take_the_place_of_another() -> Result {
+fn a_listener_removed_while_it_waits_does_not_take_a_place_from_another() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::new()?;
     let options = || ListenOptions::new().limit(limit.clone());
@@ -190,7 +190,7 @@ fn a_listener_for_which_the_loop_has_no_room_leaves_nothing_behind() -> Result {
 }
 
 #[test]
-fn a_place_that_is_given_back_by_another_thread_ends_the_rest() -> Result {
+fn a_place_freed_by_another_thread_ends_the_pause_at_the_limit() -> Result {
     let limit = ConnectionLimit::new(1);
     let mut reactor = Reactor::<Vec<Accepted>>::new()?;
     let listener = ListenOptions::new()
@@ -213,7 +213,7 @@ fn a_place_that_is_given_back_by_another_thread_ends_the_rest() -> Result {
     Ok(())
 }
 
-/// Connects, waits for an echo, and ends, `times` times.
+/// Connects, waits for an echo, and closes, `times` times.
 fn visit(address: SocketAddr, times: usize) -> std::io::Result<()> {
     use std::io::{Read, Write};
     for _ in 0..times {
@@ -274,7 +274,7 @@ fn a_listener_in_the_background_keeps_no_loop_alive_for_its_limit() -> Result {
 }
 
 #[test]
-fn a_limit_tells_how_many_are_open() {
+fn a_limit_returns_the_number_of_open_connections() {
     let limit = ConnectionLimit::new(2);
     let permits = [limit.try_acquire(), limit.try_acquire()];
     assert!(permits.iter().all(Option::is_some) && limit.try_acquire().is_none());

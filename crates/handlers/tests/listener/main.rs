@@ -1,4 +1,4 @@
-//! Listeners, with real sockets; what is about a whole process happens in a process of its own.
+//! Listeners with real sockets. Cases that concern a whole process run in a process of their own.
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
@@ -14,18 +14,15 @@ mod unix;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions,
     ListenOptions, Listener, ServerKey,
 };
 use reactor::{Context, Reactor};
-use support::{PATIENCE, run_out, turn_until, turn_until_quiet};
+use support::{PATIENCE, Result, run_out, turn_until, turn_until_quiet};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What the connections of a test have seen.
+/// The notes of the connections of a test.
 #[derive(Debug, Default)]
 struct Seen {
     opened: Vec<ConnectionKey<Self>>,
@@ -33,7 +30,7 @@ struct Seen {
     closed: Vec<CloseReason>,
 }
 
-/// Sends back what comes.
+/// Echoes its input.
 struct Echo;
 
 impl ConnectionHandler<Seen> for Echo {
@@ -70,27 +67,6 @@ impl ConnectionHandler<Seen> for Echo {
     }
 }
 
-/// A folder of this test alone, removed at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("listener-{}-{name}", std::process::id()));
-        std::fs::create_dir(&folder)?;
-        Ok(Self(folder))
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn any_port() -> Address {
     "127.0.0.1:0".parse().expect("an address")
 }
@@ -102,7 +78,7 @@ fn tcp(listener: &Listener) -> Result<SocketAddr> {
     }
 }
 
-/// A listener at a free port with connections that echo, where it is, and its key.
+/// Returns the address of a listener at a free port whose connections echo, and its key.
 fn serve(
     reactor: &mut Reactor<Seen>,
     options: ListenOptions,
@@ -115,14 +91,14 @@ fn serve(
     ))
 }
 
-/// A client that gives up when the test has lost patience.
+/// Returns a client whose reads end after [`PATIENCE`].
 fn client(address: SocketAddr) -> Result<TcpStream> {
     let client = TcpStream::connect_timeout(&address, PATIENCE)?;
     client.set_read_timeout(Some(PATIENCE))?;
     Ok(client)
 }
 
-/// Whether what is sent comes back, while the loop turns.
+/// Checks that a message comes back, while the loop turns.
 fn expect_echo(
     reactor: &mut Reactor<Seen>,
     seen: &mut Seen,

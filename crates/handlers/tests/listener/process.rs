@@ -1,4 +1,5 @@
-//! What is about a whole process: its descriptors and its environment. Each case is this program once more.
+//! Cases that concern a whole process: its descriptors and its environment. Each case runs in this
+//! program started once more.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -11,12 +12,13 @@ use std::time::Duration;
 use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions};
 use reactor::{Interest, ManualClock, Reactor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::tempdir;
 
-use crate::{Echo, Folder, Result, Seen, client, expect_echo, serve, turn_until_quiet};
+use crate::{Echo, Result, Seen, client, expect_echo, serve, turn_until_quiet};
 
 const CASE: &str = "HANDLERS_LISTENER_CASE";
 
-/// A shell that becomes the case `name` when `script` says `exec "$0" "$@"`.
+/// Returns a shell that becomes the case `name` when `script` runs `exec "$0" "$@"`.
 fn shell(name: &str, script: &str) -> Result<Command> {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).arg(std::env::current_exe()?);
@@ -42,16 +44,16 @@ fn case() -> Result {
         Ok("no descriptors") => has_no_descriptors_left(None),
         Ok("no descriptors, paused") => is_paused_without_descriptors(),
         Ok("no descriptors, a limit") => has_no_descriptors_left(Some(ConnectionLimit::new(1))),
-        _ => Ok(()), // among the other tests it is none
+        _ => Ok(()), // started among the other tests, it does nothing
     }
 }
 
 #[test]
 fn sockets_of_a_service_manager_are_taken_once_and_in_their_order() -> Result {
-    let folder = Folder::new("inherited")?;
+    let folder = tempdir()?;
     let (inet, local) = (
         TcpListener::bind("127.0.0.1:0")?,
-        UnixListener::bind(folder.join("socket"))?,
+        UnixListener::bind(folder.path().join("socket"))?,
     );
     let script =
         r#"LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=inet:local exec "$0" "$@" 3<&0 4<&1 >&2"#;
@@ -150,8 +152,9 @@ fn inherits_none() -> Result {
     Ok(())
 }
 
+/// Service managers pass such descriptors.
 #[test]
-fn what_a_service_manager_hands_over_and_is_no_listening_socket_is_an_error() -> Result {
+fn an_inherited_fd_that_is_no_listening_socket_is_an_error() -> Result {
     let script = r#"LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@" 3</dev/null"#;
     expect_success(&mut shell("no sockets", script)?)?;
     let (connected, _peer) = UnixStream::pair()?;
@@ -169,14 +172,14 @@ fn inherits_what_is_no_socket() -> Result {
     Ok(())
 }
 
+/// The listener does not spin.
 #[test]
-fn without_descriptors_a_listener_tries_again_by_itself_later_each_time_and_does_not_spin() -> Result
-{
+fn a_listener_out_of_descriptors_retries_with_growing_delays() -> Result {
     expect_success(&mut shell("no descriptors", r#"exec "$0" "$@""#)?)?;
     expect_success(&mut shell("no descriptors, a limit", r#"exec "$0" "$@""#)?)
 }
 
-/// Lets this process open no more; gives the limit that it had.
+/// Lets this process open no more files. Returns the limit that it had.
 fn close_down() -> Result<Rlimit> {
     let limit = getrlimit(Resource::Nofile);
     let free = File::open("/dev/null")?.as_raw_fd();
@@ -190,7 +193,7 @@ fn close_down() -> Result<Rlimit> {
     Ok(limit)
 }
 
-/// Whether the listener tries again after just this pause, in vain.
+/// Checks that the listener retries after exactly this pause, without success.
 fn expect_try(reactor: &mut Reactor<Seen>, seen: &mut Seen, pause: Duration) -> Result {
     let calls = reactor.metrics().calls;
     reactor.advance(seen, pause - Duration::from_millis(1))?;
@@ -230,7 +233,7 @@ fn has_no_descriptors_left(limit: Option<ConnectionLimit>) -> Result {
 }
 
 #[test]
-fn descriptors_that_are_free_again_do_not_end_a_pause_by_the_key() -> Result {
+fn freed_descriptors_do_not_end_a_pause_set_through_the_key() -> Result {
     expect_success(&mut shell("no descriptors, paused", r#"exec "$0" "$@""#)?)
 }
 
@@ -245,10 +248,7 @@ fn is_paused_without_descriptors() -> Result {
     setrlimit(Resource::Nofile, enough)?;
     reactor.advance(&mut seen, Duration::from_secs(1))?;
     turn_until_quiet(&mut reactor, &mut seen)?;
-    assert!(
-        seen.opened.is_empty(),
-        "whoever paused it has not resumed it"
-    );
+    assert!(seen.opened.is_empty(), "it is still paused");
     reactor.set_interest(server.key(), Interest::READABLE)?;
     expect_echo(&mut reactor, &mut seen, &mut client)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use handlers::{CloseReason, ConnectionOptions, ListenOptions, Timeout};
 use reactor::{Error, ManualClock, Reactor};
 use rustix::net::sockopt;
+use tempfile::tempdir;
 
 use crate::{
     Echo, Result, Seen, any_port, client, expect_echo, serve, tcp, turn_until, turn_until_quiet,
@@ -15,7 +16,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn options_that_are_set_hold_for_those_accepted_from_now_on() -> Result {
+fn new_options_hold_for_connections_accepted_from_then_on() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     let (_other_address, other) = serve(&mut reactor, ListenOptions::new())?;
@@ -74,7 +75,7 @@ fn options_of_a_server_that_has_ended_are_refused_as_stale() -> Result {
     let refused = server.set_options(&mut reactor, &ConnectionOptions::new());
     assert!(matches!(refused, Err(Error::StaleKey(key)) if key == server.key()));
     turn_until_quiet(&mut reactor, &mut Seen::default())?;
-    let (_address, next) = serve(&mut reactor, ListenOptions::new())?; // at the place of the first
+    let (_address, next) = serve(&mut reactor, ListenOptions::new())?; // in the slot of the first
     assert!(
         server
             .set_options(&mut reactor, &ConnectionOptions::new())
@@ -96,11 +97,12 @@ fn the_key_of_a_server_is_one_thing_wherever_it_is_kept() -> Result {
 }
 
 #[test]
-fn the_socket_of_a_listener_can_be_asked_for_its_options() -> Result {
+fn the_options_of_the_socket_of_a_listener_can_be_read() -> Result {
     let listener = ListenOptions::new().bind(&any_port())?;
     assert!(sockopt::socket_acceptconn(listener.as_fd())?);
-    let folder = crate::Folder::new("asfd")?;
-    let listener = ListenOptions::new().bind(&handlers::Address::Unix(folder.join("socket")))?;
+    let folder = tempdir()?;
+    let listener =
+        ListenOptions::new().bind(&handlers::Address::Unix(folder.path().join("socket")))?;
     assert!(sockopt::socket_acceptconn(&listener)?);
     Ok(())
 }

@@ -23,7 +23,7 @@ fn stop(reactor: &mut Reactor<Seen>, server: ServerKey<Seen>) {
 }
 
 #[test]
-fn a_server_that_stops_lets_nobody_in_and_its_loop_ends_with_its_connections() -> Result {
+fn a_stopped_server_accepts_none_and_its_loop_ends_with_its_connections() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     let mut client = client(address)?;
@@ -45,7 +45,7 @@ fn a_server_that_stops_lets_nobody_in_and_its_loop_ends_with_its_connections() -
 }
 
 #[test]
-fn connections_of_a_server_that_stops_still_get_what_is_queued() -> Result {
+fn connections_of_a_stopping_server_still_get_queued_bytes() -> Result {
     const LENGTH: usize = 8 << 20;
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
@@ -93,7 +93,7 @@ struct Server {
     closed: Vec<CloseReason>,
 }
 
-/// Stops its server when something comes.
+/// Stops its server when data comes.
 struct Stops;
 
 impl Stops {
@@ -130,7 +130,8 @@ impl ConnectionHandler<Server> for Stops {
     }
 }
 
-/// A server of [`Stops`], where it is, and a loop with it. It may stop itself as soon as somebody comes.
+/// Returns a server of [`Stops`], its address, and a loop with it. It may stop itself at its first
+/// connection.
 fn serve_stops(
     at_once: bool,
     options: ListenOptions,
@@ -155,7 +156,7 @@ fn serve_stops(
 }
 
 #[test]
-fn a_connection_stops_its_own_server_and_gets_what_it_has_written() -> Result {
+fn a_connection_that_stops_its_own_server_gets_its_written_bytes() -> Result {
     let (mut reactor, mut server, address) = serve_stops(false, ListenOptions::new())?;
     let (mut speaks, mut silent) = (client(address)?, client(address)?);
     turn_until(&mut reactor, &mut server, |server| server.opened == 2)?;
@@ -172,7 +173,7 @@ fn a_connection_stops_its_own_server_and_gets_what_it_has_written() -> Result {
 }
 
 #[test]
-fn a_server_that_is_stopped_while_it_accepts_answers_all_who_had_connected() -> Result {
+fn a_server_stopped_while_it_accepts_answers_all_connected_clients() -> Result {
     for limit in [None, Some(handlers::ConnectionLimit::new(2))] {
         let (mut reactor, mut server, address) =
             serve_stops(true, ListenOptions::new().limit(limit))?;
@@ -238,7 +239,7 @@ fn a_connection_whose_peer_stays_is_closed_when_the_grace_is_over() -> Result {
     Ok(())
 }
 
-/// Owes an answer to each byte that comes, which the test gives.
+/// Has a pending response for each byte that comes. The test writes it.
 struct AnswersLater;
 
 impl ConnectionHandler<Seen> for AnswersLater {
@@ -268,7 +269,7 @@ impl ConnectionHandler<Seen> for AnswersLater {
     }
 }
 
-/// A server of [`AnswersLater`] that is stopped when it has been asked twice by a client.
+/// Returns a server of [`AnswersLater`] that is stopped when a client has asked it twice.
 fn stopped_with_two_questions(
     reactor: &mut Reactor<Seen>,
     seen: &mut Seen,
@@ -317,7 +318,7 @@ fn a_server_that_stops_waits_for_the_answers_that_are_made_elsewhere() -> Result
 }
 
 #[test]
-fn an_answer_that_is_not_there_when_the_grace_is_over_is_waited_for_no_more() -> Result {
+fn a_pending_response_is_waited_for_until_the_grace_is_over() -> Result {
     let mut reactor = Reactor::builder()
         .clock(reactor::ManualClock::new())
         .build()?;
@@ -345,7 +346,7 @@ fn an_answer_that_is_not_there_when_the_grace_is_over_is_waited_for_no_more() ->
 }
 
 #[test]
-fn connections_of_a_listener_that_was_removed_go_on_until_they_are_stopped() -> Result {
+fn connections_of_a_removed_listener_go_on_until_they_are_stopped() -> Result {
     let mut reactor = Reactor::new()?;
     let (address, server) = serve(&mut reactor, ListenOptions::new())?;
     let mut client = client(address)?;
@@ -360,7 +361,7 @@ fn connections_of_a_listener_that_was_removed_go_on_until_they_are_stopped() -> 
     Ok(())
 }
 
-/// Panics in one of its callbacks, which it shares with others of the same sort.
+/// Panics in one of its callbacks.
 struct Panics(&'static str);
 
 impl Panics {
@@ -419,7 +420,7 @@ impl ConnectionHandler<Seen> for Panics {
 }
 
 #[test]
-fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() -> Result {
+fn a_server_stops_completely_if_any_callback_of_a_connection_panics() -> Result {
     for panics_in in ["on_open", "on_data", "on_drain", "on_end", "on_close"] {
         let limit = handlers::ConnectionLimit::new(3);
         let mut reactor = Reactor::builder()
@@ -444,12 +445,13 @@ fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() ->
         let mut seen = Seen::default();
         turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
         for client in &mut clients {
-            let _ = client.write_all(b"a last question"); // one is gone perhaps
+            let _ = client.write_all(b"a last question"); // one may be closed
             let _ = client.shutdown(Shutdown::Write);
         }
         stop(&mut reactor, server);
         let readers = clients.into_iter().map(|mut client| {
-            std::thread::spawn(move || io::copy(&mut client, &mut io::sink())) // also what is queued
+            // Also the queued bytes.
+            std::thread::spawn(move || io::copy(&mut client, &mut io::sink()))
         });
         let readers: Vec<_> = readers.collect();
         run_out(&mut reactor, &mut seen)?;
@@ -473,8 +475,7 @@ fn a_server_stops_whole_whichever_callback_of_a_connection_panics_meanwhile() ->
 }
 
 #[test]
-fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_with_it() -> Result
-{
+fn a_panic_in_on_open_during_a_stop_spares_the_other_connections() -> Result {
     let limit = handlers::ConnectionLimit::new(3);
     let mut reactor = Reactor::builder()
         .on_panic(PanicPolicy::RemoveHandler)
@@ -492,7 +493,8 @@ fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_
             Ok(Panics(if number == 1 { "on_open" } else { "" }))
         },
     )?;
-    // Who stops it is called after the three are accepted, and before they are opened.
+    // The handler that stops the server runs after the three are accepted, and before they are
+    // opened.
     let (mut asks, asked) = UnixStream::pair()?;
     let stops = reactor.add(asked, Interest::READABLE, move |_, cx| {
         server.stop(cx.registry, GRACE);
@@ -508,10 +510,7 @@ fn a_connection_that_panics_as_it_opens_for_the_stop_of_its_server_takes_nobody_
     asks.write_all(b"stop")?;
     let mut seen = Seen::default();
     turn_until(&mut reactor, &mut seen, |seen| seen.opened.len() == 3)?;
-    assert!(
-        reactor.contains(stops),
-        "who has stopped it is not to blame"
-    );
+    assert!(reactor.contains(stops), "the handler that stopped it stays");
     reactor.remove(stops)?;
     drop(clients);
     run_out(&mut reactor, &mut seen)?;

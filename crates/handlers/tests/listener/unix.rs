@@ -1,4 +1,4 @@
-//! Unix sockets at a path, and those who want it at the same time.
+//! Unix sockets at a path, and several processes that want it at the same time.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,24 +8,26 @@ use std::sync::{Arc, Barrier};
 
 use handlers::{Address, ListenOptions, Listener};
 use rustix::fs::{FlockOperation, flock};
+use tempfile::{TempDir, tempdir};
 
-use crate::{Folder, Result, any_port};
+use crate::{Result, any_port};
 
-/// More than ten times as often as it takes to see two at one stale socket, where nothing keeps them apart.
+/// More than ten times as many rounds as it takes to see two listeners at one stale socket when
+/// nothing keeps them apart.
 const ROUNDS: usize = 1000;
 
 fn bind(path: &Path) -> io::Result<Listener> {
     ListenOptions::new().bind(&Address::Unix(path.to_owned()))
 }
 
-fn names_in(folder: &Folder) -> Result<Vec<std::ffi::OsString>> {
-    let names = fs::read_dir(&folder.0)?
+fn names_in(folder: &TempDir) -> Result<Vec<std::ffi::OsString>> {
+    let names = fs::read_dir(folder.path())?
         .map(|entry| Ok(entry?.file_name()))
         .collect::<io::Result<_>>()?;
     Ok(names)
 }
 
-/// Binds by two threads at once.
+/// Binds from two threads at once.
 fn bind_twice(path: &Path) -> Vec<io::Result<Listener>> {
     let together = Arc::new(Barrier::new(2));
     let bind_together = || {
@@ -42,11 +44,11 @@ fn bind_twice(path: &Path) -> Vec<io::Result<Listener>> {
 }
 
 #[test]
-fn of_two_that_start_at_once_over_a_stale_socket_one_listens() -> Result {
-    let folder = Folder::new("race")?;
-    let path = folder.join("socket");
+fn one_of_two_simultaneous_binds_over_a_stale_socket_listens() -> Result {
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     for round in 0..ROUNDS {
-        drop(UnixListener::bind(&path)?); // which leaves its file
+        drop(UnixListener::bind(&path)?); // leaves its file
         let results = bind_twice(&path);
         let errors: Vec<_> = results
             .iter()
@@ -61,9 +63,10 @@ fn of_two_that_start_at_once_over_a_stale_socket_one_listens() -> Result {
 
 #[test]
 fn the_lock_of_a_killed_server_is_taken_over_and_removed() -> Result {
-    let folder = Folder::new("killed")?;
-    let path = folder.join("socket");
-    fs::write(folder.join(".handlers-socket.lock"), "")?; // as one leaves it that is killed while it binds
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
+    // As a process leaves it that is killed while it binds.
+    fs::write(folder.path().join(".handlers-socket.lock"), "")?;
     drop(UnixListener::bind(&path)?);
     let listener = bind(&path)?;
     assert_eq!(names_in(&folder)?, ["socket"]);
@@ -74,8 +77,11 @@ fn the_lock_of_a_killed_server_is_taken_over_and_removed() -> Result {
 
 #[test]
 fn while_another_binds_a_stale_socket_is_not_touched() -> Result {
-    let folder = Folder::new("busy")?;
-    let (path, lock) = (folder.join("socket"), folder.join(".handlers-socket.lock"));
+    let folder = tempdir()?;
+    let (path, lock) = (
+        folder.path().join("socket"),
+        folder.path().join(".handlers-socket.lock"),
+    );
     drop(UnixListener::bind(&path)?);
     let stopped = fs::File::create(&lock)?;
     flock(&stopped, FlockOperation::LockExclusive)?;
@@ -91,10 +97,10 @@ fn while_another_binds_a_stale_socket_is_not_touched() -> Result {
 
 #[test]
 fn while_another_binds_the_file_of_one_that_ends_is_not_touched() -> Result {
-    let folder = Folder::new("ends")?;
-    let path = folder.join("socket");
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     let listener = bind(&path)?;
-    let stopped = fs::File::create(folder.join(".handlers-socket.lock"))?;
+    let stopped = fs::File::create(folder.path().join(".handlers-socket.lock"))?;
     flock(&stopped, FlockOperation::LockExclusive)?;
     drop(listener);
     assert!(path.exists(), "it may be that of the other by now");
@@ -104,18 +110,18 @@ fn while_another_binds_the_file_of_one_that_ends_is_not_touched() -> Result {
 }
 
 #[test]
-fn a_lock_that_is_a_link_is_not_followed() -> Result {
-    let folder = Folder::new("link")?;
+fn a_lock_file_that_is_a_link_is_not_followed() -> Result {
+    let folder = tempdir()?;
     std::os::unix::fs::symlink(
-        folder.join("precious"),
-        folder.join(".handlers-socket.lock"),
+        folder.path().join("precious"),
+        folder.path().join(".handlers-socket.lock"),
     )?;
-    let error = bind(&folder.join("socket")).expect_err("no lock");
+    let error = bind(&folder.path().join("socket")).expect_err("no lock");
     assert!(
         error.to_string().contains(".handlers-socket.lock"),
         "{error}"
     );
-    assert!(!folder.join("precious").exists());
+    assert!(!folder.path().join("precious").exists());
     Ok(())
 }
 
@@ -135,8 +141,8 @@ fn a_path_that_no_socket_can_have_is_refused() {
 
 #[test]
 fn a_unix_socket_refuses_to_share_its_address() -> Result {
-    let folder = Folder::new("shared")?;
-    let path = folder.join("socket");
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
     for address in [
         Address::Unix(path.clone()),
         "unix:@shared-by-several".parse()?,
@@ -155,9 +161,9 @@ fn a_unix_socket_refuses_to_share_its_address() -> Result {
 #[test]
 fn the_file_of_a_socket_has_the_mode_that_was_asked_for() -> Result {
     use std::os::unix::fs::PermissionsExt;
-    let folder = Folder::new("mode")?;
-    let path = folder.join("socket");
-    // 0 lets nobody in but root; 0o666 is more than a usual umask leaves; 0o777 is the greatest.
+    let folder = tempdir()?;
+    let path = folder.path().join("socket");
+    // 0 admits root alone, 0o666 is more than a usual umask leaves, and 0o777 is the greatest mode.
     for mode in [0, 0o600, 0o660, 0o666, 0o777] {
         let listener = ListenOptions::new()
             .mode(mode)
@@ -170,9 +176,9 @@ fn the_file_of_a_socket_has_the_mode_that_was_asked_for() -> Result {
 }
 
 #[test]
-fn a_mode_where_there_is_no_file_and_one_too_great_are_refused() -> Result {
-    let folder = Folder::new("modes")?;
-    let path = Address::Unix(folder.join("socket"));
+fn a_mode_without_a_file_and_a_too_great_mode_are_refused() -> Result {
+    let folder = tempdir()?;
+    let path = Address::Unix(folder.path().join("socket"));
     for (mode, address) in [
         (0o600, any_port()),
         (0o600, "unix:@name".parse()?),

@@ -15,7 +15,7 @@ use reactor::{PanicPolicy, Reactor, ReasonToRun, Then};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
-/// A job that is running when this returns, and ends when the sender is used or dropped.
+/// Submits a job that runs when this returns, and ends when the sender is used or dropped.
 fn occupy(
     pool: &WorkerPool<Vec<usize>>,
 ) -> std::result::Result<Sender<()>, Box<dyn std::error::Error>> {
@@ -33,7 +33,7 @@ fn occupy(
 }
 
 #[test]
-fn jobs_run_on_workers_and_what_follows_on_the_loop() -> Result {
+fn jobs_run_on_workers_and_completions_on_the_loop() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder()
         .workers(3)
@@ -57,7 +57,7 @@ fn jobs_run_on_workers_and_what_follows_on_the_loop() -> Result {
         )?;
     }
     let mut numbers = Vec::new();
-    reactor.run(&mut numbers)?; // ends with the last of them
+    reactor.run(&mut numbers)?; // returns with the last of them
     numbers.sort_unstable();
     assert_eq!(numbers, (0..100).collect::<Vec<_>>());
     pool.drain();
@@ -78,7 +78,7 @@ fn one_worker_does_jobs_in_the_order_of_submission() -> Result {
 }
 
 #[test]
-fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
+fn a_panic_of_a_job_is_reported_and_its_worker_goes_on() -> Result {
     let mut reactor = Reactor::<Vec<JobPanic>>::builder()
         .on_panic(PanicPolicy::RemoveHandler)
         .build()?;
@@ -108,7 +108,7 @@ fn a_job_that_panics_is_told_and_its_worker_goes_on() -> Result {
 }
 
 #[test]
-fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() -> Result {
+fn the_queue_is_bounded_and_returns_jobs_that_it_refuses() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder()
         .workers(1)
@@ -131,7 +131,7 @@ fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() -> Result {
 }
 
 #[test]
-fn a_job_that_runs_cannot_be_cancelled_and_one_that_is_cancelled_is_dropped_at_once() -> Result {
+fn a_running_job_cannot_be_cancelled_and_a_cancelled_one_drops_at_once() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let (end, ended) = channel::<()>();
@@ -154,13 +154,13 @@ fn a_job_that_runs_cannot_be_cancelled_and_one_that_is_cancelled_is_dropped_at_o
     }
     drop(end);
     let mut numbers = Vec::new();
-    reactor.run(&mut numbers)?; // what was cancelled keeps nothing alive
+    reactor.run(&mut numbers)?; // a cancelled job keeps nothing alive
     assert_eq!(numbers, [1]);
     Ok(())
 }
 
 #[test]
-fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
+fn draining_finishes_queued_jobs_and_abandoning_drops_them() -> Result {
     for drains in [true, false] {
         let mut reactor = Reactor::<Vec<usize>>::new()?;
         let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
@@ -206,7 +206,7 @@ fn draining_finishes_what_is_queued_and_abandoning_drops_it() -> Result {
 }
 
 #[test]
-fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Result {
+fn a_dropped_pool_ends_its_workers_and_does_not_wait_for_them() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder()
         .workers(2)
@@ -215,14 +215,14 @@ fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Resul
     let end = occupy(&pool)?;
     let handle = pool.handle();
     drop(pool);
-    assert_eq!(handle.running(), 1, "nobody has waited for it");
+    assert_eq!(handle.running(), 1, "the drop has not waited for it");
     assert!(
         handle
             .submit(|| (), |_, _| ())
             .is_err_and(|refused| refused.reason == Refusal::Closed)
     );
     drop(end);
-    reactor.run(&mut Vec::new())?; // ends with the job
+    reactor.run(&mut Vec::new())?; // returns with the job
     let alive = || -> std::io::Result<bool> {
         let names = std::fs::read_dir("/proc/self/task")?
             .map(|task| std::fs::read_to_string(task?.path().join("comm")));
@@ -235,7 +235,7 @@ fn a_pool_that_is_dropped_ends_its_workers_and_does_not_wait_for_them() -> Resul
 }
 
 #[test]
-fn who_cancels_while_the_pool_is_dropped_spoils_no_count() -> Result {
+fn cancelling_while_the_pool_is_dropped_keeps_its_counts_right() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     for _ in 0..20 {
         let pool = WorkerPool::builder()
@@ -321,7 +321,7 @@ fn idle_workers_are_room_too() -> Result {
 }
 
 #[test]
-fn a_job_whose_loop_is_gone_is_done_all_the_same() -> Result {
+fn a_job_whose_loop_is_gone_still_runs() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let end = occupy(&pool)?;
@@ -343,7 +343,7 @@ fn jobs_submit_jobs_and_the_loop_goes_on_meanwhile() -> Result {
     for _ in 0..2 {
         let met = Arc::clone(&met);
         let handle = handle.clone();
-        // Two that wait for each other: both workers are at it.
+        // Two jobs that wait for each other: both workers run.
         pool.submit(
             move || met.wait(),
             move |_, cx| {
@@ -364,7 +364,7 @@ fn jobs_submit_jobs_and_the_loop_goes_on_meanwhile() -> Result {
 }
 
 #[test]
-fn no_job_waits_for_ever_whoever_submits_and_cancels() -> Result {
+fn no_job_waits_for_ever_while_many_threads_submit_and_cancel() -> Result {
     const JOBS: usize = 20_000;
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder()
@@ -431,12 +431,12 @@ fn abandoned_jobs_all_go_though_dropping_their_captures_panics() -> Result {
     drop(end);
     pool.shutdown_now();
     assert_eq!(dropped.load(Ordering::SeqCst), 4);
-    reactor.run(&mut Vec::new())?; // nothing keeps it alive
+    reactor.run(&mut Vec::new())?; // nothing keeps the loop alive
     Ok(())
 }
 
 #[test]
-fn a_job_in_the_background_lets_the_loop_end_and_is_told_if_it_runs() -> Result {
+fn a_background_job_lets_the_loop_end_and_completes_while_it_runs() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let (end, ended) = channel::<usize>();
@@ -465,7 +465,7 @@ fn a_job_in_the_background_lets_the_loop_end_and_is_told_if_it_runs() -> Result 
 }
 
 #[test]
-fn a_job_that_hangs_is_given_up_and_what_follows_is_dropped_at_once() -> Result {
+fn a_job_that_hangs_is_abandoned_and_its_completion_dropped_at_once() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let (end, ended) = channel::<()>();
@@ -495,7 +495,7 @@ fn a_job_that_hangs_is_given_up_and_what_follows_is_dropped_at_once() -> Result 
     );
     assert_eq!((pool.queued(), pool.running()), (0, 1));
     let mut numbers = Vec::new();
-    reactor.run(&mut numbers)?; // ends at once: a graceful stop does not wait for it
+    reactor.run(&mut numbers)?; // returns at once: a graceful stop does not wait for it
     drop(end);
     pool.drain();
     reactor.run(&mut numbers)?;
@@ -504,7 +504,7 @@ fn a_job_that_hangs_is_given_up_and_what_follows_is_dropped_at_once() -> Result 
 }
 
 #[test]
-fn a_job_that_is_done_can_be_given_up_until_what_follows_has_begun() -> Result {
+fn a_finished_job_can_be_abandoned_until_its_completion_begins() -> Result {
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     let given_up = pool.submit(|| 1, |number, cx| cx.state.extend(number))?;
@@ -519,7 +519,7 @@ fn a_job_that_is_done_can_be_given_up_until_what_follows_has_begun() -> Result {
 }
 
 #[test]
-fn whoever_keeps_the_name_of_a_job_keeps_nothing_of_it() -> Result {
+fn keeping_a_job_handle_keeps_nothing_that_the_job_captured() -> Result {
     let captured = Arc::new(());
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;

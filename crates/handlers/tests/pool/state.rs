@@ -1,4 +1,4 @@
-//! The state of each worker: when it is made, who has it, where it is dropped.
+//! The state of each worker: when it is made, which jobs use it, where it is dropped.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -13,7 +13,7 @@ use reactor::Reactor;
 
 use crate::Result;
 
-/// The state of a worker, which cannot leave its thread. It notes where it is dropped.
+/// The state of a worker, which cannot leave its thread. It notes the thread of its drop.
 struct State {
     number: usize,
     uses: Rc<Cell<usize>>,
@@ -27,7 +27,7 @@ impl Drop for State {
     }
 }
 
-/// Makes states, which are counted from 1, and what they say when they are dropped.
+/// Returns a maker of states, which are counted from 1, and the notes of their drops.
 fn states() -> (
     impl Fn() -> io::Result<State> + Send + Sync + 'static,
     Receiver<(usize, ThreadId)>,
@@ -50,7 +50,7 @@ fn states() -> (
     (make, told)
 }
 
-/// A job that counts its uses of a state: which state it was, and how often that was used.
+/// A job that counts its uses of a state. Returns the number of the state, and of its uses.
 fn use_state(state: &mut State) -> (usize, usize) {
     assert_eq!(
         state.thread,
@@ -144,7 +144,7 @@ fn a_state_is_made_for_the_first_job_that_takes_it() -> Result {
 }
 
 #[test]
-fn a_job_that_panics_spoils_the_state_and_the_next_has_a_new_one() -> Result {
+fn a_job_that_panics_discards_the_state_and_the_next_has_a_new_one() -> Result {
     let (make, dropped) = states();
     let mut reactor = Reactor::<Uses>::new()?;
     let pool = WorkerPool::builder()
@@ -184,7 +184,7 @@ fn a_job_that_panics_spoils_the_state_and_the_next_has_a_new_one() -> Result {
 }
 
 #[test]
-fn a_state_that_cannot_be_made_is_told_and_tried_again_for_the_next_job() -> Result {
+fn a_state_that_cannot_be_made_is_reported_and_retried_for_the_next_job() -> Result {
     let tries = AtomicUsize::new(0);
     let make = move || match tries.fetch_add(1, Ordering::SeqCst) {
         0 => Err(io::Error::from_raw_os_error(111)),
@@ -254,7 +254,7 @@ fn a_state_can_be_replaced_by_the_job_that_has_it() -> Result {
     Ok(())
 }
 
-/// Panics when it is dropped, once it may.
+/// Panics when it is dropped, after a message.
 struct Bomb(Receiver<()>);
 
 impl Drop for Bomb {

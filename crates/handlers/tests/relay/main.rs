@@ -15,16 +15,14 @@ use std::time::Duration;
 
 use handlers::{Connection, ConnectionKey, ConnectionOptions, Relay};
 use reactor::Reactor;
-use support::{PATIENCE, run_out, turn_until_quiet};
+use support::{PATIENCE, Result, run_out, turn_until_quiet};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// More than all the buffers of the kernel on the way hold.
+/// More bytes than all the kernel buffers on the way hold.
 const LENGTH: usize = 24 << 20;
 const LOW: usize = 16 * 1024;
 const HIGH: usize = 64 * 1024;
 
-/// Two ends of a connection, each of which gives up when the test has lost patience.
+/// Returns two ends of a connection. Reads and writes of the second give up after [`PATIENCE`].
 fn pair() -> Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let near = TcpStream::connect(listener.local_addr()?)?;
@@ -66,7 +64,7 @@ fn pipe(options: &ConnectionOptions) -> Result<Piped> {
     })
 }
 
-/// Bytes that are not the same when any of them is missing, doubled or misplaced.
+/// Sends bytes whose sum differs when any of them is missing, doubled or misplaced.
 fn send_many(mut to: &TcpStream, seed: u64) -> io::Result<u64> {
     let (mut random, mut sum) = (seed, DefaultHasher::new());
     let mut chunk = vec![0; 1 << 16];
@@ -84,7 +82,7 @@ fn send_many(mut to: &TcpStream, seed: u64) -> io::Result<u64> {
     Ok(sum.finish())
 }
 
-/// The sum of all that comes.
+/// Returns the sum of all received bytes.
 fn receive_many(mut from: &TcpStream) -> io::Result<u64> {
     let mut sum = DefaultHasher::new();
     let mut chunk = vec![0; 1 << 16];
@@ -96,7 +94,7 @@ fn receive_many(mut from: &TcpStream) -> io::Result<u64> {
     }
 }
 
-/// What comes until the end, or until an error.
+/// Returns the number of bytes until the end or an error, and the error.
 fn read_out(mut from: &TcpStream) -> (usize, Option<ErrorKind>) {
     let (mut bytes, mut chunk) = (0, vec![0; 1 << 16]);
     loop {
@@ -108,7 +106,7 @@ fn read_out(mut from: &TcpStream) -> (usize, Option<ErrorKind>) {
     }
 }
 
-/// Sends until `side` is held up, since the other reads nothing; gives how much that was.
+/// Sends until `side` is held up, since the other side does not read. Returns the number of bytes.
 fn fill(reactor: &mut Reactor<()>, side: ConnectionKey<()>, mut from: &TcpStream) -> Result<usize> {
     let (chunk, held_up) = ([7; 1 << 14], Rc::new(Cell::new(false)));
     let mut sent = 0;
@@ -127,7 +125,7 @@ fn fill(reactor: &mut Reactor<()>, side: ConnectionKey<()>, mut from: &TcpStream
     Ok(sent)
 }
 
-/// A client whose server is still to be connected to.
+/// Returns a client whose server is still to be connected to.
 fn begin(server: SocketAddr) -> Result<(Reactor<()>, TcpStream)> {
     let mut reactor = Reactor::new()?;
     let (near, client) = pair()?;

@@ -1,4 +1,5 @@
-//! What a relay passes on: every byte, each end of a direction, whatever the pace of the two sides.
+//! The bytes that a relay passes on: every byte, and each end of a direction, at any pace of the
+//! two sides.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -16,7 +17,7 @@ use crate::{
 };
 
 #[test]
-fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result {
+fn bytes_of_one_side_go_to_the_other_until_both_have_ended() -> Result {
     let Piped {
         mut reactor,
         client,
@@ -45,7 +46,7 @@ fn what_comes_from_one_side_goes_to_the_other_until_both_have_ended() -> Result 
 }
 
 #[test]
-fn a_client_that_reads_only_when_it_has_sent_all_holds_up_only_what_it_is_sent() -> Result {
+fn a_client_that_reads_after_it_has_sent_all_delays_only_its_own_input() -> Result {
     let Piped {
         mut reactor,
         client,
@@ -71,8 +72,9 @@ fn a_client_that_reads_only_when_it_has_sent_all_holds_up_only_what_it_is_sent()
     Ok(())
 }
 
+/// The other side loses no byte.
 #[test]
-fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing() -> Result {
+fn a_side_that_does_not_read_costs_at_most_its_watermark() -> Result {
     let Piped {
         mut reactor,
         sides,
@@ -114,7 +116,7 @@ fn a_side_that_reads_nothing_costs_no_more_than_its_watermark_and_loses_nothing(
     Ok(())
 }
 
-/// What has been read from one side, and what is queued for the other.
+/// Returns the number of bytes that were read from one side, and that are queued for the other.
 fn taken_and_queued(
     reactor: &mut Reactor<()>,
     from: ConnectionKey<()>,
@@ -136,7 +138,7 @@ fn taken_and_queued(
 }
 
 #[test]
-fn each_side_may_end_first_and_still_hear_the_other() -> Result {
+fn each_side_may_end_first_and_still_receives_from_the_other() -> Result {
     for client_first in [true, false] {
         let Piped {
             mut reactor,
@@ -167,7 +169,7 @@ fn each_side_may_end_first_and_still_hear_the_other() -> Result {
 }
 
 #[test]
-fn a_client_that_closes_and_is_written_to_loses_nothing_of_what_it_has_sent() -> Result {
+fn bytes_of_a_client_that_closes_are_relayed_also_if_it_is_written_to() -> Result {
     let Piped {
         mut reactor,
         sides,
@@ -175,12 +177,12 @@ fn a_client_that_closes_and_is_written_to_loses_nothing_of_what_it_has_sent() ->
         mut server,
     } = pipe(&options())?;
     let mut sent = fill(&mut reactor, sides[0], &client)?;
-    client.write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
+    client.write_all(&[7; 1 << 15])?; // the kernel keeps these for the side that reads no more
     sent += 1 << 15;
-    drop(client); // with an end after what is still to be read
+    drop(client); // with an end after the unread bytes
     for _ in 0..3 {
         turn_until_quiet(&mut reactor, &mut ())?;
-        server.write_all(b"progress")?; // which the client's kernel answers by a reset
+        server.write_all(b"progress")?; // the client's kernel answers it by a reset
     }
     turn_until_quiet(&mut reactor, &mut ())?;
     let reader = thread::spawn(move || read_out(&server));
@@ -190,7 +192,7 @@ fn a_client_that_closes_and_is_written_to_loses_nothing_of_what_it_has_sent() ->
 }
 
 #[test]
-fn an_answer_that_has_come_to_its_end_is_delivered_by_a_side_that_fails_later() -> Result {
+fn a_complete_answer_is_delivered_although_its_side_fails_later() -> Result {
     let Piped {
         mut reactor,
         sides,
@@ -213,7 +215,7 @@ fn an_answer_that_has_come_to_its_end_is_delivered_by_a_side_that_fails_later() 
 }
 
 #[test]
-fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
+fn bytes_of_a_client_before_its_server_is_connected_are_not_lost() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (near, mut client) = pair()?;
     let mut reactor = Reactor::new()?;
@@ -241,7 +243,7 @@ fn what_a_client_sends_before_its_server_is_connected_is_not_lost() -> Result {
 }
 
 #[test]
-fn an_answer_before_the_question_has_ended_is_heard() -> Result {
+fn an_answer_before_the_end_of_the_question_is_delivered() -> Result {
     let Piped {
         mut reactor,
         mut client,
@@ -250,11 +252,12 @@ fn an_answer_before_the_question_has_ended_is_heard() -> Result {
     } = pipe(&options())?;
     let asks = thread::spawn(move || {
         let asked = (0..400).try_for_each(|_| client.write_all(&[7; 1 << 16]));
-        (asked.is_err(), read_out(&client).0) // the write has been told of the reset
+        (asked.is_err(), read_out(&client).0) // the write has met the reset
     });
     let answers = thread::spawn(move || {
         server.read_exact(&mut [0; 1000])?;
-        server.write_all(b"413 too large") // and closes, with much unread: a reset right behind it
+        // And closes, with many unread bytes: a reset right after it.
+        server.write_all(b"413 too large")
     });
     run_out(&mut reactor, &mut ())?;
     answers.join().expect("it does not panic")?;
@@ -262,8 +265,9 @@ fn an_answer_before_the_question_has_ended_is_heard() -> Result {
     Ok(())
 }
 
+/// The client may send meanwhile.
 #[test]
-fn a_server_that_has_said_all_is_heard_at_any_pace_whatever_the_client_says() -> Result {
+fn the_complete_answer_of_a_server_is_delivered_at_any_pace() -> Result {
     // All of it is queued, or a part is still in the kernel, since the side is held up.
     for (options, length) in [(ConnectionOptions::new(), 200_000), (options(), 100_000)] {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
@@ -282,7 +286,7 @@ fn a_server_that_has_said_all_is_heard_at_any_pace_whatever_the_client_says() ->
         }
         turn_until_quiet(&mut reactor, &mut ())?;
         for word in [b"one more", b"and more"] {
-            client.write_all(word)?; // which the server's kernel answers by a reset
+            client.write_all(word)?; // the server's kernel answers it by a reset
             turn_until_quiet(&mut reactor, &mut ())?;
         }
         let (mut heard, mut chunk) = (0, [0; 1000]);

@@ -1,4 +1,4 @@
-//! What ends a relay before its time: the other side is reset, behind all that had come.
+//! Early ends of a relay: the other side is reset, after all earlier bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use handlers::{Connection, Relay};
 use reactor::{ManualClock, Reactor};
+use support::reset;
 
 use crate::{
     HIGH, PATIENCE, Piped, Result, begin, fill, options, pair, pipe, read_out, run_out, send_many,
@@ -28,8 +29,7 @@ fn a_reset_is_passed_on() -> Result {
         } else {
             (server, client)
         };
-        rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
-        drop(resets);
+        reset(resets)?;
         run_out(&mut reactor, &mut ())?;
         assert_eq!(
             other.read(&mut [0]).map_err(|error| error.kind()),
@@ -40,7 +40,7 @@ fn a_reset_is_passed_on() -> Result {
 }
 
 #[test]
-fn a_reset_of_a_side_that_is_held_up_comes_behind_all_that_had_come() -> Result {
+fn a_reset_of_a_held_up_side_comes_after_all_its_earlier_bytes() -> Result {
     for client_resets in [true, false] {
         let Piped {
             mut reactor,
@@ -55,8 +55,7 @@ fn a_reset_of_a_side_that_is_held_up_comes_behind_all_that_had_come() -> Result 
         };
         let side = sides[usize::from(!client_resets)];
         let sent = fill(&mut reactor, side, &resets)?;
-        rustix::net::sockopt::set_socket_linger(&resets, Some(Duration::ZERO))?;
-        drop(resets);
+        reset(resets)?;
         turn_until_quiet(&mut reactor, &mut ())?;
         let reader = thread::spawn(move || read_out(&other));
         run_out(&mut reactor, &mut ())?;
@@ -67,7 +66,7 @@ fn a_reset_of_a_side_that_is_held_up_comes_behind_all_that_had_come() -> Result 
 }
 
 #[test]
-fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_direction() -> Result {
+fn a_reset_within_an_answer_is_passed_on_to_a_half_closed_side() -> Result {
     for client_asks in [true, false] {
         let Piped {
             mut reactor,
@@ -87,8 +86,7 @@ fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_directio
         answers.read_to_string(&mut heard)?;
         answers.write_all(b"half an ans")?;
         turn_until_quiet(&mut reactor, &mut ())?;
-        rustix::net::sockopt::set_socket_linger(&answers, Some(Duration::ZERO))?;
-        drop(answers);
+        reset(answers)?;
         run_out(&mut reactor, &mut ())?;
         assert_eq!(
             (heard.as_str(), read_out(&asks).1),
@@ -98,8 +96,9 @@ fn a_reset_in_the_middle_of_an_answer_is_passed_on_to_who_has_ended_its_directio
     Ok(())
 }
 
+/// They are never left out silently.
 #[test]
-fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset_instead_of_being_left_out() -> Result {
+fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset() -> Result {
     let Piped {
         mut reactor,
         mut client,
@@ -132,8 +131,8 @@ fn bytes_that_cannot_be_queued_end_both_sides_by_a_reset_instead_of_being_left_o
 
 #[test]
 fn a_client_whose_server_refuses_is_reset() -> Result {
-    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // it is gone by now
-    let (mut reactor, mut client) = begin(nobody)?;
+    let refusing = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // the listener is closed by now
+    let (mut reactor, mut client) = begin(refusing)?;
     client.write_all(b"anybody?")?;
     run_out(&mut reactor, &mut ())?;
     assert_eq!(
@@ -169,7 +168,7 @@ fn a_client_that_is_closed_before_its_server_is_connected_resets_that_too() -> R
 }
 
 #[test]
-fn a_side_that_is_closed_sends_the_other_what_was_queued_and_a_reset() -> Result {
+fn closing_a_side_sends_the_other_its_queue_and_a_reset() -> Result {
     let Piped {
         mut reactor,
         sides,
@@ -186,7 +185,7 @@ fn a_side_that_is_closed_sends_the_other_what_was_queued_and_a_reset() -> Result
 }
 
 #[test]
-fn a_peer_that_takes_nothing_any_more_is_reset_and_keeps_no_loop_alive() -> Result {
+fn a_peer_that_reads_no_more_is_reset_and_keeps_no_loop_alive() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
     let (one, other) = Relay::pair();
@@ -204,16 +203,15 @@ fn a_peer_that_takes_nothing_any_more_is_reset_and_keeps_no_loop_alive() -> Resu
 }
 
 #[test]
-fn a_side_that_was_reset_does_not_wait_for_ever_for_a_peer_that_reads_nothing() -> Result {
+fn a_side_that_was_reset_ends_in_time_also_if_the_other_reads_nothing() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
     let (one, other) = Relay::pair();
     let side = Connection::open(&mut reactor, client_near, &options(), one)?;
     Connection::open(&mut reactor, server_near, &options(), other)?;
     fill(&mut reactor, side, &client)?;
-    (&client).write_all(&[7; 1 << 15])?; // what the kernel keeps for the side that reads no more
-    rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
-    drop(client);
+    (&client).write_all(&[7; 1 << 15])?; // the kernel keeps these for the side that reads no more
+    reset(client)?;
     turn_until_quiet(&mut reactor, &mut ())?;
     assert_eq!(reactor.len(), 2);
     reactor.advance(&mut (), Duration::from_secs(301))?;

@@ -1,16 +1,17 @@
 //! Relays of a server that stops.
 
 use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use handlers::{Address, Connection, ListenOptions, Relay};
 use reactor::{ManualClock, Reactor};
+use support::silent_listener;
 
 use crate::{Result, options, pair, patient, read_out, run_out, turn_until_quiet};
 
 #[test]
-fn a_relay_whose_server_stops_goes_on_for_its_grace_and_is_reset_then() -> Result {
+fn a_relay_of_a_stopping_server_goes_on_for_the_grace_and_is_reset_then() -> Result {
     const GRACE: Duration = Duration::from_secs(5);
     for ends_in_time in [true, false] {
         let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
@@ -59,12 +60,12 @@ fn a_relay_whose_server_stops_goes_on_for_its_grace_and_is_reset_then() -> Resul
 }
 
 #[test]
-fn a_server_that_stops_while_its_relay_connects_gives_that_up_at_the_end_of_its_grace() -> Result {
+fn a_relay_gives_up_connecting_when_the_grace_of_its_server_is_over() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let (near, client) = pair()?;
-    let silent = silent_listener()?;
+    let (_silent, address) = silent_listener("127.0.0.1:0")?;
     let (client_side, server_side) = Relay::pair();
-    let attempt = Connection::connect(&mut reactor, [silent.0], &options(), server_side);
+    let attempt = Connection::connect(&mut reactor, [address], &options(), server_side);
     client_side.gives_up(attempt);
     let side = Connection::open(&mut reactor, near, &options(), client_side)?;
     turn_until_quiet(&mut reactor, &mut ())?;
@@ -79,13 +80,4 @@ fn a_server_that_stops_while_its_relay_connects_gives_that_up_at_the_end_of_its_
     assert!(reactor.is_empty(), "{reactor:?}");
     assert_eq!(read_out(&client), (0, Some(ErrorKind::ConnectionReset)));
     Ok(())
-}
-
-/// An address that does not answer: the queue of its listener is full.
-fn silent_listener() -> Result<(SocketAddr, TcpListener, Vec<TcpStream>)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    socket2::SockRef::from(&listener).listen(0)?;
-    let address = listener.local_addr()?;
-    let first = TcpStream::connect(address)?;
-    Ok((address, listener, vec![first]))
 }

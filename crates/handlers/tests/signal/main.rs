@@ -1,4 +1,4 @@
-//! Signals, sent to this process for real; each test has signals of its own, or a process of its own.
+//! Signals, really sent to this process. Each test has its own signals or its own process.
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
@@ -8,11 +8,9 @@ mod watcher;
 
 use handlers::signal::{self, Signal};
 use reactor::{Key, Next, Reactor};
-use support::{PATIENCE, turn_until};
+use support::{PATIENCE, Result, turn_until};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What the handlers of a test note: signals by number.
+/// The notes of the handlers of a test: the numbers of signals.
 type Seen = Vec<i32>;
 
 fn real_time(offset: u8) -> Signal {

@@ -1,4 +1,5 @@
-//! What ends a process, or is about all of it, happens in a child: this program once more, with one of the cases below.
+//! Cases that end a process or concern all of it run in a child: this program started once more,
+//! with one of the cases below.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader};
@@ -40,7 +41,7 @@ impl Case {
         })
     }
 
-    /// Reads on until it says `word`.
+    /// Reads until a line ends with `word`.
     fn expect(&self, word: &str) -> Result {
         for line in self.output.borrow_mut().by_ref() {
             if line?.ends_with(word) {
@@ -169,7 +170,8 @@ fn case() -> Result {
             let key = signal::stop_on(&mut reactor, [Signal::TERM])?;
             raise(Signal::TERM.as_raw())?;
             reactor.remove(key)?;
-            let key = watch(&mut reactor, &[Signal::TERM])?; // its reflexes are gone
+            // The first watch has no effect any more.
+            let key = watch(&mut reactor, &[Signal::TERM])?;
             raise(Signal::TERM.as_raw())?;
             println!("\nalive");
             reactor.remove(key)?;
@@ -203,7 +205,8 @@ fn case() -> Result {
                 cx.registry.stop();
                 Ok(Next::Keep)
             })?;
-            let mut child = Command::new("true").spawn()?; // the only one of this process: nothing to coalesce with
+            // The only child of this process: nothing to coalesce with.
+            let mut child = Command::new("true").spawn()?;
             reactor.run(&mut Vec::new())?;
             assert_eq!((told.get(), child.wait()?.code()), (child.id(), Some(0)));
             println!("\nalive");
@@ -237,7 +240,8 @@ fn insisting_after(time: Duration) -> signal::ShutdownOptions {
     signal::ShutdownOptions::new().insist_after(time)
 }
 
-/// As `timeout` of coreutils sends them: to its child, and to the group that the child is in.
+/// Sends signals as `timeout` of coreutils does: to its child, and to the group that the child is
+/// in.
 fn two_at_once() -> Result {
     raise(Signal::TERM.as_raw())?;
     raise(Signal::INT.as_raw())?;
@@ -248,7 +252,7 @@ fn threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// The line of the signals that a process blocks.
+/// Returns the line of the signals that a process blocks.
 fn blocked(status: &str) -> String {
     status
         .lines()
@@ -258,7 +262,7 @@ fn blocked(status: &str) -> String {
 }
 
 #[test]
-fn the_first_signal_ends_a_program_gently() -> Result {
+fn the_first_signal_ends_a_program_gracefully() -> Result {
     let case = Case::start("gentle")?;
     case.expect("ready")?;
     case.send(rustix::process::Signal::INT)?;
@@ -268,7 +272,7 @@ fn the_first_signal_ends_a_program_gently() -> Result {
 }
 
 #[test]
-fn signals_that_come_at_once_are_one_wish_and_end_a_program_gently() -> Result {
+fn simultaneous_signals_count_as_one_and_end_a_program_gracefully() -> Result {
     for name in ["at once", "within an hour", "never"] {
         let case = Case::start(name)?;
         case.expect("gentle")?;
@@ -278,7 +282,7 @@ fn signals_that_come_at_once_are_one_wish_and_end_a_program_gently() -> Result {
 }
 
 #[test]
-fn a_signal_that_comes_again_later_insists_also_while_the_loop_is_held_up() -> Result {
+fn a_later_repeat_of_a_signal_insists_also_while_the_loop_is_held_up() -> Result {
     let case = Case::start("later")?;
     case.expect("hanging")?;
     assert!(case.expect("alive").is_err() && case.expect("asked").is_err());
@@ -330,7 +334,7 @@ fn the_default_action_comes_back_with_the_end_of_the_last_watcher() -> Result {
 }
 
 #[test]
-fn what_was_ignored_or_caught_by_others_before_stays_so() -> Result {
+fn signals_ignored_or_caught_by_other_code_before_stay_so() -> Result {
     survive("ignored")?;
     survive("caught")
 }
@@ -340,17 +344,18 @@ fn no_signal_is_blocked_in_this_process_or_its_children() -> Result {
     survive("mask")
 }
 
+/// Connections are served meanwhile.
 #[test]
-fn in_a_storm_of_signals_the_last_of_each_kind_is_told_of_and_connections_are_served() -> Result {
+fn in_a_storm_of_signals_the_last_of_each_kind_is_reported() -> Result {
     survive("storm")
 }
 
 #[test]
-fn with_sigchld_comes_the_child_it_is_about() -> Result {
+fn a_sigchld_comes_with_the_pid_of_its_child() -> Result {
     survive("child")
 }
 
-/// Runs a case that says so at its end.
+/// Runs a case that reports its success at its end.
 fn survive(name: &str) -> Result {
     let case = Case::start(name)?;
     case.expect("alive")?;

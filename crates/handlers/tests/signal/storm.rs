@@ -16,7 +16,7 @@ use signal_hook::low_level::raise;
 
 use crate::{PATIENCE, Result, real_time};
 
-/// What is sent in a storm, 2500 times each; the real-time ones are queued by the kernel, each of them.
+/// The signals of a storm, 2500 of each kind. The kernel queues each of the real-time ones.
 const KINDS: [fn() -> Signal; 4] = [
     || Signal::USR1,
     || Signal::USR2,
@@ -27,17 +27,19 @@ const KINDS: [fn() -> Signal; 4] = [
 /// Signals of the storm between two echoes of the client.
 const GUST: u64 = 100;
 
-/// How many of each kind have been sent; one is counted before it is.
+/// The number of sent signals of each kind. Each is counted before it is sent.
 type SentOfKind = [AtomicU64; KINDS.len()];
 
-/// Sends 10 000 signals, and waits for an echo now and then, so that the connection is served all the while.
+/// Sends 10 000 signals, and waits for an echo now and then, so that the connection is served
+/// throughout.
 fn send_storm(sent: &SentOfKind, echoed: &Receiver<()>) -> io::Result<()> {
     for number in 0..10_000_u64 {
         let kind = (number % 4) as usize;
         sent[kind].fetch_add(1, Ordering::SeqCst);
         match rustix::process::Signal::from_named_raw(KINDS[kind]().as_raw()) {
             Some(named) => kill_process(rustix::process::getpid(), named)?,
-            None => raise(KINDS[kind]().as_raw())?, // to this thread: safe code can send it no further
+            // To this thread: safe code cannot send it elsewhere.
+            None => raise(KINDS[kind]().as_raw())?,
         }
         if number % GUST == 0 {
             echoed.recv().map_err(io::Error::other)?;
@@ -46,7 +48,7 @@ fn send_storm(sent: &SentOfKind, echoed: &Receiver<()>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends and receives as long as the storm lasts; gives how many echoes were right.
+/// Sends and receives during the storm. Returns the number of correct echoes.
 fn talk(mut stream: UnixStream, echoed: &SyncSender<()>) -> io::Result<u64> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut echoes = 0_u64;
@@ -76,14 +78,15 @@ impl<S> ConnectionHandler<S> for Echo {
         to: &mut Connection<'_, S>,
         _: &mut Context<'_, S>,
     ) -> io::Result<usize> {
-        let _ = to.write(data)?; // the client reads before it says more
+        let _ = to.write(data)?; // the client reads before it sends more
         Ok(data.len())
     }
 }
 
-/// In a process of its own, where nobody else waits for these signals.
+/// Runs in a process of its own, where no other code waits for these signals.
 pub(crate) fn storm() -> Result {
-    let mut reactor = Reactor::<Vec<u64>>::new()?; // what had been sent of each kind when it was told last
+    // The number sent of each kind at its last report.
+    let mut reactor = Reactor::<Vec<u64>>::new()?;
     let sent = Arc::new(SentOfKind::default());
     let counted = Arc::clone(&sent);
     signal::watch(
@@ -113,7 +116,7 @@ pub(crate) fn storm() -> Result {
         );
         reactor.turn(&mut told, Some(Duration::from_millis(100)))?;
     }
-    reactor.run(&mut told)?; // ends: the connection is closed, and the watcher keeps nothing alive
+    reactor.run(&mut told)?; // returns: the connection is closed, and the watch keeps nothing alive
     sender.join().map_err(|_| "the sender panicked")??;
     let right = talker.join().map_err(|_| "the client panicked")??;
     assert!(right >= 10_000 / GUST, "{right} echoes");

@@ -1,4 +1,4 @@
-//! Watchers: what they are told of an arrival, and how they end.
+//! Watches: the reports of an arrival, and the ends of a watch.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use signal_hook::low_level::raise;
 use crate::{PATIENCE, Result, Seen, real_time, turn_until, watch};
 
 #[test]
-fn all_watchers_of_all_loops_are_told() -> Result {
+fn all_watches_of_all_loops_are_notified() -> Result {
     let (mut one, mut other) = (Reactor::new()?, Reactor::new()?);
     watch(&mut one, &[Signal::USR1])?;
     watch(&mut one, &[Signal::USR1])?;
@@ -32,7 +32,7 @@ fn all_watchers_of_all_loops_are_told() -> Result {
 }
 
 #[test]
-fn the_sender_is_told() -> Result {
+fn the_sender_is_reported() -> Result {
     let mut reactor = Reactor::<Vec<signal::Arrival>>::new()?;
     signal::watch(&mut reactor, [Signal::USR2], |arrival, cx| {
         cx.state.push(*arrival);
@@ -56,7 +56,7 @@ fn the_sender_is_told() -> Result {
 }
 
 #[test]
-fn arrivals_are_told_by_number_and_coalesce_while_the_loop_is_busy() -> Result {
+fn arrivals_are_reported_by_number_and_coalesce_while_the_loop_is_busy() -> Result {
     let (low, high) = (real_time(1), real_time(2));
     let mut reactor = Reactor::new()?;
     watch(&mut reactor, &[high, low])?;
@@ -78,7 +78,7 @@ fn arrivals_are_told_by_number_and_coalesce_while_the_loop_is_busy() -> Result {
 }
 
 #[test]
-fn more_arrivals_than_a_call_may_tell_are_told_next_turn() -> Result {
+fn arrivals_beyond_the_limit_of_a_turn_are_reported_next_turn() -> Result {
     let signals: Vec<_> = (5..20).map(real_time).collect();
     let mut reactor = Reactor::new()?;
     watch(&mut reactor, &signals)?;
@@ -102,7 +102,7 @@ fn more_arrivals_than_a_call_may_tell_are_told_next_turn() -> Result {
 }
 
 #[test]
-fn a_watcher_keeps_no_loop_alive_and_costs_no_call_until_there_is_a_signal() -> Result {
+fn a_watch_keeps_no_loop_alive_and_costs_no_call_without_a_signal() -> Result {
     let mut reactor = Reactor::new()?;
     watch(&mut reactor, &[real_time(3)])?;
     let mut seen = Vec::new();
@@ -112,7 +112,7 @@ fn a_watcher_keeps_no_loop_alive_and_costs_no_call_until_there_is_a_signal() -> 
 }
 
 #[test]
-fn after_its_removal_nothing_is_told_and_nothing_is_left() -> Result {
+fn after_its_removal_a_watch_reports_nothing_and_leaves_nothing() -> Result {
     let mut reactor = Reactor::new()?;
     let open = std::fs::read_dir("/proc/self/fd")?.count();
     let key = watch(&mut reactor, &[Signal::WINCH])?;
@@ -122,7 +122,8 @@ fn after_its_removal_nothing_is_told_and_nothing_is_left() -> Result {
     raise(Signal::WINCH.as_raw())?;
     let mut seen = Vec::new();
     assert_eq!(reactor.turn(&mut seen, Some(Duration::ZERO))?, 0);
-    // Other tests open and close theirs meanwhile, so this is about those that a hundred watchers would leave.
+    // Other tests open and close descriptors meanwhile, so this looks for those that a hundred
+    // watches would leave.
     for _ in 0..100 {
         let key = watch(&mut reactor, &[Signal::WINCH])?;
         reactor.remove(key)?;
@@ -131,8 +132,9 @@ fn after_its_removal_nothing_is_told_and_nothing_is_left() -> Result {
     Ok(())
 }
 
+/// That includes signals that have arrived already.
 #[test]
-fn a_watcher_that_is_removed_in_its_callback_is_told_no_more_of_what_has_come() -> Result {
+fn a_watch_removed_in_its_callback_gets_no_further_signal() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;
     let (by_key, by_outcome, by_error) = (real_time(20), real_time(21), real_time(22));
     signal::watch(&mut reactor, [by_key], |arrival, cx| {
@@ -192,8 +194,9 @@ fn would_block_and_interrupted_end_nothing() -> Result {
     Ok(())
 }
 
+/// Nothing is watched then, not even the other signals of the call.
 #[test]
-fn a_signal_that_cannot_be_watched_is_an_error_that_names_it_and_nothing_is_watched() -> Result {
+fn the_error_of_a_signal_that_cannot_be_watched_names_it() -> Result {
     let mut reactor = Reactor::new()?;
     for (number, named) in [
         (
@@ -212,7 +215,7 @@ fn a_signal_that_cannot_be_watched_is_an_error_that_names_it_and_nothing_is_watc
         (-3, "signal -3 cannot be watched"),
         (65, "signal 65 cannot be watched"),
         (i32::MAX, "signal 2147483647 cannot be watched"),
-        (32, "sigaction(signal 32): Invalid argument"), // the C library's own
+        (32, "sigaction(signal 32): Invalid argument"), // reserved by the C library
     ] {
         let error = signal::watch(
             &mut reactor,
@@ -225,7 +228,7 @@ fn a_signal_that_cannot_be_watched_is_an_error_that_names_it_and_nothing_is_watc
     }
     assert!(reactor.is_empty());
     let mut seen = Seen::new();
-    watch(&mut reactor, &[Signal::CONT])?; // the one that was good is none the worse
+    watch(&mut reactor, &[Signal::CONT])?; // the valid signal is unaffected
     raise(Signal::CONT.as_raw())?;
     reactor.turn(&mut seen, Some(Duration::ZERO))?;
     assert_eq!(seen, [Signal::CONT.as_raw()]);
@@ -246,7 +249,7 @@ fn the_callback_of_a_shutdown_runs_once_with_the_first_signal() -> Result {
         },
     )?;
     raise(real_time(24).as_raw())?;
-    reactor.after(PATIENCE, |_| Ok(reactor::Then::Done)); // something to be stopped
+    reactor.after(PATIENCE, |_| Ok(reactor::Then::Done)); // something to stop
     reactor.run(&mut ())?;
     assert_eq!(asked.get(), Some(real_time(24)));
     assert_eq!(reactor.len(), 1, "it stays, for the second one");

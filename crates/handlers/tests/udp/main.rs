@@ -13,11 +13,9 @@ use handlers::udp::{
 };
 use reactor::{CloseReason, Context, Key, Next, Reactor};
 use rustix::io::Errno;
-use support::{PATIENCE, turn_until};
+use support::{PATIENCE, Result, turn_until};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What the handlers of a test note.
+/// The notes of the handlers of a test.
 #[derive(Debug, Default)]
 struct Seen {
     datagrams: Vec<Vec<u8>>,
@@ -36,7 +34,7 @@ fn local(v6: bool) -> SocketAddr {
     }
 }
 
-/// A plain socket on the other side.
+/// Returns a plain socket for the other side.
 fn peer(v6: bool) -> Result<StdSocket> {
     let socket = StdSocket::bind(local(v6))?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -47,7 +45,7 @@ fn errno(failure: &Failure) -> Option<Errno> {
     Errno::from_io_error(&failure.error)
 }
 
-/// Notes everything; on a datagram it does what the test says.
+/// Notes everything, and calls the closure of the test for a datagram.
 struct Noting<F>(F);
 
 impl<F> DatagramHandler<Seen> for Noting<F>

@@ -1,4 +1,5 @@
-//! What a handler is given, and when; how a socket rests, and how it ends.
+//! The callbacks of a handler for datagrams: their data and their order, pauses of a socket, and
+//! its end.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use reactor::{Context, Interest, ManualClock, Next, Reactor};
 use crate::{Noting, PATIENCE, Result, Seen, local, noting, peer, turn_until};
 
 #[test]
-fn what_is_received_comes_with_its_addresses_and_is_answered() -> Result {
+fn a_datagram_comes_with_its_addresses_and_is_answered() -> Result {
     for v6 in [false, true] {
         let mut reactor = Reactor::<usize>::new()?;
         let socket = UdpSocket::bind(local(v6))?;
@@ -32,7 +33,8 @@ fn what_is_received_comes_with_its_addresses_and_is_answered() -> Result {
             Ok(Next::Keep)
         })?;
         let mut buffer = [1; 70_000];
-        let largest = if v6 { 65_536 - 40 - 8 } else { 65_535 - 20 - 8 }; // one packet: IPv6 is cut at the interface's MTU
+        // One packet: IPv6 is cut at the interface's MTU.
+        let largest = if v6 { 65_536 - 40 - 8 } else { 65_535 - 20 - 8 };
         for bytes in [0, 1, 1500, largest] {
             peer.send_to(&vec![bytes as u8; bytes], address)?;
             turn_until(&mut reactor, &mut 0, |count| *count == 1)?;
@@ -44,7 +46,7 @@ fn what_is_received_comes_with_its_addresses_and_is_answered() -> Result {
 }
 
 #[test]
-fn an_answer_comes_from_the_address_that_was_asked() -> Result {
+fn an_answer_comes_from_the_address_of_the_question() -> Result {
     let mut reactor = Reactor::<usize>::new()?;
     let socket = UdpSocket::bind(([0, 0, 0, 0], 0).into())?;
     let asked = SocketAddr::from(([127, 0, 0, 9], socket.local_addr()?.port()));
@@ -77,7 +79,7 @@ fn a_flood_is_received_a_batch_a_turn_and_in_order() -> Result {
         );
     }
     assert!(seen.datagrams.iter().flatten().copied().eq(0..70));
-    // The last batch was not full: the socket is known to be empty, and not asked again.
+    // The last batch was not full: the socket is known to be empty, and is not read again.
     assert_eq!(reactor.turn(&mut seen, Some(Duration::ZERO))?, 0);
     peer.send_to(b"more", address)?;
     turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 71)?;
@@ -88,8 +90,9 @@ fn a_flood_is_received_a_batch_a_turn_and_in_order() -> Result {
     Ok(())
 }
 
+/// They come from another thread.
 #[test]
-fn bursts_from_another_thread_that_race_with_the_end_of_a_batch_are_all_answered() -> Result {
+fn bursts_that_race_with_the_end_of_a_batch_are_all_answered() -> Result {
     let mut reactor = Reactor::<usize>::new()?;
     let socket = UdpSocket::bind(local(false))?;
     let (address, peer) = (socket.local_addr()?, peer(false)?);
@@ -106,7 +109,7 @@ fn bursts_from_another_thread_that_race_with_the_end_of_a_batch_are_all_answered
                 peer.send_to(b"hello", address)?;
             }
             for _ in 0..burst {
-                peer.recv(&mut [0; 16])?; // a wakeup that was lost would end its patience
+                peer.recv(&mut [0; 16])?; // fails if a wakeup is lost
             }
         }
         io::Result::Ok(())
@@ -134,7 +137,7 @@ fn an_echo_allocates_nothing() -> Result {
         }
         Result::Ok(())
     };
-    echo(2)?; // makes the buffers
+    echo(2)?; // allocates the buffers
     let mut result = Ok(());
     let allocations = allocation_counter::measure(|| result = echo(100));
     assert_eq!(allocations.count_total, 0);
@@ -142,7 +145,7 @@ fn an_echo_allocates_nothing() -> Result {
 }
 
 #[test]
-fn a_handler_that_ends_its_socket_is_told_no_more_of_the_batch() -> Result {
+fn a_handler_that_removes_its_socket_gets_no_more_of_the_batch() -> Result {
     type End = fn(&mut Context<'_, Seen>) -> io::Result<Next>;
     let ends: [End; 3] = [
         |_| Ok(Next::Remove),
@@ -189,7 +192,7 @@ fn would_block_and_interrupted_end_nothing() -> Result {
 }
 
 #[test]
-fn a_socket_that_rests_receives_nothing_until_it_goes_on() -> Result {
+fn a_paused_socket_receives_nothing_until_it_is_resumed() -> Result {
     let mut reactor = Reactor::new()?;
     let (key, address) = noting(&mut reactor, |_, _, cx| {
         cx.registry.set_interest(cx.key(), Interest::NONE)?;

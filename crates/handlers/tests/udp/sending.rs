@@ -1,4 +1,4 @@
-//! What a socket sends: at once, or in a queue while there is no room; and what is told where it cannot.
+//! Sending: at once, or in a queue while there is no room, and the reports of failures.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::{Noting, PATIENCE, Result, Seen, local, noting, peer, turn_until};
 
 #[test]
-fn a_datagram_that_is_too_large_is_told_and_the_socket_goes_on() -> Result {
+fn a_too_large_datagram_is_reported_and_the_socket_goes_on() -> Result {
     let mut reactor = Reactor::new()?;
     let (_, address) = noting(&mut reactor, |datagram, socket, cx| {
         cx.state
@@ -53,7 +53,7 @@ fn a_datagram_that_is_too_large_is_told_and_the_socket_goes_on() -> Result {
 }
 
 #[test]
-fn that_nobody_listens_is_told_and_a_connected_socket_goes_on() -> Result {
+fn a_connected_socket_reports_econnrefused_and_goes_on() -> Result {
     for v6 in [false, true] {
         let peer_socket = peer(v6)?;
         let to = peer_socket.local_addr()?;
@@ -63,7 +63,7 @@ fn that_nobody_listens_is_told_and_a_connected_socket_goes_on() -> Result {
         let address = socket.local_addr()?;
         let on_datagram =
             |_: &Datagram<'_>, socket: &mut Sending<'_>, cx: &mut Context<'_, Seen>| {
-                // The second one gets the answer to the first, the third one that to the second.
+                // The second one gets the error of the first, the third one that of the second.
                 cx.state.sent.extend([
                     socket.send(b"1").ok(),
                     socket.send(b"2").ok(),
@@ -85,7 +85,7 @@ fn that_nobody_listens_is_told_and_a_connected_socket_goes_on() -> Result {
         ];
         assert_eq!(seen.failures, told);
 
-        let peer_socket = StdSocket::bind(to)?; // somebody listens again
+        let peer_socket = StdSocket::bind(to)?; // a socket is bound there again
         peer_socket.set_read_timeout(Some(PATIENCE))?;
         peer_socket.send_to(b"go", address)?;
         turn_until(&mut reactor, &mut seen, |seen| seen.datagrams.len() == 2)?;
@@ -109,7 +109,8 @@ fn congestion_marks_travel() -> Result {
         let address = sender.local_addr()?;
         let marks = [None, Some(Ecn::Ect0), Some(Ecn::Ect1), Some(Ecn::Ce)];
         udp::add(&mut reactor, sender, move |_, socket, _| {
-            // What no kernel takes is no reason to think that this one does not know the marks.
+            // A port that every kernel refuses does not show that this one does not support the
+            // marks.
             assert_eq!(socket.send_to(b"", (to.ip(), 0).into()), Ok(Sent::Failed));
             for ecn in marks {
                 assert_eq!(
@@ -131,7 +132,7 @@ fn congestion_marks_travel() -> Result {
 }
 
 #[test]
-fn others_send_by_the_key_of_a_socket_and_failures_are_told_at_once() -> Result {
+fn other_callbacks_send_through_the_key_and_get_failures_at_once() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
     let udp = Udp::new(Noting(
@@ -242,7 +243,7 @@ fn errors_name_the_call_and_the_address() -> Result {
     Ok(())
 }
 
-/// A socket that has no room while the test says so: what the kernel would do with a slow device.
+/// A socket that has no room while the test says so, as the kernel does with a slow device.
 struct Stuffed {
     udp: Udp<Seen>,
     full: Rc<Cell<bool>>,
@@ -259,7 +260,8 @@ impl Handler<Seen, UdpSocket> for Stuffed {
     }
 }
 
-/// Registers such a socket, and lets it learn that it is writable, so that it has to be told when it is not.
+/// Registers such a socket, and lets it learn that it is writable, so that a refusal has to reset
+/// that.
 fn stuffed(
     reactor: &mut Reactor<Seen>,
     udp: Udp<Seen>,
@@ -281,7 +283,7 @@ fn stuffed(
     Ok((full, address, key))
 }
 
-/// On "fill" sends five datagrams of 100 bytes to `to`.
+/// Sends five datagrams of 100 bytes to `to` at a datagram "fill".
 fn filler(
     to: SocketAddr,
 ) -> impl FnMut(&Datagram<'_>, &mut Sending<'_>, &mut Context<'_, Seen>) -> io::Result<Next> + 'static
@@ -306,7 +308,7 @@ fn filler(
 }
 
 #[test]
-fn what_has_to_wait_is_queued_up_to_the_limit_and_goes_out_as_one_run() -> Result {
+fn waiting_datagrams_are_queued_up_to_the_limit_and_sent_as_one_run() -> Result {
     for (datagrams_max, bytes_max) in [(3, 10_000), (100, 399)] {
         let mut reactor = Reactor::new()?;
         let (_, receiver) = noting(&mut reactor, |_, _, _| Ok(Next::Keep))?;
@@ -368,9 +370,10 @@ fn nothing_overtakes_the_queue_which_goes_out_a_bounded_part_a_turn() -> Result 
             } else {
                 101..102
             };
+            // None can be merged.
             cx.state.sent = sizes
                 .map(|bytes| socket.send_to(&[0; 101][..bytes], to).ok())
-                .collect(); // none can be merged
+                .collect();
             Ok(Next::Keep)
         };
     let (full, address, _) = stuffed(&mut reactor, Udp::new(Noting(on_datagram)))?;
@@ -384,7 +387,7 @@ fn nothing_overtakes_the_queue_which_goes_out_a_bounded_part_a_turn() -> Result 
         (&seen.sent, seen.metrics.sent),
         (&vec![Some(Sent::Queued)], 64)
     );
-    reactor.turn(&mut seen, Some(PATIENCE))?; // it is still writable, and called again
+    reactor.turn(&mut seen, Some(PATIENCE))?; // still writable, and called again
     for bytes in 1..102 {
         assert_eq!(peer.recv(&mut [0; 200])?, bytes);
     }
@@ -392,7 +395,7 @@ fn nothing_overtakes_the_queue_which_goes_out_a_bounded_part_a_turn() -> Result 
 }
 
 #[test]
-fn datagrams_that_were_merged_on_the_way_are_told_one_by_one() -> Result {
+fn datagrams_merged_on_the_way_are_delivered_one_by_one() -> Result {
     let mut reactor = Reactor::new()?;
     let (_, receiver) = noting(&mut reactor, |_, _, _| Ok(Next::Keep))?;
     let (full, address, _) = stuffed(&mut reactor, Udp::new(Noting(filler(receiver))))?;
@@ -414,7 +417,7 @@ fn datagrams_that_were_merged_on_the_way_are_told_one_by_one() -> Result {
 }
 
 #[test]
-fn with_a_queue_of_nothing_the_sender_is_told_and_told_again_when_there_is_room() -> Result {
+fn with_a_queue_of_zero_a_send_is_refused_and_room_is_reported_later() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
     let udp = Udp::new(Noting(filler(peer.local_addr()?))).max_queued_datagrams(0);
@@ -434,7 +437,7 @@ fn with_a_queue_of_nothing_the_sender_is_told_and_told_again_when_there_is_room(
 }
 
 #[test]
-fn in_a_run_that_is_refused_each_datagram_gets_its_own_answer() -> Result {
+fn in_a_refused_run_each_datagram_gets_its_own_result() -> Result {
     let peer = peer(false)?;
     let to = peer.local_addr()?;
     let mut reactor = Reactor::new()?;
@@ -470,7 +473,8 @@ fn in_a_run_that_is_refused_each_datagram_gets_its_own_answer() -> Result {
     Ok(())
 }
 
-/// Answers one datagram to `to` by a socket that is bound to `at`; returns the answer as it arrives.
+/// Answers one datagram to `to` from a socket that is bound to `at`. Returns the answer as it
+/// arrives.
 fn answer_to(to: IpAddr, at: SocketAddr) -> Result<Vec<u8>> {
     let (mut reactor, mut seen) = (Reactor::new()?, Seen::default());
     let socket = UdpSocket::bind(at)?;

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_set_as_its_time_ends_ends_no_other_wait() {
+    fn a_wait_that_is_set_at_its_timeout_ends_no_other_wait() {
         let mut table = EventTable::new();
         let event = table.events.insert(State::new(0, Some(1)));
         let (index, late) = table.wait(event);

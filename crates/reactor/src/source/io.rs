@@ -443,7 +443,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     #[test]
-    fn a_source_is_asked_what_it_is_when_it_first_would_block_and_not_before() {
+    fn the_kind_of_a_source_is_probed_at_its_first_would_block() {
         let (reader, mut writer) = io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&reader, true).unwrap();
         let mut io = Io::new(File::from(OwnedFd::from(reader)), false);
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_buffer_of_its_own_is_never_asked() {
+    fn a_source_with_its_own_buffer_is_never_probed() {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut io = Io::new(Buffered(reader), false);
         io.begin(Readiness::READABLE, Interest::READABLE);

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_of_a_pipe_and_of_what_nobody_knows_that_nobody_reads_it() {
+    fn an_error_means_no_reader_for_a_pipe_and_for_an_unknown_kind_alone() {
         let all = [
             Kind::Stream,
             Kind::Listener,

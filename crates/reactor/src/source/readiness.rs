@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_bits_are_told_apart_as_seven_facts() {
+    fn the_kernels_bits_are_distinguished_as_seven_facts() {
         for (flags, facts) in [
             (EventFlags::IN, "readable"),
             (EventFlags::PRI, "priority"),
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_equal_however_the_kernel_put_them() {
+    fn facts_are_equal_for_different_bits_of_the_kernel() {
         let half_closed_twice = Readiness::from_kernel(EventFlags::RDHUP) | Readiness::WRITE_CLOSED;
         assert_eq!(half_closed_twice, Readiness::from_kernel(EventFlags::HUP));
         assert_ne!(half_closed_twice, Readiness::READABLE);

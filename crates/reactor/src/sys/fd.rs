@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_told_by_the_kernel_as_by_the_type() {
+    fn every_kind_is_the_same_from_the_kernel_and_from_the_type() {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         expect_kind(

@@ -431,7 +431,7 @@ mod tests {
         assert!(events.is_empty());
     }
     #[test]
-    fn of_a_number_that_another_key_watches_the_kernel_is_told_nothing() {
+    fn an_fd_that_another_key_watches_is_not_changed_in_the_kernel() {
         let mut poller = Poller::new().unwrap();
         let (first, second) = (Key::from_token(1), Key::from_token(2));
         let (mut reader, _writer) = io::pipe()

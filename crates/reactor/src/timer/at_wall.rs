@@ -165,7 +165,7 @@ mod tests {
     use crate::sys::poller::Events;
 
     #[test]
-    fn the_kernel_is_asked_to_tell_when_the_clock_is_set_and_all_are_armed_anew_then() {
+    fn the_kernel_reports_a_set_clock_and_all_wall_timers_are_armed_anew() {
         let mut reactor = Reactor::<()>::new().unwrap();
         let hour = Duration::from_secs(3600);
         let timers = [2, 1].map(|hours| {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_is_no_longer_known() {
+    fn a_timer_that_has_ended_is_forgotten() {
         let clock = ManualClock::new();
         let mut reactor = Reactor::<()>::builder()
             .clock(clock.clone())
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_whose_callback_panics_when_it_is_dropped_is_no_longer_known_either() {
+    fn a_timer_whose_callback_panics_in_its_drop_is_forgotten_too() {
         struct Bomb;
         impl Drop for Bomb {
             fn drop(&mut self) {

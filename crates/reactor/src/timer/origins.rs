@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_keeps_its_number_however_many_others_there_are() {
+    fn a_place_keeps_its_number_among_any_number_of_others() {
         let mut origins = Origins::default();
         let places: Vec<_> = (0..1000).map(|_| place()).collect();
         let numbers: Vec<_> = places.iter().map(|place| origins.number(place)).collect();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn where_numbers_end_the_last_is_for_all_others() {
+    fn the_last_number_is_shared_by_all_further_places() {
         let mut origins = Origins::default();
         let last = (0..65_534)
             .map(|_| place())

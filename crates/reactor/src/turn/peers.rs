@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_peers_do_every_day_is_told_from_what_is_ours() {
+    fn everyday_errors_of_peers_are_distinguished_from_our_own() {
         for kind in [
             ErrorKind::ConnectionReset,
             ErrorKind::InvalidData,

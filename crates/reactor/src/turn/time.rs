@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_a_turn_each_question_is_answered_anew() {
+    fn outside_of_a_turn_each_call_reads_the_clock() {
         let time = Time::new(Clock::new(None));
         time.now();
         time.now();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_and_its_clones_move_together_and_only_when_told() {
+    fn a_manual_clock_and_its_clones_move_together_and_only_on_advance() {
         let manual = ManualClock::new();
         let time = Time::new(Clock::new(Some(manual.clone())));
         let began = time.now();

@@ -224,7 +224,7 @@ mod tests {
     use crate::turn::spin::Spin;
 
     #[test]
-    fn what_is_left_of_a_timeout_after_a_spin_is_what_was_not_spun() {
+    fn the_rest_of_a_timeout_after_a_spin_excludes_the_time_spun() {
         let ms = Duration::from_millis;
         let mut reactor = Reactor::<()>::builder()
             .spin(Spin::Fixed(ms(2)))

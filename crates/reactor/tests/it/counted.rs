@@ -1,4 +1,4 @@
-//! What counts as a callback that ran, and how often a callback runs in a turn.
+//! The count of callbacks that ran, and the number of calls of a callback in a turn.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -14,10 +14,10 @@ use reactor::{
 
 use crate::{Result, read_all, readable, set_event, sets, turn_now};
 
-/// How often something of the user's has run, hooks apart.
+/// The number of calls of user code, except hooks.
 type Ran = usize;
 
-/// An object that is told of its end.
+/// A handler that is notified of its end.
 struct Object;
 
 impl<T: io::Read + std::os::fd::AsFd> Handler<Ran, T> for Object {
@@ -31,19 +31,19 @@ impl<T: io::Read + std::os::fd::AsFd> Handler<Ran, T> for Object {
     }
 }
 
-/// Counts a call of a queue's handler.
+/// Counts a call of the handler of a queue.
 fn count<T>(_: Option<T>, cx: &mut Context<'_, Ran>) -> io::Result<Next> {
     *cx.state += 1;
     Ok(Next::Keep)
 }
 
-/// What a turn counts, by the metrics before and after it.
+/// Returns the calls of a turn, from the metrics before and after it.
 fn sum(before: Metrics, after: Metrics) -> u64 {
     let total = |metrics: Metrics| metrics.calls + metrics.timers + metrics.deferred + metrics.idle;
     total(after) - total(before)
 }
 
-/// A queue with ten values, of which `at_a_time` are handled in a turn.
+/// Registers a queue with ten values, of which a turn handles `at_a_time`.
 fn ten_values(reactor: &mut Reactor<Ran>, at_a_time: usize) -> Result<Sender<u32>> {
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let key = reactor.consume(receiver, count)?;
@@ -60,7 +60,7 @@ fn calls_of(reactor: &Reactor<Ran>, name: &str) -> Option<u64> {
         .map(|registration| registration.calls)
 }
 
-/// Registers one of everything that runs in a turn. Returns what has to stay open.
+/// Registers one of everything that runs in a turn. Returns the values that have to stay open.
 fn one_of_everything(
     reactor: &mut Reactor<Ran>,
     at_a_time: usize,
@@ -122,7 +122,8 @@ fn a_turn_counts_the_callbacks_that_ran_and_the_metrics_add_up() -> Result {
             );
             (total, turns) = (total + ran, turns + 1);
         }
-        // Object and its end, source and its timeout, values, event, timer, deferred, posted, idle.
+        // The handler and its end, the source and its timeout, values, event, timer, deferred,
+        // posted, idle.
         assert_eq!(total, 2 + 2 + 10 + 1 + 1 + 1 + 3 + 3);
         let metrics = reactor.metrics();
         assert_eq!(
@@ -165,7 +166,7 @@ fn advance_counts_as_the_turns_that_it_takes_do() -> Result {
 }
 
 #[test]
-fn a_callback_that_panics_has_run_and_those_behind_it_have_not() -> Result {
+fn a_callback_that_panics_has_run_and_later_ones_have_not() -> Result {
     type Add = fn(&mut Reactor<Ran>) -> Result<Box<dyn std::any::Any>>;
     let cases: [Add; 3] = [
         |reactor| {
@@ -212,7 +213,7 @@ fn a_callback_that_panics_has_run_and_those_behind_it_have_not() -> Result {
 }
 
 #[test]
-fn posts_and_values_are_work_for_a_turn_and_timeouts_of_queues_are_none() -> Result {
+fn posts_and_values_count_as_work_and_timeouts_of_queues_do_not() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Ran>::builder().clock(clock.clone()).build()?;
     let idle = Rc::new(Cell::new(0));
@@ -239,7 +240,7 @@ fn posts_and_values_are_work_for_a_turn_and_timeouts_of_queues_are_none() -> Res
     Ok(())
 }
 
-/// Counts calls in a turn of each of the handlers that a timer of the turn has work for.
+/// Returns the calls in a turn of each handler that a timer of the turn has work for.
 fn calls_a_turn(
     reactor: &mut Reactor<Ran>,
     again: impl Fn() + 'static,

@@ -1,4 +1,5 @@
-//! Destructors that panic: the books are right before a value of the user's is dropped, and the loop goes on.
+//! Destructors that panic: the accounting is complete before a value of the user is dropped, and
+//! the loop goes on.
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -14,8 +15,8 @@ use reactor::{
     Capacity, Context, Event, Handler, HookKey, Interest, Io, Key, LoopThread, Missed, Next,
     PanicPolicy, Reactor, Then, TimerKey, notification_queue,
 };
+use support::in_time;
 
-use crate::ends::in_time;
 use crate::{Result, set_event, turn_now};
 
 /// Panics when it is dropped, and counts that.
@@ -28,7 +29,7 @@ impl Drop for Bomb {
     }
 }
 
-/// How a registration ends.
+/// The end of a registration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     ByKey,
@@ -48,7 +49,7 @@ const ENDS: [End; 5] = [
 const POLICIES: [PanicPolicy; 2] = [PanicPolicy::Propagate, PanicPolicy::RemoveHandler];
 
 impl End {
-    /// What a callback gives that is to end like this.
+    /// Returns the result of a callback that ends in this way.
     fn outcome(self) -> io::Result<Next> {
         match self {
             Self::ByKey | Self::WithTheReactor => Ok(Next::Keep),
@@ -69,7 +70,7 @@ impl End {
     }
 }
 
-/// What can be ended by its key.
+/// A registration that can be ended by its key.
 #[derive(Clone, Copy)]
 enum Name {
     Source(Key),
@@ -89,7 +90,7 @@ impl Name {
     }
 }
 
-/// A source with something to read.
+/// Returns a source with bytes to read.
 fn source() -> UnixStream {
     let (near, mut far) = UnixStream::pair().unwrap();
     far.write_all(b"x").unwrap();
@@ -117,7 +118,7 @@ impl<T: 'static> Handler<(), T> for Object {
 
 type Register = fn(&mut Reactor<()>, Bomb, End) -> Name;
 
-/// Every kind of registration, whose callback runs in the next turn.
+/// Every kind of registration. Its callback runs in the next turn.
 const KINDS: [(&str, Register); 13] = [
     ("closure", |reactor, bomb, end| {
         let callback = move |_: &mut Io<UnixStream>, _: &mut Context<'_, ()>| {
@@ -155,7 +156,7 @@ const KINDS: [(&str, Register); 13] = [
         assert!(sender.try_send(None).is_ok() && sender.try_send(Some(bomb)).is_ok());
         let key = reactor.consume(receiver, move |value: Option<Option<Bomb>>, _| {
             let _ = &sender;
-            // The bomb stays behind.
+            // The bomb stays where it is.
             if matches!(value, Some(None)) && !matches!(end, End::ByKey | End::WithTheReactor) {
                 return end.outcome();
             }
@@ -224,7 +225,7 @@ const KINDS: [(&str, Register); 13] = [
     }),
 ];
 
-/// What a panic says, if there was one.
+/// Returns the message of a panic.
 fn message(result: &std::thread::Result<()>) -> Option<&'static str> {
     result
         .as_ref()
@@ -232,7 +233,7 @@ fn message(result: &std::thread::Result<()>) -> Option<&'static str> {
         .map(|panic: &Box<dyn Any + Send>| *panic.downcast_ref::<&str>().unwrap())
 }
 
-/// Nothing is left in the loop, which knows that.
+/// Checks that nothing is left in the loop, and that the loop knows that.
 #[track_caller]
 fn expect_empty(mut reactor: Reactor<()>, what: &str) {
     let (len, timers) = (reactor.len(), reactor.timers().count());
@@ -266,7 +267,7 @@ fn end_with_a_bomb((name, register): (&str, Register), end: End, policy: PanicPo
         if end == End::ByKey {
             told = message(&catch(&mut || named.remove(&mut reactor)));
         }
-        // An object goes when it has been told.
+        // A handler is dropped after its notification.
         for _ in 0..2 {
             told = told.or(message(&catch(&mut || _ = turn_now(&mut reactor, &mut ()))));
         }
@@ -301,7 +302,7 @@ fn end_with_a_bomb((name, register): (&str, Register), end: End, policy: PanicPo
 }
 
 #[test]
-fn whatever_ends_in_whichever_way_may_panic_when_it_is_dropped() {
+fn every_kind_of_registration_may_panic_when_dropped_at_any_kind_of_end() {
     in_time("one of them", || {
         for kind in KINDS {
             for end in ENDS {
@@ -338,7 +339,7 @@ fn a_hook_that_another_removes_in_its_turn_may_panic_when_it_is_dropped() -> Res
 }
 
 #[test]
-fn a_loop_that_is_dropped_drops_all_however_many_destructors_panic() {
+fn a_dropped_loop_drops_everything_although_many_destructors_panic() {
     for policy in POLICIES {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bomb = || Bomb(Arc::clone(&dropped));
@@ -378,7 +379,7 @@ fn deferred_callbacks_that_ran_before_one_that_panicked_are_counted() -> Result 
 }
 
 #[test]
-fn an_object_is_told_of_its_end_though_closing_its_source_panics() -> Result {
+fn a_handler_is_notified_of_its_end_though_closing_its_source_panics() -> Result {
     struct Told(Rc<std::cell::Cell<bool>>);
     impl Handler<(), Armed> for Told {
         fn ready(&mut self, _: &mut Io<Armed>, _: &mut Context<'_, ()>) -> io::Result<Next> {
@@ -474,7 +475,7 @@ fn destructors_may_use_every_handle_that_other_threads_have() {
     });
 }
 
-/// A payload of a panic that panics when it is dropped.
+/// The payload of a panic that panics when it is dropped.
 struct Nested;
 
 impl Drop for Nested {

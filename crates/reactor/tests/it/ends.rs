@@ -1,11 +1,11 @@
-//! The end of a loop: the ways in are closed before anything of the user's is dropped.
+//! The end of a loop: calls, posts and sends are refused before any value of the user is dropped.
 
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::mpsc::{RecvTimeoutError, TrySendError, channel};
+use std::sync::mpsc::TrySendError;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,22 +13,9 @@ use reactor::{
     CallError, Capacity, Interest, LoopPool, LoopThread, Next, Reactor, Registry, Remote, Sender,
     Then, notification_queue,
 };
+use support::in_time;
 
-use crate::{PATIENCE, Result, turn_now};
-
-/// Runs `test` on a thread of its own; a test that hangs fails.
-#[track_caller]
-pub(crate) fn in_time(what: &str, test: impl FnOnce() + Send + 'static) {
-    let (over, ends) = channel::<()>();
-    let thread = thread::spawn(move || {
-        let _ends = over;
-        test();
-    });
-    if ends.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-        panic!("{what} hangs");
-    }
-    thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-}
+use crate::{Result, turn_now};
 
 /// Joins its thread when it is dropped, as an owner does.
 #[derive(Default)]
@@ -42,12 +29,12 @@ impl Drop for Joins {
     }
 }
 
-/// A thread that waits for an answer of the loop, which does not come.
+/// Returns a thread that waits for an answer of the loop, which does not come.
 fn waits_in_call<S: 'static>(remote: &Remote<S>) -> Joins {
     waits_in_call_of::<S, 0>(remote)
 }
 
-/// The same, with a closure of a type of its own.
+/// Like `waits_in_call`, with a closure of a type of its own.
 fn waits_in_call_of<S: 'static, const N: usize>(remote: &Remote<S>) -> Joins {
     let before = remote.pending();
     let called = remote.clone();
@@ -58,7 +45,7 @@ fn waits_in_call_of<S: 'static, const N: usize>(remote: &Remote<S>) -> Joins {
     Joins(Some(thread))
 }
 
-/// A thread that sends until it is told that the loop is gone.
+/// Returns a thread that sends until it gets the error that the loop is gone.
 fn sends_until_refused(sender: Sender<u8>) -> Joins {
     let sends = move || {
         while !matches!(sender.try_send(0), Err(TrySendError::Disconnected(_))) {
@@ -70,7 +57,7 @@ fn sends_until_refused(sender: Sender<u8>) -> Joins {
 
 type Own = fn(&mut Reactor<Joins>, Joins) -> Result;
 
-/// Every place in a loop where something of the user's may lie.
+/// Every place in a loop that may hold a value of the user.
 const OWNERS: [(&str, Own); 11] = [
     ("source", |reactor, joins| {
         struct Source(
@@ -151,7 +138,7 @@ const OWNERS: [(&str, Own); 11] = [
 ];
 
 #[test]
-fn a_loop_that_is_dropped_lets_go_of_callers_and_senders_first() {
+fn a_dropped_loop_releases_callers_and_senders_first() {
     for (name, own) in OWNERS {
         for calls in [true, false] {
             in_time(
@@ -213,7 +200,7 @@ fn a_call_that_was_handed_over_and_has_not_run_is_answered_first_too() {
     });
 }
 
-/// Posts a closure of a type of its own that owns a thread that calls.
+/// Posts a closure of a type of its own. The closure owns a thread that calls.
 fn owns<const N: usize>(remote: &Remote<()>) {
     let joins = waits_in_call_of::<(), N>(remote);
     remote.post(move |_| drop((joins, N))).unwrap();
@@ -224,7 +211,7 @@ fn a_caller_is_answered_when_the_remote_s_registration_is_removed() {
     in_time("it", || {
         let mut reactor = Reactor::<()>::new().unwrap();
         let remote = reactor.remote().unwrap();
-        // Closures of many types, in whichever order they are dropped: each owns a thread that calls.
+        // Closures of many types, dropped in any order: each owns a thread that calls.
         let owners = [
             owns::<0>, owns::<1>, owns::<2>, owns::<3>, owns::<4>, owns::<5>, owns::<6>, owns::<7>,
         ];
@@ -256,7 +243,7 @@ fn a_loop_thread_that_panics_drops_its_reactor_before_its_state() {
 #[test]
 fn a_loop_thread_that_does_not_start_answers_before_it_drops_its_state() {
     in_time("it", || {
-        // There is no room for the registration that a thread needs beside that of the user.
+        // There is no room for the registration that a thread needs besides that of the user.
         let builder = || Reactor::builder().max_registrations(1);
         let failed = LoopThread::<Joins>::spawn_with("full", builder, |registry| {
             let (sender, receiver) = notification_queue(Capacity::Unbounded);
@@ -271,7 +258,7 @@ fn a_loop_thread_that_does_not_start_answers_before_it_drops_its_state() {
 }
 
 #[test]
-fn a_pool_that_does_not_start_lets_go_of_those_who_wait_for_its_loops() {
+fn a_pool_that_does_not_start_releases_callers_that_wait_for_its_loops() {
     in_time("it", || {
         let failed =
             LoopPool::<Joins>::spawn(3, "loop-", |number, registry: &mut Registry<Joins>| {
@@ -288,7 +275,7 @@ fn a_pool_that_does_not_start_lets_go_of_those_who_wait_for_its_loops() {
     });
 }
 
-/// A thread that calls the loop as often as it answers.
+/// Returns a thread that calls the loop until it gets no answer.
 fn waits_in_call_later(registry: &mut Registry<Joins>) -> io::Result<Joins> {
     let remote = registry.remote()?;
     Ok(Joins(Some(thread::spawn(move || {
@@ -297,7 +284,7 @@ fn waits_in_call_later(registry: &mut Registry<Joins>) -> io::Result<Joins> {
 }
 
 #[test]
-fn a_reactor_within_another_that_removes_it_lets_go_of_callers_too() {
+fn a_nested_reactor_that_is_removed_releases_its_callers_too() {
     in_time("it", || {
         let mut inner = Reactor::<()>::new().unwrap();
         let joins = Rc::new(RefCell::new(Joins::default()));
@@ -325,7 +312,7 @@ fn a_reactor_within_another_that_removes_it_lets_go_of_callers_too() {
 }
 
 #[test]
-fn a_caller_that_is_answered_while_its_loop_goes_has_not_run() {
+fn a_call_that_is_answered_while_its_loop_is_dropped_has_not_run() {
     in_time("it", || {
         let thread = LoopThread::<u32>::spawn("counts", |_| Ok(0)).unwrap();
         let remote = thread.remote().clone();

@@ -1,4 +1,4 @@
-//! A context outside of callbacks, and why `run` returns.
+//! Contexts outside of callbacks, and the reason why `run` returns.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use reactor::{DeferredKey, Exit, Key, ManualClock, Missed, Next, Reactor, ReasonToRun, Then};
 
 #[test]
-fn what_is_entered_has_the_state_and_the_registry_and_takes_no_turn() {
+fn an_entered_closure_has_state_and_registry_and_takes_no_turn() {
     let mut reactor = Reactor::<Vec<u8>>::new().unwrap();
     let mut state = vec![1];
     let turns = reactor.metrics().turns;
@@ -30,7 +30,7 @@ fn what_is_entered_has_the_state_and_the_registry_and_takes_no_turn() {
 }
 
 #[test]
-fn a_panic_of_what_is_entered_leaves_the_reactor_whole() {
+fn a_panic_of_an_entered_closure_leaves_the_reactor_intact() {
     let mut reactor = Reactor::<()>::new().unwrap();
     let entered = catch_unwind(AssertUnwindSafe(|| {
         reactor.enter(&mut (), |_| panic!("the caller's"))
@@ -144,7 +144,7 @@ fn run_until_does_not_wait_where_a_hook_takes_the_last_away() {
 }
 
 #[test]
-fn the_loop_has_work_exactly_as_long_as_there_is_a_reason_to_run() {
+fn the_loop_has_work_exactly_while_there_is_a_reason_to_run() {
     let mut reactor = Reactor::<()>::new().unwrap();
     let agree = |reactor: &Reactor<()>, expected: bool| {
         assert_eq!(
@@ -167,7 +167,7 @@ fn the_loop_has_work_exactly_as_long_as_there_is_a_reason_to_run() {
 }
 
 #[test]
-fn a_cancelled_callback_runs_no_more_and_is_no_callback_that_ran() {
+fn a_cancelled_callback_does_not_run_and_is_not_counted() {
     let ran = Rc::new(RefCell::new(Vec::new()));
     let mut reactor = Reactor::<()>::new().unwrap();
     let keys: Vec<_> = (0..5)

@@ -1,4 +1,4 @@
-//! What cannot be registered comes back with the reason; what is registered can be listed.
+//! Sources that cannot be registered are returned with the reason. Registered ones are listed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -16,8 +16,9 @@ use rustix::fs::OFlags;
 
 use crate::{Result, add_counting_reader, readable, turn_now};
 
+/// The first registration goes on.
 #[test]
-fn an_fd_that_is_registered_already_is_refused_and_the_first_registration_goes_on() -> Result {
+fn an_fd_that_is_registered_already_is_refused() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let near = Arc::new(near);
     let mut reactor = Reactor::<u32>::new()?;
@@ -43,8 +44,8 @@ fn an_fd_that_is_registered_already_is_refused_and_the_first_registration_goes_o
 }
 
 #[test]
-fn what_is_no_fd_to_the_kernel_is_refused_with_the_call_and_the_number() -> Result {
-    // An O_PATH descriptor is none for ioctl(2) and epoll_ctl(2): both answer EBADF.
+fn an_invalid_fd_is_refused_with_the_call_and_the_number() -> Result {
+    // An O_PATH descriptor is invalid for ioctl(2) and epoll_ctl(2): both return EBADF.
     let path = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::PATH.bits() as i32)
@@ -86,7 +87,7 @@ fn a_full_registry_refuses_and_has_room_again_after_a_removal() -> Result {
 }
 
 #[test]
-fn everything_registered_is_listed_with_its_fd_kind_interest_name_and_line() -> Result {
+fn everything_registered_is_listed_with_fd_kind_interest_name_and_line() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let (near, _far) = readable()?;
     let fd = near.as_raw_fd();
@@ -131,7 +132,7 @@ fn everything_registered_is_listed_with_its_fd_kind_interest_name_and_line() -> 
 }
 
 #[test]
-fn who_registers_on_behalf_of_another_line_can_say_so() -> Result {
+fn a_registration_can_be_listed_with_the_line_of_another_caller() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let (near, _far) = readable()?;
     let asked_for = std::panic::Location::caller();
@@ -202,7 +203,7 @@ fn the_errno_of_an_error_is_found_however_deep_it_is_wrapped() {
 }
 
 #[test]
-fn refusals_of_queues_and_posts_give_back_what_was_passed() -> Result {
+fn refusals_of_queues_and_posts_return_their_argument() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Bounded(1));
     let mut reactor = Reactor::<()>::builder().max_pending_posts(0).build()?;
     reactor.consume(receiver, |_: Option<String>, _| Ok(Next::Keep))?;

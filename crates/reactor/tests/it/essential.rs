@@ -1,4 +1,4 @@
-//! What a daemon cannot do without ends it when it fails, and says why.
+//! Essential registrations: their failure ends the run with its reason.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn fails() -> io::Error {
     io::Error::from_raw_os_error(24)
 }
 
-/// How an essential one ends.
+/// The end of an essential registration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Error,
@@ -102,14 +102,14 @@ const KINDS: [(&str, Register); 5] = [
         reactor.set_timer_essential(timer).unwrap();
     }),
     ("essential", |reactor, end| {
-        reactor.defer(|_| ()); // so that there is a turn
+        reactor.defer(|_| ()); // so that a turn is taken
         let hook = reactor.before_wait(move |_| end.outcome());
         reactor.set_hook_essential(hook).unwrap();
     }),
 ];
 
 #[test]
-fn what_is_essential_ends_the_run_when_it_fails_and_not_otherwise() -> Result {
+fn an_essential_registration_ends_the_run_only_if_it_fails() -> Result {
     for (name, register) in KINDS {
         for end in [End::Error, End::Panic, End::Removed, End::ByKey] {
             let what = format!("{name} {end:?}");
@@ -117,7 +117,8 @@ fn what_is_essential_ends_the_run_when_it_fails_and_not_otherwise() -> Result {
                 .on_panic(PanicPolicy::RemoveHandler)
                 .build()?;
             let (near, _far) = std::os::unix::net::UnixStream::pair()?;
-            let other = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?; // it would go on
+            // Would keep the loop running.
+            let other = reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Keep))?;
             register(&mut reactor, end);
             if matches!(end, End::Removed | End::ByKey) {
                 reactor.set_background(other)?;
@@ -152,14 +153,14 @@ fn what_is_essential_ends_the_run_when_it_fails_and_not_otherwise() -> Result {
                 format!("{named} ({origin}) failed: {source}")
             );
             reactor.set_background(other)?;
-            reactor.run(&mut ())?; // it has been told
+            reactor.run(&mut ())?; // the failure has been returned
         }
     }
     Ok(())
 }
 
 #[test]
-fn run_gives_the_error_it_was_stopped_with_and_the_line_once() -> Result {
+fn run_returns_the_error_it_was_stopped_with_and_the_line_once() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     reactor.idle(|_| Ok(Next::Keep));
     let missing = io::Error::new(ErrorKind::NotFound, "no configuration");
@@ -217,7 +218,7 @@ fn a_stale_key_cannot_be_made_essential() -> Result {
 }
 
 #[test]
-fn a_loop_thread_gives_the_failure_of_its_loop_to_who_joins_it() -> Result {
+fn joining_a_loop_thread_returns_the_failure_of_its_loop() -> Result {
     let thread = LoopThread::spawn("fails", |registry| {
         let timer = registry.after(Duration::ZERO, |_| Err(fails()));
         registry.set_timer_essential(timer)?;

@@ -1,4 +1,4 @@
-//! Event objects: waited for by threads, by loops, one, any and all.
+//! Event objects: waited for by threads and by loops, one, any and all.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,16 +8,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{Event, Interest, Next, Reactor, Signalled};
+use support::in_time;
 
-use crate::ends::in_time;
 use crate::{PATIENCE, Result, set_event, sets, turn_now};
 
-/// A look, and a wait that has to end.
+/// A check without a wait, and a wait that has to end.
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const SOON: Option<Duration> = Some(PATIENCE);
 
 #[test]
-fn each_kind_lets_through_as_many_as_it_should() {
+fn each_kind_of_event_releases_as_many_waiters_as_it_should() {
     let manual = Event::manual_reset();
     assert!(!manual.wait(NOW) && sets(&manual) && !sets(&manual));
     assert!(manual.wait(NOW) && manual.wait(None), "all");
@@ -42,7 +42,7 @@ fn each_kind_lets_through_as_many_as_it_should() {
 }
 
 #[test]
-fn any_gives_the_lowest_that_is_set_and_takes_only_that() {
+fn wait_any_returns_the_lowest_set_event_and_consumes_only_that() {
     let events: Vec<_> = (0..20).map(|_| Event::auto_reset()).collect();
     let all: Vec<_> = events.iter().collect();
     assert_eq!(Event::wait_any(&all, NOW), None);
@@ -100,7 +100,7 @@ fn a_set_ends_the_waits_that_it_should() -> Result {
 }
 
 #[test]
-fn a_pulse_leaves_nothing_behind() -> Result {
+fn a_pulse_does_not_stay_set() -> Result {
     for event in [
         Event::manual_reset(),
         Event::auto_reset(),
@@ -123,7 +123,7 @@ fn a_pulse_leaves_nothing_behind() -> Result {
     Ok(())
 }
 
-/// 64 philosophers, each with a fork shared with either neighbour, taken both at once.
+/// 64 philosophers, each with a fork shared with either neighbour. Both are taken at once.
 #[test]
 fn waits_for_all_are_atomic_among_64_threads_and_none_is_forgotten() -> Result {
     const THREADS: usize = 64;
@@ -144,7 +144,7 @@ fn waits_for_all_are_atomic_among_64_threads_and_none_is_forgotten() -> Result {
                     for fork in [left, right] {
                         assert!(
                             !held[fork].swap(true, Ordering::AcqRel),
-                            "somebody else has it"
+                            "a neighbour has it"
                         );
                     }
                     meals.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +214,7 @@ fn no_set_is_lost_between_waits_that_time_out_and_waits_for_more() -> Result {
 }
 
 #[test]
-fn a_thread_waits_for_events_and_for_what_it_reads_at_once() -> Result {
+fn a_thread_waits_for_events_and_for_fds_at_once() -> Result {
     let (reader, mut writer) = pipe()?;
     let event = Event::auto_reset();
     let wait = |timeout| Event::wait_any_or_readable(&[&event], &[reader.as_fd()], timeout);
@@ -242,7 +242,7 @@ fn a_thread_waits_for_events_and_for_what_it_reads_at_once() -> Result {
 }
 
 #[test]
-fn a_loop_is_told_of_one_of_any_and_of_all() -> Result {
+fn a_loop_is_notified_of_any_and_of_all_events() -> Result {
     let (first, second) = (Event::auto_reset(), set_event());
     let (both, stop) = ([set_event(), Event::auto_reset()], Event::manual_reset());
     let mut reactor = Reactor::<Vec<String>>::new()?;
@@ -288,7 +288,7 @@ fn a_loop_is_told_of_one_of_any_and_of_all() -> Result {
 }
 
 #[test]
-fn what_a_loop_has_passed_and_not_handled_is_set_again_when_it_ends() -> Result {
+fn an_event_passed_and_not_handled_is_set_again_when_the_loop_ends() -> Result {
     let (event, all) = (
         Event::semaphore(0, 9),
         [Event::auto_reset(), Event::auto_reset()],
@@ -304,7 +304,7 @@ fn what_a_loop_has_passed_and_not_handled_is_set_again_when_it_ends() -> Result 
     drop(reactor);
     assert!(
         waiter.join().map_err(|_| "it panicked")?,
-        "whoever of the two came first"
+        "in either order of the two"
     );
     assert!(
         event.wait(NOW) && event.wait(NOW) && !event.wait(NOW),
@@ -314,7 +314,7 @@ fn what_a_loop_has_passed_and_not_handled_is_set_again_when_it_ends() -> Result 
 }
 
 #[test]
-fn a_full_event_stays_full_and_a_reset_one_reset_when_a_loop_gives_back() -> Result {
+fn an_event_that_a_loop_returns_keeps_a_later_set_reset_or_pulse() -> Result {
     type Change = fn(&Event);
     let changes: [(Change, bool); 3] = [
         (|event| assert!(sets(event)), true),
@@ -343,7 +343,8 @@ fn registrations_that_come_and_go_neither_lose_nor_invent_a_set() -> Result {
     let thread = thread::spawn(move || {
         let mut count = 0;
         while !ends.load(Ordering::Relaxed) {
-            // One at a time, so that a set finds a registration that waits, and often one that is just going.
+            // Set one at a time, so that a set finds a registration that waits, and often one that
+            // is being removed.
             if !setter.is_set() && sets(&setter) {
                 count += 1;
             }
@@ -367,7 +368,7 @@ fn registrations_that_come_and_go_neither_lose_nor_invent_a_set() -> Result {
 }
 
 #[test]
-fn a_refused_registration_takes_nothing() -> Result {
+fn a_refused_registration_consumes_no_event() -> Result {
     let event = set_event();
     let mut reactor = Reactor::<()>::builder().max_registrations(0).build()?;
     assert!(reactor.on_event(&event, |_| Ok(Next::Keep)).is_err());
@@ -376,7 +377,7 @@ fn a_refused_registration_takes_nothing() -> Result {
 }
 
 #[test]
-fn thousands_that_wait_are_let_through_in_linear_time() -> Result {
+fn thousands_of_waiters_are_released_in_linear_time() -> Result {
     const WAITERS: usize = 20_000;
     let event = Event::manual_reset();
     let mut reactor = Reactor::<usize>::new()?;
@@ -393,8 +394,9 @@ fn thousands_that_wait_are_let_through_in_linear_time() -> Result {
     Ok(())
 }
 
+/// It is called each turn while its event stays set.
 #[test]
-fn a_loop_goes_on_after_would_block_and_is_called_each_turn_for_what_stays_set() -> Result {
+fn an_event_callback_that_would_block_is_called_again_next_turn() -> Result {
     let event = Event::manual_reset();
     event.set();
     let mut reactor = Reactor::<u32>::new()?;
@@ -416,7 +418,7 @@ fn a_loop_goes_on_after_would_block_and_is_called_each_turn_for_what_stays_set()
 }
 
 #[test]
-fn a_thread_passes_events_only_when_all_of_them_and_all_fds_are_there() -> Result {
+fn a_thread_passes_events_only_when_all_events_and_fds_are_ready() -> Result {
     for last in 0..4 {
         let ([reader, other], mut writers) = pipes()?;
         let (auto, count) = (Event::auto_reset(), Event::semaphore(1, 9));
@@ -455,7 +457,7 @@ fn a_wait_for_all_and_fds_takes_events_alone_fds_alone_and_neither() -> Result {
     Ok(())
 }
 
-/// Two pipes, their reading ends apart.
+/// Returns two pipes, with their reading ends apart.
 fn pipes() -> Result<([PipeReader; 2], [PipeWriter; 2])> {
     let ((reader, writer), (other, other_writer)) = (pipe()?, pipe()?);
     Ok(([reader, other], [writer, other_writer]))
@@ -471,7 +473,7 @@ fn a_wait_for_all_and_fds_ends_whichever_comes_last() -> Result {
             thread::spawn(move || Event::wait_all_and_readable(&[&waits], &[reader.as_fd()], SOON));
         for sets_event in [!event_comes_last, event_comes_last] {
             for _ in 0..100 {
-                thread::yield_now(); // most often it waits by then
+                thread::yield_now(); // most often the waiter waits by then
             }
             if sets_event {
                 assert!(sets(&event))
@@ -485,7 +487,7 @@ fn a_wait_for_all_and_fds_ends_whichever_comes_last() -> Result {
 }
 
 #[test]
-fn what_a_wait_for_all_and_fds_does_not_use_goes_to_others() -> Result {
+fn events_that_a_wait_for_all_and_fds_does_not_use_go_to_others() -> Result {
     let (silent, _writer) = pipe()?;
     let (event, started) = (Event::auto_reset(), Event::auto_reset());
     let (waits, starts) = (event.clone(), started.clone());
@@ -514,7 +516,7 @@ fn what_a_wait_for_all_and_fds_does_not_use_goes_to_others() -> Result {
 }
 
 #[test]
-fn a_loop_is_called_when_all_events_and_fds_are_there_and_not_before() -> Result {
+fn a_loop_is_called_when_all_events_and_fds_are_ready_and_not_before() -> Result {
     for last in 0..4 {
         let ([reader, other], mut writers) = pipes()?;
         let (auto, manual) = (Event::auto_reset(), Event::manual_reset());
@@ -554,7 +556,7 @@ fn a_loop_is_called_when_all_events_and_fds_are_there_and_not_before() -> Result
 }
 
 #[test]
-fn a_handler_of_events_and_fds_is_called_again_while_all_is_there() -> Result {
+fn a_handler_of_events_and_fds_is_called_again_while_all_are_ready() -> Result {
     let ([reader, _other], [mut writer, _other_writer]) = pipes()?;
     let event = Event::semaphore(0, 9);
     let mut reactor = Reactor::<usize>::new()?;
@@ -562,7 +564,7 @@ fn a_handler_of_events_and_fds_is_called_again_while_all_is_there() -> Result {
     let key = reactor.on_all_and_readable(&[&event], &[reader.as_fd()], move |cx| {
         *cx.state += 1;
         reads.read_exact(&mut [0])?;
-        Err(std::io::ErrorKind::WouldBlock.into()) // which means nothing
+        Err(std::io::ErrorKind::WouldBlock.into()) // has no meaning here
     })?;
     let (mut calls, updates) = (0, reactor.metrics().kernel_updates);
     let turns = |reactor: &mut Reactor<usize>, calls: &mut usize| {
@@ -634,7 +636,8 @@ fn a_loop_that_waits_for_all_and_fds_sleeps_while_one_is_missing() -> Result {
         *cx.state += 1;
         Ok(Next::Remove)
     })?;
-    reactor.add(registered, Interest::NONE, |_, _| Ok(Next::Remove))?; // the same fd on its own
+    // The same fd as a source of its own.
+    reactor.add(registered, Interest::NONE, |_, _| Ok(Next::Remove))?;
     let mut calls = 0;
     turn_now(&mut reactor, &mut calls);
     let events = reactor.metrics().events;
@@ -660,7 +663,8 @@ fn a_set_by_another_thread_ends_the_sleep_of_a_loop_that_has_the_fds() {
 fn handle_fifty_sets() -> Result {
     let (reader, mut writer) = pipe()?;
     writer.write_all(b"x")?;
-    let file = std::fs::File::open("/dev/null")?; // which epoll refuses, and poll calls readable
+    // epoll refuses it, and poll reports it as readable.
+    let file = std::fs::File::open("/dev/null")?;
     let event = Event::auto_reset();
     let mut reactor = Reactor::<usize>::new()?;
     reactor.on_all_and_readable(&[&event], &[reader.as_fd(), file.as_fd()], |cx| {

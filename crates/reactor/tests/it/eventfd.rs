@@ -1,4 +1,4 @@
-//! `EventFd`: eventfd(2) to the letter, and who else may add to one.
+//! `EventFd`: eventfd(2) to the letter, and writes from other code.
 
 use std::io::{ErrorKind, PipeReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ fn nonblocking(event: EventFd) -> Result<EventFd> {
 }
 
 #[test]
-fn a_counter_gives_its_sum_whole_and_begins_where_it_is_told() -> Result {
+fn a_counter_returns_its_whole_sum_and_starts_at_its_initial_value() -> Result {
     let event = nonblocking(EventFd::counter(7)?)?;
     event.add(0)?;
     event.add(5)?;
@@ -25,7 +25,7 @@ fn a_counter_gives_its_sum_whole_and_begins_where_it_is_told() -> Result {
         event.read().map_err(|error| error.kind()),
         Err(ErrorKind::WouldBlock)
     );
-    event.add(0)?; // adding nothing makes nothing readable
+    event.add(0)?; // adding 0 makes nothing readable
     assert_eq!(
         event.read().map_err(|error| error.kind()),
         Err(ErrorKind::WouldBlock)
@@ -34,7 +34,7 @@ fn a_counter_gives_its_sum_whole_and_begins_where_it_is_told() -> Result {
 }
 
 #[test]
-fn a_semaphore_gives_one_at_a_time() -> Result {
+fn a_semaphore_returns_one_at_a_time() -> Result {
     let event = nonblocking(EventFd::semaphore(1)?)?;
     event.add(2)?;
     assert_eq!([event.read()?, event.read()?, event.read()?], [1, 1, 1]);
@@ -68,7 +68,7 @@ fn one_that_blocks_waits_for_the_other_side() -> Result {
     let other = event.try_clone()?;
     let thread = thread::spawn(move || {
         other.add(EventFd::MAX)?;
-        other.add(1) // waits until somebody has read
+        other.add(1) // blocks until the counter is read
     });
     assert_eq!(event.read()?, EventFd::MAX);
     assert_eq!(event.read()?, 1);
@@ -76,7 +76,7 @@ fn one_that_blocks_waits_for_the_other_side() -> Result {
     Ok(())
 }
 
-/// A reactor that sums up what is added to `event`.
+/// Returns a reactor that sums up the counts added to `event`.
 fn sum_up(event: EventFd) -> std::result::Result<Reactor<u64>, AddError<EventFd>> {
     let mut reactor = Reactor::<u64>::new().map_err(|error| panic!("{error}"))?;
     reactor.add(event, Interest::READABLE, |event, cx| {

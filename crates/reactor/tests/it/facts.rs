@@ -1,21 +1,20 @@
-//! What a handler is told of its source: ends, errors, hang-ups, urgent data.
+//! The facts about a source that a handler gets: ends, errors, hang-ups, urgent data.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
 
 use reactor::{Interest, Next, Reactor, Readiness};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::net::SendFlags;
-use rustix::net::sockopt::set_socket_linger;
+use support::reset;
 
 use crate::{Result, tcp_pair, turn_now, turn_until};
 
 #[test]
-fn urgent_data_is_announced_once_to_who_wants_priority() -> Result {
+fn urgent_data_is_reported_once_to_a_source_with_interest_in_priority() -> Result {
     let (near, far) = tcp_pair()?;
     let mut reactor = Reactor::<Vec<Readiness>>::new()?;
     reactor.add(near, Interest::PRIORITY, |_, cx| {
@@ -29,14 +28,14 @@ fn urgent_data_is_announced_once_to_who_wants_priority() -> Result {
     assert_eq!(
         turn_now(&mut reactor, &mut calls),
         0,
-        "nobody can read that it is over"
+        "no read can show that it is over"
     );
     rustix::net::send(&far, b"!", SendFlags::OOB)?;
     turn_until(&mut reactor, &mut calls, |calls| calls.len() == 2);
     Ok(())
 }
 
-/// The facts that a reader and writer of `near` is first called for.
+/// Returns the facts at the first call for a source that is read and written.
 fn first_facts<T: AsFd + 'static>(near: T, interest: Interest) -> Result<Readiness> {
     let mut reactor = Reactor::<Readiness>::new()?;
     reactor.add(near, interest, |_, cx| {
@@ -61,8 +60,7 @@ fn a_half_closed_peer_is_read_closed_and_not_write_closed() -> Result {
 #[test]
 fn a_reset_is_an_error_and_closes_both_directions() -> Result {
     let (near, far) = tcp_pair()?;
-    set_socket_linger(&far, Some(Duration::ZERO))?;
-    drop(far);
+    reset(far)?;
     let facts = first_facts(near, Interest::READABLE)?;
     assert!(
         facts.is_error() && facts.is_read_closed() && facts.is_write_closed(),
@@ -84,7 +82,7 @@ fn a_pipe_without_its_reader_is_write_closed() -> Result {
 }
 
 #[test]
-fn a_fifo_that_is_opened_again_after_a_hang_up_is_not_read_closed_any_more() -> Result {
+fn a_fifo_opened_again_after_a_hang_up_is_no_longer_read_closed() -> Result {
     let path = std::env::temp_dir().join(format!("reactor-fifo-{}", std::process::id()));
     rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     let open = || {
@@ -104,8 +102,8 @@ fn a_fifo_that_is_opened_again_after_a_hang_up_is_not_read_closed_any_more() -> 
     })?;
     let mut facts = Vec::new();
     turn_until(&mut reactor, &mut facts, |facts| facts.len() == 2); // the byte, then the end
-    let _writer = OpenOptions::new().write(true).open(&path)?; // and a new beginning
-    turn_until(&mut reactor, &mut facts, |facts| facts.len() == 3); // which a read finds out
+    let _writer = OpenOptions::new().write(true).open(&path)?; // and a new stream
+    turn_until(&mut reactor, &mut facts, |facts| facts.len() == 3); // a read finds that
     assert_eq!(turn_now(&mut reactor, &mut facts), 0, "{facts:?}");
     std::fs::remove_file(&path)?;
     Ok(())

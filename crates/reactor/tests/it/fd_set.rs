@@ -30,7 +30,7 @@ fn many(count: u64) -> (Many, Vec<io::PipeWriter>) {
 fn a_handler_that_leaves_something_is_called_again_and_then_sleeps() {
     let (many, mut writers) = many(3);
     let mut reactor = Reactor::<Vec<u64>>::new().unwrap();
-    // One byte of one descriptor a call.
+    // Each call reads one byte of one descriptor.
     reactor
         .add(many, Interest::READABLE, |many, cx| {
             let ready = many.try_io(Interest::READABLE, |many| many.set.ready(1))?;
@@ -66,7 +66,7 @@ fn a_handler_that_leaves_something_is_called_again_and_then_sleeps() {
 }
 
 #[test]
-fn descriptors_come_and_go_and_change_what_they_are_watched_for() {
+fn descriptors_are_added_removed_and_changed_in_their_interest() {
     let (many, mut writers) = many(2);
     assert_eq!(many.set.ready(8).unwrap_err().kind(), ErrorKind::WouldBlock);
     writers[0].write_all(b"x").unwrap();
@@ -90,7 +90,7 @@ fn descriptors_come_and_go_and_change_what_they_are_watched_for() {
 }
 
 #[test]
-fn what_the_kernel_refuses_is_an_error_with_the_call_and_the_errno() {
+fn a_refusal_of_the_kernel_is_an_error_with_the_call_and_the_errno() {
     let set = FdSet::new().unwrap();
     let (reader, writer) = io::pipe().unwrap();
     set.add(&reader, Interest::READABLE, 0).unwrap();

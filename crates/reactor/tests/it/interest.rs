@@ -1,4 +1,4 @@
-//! Interest is a mask in user space: the kernel hears of a direction once.
+//! Interest is a mask in user space: the kernel gets each direction once.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use reactor::{AddError, Error, Interest, Next, Reactor};
 use crate::{Result, add_counting_reader, read_all, tcp_pair, turn_now, turn_until};
 
 #[test]
-fn what_arrives_while_nothing_is_wanted_is_delivered_when_it_is_wanted_again() -> Result {
+fn events_during_interest_none_are_delivered_when_interest_returns() -> Result {
     let mut reactor = Reactor::new()?;
     let (key, mut far) = add_counting_reader(&mut reactor, 0)?;
     let mut calls = vec![0];
@@ -24,7 +24,7 @@ fn what_arrives_while_nothing_is_wanted_is_delivered_when_it_is_wanted_again() -
 }
 
 #[test]
-fn the_kernel_hears_of_a_direction_when_it_is_first_wanted_and_not_again() -> Result {
+fn a_direction_is_registered_in_the_kernel_when_first_wanted_and_once() -> Result {
     let (near, _far) = UnixStream::pair()?;
     let mut reactor = Reactor::<()>::new()?;
     let key = reactor.add(near, Interest::READABLE, |near, _| {
@@ -48,7 +48,7 @@ fn the_kernel_hears_of_a_direction_when_it_is_first_wanted_and_not_again() -> Re
 }
 
 #[test]
-fn who_is_watched_for_reading_is_watched_for_urgent_data_already() -> Result {
+fn a_source_watched_for_reading_is_watched_for_urgent_data_too() -> Result {
     let (near, far) = tcp_pair()?;
     let mut reactor = Reactor::<u32>::new()?;
     let key = reactor.add(near, Interest::READABLE, |_, cx| {
@@ -63,8 +63,9 @@ fn who_is_watched_for_reading_is_watched_for_urgent_data_already() -> Result {
     Ok(())
 }
 
+/// It is disarmed in the kernel.
 #[test]
-fn a_resting_source_that_wakes_the_loop_again_and_again_is_silenced_in_the_kernel() -> Result {
+fn a_source_without_interest_that_keeps_waking_the_loop_is_disarmed() -> Result {
     let mut reactor = Reactor::new()?;
     let (key, mut far) = add_counting_reader(&mut reactor, 0)?;
     let mut calls = vec![0];
@@ -82,7 +83,7 @@ fn a_resting_source_that_wakes_the_loop_again_and_again_is_silenced_in_the_kerne
         ),
         (8, 8, 2)
     );
-    // Wanted again, it is watched again, and nothing that came meanwhile is lost.
+    // With interest again, the source is watched again, and no byte that came meanwhile is lost.
     reactor.set_interest(key, Interest::READABLE)?;
     turn_until(&mut reactor, &mut calls, |calls| calls[0] == 1);
     assert_eq!(reactor.metrics().kernel_updates, 3);
@@ -92,8 +93,9 @@ fn a_resting_source_that_wakes_the_loop_again_and_again_is_silenced_in_the_kerne
 }
 
 #[test]
-fn a_direction_that_wakes_in_vain_between_calls_is_silenced_too() -> Result {
-    // The receiver of a Unix stream makes room with each read, which wakes the sender if it is watched for writing.
+fn a_direction_with_spurious_wakeups_between_calls_is_disarmed_too() -> Result {
+    // Each read of the receiver of a Unix stream makes room, which wakes the sender if it is
+    // watched for writing.
     let (near, mut far) = UnixStream::pair()?;
     let mut reactor = Reactor::<u32>::new()?;
     let key = reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
@@ -134,7 +136,8 @@ fn one_direction_can_be_silenced_while_the_other_is_wanted() -> Result {
     })?;
     let mut calls = 0;
     reactor.set_interest(key, Interest::WRITABLE)?;
-    turn_until(&mut reactor, &mut calls, |calls| *calls == 1); // fills the socket, which is not writable any more
+    // Fills the socket, which is then not writable.
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 1);
     for _ in 0..100 {
         far.write_all(b"x")?;
         turn_now(&mut reactor, &mut calls);
@@ -146,12 +149,12 @@ fn one_direction_can_be_silenced_while_the_other_is_wanted() -> Result {
 }
 
 fn fill<W: Write>(writer: &mut W) -> std::io::Result<Next> {
-    while writer.write(&[0; 4096])? > 0 {} // WouldBlock ends it
+    while writer.write(&[0; 4096])? > 0 {} // until `WouldBlock`
     Ok(Next::Keep)
 }
 
 #[test]
-fn a_handler_that_rests_on_a_hung_up_peer_does_not_spin_the_loop() -> Result {
+fn a_handler_that_waits_on_a_hung_up_peer_does_not_spin_the_loop() -> Result {
     let (near, far) = UnixStream::pair()?;
     let mut reactor = Reactor::<u32>::new()?;
     reactor.add(near, Interest::READABLE, |_, cx| {
@@ -197,7 +200,7 @@ fn a_handler_may_change_the_interest_of_another() -> Result {
 }
 
 #[test]
-fn a_source_that_was_silenced_cannot_be_registered_again_and_hears_again() -> Result {
+fn a_disarmed_source_cannot_be_registered_twice_and_is_rearmed_later() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let shared = std::sync::Arc::new(near);
     let mut reactor = Reactor::<u32>::new()?;

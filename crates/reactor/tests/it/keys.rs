@@ -1,4 +1,4 @@
-//! Every key can be kept, compared, hashed and shown.
+//! Every key can be kept, compared, hashed and displayed.
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Display};

@@ -1,4 +1,4 @@
-//! Level semantics: a handler is called as long as its source is ready and wanted.
+//! Level semantics: a handler is called while its source is ready and of interest.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use reactor::{Interest, Next, Reactor, Readiness};
 use crate::{Result, readable, tcp_pair, turn_now, turn_until};
 
 #[test]
-fn a_handler_that_reads_a_hundred_of_350_bytes_is_called_for_100_100_100_and_50() -> Result {
+fn a_handler_that_reads_100_of_350_bytes_gets_100_100_100_and_50() -> Result {
     let (near, mut far) = tcp_pair()?;
     far.write_all(&[7; 350])?;
     let mut reactor = Reactor::<Vec<usize>>::new()?;
@@ -50,7 +50,7 @@ fn a_writer_that_stays_writable_is_called_once_a_turn() -> Result {
 }
 
 #[test]
-fn a_source_that_is_queued_in_the_turn_that_has_an_event_for_it_is_called_once_a_turn() -> Result {
+fn a_queued_source_with_an_event_in_the_same_turn_is_called_once() -> Result {
     let mut reactor = Reactor::<u32>::new()?;
     let (near, mut far) = UnixStream::pair()?;
     let writer = reactor.add(near, Interest::WRITABLE, |_, cx| {
@@ -59,7 +59,7 @@ fn a_source_that_is_queued_in_the_turn_that_has_an_event_for_it_is_called_once_a
     })?;
     let mut calls = 0;
     assert_eq!(turn_now(&mut reactor, &mut calls), 1);
-    reactor.set_interest(writer, Interest::NONE)?; // it stays writable
+    reactor.set_interest(writer, Interest::NONE)?; // the source stays writable
     assert_eq!(turn_now(&mut reactor, &mut calls), 0);
     let (near, mut waker) = UnixStream::pair()?;
     reactor.add(near, Interest::READABLE, move |near, cx| {
@@ -72,7 +72,7 @@ fn a_source_that_is_queued_in_the_turn_that_has_an_event_for_it_is_called_once_a
     waker.write_all(b"x")?;
     let before = calls;
     for turn in 1..=3 {
-        far.write_all(b"x")?; // from the second turn on it is queued before its event comes
+        far.write_all(b"x")?; // from the second turn on the source is queued before its event comes
         turn_now(&mut reactor, &mut calls);
         assert_eq!(calls, before + turn);
     }
@@ -132,7 +132,7 @@ fn a_full_pipe_is_written_again_when_its_reader_has_made_room() -> Result {
 }
 
 #[test]
-fn what_epoll_refuses_is_always_ready_and_read_to_its_end() -> Result {
+fn a_source_that_epoll_refuses_is_always_ready_and_read_to_its_end() -> Result {
     let mut reactor = Reactor::<Vec<(bool, usize)>>::new()?;
     for path in [env!("CARGO_MANIFEST_PATH"), "/dev/null"] {
         reactor.add(File::open(path)?, Interest::READABLE, |file, cx| {
@@ -151,7 +151,7 @@ fn what_epoll_refuses_is_always_ready_and_read_to_its_end() -> Result {
 }
 
 #[test]
-fn an_always_ready_source_rests_while_nothing_is_wanted() -> Result {
+fn an_always_ready_source_is_not_called_without_interest() -> Result {
     let mut reactor = Reactor::<u32>::new()?;
     let key = reactor.add(File::open("/dev/null")?, Interest::NONE, |_, cx| {
         *cx.state += 1;

@@ -14,7 +14,7 @@ const SIZES: [usize; 3] = [0, 1, usize::MAX];
 const DURATIONS: [Duration; 3] = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX];
 
 #[test]
-fn a_loop_of_any_limits_calls_every_source_that_is_ready() -> Result {
+fn a_loop_with_any_limits_calls_every_ready_source() -> Result {
     for (events, calls) in SIZES
         .into_iter()
         .flat_map(|events| SIZES.map(|calls| (events, calls)))
@@ -90,7 +90,7 @@ fn timers_of_any_length_run_in_time_or_never() -> Result {
 }
 
 #[test]
-fn a_queue_takes_as_many_values_as_it_says_and_gives_the_rest_back() -> Result {
+fn a_queue_accepts_values_up_to_its_capacity_and_returns_the_rest() -> Result {
     for (capacity, room) in [
         (Capacity::Bounded(0), 0),
         (Capacity::Bounded(1), 1),

@@ -1,4 +1,4 @@
-//! What the reactor promises, on real sources.
+//! The promises of the reactor, on real sources.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -43,17 +43,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Context, Event, Interest, Io, Key, Next, Reactor, SetOutcome};
-use support::tcp_pair;
+use support::{PATIENCE, Result, tcp_pair};
 
-/// A test that fails by waiting for ever says so instead: no event takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What handlers note down, to be compared.
+/// The notes of handlers, to be compared.
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Takes turns until `done`, each of which may wait.
+/// Takes turns until `done`. Each may wait. Fails if a turn runs no callback.
 #[track_caller]
 fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, mut done: impl FnMut(&S) -> bool) {
     while !done(state) {
@@ -66,13 +61,14 @@ fn turn_until<S>(reactor: &mut Reactor<S>, state: &mut S, mut done: impl FnMut(&
     }
 }
 
-/// Takes one turn that does not wait, and gives how many callbacks ran.
+/// Takes one turn that does not wait. Returns the number of callbacks that ran.
 #[track_caller]
 fn turn_now<S>(reactor: &mut Reactor<S>, state: &mut S) -> usize {
     reactor.turn(state, Some(Duration::ZERO)).unwrap()
 }
 
-/// Registers one end of a pair, with a handler that reads all there is and counts its calls in the state.
+/// Registers one end of a pair, with a handler that reads everything and counts its calls in the
+/// state.
 #[track_caller]
 fn add_counting_reader(reactor: &mut Reactor<Vec<u32>>, place: usize) -> Result<(Key, UnixStream)> {
     let (near, far) = UnixStream::pair()?;
@@ -84,7 +80,7 @@ fn add_counting_reader(reactor: &mut Reactor<Vec<u32>>, place: usize) -> Result<
     Ok((key, far))
 }
 
-/// Reads until there is no more: `WouldBlock` is not an error here.
+/// Reads until there is no more. `WouldBlock` is not an error here.
 fn read_all<T: Read + AsFd>(source: &mut Io<T>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match source.read_to_end(&mut bytes) {
@@ -93,7 +89,7 @@ fn read_all<T: Read + AsFd>(source: &mut Io<T>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A handler that writes down its name, and reads nothing.
+/// A handler that notes its name, and does not read.
 fn note<T: 'static>(
     name: &'static str,
 ) -> impl FnMut(&mut Io<T>, &mut Context<'_, Vec<&'static str>>) -> io::Result<Next> {
@@ -103,19 +99,19 @@ fn note<T: 'static>(
     }
 }
 
-/// An auto-reset event that is set.
+/// Returns an auto-reset event that is set.
 fn set_event() -> Event {
     let event = Event::auto_reset();
     event.set();
     event
 }
 
-/// Sets an event. Returns whether that has changed it.
+/// Sets an event. Returns `true` if that has changed it.
 fn sets(event: &Event) -> bool {
     event.set() == SetOutcome::Set
 }
 
-/// A source that has something to read, and the peer that wrote it.
+/// Returns a source with bytes to read, and the peer that wrote them.
 fn readable() -> io::Result<(UnixStream, UnixStream)> {
     let (near, mut far) = UnixStream::pair()?;
     far.write_all(b"x")?;

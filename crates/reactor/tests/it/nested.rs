@@ -1,4 +1,5 @@
-//! A reactor within another loop: who waits for it is told how long, and by its fd what ends the wait.
+//! A reactor within another loop: the outer loop gets the time of the next timer, and the fd that
+//! ends the wait.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +10,7 @@ use reactor::{Capacity, Interest, ManualClock, Next, Reactor, Then, notification
 
 use crate::{PATIENCE, Result, add_counting_reader, turn_now, turn_until};
 
-/// A loop whose callbacks count in three places, within another that runs it.
+/// Returns a loop whose callbacks count in three places, within another loop that runs it.
 fn nest(mut inner: Reactor<Vec<u32>>) -> Result<Reactor<Vec<u32>>> {
     let wait = inner.prepare_to_wait();
     let mut outer = Reactor::new()?;
@@ -24,7 +25,7 @@ fn nest(mut inner: Reactor<Vec<u32>>) -> Result<Reactor<Vec<u32>>> {
 }
 
 #[test]
-fn a_loop_within_another_runs_its_sources_its_timers_and_what_threads_send() -> Result {
+fn a_nested_loop_runs_its_sources_its_timers_and_values_of_threads() -> Result {
     let (sender, receiver) = notification_queue::<()>(Capacity::Unbounded);
     let mut inner = Reactor::<Vec<u32>>::new()?;
     let (_, mut far) = add_counting_reader(&mut inner, 0)?;
@@ -50,7 +51,7 @@ fn a_loop_within_another_runs_its_sources_its_timers_and_what_threads_send() -> 
 }
 
 #[test]
-fn a_loop_that_others_wait_for_is_woken_by_one_write_and_while_it_turns_by_none() -> Result {
+fn a_prepared_loop_is_woken_by_one_write_and_a_turning_one_by_none() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<Vec<u32>>::new()?;
     reactor.consume(receiver, |value, cx| {
@@ -75,9 +76,9 @@ fn a_loop_that_others_wait_for_is_woken_by_one_write_and_while_it_turns_by_none(
     Ok(())
 }
 
+/// It returns zero while work is pending.
 #[test]
-fn who_waits_for_a_loop_is_told_how_long_to_its_next_timer_and_not_at_all_with_work_at_hand()
--> Result {
+fn prepare_to_wait_returns_the_time_to_the_next_timer() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build()?;
     assert_eq!(reactor.prepare_to_wait(), None);
@@ -99,7 +100,7 @@ fn who_waits_for_a_loop_is_told_how_long_to_its_next_timer_and_not_at_all_with_w
 }
 
 #[test]
-fn what_a_source_has_left_ends_the_wait_for_a_loop() -> Result {
+fn a_source_that_is_still_ready_ends_the_wait_for_a_loop() -> Result {
     let mut inner = Reactor::<Vec<u32>>::new()?;
     let (near, mut far) = UnixStream::pair()?;
     inner.add(near, Interest::READABLE, |near, cx| {
@@ -110,7 +111,8 @@ fn what_a_source_has_left_ends_the_wait_for_a_loop() -> Result {
     let mut outer = nest(inner)?;
     let mut counts = vec![0];
     while counts[0] < 4 {
-        outer.turn(&mut counts, Some(PATIENCE))?; // one byte a turn, and only the first is told by the kernel
+        // One byte a turn: the kernel reports only the first.
+        outer.turn(&mut counts, Some(PATIENCE))?;
     }
     Ok(())
 }

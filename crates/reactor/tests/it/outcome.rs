@@ -1,4 +1,4 @@
-//! What a handler returns: `?` works, and concerns nobody else.
+//! The results of a handler: `?` works, and affects no other handler.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -51,17 +51,19 @@ fn would_block_that_went_past_the_io_waits_too() -> Result {
 }
 
 #[test]
-fn would_block_that_went_past_the_io_makes_the_loop_ask_what_still_holds() -> Result {
+fn would_block_outside_the_io_makes_the_loop_probe_readiness() -> Result {
     let (near, mut far) = readable()?;
     let mut reactor = Reactor::<Vec<Readiness>>::new()?;
     let key = reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
         cx.state.push(cx.readiness());
         match cx.state.len() {
             1 => {
-                cx.registry.set_interest(cx.key(), Interest::READABLE)?; // writable, but not now
+                // Writable, but without interest now.
+                cx.registry.set_interest(cx.key(), Interest::READABLE)?;
                 Ok(Next::Keep)
             }
-            // Another source's WouldBlock: it says nothing about this one, which has a byte to read.
+            // The WouldBlock of another source has no meaning for this one, which has a byte to
+            // read.
             2 => Err(ErrorKind::WouldBlock.into()),
             _ => read_all(near).map(|_| Next::Keep),
         }
@@ -77,19 +79,19 @@ fn would_block_that_went_past_the_io_makes_the_loop_ask_what_still_holds() -> Re
 }
 
 #[test]
-fn an_operation_on_both_directions_that_would_block_forgets_neither() -> Result {
+fn would_block_for_both_directions_keeps_the_source_writable() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let mut reactor = Reactor::<u32>::new()?;
     reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
         *cx.state += 1;
-        // A handshake that has to wait for the peer, though there is room to write.
+        // A handshake that waits for the peer although there is room to write.
         near.try_io(Interest::READABLE | Interest::WRITABLE, |near| {
             near.read(&mut [0; 8])
         })?;
         Ok(Next::Remove)
     })?;
     let mut calls = 0;
-    turn_until(&mut reactor, &mut calls, |calls| *calls == 3); // writable: that remains so
+    turn_until(&mut reactor, &mut calls, |calls| *calls == 3); // the source stays writable
     far.write_all(b"x")?;
     reactor.run(&mut calls)?;
     Ok(())
@@ -101,7 +103,7 @@ fn would_block_in_one_direction_does_not_end_the_other() -> Result {
     let mut reactor = Reactor::<u32>::new()?;
     reactor.add(near, Interest::READABLE | Interest::WRITABLE, |near, cx| {
         *cx.state += 1;
-        read_all(near)?; // meets WouldBlock: not readable any more, but writable still
+        read_all(near)?; // meets WouldBlock: no longer readable, but still writable
         Err(ErrorKind::WouldBlock.into())
     })?;
     far.write_all(b"x")?;
@@ -120,7 +122,7 @@ fn interrupted_calls_again_next_turn() -> Result {
     reactor.add(near, Interest::READABLE, |near, cx| {
         *cx.state += 1;
         if *cx.state < 3 {
-            read_all(near)?; // even if the readiness is used up by then
+            read_all(near)?; // also after the readiness was consumed
             return Err(ErrorKind::Interrupted.into());
         }
         Ok(Next::Remove)

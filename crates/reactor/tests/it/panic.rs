@@ -1,4 +1,4 @@
-//! A panic in a callback, under both policies, and a callback that holds up the loop.
+//! Panics in a callback, under both policies, and callbacks that hold up the loop.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use reactor::{
 
 use crate::{Log, Result, add_counting_reader, readable, turn_now};
 
-/// Ten readers with something to read, and in their midst one that panics.
+/// Returns ten readers with bytes to read, and one among them that panics.
 fn readers_and_one_that_panics(
     policy: PanicPolicy,
 ) -> Result<(Reactor<Vec<u32>>, Vec<UnixStream>)> {
@@ -36,8 +36,9 @@ fn readers_and_one_that_panics(
     Ok((reactor, peers))
 }
 
+/// The others keep their events.
 #[test]
-fn a_panic_that_propagates_ends_its_registration_and_leaves_the_others_their_events() -> Result {
+fn a_propagated_panic_ends_its_registration_alone() -> Result {
     let (mut reactor, _peers) = readers_and_one_that_panics(PanicPolicy::Propagate)?;
     let mut calls = vec![0; 10];
     let unwound = catch_unwind(AssertUnwindSafe(|| turn_now(&mut reactor, &mut calls)));
@@ -118,7 +119,7 @@ fn a_panic_removes_its_handler_alone_where_the_policy_says_so() -> Result {
 }
 
 #[test]
-fn a_panic_in_a_deferred_callback_or_a_hook_is_survived_by_the_same_policies() -> Result {
+fn panics_in_deferred_callbacks_and_hooks_follow_the_same_policies() -> Result {
     let mut reactor = Reactor::<Vec<&str>>::builder()
         .on_panic(PanicPolicy::RemoveHandler)
         .build()?;
@@ -150,7 +151,7 @@ fn a_panic_in_a_deferred_callback_or_a_hook_is_survived_by_the_same_policies() -
 }
 
 #[test]
-fn an_object_that_panicked_is_told_so() -> Result {
+fn a_handler_that_panicked_is_notified() -> Result {
     struct Panicking(Log);
     impl Handler<(), UnixStream> for Panicking {
         fn ready(&mut self, _: &mut Io<UnixStream>, _: &mut Context<'_, ()>) -> io::Result<Next> {
@@ -231,7 +232,7 @@ fn a_registration_may_end_by_its_panic_in_a_loop_that_propagates() -> Result {
         ),
         (1, false, 10)
     );
-    // All others go by the policy of the loop.
+    // All other panics follow the policy of the loop.
     let (near, _far) = readable()?;
     reactor.add(
         near,
@@ -258,7 +259,7 @@ fn a_registration_may_propagate_in_a_loop_that_removes_handlers() -> Result {
 }
 
 #[test]
-fn destructors_go_by_the_policy_of_their_registration_however_it_ends() -> Result {
+fn destructors_follow_the_panic_policy_however_the_registration_ends() -> Result {
     for removes_itself in [false, true] {
         let mut reactor = Reactor::<Vec<u32>>::new()?;
         let (near, _far) = readable()?;

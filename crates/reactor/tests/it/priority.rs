@@ -1,4 +1,4 @@
-//! Priorities: an order within the turn, and a share for everybody.
+//! Priorities: an order within the turn, and a share for every source.
 
 use std::io::Write;
 
@@ -63,7 +63,7 @@ fn lower_priorities_keep_their_share_of_a_bounded_turn() -> Result {
 }
 
 #[test]
-fn each_event_is_delivered_whatever_the_priority_was_changed_to() -> Result {
+fn each_event_is_delivered_after_any_change_of_priority() -> Result {
     let mut reactor = Reactor::new()?;
     let (key, mut far) = add_counting_reader(&mut reactor, 0)?;
     let mut calls = vec![0];

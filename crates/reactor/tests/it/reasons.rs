@@ -1,4 +1,5 @@
-//! Why a loop runs: the list of reasons, the lines that it names, and that it is empty exactly when `run` ends.
+//! The reasons why a loop runs: the list of reasons, their lines, and that it is empty exactly when
+//! `run` returns.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const fn here() -> &'static Location<'static> {
     Location::caller()
 }
 
-/// The kind and the line of each reason, in the order of the list.
+/// Returns the kind and the line of each reason, in the order of the list.
 fn listed<S>(reactor: &Reactor<S>) -> Vec<(&'static str, Option<u32>)> {
     let reasons = reactor.reasons_to_run().map(|reason| {
         let kind = match reason {
@@ -77,7 +78,7 @@ fn every_reason_why_run_does_not_end_is_listed_by_its_line() -> Result {
     remote.wake();
     assert_eq!(listed(&reactor).last(), Some(&("wake", None)));
     turn_now(&mut reactor, &mut ());
-    drop(tokens); // which wakes the loop, to look
+    drop(tokens); // wakes the loop to check
     reactor.remove(source)?;
     reactor.cancel(timer)?;
     reactor.remove_hook(idle)?;
@@ -155,7 +156,7 @@ fn values_that_a_queue_in_the_background_still_has_are_a_reason() -> Result {
 }
 
 #[test]
-fn what_a_library_does_for_its_user_can_bear_the_line_of_its_user() -> Result {
+fn registrations_of_a_library_can_show_the_line_of_its_user() -> Result {
     let mut reactor = Reactor::<(u32, bool)>::new()?;
     let remote = reactor.remote()?;
     let line = line!() + 1;

@@ -1,4 +1,5 @@
-//! After its removal nothing of a registration is called or open, whatever was collected or duplicated before.
+//! After its removal a registration is neither called nor open, whatever events were collected or
+//! fds duplicated before.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -11,7 +12,7 @@ use reactor::{CloseReason, Context, Error, Handler, Interest, Io, Key, Next, Pri
 use crate::{Log, Result, add_counting_reader, read_all, readable, turn_now};
 
 #[test]
-fn a_handler_removes_itself_by_its_outcome_or_by_its_key() -> Result {
+fn a_handler_removes_itself_by_its_result_or_by_its_key() -> Result {
     for by_key in [false, true] {
         let (near, _far) = readable()?;
         let mut reactor = Reactor::<u32>::new()?;
@@ -24,13 +25,13 @@ fn a_handler_removes_itself_by_its_outcome_or_by_its_key() -> Result {
             Ok(Next::Remove)
         })?;
         let mut calls = 0;
-        reactor.run(&mut calls)?; // ends since nothing is left
+        reactor.run(&mut calls)?; // returns since nothing is left
         assert_eq!((calls, reactor.len()), (1, 0));
     }
     Ok(())
 }
 
-/// The state of the tests in which whoever comes first removes the other.
+/// The state of the tests in which the first handler that is called removes the other.
 #[derive(Default)]
 struct Duel {
     keys: [Option<Key>; 2],
@@ -38,7 +39,7 @@ struct Duel {
 }
 
 #[test]
-fn what_a_handler_removes_is_not_called_any_more_in_the_same_batch() -> Result {
+fn a_removed_handler_is_not_called_again_in_the_same_batch() -> Result {
     let mut reactor = Reactor::<Duel>::new()?;
     let mut duel = Duel::default();
     let mut peers = Vec::new();
@@ -105,11 +106,11 @@ fn a_removed_source_is_closed_before_remove_returns() -> Result {
 }
 
 #[test]
-fn a_stale_key_is_an_error_whatever_is_asked_of_it() -> Result {
+fn a_stale_key_is_an_error_in_every_method() -> Result {
     let mut reactor = Reactor::new()?;
     let (key, _far) = add_counting_reader(&mut reactor, 0)?;
     reactor.remove(key)?;
-    let (newcomer, _far) = add_counting_reader(&mut reactor, 0)?; // in the same place
+    let (newcomer, _far) = add_counting_reader(&mut reactor, 0)?; // in the same slot
     for stale in [
         key,
         Key::NULL,
@@ -159,7 +160,7 @@ impl Handler<(), UnixStream> for Witness {
 }
 
 #[test]
-fn an_object_is_told_why_its_registration_has_ended() -> Result {
+fn a_handler_is_notified_why_its_registration_has_ended() -> Result {
     let log = Log::default();
     let mut reactor = Reactor::<()>::new()?;
     let outcomes: [fn() -> io::Result<Next>; 2] =
@@ -197,7 +198,7 @@ fn an_object_is_told_why_its_registration_has_ended() -> Result {
 }
 
 #[test]
-fn an_object_that_removes_itself_by_its_key_is_told_so_once() -> Result {
+fn a_handler_that_removes_itself_by_its_key_is_notified_once() -> Result {
     struct Quitter(Log);
     impl Handler<(), UnixStream> for Quitter {
         fn ready(&mut self, _: &mut Io<UnixStream>, cx: &mut Context<'_, ()>) -> io::Result<Next> {
@@ -219,8 +220,8 @@ fn an_object_that_removes_itself_by_its_key_is_told_so_once() -> Result {
 }
 
 #[test]
-fn what_a_handler_captured_may_do_real_work_when_it_is_dropped() -> Result {
-    /// Sends its last words when it goes, on a stream that another handler reads.
+fn captures_of_a_handler_may_do_real_work_when_they_are_dropped() -> Result {
+    /// Sends a last message when it is dropped, on a stream that another handler reads.
     struct LastWords(UnixStream, Rc<Cell<bool>>);
     impl Drop for LastWords {
         fn drop(&mut self) {

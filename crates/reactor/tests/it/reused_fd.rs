@@ -1,4 +1,4 @@
-//! Numbers of descriptors that are used again, or name something else by now: no neighbour notices.
+//! Descriptor numbers that are reused, or name another file by now: no neighbour is affected.
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -8,7 +8,8 @@ use reactor::{Context, Interest, Key, Next, Reactor};
 
 use crate::{Result, read_all, readable, turn_now, turn_until};
 
-/// Opens a source without anything to read whose fd has the number `wanted`, unless somebody else has taken it meanwhile.
+/// Opens a source without bytes to read whose fd has the number `wanted`. Returns `None` if another
+/// thread has taken the number.
 fn silent_with_fd(wanted: RawFd) -> io::Result<Option<(UnixStream, UnixStream)>> {
     let (near, far) = UnixStream::pair()?;
     if near.as_raw_fd() == wanted {
@@ -22,7 +23,7 @@ fn silent_with_fd(wanted: RawFd) -> io::Result<Option<(UnixStream, UnixStream)>>
 }
 
 #[test]
-fn an_event_for_a_closed_fd_never_reaches_the_handler_that_reuses_its_number() -> Result {
+fn an_event_for_a_closed_fd_never_reaches_the_handler_of_a_reused_number() -> Result {
     #[derive(Default)]
     struct State {
         sources: Vec<(Key, RawFd)>,
@@ -42,7 +43,8 @@ fn an_event_for_a_closed_fd_never_reaches_the_handler_that_reuses_its_number() -
                 near,
                 Interest::READABLE,
                 |_, cx: &mut Context<'_, State>| {
-                    // Whoever is called first removes the other, and takes its fd's number for a source with nothing to read.
+                    // The first handler that is called removes the other, and takes its fd number for a
+                    // source without bytes to read.
                     for (key, fd) in std::mem::take(&mut cx.state.sources) {
                         if key == cx.key() {
                             continue;
@@ -91,7 +93,7 @@ fn a_source_that_was_duplicated_elsewhere_is_silent_after_its_removal() -> Resul
         "the kernel does not know it any more"
     );
     assert_eq!(reactor.metrics().kernel_updates, 2);
-    // The duplicate, the same file to epoll, can be registered.
+    // The duplicate, which epoll takes for the same file, can be registered.
     reactor.add(duplicate, Interest::READABLE, |near, _| {
         read_all(near).map(|_| Next::Keep)
     })?;
@@ -100,8 +102,7 @@ fn a_source_that_was_duplicated_elsewhere_is_silent_after_its_removal() -> Resul
 }
 
 #[test]
-fn a_source_that_was_replaced_behind_the_loop_s_back_does_not_deafen_who_has_its_number_now()
--> Result {
+fn a_replaced_source_does_not_deafen_the_source_that_has_its_number_now() -> Result {
     for by_key in [false, true] {
         let (near, mut far) = readable()?;
         let number = near.as_raw_fd();
@@ -134,7 +135,8 @@ fn a_source_that_was_replaced_behind_the_loop_s_back_does_not_deafen_who_has_its
 
 #[test]
 fn a_churn_of_adds_and_removes_while_events_come_reaches_only_the_living() -> Result {
-    // Every handler that is called removes a random other and adds a new one, all readable all the time.
+    // Every handler that is called removes a random other one and adds a new one. All are readable
+    // all the time.
     struct Churn {
         living: Vec<(Key, u64)>,
         calls: u32,
@@ -183,7 +185,7 @@ fn a_churn_of_adds_and_removes_while_events_come_reaches_only_the_living() -> Re
     Ok(())
 }
 
-/// What a source that has lost its fd does next.
+/// The next step of a source that has lost its fd.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Blunder {
     WouldBlock,
@@ -195,7 +197,7 @@ enum Blunder {
 }
 
 #[test]
-fn whatever_a_source_does_that_was_replaced_its_neighbour_is_not_touched() -> Result {
+fn nothing_that_a_replaced_source_does_touches_its_neighbour() -> Result {
     use Blunder::{Fails, Interest as Wants, IsRemoved, IsWanted, RemovesItself, WouldBlock};
     for blunder in [WouldBlock, Wants, RemovesItself, Fails, IsRemoved, IsWanted] {
         let (near, _far) = readable()?;
@@ -205,7 +207,7 @@ fn whatever_a_source_does_that_was_replaced_its_neighbour_is_not_touched() -> Re
         let replaced = reactor.add(near, Interest::READABLE, move |near, cx| {
             if !std::mem::replace(&mut is_replaced, true) {
                 *near.get_mut() = UnixStream::pair()?.0; // closes the fd that is watched
-                return Ok(Next::Keep); // still readable, as far as anybody knows
+                return Ok(Next::Keep); // still readable, as far as the loop knows
             }
             match blunder {
                 WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
@@ -223,7 +225,7 @@ fn whatever_a_source_does_that_was_replaced_its_neighbour_is_not_touched() -> Re
         };
         reactor.add(near, Interest::READABLE, |near, cx| {
             *cx.state += 1;
-            assert!(!cx.readiness().is_writable(), "nobody has asked for that");
+            assert!(!cx.readiness().is_writable(), "this was not requested");
             read_all(near).map(|_| Next::Keep)
         })?;
         turn_now(&mut reactor, &mut calls);

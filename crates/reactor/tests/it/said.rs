@@ -1,4 +1,5 @@
-//! What is said in the documentation of things that are asked rarely, and that a user may expect otherwise.
+//! Statements of the documentation about rare cases, and cases in which a user may expect the
+//! opposite.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -80,14 +81,15 @@ fn a_reset_of_a_periodic_timer_by_its_own_callback_changes_nothing() -> Result {
     let mut state = (Vec::new(), Some(timer));
     reactor.advance(&mut state, Duration::from_secs(35))?;
     assert_eq!(state.0, [10, 20, 30]);
-    reactor.reset(timer, Duration::from_secs(2))?; // from elsewhere: one tick, and those after it where they were
+    // From elsewhere: one tick, with the later ticks unchanged.
+    reactor.reset(timer, Duration::from_secs(2))?;
     reactor.advance(&mut state, Duration::from_secs(20))?;
     assert_eq!(state.0, [10, 20, 30, 37, 50]);
     Ok(())
 }
 
 #[test]
-fn a_remote_is_a_registration_in_the_background_however_many_there_are() -> Result {
+fn all_remotes_together_are_one_background_registration() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let first = reactor.remote()?;
     let _second = (reactor.remote()?, first.clone());
@@ -97,6 +99,6 @@ fn a_remote_is_a_registration_in_the_background_however_many_there_are() -> Resu
         .map(|listed| (listed.name.to_owned(), listed.keeps_alive))
         .collect();
     assert_eq!(names, [("remote".to_owned(), false)]);
-    reactor.run(&mut ())?; // ends at once
+    reactor.run(&mut ())?; // returns at once
     Ok(())
 }

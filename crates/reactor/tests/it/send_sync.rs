@@ -1,4 +1,5 @@
-//! Which types go to other threads, and which stay on that of the loop. Checked by the compiler.
+//! Types that go to other threads, and types that stay on the thread of the loop. Checked by the
+//! compiler.
 
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use reactor::{
 /// Fails to compile for a type that is not `Send`, or not `Sync`.
 const fn goes_anywhere<T: Send + Sync>() {}
 
-/// Fails to compile for a type that is `Send` or `Sync`: it is not clear then which `_` is meant.
+/// Fails to compile for a type that is `Send` or `Sync`: it is ambiguous then which `_` is meant.
 macro_rules! stays_on_its_thread {
     ($($type:ty),* $(,)?) => { $(
         const _: () = <$type as UnlessSend<_>>::OK;
@@ -32,15 +33,16 @@ trait UnlessSync<Candidate> {
 impl<T: ?Sized> UnlessSync<()> for T {}
 impl<T: ?Sized + Sync> UnlessSync<u8> for T {}
 
-/// A state that never leaves its loop, as most do not.
+/// A state that never leaves its loop, as most states.
 type State = Rc<()>;
 
 #[test]
-fn handles_to_a_loop_go_to_any_thread_whatever_its_state() {
+fn handles_to_a_loop_go_to_any_thread_for_any_state() {
     goes_anywhere::<(Remote<State>, LoopThread<State>, LoopPool<State>)>();
     goes_anywhere::<(Waker, KeepAlive, Event, EventFd)>();
     goes_anywhere::<(Sender<Vec<u8>>, Receiver<Vec<u8>>)>();
-    goes_anywhere::<(Sender<std::cell::Cell<u8>>, Receiver<std::cell::Cell<u8>>)>(); // a value has one thread at a time
+    // A value is on one thread at a time.
+    goes_anywhere::<(Sender<std::cell::Cell<u8>>, Receiver<std::cell::Cell<u8>>)>();
 }
 
 #[test]
@@ -87,5 +89,6 @@ fn a_loop_and_its_manual_clock_stay_on_their_thread() {
         Sender<Rc<()>>,
         Receiver<Rc<()>>
     );
-    goes_anywhere::<Io<std::net::TcpStream>>(); // it is the registration that stays, and not a source
+    // The registration stays on its thread, not a source.
+    goes_anywhere::<Io<std::net::TcpStream>>();
 }

@@ -1,4 +1,5 @@
-//! When readiness ends: a short read or write of a kind that allows the conclusion, and `WouldBlock`.
+//! The end of readiness: a short read or write of a kind that allows the conclusion, and
+//! `WouldBlock`.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -32,7 +33,7 @@ fn a_short_read_of_a_stream_ends_readiness_and_a_full_one_does_not() -> Result {
     Ok(())
 }
 
-/// A source that reads from a buffer of its own, as TLS does: its short reads mean nothing.
+/// A source that reads from a buffer of its own, as TLS does: its short reads have no meaning.
 struct Chunked {
     stream: UnixStream,
     buffer: Vec<u8>,
@@ -87,7 +88,7 @@ fn a_short_read_of_a_source_with_its_own_buffer_ends_nothing() -> Result {
 }
 
 #[test]
-fn a_read_that_is_known_to_block_is_not_tried() -> Result {
+fn a_read_that_would_block_for_certain_is_not_tried() -> Result {
     let (stream, _far) = readable()?;
     let reads = Rc::new(Cell::new(0));
     let source = Chunked {
@@ -105,7 +106,7 @@ fn a_read_that_is_known_to_block_is_not_tried() -> Result {
                 ErrorKind::WouldBlock
             );
         }
-        // What does not depend on readiness is done whatever it is.
+        // An operation that does not depend on readiness is always done.
         source.try_io(Interest::NONE, |_| Ok(()))?;
         Ok(Next::Remove)
     })?;
@@ -115,11 +116,11 @@ fn a_read_that_is_known_to_block_is_not_tried() -> Result {
 }
 
 #[test]
-fn a_direction_that_nobody_watches_is_tried() -> Result {
+fn a_direction_that_is_not_watched_is_tried() -> Result {
     let (near, mut far) = readable()?;
     let mut reactor = Reactor::<()>::new()?;
     reactor.add(near, Interest::READABLE, |near, _| {
-        assert!(!near.readiness().is_writable(), "nobody has asked");
+        assert!(!near.readiness().is_writable(), "this was not requested");
         near.write_all(b"answer")?;
         Ok(Next::Remove)
     })?;
@@ -135,7 +136,7 @@ fn a_short_read_after_the_peer_has_ended_leaves_the_end_to_be_read() -> Result {
     let (near, mut far) = tcp_pair()?;
     far.write_all(b"last")?;
     far.shutdown(Shutdown::Write)?;
-    // Both have arrived before the reactor looks: there will be no second report.
+    // Both bytes have arrived before the reactor polls: there will be no second report.
     while near.peek(&mut [0; 8])? < 4 {}
     let mut reactor = Reactor::<Vec<usize>>::new()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
@@ -153,7 +154,8 @@ fn a_short_read_after_the_peer_has_ended_leaves_the_end_to_be_read() -> Result {
     Ok(())
 }
 
-/// How many bytes the kernel holds for `stream`, urgent ones and those behind them included: proc_pid_net(5).
+/// Returns the number of bytes that the kernel holds for `stream`, including urgent ones and those
+/// after them: proc_pid_net(5).
 fn received_bytes(stream: &TcpStream) -> Result<usize> {
     let port = format!(":{:04X}", stream.local_addr()?.port());
     let peer = format!(":{:04X}", stream.peer_addr()?.port());
@@ -169,12 +171,12 @@ fn received_bytes(stream: &TcpStream) -> Result<usize> {
 }
 
 #[test]
-fn urgent_data_does_not_hide_what_comes_behind_it() -> Result {
+fn urgent_data_does_not_hide_the_bytes_after_it() -> Result {
     let (near, mut far) = tcp_pair()?;
     far.write_all(b"before")?;
     rustix::net::send(&far, b"!", SendFlags::OOB)?;
     far.write_all(b"behind")?;
-    // All of it is there before the reactor looks, so that one report has to do.
+    // All bytes have arrived before the reactor polls, so that there is one report.
     while received_bytes(&near)? < 13 {}
     let mut reactor = Reactor::<Vec<u8>>::new()?;
     reactor.add(near, Interest::READABLE, |near, cx| {

@@ -1,4 +1,4 @@
-//! The end of `run` and of a turn without a timeout: no loop sleeps where nothing can end its sleep.
+//! The end of `run` and of a turn without a timeout: no loop sleeps when nothing can end its sleep.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use reactor::{Capacity, Event, Interest, Next, Reactor, Spin, Then, notification_queue};
+use support::in_time;
 
 use crate::{PATIENCE, Result};
 
-/// What is left to wait for, and how it is taken away.
+/// A thing to wait for, and the way to remove it.
 type Takes = Box<dyn FnMut(&mut reactor::Registry<()>)>;
 type Case = (&'static str, fn(&mut Reactor<()>) -> Result<Takes>);
 
@@ -74,16 +75,8 @@ const CASES: [Case; 10] = [
     }),
 ];
 
-/// Fails where `ends` does not come to its end.
-#[track_caller]
-fn in_time(case: &str, ends: impl FnOnce() -> std::result::Result<(), String> + Send + 'static) {
-    let (done, ended) = channel();
-    thread::spawn(move || done.send(ends()));
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ok(())), "{case}");
-}
-
 #[test]
-fn run_ends_whatever_a_hook_takes_away_before_or_after_the_wait() {
+fn run_ends_when_a_hook_removes_the_last_work_before_or_after_the_wait() {
     for (case, set_up) in CASES {
         for (before, spin) in [
             (true, Spin::Off),
@@ -100,7 +93,7 @@ fn run_ends_whatever_a_hook_takes_away_before_or_after_the_wait() {
                             Ok(Next::Keep)
                         });
                     } else {
-                        reactor.defer(|_| {}); // so that the first wait is none
+                        reactor.defer(|_| {}); // so that the first wait does not block
                         reactor.after_wait(move |cx| {
                             take_away(cx.registry);
                             Ok(Next::Keep)
@@ -113,7 +106,7 @@ fn run_ends_whatever_a_hook_takes_away_before_or_after_the_wait() {
                     );
                     Ok(())
                 };
-                run().map_err(|error| error.to_string())
+                run().unwrap_or_else(|error| panic!("{case}: {error}"));
             });
         }
     }
@@ -162,7 +155,7 @@ fn a_turn_without_a_timeout_does_not_wait_where_nothing_can_end_it() {
                 );
                 Ok(())
             };
-            turn().map_err(|error| error.to_string())
+            turn().unwrap_or_else(|error| panic!("{case}: {error}"));
         });
     }
 }
@@ -197,7 +190,7 @@ fn a_turn_without_a_timeout_waits_for_background_sources_and_wakes() -> Result {
         begun.recv().unwrap();
         wakes.store(true, Ordering::Release);
         waker.wake();
-        waker // until the turn is over: it is what may end the wait
+        waker // until the turn is over: the waker may end the wait
     });
     reactor.turn(&mut (), None)?;
     assert!(

@@ -1,4 +1,5 @@
-//! Spinning before sleeping. The bounds are longer than any test, so that nothing depends on the machine's speed.
+//! Spinning before sleeping. The bounds are longer than any test, so that nothing depends on the
+//! machine's speed.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -12,7 +13,7 @@ use reactor::{
 
 use crate::{PATIENCE, Result, read_all};
 
-/// Sends to a loop that spins and waits for each answer: its metrics.
+/// Sends to a loop that spins, and waits for each answer. Returns the metrics of the loop.
 fn ping_pong(spin: Spin, rounds: usize) -> Result<Metrics> {
     let (to_loop, at_loop) = notification_queue::<usize>(Capacity::Unbounded);
     let begun = Barrier::new(2);
@@ -158,7 +159,7 @@ fn a_spin_of_any_length_is_a_spin() -> Result {
 }
 
 #[test]
-fn what_was_spun_of_a_timeout_or_to_a_deadline_is_not_slept_again() -> Result {
+fn time_spun_of_a_timeout_or_to_a_deadline_is_not_slept_again() -> Result {
     let mut reactor = Reactor::<()>::builder()
         .spin(Spin::Fixed(Duration::MAX))
         .build()?;

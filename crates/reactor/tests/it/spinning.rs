@@ -1,4 +1,5 @@
-//! No state of a source spins the loop: what has nothing to give rests, and goes on when it has.
+//! No state of a source spins the loop: a source without bytes is paused, and goes on when it has
+//! bytes.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,16 +10,17 @@ use std::time::Duration;
 
 use reactor::{Interest, ManualClock, Next, Reactor};
 use rustix::net::{AddressFamily, SocketType, socket};
+use support::reset;
 
 use crate::{Result, turn_now};
 
-/// A reactor whose time stands still, so that a rest ends when the test says so.
+/// Returns a reactor on a clock that the test advances, and that clock.
 fn still() -> Result<(Reactor<u32>, ManualClock)> {
     let clock = ManualClock::new();
     Ok((Reactor::builder().clock(clock.clone()).build()?, clock))
 }
 
-/// Turns that do not wait: how many calls there are in a thousand of them.
+/// Returns the number of calls in a thousand turns that do not wait.
 fn calls_of_a_thousand(reactor: &mut Reactor<u32>, calls: &mut u32) -> u32 {
     let before = *calls;
     for _ in 0..1000 {
@@ -27,7 +29,7 @@ fn calls_of_a_thousand(reactor: &mut Reactor<u32>, calls: &mut u32) -> u32 {
     *calls - before
 }
 
-/// Lets seconds pass, a tenth at a time, since what a timer makes ready is called a turn later.
+/// Lets seconds pass, a tenth at a time: a source that a timer makes ready is called a turn later.
 fn pass(seconds: u32, reactor: &mut Reactor<u32>, calls: &mut u32) -> Result {
     for _ in 0..10 * seconds {
         reactor.advance(calls, Duration::from_millis(100))?;
@@ -36,7 +38,7 @@ fn pass(seconds: u32, reactor: &mut Reactor<u32>, calls: &mut u32) -> Result {
 }
 
 #[test]
-fn a_file_at_its_end_whose_handler_waits_rests_and_is_asked_again() -> Result {
+fn a_file_at_its_end_with_a_waiting_handler_is_polled_again_later() -> Result {
     let path = std::env::temp_dir().join(format!("reactor-rest-{}", std::process::id()));
     let mut writer = File::create(&path)?;
     let reader = File::open(&path)?;
@@ -86,7 +88,7 @@ fn a_file_at_its_end_whose_handler_waits_rests_and_is_asked_again() -> Result {
 }
 
 #[test]
-fn a_fifo_between_two_writers_rests_and_hears_the_next_writer_at_once() -> Result {
+fn a_fifo_between_two_writers_sleeps_and_wakes_for_the_next_at_once() -> Result {
     let path = std::env::temp_dir().join(format!("reactor-fifo-{}", std::process::id()));
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -106,7 +108,7 @@ fn a_fifo_between_two_writers_rests_and_hears_the_next_writer_at_once() -> Resul
         match fifo.read(&mut [0; 64])? {
             0 => {
                 *cx.state += 1;
-                Err(ErrorKind::WouldBlock.into()) // there will be another writer
+                Err(ErrorKind::WouldBlock.into()) // another writer will come
             }
             _ => {
                 *cx.state += 1000;
@@ -139,7 +141,8 @@ fn a_would_block_beside_a_direction_that_stays_ready_does_not_spin() -> Result {
     let both = Interest::READABLE | Interest::WRITABLE;
     reactor.add(near, both, move |near, cx| {
         *cx.state += 1;
-        near.try_io(both, |near| near.read(&mut [0; 64]))?; // a handshake that waits for the peer, with room to write
+        // A handshake that waits for the peer, with room to write.
+        near.try_io(both, |near| near.read(&mut [0; 64]))?;
         *cx.state += 1000;
         Ok(Next::Remove)
     })?;
@@ -153,7 +156,7 @@ fn a_would_block_beside_a_direction_that_stays_ready_does_not_spin() -> Result {
 }
 
 #[test]
-fn what_is_read_past_the_io_turn_after_turn_never_rests() -> Result {
+fn a_source_read_past_its_io_each_turn_is_never_paused() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let (mut reactor, _clock) = still()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
@@ -171,7 +174,7 @@ fn what_is_read_past_the_io_turn_after_turn_never_rests() -> Result {
     Ok(())
 }
 
-/// What a handler is told of a socket that is registered before it connects.
+/// Returns the facts reported of a socket that is registered before it connects.
 fn told_of<T: AsFd + 'static>(
     near: T,
     interest: Interest,
@@ -197,7 +200,7 @@ fn told_of<T: AsFd + 'static>(
 }
 
 #[test]
-fn an_unconnected_socket_neither_spins_nor_is_told_of_a_hang_up() -> Result {
+fn an_unconnected_socket_neither_spins_nor_gets_a_hang_up() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let path = std::env::temp_dir().join(format!("reactor-connects-{}", std::process::id()));
@@ -233,11 +236,10 @@ fn an_unconnected_socket_neither_spins_nor_is_told_of_a_hang_up() -> Result {
 }
 
 #[test]
-fn a_stream_that_was_reset_is_hung_up_whatever_is_watched() -> Result {
+fn a_stream_that_was_reset_is_hung_up_for_every_interest() -> Result {
     for interest in [Interest::READABLE, Interest::WRITABLE] {
         let (near, far) = crate::tcp_pair()?;
-        socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
-        drop(far);
+        reset(far)?;
         let mut reactor = Reactor::<Vec<bool>>::new()?;
         reactor.add(near, interest, |_, cx| {
             cx.state

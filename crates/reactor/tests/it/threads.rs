@@ -12,13 +12,13 @@ use reactor::{
 use crate::Result;
 
 #[test]
-fn a_loop_on_a_thread_of_its_own_runs_until_nothing_is_left_and_gives_its_state() -> Result {
+fn a_loop_thread_runs_until_nothing_is_left_and_returns_its_state() -> Result {
     let thread = LoopThread::<RefCell<Vec<_>>>::spawn("worker", |registry| {
         registry.after(Duration::from_millis(2), |cx| {
             cx.state.get_mut().push("timer");
             Ok(Then::Done)
         });
-        Ok(RefCell::new(vec![])) // a state of one thread alone
+        Ok(RefCell::new(vec![])) // a state that stays on one thread
     })?;
     let name = thread
         .remote()
@@ -34,7 +34,7 @@ fn a_loop_on_a_thread_of_its_own_runs_until_nothing_is_left_and_gives_its_state(
 }
 
 #[test]
-fn a_loop_that_is_stopped_or_dropped_ends_though_it_has_work() -> Result {
+fn a_stopped_or_dropped_loop_ends_although_it_has_work() -> Result {
     let endless = |registry: &mut reactor::Registry<Arc<()>>| {
         registry.after(Duration::from_secs(3600), |_| Ok(Then::Done));
     };
@@ -58,7 +58,7 @@ fn a_loop_that_is_stopped_or_dropped_ends_though_it_has_work() -> Result {
 }
 
 #[test]
-fn what_goes_wrong_on_the_thread_is_told_to_who_starts_or_joins_it() -> Result {
+fn failures_of_a_loop_thread_are_returned_by_spawn_or_join() -> Result {
     let failed = LoopThread::<()>::spawn("fails", |_| Err(std::io::Error::other("no socket")));
     assert_eq!(
         failed.map_err(|error| error.to_string()).err().as_deref(),
@@ -129,7 +129,7 @@ fn the_least_loaded_loop_of_a_pool_is_the_one_with_the_shortest_queue() -> Resul
     let waits = Arc::clone(&gate);
     pool.broadcast(move |_| {
         waits.wait();
-        waits.wait(); // all of them are busy from the one to the other
+        waits.wait(); // all of them are busy between the two waits
     })?;
     gate.wait();
     for number in [0, 0, 1, 2, 2] {
@@ -144,13 +144,14 @@ fn the_least_loaded_loop_of_a_pool_is_the_one_with_the_shortest_queue() -> Resul
 }
 
 #[test]
-fn a_loop_that_is_at_what_it_has_been_given_is_not_the_least_loaded() -> Result {
+fn a_loop_that_runs_its_closures_is_not_the_least_loaded() -> Result {
     let pool = LoopPool::spawn(2, "loop-", |number, _| Ok(number))?;
     let first = pool.get(0).ok_or("no loop")?;
     let gate = Arc::new(std::sync::Barrier::new(2));
     for closures in [1, 50] {
         let waits = Arc::clone(&gate);
-        // The first lets the rest be posted before any is handed over, the second holds them up behind itself.
+        // The first closure lets the rest be posted before any is handed over. The second holds up
+        // the others.
         first.post({
             let waits = Arc::clone(&gate);
             move |_| {
@@ -164,7 +165,7 @@ fn a_loop_that_is_at_what_it_has_been_given_is_not_the_least_loaded() -> Result 
         (1..closures).try_for_each(|_| first.post(|_| ()))?;
         gate.wait();
         gate.wait();
-        let pending = first.pending(); // the second is running
+        let pending = first.pending(); // the second closure is running
         pool.least_loaded()
             .ok_or("none")?
             .post(|cx| *cx.state += 100)?;
@@ -195,7 +196,7 @@ fn a_loop_whose_registrations_were_all_removed_can_still_be_stopped() -> Result 
             .count()
     });
     assert_eq!((removed, thread.remote().is_gone()), (Ok(1), true));
-    drop(thread); // waits for it
+    drop(thread); // waits for the thread
     Ok(())
 }
 
@@ -223,7 +224,7 @@ fn loops_of_a_pool_may_wait_for_each_other_when_they_end() -> Result {
     let pool = LoopPool::spawn(2, "loop-", |number, _| Ok(number))?;
     let (first, second) = (pool.get(0).ok_or("no loop")?, pool.get(1).ok_or("no loop")?);
     assert!(first.call(move |cx| cx.registry.consume(receiver, |_, _| Ok(Next::Keep)).is_ok())?);
-    // The first waits for the last sender, which is the second's as long as that lives.
+    // The first loop waits for the last sender, which the second loop holds while it lives.
     let kept = second.call(move |cx| {
         let timer = cx.registry.after(Duration::from_secs(3600), move |_| {
             let _kept = &sender;

@@ -15,8 +15,9 @@ fn say(word: &'static str) -> impl FnOnce(&mut Context<'_, Words>) {
     move |cx| cx.state.push(word)
 }
 
+/// Callbacks that they defer themselves run next turn.
 #[test]
-fn deferred_callbacks_run_in_order_after_the_sources_and_what_they_defer_next_turn() -> Result {
+fn deferred_callbacks_run_in_order_after_the_sources() -> Result {
     let (near, _far) = readable()?;
     let mut reactor = Reactor::<Words>::new()?;
     reactor.defer(say("one"));
@@ -43,7 +44,7 @@ fn deferred_callbacks_run_in_order_after_the_sources_and_what_they_defer_next_tu
 }
 
 #[test]
-fn deferring_for_ever_starves_nobody() -> Result {
+fn a_callback_that_defers_itself_for_ever_starves_no_source() -> Result {
     fn again(cx: &mut Context<'_, Vec<u32>>) {
         cx.registry.defer(again);
     }
@@ -74,7 +75,7 @@ fn stop_before_run_makes_run_return_at_once() -> Result {
 }
 
 #[test]
-fn stop_from_a_handler_ends_the_run_after_the_turn_and_the_reactor_runs_again() -> Result {
+fn stop_ends_the_run_after_the_turn_and_the_reactor_can_run_again() -> Result {
     let mut reactor = Reactor::<Words>::new()?;
     let mut peers = Vec::new();
     for _ in 0..3 {
@@ -128,7 +129,7 @@ fn a_registration_in_the_background_does_not_keep_run_alive() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     reactor.add(near, Interest::READABLE, |_, _| Ok(Next::Remove))?;
     reactor.defer(move |_| far.write_all(b"x").unwrap());
-    reactor.run(&mut Words::new())?; // would end at once if the count had gone wrong
+    reactor.run(&mut Words::new())?; // would return at once with a wrong count
     assert!(reactor.is_empty());
     Ok(())
 }
@@ -217,12 +218,12 @@ fn hooks_run_before_and_after_every_wait_and_may_remove_each_other() -> Result {
         reactor.remove_hook(doomed),
         Err(Error::StaleKey(_))
     ));
-    reactor.run(&mut words)?; // hooks do not keep it alive
+    reactor.run(&mut words)?; // hooks do not keep the loop alive
     Ok(())
 }
 
 #[test]
-fn idle_callbacks_run_only_in_turns_that_found_nothing_else_to_do() -> Result {
+fn idle_callbacks_run_only_in_turns_without_other_work() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let mut reactor = Reactor::<Words>::new()?;
     reactor.add(near, Interest::READABLE, |near, cx| {
@@ -322,7 +323,7 @@ fn events_beyond_one_wait_are_left_to_the_next() -> Result {
 }
 
 #[test]
-fn every_callback_of_a_turn_sees_the_same_time_for_one_reading_of_the_clock() -> Result {
+fn every_callback_of_a_turn_sees_the_time_of_one_clock_reading() -> Result {
     let mut reactor = Reactor::<Vec<Instant>>::new()?;
     for _ in 0..3 {
         reactor.defer(|cx| cx.state.push(cx.now()));
@@ -338,7 +339,7 @@ fn every_callback_of_a_turn_sees_the_same_time_for_one_reading_of_the_clock() ->
     assert_eq!(
         reactor.metrics().clock_reads,
         2,
-        "a turn in which nobody asks reads no clock"
+        "a turn without a question reads no clock"
     );
     let (now, then) = (reactor.now(), reactor.now());
     assert!(then >= now);

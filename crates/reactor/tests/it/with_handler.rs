@@ -1,4 +1,5 @@
-//! An access reaches another registration's source and handler, and takes nothing from it.
+//! `with_handler` accesses the source and the handler of another registration, and takes no event
+//! from it.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use reactor::{
 
 use crate::{Result, readable, turn_now};
 
-/// Counts what it is called for, and reads one byte each time.
+/// Counts its calls, and reads one byte in each.
 #[derive(Default)]
 struct Host {
     accesses: u32,
@@ -50,7 +51,7 @@ fn access<R>(
     cx.with_handler(key, access)
 }
 
-/// A reactor with a host whose peer has sent `bytes`.
+/// Returns a reactor with a registration whose peer has sent `bytes`.
 fn with_host(bytes: &[u8]) -> Result<(Reactor<Vec<String>>, Key, UnixStream)> {
     let mut reactor = Reactor::new()?;
     let (near, mut far) = UnixStream::pair()?;
@@ -84,13 +85,14 @@ fn an_access_changes_the_handler_and_writes_to_the_source() -> Result {
     Ok(())
 }
 
+/// Bytes that it reads are not reported.
 #[test]
-fn what_an_access_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not() -> Result {
+fn bytes_that_with_handler_leaves_unread_are_reported_to_the_handler() -> Result {
     for all in [false, true] {
         let (mut reactor, key, _far) = with_host(b"abc")?;
         reactor.set_interest(key, Interest::NONE)?;
         let mut log = Vec::new();
-        turn_now(&mut reactor, &mut log); // it is known to be readable now
+        turn_now(&mut reactor, &mut log); // the source is known to be readable now
         reactor.defer(move |cx| {
             let mut buf = [0; 8];
             let room = if all { 8 } else { 2 };
@@ -117,7 +119,7 @@ fn what_an_access_leaves_unread_is_told_to_the_handler_and_what_it_reads_is_not(
 }
 
 #[test]
-fn a_handler_that_runs_and_a_host_that_is_accessed_are_out_of_reach() -> Result {
+fn a_running_handler_and_one_being_accessed_are_out_of_reach() -> Result {
     let (mut reactor, key, _far) = with_host(b"")?;
     let (near, _other) = readable()?;
     reactor.add(near, Interest::READABLE, move |_, cx| {
@@ -153,7 +155,7 @@ fn stale_keys_and_other_types_are_errors_that_name_the_key() -> Result {
 }
 
 #[test]
-fn a_host_that_is_removed_during_an_access_ends_with_it() -> Result {
+fn a_registration_removed_during_an_access_ends_with_it() -> Result {
     let (mut reactor, key, mut far) = with_host(b"")?;
     reactor.defer(move |cx| {
         access(cx, key, |stream, host, cx| {
@@ -167,7 +169,7 @@ fn a_host_that_is_removed_during_an_access_ends_with_it() -> Result {
     let mut log = Vec::new();
     reactor.run(&mut log)?;
     let mut received = String::new();
-    far.read_to_string(&mut received)?; // to the end: it is closed
+    far.read_to_string(&mut received)?; // to the end: the stream is closed
     assert_eq!(
         (received.as_str(), log),
         ("farewell", vec!["ByKey after 1 accesses".to_owned()])
@@ -176,7 +178,7 @@ fn a_host_that_is_removed_during_an_access_ends_with_it() -> Result {
 }
 
 #[test]
-fn a_panic_of_the_access_leaves_the_host_in_its_place() -> Result {
+fn a_panic_during_an_access_leaves_the_registration_in_place() -> Result {
     let mut reactor = Reactor::<Vec<String>>::builder()
         .on_panic(PanicPolicy::RemoveHandler)
         .build()?;
@@ -199,13 +201,14 @@ fn a_panic_of_the_access_leaves_the_host_in_its_place() -> Result {
 }
 
 #[test]
-fn a_timeout_that_has_passed_is_still_told_after_an_access() -> Result {
+fn an_elapsed_timeout_is_still_reported_after_an_access() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Vec<String>>::builder().clock(clock).build()?;
     let (near, mut far) = UnixStream::pair()?;
     let key = reactor.add_handler(near, Interest::READABLE, Host::default())?;
     reactor.set_timeout(key, Some(Duration::from_secs(1)))?;
-    far.write_all(b"abc")?; // a byte a turn: it is queued for the next one when its timeout passes
+    // A byte a turn: the source is queued for the next turn when its timeout elapses.
+    far.write_all(b"abc")?;
     let mut log = Vec::new();
     reactor.after(Duration::from_secs(1), move |cx| {
         access(cx, key, |_, _, _| ()).unwrap();

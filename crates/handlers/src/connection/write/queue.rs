@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_comes_out_is_what_went_in(operations in prop::collection::vec(op(), 1..60)) {
+        fn bytes_leave_the_queue_as_they_were_added(operations in prop::collection::vec(op(), 1..60)) {
             let mut queue = WriteQueue::default();
             let mut model = VecDeque::<u8>::new();
             let mut next = 0_u8;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_gone_though_dropping_a_piece_panics() {
+    fn sent_bytes_are_removed_although_dropping_a_piece_panics() {
         struct Owner([u8; 4096]);
         impl AsRef<[u8]> for Owner {
             fn as_ref(&self) -> &[u8] {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_takes_nothing() {
+    fn a_failed_write_removes_nothing() {
         let mut queue = WriteQueue::default();
         queue.push(b"abc");
         assert!(

@@ -1,4 +1,4 @@
-//! The wheel's promises, one by one; against a sorted list it is in `model`.
+//! The promises of the wheel, one by one. `model` compares it with a sorted list.
 
 mod model;
 
@@ -54,7 +54,7 @@ fn fired(wheel: &mut Wheel<u64>, now_ns: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_timer_that_is_pushed_back_does_not_move_before_its_old_slot_comes_up() {
+fn an_extended_timer_does_not_move_before_its_old_slot_is_due() {
     let mut wheel = Wheel::<u64>::new();
     let key = arm(&mut wheel, 10 * MS, 0, 1).unwrap();
     for later in 11..1000 {
@@ -82,7 +82,7 @@ fn a_timer_is_due_at_its_nanosecond_and_not_before() {
 }
 
 #[test]
-fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
+fn past_deadlines_are_due_at_once_and_in_the_order_of_arming() {
     let mut wheel = Wheel::<u64>::new();
     wheel.expire(5 * MS + MS / 2);
     for (deadline, name) in [(5 * MS + MS / 2, 1), (0, 2), (MS, 3)] {
@@ -98,7 +98,7 @@ fn what_has_passed_is_due_at_once_and_in_the_order_of_arming() {
 }
 
 #[test]
-fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
+fn earlier_due_timers_run_before_those_armed_with_a_past_deadline() {
     let mut wheel = Wheel::<u64>::new();
     for name in 1..=3 {
         arm(&mut wheel, name * MS, 0, name).unwrap();
@@ -106,7 +106,7 @@ fn what_was_due_before_goes_before_what_had_passed_when_it_was_armed() {
     wheel.expire(3 * MS);
     let first = wheel.pop_due().unwrap().0.key;
     assert_eq!(cancel(&mut wheel, first), Some(1));
-    arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // in the middle of it: for the next time
+    arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // amid the due timers: for the next turn
     assert!(wheel.has_due());
     assert_eq!(fired(&mut wheel, 3 * MS), [2, 3, 4]);
     assert!(!wheel.has_due());
@@ -125,9 +125,9 @@ fn cancelling_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_places() {
+fn stale_items_of_cancelled_timers_are_swept_before_they_exceed_the_room() {
     let mut wheel = Wheel::<u64>::new();
-    // So many that the lists have room for stale items only because it was reserved.
+    // So many timers that the lists have room for stale items only because it was reserved.
     let stay: Vec<Key> = (0..0x3fff)
         .map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap())
         .collect();
@@ -135,7 +135,7 @@ fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_place
     for round in 0..20_000 {
         let goes = arm(&mut wheel, 1000 * MS + round % 50, 0, round).unwrap();
         if round % 2 == 0 {
-            wheel.rearm(goes, 999 * MS, 0); // it leaves one slot, and is in the other twice
+            wheel.rearm(goes, 999 * MS, 0); // leaves one slot, and is in the other twice
         }
         wheel.cancel(goes);
         most = most.max(wheel.levels.stale());
@@ -154,7 +154,7 @@ fn what_cancelled_timers_leave_in_a_slot_is_swept_before_it_outnumbers_the_place
 }
 
 #[test]
-fn nobody_is_woken_for_a_slot_that_lost_its_last_timer() {
+fn a_slot_that_lost_its_last_timer_wakes_no_loop() {
     let mut wheel = Wheel::<u64>::new();
     let keys: Vec<Key> = (0..100)
         .map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap())
@@ -176,7 +176,7 @@ fn nobody_is_woken_for_a_slot_that_lost_its_last_timer() {
 #[test]
 fn a_timer_that_comes_back_to_the_slot_it_left_is_due_once() {
     let mut wheel = Wheel::<u64>::new();
-    arm(&mut wheel, 1000 * MS, 0, 0).unwrap(); // has the slot stay
+    arm(&mut wheel, 1000 * MS, 0, 0).unwrap(); // keeps the slot
     let mut moved = arm(&mut wheel, 1000 * MS + 2, 0, 1).unwrap();
     for _ in 0..3 {
         wheel.rearm(moved, 1000 * MS + 1, 0);
@@ -197,7 +197,7 @@ fn a_timer_that_comes_back_to_the_slot_it_left_is_due_once() {
 }
 
 #[test]
-fn a_due_timer_that_is_cancelled_or_armed_anew_does_not_fire() {
+fn a_due_timer_that_is_cancelled_or_rearmed_does_not_fire() {
     let mut wheel = Wheel::<u64>::new();
     let keys: Vec<Key> = (1..=4)
         .map(|name| arm(&mut wheel, MS, 0, name).unwrap())
@@ -240,7 +240,7 @@ fn a_timer_that_is_never_due_is_not_waited_for() {
 }
 
 #[test]
-fn a_timer_is_not_put_off_beyond_the_end_of_time() {
+fn a_timer_is_not_extended_beyond_the_end_of_time() {
     let (mut wheel, now) = (Wheel::<u64>::new(), NEVER / 2);
     let key = arm(&mut wheel, 1000 * MS, 0, 1).unwrap();
     assert!(wheel.put_off(key, now, NEVER / 2, 0));
@@ -249,7 +249,7 @@ fn a_timer_is_not_put_off_beyond_the_end_of_time() {
 }
 
 #[test]
-fn ties_run_in_the_order_of_arming_where_the_low_half_of_its_number_begins_anew() {
+fn ties_run_in_order_of_arming_when_the_low_half_of_the_number_wraps() {
     let mut wheel = Wheel::<u64>::new();
     wheel.armings = u64::from(u32::MAX) - 3;
     let put_off = arm(&mut wheel, 9 * MS, 0, 0).unwrap();
@@ -261,7 +261,7 @@ fn ties_run_in_the_order_of_arming_where_the_low_half_of_its_number_begins_anew(
 }
 
 #[test]
-fn where_no_timer_is_left_nothing_is_due() {
+fn without_timers_nothing_is_due() {
     let mut wheel = Wheel::<u64>::new();
     for deadline in [0, 50, 10 * MS] {
         let key = arm(&mut wheel, deadline, 0, 1).unwrap();

@@ -1,4 +1,4 @@
-//! Other threads: queues, remotes, wakes.
+//! Other threads: queues, remotes, wakeups.
 
 mod queue;
 mod remote;

@@ -59,7 +59,7 @@ fn a_queue_whose_senders_are_all_gone_ends_at_once() -> Result {
 }
 
 #[test]
-fn a_thread_that_posts_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() -> Result {
+fn a_sender_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<Values>::new()?;
     reactor.consume(receiver, note)?;
@@ -70,7 +70,8 @@ fn a_thread_that_posts_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() 
     turn_now(&mut reactor, &mut values);
     assert_eq!((values.len(), reactor.metrics().wakeups), (1000, 0));
 
-    // Each value is answered before the next is sent, so the loop sleeps in between, unless it is quicker to find it.
+    // Each value is answered before the next is sent, so the loop sleeps in between, unless it
+    // finds the next one earlier.
     let remote = reactor.remote()?;
     let (turns_before, sent) = (reactor.metrics().turns, 50);
     let thread = thread::spawn(move || {
@@ -91,7 +92,7 @@ fn a_thread_that_posts_to_a_sleeping_loop_writes_once_and_to_a_busy_one_never() 
 }
 
 #[test]
-fn a_full_queue_gives_values_back_until_the_loop_has_handled_some() -> Result {
+fn a_full_queue_returns_values_until_the_loop_has_handled_some() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Bounded(3));
     let mut reactor = Reactor::<Values>::new()?;
     let queue = reactor.consume(receiver, note)?;
@@ -124,7 +125,7 @@ fn a_full_queue_gives_values_back_until_the_loop_has_handled_some() -> Result {
 }
 
 #[test]
-fn a_flood_of_values_is_spread_over_turns_and_starves_nobody() -> Result {
+fn a_flood_of_values_is_spread_over_turns_and_starves_no_source_or_timer() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<[usize; 3]>::new()?;
@@ -181,7 +182,7 @@ fn a_queue_can_be_paused_named_prioritised_and_removed_like_any_source() -> Resu
     }
     reactor.set_background(queue)?;
     sender.try_send(20)?;
-    reactor.run(&mut values)?; // what was sent is handled, then nothing keeps it
+    reactor.run(&mut values)?; // the values are handled, then nothing keeps the loop alive
     assert_eq!(values.len(), 21);
     sender.try_send(21)?;
     reactor.remove(queue)?;
@@ -199,8 +200,9 @@ fn a_queue_can_be_paused_named_prioritised_and_removed_like_any_source() -> Resu
     Ok(())
 }
 
+/// The rest of the values waits, or is dropped.
 #[test]
-fn a_handler_may_pause_or_remove_its_own_queue_and_the_rest_waits_or_is_dropped() -> Result {
+fn a_handler_may_pause_or_remove_its_own_queue() -> Result {
     let alive = Rc::new(());
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<Values>::new()?;
@@ -263,7 +265,7 @@ fn an_error_or_a_panic_ends_the_queue_and_would_block_does_not() -> Result {
 }
 
 #[test]
-fn a_queue_beyond_the_limit_of_registrations_is_given_back() -> Result {
+fn a_queue_beyond_the_limit_of_registrations_is_returned() -> Result {
     let mut reactor = Reactor::<Values>::builder().max_registrations(1).build()?;
     let (_kept, first) = notification_queue(Capacity::Unbounded);
     let (sender, second) = notification_queue(Capacity::Unbounded);
@@ -279,7 +281,7 @@ fn a_queue_beyond_the_limit_of_registrations_is_given_back() -> Result {
             ..
         }
     ));
-    sender.try_send(1)?; // it is still open
+    sender.try_send(1)?; // the queue is still open
     drop(refused.inner);
     assert_eq!(sender.try_send(2), Err(TrySendError::Disconnected(2)));
     Ok(())
@@ -317,7 +319,7 @@ fn fifty_threads_lose_no_value_and_each_keeps_its_order() -> Result {
 }
 
 #[test]
-fn what_is_in_a_reactor_that_is_dropped_is_dropped_with_it() -> Result {
+fn contents_of_a_dropped_reactor_are_dropped_with_it() -> Result {
     let values: Vec<_> = (0..3).map(|_| Arc::new(())).collect();
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
     let mut reactor = Reactor::<RefCell<()>>::new()?;

@@ -1,4 +1,4 @@
-//! Remotes: closures and calls from other threads, wakes, and tokens that keep a loop alive.
+//! Remotes: closures and calls from other threads, wakeups, and tokens that keep a loop alive.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ fn a_remote_posts_calls_and_stops() -> Result {
 }
 
 #[test]
-fn a_call_from_the_loop_s_own_thread_is_refused_and_one_to_a_loop_that_goes_ends() -> Result {
+fn a_call_on_the_loop_thread_is_refused_and_one_to_a_dropped_loop_ends() -> Result {
     let mut reactor = Reactor::<Values>::new()?;
     let remote = reactor.remote()?;
     assert_eq!(remote.call(|_| 1), Err(CallError::OnLoopThread));
@@ -66,7 +66,7 @@ fn a_call_from_the_loop_s_own_thread_is_refused_and_one_to_a_loop_that_goes_ends
         (remote.post(|_| ()), remote.stop()),
         (Err(LoopGone), Err(LoopGone))
     );
-    remote.wake(); // nobody is there to hear it
+    remote.wake(); // the loop is gone
     Ok(())
 }
 
@@ -92,9 +92,9 @@ fn a_posted_closure_that_panics_takes_no_other_with_it() -> Result {
     Ok(())
 }
 
+/// The queue is handed over in several pieces.
 #[test]
-fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_are_handed_over_piecemeal()
--> Result {
+fn posted_closures_of_all_types_run_in_the_order_of_their_threads() -> Result {
     let mut reactor = Reactor::<[Values; 4]>::new()?;
     let remote = reactor.remote()?;
     let queue = reactor
@@ -136,9 +136,9 @@ fn posted_closures_of_all_types_run_in_the_order_of_their_threads_though_they_ar
     Ok(())
 }
 
+/// Closures that were handed over to the loop before that still run.
 #[test]
-fn posted_closures_that_have_not_run_are_dropped_with_their_queue_and_those_handed_over_still_run()
--> Result {
+fn posted_closures_that_have_not_run_are_dropped_with_their_queue() -> Result {
     let held = Arc::new(());
     let post = |remote: &Remote<Values>, n| {
         let (one, other) = (Arc::clone(&held), Arc::clone(&held));
@@ -188,7 +188,7 @@ fn a_posted_closure_belongs_to_no_source_and_may_do_anything() -> Result {
         again.post(|cx| cx.state.push(2)).unwrap();
     })?;
     let mut values = Values::new();
-    reactor.run(&mut values)?; // in the background, but what was posted runs
+    reactor.run(&mut values)?; // in the background, but posted closures run
     values.sort_unstable();
     assert_eq!(values, [1, 2]);
     assert_eq!(
@@ -241,7 +241,7 @@ fn run_ends_when_the_last_token_that_keeps_it_alive_is_dropped() -> Result {
     let ends = Arc::clone(&ended);
     let thread = thread::spawn(move || {
         for token in tokens {
-            remote.call(|_| ()).unwrap(); // so it runs
+            remote.call(|_| ()).unwrap(); // so the loop runs
             assert!(!ends.load(Ordering::Relaxed));
             drop(token);
         }
@@ -253,7 +253,7 @@ fn run_ends_when_the_last_token_that_keeps_it_alive_is_dropped() -> Result {
 }
 
 #[test]
-fn what_waits_behind_a_panic_is_not_forgotten() -> Result {
+fn values_that_wait_behind_a_panic_are_not_forgotten() -> Result {
     let mut reactor = Reactor::<Values>::new()?;
     let (panics, at_panics) = notification_queue::<()>(Capacity::Unbounded);
     reactor.consume(at_panics, |_, _| panic!("as the test wants"))?;
@@ -268,14 +268,14 @@ fn what_waits_behind_a_panic_is_not_forgotten() -> Result {
     Ok(())
 }
 
-/// Notes down how many closures are pending while it runs.
+/// Notes the number of pending closures while it runs.
 fn note_pending(remote: &Remote<Values>) -> std::result::Result<(), LoopGone> {
     let asks = remote.clone();
     remote.post(move |cx| cx.state.push(asks.pending() as u32))
 }
 
 #[test]
-fn what_was_posted_is_pending_until_it_has_run() -> Result {
+fn a_posted_closure_is_pending_until_it_has_run() -> Result {
     for at_a_time in [1024, 3, 1] {
         let mut reactor = Reactor::<Values>::new()?;
         let remote = reactor.remote()?;
@@ -386,7 +386,7 @@ fn closures_beyond_the_limit_come_back_and_posts_are_not_limited() -> Result {
             }
             assert_eq!(taken, max.min(5), "round {round}");
             assert_eq!(remote.pending(), taken);
-            remote.post(|cx| cx.state.push(9))?; // for which there is no limit
+            remote.post(|cx| cx.state.push(9))?; // posts have no limit
             while remote.pending() > 0 {
                 turn_now(&mut reactor, &mut values);
             }

@@ -1,4 +1,4 @@
-//! Senders of a full queue: threads that wait for room, and callbacks that run when there is some.
+//! Senders of a full queue: threads that wait for room, and callbacks that run when there is room.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::TrySendError;
@@ -14,7 +14,7 @@ use reactor::{
 use super::Values;
 use crate::{PATIENCE, Result, turn_now};
 
-/// A loop with a queue of `capacity`, one value of which is handled in a turn, and the loop of a sender.
+/// A loop with a queue of `capacity` that handles one value per turn, and the loop of a sender.
 struct Loops {
     receiving: Reactor<Values>,
     queue: Key,
@@ -53,7 +53,7 @@ impl Loops {
         turn_now(&mut self.receiving, &mut Values::new())
     }
 
-    /// Takes turns of the sending loop until they run nothing. Returns what its callbacks have noted.
+    /// Takes turns of the sending loop until no callback runs. Returns the notes of its callbacks.
     fn sent(&mut self) -> Values {
         let mut noted = Values::new();
         while turn_now(&mut self.sending, &mut noted) > 0 {}
@@ -112,7 +112,7 @@ fn threads_that_wait_for_room_send_everything_in_their_order() -> Result {
 }
 
 #[test]
-fn a_send_whose_time_is_over_returns_its_value() -> Result {
+fn a_send_that_times_out_returns_its_value() -> Result {
     let mut loops = loops(1)?;
     loops.fill();
     let sender = loops.sender.clone();
@@ -178,7 +178,7 @@ fn a_loop_that_ends_wakes_all_senders_that_wait() -> Result {
         loops.note_room(3)?;
         begins.wait();
         for _ in 0..100 {
-            thread::yield_now(); // most often they wait by then
+            thread::yield_now(); // most often the threads wait by then
         }
         drop(std::mem::replace(&mut loops.receiving, Reactor::new()?));
         let ends = waits.map(|wait| wait.join().unwrap());
@@ -295,7 +295,7 @@ fn a_callback_for_room_keeps_its_loop_alive_and_is_listed() -> Result {
 }
 
 #[test]
-fn a_queue_that_pauses_itself_tells_of_the_room_it_has_made() -> Result {
+fn a_queue_that_pauses_itself_reports_the_room_it_has_made() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Bounded(3));
     let mut reactor = Reactor::<Values>::new()?;
     let remote = reactor.remote()?;
@@ -313,7 +313,7 @@ fn a_queue_that_pauses_itself_tells_of_the_room_it_has_made() -> Result {
 }
 
 #[test]
-fn a_queue_that_is_paused_from_outside_has_told_of_its_room() -> Result {
+fn a_queue_that_is_paused_from_outside_has_reported_its_room() -> Result {
     let mut loops = loops(3)?;
     loops.fill();
     loops.note_room(1)?;
@@ -353,8 +353,8 @@ fn a_receiver_dropped_without_a_loop_wakes_its_senders() -> Result {
     Ok(())
 }
 
-/// Threads that wait, callbacks that wait and threads that only try, all at once: each value arrives, and the end is
-/// reached.
+/// Threads that wait, callbacks that wait and threads that only try, all at once: each value
+/// arrives, and the end is reached.
 #[test]
 fn no_room_is_lost_among_all_ways_to_send() -> Result {
     const VALUES: usize = 3000;
@@ -407,7 +407,7 @@ fn send_all(sender: Sender<usize>, mut left: usize, cx: &mut Context<'_, usize>)
     }
 }
 
-/// Joins a thread when it is dropped, and notes what that has ended with.
+/// Joins a thread when it is dropped, and notes its result.
 struct JoinsWhenDropped(Option<thread::JoinHandle<bool>>, Arc<AtomicUsize>);
 
 impl Drop for JoinsWhenDropped {
@@ -436,12 +436,12 @@ fn a_loop_that_ends_wakes_senders_before_it_drops_their_callbacks() -> Result {
         waits.send_within(1, PATIENCE) == Err(SendTimeoutError::Disconnected(1))
     });
     for _ in 0..1000 {
-        thread::yield_now(); // most often it waits by then
+        thread::yield_now(); // most often the thread waits by then
     }
     let ended = Arc::new(AtomicUsize::new(0));
     let joins = JoinsWhenDropped(Some(thread), Arc::clone(&ended));
     sender.on_room(&remote, move |_| drop(joins))?;
-    drop(sending); // so nothing is left to run the callback
+    drop(sending); // nothing is left to run the callback
     drop(receiving);
     assert_eq!(
         ended.load(Ordering::Relaxed),

@@ -1,4 +1,5 @@
-//! Wakes: whatever the place of a turn at which one comes, the hooks see what was changed before it, and nothing sleeps on it.
+//! Wakeups: for one at any place of a turn, the hooks see changes made before it, and the loop does
+//! not sleep after it.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +13,7 @@ use reactor::{
 
 use crate::{Result, readable, set_event, turn_now};
 
-/// What the hooks before and after the wait have seen of the changes.
+/// The changes that the hooks before and after the wait have seen.
 type Seen = [u32; 2];
 
 /// Makes a change and wakes the loop for it, once.
@@ -43,7 +44,7 @@ impl<T> Handler<Seen, T> for Farewell {
     }
 }
 
-/// Registers what makes the change at one place of a turn.
+/// Registers a callback that makes the change at one place of a turn.
 type Place = (&'static str, fn(&mut Reactor<Seen>, Change) -> Result);
 
 fn at_hook(
@@ -55,7 +56,7 @@ fn at_hook(
     Ok(())
 }
 
-/// Every place of a turn at which something of the user's runs.
+/// Every place of a turn at which user code runs.
 const PLACES: [Place; 10] = [
     ("between turns", |reactor, change| {
         turn_now(reactor, &mut Seen::default());
@@ -130,7 +131,7 @@ const PLACES: [Place; 10] = [
     }),
 ];
 
-/// A loop with a hook on either side of the wait, and what makes a change.
+/// Returns a loop with a hook before and after the wait, and the maker of the change.
 fn watching(mut reactor: Reactor<Seen>) -> Result<(Reactor<Seen>, Change)> {
     let changes = Rc::new(Cell::new(0));
     let (before, after) = (Rc::clone(&changes), Rc::clone(&changes));
@@ -157,7 +158,7 @@ fn turn_until_changed(reactor: &mut Reactor<Seen>, change: &Change, seen: &mut S
     }
 }
 
-/// Takes a turn that may wait. Returns whether it was about to.
+/// Takes a turn that may wait. Returns `true` if it was about to.
 fn sleeps(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result<bool> {
     let before = reactor.metrics().sleeps;
     reactor.turn(seen, Some(Duration::from_millis(1)))?;
@@ -165,7 +166,7 @@ fn sleeps(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result<bool> {
 }
 
 #[test]
-fn no_loop_sleeps_on_a_wake_at_whatever_place_of_a_turn_it_comes() -> Result {
+fn no_loop_sleeps_after_a_wake_at_any_place_of_a_turn() -> Result {
     for (place, add) in PLACES {
         let (mut reactor, change) = watching(on_a_clock_that_stands()?)?;
         add(&mut reactor, change.clone())?;
@@ -173,7 +174,7 @@ fn no_loop_sleeps_on_a_wake_at_whatever_place_of_a_turn_it_comes() -> Result {
         turn_until_changed(&mut reactor, &change, &mut seen);
         assert!(!sleeps(&mut reactor, &mut seen)?, "{place}");
         assert_eq!(seen, [1, 1], "{place}");
-        // An event or a queue that is looked at once more, and finds nothing, costs another.
+        // An event or a queue that is checked again without a result costs another turn.
         turn_now(&mut reactor, &mut seen);
         assert!(
             sleeps(&mut reactor, &mut seen)?,

@@ -1,4 +1,5 @@
-//! Timeouts after a pause: the kernel is asked, and the sources are served, before one is told.
+//! Timeouts after a pause: the kernel is polled, and the sources are served, before a timeout is
+//! reported.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -12,13 +13,13 @@ use support::{Slow, add_slow_handler};
 use super::ms;
 use crate::{Result, read_all, readable, turn_now};
 
-/// What each source was called for, by its place.
+/// The reason of each call, with the place of its source.
 type Calls = Vec<(usize, &'static str)>;
 
 const TIMEOUT: Duration = ms(1000);
 const PAUSE: Duration = ms(10_000);
 
-/// A source with a timeout, whose handler sets it anew when it has read something.
+/// A source with a timeout. Its handler sets the timeout again after each read.
 fn add_patient(reactor: &mut Reactor<Calls>, near: UnixStream, place: usize) -> Result<Key> {
     let key = reactor.add(near, Interest::READABLE, move |near, cx| {
         let bytes = read_all(near)?;
@@ -45,7 +46,7 @@ fn places(calls: &Calls, what: &str) -> Vec<usize> {
     places
 }
 
-/// A reactor whose first source takes long, and may read the clock again.
+/// Returns a reactor whose first source is slow, and may read the clock again.
 fn with_a_slow_handler(
     max_events_per_turn: usize,
     clock: &ManualClock,
@@ -68,7 +69,7 @@ fn with_a_slow_handler(
 }
 
 #[test]
-fn after_a_slow_callback_no_source_whose_bytes_wait_is_told_a_timeout() -> Result {
+fn after_a_slow_callback_a_source_with_waiting_bytes_has_no_timeout() -> Result {
     let batches = [1, 2, 3, 7, 19, 20, 1024];
     for (batch, refreshes) in batches
         .into_iter()
@@ -120,7 +121,7 @@ fn a_timeout_waits_for_one_sweep_of_busy_sources_and_a_timer_for_none() -> Resul
         let (silent, _peer) = UnixStream::pair()?;
         add_patient(&mut reactor, silent, 9)?;
         for place in 0..3 {
-            // Each call makes the next event: the kernel never runs out of them.
+            // Each call causes the next event: the kernel always has one.
             let (near, mut far) = readable()?;
             reactor.add(near, Interest::READABLE, move |near, cx| {
                 read_all(near)?;
@@ -153,7 +154,7 @@ fn a_timeout_waits_for_one_sweep_of_busy_sources_and_a_timer_for_none() -> Resul
 }
 
 #[test]
-fn timeouts_that_were_held_back_are_told_though_timers_fill_every_turn() -> Result {
+fn timeouts_held_back_are_reported_although_timers_fill_every_turn() -> Result {
     let clock = ManualClock::new();
     let (mut reactor, _slow) = with_a_slow_handler(2, &clock, true)?;
     let mut peers = Vec::new();
@@ -186,7 +187,7 @@ fn timeouts_that_were_held_back_are_told_though_timers_fill_every_turn() -> Resu
 }
 
 #[test]
-fn a_timeout_that_is_held_back_can_be_set_anew_or_ended() -> Result {
+fn a_timeout_that_is_held_back_can_be_set_again_or_removed() -> Result {
     type Change = fn(&mut Reactor<Calls>, Key) -> std::result::Result<(), reactor::Error>;
     let changes: [(Change, usize); 5] = [
         (|_, _| Ok(()), 1),
@@ -225,7 +226,7 @@ fn a_timeout_that_is_held_back_can_be_set_anew_or_ended() -> Result {
 }
 
 #[test]
-fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Result {
+fn a_source_that_waits_for_its_turn_is_served_before_its_timeout() -> Result {
     for has_priorities in [false, true] {
         let clock = ManualClock::new();
         let builder = Reactor::<Calls>::builder()
@@ -242,7 +243,7 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
                 cx.state
                     .push((place, if is_timeout { "timeout" } else { "call" }));
                 if cx.now() >= pause_ends {
-                    near.read_exact(&mut [0])?; // it was there all the time
+                    near.read_exact(&mut [0])?; // the byte was there all the time
                     cx.registry.set_timeout(cx.key(), Some(TIMEOUT))?;
                 }
                 Ok(Next::Keep)
@@ -271,7 +272,7 @@ fn a_source_that_waits_for_its_turn_is_served_before_its_timeout_is_told() -> Re
 }
 
 #[test]
-fn a_source_that_is_always_ready_is_told_its_timeout_all_the_same() -> Result {
+fn a_source_that_is_always_ready_still_gets_its_timeout() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Calls>::builder()
         .clock(clock.clone())
@@ -303,7 +304,7 @@ fn a_source_that_is_always_ready_is_told_its_timeout_all_the_same() -> Result {
 }
 
 #[test]
-fn a_source_that_wants_nothing_is_told_its_timeout_in_the_turn_it_is_due() -> Result {
+fn a_source_without_interest_gets_its_timeout_in_the_turn_it_is_due() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).build()?;
     let (near, _far) = readable()?;
@@ -321,7 +322,7 @@ fn a_source_that_wants_nothing_is_told_its_timeout_in_the_turn_it_is_due() -> Re
 }
 
 #[test]
-fn events_that_a_panic_has_left_are_served_before_a_timeout_is_told() -> Result {
+fn events_left_by_a_panic_are_served_before_a_timeout_is_reported() -> Result {
     let clock = ManualClock::new();
     let builder = Reactor::<Calls>::builder()
         .clock(clock.clone())
@@ -358,7 +359,7 @@ fn events_that_a_panic_has_left_are_served_before_a_timeout_is_told() -> Result 
 }
 
 #[test]
-fn after_a_slow_hook_the_kernel_is_asked_before_a_timeout_is_told() -> Result {
+fn after_a_slow_hook_the_kernel_is_polled_before_a_timeout_is_reported() -> Result {
     type SlowPart = fn(&mut Reactor<Calls>, Box<dyn Fn()>);
     let parts: [SlowPart; 2] = [
         |reactor, pause| {
@@ -402,7 +403,7 @@ fn after_a_slow_hook_the_kernel_is_asked_before_a_timeout_is_told() -> Result {
 }
 
 #[test]
-fn a_timeout_is_told_by_the_turn_that_has_slept_until_it() -> Result {
+fn a_timeout_is_reported_by_the_turn_that_has_slept_until_it() -> Result {
     for high_resolution in [false, true] {
         let builder = Reactor::<Calls>::builder();
         let mut reactor = if high_resolution {
@@ -440,7 +441,7 @@ fn a_timeout_that_was_set_in_a_long_turn_counts_from_its_end() -> Result {
         far.write_all(b"x")?;
         let time = clock.clone();
         reactor.defer(move |cx| {
-            cx.now(); // this is the time of its turn
+            cx.now(); // fixes the time of its turn
             time.advance(took);
             let (turn, ends) = (
                 cx.registry.turn_number(),
@@ -463,7 +464,7 @@ fn a_timeout_that_was_set_in_a_long_turn_counts_from_its_end() -> Result {
 }
 
 #[test]
-fn time_between_turns_that_a_user_takes_is_no_pause() -> Result {
+fn time_between_turns_does_not_count_as_a_pause() -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<Calls>::builder().clock(clock.clone()).build()?;
     let (near, mut far) = UnixStream::pair()?;
@@ -490,7 +491,7 @@ fn more_long_turns_than_are_remembered_leave_the_latest() -> Result {
     for _ in 0..70 {
         let time = clock.clone();
         reactor.defer(move |cx| {
-            cx.now(); // this is the time of its turn
+            cx.now(); // fixes the time of its turn
             cx.state.push(cx.registry.turn_number());
             time.advance(ms(60));
         });
@@ -515,7 +516,7 @@ fn run_knows_the_end_of_a_long_turn_by_the_system_clock() -> Result {
     let has_checked = Rc::clone(&checked);
     reactor.defer(move |cx| {
         let (turn, began) = (cx.registry.turn_number(), cx.now());
-        std::thread::sleep(ms(60)); // nobody drives this clock
+        std::thread::sleep(ms(60)); // a real clock
         cx.registry.defer(move |cx| {
             let ended = cx.registry.end_of_turn(turn).unwrap();
             assert!(ended >= began + ms(60) && ended <= cx.now());

@@ -1,4 +1,4 @@
-//! Timers that are put off, cancelled, listed, or set into the background.
+//! Timers that are extended, cancelled, listed, or set into the background.
 
 use std::os::unix::net::UnixStream;
 use std::panic::Location;
@@ -10,7 +10,7 @@ use super::{Log, manual, ms, note};
 use crate::{Result, turn_now};
 
 #[test]
-fn a_timer_can_be_put_off_brought_forward_and_asked() -> Result {
+fn a_timer_can_be_extended_brought_forward_and_queried() -> Result {
     let (mut reactor, _clock, began) = manual()?;
     let timer = reactor.after(ms(10), note("timer", began, Then::Done));
     let mut log = Log::new();
@@ -37,7 +37,8 @@ fn a_timer_can_be_put_off_brought_forward_and_asked() -> Result {
 fn a_timer_that_is_overdue_and_reset_to_zero_runs_next_turn() -> Result {
     let (mut reactor, clock, began) = manual()?;
     let timer = reactor.after(ms(5), note("timer", began, Then::Done));
-    clock.advance(Duration::from_nanos(10_300_000)); // between two ticks, and nobody has looked yet
+    // Between two ticks, before the loop has checked.
+    clock.advance(Duration::from_nanos(10_300_000));
     reactor.reset(timer, Duration::ZERO)?;
     let mut log = Log::new();
     assert_eq!(turn_now(&mut reactor, &mut log), 1);
@@ -45,7 +46,7 @@ fn a_timer_that_is_overdue_and_reset_to_zero_runs_next_turn() -> Result {
 }
 
 #[test]
-fn a_timer_that_is_put_off_for_ever_never_runs() -> Result {
+fn a_timer_that_is_extended_for_ever_never_runs() -> Result {
     let clock = ManualClock::jumping();
     let mut reactor = Reactor::<Log>::builder().clock(clock.clone()).build()?;
     let (near, _far) = UnixStream::pair()?;
@@ -71,7 +72,7 @@ fn a_timer_that_is_put_off_for_ever_never_runs() -> Result {
 }
 
 #[test]
-fn timers_that_were_cancelled_or_put_off_wake_the_loop_once_in_vain_and_not_each() -> Result {
+fn cancelled_or_extended_timers_cause_one_spurious_wakeup_together() -> Result {
     for is_put_off in [false, true] {
         let clock = ManualClock::jumping();
         let began = clock.now();
@@ -116,7 +117,7 @@ fn a_callback_may_cancel_the_next_due_the_last_due_and_itself() -> Result {
                     cx.registry.cancel(victim)?;
                     assert!(cx.registry.cancel(victim).is_err());
                 }
-                return Ok(Then::After(ms(10))); // which comes too late
+                return Ok(Then::After(ms(10))); // comes too late
             }
             Ok(Then::Done)
         });
@@ -124,12 +125,12 @@ fn a_callback_may_cancel_the_next_due_the_last_due_and_itself() -> Result {
     }
     reactor.advance(&mut state, ms(100))?;
     assert_eq!(state.ran, [0, 2, 3]);
-    reactor.run(&mut state)?; // nothing is left, nor counted as left
+    reactor.run(&mut state)?; // nothing is left, and nothing is counted
     Ok(())
 }
 
 #[test]
-fn what_was_armed_and_cancelled_holds_up_nobody() -> Result {
+fn a_timer_that_was_cancelled_does_not_hold_up_the_loop() -> Result {
     let (mut reactor, clock, _began) = manual()?;
     for delay in [Duration::ZERO, Duration::from_micros(50), ms(10)] {
         let timer = reactor.after(delay, |_| Ok(Then::Done));
@@ -144,7 +145,7 @@ fn what_was_armed_and_cancelled_holds_up_nobody() -> Result {
 }
 
 #[test]
-fn a_timer_in_the_background_keeps_nothing_alive_until_it_comes_to_the_fore() -> Result {
+fn a_background_timer_keeps_nothing_alive_until_it_is_foreground() -> Result {
     let (mut reactor, clock, began) = manual()?;
     let timer = reactor.every(ms(10), Missed::Skip, move |cx| {
         cx.state.push(("tick", cx.now() - began));
@@ -212,8 +213,7 @@ fn a_background_timer_can_be_cancelled_also_by_itself() -> Result {
 }
 
 #[test]
-fn a_timer_is_listed_with_its_place_in_the_source_among_many_that_take_turns_and_while_it_runs()
--> Result {
+fn each_of_many_timers_is_listed_with_its_line_also_while_it_runs() -> Result {
     type Places = Vec<(TimerKey, &'static Location<'static>)>;
     #[track_caller]
     fn arm(reactor: &mut Reactor<Places>) -> (TimerKey, &'static Location<'static>) {

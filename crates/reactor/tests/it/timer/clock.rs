@@ -47,7 +47,7 @@ fn a_standing_clock_stands_while_the_loop_waits() -> Result {
     let (mut reactor, clock, began) = manual()?;
     reactor.after(ms(1), note("timer", began, Then::Done));
     let mut log = Log::new();
-    assert_eq!(reactor.turn(&mut log, Some(ms(3)))?, 0); // of the system's milliseconds
+    assert_eq!(reactor.turn(&mut log, Some(ms(3)))?, 0); // on the system's millisecond clock
     assert_eq!((log.len(), clock.now()), (0, began));
     clock.advance(ms(1));
     assert_eq!(reactor.turn(&mut log, None)?, 1);
@@ -70,9 +70,9 @@ fn a_long_callback_may_read_the_clock_again() -> Result {
     Ok(())
 }
 
+/// A timer that never comes due costs no reading of the clock.
 #[test]
-fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobody_read_it() -> Result
-{
+fn a_wait_for_a_timer_reads_the_clock_once_more() -> Result {
     for (delay, readings) in [(ms(3_600_000), 2), (Duration::MAX, 0)] {
         let (near, mut far) = UnixStream::pair()?;
         let mut reactor = Reactor::<Log>::new()?;
@@ -81,7 +81,7 @@ fn a_wait_for_a_timer_reads_the_clock_once_more_and_a_timer_that_rests_has_nobod
             read_all(near).map(|_bytes| Next::Keep)
         })?;
         let mut log = Log::new();
-        turn_now(&mut reactor, &mut log); // finds out what it has to wait for
+        turn_now(&mut reactor, &mut log); // computes its wait
         let before = reactor.metrics().clock_reads;
         for turns in 1..4 {
             far.write_all(b"x")?;
@@ -103,7 +103,7 @@ fn time_without_a_manual_clock_cannot_be_advanced() -> Result {
 }
 
 #[test]
-fn when_the_time_of_timers_is_over_nothing_more_is_due_and_the_loop_is_not_held_up() -> Result {
+fn at_the_end_of_timer_time_nothing_is_due_and_the_loop_is_not_held_up() -> Result {
     let (mut reactor, clock, began) = manual()?;
     let years = |years: u64| Duration::from_secs(years * 365 * 24 * 3600);
     let (near, _far) = UnixStream::pair()?;
@@ -174,7 +174,7 @@ fn a_jumping_clock_stands_while_other_threads_are_at_work_for_the_loop() -> Resu
     let alive = remote.keep_alive();
     for timeout in [Duration::ZERO, ms(1)] {
         assert_eq!(reactor.turn(&mut log, Some(timeout))?, 0);
-        assert_eq!(clock.now(), began, "somebody keeps the loop alive");
+        assert_eq!(clock.now(), began, "a token keeps the loop alive");
     }
     let (job, posts) = (remote.clone(), remote.keep_alive());
     drop(alive);
@@ -197,7 +197,7 @@ fn a_jumping_clock_stands_while_other_threads_are_at_work_for_the_loop() -> Resu
 }
 
 #[test]
-fn a_jumping_clock_does_not_pass_over_what_was_posted_before() -> Result {
+fn a_jumping_clock_does_not_pass_over_earlier_posts() -> Result {
     let clock = ManualClock::jumping();
     let began = clock.now();
     let mut reactor = Reactor::<Log>::builder().clock(clock).build()?;

@@ -1,4 +1,4 @@
-//! When timers run: in which order, never early, and without starving anybody; and how they fail.
+//! The runs of timers: their order, never early, and without starving a source, and their failures.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -64,7 +64,7 @@ fn a_timer_on_the_system_s_clock_is_not_early_either() -> Result {
         Ok(Then::Done)
     });
     let mut ran = Vec::new();
-    reactor.run(&mut ran)?; // ends with its last timer
+    reactor.run(&mut ran)?; // returns with its last timer
     assert!(ran.len() == 1 && ran[0] - began >= ms(3));
     Ok(())
 }
@@ -158,7 +158,7 @@ fn zero_from_a_source_s_handler_is_this_turn_and_from_a_timer_the_next() -> Resu
 }
 
 #[test]
-fn a_timer_that_runs_again_after_no_time_starves_nobody() -> Result {
+fn a_timer_that_rearms_with_zero_delay_starves_no_source() -> Result {
     let (near, mut far) = UnixStream::pair()?;
     let mut reactor = Reactor::<[u32; 2]>::new()?;
     reactor.after(Duration::ZERO, |cx| {
@@ -179,7 +179,7 @@ fn a_timer_that_runs_again_after_no_time_starves_nobody() -> Result {
 }
 
 #[test]
-fn a_hundred_thousand_due_at_once_run_in_turns_between_which_sources_are_served() -> Result {
+fn sources_are_served_while_a_hundred_thousand_due_timers_run() -> Result {
     const TIMERS: usize = 100_000;
     let clock = ManualClock::new();
     let mut reactor = Reactor::<[usize; 2]>::builder()
@@ -209,7 +209,7 @@ fn a_hundred_thousand_due_at_once_run_in_turns_between_which_sources_are_served(
 }
 
 #[test]
-fn timers_that_are_armed_within_the_present_tick_by_the_thousand_are_run_in_time() -> Result {
+fn thousands_of_timers_armed_within_the_present_tick_run_in_time() -> Result {
     const TIMERS: usize = 10_000;
     let (mut reactor, _clock, _began) = manual()?;
     for _ in 0..TIMERS {

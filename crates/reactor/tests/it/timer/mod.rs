@@ -14,17 +14,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use reactor::{Context, ManualClock, Reactor, Then};
+use support::ms;
 
 use crate::Result;
 
-const fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-/// What ran, and when after the beginning.
+/// The callbacks that ran, with the time since the beginning.
 type Log = Vec<(&'static str, Duration)>;
 
-/// A reactor on a manual clock, and when that began.
+/// Returns a reactor on a manual clock, the clock, and its time at the beginning.
 fn manual() -> Result<(Reactor<Log>, ManualClock, Instant)> {
     let clock = ManualClock::new();
     let began = clock.now();
@@ -35,7 +32,7 @@ fn manual() -> Result<(Reactor<Log>, ManualClock, Instant)> {
     ))
 }
 
-/// A callback that notes its name and its time.
+/// Returns a callback that notes its name and its time.
 fn note(
     name: &'static str,
     began: Instant,

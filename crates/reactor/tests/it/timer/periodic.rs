@@ -1,4 +1,4 @@
-//! Timers that run again and again: their ticks, and those that were missed.
+//! Periodic timers: their ticks, and missed ticks.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use reactor::{Missed, Next};
 use super::{Log, manual, ms};
 use crate::{Result, turn_now};
 
-/// The ticks of a timer of 10 ms, of which the loop was busy from the first one on for 37 ms.
+/// Returns the ticks of a timer of 10 ms, with a loop that was busy for 37 ms from the first tick
+/// on.
 fn ticks_after_a_stall(missed: Missed) -> Result<Vec<u128>> {
     let (mut reactor, clock, began) = manual()?;
     let mut stall = Some(ms(37));
@@ -41,7 +42,7 @@ fn a_periodic_timer_that_missed_ticks_does_what_its_policy_says() -> Result {
 }
 
 #[test]
-fn a_period_of_zero_is_every_turn_whatever_was_missed() -> Result {
+fn a_period_of_zero_is_every_turn_under_every_missed_policy() -> Result {
     for missed in [Missed::Skip, Missed::Burst, Missed::Delay] {
         let (mut reactor, clock, _began) = manual()?;
         reactor.every(Duration::ZERO, missed, |cx| {
@@ -59,7 +60,7 @@ fn a_period_of_zero_is_every_turn_whatever_was_missed() -> Result {
 }
 
 #[test]
-fn would_block_waits_for_the_next_tick_and_ends_what_has_none() -> Result {
+fn would_block_waits_for_the_next_tick_and_ends_a_timer_without_one() -> Result {
     let (mut reactor, _clock, began) = manual()?;
     let blocked = || io::Error::from(io::ErrorKind::WouldBlock);
     reactor.every(ms(1), Missed::Skip, move |cx| {

@@ -1,4 +1,4 @@
-//! Slack: timers that may be late, so that they share a wake.
+//! Slack: timers that may be late, so that they share a wakeup.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ fn slack_can_be_set_again_and_taken_back() -> Result {
     let aligned = Duration::from_nanos(1 << 25);
     let first = reactor.after(aligned, note("first", began, Then::Done));
     let second = reactor.after(aligned, note("second", began, Then::Done));
-    reactor.set_timer_slack(first, Duration::ZERO)?; // no slack before, none now: it keeps its rank
+    // No slack before and now: the timer keeps its rank.
+    reactor.set_timer_slack(first, Duration::ZERO)?;
     reactor.set_timer_slack(second, ms(20))?;
     assert_eq!(
         reactor.remaining(second)?,
@@ -33,7 +34,8 @@ fn slack_can_be_set_again_and_taken_back() -> Result {
     assert_eq!(reactor.remaining(moved)?, Some(ms(1)));
     let never = reactor.after(Duration::MAX, note("never", began, Then::Done));
     reactor.set_timer_slack(never, Duration::MAX)?;
-    reactor.set_timer_slack(first, Duration::MAX)?; // as late as it likes is no slack: there is no such time
+    // Unlimited slack is no slack: there is no such time.
+    reactor.set_timer_slack(first, Duration::MAX)?;
     let mut log = Log::new();
     reactor.advance(&mut log, ms(40))?;
     assert_eq!(
@@ -44,7 +46,7 @@ fn slack_can_be_set_again_and_taken_back() -> Result {
 }
 
 #[test]
-fn slack_lets_timers_share_a_wake_and_none_is_early_or_later_than_it_may_be() -> Result {
+fn slack_lets_timers_share_a_wakeup_and_none_is_early_or_too_late() -> Result {
     let wakes = |slack| -> Result<usize> {
         let (mut reactor, _clock, began) = manual()?;
         for delay in 1..=1000_u64 {
@@ -63,7 +65,7 @@ fn slack_lets_timers_share_a_wake_and_none_is_early_or_later_than_it_may_be() ->
         Ok(log.len())
     };
     assert_eq!(wakes(Duration::ZERO)?, 1000);
-    // Two to the 25 ns, 34 ms, fit into 50 ms, and two to the 26 do not.
+    // 2^25 ns, which is 34 ms, fits into 50 ms, and 2^26 ns does not.
     assert_eq!(wakes(ms(50))?, 1234_usize.div_ceil(34) + 1);
     Ok(())
 }

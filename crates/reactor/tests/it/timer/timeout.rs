@@ -1,4 +1,4 @@
-//! Timeouts of sources, which are told to their handlers.
+//! Timeouts of sources, which are reported to their handlers.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use super::{Log, manual, ms};
 use crate::{Result, read_all, turn_now};
 
 #[test]
-fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_never() -> Result {
+fn a_timeout_is_reported_once_to_a_silent_source_and_never_to_a_busy_one() -> Result {
     let (mut reactor, _clock, began) = manual()?;
     let mut peers = Vec::new();
     for name in ["talking", "silent"] {
@@ -28,7 +28,7 @@ fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_ne
         )?;
         reactor.set_timeout(key, Some(ms(50)))?;
         if name == "silent" {
-            reactor.set_interest(key, Interest::NONE)?; // a timeout is told whatever the interest
+            reactor.set_interest(key, Interest::NONE)?; // a timeout is reported for any interest
         } else {
             reactor.every(ms(40), Missed::Skip, move |cx| {
                 cx.registry
@@ -45,7 +45,7 @@ fn a_silent_source_is_told_once_that_its_timeout_has_passed_and_a_talking_one_ne
 }
 
 #[test]
-fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
+fn a_timeout_can_be_removed_and_set_again_and_ends_with_its_source() -> Result {
     let (mut reactor, _clock, began) = manual()?;
     let (near, _far) = UnixStream::pair()?;
     let key = reactor.add(
@@ -76,7 +76,7 @@ fn a_timeout_can_be_ended_set_anew_and_goes_with_its_source() -> Result {
 }
 
 #[test]
-fn a_timeout_that_comes_with_data_is_told_after_a_call_for_the_data() -> Result {
+fn a_timeout_that_comes_with_data_is_reported_after_the_data() -> Result {
     let clock = ManualClock::new();
     let (near, mut far) = UnixStream::pair()?;
     let mut reactor = Reactor::<Vec<String>>::builder()
@@ -84,7 +84,7 @@ fn a_timeout_that_comes_with_data_is_told_after_a_call_for_the_data() -> Result 
         .build()?;
     let key = reactor.add(near, Interest::READABLE, |_, cx| {
         cx.state.push(cx.readiness().to_string());
-        Ok(Next::Keep) // reads nothing: it stays ready, and queued
+        Ok(Next::Keep) // reads nothing: the source stays ready and queued
     })?;
     reactor.set_timeout(key, Some(ms(10)))?;
     far.write_all(b"x")?;
@@ -106,7 +106,7 @@ fn a_timeout_that_comes_with_data_is_told_after_a_call_for_the_data() -> Result 
 }
 
 #[test]
-fn a_timeout_that_was_set_anew_before_it_was_told_is_not_told() -> Result {
+fn a_timeout_set_again_before_it_was_reported_is_not_reported() -> Result {
     for renewed in [None, Some(ms(3_600_000))] {
         let (near, mut far) = UnixStream::pair()?;
         let clock = ManualClock::new();

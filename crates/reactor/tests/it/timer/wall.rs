@@ -1,4 +1,4 @@
-//! Timers by the wall clock, which may be set.
+//! Timers on the wall clock, which may be set.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use super::{Log, manual, ms, note};
 use crate::{Result, turn_now};
 
 #[test]
-fn a_timer_by_the_wall_clock_runs_when_that_shows_its_time_also_after_it_was_set() -> Result {
+fn a_wall_clock_timer_runs_at_its_time_also_after_the_clock_was_set() -> Result {
     let (mut reactor, clock, began) = manual()?;
     let wall = clock.wall();
     for (name, delay) in [("set back", 20_000), ("on time", 10), ("set forward", 1000)] {
@@ -33,7 +33,7 @@ fn a_timer_by_the_wall_clock_runs_when_that_shows_its_time_also_after_it_was_set
 }
 
 #[test]
-fn a_timer_may_go_on_by_either_clock_and_be_put_off_or_cancelled() -> Result {
+fn a_timer_may_rearm_on_either_clock_and_be_extended_or_cancelled() -> Result {
     let (mut reactor, clock, began) = manual()?;
     let wall = clock.wall();
     let mut thens = vec![
@@ -52,7 +52,7 @@ fn a_timer_may_go_on_by_either_clock_and_be_put_off_or_cancelled() -> Result {
     reactor.set_timer_slack(slack, ms(1))?;
     reactor.cancel(cancelled)?;
     reactor.reset(put_off, ms(300))?;
-    clock.set_wall(wall - ms(7)); // who has been reset does not care
+    clock.set_wall(wall - ms(7)); // not affected after `reset`
     let mut log = Log::new();
     reactor.advance(&mut log, ms(1000))?;
     let late = log
@@ -108,7 +108,7 @@ fn ties_of_the_wall_clock_keep_their_order_when_it_is_set() -> Result {
 }
 
 #[test]
-fn a_wall_clock_that_was_set_before_anybody_waited_for_it_changes_no_order() -> Result {
+fn a_wall_clock_set_before_the_first_timer_on_it_changes_no_order() -> Result {
     let (mut reactor, clock, began) = manual()?;
     clock.set_wall(clock.wall() - ms(400));
     reactor.at_wall(
@@ -123,7 +123,7 @@ fn a_wall_clock_that_was_set_before_anybody_waited_for_it_changes_no_order() -> 
 }
 
 #[test]
-fn a_clock_that_is_set_back_in_the_very_turn_of_a_timer_puts_it_off() -> Result {
+fn a_clock_set_back_in_the_very_turn_of_a_timer_postpones_it() -> Result {
     let (mut reactor, clock, began) = manual()?;
     reactor.at_wall(clock.wall() + ms(10), note("put off", began, Then::Done))?;
     let setter = clock.clone();

@@ -1,4 +1,4 @@
-//! Order and times are those of a sorted list, whatever is done.
+//! Order and times are those of a sorted list, after any operations.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What the wheel should do, by sorted lists.
+/// The expected behaviour of the wheel, by sorted lists.
 #[derive(Default)]
 struct Model {
-    /// By deadline and arming.
+    /// By deadline and number of arming.
     timers: BTreeMap<(u64, u64), Key>,
-    /// What had passed when it was armed, since the last `expire`.
+    /// Timers whose deadline had passed when they were armed, since the last `expire`.
     passing: BTreeMap<(u64, u64), Key>,
     places: HashMap<Key, (u64, u64)>,
     armings: u64,
@@ -68,19 +68,19 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// So long after now, or before.
+    /// Arms for this long after now, or before.
     Arm(i64),
     Rearm(usize, i64),
     PushBack(usize, u64),
     Cancel(usize),
-    /// Time passes, and nobody asks what is due.
+    /// Time passes, and the wheel is not asked for due timers.
     Pass(u64),
     Expire,
-    /// So many of what is due are asked for: a turn has room for no more.
+    /// Takes at most this many due timers, as a turn does.
     Pop(usize),
 }
 
-/// From before now to years after, and never.
+/// From before now to years later, and never.
 fn delay() -> impl Strategy<Value = i64> {
     const LONG: i64 = MS as i64;
     prop_oneof![
@@ -107,7 +107,7 @@ fn op() -> impl Strategy<Value = Op> {
             25 => 0..MS,
             25 => 0..MS * 100,
             24 => 0..MS * 100_000,
-            1 => Just(1 << 54), // half a year, rare enough that time does not come to its end
+            1 => Just(1 << 54), // half a year, rare enough that time does not reach its end
         ].prop_map(Op::Pass),
         3 => Just(Op::Expire),
         3 => prop_oneof![0..4_usize, Just(usize::MAX)].prop_map(Op::Pop),
@@ -126,7 +126,7 @@ fn deadline_after(now: u64, delay: i64) -> u64 {
 fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(), TestCaseError> {
     let (mut wheel, mut model) = (Wheel::<u64>::new(), Model::default());
     let mut keys = Vec::new();
-    let mut known = None; // when something will be due, unless the wheel has changed
+    let mut known = None; // the time when a timer will be due, unless the wheel has changed
     for (name, operation) in (1_u64..).zip(operations) {
         match operation {
             Op::Arm(delay) => {
@@ -215,7 +215,7 @@ proptest! {
     }
 }
 
-/// Draws operations by themselves: a strategy for each would take most of the time of the test.
+/// Draws operations one by one: a strategy for each would take most of the time of the test.
 fn draw(seed: &mut u64) -> Op {
     let mut random = |below: u64| {
         *seed ^= *seed << 13;

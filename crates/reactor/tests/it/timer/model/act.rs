@@ -1,4 +1,4 @@
-//! What is done: to the registry and to the list, from between turns and from within callbacks.
+//! The operations: on the registry and on the list, between turns and within callbacks.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use reactor::{Context, Interest, Missed, Next, Reactor, Registry, Then};
 
 use super::{
-    Bomb, How, Listed, NEVER, Nanos, OnPurpose, Op, Outcome, SOURCES, Slack, Step, Who, World,
+    Bomb, How, Id, Listed, NEVER, Nanos, OnPurpose, Op, Outcome, SOURCES, Slack, Step, World,
     duration,
 };
 use crate::{Result, readable};
@@ -26,10 +26,10 @@ impl Outcome {
     }
 }
 
-/// What every callback of a timer or a timeout does first.
-fn enter(cx: &mut Context<'_, World>, who: Who) -> Outcome {
+/// The first part of every callback of a timer or a timeout.
+fn enter(cx: &mut Context<'_, World>, id: Id) -> Outcome {
     let due = cx.state.next_due();
-    assert_eq!(due, Some(who));
+    assert_eq!(due, Some(id));
     assert_eq!(
         Some((cx.now() - cx.state.began.0).as_nanos() as Nanos),
         cx.state.turn
@@ -48,51 +48,51 @@ fn enter(cx: &mut Context<'_, World>, who: Who) -> Outcome {
 }
 
 fn run_timer(cx: &mut Context<'_, World>) -> io::Result<Then> {
-    let who = Who::Timer(cx.timer().unwrap());
+    let id = Id::Timer(cx.timer().unwrap());
     cx.state.counts.ran += 1;
-    let outcome = enter(cx, who);
+    let outcome = enter(cx, id);
     match outcome {
         Outcome::Again(delay) => {
-            cx.state.arm_after(who, delay);
+            cx.state.arm_after(id, delay);
             return Ok(Then::After(duration(delay)));
         }
         Outcome::AtWall(ahead) => {
             let wall = cx.state.wall() + ahead;
-            cx.state.arm_at_wall(who, wall);
+            cx.state.arm_at_wall(id, wall);
             return Ok(Then::AtWall(cx.state.wall_time(wall)));
         }
-        Outcome::Fail(ErrorKind::Interrupted) => cx.state.arm_after(who, 0),
-        _ => cx.state.end(who, outcome),
+        Outcome::Fail(ErrorKind::Interrupted) => cx.state.arm_after(id, 0),
+        _ => cx.state.end(id, outcome),
     }
     outcome.leave(Then::Done, Then::Done)
 }
 
 fn run_tick(cx: &mut Context<'_, World>, period: Nanos, missed: Missed) -> io::Result<Next> {
-    let who = Who::Timer(cx.timer().unwrap());
+    let id = Id::Timer(cx.timer().unwrap());
     cx.state.counts.ran += 1;
-    let outcome = enter(cx, who);
+    let outcome = enter(cx, id);
     match outcome {
         Outcome::Again(_) | Outcome::AtWall(_) | Outcome::Fail(ErrorKind::WouldBlock) => {
-            cx.state.arm_tick(who, period, missed);
+            cx.state.arm_tick(id, period, missed);
         }
-        Outcome::Fail(ErrorKind::Interrupted) => cx.state.arm_after(who, 0),
-        _ => cx.state.end(who, outcome),
+        Outcome::Fail(ErrorKind::Interrupted) => cx.state.arm_after(id, 0),
+        _ => cx.state.end(id, outcome),
     }
     outcome.leave(Next::Keep, Next::Remove)
 }
 
 fn run_source(cx: &mut Context<'_, World>, place: usize) -> io::Result<Next> {
     assert!(cx.readiness().is_timeout() && cx.timer().is_none());
-    let outcome = match enter(cx, Who::TimeoutOf(place)) {
+    let outcome = match enter(cx, Id::TimeoutOf(place)) {
         Outcome::Fail(ErrorKind::Interrupted | ErrorKind::WouldBlock) => Outcome::Again(0),
         outcome => outcome,
     };
     if !matches!(outcome, Outcome::Again(_) | Outcome::AtWall(_)) {
-        // It may have been removed by itself, and another be in its place.
+        // It may have removed itself, and another timer may have its slot.
         let own = cx.key();
         let is_there = cx.state.sources[place].take_if(|key| *key == own).is_some();
         cx.state.end(
-            Who::TimeoutOf(if is_there { place } else { SOURCES }),
+            Id::TimeoutOf(if is_there { place } else { SOURCES }),
             outcome,
         );
     }
@@ -144,16 +144,16 @@ fn arm(how: How, is_bomb: bool, world: &mut World, registry: &mut Registry<World
         .timers()
         .find(|listed| listed.key == timer)
         .map(|listed| listed.origin);
-    let at = world.list(Who::Timer(timer), is_live);
+    let at = world.list(Id::Timer(timer), is_live);
     (world.listed[at].origin, world.listed[at].tick) = (origin, deadline);
     world.issued.push(timer);
     match how {
-        How::AtWall(ahead) => world.arm_at_wall(Who::Timer(timer), world.wall() + ahead),
+        How::AtWall(ahead) => world.arm_at_wall(Id::Timer(timer), world.wall() + ahead),
         _ => world.arm(at, deadline),
     }
 }
 
-/// Does it to the registry and to the list.
+/// Applies an operation to the registry and to the list.
 fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
     match op {
         Op::Arm(how, is_bomb) => arm(how, is_bomb, world, registry),
@@ -163,15 +163,15 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
             };
             assert_eq!(
                 registry.reset(timer, duration(delay)).is_ok(),
-                world.find(Who::Timer(timer)).is_some()
+                world.find(Id::Timer(timer)).is_some()
             );
-            world.arm_after(Who::Timer(timer), delay);
+            world.arm_after(Id::Timer(timer), delay);
         }
         Op::Cancel(which) => {
             let Some(timer) = world.choose(which) else {
                 return;
             };
-            let listed = world.unlist(Who::Timer(timer));
+            let listed = world.unlist(Id::Timer(timer));
             let goes_off = !world.catches
                 && world.running != Some(timer)
                 && listed.as_ref().is_some_and(|listed| listed.bomb.get());
@@ -186,7 +186,7 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
             let Some(timer) = world.choose(which) else {
                 return;
             };
-            let at = world.find(Who::Timer(timer));
+            let at = world.find(Id::Timer(timer));
             assert_eq!(
                 registry.set_timer_slack(timer, duration(most)).is_ok(),
                 at.is_some()
@@ -206,7 +206,7 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
             let Some(timer) = world.choose(which) else {
                 return;
             };
-            let at = world.find(Who::Timer(timer));
+            let at = world.find(Id::Timer(timer));
             let set = if is_background {
                 Registry::set_timer_background
             } else {
@@ -222,19 +222,19 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
             };
             registry.set_timeout(key, timeout.map(duration)).unwrap();
             match timeout {
-                None => drop(world.unlist(Who::TimeoutOf(place))),
+                None => drop(world.unlist(Id::TimeoutOf(place))),
                 Some(delay) => {
                     world
-                        .find(Who::TimeoutOf(place))
-                        .unwrap_or_else(|| world.list(Who::TimeoutOf(place), Rc::default()));
-                    world.arm_after(Who::TimeoutOf(place), delay);
+                        .find(Id::TimeoutOf(place))
+                        .unwrap_or_else(|| world.list(Id::TimeoutOf(place), Rc::default()));
+                    world.arm_after(Id::TimeoutOf(place), delay);
                 }
             }
         }
         Op::Toggle(place) => match world.sources[place].take() {
             Some(key) => {
                 registry.remove(key).unwrap();
-                world.unlist(Who::TimeoutOf(place));
+                world.unlist(Id::TimeoutOf(place));
             }
             None => {
                 let (near, far) = UnixStream::pair().unwrap();
@@ -265,8 +265,7 @@ fn apply(op: Op, world: &mut World, registry: &mut Registry<World>) {
 /// Takes a step of the reactor, which may unwind on purpose.
 pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) {
     let turns = world.counts.turns;
-    let keeps_alive =
-        |listed: &Listed| matches!(listed.who, Who::Timer(_)) && !listed.is_background;
+    let keeps_alive = |listed: &Listed| matches!(listed.id, Id::Timer(_)) && !listed.is_background;
     let is_alive = world.counts.deferred > 0 || world.listed.iter().any(keeps_alive);
     let stepped = catch_unwind(AssertUnwindSafe(|| match step {
         Step::Do(op) => apply(op, world, reactor),
@@ -290,7 +289,7 @@ pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) 
         resume_unwind(payload);
     }
     if reactor.is_stopping() {
-        reactor.run(world).unwrap(); // which it does not
+        reactor.run(world).unwrap(); // returns without a turn: a stop is pending
     }
     (
         world.turn,
@@ -301,7 +300,7 @@ pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) 
     world.compare(reactor);
 }
 
-/// Adds a source that is always ready: its handler comes before the timers of its turn.
+/// Adds a source that is always ready. Its handler runs before the timers of its turn.
 pub(super) fn add_driver(reactor: &mut Reactor<World>) -> Result<UnixStream> {
     let (near, far) = readable()?;
     let driver = reactor.add(near, Interest::READABLE, |_, cx| {

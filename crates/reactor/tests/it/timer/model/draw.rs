@@ -1,4 +1,4 @@
-//! What is drawn.
+//! The strategies that draw steps and operations.
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! The list: what timers should do, as plainly as it can be said.
+//! The list: the expected behaviour of timers, in the plainest code.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use reactor::{Missed, Registry, TimerKey};
 
-use super::{LONG, Listed, NEVER, Nanos, Outcome, Slack, Who, World, duration};
+use super::{Id, LONG, Listed, NEVER, Nanos, Outcome, Slack, World, duration};
 
 impl Slack {
-    /// The roundest time from the deadline to the latest that it may be.
+    /// Returns the roundest time between the deadline and the latest permitted time.
     pub(super) fn agree(self) -> Nanos {
         match self.deadline.checked_add(self.most) {
             Some(latest) if latest < NEVER && self.most > 0 => {
@@ -46,11 +46,11 @@ impl World {
         }
     }
 
-    pub(super) fn find(&self, who: Who) -> Option<usize> {
-        self.listed.iter().position(|listed| listed.who == who)
+    pub(super) fn find(&self, id: Id) -> Option<usize> {
+        self.listed.iter().position(|listed| listed.id == id)
     }
 
-    /// One of the timers that were issued last, be it gone.
+    /// Returns one of the timers that were issued last. It may have ended.
     pub(super) fn choose(&self, which: usize) -> Option<TimerKey> {
         self.issued
             .iter()
@@ -60,11 +60,11 @@ impl World {
             .copied()
     }
 
-    pub(super) fn list(&mut self, who: Who, bomb: Rc<Cell<bool>>) -> usize {
+    pub(super) fn list(&mut self, id: Id, bomb: Rc<Cell<bool>>) -> usize {
         let (rank, slack, wall, origin) = ((0, 0), None, None, None);
         let (deadline, tick, waits_for_next, is_background) = (NEVER, 0, false, false);
         self.listed.push(Listed {
-            who,
+            id,
             deadline,
             rank,
             waits_for_next,
@@ -79,8 +79,8 @@ impl World {
         self.listed.len() - 1
     }
 
-    pub(super) fn unlist(&mut self, who: Who) -> Option<Listed> {
-        self.find(who).map(|at| self.listed.swap_remove(at))
+    pub(super) fn unlist(&mut self, id: Id) -> Option<Listed> {
+        self.find(id).map(|at| self.listed.swap_remove(at))
     }
 
     pub(super) fn put(&mut self, at: usize, deadline: Nanos) {
@@ -93,7 +93,7 @@ impl World {
         listed.is_held = false;
     }
 
-    /// By the monotonic clock.
+    /// Arms on the monotonic clock.
     pub(super) fn arm(&mut self, at: usize, deadline: Nanos) {
         let listed = &mut self.listed[at];
         listed.wall = None;
@@ -104,14 +104,14 @@ impl World {
         self.put(at, deadline);
     }
 
-    pub(super) fn arm_after(&mut self, who: Who, delay: Nanos) {
-        if let Some(at) = self.find(who) {
+    pub(super) fn arm_after(&mut self, id: Id, delay: Nanos) {
+        if let Some(at) = self.find(id) {
             self.arm(at, self.now().saturating_add(delay));
         }
     }
 
-    pub(super) fn arm_tick(&mut self, who: Who, period: Nanos, missed: Missed) {
-        let (now, Some(at)) = (self.now(), self.find(who)) else {
+    pub(super) fn arm_tick(&mut self, id: Id, period: Nanos, missed: Missed) {
+        let (now, Some(at)) = (self.now(), self.find(id)) else {
             return;
         };
         let last = self.listed[at].tick;
@@ -126,21 +126,21 @@ impl World {
         self.arm(at, tick);
     }
 
-    pub(super) fn arm_at_wall(&mut self, who: Who, wall: i64) {
+    pub(super) fn arm_at_wall(&mut self, id: Id, wall: i64) {
         if self.listed.iter().all(|listed| listed.wall.is_none()) {
             (self.is_wall_set, self.wall_ahead) = (false, None);
         }
         let ahead = self.wall() - self.live() as i64;
         let deadline = (wall - *self.wall_ahead.get_or_insert(ahead)).max(0) as Nanos;
-        if let Some(at) = self.find(who) {
+        if let Some(at) = self.find(id) {
             self.arm(at, deadline);
             self.asked += 1;
             self.listed[at].wall = Some((wall, self.asked));
         }
     }
 
-    /// What runs next in this turn.
-    pub(super) fn next_due(&mut self) -> Option<Who> {
+    /// Returns the timer or timeout that runs next in this turn.
+    pub(super) fn next_due(&mut self) -> Option<Id> {
         loop {
             let (limit, asked, now) = (self.limit, self.kernel_asked, self.now());
             let is_asked = |listed: &Listed| listed.rank.0 <= asked;
@@ -154,8 +154,8 @@ impl World {
                 .iter_mut()
                 .filter(is_next)
                 .min_by_key(|listed| (!listed.is_held, listed.rank))?;
-            let (who, (deadline, arming)) = (due.who, due.rank);
-            if let Who::TimeoutOf(_) = who
+            let (id, (deadline, arming)) = (due.id, due.rank);
+            if let Id::TimeoutOf(_) = id
                 && !due.is_held
             {
                 let lag = self
@@ -164,7 +164,7 @@ impl World {
                     .find(|(_, armings)| armings.contains(&arming))
                     .map_or(0, |(lag, _)| *lag);
                 if lag > 0 && deadline + lag > now {
-                    let at = self.find(who)?;
+                    let at = self.find(id)?;
                     self.put(at, deadline + lag);
                     continue;
                 }
@@ -177,14 +177,14 @@ impl World {
             match due.wall.take() {
                 Some((wall, _)) if self.wall() < wall => {
                     self.wall_ahead = None;
-                    self.arm_at_wall(who, wall);
+                    self.arm_at_wall(id, wall);
                 }
-                _ => return Some(who),
+                _ => return Some(id),
             }
         }
     }
 
-    /// The turn, or the part of it before the clock was read again, is over.
+    /// Ends the turn, or the part of it before the clock was read again.
     pub(super) fn end_part(&mut self) {
         let Some(began) = self.turn else { return };
         let took = self.live() - began;
@@ -203,12 +203,12 @@ impl World {
             let mut by_wall: Vec<_> = self
                 .listed
                 .iter()
-                .filter_map(|listed| Some((listed.wall?, listed.who)))
+                .filter_map(|listed| Some((listed.wall?, listed.id)))
                 .collect();
             by_wall.sort_by_key(|((_, asked), _)| *asked);
             by_wall
                 .into_iter()
-                .for_each(|((wall, _), who)| self.arm_at_wall(who, wall));
+                .for_each(|((wall, _), id)| self.arm_at_wall(id, wall));
         }
         if let Some(from) = self.advanced_from {
             let waiting = self
@@ -226,16 +226,16 @@ impl World {
         self.armings_before = self.armings;
     }
 
-    /// Compares what can be asked.
+    /// Compares everything that the registry reports.
     pub(super) fn compare(&self, registry: &Registry<Self>) {
         let timers: Vec<_> = registry.timers().collect();
         let listed = self
             .listed
             .iter()
-            .filter(|listed| matches!(listed.who, Who::Timer(_)));
+            .filter(|listed| matches!(listed.id, Id::Timer(_)));
         assert_eq!(timers.len(), listed.count());
         for timer in timers {
-            let listed = &self.listed[self.find(Who::Timer(timer.key)).unwrap()];
+            let listed = &self.listed[self.find(Id::Timer(timer.key)).unwrap()];
             let left = (listed.deadline != NEVER)
                 .then(|| duration(listed.deadline.saturating_sub(self.now())));
             assert_eq!(
@@ -246,9 +246,9 @@ impl World {
         }
     }
 
-    /// Ends a timer or a timeout since its callback says so.
-    pub(super) fn end(&mut self, who: Who, outcome: Outcome) {
-        self.unlist(who);
+    /// Ends a timer or a timeout as its callback says.
+    pub(super) fn end(&mut self, id: Id, outcome: Outcome) {
+        self.unlist(id);
         self.counts.failures += u64::from(matches!(outcome, Outcome::Fail(_)));
         self.counts.panics += u64::from(matches!(outcome, Outcome::Panic));
     }

@@ -1,7 +1,9 @@
-//! Timers and timeouts against a list that is searched from end to end, whatever is done to them and from wherever.
+//! Timers and timeouts compared with a list that is searched from end to end, after any operations
+//! from any place.
 //!
-//! What is to be done is drawn: between turns, before the timers of a turn, in their callbacks and in those of sources. The list
-//! is told of it beside the registry; each callback asks it whether its time has come, and all that can be asked is compared.
+//! The operations are drawn: between turns, before the timers of a turn, in the callbacks of timers
+//! and of sources. Each is applied to the registry and to the list. Each callback asks the list
+//! whether its time has come, and everything that the registry reports is compared.
 
 mod act;
 mod draw;
@@ -23,11 +25,11 @@ use self::act::{add_driver, step};
 use self::draw::{callback, steps};
 use crate::Result;
 
-/// Delays in nanoseconds; times too, from the beginning.
+/// Nanoseconds: delays, and times since the beginning.
 type Nanos = u64;
 const NEVER: Nanos = Nanos::MAX;
 const MS: Nanos = 1_000_000;
-/// A turn that takes so long counts for the timeouts that were set in it.
+/// A turn of this length counts for the timeouts that were set in it.
 const LONG: Nanos = 50 * MS;
 const SOURCES: usize = 3;
 
@@ -39,10 +41,11 @@ const fn duration(nanos: Nanos) -> Duration {
     }
 }
 
-/// What is done to timers, of which a `usize` chooses one that there is or was, or to sources.
+/// An operation on timers or sources. A `usize` chooses a timer that exists or existed, or a
+/// source.
 #[derive(Clone, Debug)]
 enum Op {
-    /// With something captured that may panic when it is dropped.
+    /// Arms a timer. With `true`, it captures a value that may panic when it is dropped.
     Arm(How, bool),
     Reset(usize, Nanos),
     Cancel(usize),
@@ -52,7 +55,7 @@ enum Op {
     /// Adds a source, or removes it.
     Toggle(usize),
     SetWall(i64),
-    /// Time passes in a callback, which may look at the clock again.
+    /// Lets time pass in a callback, which may read the clock again.
     Stall(Nanos, bool),
 }
 
@@ -60,13 +63,13 @@ enum Op {
 #[derive(Clone, Copy, Debug)]
 enum How {
     After(Nanos),
-    /// So long after now, or before.
+    /// This long after now, or before.
     At(i64),
     AtWall(i64),
     Every(Nanos, Missed),
 }
 
-/// What is done between turns.
+/// A step between turns.
 #[derive(Clone, Debug)]
 enum Step {
     Do(Op),
@@ -75,7 +78,7 @@ enum Step {
     Run,
 }
 
-/// How a callback ends.
+/// The end of a callback.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Again(Nanos),
@@ -85,7 +88,7 @@ enum Outcome {
     Panic,
 }
 
-/// The payload of panics that are meant: no hook is called for them.
+/// The payload of intended panics: no panic hook is called for them.
 struct OnPurpose;
 
 /// Panics when it is dropped, if it is live, and counts that.
@@ -104,7 +107,7 @@ impl Drop for Bomb {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Who {
+enum Id {
     Timer(TimerKey),
     TimeoutOf(usize),
 }
@@ -115,19 +118,20 @@ struct Slack {
     deadline: Nanos,
 }
 
-/// A timer or a timeout, as the list has it.
+/// A timer or a timeout in the list.
 struct Listed {
-    who: Who,
-    /// [`NEVER`] for one that rests, also while it runs.
+    id: Id,
+    /// [`NEVER`] for one that is not armed, also while it runs.
     deadline: Nanos,
-    /// What it is sorted by: its deadline, or when it was armed if that had passed, and the number of its arming.
+    /// The sort key: the deadline, or the time of arming if the deadline had passed, and the number
+    /// of the arming.
     rank: (Nanos, u64),
-    /// It was armed for what had passed, since timers ran last.
+    /// It was armed with a past deadline, since timers ran last.
     waits_for_next: bool,
-    /// It was due, and its turn was older than its deadline: the kernel is to be asked first.
+    /// It was due in a turn older than its deadline: the kernel is polled first.
     is_held: bool,
     slack: Option<Slack>,
-    /// Of the wall clock, with the number of the request.
+    /// The time on the wall clock, with the number of the request.
     wall: Option<(i64, u64)>,
     is_background: bool,
     bomb: Rc<Cell<bool>>,
@@ -136,7 +140,7 @@ struct Listed {
     origin: Option<&'static Location<'static>>,
 }
 
-/// The state of the reactor: the list, and what its callbacks are to do.
+/// The state of the reactor: the list, and the operations of its callbacks.
 struct World {
     clock: ManualClock,
     began: (Instant, SystemTime),
@@ -144,14 +148,14 @@ struct World {
     turn: Option<Nanos>,
     listed: Vec<Listed>,
     armings: u64,
-    /// What is due by then may run.
+    /// Timers that are due by this time may run.
     limit: Nanos,
-    /// The time before the wait: timeouts that are due later are told next turn.
+    /// The time before the wait: timeouts that are due later are reported next turn.
     kernel_asked: Nanos,
-    /// What long turns took, and the numbers of the armings in them.
+    /// The lengths of long turns, and the numbers of the armings in them.
     pauses: Vec<(Nanos, RangeInclusive<u64>)>,
     armings_before: u64,
-    /// How far the wall clock is thought to be ahead of the other.
+    /// The assumed distance of the wall clock from the monotonic one.
     wall_ahead: Option<i64>,
     is_wall_set: bool,
     asked: u64,
@@ -161,22 +165,22 @@ struct World {
     callbacks: VecDeque<(Vec<Op>, Outcome)>,
     running: Option<TimerKey>,
     counts: Counts,
-    /// Within [`Reactor::advance`]: when the loop looked at its timers last.
+    /// Within [`Reactor::advance`]: the time when the loop checked its timers last.
     advanced_from: Option<Nanos>,
     is_to_stop: bool,
     went_off: Rc<Cell<u64>>,
-    /// Whether the loop survives panics, those of destructors too.
+    /// `true` if the loop survives panics, including those of destructors.
     catches: bool,
 }
 
 #[derive(Default)]
 struct Counts {
     turns: u64,
-    /// Callbacks of timers.
+    /// The number of timer callbacks that ran.
     ran: u64,
     failures: u64,
     panics: u64,
-    /// That are to come.
+    /// The number of deferred callbacks still to come.
     deferred: u64,
 }
 
@@ -213,11 +217,11 @@ fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPo
     steps
         .into_iter()
         .for_each(|taken| step(&mut reactor, &mut world, taken));
-    world.callbacks.clear(); // from here on none does anything
+    world.callbacks.clear(); // from here on no callback does anything
     for listed in &mut world.listed {
         listed.bomb.set(false);
         listed.is_background = true;
-        if let Who::Timer(timer) = listed.who {
+        if let Id::Timer(timer) = listed.id {
             reactor.set_timer_background(timer)?;
         }
     }
@@ -239,7 +243,7 @@ fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPo
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn whatever_is_done_to_timers_each_runs_at_its_time_and_in_its_order(
+    fn each_timer_runs_at_its_time_and_in_order_after_any_operations(
         steps in steps(),
         callbacks in prop::collection::vec(callback(), 0..60),
         policy in prop_oneof![Just(PanicPolicy::Propagate), Just(PanicPolicy::RemoveHandler)],

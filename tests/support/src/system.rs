@@ -1,0 +1,50 @@
+//! Terminals, files and waits.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+
+/// Returns both ends of a new terminal: the keyboard, and the end that a program has.
+///
+/// # Errors
+/// The errors of `posix_openpt(3)` and of the calls that go with it.
+pub fn terminal() -> io::Result<(File, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    Ok((master.into(), slave))
+}
+
+/// Returns a file with `text`, open for reading, which is removed when it is closed.
+///
+/// # Errors
+/// The errors of the file system.
+pub fn file_with(text: &[u8]) -> io::Result<File> {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("support-{}-{number}", std::process::id()));
+    fs::write(&path, text)?;
+    let file = File::open(&path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Waits until `fd` is readable or hung up: a pidfd is readable when its process has ended. Returns
+/// `false` after `timeout`.
+///
+/// # Errors
+/// The errors of `poll(2)`, and `EINVAL` for a timeout that is too long for the kernel.
+pub fn wait_until_readable(fd: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(timeout).map_err(|_| Errno::INVAL)?;
+    // poll(2) is not restarted after a signal: children of other tests end, and tests watch
+    // signals.
+    Ok(retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)))? > 0)
+}

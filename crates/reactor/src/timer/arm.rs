@@ -1,4 +1,4 @@
-//! Timers and timeouts as users see them: what the registry does for those who arm, move and end them.
+//! The public functions for timers and timeouts: to arm, move and end them.
 
 use std::io::{self, ErrorKind};
 use std::panic::Location;
@@ -17,17 +17,44 @@ use crate::turn::nanos::nanos;
 use crate::turn::policies::Label;
 
 impl<S> Registry<S> {
-    /// Runs `callback` once `delay` has passed since this turn's time, and then as it says.
+    /// Runs `callback` once `delay` has passed since this turn's time. The result of the callback
+    /// says whether and when it runs again.
     ///
-    /// Never early. Late by what the callbacks before it take and by what the wait is rounded up, to whole milliseconds
-    /// unless [`Builder::high_resolution`](crate::Builder::high_resolution) was asked for. The clock is the monotonic one,
-    /// which stands still while the machine is suspended; [`at_wall`](Self::at_wall) has the other.
-    /// [`Duration::ZERO`] is as soon as timers run: later this turn, or next turn if a timer armed it or what comes after timers.
-    /// [`Duration::MAX`] is never. Timers run after the sources of their turn, by deadline, ties in the order of arming, at
-    /// most 1024 a turn. A timer keeps [`Reactor::run`](crate::Reactor::run) alive. An error, `WouldBlock` included, or
-    /// under [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) a panic, ends it and is logged.
+    /// A timer is never early. It is late by the time that the callbacks before it take. It is also
+    /// late by the rounding of the wait: up to whole milliseconds, unless
+    /// [`Builder::high_resolution`](crate::Builder::high_resolution) is set.
     ///
-    /// O(1), no system call, one allocation if the closure captures anything.
+    /// - The clock is the monotonic one, which stands still while the machine is suspended. For the
+    ///   wall clock use [`at_wall`](Self::at_wall).
+    /// - [`Duration::ZERO`] runs the timer as soon as timers run: later this turn, or next turn if
+    ///   a timer or a callback that runs after timers armed it. [`Duration::MAX`] is never.
+    /// - Timers run after the sources of their turn, in the order of their deadlines. Timers with
+    ///   the same deadline run in the order in which they were armed. At most 1024 timers run in a
+    ///   turn.
+    /// - A timer keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// - An error from the callback, `WouldBlock` included, ends the timer and is logged. Only
+    ///   `Interrupted` does not end it: the timer runs again next turn. A panic ends it under
+    ///   [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
+    ///
+    /// # Cost
+    /// O(1), no system call. One allocation if the closure captures anything.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<u32>::new()?;
+    /// reactor.after(Duration::from_millis(1), |cx| {
+    ///     *cx.state += 1;
+    ///     Ok(if *cx.state < 3 { Then::After(Duration::from_millis(1)) } else { Then::Done })
+    /// });
+    /// let mut runs = 0;
+    /// reactor.run(&mut runs)?; // returns when the timer has ended
+    /// assert_eq!(runs, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias(
         "evtimer_new",
         "ev_timer",
@@ -51,7 +78,11 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` at `deadline`, as soon as timers run if that has passed; otherwise like [`after`](Self::after).
+    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. The order,
+    /// the lateness and the end of the timer are those of [`after`](Self::after).
+    ///
+    /// # Cost
+    /// O(1), no system call. One allocation if the closure captures anything.
     #[doc(alias("call_at", "sleep_until"))]
     #[track_caller]
     pub fn at<F>(&mut self, deadline: Instant, callback: F) -> TimerKey
@@ -67,12 +98,41 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` every `period`, for the first time a period from now, until it returns [`Next::Remove`].
+    /// Runs `callback` every `period`, for the first time one period from now, until it returns
+    /// [`Next::Remove`].
     ///
-    /// But for [`Missed::Delay`] the ticks are multiples of the period, however long callbacks take; `missed` says what happens
-    /// to those that the loop was too busy for. [`set_period`](Self::set_period) changes the period. A period of zero is every turn. A [`reset`](Self::reset) moves one tick, and
-    /// those after it are where they were. One by the callback itself changes nothing: the next tick is set when it returns. `WouldBlock` from the callback waits for the next tick. One allocation. Otherwise
-    /// like [`after`](Self::after).
+    /// Except with [`Missed::Delay`], the ticks are multiples of the period, however long callbacks
+    /// take. `missed` says what happens to ticks for which the loop was too busy. A period of zero
+    /// is every turn.
+    ///
+    /// - [`set_period`](Self::set_period) changes the period.
+    /// - A [`reset`](Self::reset) moves one tick; the ticks after it stay where they were. A
+    ///   `reset` by the callback itself changes nothing, since the next tick is set when the
+    ///   callback returns.
+    /// - If the callback returns `WouldBlock`, the timer waits for the next tick. Any other error
+    ///   ends it and is logged, except that `Interrupted` runs the callback again next turn.
+    ///
+    /// The order and the lateness of the ticks are those of [`after`](Self::after).
+    ///
+    /// # Cost
+    /// O(1), no system call, one allocation.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{ManualClock, Missed, Next, Reactor};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::new()).build()?;
+    /// reactor.every(Duration::from_secs(60), Missed::Skip, |cx| {
+    ///     *cx.state += 1;
+    ///     Ok(Next::Keep)
+    /// });
+    /// let mut minutes = 0;
+    /// reactor.advance(&mut minutes, Duration::from_secs(3600))?;
+    /// assert_eq!(minutes, 60);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("EV_PERSIST", "uv_timer_set_repeat", "interval", "setInterval"))]
     #[track_caller]
     pub fn every<F>(&mut self, mut period: Duration, missed: Missed, mut callback: F) -> TimerKey
@@ -111,11 +171,15 @@ impl<S> Registry<S> {
         timer
     }
 
-    /// Changes the period of a timer of [`every`](Self::every): its next tick is a `period` after this turn's time, and those after it
-    /// are multiples of the period from there. Also from its own callback. O(1).
+    /// Changes the period of a timer of [`every`](Self::every). Its next tick is one `period` after
+    /// this turn's time, and later ticks are multiples of the period from there. The timer's own
+    /// callback may call it too.
+    ///
+    /// # Cost
+    /// O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended, and for a timer that is none of `every`.
+    /// [`Error::StaleKey`] if the timer has ended, or is not one of `every`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -149,7 +213,7 @@ impl<S> Registry<S> {
         self.reset(timer, period)
     }
 
-    /// Takes the new period of the timer whose callback is running, if it has got one.
+    /// Takes the new period of the timer whose callback is running, if there is one.
     #[inline]
     fn take_changed_period(&mut self) -> Option<ChangedPeriod> {
         if self.timers.periods.is_empty() {
@@ -177,10 +241,32 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Lets a timer run `delay` after this turn's time instead of when it would have. O(1); to put it off moves nothing.
+    /// Re-arms a timer: it runs `delay` after this turn's time instead of at its present deadline.
+    ///
+    /// # Cost
+    /// O(1). To extend a deadline moves nothing.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{ManualClock, Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<bool>::builder().clock(ManualClock::new()).build()?;
+    /// let timer = reactor.after(Duration::from_secs(10), |cx| {
+    ///     *cx.state = true;
+    ///     Ok(Then::Done)
+    /// });
+    /// let mut has_run = false;
+    /// reactor.advance(&mut has_run, Duration::from_secs(9))?;
+    /// reactor.reset(timer, Duration::from_secs(10))?; // ten seconds from now
+    /// reactor.advance(&mut has_run, Duration::from_secs(9))?;
+    /// assert!(!has_run);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("ev_timer_again", "uv_timer_again"))]
     #[inline]
     pub fn reset(&mut self, timer: TimerKey, delay: Duration) -> Result<(), Error> {
@@ -192,16 +278,20 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Lets a timer be up to `slack` late, so that it runs with others when the loop is awake anyway: the deadlines of
-    /// timers with slack are moved later, to times that many of them can agree on. [`Duration::ZERO`] in the beginning.
+    /// Allows a timer to be up to `slack` late, so that it runs together with others while the loop
+    /// is awake. Deadlines of timers with slack are rounded up, within the slack, to times that
+    /// timers are likely to share. The slack holds for the present deadline and for each later
+    /// deadline of the timer. Default: [`Duration::ZERO`].
     ///
-    /// Holds for the present deadline and for each one that the timer is given from then on. O(1).
+    /// # Cost
+    /// O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
     ///
     /// # Source
-    /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing zeros.
+    /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing
+    /// zeros.
     pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
         let armed_for = self
             .timers
@@ -217,7 +307,7 @@ impl<S> Registry<S> {
             self.timers.slack.insert(timer, slack);
         }
         self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
-        // One that rests, since its callback is running, is armed when that returns.
+        // A timer whose callback is running rests: it is armed when the callback returns.
         if armed_for != NEVER && slack.agree() != armed_for {
             self.timers
                 .wheel
@@ -226,36 +316,46 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Lets [`Reactor::run`](crate::Reactor::run) end although this timer is armed.
+    /// Lets [`Reactor::run`](crate::Reactor::run) return although this timer is armed. Such a timer
+    /// is a background timer, like libuv's unref.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
     pub fn set_timer_background(&mut self, timer: TimerKey) -> Result<(), Error> {
         let was = self.timers.set_mark(timer, mark::BACKGROUND, true)?;
         self.timers.foreground -= usize::from(!was);
         Ok(())
     }
 
-    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this timer is there, as it is in the beginning.
+    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this timer exists. Default:
+    /// foreground.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
     pub fn set_timer_foreground(&mut self, timer: TimerKey) -> Result<(), Error> {
         let was = self.timers.set_mark(timer, mark::BACKGROUND, false)?;
         self.timers.foreground += usize::from(was);
         Ok(())
     }
 
-    /// Ends a timer, also one that is due in this turn, and drops its callback, or lets the one that is running end with
-    /// its return. Its place is for the next timer. The loop may wake once for its time, in vain, where other timers are due soon
-    /// after it.
+    /// Cancels a timer and drops its callback, even if the timer is already due in this turn. If
+    /// the timer's own callback calls it, the callback is dropped when it returns. The next timer
+    /// reuses the slot. The loop may wake once for the cancelled time, spuriously, if other timers
+    /// are due soon after it.
     ///
-    /// O(1) amortised. Four bytes of it may be left in the list of the timers that would have run at about its time: until
-    /// that time comes, or all of those have ended, or as many such leavings are about as there ever were timers at once.
-    /// Then this call files all timers anew, some 10 ms for a million. [`reset`](Self::reset) to an earlier time is alike.
+    /// # Cost
+    /// O(1) amortised. A cancelled timer can leave four bytes, a stale item, in the list of the
+    /// timers that would have run at about the same time. The item goes at the first of these:
+    ///
+    /// - the time of the timer comes;
+    /// - all timers of the list have ended;
+    /// - there are about as many stale items as there ever were timers at once.
+    ///
+    /// In the last case this call files all timers anew, about 10 ms for a million timers. A
+    /// [`reset`](Self::reset) to an earlier time costs the same as `cancel`.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended already.
+    /// [`Error::StaleKey`] if the timer has ended already.
     #[doc(alias("evtimer_del", "ev_timer_stop", "uv_timer_stop", "cancelTimeout"))]
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
         if self.end_entry(timer) {
@@ -265,7 +365,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Ends a timer and drops its callback, if that is in its place: whether there was one.
+    /// Ends a timer and drops its callback, if the callback is in its entry. Returns `true` if the
+    /// timer existed.
     #[inline]
     pub(super) fn end_entry(&mut self, timer: TimerKey) -> bool {
         let Some((marks, payload)) = self.timers.wheel.cancel(timer.0) else {
@@ -279,7 +380,8 @@ impl<S> Registry<S> {
             self.timers.slack.remove(&timer);
             self.timers.periods.remove(&timer);
         }
-        // Last: what the callback has captured may panic when it is dropped. Where it lies, unless that is to be caught.
+        // Last, since what the callback has captured may panic when it is dropped. It is dropped in
+        // place, unless the policy catches that panic.
         if self.turn.supervision.catches() {
             let callback = std::mem::replace(payload, Payload::blank());
             self.dispose(
@@ -295,20 +397,24 @@ impl<S> Registry<S> {
         true
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this timer fails:
-    /// [`set_essential`](Self::set_essential).
+    /// Makes a failure of this timer end [`Reactor::run`](crate::Reactor::run) with the error, as
+    /// [`set_essential`](Self::set_essential) does for a source.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
     pub fn set_timer_essential(&mut self, timer: TimerKey) -> Result<(), Error> {
         self.timers.set_mark(timer, mark::ESSENTIAL, true).map(drop)
     }
 
-    /// Sets where a timer was armed, for logs and lists: for a library of handlers, which arms now a timer that a line of its
-    /// user's has asked for earlier. Default: the line that has called [`after`](Self::after), by `#[track_caller]`. O(1).
+    /// Sets the source location of a timer, shown in logs and lists. Use it in a handler library
+    /// that arms a timer later than the user's call that requested it. Default: the caller of
+    /// [`after`](Self::after), by `#[track_caller]`.
+    ///
+    /// # Cost
+    /// O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
     pub fn set_timer_origin(
         &mut self,
         timer: TimerKey,
@@ -322,24 +428,58 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Tells the handler of `key` once `timeout` has passed since this turn's time, by
-    /// [`Readiness::is_timeout`](crate::Readiness::is_timeout), whatever its interest. Each call sets it anew, `None` ends it; it does not repeat.
+    /// Sets the timeout of a source: the handler of `key` is called once `timeout` has passed since
+    /// this turn's time, whatever its interest.
+    /// [`Readiness::is_timeout`](crate::Readiness::is_timeout) is `true` in that call. Each call of
+    /// `set_timeout` restarts the timeout, and `None` ends it. It does not repeat.
     ///
-    /// A timeout judges a source by its silence. It is told only after the kernel has been asked at the deadline or later, and after the
-    /// handler has been called for what the kernel had reported by then: also after a pause, when the process was stopped or a
-    /// callback took long. At most one sweep of what the kernel reports is waited for. A source that stays ready is told after one
-    /// call without the timeout. Until then the timeout can be set anew or ended.
+    /// A timeout judges a source by its silence. Before the handler is notified, two things happen
+    /// in this order:
     ///
-    /// In a turn that takes 50 ms or longer the timeout counts from the end of the turn, where that is known: see
-    /// [`end_of_turn`](Self::end_of_turn).
+    /// 1. The kernel is asked at the deadline or later.
+    /// 2. The handler is called for everything that the kernel had reported by then.
     ///
-    /// Made to be called for every message: to push a timeout back moves nothing, allocates nothing and makes no system call. A
-    /// handler that instead notes when it was last called for bytes compares with the deadline that it has set, not with the
+    /// So a pause, when the process was stopped or a callback took long, is not mistaken for
+    /// silence of the peer. The wait is limited to one sweep of what the kernel reports. A source
+    /// that stays ready is called once without the timeout, and then with it. Until that call the
+    /// timeout can be restarted or ended.
+    ///
+    /// In a turn that takes 50 ms or longer, the timeout counts from the end of the turn, if that
+    /// is known: see [`end_of_turn`](Self::end_of_turn).
+    ///
+    /// You can call `set_timeout` for every message. If a handler instead notes when it last
+    /// received bytes, compare that time with the deadline that the handler has set, not with the
     /// time of the call: the kernel has not been asked for the time between the two.
-    /// Never early; as late as [`after`](Self::after), and a turn later where the kernel is to be asked first.
+    ///
+    /// A timeout is never early. It is as late as a timer of [`after`](Self::after), and one turn
+    /// later if the kernel has to be asked first.
+    ///
+    /// # Cost
+    /// O(1). To extend a timeout moves nothing, allocates nothing and makes no system call.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Interest, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, _silent_writer) = std::io::pipe()?;
+    /// let mut reactor = Reactor::<&str>::new()?;
+    /// let key = reactor.add(reader, Interest::READABLE, |_reader, cx| {
+    ///     if cx.readiness().is_timeout() {
+    ///         *cx.state = "timed out";
+    ///     }
+    ///     Ok(Next::Remove)
+    /// })?;
+    /// reactor.set_timeout(key, Some(Duration::from_millis(5)))?;
+    /// let mut outcome = "nothing";
+    /// reactor.run(&mut outcome)?;
+    /// assert_eq!(outcome, "timed out");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("EV_TIMEOUT", "timeout"))]
     #[inline]
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {

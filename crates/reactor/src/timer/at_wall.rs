@@ -1,8 +1,9 @@
 //! Timers by the wall clock, which may be set.
 //!
-//! Such a timer is armed in the wheel like any other, for the time that the wall clock is expected to show its own at. When
-//! the clock is set, the expectation is wrong, and all of them are armed anew before the next timer runs. Adjustments in small steps,
-//! by NTP, need nothing: the monotonic clock follows them.
+//! Such a timer is armed in the wheel like any other, for the time at which the wall clock is
+//! expected to show the timer's time. When the clock is set, the expectation is wrong, and all wall
+//! timers are re-armed before the next timer runs. Adjustments in small steps, by NTP, need
+//! nothing: the monotonic clock follows them.
 
 use std::io;
 use std::panic::Location;
@@ -16,17 +17,22 @@ use crate::registry::Registry;
 use crate::turn::nanos::nanos;
 
 impl<S> Registry<S> {
-    /// Runs `callback` when clocks on walls show `time`, as soon as timers run if they are past it; otherwise like
+    /// Runs `callback` when the wall clock shows `time`, or as soon as timers run if that time has
+    /// passed. The order, the lateness and the end of the timer are those of
     /// [`after`](Self::after).
     ///
-    /// Where somebody sets the clock, or the machine was asleep, it runs when the clock says so after that. To run every day at
-    /// some hour, return [`Then::AtWall`] with the next one, which only you know: time zones and their summers are your
-    /// business. [`reset`](Self::reset) makes it a timer by the monotonic clock.
+    /// If the clock is set, or the machine was asleep, the timer runs when the clock shows `time`
+    /// after that. To run daily at a given local time, return [`Then::AtWall`] with the next
+    /// occurrence. Computing it, including time zones and daylight saving, is up to you. A
+    /// [`reset`](Self::reset) turns the timer into one by the monotonic clock.
     ///
-    /// The first one costs a timerfd and an `epoll_ctl`; each O(1) after that, and O(n log n) when the clock is set.
+    /// # Cost
+    /// The first call makes a timerfd and an `epoll_ctl`. After that each timer costs O(1), and a
+    /// change of the clock costs O(n log n).
     ///
     /// # Errors
-    /// [`Error::Loop`] if there is no timerfd to be had: `EMFILE`, `ENFILE`, `ENOMEM`. [`Error::Os`] if it cannot be watched.
+    /// - [`Error::Loop`] if no timerfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if the timerfd cannot be watched.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -72,12 +78,13 @@ impl<S> Registry<S> {
         Ok(timer)
     }
 
-    /// What clocks on walls show, read each time; that of the [`ManualClock`](crate::ManualClock), if there is one.
+    /// Returns the wall-clock time, read on every call. With a [`ManualClock`](crate::ManualClock),
+    /// returns that clock's wall time.
     pub fn wall_now(&self) -> SystemTime {
         self.time.clock.wall()
     }
 
-    /// Arms a timer anew for a time of the wall clock.
+    /// Re-arms a timer for a wall-clock time.
     pub(super) fn arm_at_wall(&mut self, timer: TimerKey, time: SystemTime) {
         if let Err(error) = self.watch_wall_clock() {
             tracing::warn!(%error, "a timer would not notice that the clock is set");
@@ -87,7 +94,8 @@ impl<S> Registry<S> {
         self.timers.record_wall(timer, time);
     }
 
-    /// For a timer whose deadline has come: whether it is too early by the wall clock, and armed anew.
+    /// Re-arms a timer whose deadline has come if it is too early by the wall clock. Returns `true`
+    /// if it was re-armed.
     #[cold]
     pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
         match self.timers.forget_wall(timer) {
@@ -100,7 +108,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Arms all of them anew if the wall clock has been set, where no event tells of it: before the wait, for its end.
+    /// Re-arms all wall timers if the wall clock has been set and no event reports it. Called
+    /// before the wait, to find the end of the wait.
     #[inline]
     pub(crate) fn rearm_if_wall_was_set(&mut self) {
         if self.time.clock.take_wall_set() {
@@ -109,8 +118,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Arms all of them anew if an event has told that the wall clock was set: before timers run, and where a panic has cut the turn
-    /// short before that.
+    /// Re-arms all wall timers if an event has reported that the wall clock was set. Called before
+    /// timers run, also if a panic had cut the previous turn short before that.
     #[inline]
     pub(crate) fn rearm_after_set_wall(&mut self) {
         if std::mem::take(&mut self.timers.wall.is_set) {
@@ -118,7 +127,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Arms all of them anew, in the order in which they were armed.
+    /// Re-arms all wall timers, in the order in which they were armed.
     #[cold]
     fn rearm_wall_timers(&mut self) {
         self.timers.wall.anchor = None;
@@ -129,12 +138,13 @@ impl<S> Registry<S> {
             .for_each(|(timer, WallTime { time, .. })| self.arm_at_wall(timer, time));
     }
 
-    /// The time of the wheel at which the wall clock will show `time`.
+    /// Returns the time of the wheel at which the wall clock will show `time`.
     fn expect_wall(&mut self, time: SystemTime) -> u64 {
         let now = &self.time;
         let (wall, at_ns) = *self.timers.wall.anchor.get_or_insert_with(|| {
             let wall = now.clock.wall();
-            // Read after the wall clock: what passes between the two makes timers late, not early.
+            // Read after the wall clock: the time between the two reads makes timers late, not
+            // early.
             (wall, now.nanos_at(now.read()))
         });
         match time.duration_since(wall) {
@@ -143,7 +153,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Sees to it that the loop is told when the wall clock is set.
+    /// Makes sure that the loop is notified when the wall clock is set.
     fn watch_wall_clock(&mut self) -> Result<(), Error> {
         if self.timers.wall.times.is_empty() && self.time.clock.take_wall_set() {
             self.timers.wall.anchor = None; // it was set before anything waited for it

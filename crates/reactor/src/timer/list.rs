@@ -1,4 +1,4 @@
-//! The list of what is armed.
+//! The list of armed timers.
 
 use std::fmt;
 use std::panic::Location;
@@ -9,19 +9,20 @@ use super::{TimerKey, mark};
 use crate::error::Error;
 use crate::registry::Registry;
 
-/// One line of the list of timers: [`Registry::timers`](crate::Registry::timers).
+/// One line of the list of timers that [`Registry::timers`](crate::Registry::timers) returns.
 ///
 /// Displays as `3v1 in 1.5s examples/echo.rs:31:18`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TimerInfo {
-    /// Its key.
+    /// The key of the timer.
     pub key: TimerKey,
-    /// How long until it is due; `None` if never, or while its callback runs, unless that has reset it.
+    /// The time until the timer is due. `None` if the timer is never due, and while its callback
+    /// runs, unless the callback has reset it.
     pub remaining: Option<Duration>,
-    /// Whether it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// `true` if the timer keeps [`Reactor::run`](crate::Reactor::run) alive.
     pub keeps_alive: bool,
-    /// Where it was armed.
+    /// The place in the source where the timer was armed.
     pub origin: &'static Location<'static>,
 }
 
@@ -43,7 +44,26 @@ impl fmt::Display for TimerInfo {
 }
 
 impl<S> Registry<S> {
-    /// Every timer, timeouts of sources apart: for a status command, or to see what keeps the loop alive. O(n).
+    /// Returns every timer, without the timeouts of sources. Use it for a status command, or to see
+    /// what keeps the loop alive.
+    ///
+    /// # Cost
+    /// O(n).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// reactor.after(Duration::from_secs(60), |_| Ok(Then::Done));
+    /// for timer in reactor.timers() {
+    ///     println!("{timer}"); // 0v1 in 60s src/main.rs:4:9
+    /// }
+    /// assert_eq!(reactor.timers().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timers(&self) -> impl Iterator<Item = TimerInfo> {
         let now_ns = self.time.now_ns();
         self.timers
@@ -60,11 +80,11 @@ impl<S> Registry<S> {
             })
     }
 
-    /// How long until a timer is due, from this turn's time; `None` if never, or while its callback
-    /// runs, unless that has reset it.
+    /// Returns the time until a timer is due, counted from this turn's time. Returns `None` if the
+    /// timer is never due, and while its callback runs, unless the callback has reset it.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended.
+    /// [`Error::StaleKey`] if the timer has ended.
     #[doc(alias("ev_timer_remaining", "uv_timer_get_due_in"))]
     pub fn remaining(&self, timer: TimerKey) -> Result<Option<Duration>, Error> {
         let deadline = self

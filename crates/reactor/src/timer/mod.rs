@@ -1,8 +1,8 @@
 //! Timers: callbacks at a time of their own, and the timeouts of sources.
 //!
-//! Both are entries of one [`Wheel`]. A timer's callback is moved out of its entry while it runs, as a source's entry is
-//! out of its slot. A source's timeout has no callback and no allocation: its entry names the source, whose own handler
-//! is told.
+//! Both are entries of one [`Wheel`]. A timer's callback is moved out of its entry while it runs,
+//! as a source's entry is moved out of its slot. A source's timeout has no callback and no
+//! allocation: its entry names the source, and the source's own handler is notified.
 
 mod arm;
 mod at_wall;
@@ -28,52 +28,57 @@ use crate::turn::disposal::Disposal;
 use crate::turn::nanos::{LAST_NS, nanos};
 use crate::turn::time::Time;
 
-/// So many timers may run in one turn; the rest run next turn, which does not wait.
+/// At most this many timers run in one turn. The rest run next turn, which does not wait.
 const TIMERS_PER_TURN_MAX: usize = 1024;
 
-/// The name of a timer, checked at each use like a [`Key`].
+/// Names a timer. It is checked at each use, like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey(Key);
 
-/// As it is shown in [`Error::StaleKey`].
+/// Converts to the key that [`Error::StaleKey`] shows.
 impl From<TimerKey> for Key {
     fn from(timer: TimerKey) -> Self {
         timer.0
     }
 }
 
-/// As its [`Key`]: `7v2`.
+/// Displays as its [`Key`] does: `7v2`.
 impl fmt::Display for TimerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// What becomes of a timer after its callback has run. It overrules a [`Registry::reset`](crate::Registry::reset) by the callback itself.
+/// Says what happens to a timer after its callback has run. It overrules a
+/// [`Registry::reset`](crate::Registry::reset) by the callback itself.
 #[doc(alias("TimeoutAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// It ends.
+    /// Ends the timer.
     Done,
-    /// It runs again so long after this turn's time; [`Duration::ZERO`] is next turn, [`Duration::MAX`] never.
+    /// Runs the timer again this long after this turn's time. [`Duration::ZERO`] is next turn,
+    /// [`Duration::MAX`] never.
     After(Duration),
-    /// It runs again at this time; next turn if that has passed.
+    /// Runs the timer again at this time, or next turn if that time has passed.
     At(Instant),
-    /// It runs again when clocks on walls show this time: [`Registry::at_wall`](crate::Registry::at_wall).
+    /// Runs the timer again at this wall-clock time: see
+    /// [`Registry::at_wall`](crate::Registry::at_wall).
     AtWall(SystemTime),
 }
 
-/// What a periodic timer does about ticks that it missed, since the loop was busy.
+/// Says what a periodic timer does about ticks that it missed because the loop was busy.
 #[doc(alias("MissedTickBehavior"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {
-    /// They are left out: the next tick is the next multiple of the period after the beginning.
+    /// Leaves them out: the next tick is the next multiple of the period, counted from the
+    /// beginning.
     #[default]
     Skip,
-    /// They are made up for, one each turn, until the timer has caught up.
+    /// Makes up for them, one each turn, until the timer has caught up.
     Burst,
-    /// The next tick is a whole period after this turn, also where none was missed: the ticks shift by what makes one late.
+    /// Schedules the next tick one full period after this turn, even if no tick was missed. Delays
+    /// accumulate: each late tick shifts all later ones.
     Delay,
 }
 
@@ -98,30 +103,30 @@ impl Missed {
     }
 }
 
-/// What is due: a callback, which is an `F`, or a timeout. Blank while a callback runs.
+/// What a timer is for: a callback, which is an `F`, or a timeout. Blank while the callback runs.
 enum Payload<F: ?Sized> {
     Callback(Box<F>),
     TimeoutOf(Key),
 }
 
-// Each timer has one: a word more is a tenth of what it takes to arm many.
+// Each timer has one: a word more would be a tenth of the cost of arming many.
 const _: () = assert!(size_of::<Payload<dyn Fn()>>() == 16);
 
-/// The marks that a timer has in the wheel, for what most timers are not: those need not look for it.
+/// Marks in the wheel's entry for what most timers are not, so that those timers need no look-up.
 mod mark {
-    /// It does not keep `run` alive.
+    /// The timer does not keep `run` alive.
     pub(super) const BACKGROUND: u16 = 1;
-    /// It is one of the wall timers.
+    /// The timer is one of the wall timers.
     pub(super) const WALL: u16 = 2;
-    /// It has slack.
+    /// The timer has slack.
     pub(super) const SLACK: u16 = 4;
-    /// Its failure ends `run`.
+    /// A failure of the timer ends `run`.
     pub(super) const ESSENTIAL: u16 = 8;
-    /// It is one of [`every`](crate::Registry::every).
+    /// The timer is one of [`every`](crate::Registry::every).
     pub(super) const PERIODIC: u16 = 16;
-    /// Those that have a say when it is armed anew.
+    /// Marks that affect the deadline when a timer is re-armed.
     pub(super) const AFFECT_DEADLINE: u16 = WALL | SLACK;
-    /// Those of which something is kept elsewhere.
+    /// Marks of timers of which another table keeps something.
     pub(super) const HAS_MORE: u16 = AFFECT_DEADLINE | PERIODIC;
 }
 
@@ -135,12 +140,13 @@ impl<F: ?Sized> Blank for Payload<F> {
 #[derive(Clone, Copy, Debug)]
 struct Slack {
     most: u64,
-    /// What the timer was armed for.
+    /// The deadline that the timer was armed for.
     deadline: u64,
 }
 
 impl Slack {
-    /// The time from the deadline to as much later as is allowed that has the most trailing zeros.
+    /// Returns the time with the most trailing zeros in the range from the deadline to the latest
+    /// time allowed.
     fn agree(self) -> u64 {
         let latest = self.deadline.saturating_add(self.most);
         match self.deadline.checked_sub(1) {
@@ -158,24 +164,25 @@ pub(crate) struct Timers<F: ?Sized> {
     wheel: Wheel<Payload<F>>,
     /// The wheel's time 0.
     epoch: Instant,
-    /// When the loop has to look again, as long as the wheel has not changed: in most turns nothing is armed or cancelled.
+    /// The time at which the loop has to look again. Valid while the wheel has not changed: in most
+    /// turns nothing is armed or cancelled.
     next_look: Option<Instant>,
     wall: WallTimers,
-    /// Timeouts of sources that are due and cannot be told yet.
+    /// Timeouts of sources that are due and cannot be delivered yet.
     held: HeldTimeouts,
-    /// Where callbacks were armed: the wheel has the numbers.
+    /// The places in the source where callbacks were armed. The wheel has their numbers.
     origins: Origins,
-    /// How many callbacks there are that keep `run` alive.
+    /// How many callbacks keep `run` alive.
     foreground: usize,
     /// The timers that may be late.
     slack: HashMap<TimerKey, Slack>,
-    /// The periods that have been changed and are not known to their callbacks yet.
+    /// Changed periods that their callbacks have not seen yet.
     periods: HashMap<TimerKey, ChangedPeriod>,
     /// The timer whose callback is running.
     running: Option<TimerKey>,
 }
 
-/// A new period of a periodic timer, and from when on it counts.
+/// A new period of a periodic timer, and the time from which it counts.
 #[derive(Clone, Copy, Debug)]
 struct ChangedPeriod {
     period: Duration,
@@ -203,7 +210,7 @@ impl<F: ?Sized> Timers<F> {
         self.wheel.len() == 0
     }
 
-    /// How often any timer or timeout has been armed.
+    /// Returns how often any timer or timeout has been armed.
     #[inline]
     pub(crate) const fn armings(&self) -> u64 {
         self.wheel.armings()
@@ -220,19 +227,21 @@ impl<F: ?Sized> Timers<F> {
         self.foreground > 0
     }
 
-    /// Whether timers are due that there was no room for in the last turn, or that were held back.
+    /// Returns `true` if timers are due that did not fit into the last turn or that were held back.
     #[inline]
     pub(crate) fn has_due(&mut self) -> bool {
         self.has_held() || self.wheel.has_due()
     }
 
-    /// Whether timeouts are held back. Without a timer all of those have ended.
+    /// Returns `true` if timeouts are held back. If there is no timer, all held timeouts have
+    /// ended.
     #[inline]
     fn has_held(&self) -> bool {
         !self.held.is_empty() && !self.is_empty()
     }
 
-    /// When the loop has to look again: a time that has passed if timers [are due](Self::has_due).
+    /// Returns the time at which the loop has to look again. It is a time in the past if timers
+    /// [are due](Self::has_due).
     #[inline]
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         if self.wheel.changed {
@@ -253,13 +262,13 @@ impl<F: ?Sized> Timers<F> {
         self.wheel.changed = false;
     }
 
-    /// Whether it is known, and at no cost, that none is due by now.
+    /// Returns `true` if it is known, at no cost, that no timer is due by now.
     #[inline]
     pub(crate) fn are_quiet(&self, time: &Time) -> bool {
         !self.wheel.changed && self.next_look.is_none_or(|next| time.now() < next)
     }
 
-    /// Whether it is known that none is ever due, whatever the time.
+    /// Returns `true` if it is known that no timer is ever due, whatever the time.
     #[inline]
     pub(crate) const fn are_at_rest(&self) -> bool {
         !self.wheel.changed && self.next_look.is_none()
@@ -267,7 +276,8 @@ impl<F: ?Sized> Timers<F> {
 
     #[inline]
     fn arm(&mut self, deadline: u64, now_ns: u64, origin: u16, payload: Payload<F>) -> Key {
-        // Memory ends before 2^30 timers; one more than that would be a key that is stale from the beginning.
+        // Memory ends before 2^30 timers. A timer beyond that would have a key that is stale at
+        // once.
         let Some((key, place)) = self.wheel.arm(deadline, now_ns, origin) else {
             return Key::NULL;
         };
@@ -275,7 +285,7 @@ impl<F: ?Sized> Timers<F> {
         key
     }
 
-    /// Lets a timer be due `delay` after the time `now_ns`: whether it is there.
+    /// Re-arms a timer for `delay` after the time `now_ns`. Returns `true` if the timer exists.
     #[inline]
     fn reset(&mut self, timer: Key, now_ns: u64, delay: u64) -> bool {
         self.wheel
@@ -283,7 +293,7 @@ impl<F: ?Sized> Timers<F> {
             || self.rearm(timer, now_ns.saturating_add(delay), now_ns)
     }
 
-    /// Gives a timer a new deadline on the monotonic clock: whether it is there.
+    /// Gives a timer a new deadline on the monotonic clock. Returns `true` if the timer exists.
     #[inline(never)]
     fn rearm(&mut self, timer: Key, deadline: u64, now_ns: u64) -> bool {
         let is_marked = self.is_marked(TimerKey(timer), mark::AFFECT_DEADLINE);
@@ -295,7 +305,8 @@ impl<F: ?Sized> Timers<F> {
         self.wheel.rearm(timer, deadline, now_ns)
     }
 
-    /// For a timer that is armed for `deadline` on the monotonic clock: the deadline as its slack makes it.
+    /// Returns the deadline, moved by the slack of a timer that is armed for `deadline` on the
+    /// monotonic clock. The timer is no wall timer from then on.
     #[cold]
     fn apply_marks(&mut self, timer: TimerKey, deadline: u64) -> u64 {
         self.forget_wall(timer);
@@ -312,7 +323,7 @@ impl<F: ?Sized> Timers<F> {
             .is_some_and(|marks| marks & mark != 0)
     }
 
-    /// Sets a mark, or takes it away. Gives whether it was set.
+    /// Sets a mark, or takes it away. Returns `true` if the mark was set before.
     fn set_mark(&mut self, timer: TimerKey, mark: u16, is_set: bool) -> Result<bool, Error> {
         let before = self.wheel.marks(timer.0).ok_or(Error::StaleKey(timer.0))?;
         self.wheel.set_marks(
@@ -326,7 +337,7 @@ impl<F: ?Sized> Timers<F> {
         Ok(before & mark != 0)
     }
 
-    /// Sets or moves the timeout of a source, whose entry, if any, is `entry`; gives its entry.
+    /// Sets or moves the timeout of a source whose entry, if any, is `entry`. Returns the entry.
     pub(crate) fn set_timeout(
         &mut self,
         source: Key,
@@ -353,7 +364,7 @@ impl<F: ?Sized> Timers<F> {
         disposal.drop_each(|| payloads.next().is_some());
     }
 
-    /// The source whose timeout an entry is.
+    /// Returns the source whose timeout an entry is.
     fn timeout_of(&mut self, entry: Key) -> Option<Key> {
         match self.wheel.payload(entry)? {
             Payload::TimeoutOf(source) => Some(*source),
@@ -372,14 +383,14 @@ impl<F: ?Sized> Timers<F> {
         }
     }
 
-    /// Records that the wall clock has been set: all of them are armed anew before the next timer runs, and what is armed from now on
-    /// goes by the new time. In a turn without timers that is all.
+    /// Records that the wall clock has been set. All wall timers are re-armed before the next timer
+    /// runs, and timers armed from now on go by the new time. In a turn without timers that is all.
     pub(crate) const fn record_wall_set(&mut self) {
         (self.wall.is_set, self.wall.anchor) = (true, None);
         self.wheel.changed = true;
     }
 
-    /// From now on it is a timer by the monotonic clock.
+    /// Makes a timer one by the monotonic clock. Returns its wall-clock time, if it had one.
     pub(super) fn forget_wall(&mut self, timer: TimerKey) -> Option<WallTime> {
         self.set_mark(timer, mark::WALL, false).ok()?;
         self.wall.forget(timer)

@@ -1,15 +1,15 @@
-//! `Event`: its kinds, and what sets and resets it.
+//! `Event`: its kinds, and the operations that set and reset it.
 
 use std::sync::Arc;
 
 use super::state::{EventIndex, State};
 use super::table::{lock_table, unlock_and_wake};
 
-/// Something to wait for, set by any thread: clones are the same event.
+/// An event object to wait for, set by any thread. Clones are the same event.
 ///
-/// A *manual-reset* event stays set until [`reset`](Self::reset), and lets everybody through. An *auto-reset* event
-/// lets one through and is reset by that; set twice, it is set once. A *semaphore* lets as many through as it has been
-/// set.
+/// - A *manual-reset* event stays set until [`reset`](Self::reset), and lets every wait through.
+/// - An *auto-reset* event lets one wait through, which resets it. Set twice, it is set once.
+/// - A *semaphore* lets as many waits through as it has been set.
 ///
 /// ```
 /// use reactor::Event;
@@ -34,17 +34,17 @@ pub struct Event {
     slot: Arc<EventSlot>,
 }
 
-/// The place of an event among all of the process, which goes with its last clone.
+/// The place of an event in the table of the process. It is freed with the event's last clone.
 #[derive(Debug)]
 struct EventSlot(EventIndex);
 
-/// What [`Event::set`] has done.
+/// The result of [`Event::set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetOutcome {
-    /// The event was not set, or the count of a semaphore has grown: a wait has been let through, or the next one will
-    /// be.
+    /// The event was not set before, or the count of the semaphore has grown. A wait has been let
+    /// through, or the next one will be.
     Set,
-    /// The event was set already, or the semaphore is at its greatest count: nothing has changed.
+    /// The event was set already, or the semaphore is at its greatest count. Nothing has changed.
     AlreadySet,
 }
 
@@ -57,7 +57,8 @@ impl Event {
         }
     }
 
-    /// Makes an event that stays set until it is reset. It begins unset: [`set`](Self::set) it where it should not.
+    /// Makes an event that stays set until it is reset. It begins unset: call [`set`](Self::set) if
+    /// it is to begin set.
     ///
     /// ```
     /// use reactor::Event;
@@ -70,7 +71,7 @@ impl Event {
         Self::new(0, None)
     }
 
-    /// Makes an event that one wait resets when it passes through. It begins unset.
+    /// Makes an event that is reset by the first wait that passes through. It begins unset.
     ///
     /// ```
     /// use reactor::Event;
@@ -85,7 +86,19 @@ impl Event {
         Self::new(0, Some(1))
     }
 
-    /// An event that lets `count` through, and one more each time it is set, up to `max`, which is 1 at least.
+    /// Makes an event that lets `count` waits through, and one more each time it is set. Its
+    /// greatest count is `max`, which is at least 1. A larger `count` is clamped to `max`.
+    ///
+    /// ```
+    /// use reactor::Event;
+    /// use std::time::Duration;
+    ///
+    /// let permits = Event::semaphore(2, 2);
+    /// assert!(permits.wait(None) && permits.wait(None));
+    /// assert!(!permits.wait(Some(Duration::ZERO)), "both permits are taken");
+    /// permits.set(); // returns one
+    /// assert!(permits.wait(None));
+    /// ```
     pub fn semaphore(count: u32, max: u32) -> Self {
         let max = u64::from(max.max(1));
         Self::new(u64::from(count).min(max), Some(max))
@@ -95,11 +108,11 @@ impl Event {
         self.slot.0
     }
 
-    /// Sets the event, and lets the wait through that began first; a semaphore counts one more. Any thread; not for a
-    /// signal handler.
+    /// Sets the event, and lets the wait through that began first. A semaphore counts one more.
+    /// Callable from any thread; not async-signal-safe.
     ///
-    /// Returns whether it has made a difference: an event that is set stays as it is, and so does a semaphore at its
-    /// greatest count.
+    /// Returns [`SetOutcome::AlreadySet`] if nothing has changed: the event was set already, or the
+    /// semaphore is at its greatest count.
     ///
     /// ```
     /// use reactor::{Event, SetOutcome};
@@ -122,7 +135,7 @@ impl Event {
         SetOutcome::Set
     }
 
-    /// Resets it; a semaphore to nothing.
+    /// Resets the event. The count of a semaphore becomes zero.
     pub fn reset(&self) {
         let mut table = lock_table();
         let now = table.next_sequence();
@@ -131,9 +144,10 @@ impl Event {
         }
     }
 
-    /// Lets those through who are waiting at this moment, one or, for a manual-reset event, all, and resets it; a
-    /// semaphore keeps the count that it had. Waits for events together with fds are not let through: they look at both after
-    /// this.
+    /// Lets waiting threads and loops through and resets the event, without leaving it set for
+    /// later waits. A manual-reset event lets all present waits through, any other event one. A
+    /// semaphore keeps the count that it had. Waits for events together with fds are not let
+    /// through: they look at both after the pulse.
     pub fn pulse(&self) {
         let mut table = lock_table();
         let Some(state) = table.events.get_mut(self.index()) else {
@@ -157,7 +171,7 @@ impl Event {
         unlock_and_wake(table);
     }
 
-    /// Whether it is set: by the time it is looked at, it may not be.
+    /// Returns `true` if the event is set. It may have been reset by the time you use the result.
     pub fn is_set(&self) -> bool {
         lock_table()
             .events

@@ -1,4 +1,4 @@
-//! How a loop waits for events: a registration that is notified by a queue.
+//! How a loop waits for events: a registration that is notified through a queue.
 
 use std::io::{self, ErrorKind};
 
@@ -13,7 +13,7 @@ use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// A loop that waits for events: one waiter after the other.
+/// A loop that waits for events, with one waiter after the other.
 struct EventWatch {
     events: Vec<Event>,
     condition: Condition,
@@ -26,7 +26,7 @@ impl EventWatch {
         self.events.iter().map(Event::index).collect()
     }
 
-    /// Notifies the loop once, at once if the condition holds.
+    /// Begins a wait, which notifies the loop once. It does so at once if the condition holds.
     fn begin(&mut self) {
         let indices = self.indices();
         let mut table = lock_table();
@@ -50,7 +50,7 @@ impl EventWatch {
     }
 }
 
-/// Sets again what was consumed for the loop and not handled.
+/// Sets the events again that were consumed for the loop and not handled.
 impl Drop for EventWatch {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else {
@@ -64,18 +64,45 @@ impl Drop for EventWatch {
 }
 
 impl<S> Registry<S> {
-    /// Calls `handler` each time that `event` is set, on this loop, and passes through it.
+    /// Calls `handler` on this loop each time that `event` is set, and passes through the event.
     ///
-    /// As with [`consume`](Self::consume), whose errors and keys these are: it ends with [`Next::Remove`] or an error. It is called
-    /// at most once a turn, also where a callback of the turn sets the event again; a manual-reset event that stays set calls
-    /// it each turn.
+    /// The registration is one of a queue, as [`consume`](Self::consume) makes it. It ends with
+    /// [`Next::Remove`] or an error, except `WouldBlock` and `Interrupted`. The handler is called
+    /// at most once a turn, even if a callback of the turn sets the event again. A manual-reset
+    /// event that stays set calls the handler every turn.
     ///
-    /// It passes through when the event is set, or when the last call has returned if it is set then, and not when the handler
-    /// runs: a loop that does not turn, or a registration that is paused, holds one set until it goes on or is removed, which sets
-    /// the event again. A [`reset`](Event::reset) does not take back what has been passed.
+    /// The loop passes through the event when the event is set, not when the handler runs. If the
+    /// event is set when a call of the handler returns, the loop passes through it then. So a loop
+    /// that takes no turns, or a paused registration, holds one set. It keeps that set until it
+    /// goes on, or until it is removed, which sets the event again. A [`reset`](Event::reset) does
+    /// not undo a set that a wait has passed through.
+    ///
+    /// # Cost
+    /// O(1), as for [`consume`](Self::consume). The first queue of a loop makes its eventfd and
+    /// calls `epoll_ctl`.
     ///
     /// # Errors
-    /// As [`consume`](Self::consume).
+    /// - [`Error::Full`] at the limit of registrations.
+    /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if the eventfd cannot be watched.
+    ///
+    /// ```
+    /// use reactor::{Event, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let done = Event::auto_reset();
+    /// let mut reactor = Reactor::<u32>::new()?;
+    /// reactor.on_event(&done, |cx| {
+    ///     *cx.state += 1;
+    ///     Ok(Next::Remove)
+    /// })?;
+    /// std::thread::spawn(move || done.set());
+    /// let mut calls = 0;
+    /// reactor.run(&mut calls)?;
+    /// assert_eq!(calls, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn on_event<F>(&mut self, event: &Event, mut handler: F) -> Result<Key, Error>
     where
@@ -86,13 +113,18 @@ impl<S> Registry<S> {
         })
     }
 
-    /// Calls `handler` each time that any of `events` is set, with its index: in the order in which they are set, and of those that are
-    /// set when a call returns, the lowest. Otherwise like [`on_event`](Self::on_event).
+    /// Calls `handler` on this loop each time that any of `events` is set, with the index of that
+    /// event. The calls come in the order in which the events are set. If several are set when a
+    /// call returns, the next call is for the lowest index.
     ///
-    /// For no events the handler is never called, and the registration keeps the loop running until it is removed.
+    /// The loop passes through the event, and the registration ends, as with
+    /// [`on_event`](Self::on_event). With an empty slice the handler is never called, and the
+    /// registration keeps the loop running until it is removed.
     ///
     /// # Errors
-    /// As [`consume`](Self::consume).
+    /// - [`Error::Full`] at the limit of registrations.
+    /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if the eventfd cannot be watched.
     #[track_caller]
     pub fn on_any<F>(&mut self, events: &[&Event], handler: F) -> Result<Key, Error>
     where
@@ -105,11 +137,17 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Calls `handler` each time that all of `events` are set at once; never for none. An event that is named twice is passed twice,
-    /// as by [`Event::wait_all`]. Otherwise like [`on_event`](Self::on_event).
+    /// Calls `handler` on this loop each time that all of `events` are set at once. An event that
+    /// is named twice is passed through twice, as by [`Event::wait_all`]. With an empty slice the
+    /// handler is never called.
+    ///
+    /// The loop passes through the events, and the registration ends, as with
+    /// [`on_event`](Self::on_event).
     ///
     /// # Errors
-    /// As [`consume`](Self::consume).
+    /// - [`Error::Full`] at the limit of registrations.
+    /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if the eventfd cannot be watched.
     #[track_caller]
     pub fn on_all<F>(&mut self, events: &[&Event], mut handler: F) -> Result<Key, Error>
     where
@@ -154,7 +192,7 @@ impl<S> Registry<S> {
             }
             result
         })?;
-        // The next one may be there when a call returns: it is the next turn's.
+        // The next outcome may be in the queue when a call returns. It belongs to the next turn.
         self.set_max_messages_per_turn(key, 1)?;
         Ok(key)
     }

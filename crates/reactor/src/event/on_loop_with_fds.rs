@@ -1,8 +1,9 @@
-//! How a loop waits for events and fds together: a source of its own, made of an epoll instance that watches them all.
+//! How a loop waits for events and fds together: a source of its own, made of an epoll instance
+//! that watches them all.
 //!
-//! Ground rule: nothing is consumed before all is there at one look. The epoll instance only says when to look again:
-//! when an fd that was missing has something, or the events are all set. It is never emptied; edge-triggered, it
-//! reports each change.
+//! Ground rule: nothing is consumed before one look finds all events set and all fds readable. The
+//! epoll instance only says when to look again: when a missing fd becomes readable, or when the
+//! events are all set. It is never emptied. It is edge-triggered and reports each change.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -24,11 +25,11 @@ use crate::sys::readable::{are_all_readable, to_poll};
 /// Events and fds that a loop waits for together.
 struct EventsAndFds {
     poller: Poller,
-    /// Watched by `poller`: written when the events are all set.
+    /// Watched by `poller`. Written when the events are all set.
     all_set: Arc<EventFd>,
     fds: Vec<OwnedFd>,
     events: Vec<EventIndex>,
-    /// Keeps them at their indices.
+    /// Keeps the events at their indices.
     _held: Vec<Event>,
     waiter: Option<WaiterIndex>,
 }
@@ -55,7 +56,7 @@ impl EventsAndFds {
     /// Passes through the events, if all of them are set and all fds are readable.
     ///
     /// # Errors
-    /// `WouldBlock` if not: the poller reports then when to look again.
+    /// `WouldBlock` if not. The poller then reports when to look again.
     fn look(&mut self) -> io::Result<()> {
         let mut polled = to_poll(self.fds.iter().map(AsFd::as_fd));
         if !are_all_readable(&mut polled)? {
@@ -102,27 +103,32 @@ impl Drop for EventsAndFds {
 }
 
 impl<S> Registry<S> {
-    /// Calls `handler` each time that all of `events` are set and all of `fds` are readable, on this loop, and passes
-    /// through the events. As long as one of them is missing, none of the events is passed through. Never called for
-    /// neither events nor fds.
+    /// Calls `handler` on this loop each time that all of `events` are set and all of `fds` are
+    /// readable, and passes through the events. While one of them is missing, no event is passed
+    /// through. With neither events nor fds the handler is never called.
     ///
-    /// An fd counts as readable also where its other side is closed. It is looked at and not read: the handler, which
-    /// owns the sources by what it captures, reads from each of them. It is called again next turn if all is still
-    /// there. Each fd is duplicated, so it may be registered on its own as well; it is not put into non-blocking mode,
-    /// and stays open until this registration ends.
+    /// An fd counts as readable also if its other side is closed. This call only looks at the fds.
+    /// The handler, which owns the sources through its captures, reads from each of them. It is
+    /// called again next turn if all conditions still hold. Each fd is duplicated, so you may
+    /// register it on its own as well. The duplicate is not put into non-blocking mode, and stays
+    /// open until this registration ends.
     ///
-    /// It is a registration like any other: its key can be removed, named, set into the background, given a priority,
-    /// and paused by an interest of [`Interest::NONE`]. It ends by [`Next::Remove`] or an error, but for `WouldBlock`
-    /// and `Interrupted`, which mean nothing here. Timeouts mean nothing to it.
+    /// The registration is like any other: its key can be removed, named, set into the background,
+    /// given a priority, and paused by an interest of [`Interest::NONE`]. It ends with
+    /// [`Next::Remove`] or an error. `WouldBlock` and `Interrupted` do not end it and have no
+    /// meaning here. Timeouts have no effect on it.
     ///
-    /// For any of several fds, [`add`](Self::add) each of them.
+    /// To wait for any of several fds, [`add`](Self::add) each of them.
     ///
     /// # Cost
-    /// Two fds and one for each of `fds`. One `poll` for each look: when an fd becomes readable, and when the events
-    /// are all set while the fds are readable.
+    /// Two fds, and one for each of `fds`. One `poll` for each look: when an fd becomes readable,
+    /// and when the events are all set while the fds are readable.
     ///
     /// # Errors
-    /// As [`add`](Self::add), and what `epoll_create1(2)`, `eventfd(2)` and `fcntl(2)` give.
+    /// - [`Error::Full`] at the limit of registrations.
+    /// - [`Error::Loop`] if `epoll_create1(2)` or `eventfd(2)` fails: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if an fd cannot be duplicated by `fcntl(2)` (`EMFILE`), or cannot be watched
+    ///   by `epoll_ctl(2)` (`ENOSPC` at `/proc/sys/fs/epoll/max_user_watches`).
     ///
     /// ```
     /// use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! How a thread waits for events, and for fds beside them.
+//! How a thread waits for events, and for events and fds together.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,26 +14,54 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::readable::{poll_until, to_poll, wait_until_all_readable};
 use crate::sys::thread::now;
 
-/// What has ended a wait for events and fds.
+/// The event or fd that has ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signalled {
-    /// The event with this index, which it has passed through.
+    /// The event with this index. The wait has passed through it.
     Event(usize),
-    /// The fd with this index is readable, or its other side is closed.
+    /// The fd with this index. It is readable, or its other side is closed.
     Readable(usize),
 }
 
 impl Event {
-    /// Waits until it is set and passes through it: whether that was before `timeout` had passed.
+    /// Waits until the event is set, and passes through it. Returns `true` if that was before
+    /// `timeout` had elapsed. `None` waits forever; zero only looks.
     ///
-    /// Blocks the thread, by [`thread::park`]: on the thread of a loop see
-    /// [`Registry::on_event`](crate::Registry::on_event). `None` waits for ever; zero only looks.
+    /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
+    /// [`Registry::on_event`](crate::Registry::on_event).
+    ///
+    /// ```
+    /// use reactor::Event;
+    /// use std::time::Duration;
+    ///
+    /// let done = Event::manual_reset();
+    /// let worker = std::thread::spawn({
+    ///     let done = done.clone();
+    ///     move || done.set()
+    /// });
+    /// assert!(done.wait(Some(Duration::from_secs(10))));
+    /// # worker.join().expect("it does not panic");
+    /// ```
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         Self::wait_any(&[self], timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, and passes through that: which, the lowest of those that are set; `None`
-    /// after `timeout`, or for no events. Otherwise like [`wait`](Self::wait).
+    /// Waits until any of `events` is set, and passes through that event. Returns its index, the
+    /// lowest of those that are set. Returns `None` after `timeout`, and with an empty slice.
+    /// `None` as timeout waits forever; zero only looks.
+    ///
+    /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
+    /// [`Registry::on_any`](crate::Registry::on_any).
+    ///
+    /// ```
+    /// use reactor::Event;
+    /// use std::time::Duration;
+    ///
+    /// let (stop, work) = (Event::manual_reset(), Event::auto_reset());
+    /// work.set();
+    /// assert_eq!(Event::wait_any(&[&stop, &work], None), Some(1));
+    /// assert_eq!(Event::wait_any(&[&stop, &work], Some(Duration::ZERO)), None);
+    /// ```
     #[doc(alias("WaitForMultipleObjects", "select"))]
     pub fn wait_any(events: &[&Self], timeout: Option<Duration>) -> Option<usize> {
         if events.is_empty() {
@@ -43,22 +71,42 @@ impl Event {
         }
     }
 
-    /// Waits until all of `events` are set at once, and passes through them all: whether that was before `timeout` had
-    /// passed. Until then, and if not, it passes through none. All of none are set. Otherwise like
-    /// [`wait`](Self::wait).
+    /// Waits until all of `events` are set at once, and passes through them all. Returns `true` if
+    /// that was before `timeout` had elapsed. Until then, and if the wait times out, no event is
+    /// passed through. With an empty slice, returns `true` at once. `None` waits forever; zero only
+    /// looks.
     ///
-    /// An event that is named several times is passed as often. A semaphore needs as many counts at once. An auto-reset
-    /// event, which lets one through, is never passed twice at once: such a wait ends by its timeout only.
+    /// An event that is named several times is passed through as often. A semaphore then needs as
+    /// many counts at once. An auto-reset event lets one wait through and is never passed through
+    /// twice at once: such a wait ends by its timeout only.
+    ///
+    /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
+    /// [`Registry::on_all`](crate::Registry::on_all).
+    ///
+    /// ```
+    /// use reactor::Event;
+    /// use std::time::Duration;
+    ///
+    /// let (left, right) = (Event::auto_reset(), Event::auto_reset());
+    /// left.set();
+    /// assert!(!Event::wait_all(&[&left, &right], Some(Duration::ZERO)));
+    /// right.set(); // `left` is still set: the first wait has consumed nothing
+    /// assert!(Event::wait_all(&[&left, &right], None));
+    /// ```
     pub fn wait_all(events: &[&Self], timeout: Option<Duration>) -> bool {
         wait_for(events, Condition::All, timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, or any of `fds` is readable; the events first. `None` after `timeout`. For a
-    /// thread that waits for stdin beside events. Where none is set, an eventfd and a `poll`. For neither events nor
-    /// fds it waits until its time is over.
+    /// Waits until any of `events` is set, or any of `fds` is readable. Events come first. Returns
+    /// `None` after `timeout`. With neither events nor fds it waits until the timeout.
+    ///
+    /// Use it on a thread that waits for stdin and for events.
+    ///
+    /// # Cost
+    /// If no event is set: one eventfd and one `poll`.
     ///
     /// # Errors
-    /// What `eventfd(2)` and `poll(2)` give.
+    /// The errors of `eventfd(2)` and `poll(2)`.
     pub fn wait_any_or_readable(
         events: &[&Self],
         fds: &[BorrowedFd<'_>],
@@ -83,7 +131,8 @@ impl Event {
         };
         let mut polled = to_poll(std::iter::once(notified.as_fd()).chain(fds.iter().copied()));
         let polled_for = poll_until(&mut polled, deadline);
-        // What was handed over meanwhile is ours, whatever else has happened.
+        // An event that was consumed for this wait meanwhile is its outcome, even if `poll` failed
+        // or an fd is readable.
         if let Some((index, _)) = lock_table().remove_waiter(waiter) {
             return Ok(Some(Signalled::Event(index)));
         }
@@ -94,19 +143,23 @@ impl Event {
             .map(Signalled::Readable))
     }
 
-    /// Waits until all of `events` are set and all of `fds` are readable, and passes through the events; `false` after
-    /// `timeout`. As long as one of them is missing, none of the events is passed through.
+    /// Waits until all of `events` are set and all of `fds` are readable, and passes through the
+    /// events. Returns `false` after `timeout`. While one of them is missing, no event is passed
+    /// through. With neither events nor fds, returns `true` at once.
     ///
-    /// An fd counts as readable also where its other side is closed. It is looked at and not read, so it has to stay
-    /// readable: an fd that another thread reads may be empty again when this returns. All of none are set and
-    /// readable.
+    /// An fd counts as readable also if its other side is closed. This call only looks at the fds,
+    /// so they have to stay readable: an fd that another thread reads may be empty again when this
+    /// call returns.
     ///
-    /// Blocks the thread, by `poll` while an fd is missing and by [`thread::park`] while an event is: on the thread of
-    /// a loop see [`Registry::on_all_and_readable`](crate::Registry::on_all_and_readable). One `poll` where all is
-    /// there.
+    /// Blocks the thread, by `poll` while an fd is missing and by [`thread::park`] while an event
+    /// is. On the thread of a loop use
+    /// [`Registry::on_all_and_readable`](crate::Registry::on_all_and_readable).
+    ///
+    /// # Cost
+    /// One `poll` if all conditions hold at the first look.
     ///
     /// # Errors
-    /// What `poll(2)` gives.
+    /// The errors of `poll(2)`.
     ///
     /// ```
     /// use reactor::Event;
@@ -133,7 +186,7 @@ impl Event {
         let indices: Vec<_> = events.iter().map(|event| event.index()).collect();
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let mut polled = to_poll(fds.iter().copied());
-        // First the fds, then the events, of which this is told without consuming any; then both anew.
+        // First the fds, then the events, without consuming any; then both anew.
         loop {
             if !wait_until_all_readable(&mut polled, deadline)? {
                 return Ok(false);
@@ -154,7 +207,7 @@ impl Event {
 }
 
 fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) -> Option<usize> {
-    // Most waits are for a few.
+    // Most waits are for a few events: their indices need no allocation.
     let mut few = [EventIndex::NONE; 8];
     let many: Vec<_>;
     let indices = if let Some(few) = few.get_mut(..events.len()) {
@@ -179,8 +232,8 @@ fn wait_for(events: &[&Event], condition: Condition, timeout: Option<Duration>) 
     )
 }
 
-/// Waits for what the table was just found not to have, and gives it back meanwhile. Returns the outcome, `None` after
-/// `deadline`.
+/// Waits for a condition that the table has just been found not to fulfil. Releases the table
+/// meanwhile. Returns the outcome, or `None` after `deadline`.
 #[cold]
 #[inline(never)]
 fn park_until(

@@ -1,7 +1,9 @@
-//! Calls: callers that wait for a closure on the loop, each of which is answered, whatever becomes of loop and closure.
+//! Calls: callers that wait for a closure on the loop. Each caller is answered, whatever happens to
+//! the loop and the closure.
 //!
-//! Ground rule: a loop that ends answers all that wait before it drops anything of the user's. A destructor may join the
-//! thread of a caller, and the closure of that call may lie behind the very value that is being dropped.
+//! Ground rule: a loop that ends answers all waiting callers before it drops any value of the user.
+//! A destructor may join the thread of a caller, and the closure of that call may be queued after
+//! the very value that is being dropped.
 
 use std::fmt;
 use std::io;
@@ -9,15 +11,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
-/// Why [`Remote::call`](crate::Remote::call) has no answer.
+/// The error of [`Remote::call`](crate::Remote::call): the call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
-    /// It was called on the thread of the loop, which would wait for itself for ever.
+    /// The call came from the thread of the loop, which would wait for itself forever.
     OnLoopThread,
-    /// The loop was gone, or went before the closure could run: it has not run.
+    /// The loop was gone, or went before the closure could run. The closure has not run.
     Lost,
-    /// The closure panicked, and may have done a part.
+    /// The closure panicked. It may have done a part of its work.
     Panicked,
 }
 
@@ -36,7 +38,7 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 impl CallError {
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    /// Returns the kind of the [`io::Error`] that `?` converts this error to.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::OnLoopThread => io::ErrorKind::Deadlock,
@@ -46,7 +48,7 @@ impl CallError {
     }
 }
 
-/// So that `?` passes it on from a handler.
+/// Lets `?` pass the error on from a handler.
 impl From<CallError> for io::Error {
     fn from(error: CallError) -> Self {
         Self::new(error.kind(), error)
@@ -54,15 +56,15 @@ impl From<CallError> for io::Error {
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing of the user's runs while it is held.
+    // No code of the user runs while the lock is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The calls of a loop that have no answer yet.
 #[derive(Default)]
 pub(crate) struct Calls {
-    /// INVARIANT (waiting): each [`Caller`] has one entry, which it alone removes. So its index is not another caller's,
-    /// without a generation.
+    /// INVARIANT (waiting): each [`Caller`] has one entry, which only that caller removes. So its
+    /// index is never another caller's, without a generation.
     waiting: Mutex<Slab<Arc<dyn Cancel>>>,
 }
 
@@ -72,7 +74,7 @@ trait Cancel: Send + Sync {
 }
 
 impl Calls {
-    /// A new call: the caller's end, and the one that goes to the loop.
+    /// Begins a call. Returns the caller's end, and the end that goes to the loop.
     pub(super) fn begin<R: Send + 'static>(&self) -> (Caller<'_, R>, Responder<R>) {
         let call = Arc::new(Call {
             progress: Mutex::new(Progress::Waiting),
@@ -89,7 +91,7 @@ impl Calls {
         )
     }
 
-    /// Answers all that wait for a closure that has not begun: it does not run any more.
+    /// Answers all callers whose closure has not begun. Those closures do not run any more.
     pub(crate) fn cancel_all(&self) {
         let waiting: Vec<_> = lock(&self.waiting)
             .iter()
@@ -111,7 +113,7 @@ enum Progress<R> {
 }
 
 impl<R> Call<R> {
-    /// Ends the call, if `ends` says how from what it is now.
+    /// Ends the call if `ends` returns a result for its present progress.
     fn end(&self, ends: impl FnOnce(&Progress<R>) -> Option<Result<R, CallError>>) {
         let mut progress = lock(&self.progress);
         if let Some(result) = ends(&progress) {
@@ -127,10 +129,10 @@ impl<R: Send> Cancel for Call<R> {
     }
 }
 
-/// The caller's end.
+/// The caller's end of a call.
 pub(super) struct Caller<'a, R> {
     calls: &'a Calls,
-    /// Of its entry among those that wait.
+    /// The index of the entry of this caller in `Calls::waiting`.
     index: usize,
     call: Arc<Call<R>>,
 }
@@ -159,13 +161,13 @@ impl<R> Drop for Caller<'_, R> {
     }
 }
 
-/// The loop's end: answers when it is dropped, if nothing else has.
+/// The loop's end of a call. If it is dropped without an answer, it answers with an error.
 pub(super) struct Responder<R> {
     call: Arc<Call<R>>,
 }
 
 impl<R> Responder<R> {
-    /// Whether the closure is to run: whoever asked still waits.
+    /// Begins the closure. Returns `true` if the closure is to run: the caller still waits.
     pub(super) fn begin(&self) -> bool {
         let mut progress = lock(&self.call.progress);
         let waits = matches!(*progress, Progress::Waiting);

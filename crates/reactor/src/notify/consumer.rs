@@ -1,4 +1,5 @@
-//! The loop's end of a mailbox, whatever that holds: how it is registered, and what is done in a call of it.
+//! The loop's end of a mailbox, whatever the mailbox holds: its registration, and a call of its
+//! entry.
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
@@ -18,7 +19,7 @@ use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
 use crate::turn::disposal::Disposal;
 
-/// The end of a mailbox that values are taken from: without it nothing goes in.
+/// The receiving end of a mailbox. Once it is dropped, the mailbox accepts no value.
 pub(super) struct MailboxReceiver<B: Batch> {
     pub(super) mailbox: Arc<Mailbox<B, QueueAddress>>,
 }
@@ -29,7 +30,7 @@ impl<B: Batch> Drop for MailboxReceiver<B> {
     }
 }
 
-/// Values that nobody has handled yet: each is dropped, however many of their destructors panic.
+/// Values that have not been handled. Each is dropped, however many of their destructors panic.
 #[derive(Default)]
 struct Undelivered<B: Batch>(B);
 
@@ -41,11 +42,12 @@ impl<B: Batch> Drop for Undelivered<B> {
     }
 }
 
-/// So many values a queue hands over in a turn, unless somebody says otherwise.
+/// Default number of values of a queue that are handled in a turn.
 const MESSAGES_AT_A_TIME: usize = 1024;
 
 impl<S> Registry<S> {
-    /// Registers what handles the values of a mailbox: the first of a batch, which is empty if no sender is left.
+    /// Registers `handle_next` for the values of a mailbox. It handles the first value of a batch.
+    /// The batch is empty if no sender is left.
     pub(super) fn register_queue<B, F>(
         &mut self,
         receiver: MailboxReceiver<B>,
@@ -80,12 +82,13 @@ impl<S> Registry<S> {
         Ok(key)
     }
 
-    /// Sets how many values of a queue are handled in one turn, 1 at least. Values that are left, or sent after the queue has had
-    /// its part of the turn, are handled next turn, which does not wait: so a flood of values keeps no source and no timer
-    /// from running. Default: 1024.
+    /// Sets how many values of a queue are handled in one turn, at least 1. Values that are left
+    /// over are handled next turn, and so are values sent after the queue has used its limit. That
+    /// turn does not wait. So a flood of values cannot keep sources and timers from running.
+    /// Default: 1024.
     ///
     /// # Errors
-    /// [`Error::StaleKey`].
+    /// [`Error::StaleKey`] if the registration has ended.
     pub fn set_max_messages_per_turn(&mut self, key: Key, messages: usize) -> Result<(), Error> {
         if !self.contains(key) {
             return Err(Error::StaleKey(key));
@@ -94,8 +97,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Counts the value of a queue that is handled next, unless the queue has been paused or removed. Returns whether it is
-    /// to be handled.
+    /// Counts the next value of a queue, unless the queue has been paused or removed. Returns
+    /// `true` if the value is to be handled.
     #[inline]
     fn begin_value<B: Batch>(&mut self, queue: Key) -> bool {
         match self.sources.get_mut(queue) {
@@ -108,7 +111,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Takes back that the entry of a queue counts as a call: its values do.
+    /// Uncounts the call of a queue's entry: its values count as calls instead.
     pub(crate) fn uncount_call(&mut self, queue: Key) {
         self.metrics.calls -= 1;
         if let Some(slot) = self.sources.get_mut(queue) {
@@ -127,7 +130,7 @@ impl<S> Registry<S> {
             .unwrap_or(MESSAGES_AT_A_TIME)
     }
 
-    /// The hub of this loop, made when the first queue needs it.
+    /// Returns the hub of this loop, made when the first queue needs it.
     pub(super) fn hub(&mut self) -> Result<Arc<LoopHub>, Error> {
         if let Some(hub) = &self.inbox.hub {
             return Ok(Arc::clone(hub));
@@ -142,10 +145,11 @@ impl<S> Registry<S> {
 /// The entry of a queue.
 struct Consumer<B: Batch, F> {
     receiver: MailboxReceiver<B>,
-    /// What has been taken from the mailbox.
+    /// Values that have been taken from the mailbox.
     batch: Undelivered<B>,
-    /// The turn in which it was called last, by [`Metrics::turns`](crate::Metrics::turns), and how many values were handled in
-    /// it: what a timer sends comes second in a turn that began with some left over.
+    /// The number of the turn of the last call, by [`Metrics::turns`](crate::Metrics::turns).
+    /// `handled` counts the values of that turn. A queue may be called twice in a turn: first for
+    /// values left over, then for values that a timer sends.
     turn: u64,
     handled: usize,
     handle_next: F,
@@ -153,7 +157,7 @@ struct Consumer<B: Batch, F> {
 }
 
 impl<B: Batch, F> Consumer<B, F> {
-    /// Sees to it that there is a value to handle.
+    /// Makes sure that there is a value to handle, if one has come.
     fn refill(&mut self) -> Taken {
         if self.batch.0.len() > 0 {
             return Taken::Values;
@@ -183,7 +187,8 @@ where
                 Taken::Busy => return Readiness::READABLE,
                 Taken::Ended => true,
             };
-            // It may have been removed or paused by its handler, or be told of a timeout while it is paused.
+            // The handler may have removed or paused the queue, or a paused queue may be called for
+            // its timeout.
             if !cx.registry.begin_value::<B>(key) {
                 self.receiver.mailbox.offer_room();
                 return Readiness::READABLE;

@@ -1,14 +1,15 @@
-//! Why a closure was not posted.
+//! Errors of closures that were not posted.
 
 use std::fmt;
 use std::io;
 
-/// Why [`Remote::try_post`](crate::Remote::try_post) has not posted a closure, with the closure.
+/// The error of [`Remote::try_post`](crate::Remote::try_post). It holds the closure that was not
+/// posted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryPostError<F> {
-    /// As many closures are [pending](crate::Remote::pending) as
-    /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) allows.
+    /// The number of [pending](crate::Remote::pending) closures has reached the limit of
+    /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts).
     #[non_exhaustive]
     Full {
         /// The closure that was not posted.
@@ -20,8 +21,9 @@ pub enum TryPostError<F> {
     Gone(F),
 }
 
-/// The loop is gone: its reactor has been dropped, or the registration named "remote" was removed from it. What was to
-/// be posted has been dropped too.
+/// The error of a post to a loop that is gone. A loop is gone when its reactor has been dropped, or
+/// when the registration named "remote" was removed from it. The closure that was to be posted has
+/// been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopGone;
 
@@ -43,7 +45,7 @@ impl<F> TryPostError<F> {
         }
     }
 
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    /// Returns the kind of the [`io::Error`] that `?` converts this error to.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Full { .. } => io::ErrorKind::ResourceBusy,
@@ -84,14 +86,14 @@ impl<F> fmt::Display for TryPostError<F> {
 
 impl<F> std::error::Error for TryPostError<F> {}
 
-/// Lets `?` pass it on from a handler; the closure is dropped.
+/// Lets `?` pass the error on from a handler. The closure is dropped.
 impl<F> From<TryPostError<F>> for io::Error {
     fn from(error: TryPostError<F>) -> Self {
         Self::new(error.kind(), error.to_string())
     }
 }
 
-/// So that `?` passes it on from a handler, as [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+/// Lets `?` pass the error on from a handler, as [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 impl From<LoopGone> for io::Error {
     fn from(gone: LoopGone) -> Self {
         Self::new(io::ErrorKind::BrokenPipe, gone)

@@ -16,21 +16,23 @@ use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// How many values a notification queue holds.
+/// Limits how many values a notification queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capacity {
-    /// As many as there is memory for.
+    /// As many values as there is memory for.
     Unbounded,
-    /// At most this many values, those included that the loop has taken and not handled yet, the one that is being
-    /// handled too. One more is given back to its sender, which may wait for room: [`Sender::send_within`],
-    /// [`Sender::on_room`]. `Bounded(0)` takes no value: each is given back. It is not a rendezvous.
+    /// At most this many values, counting those that the loop has dequeued but not finished
+    /// handling. Sending to a full queue returns the value to its sender, which may wait for room:
+    /// [`Sender::send_within`], [`Sender::on_room`]. `Bounded(0)` accepts no value: every value is
+    /// returned. It is not a rendezvous.
     Bounded(usize),
 }
 
-/// A queue from any number of threads to one loop: clone the sender, and give the receiver to [`Registry::consume`].
+/// Makes a queue from any number of threads to one loop. Clone the sender, and pass the receiver to
+/// [`Registry::consume`].
 ///
-/// Values of one sender arrive in the order in which they were sent. What is sent before the receiver is registered waits
-/// for it.
+/// Values of one sender arrive in the order in which they were sent. Values sent before the
+/// receiver is registered wait for it.
 ///
 /// ```
 /// use reactor::{Capacity, Next, Reactor, notification_queue};
@@ -71,8 +73,8 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
 
 /// The receiving end of a [`notification_queue`], for [`Registry::consume`].
 ///
-/// When it is dropped, and when its registration ends, values that have not been handled are dropped there and then, and
-/// each further one is given back to its sender.
+/// When the receiver is dropped, and when its registration ends, unhandled values are dropped at
+/// once. Each value sent after that is returned to its sender.
 pub struct Receiver<T> {
     end: MailboxReceiver<VecDeque<T>>,
 }
@@ -86,22 +88,49 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 impl<S> Registry<S> {
-    /// Registers a handler for the values of a queue, called once for each, up to 1024 in a turn:
+    /// Registers a handler for the values of a queue. The handler is called once for each value,
+    /// for at most 1024 values in a turn: see
     /// [`set_max_messages_per_turn`](Self::set_max_messages_per_turn).
     ///
-    /// `None` comes last, once every sender is gone; the registration ends then. It is a registration like any other: its
-    /// key can be removed, named, set into the background, and paused by an interest of
-    /// [`Interest::NONE`](crate::Interest::NONE). Its fd is -1. Timeouts mean nothing to it, and priorities matter only for
-    /// what is left over from one turn to the next.
+    /// The last call has `None`, once every sender is gone. The registration ends then.
     ///
-    /// An error of the handler ends the registration, as [`Next::Remove`] does, but for `WouldBlock` and `Interrupted`, which mean
-    /// nothing here: the value is gone.
+    /// The registration is like any other: its key can be removed, named, set into the background,
+    /// and paused by an interest of [`Interest::NONE`](crate::Interest::NONE). Its fd is -1.
+    /// Timeouts have no effect on it. A priority matters only for values left over from one turn to
+    /// the next.
     ///
-    /// The first one costs the eventfd of the loop and an `epoll_ctl`; none a system call after that. O(1), one allocation.
+    /// An error of the handler ends the registration, as [`Next::Remove`] does. `WouldBlock` and
+    /// `Interrupted` do not end it. They have no meaning here: the value is consumed.
+    ///
+    /// # Cost
+    /// O(1), one allocation. The first queue of a loop makes its eventfd and calls `epoll_ctl`;
+    /// later queues make no system call.
     ///
     /// # Errors
-    /// [`AddError`] gives the receiver back. [`Error::Full`](crate::Error::Full); [`Error::Loop`](crate::Error::Loop) if
-    /// there is no eventfd to be had.
+    /// [`AddError`] returns the receiver. Its error is one of these:
+    ///
+    /// - [`Error::Full`](crate::Error::Full) at the limit of registrations.
+    /// - [`Error::Loop`](crate::Error::Loop) if no eventfd can be created: `EMFILE`, `ENFILE`,
+    ///   `ENOMEM`.
+    /// - [`Error::Os`](crate::Error::Os) if the eventfd cannot be watched.
+    ///
+    /// ```
+    /// use reactor::{Capacity, Next, Reactor, notification_queue};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    /// let mut reactor = Reactor::<u64>::new()?;
+    /// reactor.consume(receiver, |number: Option<u64>, cx| {
+    ///     *cx.state += number.unwrap_or(0); // `None`: every sender is gone
+    ///     Ok(Next::Keep)
+    /// })?;
+    /// std::thread::spawn(move || (1..=10).try_for_each(|number| sender.try_send(number)));
+    /// let mut sum = 0;
+    /// reactor.run(&mut sum)?;
+    /// assert_eq!(sum, 55);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("NotificationQueue", "Channel", "startConsuming"))]
     #[track_caller]
     pub fn consume<T, F>(

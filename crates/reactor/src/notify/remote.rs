@@ -18,11 +18,13 @@ use crate::error::Error;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// A handle to a loop for other threads: posts closures to it, calls into it, wakes and stops it.
+/// A handle to a loop for other threads. It posts closures to the loop, calls into it, wakes it and
+/// stops it.
 ///
-/// What is posted runs in the order of posting of each thread, up to 1024 at a time, with the deferred callbacks; the panic
-/// policy holds for each closure. What has been accepted runs as long as the loop runs; what is left when
-/// the [`Reactor`](crate::Reactor) is dropped is dropped with it. It does not keep the loop alive: see
+/// Closures of one thread run in the order in which that thread posted them. At most 1024 run at a
+/// time, with the deferred callbacks. The panic policy applies to each closure. An accepted closure
+/// runs if the loop goes on running. Closures left when the [`Reactor`](crate::Reactor) is dropped
+/// are dropped with it. A `Remote` does not keep the loop alive: see
 /// [`keep_alive`](Self::keep_alive).
 #[doc(alias("Handle", "uv_async_t"))]
 pub struct Remote<S> {
@@ -33,11 +35,33 @@ pub struct Remote<S> {
 }
 
 impl<S: 'static> Remote<S> {
-    /// Runs `callback` on the loop. No system call, unless the loop sleeps, and no allocation, once closures of its type have been
-    /// posted some times: the loop keeps buffers for each type, up to 64 KiB each.
+    /// Posts `callback`, which then runs on the loop.
+    ///
+    /// # Cost
+    /// No system call, unless the loop sleeps. No allocation once closures of the same type have
+    /// been posted a few times: the loop keeps a buffer for each type, of at most 64 KiB.
     ///
     /// # Errors
-    /// [`LoopGone`], and the closure has been dropped.
+    /// [`LoopGone`] if the loop is gone. The closure has been dropped.
+    ///
+    /// ```
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<Vec<&str>>::new()?;
+    /// let remote = reactor.remote()?;
+    /// let alive = remote.keep_alive(); // until the worker has posted
+    /// let worker = std::thread::spawn(move || {
+    ///     remote.post(|cx| cx.state.push("from a worker")).expect("the loop runs");
+    ///     drop(alive);
+    /// });
+    /// let mut words = Vec::new();
+    /// reactor.run(&mut words)?;
+    /// worker.join().expect("it does not panic");
+    /// assert_eq!(words, ["from a worker"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias(
         "runInEventBaseThread",
         "call_soon_threadsafe",
@@ -53,12 +77,14 @@ impl<S: 'static> Remote<S> {
         self.post_from(Location::caller(), callback)
     }
 
-    /// Posts `callback` as [`post`](Self::post) does, and shows `origin` as its place in the source, in logs and lists.
+    /// Posts `callback` as [`post`](Self::post) does, with `origin` as its source location in logs
+    /// and lists.
     ///
-    /// It is for a library of handlers, which posts now a closure that a line of its user's has asked for earlier.
+    /// Use it in a handler library that posts a closure later than the user's call that requested
+    /// it.
     ///
     /// # Errors
-    /// [`LoopGone`], and the closure has been dropped.
+    /// [`LoopGone`] if the loop is gone. The closure has been dropped.
     #[inline]
     pub fn post_from<F>(
         &self,
@@ -91,15 +117,20 @@ impl<S: 'static> Remote<S> {
         Ok(())
     }
 
-    /// Posts `callback` as [`post`](Self::post) does, unless as many closures are [pending](Self::pending) as
-    /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) allows.
+    /// Posts `callback` as [`post`](Self::post) does, unless the limit of
+    /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) is reached. The limit
+    /// applies to the number of [pending](Self::pending) closures.
     ///
-    /// The limit is for posts that a flood of work may cause. Closures of `post`, [`call`](Self::call) and
-    /// [`stop`](Self::stop) count, and are never refused for it: a library's answer and the order to stop arrive
-    /// however full it is. A closure that the loop takes over at this moment may count twice.
+    /// Use it for posts that a flood of work may cause. Closures of `post`, [`call`](Self::call)
+    /// and [`stop`](Self::stop) count towards the limit, but are never refused for it: a library's
+    /// answer and a request to stop arrive however full the loop is. A closure that the loop is
+    /// taking over at this moment may count twice.
     ///
     /// # Errors
-    /// The closure back: [`TryPostError::Full`] at the limit, [`TryPostError::Gone`] if the loop is gone.
+    /// Both return the closure.
+    ///
+    /// - [`TryPostError::Full`] at the limit.
+    /// - [`TryPostError::Gone`] if the loop is gone.
     ///
     /// ```
     /// use reactor::{Reactor, TryPostError};
@@ -147,17 +178,35 @@ impl<S: 'static> Remote<S> {
         }
     }
 
-    /// Runs `callback` on the loop, waits for it, and gives what it gives.
+    /// Runs `callback` on the loop, waits for it, and returns its result.
     ///
-    /// Waits as long as the loop is busy, and for ever if nobody runs it. A loop that is dropped, or loses its registration
-    /// "remote", answers with [`CallError::Lost`] before it drops anything else, so a handler or a state may own the calling thread
+    /// Blocks until the loop has run the closure; blocks forever if the loop is not running. A loop
+    /// that is dropped, or loses its registration "remote", returns [`CallError::Lost`] to waiting
+    /// callers before it drops anything else. So a handler or a state may own the calling thread
     /// and join it when it is dropped.
     ///
-    /// Two loops that call each other at the same time wait for ever, since each serves nothing while it waits. A loop asks another one
-    /// by [`post`](Self::post), with a closure that posts the answer back.
+    /// Two loops that call each other at the same time block forever, since neither serves calls
+    /// while it waits. If one loop needs an answer from another, use [`post`](Self::post) with a
+    /// closure that posts the answer back.
     ///
     /// # Errors
-    /// [`CallError`].
+    /// - [`CallError::OnLoopThread`] on the thread of the loop, at once.
+    /// - [`CallError::Lost`] if the loop is gone, or ends before the closure runs.
+    /// - [`CallError::Panicked`] if the closure panicked.
+    ///
+    /// ```
+    /// use reactor::LoopThread;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let counter = LoopThread::spawn("counter", |_registry| Ok(40))?;
+    /// let count = counter.remote().call(|cx| {
+    ///     *cx.state += 2;
+    ///     *cx.state
+    /// })?;
+    /// assert_eq!(count, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("runInEventBaseThreadAndWait"))]
     #[track_caller]
     pub fn call<F, R>(&self, callback: F) -> Result<R, CallError>
@@ -169,7 +218,7 @@ impl<S: 'static> Remote<S> {
             return Err(CallError::OnLoopThread);
         }
         let (caller, responder) = self.calls.begin();
-        // A closure that is refused answers as it is dropped.
+        // If the post is refused, the responder in the closure answers when the closure is dropped.
         let _ = self.post(move |cx| {
             if responder.begin() {
                 let result = callback(cx);
@@ -179,11 +228,11 @@ impl<S: 'static> Remote<S> {
         caller.wait()
     }
 
-    /// Lets [`Reactor::run`](crate::Reactor::run) return at the end of the turn that this arrives in. It arrives after what the
-    /// same thread has posted before.
+    /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of the turn in which this
+    /// request is processed. Closures posted earlier by the same thread run first.
     ///
     /// # Errors
-    /// [`LoopGone`].
+    /// [`LoopGone`] if the loop is gone.
     #[track_caller]
     pub fn stop(&self) -> Result<(), LoopGone> {
         let origin = Location::caller();
@@ -197,20 +246,23 @@ impl<S: 'static> Remote<S> {
 }
 
 impl<S> Remote<S> {
-    /// Lets the loop take a turn: [`Waker::wake`].
+    /// Wakes the loop so that it takes a turn: see [`Waker::wake`].
     pub fn wake(&self) {
         self.hub.wake();
     }
 
-    /// Returns the thread of the loop: the one on which its [`Reactor`](crate::Reactor) was built. It runs there or not
-    /// at all, since a `Reactor` is not `Send`. Known before the loop runs, between its runs and after its end.
+    /// Returns the thread of the loop, on which its [`Reactor`](crate::Reactor) was built. The loop
+    /// never runs on another thread, since a `Reactor` is not `Send`. The thread is known before
+    /// the loop runs, between its runs and after its end.
     pub fn loop_thread(&self) -> ThreadId {
         self.hub.loop_thread()
     }
 
-    /// Returns `true` on the [thread of the loop](Self::loop_thread), in a callback of it and outside.
+    /// Returns `true` on the [thread of the loop](Self::loop_thread), in a callback of the loop and
+    /// outside.
     ///
-    /// There, [`call`](Self::call) and [`Sender::send_within`](crate::Sender::send_within) are refused.
+    /// On that thread, [`call`](Self::call) and [`Sender::send_within`](crate::Sender::send_within)
+    /// are refused.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -227,30 +279,49 @@ impl<S> Remote<S> {
         self.hub.is_loop_thread()
     }
 
-    /// Whether the loop is gone, as [`LoopGone`] means it.
+    /// Returns `true` if the loop is gone, as [`LoopGone`] defines it.
     pub fn is_gone(&self) -> bool {
         self.posts.is_closed()
     }
 
-    /// Returns how many closures the loop has accepted that have not run to their end: those on their way, those that wait in
-    /// the loop, and the one that is running. By the time it is looked at, they may be more or fewer.
+    /// Returns the number of accepted closures that have not finished running. It counts closures
+    /// on their way, closures that wait in the loop, and the one that is running. The number may
+    /// have changed by the time you use it.
     ///
-    /// Zero says that all that was posted before has run, or was dropped with the loop. Counts the closures of all
-    /// remotes of the loop. After [`call`](Self::call) has returned, its closure may count for a moment more. O(1), a lock.
+    /// Zero means that all closures posted before have run, or were dropped with the loop. The
+    /// closures of all remotes of the loop count. After [`call`](Self::call) has returned, its
+    /// closure may count for a moment longer.
+    ///
+    /// # Cost
+    /// O(1), one lock.
     pub fn pending(&self) -> usize {
-        // In this order: a closure that is just handed over may be seen twice, and never not at all.
+        // In this order: a closure that is being handed over may be seen twice, and never not at
+        // all.
         self.posts.len() + self.hub.handed_over()
     }
 
-    /// Keeps [`Reactor::run`](crate::Reactor::run) from ending for want of registrations, until the token is dropped.
-    /// [`Registry::reasons_to_run`] shows this line meanwhile.
+    /// Keeps [`Reactor::run`](crate::Reactor::run) from returning for want of registrations, until
+    /// the token is dropped. Meanwhile [`Registry::reasons_to_run`] shows the line of this call.
+    ///
+    /// ```
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let alive = reactor.remote()?.keep_alive();
+    /// assert_eq!(reactor.reasons_to_run().count(), 1);
+    /// std::thread::spawn(move || drop(alive)); // work elsewhere has ended
+    /// reactor.run(&mut ())?; // returns after that
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "it keeps the loop alive until it is dropped"]
     #[track_caller]
     pub fn keep_alive(&self) -> KeepAlive {
         KeepAlive::new(Arc::clone(&self.hub), Location::caller())
     }
 
-    /// What wakes the loop without knowing its state.
+    /// Returns a handle that wakes the loop and does not need the type of its state.
     pub fn waker(&self) -> Waker {
         Waker::new(Arc::clone(&self.hub))
     }
@@ -276,11 +347,13 @@ impl<S> fmt::Debug for Remote<S> {
 }
 
 impl<S: 'static> Registry<S> {
-    /// A handle for other threads. The first one makes a queue, registered in the background as "remote":
-    /// [`len`](Self::len) counts it.
+    /// Returns a handle to this loop for other threads. The first call makes a queue, registered in
+    /// the background as "remote". [`len`](Self::len) counts that registration.
     ///
     /// # Errors
-    /// As [`consume`](Self::consume).
+    /// - [`Error::Full`] at the limit of registrations.
+    /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if the eventfd cannot be watched.
     #[track_caller]
     pub fn remote(&mut self) -> Result<Remote<S>, Error> {
         let (hub, max_pending_posts) = (self.hub()?, self.inbox.max_pending_posts);
@@ -321,13 +394,19 @@ impl<S: 'static> Registry<S> {
 }
 
 impl<S> Registry<S> {
-    /// Returns the key of the queue of all [remotes](Self::remote), or `None` before the first of them and after its
-    /// removal.
+    /// Returns the key of the queue of all [remotes](Self::remote). Returns `None` before the first
+    /// remote is made, and after the queue was removed.
     ///
-    /// The queue is a registration like any other: by its key it is named, paused, given a
-    /// [priority](Self::set_priority) or a [limit for each turn](Self::set_max_messages_per_turn), and set into the
-    /// foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from ending. When it is removed, all remotes
-    /// are refused with [`LoopGone`]. While it is paused, calls wait and [`stop`](Remote::stop) does too, and so does the drop of a
+    /// The queue is a registration like any other. Its key can be:
+    ///
+    /// - named and paused;
+    /// - given a [priority](Self::set_priority) or a [limit for each
+    ///   turn](Self::set_max_messages_per_turn);
+    /// - set into the foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from
+    ///   returning.
+    ///
+    /// When the queue is removed, all remotes are refused with [`LoopGone`]. While it is paused,
+    /// calls and [`stop`](Remote::stop) wait, and so does the drop of a
     /// [`LoopThread`](crate::LoopThread).
     ///
     /// ```
@@ -349,7 +428,7 @@ impl<S> Registry<S> {
             .filter(|key| self.contains(*key))
     }
 
-    /// Answers the calls that wait for a closure, if `queue` is where they come in.
+    /// Answers the calls that wait for a closure, if `queue` is the queue through which they came.
     pub(crate) fn answer_lost_calls(&self, queue: Key) {
         if let Some((key, _, calls)) = &self.inbox.posts
             && *key == queue

@@ -1,17 +1,19 @@
-//! Why a value was not sent within its time.
+//! Errors of sends that did not succeed within their time.
 
 use std::fmt;
 use std::io;
 
-/// Why [`Sender::send_within`](crate::Sender::send_within) has not sent a value, with the value.
+/// The error of [`Sender::send_within`](crate::Sender::send_within). It holds the value that was
+/// not sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendTimeoutError<T> {
     /// The queue was full until the timeout.
     Timeout(T),
-    /// The receiver is gone, before the call or while it waited.
+    /// The receiver is gone. It went before the call or while the call waited.
     Disconnected(T),
-    /// The call came from the thread of the loop that handles the queue, which would wait for itself.
+    /// The call came from the thread of the loop that handles the queue. That loop would wait for
+    /// itself.
     OnLoopThread(T),
 }
 
@@ -23,7 +25,7 @@ impl<T> SendTimeoutError<T> {
         }
     }
 
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    /// Returns the kind of the [`io::Error`] that `?` converts this error to.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Timeout(_) => io::ErrorKind::TimedOut,
@@ -61,7 +63,7 @@ impl<T> fmt::Display for SendTimeoutError<T> {
 
 impl<T> std::error::Error for SendTimeoutError<T> {}
 
-/// Lets `?` pass it on from a handler; the value is dropped.
+/// Lets `?` pass the error on from a handler. The value is dropped.
 impl<T> From<SendTimeoutError<T>> for io::Error {
     fn from(error: SendTimeoutError<T>) -> Self {
         Self::new(error.kind(), error.text())

@@ -1,4 +1,4 @@
-//! The sending end of a queue: at once, within a time, or when there is room again.
+//! The sending end of a queue: sends at once, within a time, or when there is room again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,8 +19,8 @@ use crate::context::Context;
 use crate::sys::thread::now;
 use crate::turn::disposal::catch_panic;
 
-/// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones send to the same
-/// queue.
+/// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones
+/// send to the same queue.
 pub struct Sender<T> {
     mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>,
 }
@@ -30,11 +30,28 @@ impl<T> Sender<T> {
         Self { mailbox }
     }
 
-    /// Sends a value. No system call, unless the loop sleeps: then one write to its eventfd, whoever of the senders
-    /// comes first. Locks for as long as a push takes.
+    /// Sends a value.
+    ///
+    /// # Cost
+    /// No system call, unless the loop sleeps. Then the first of the senders writes once to the
+    /// loop's eventfd. Holds a lock for the time of a push.
     ///
     /// # Errors
-    /// The value back: [`TrySendError::Full`] at the capacity, [`TrySendError::Disconnected`] if the receiver is gone.
+    /// Both return the value.
+    ///
+    /// - [`TrySendError::Full`] at the capacity.
+    /// - [`TrySendError::Disconnected`] if the receiver is gone.
+    ///
+    /// ```
+    /// use reactor::{Capacity, notification_queue};
+    /// use std::sync::mpsc::TrySendError;
+    ///
+    /// let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+    /// assert_eq!(sender.try_send("first"), Ok(()));
+    /// assert_eq!(sender.try_send("second"), Err(TrySendError::Full("second")));
+    /// drop(receiver);
+    /// assert_eq!(sender.try_send("third"), Err(TrySendError::Disconnected("third")));
+    /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         match self.mailbox.push(value) {
@@ -48,8 +65,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a value for a caller that holds a lock, and notifies the loop when that is free. The value is dropped if
-    /// it is refused.
+    /// Sends a value for a caller that holds a lock. The caller notifies the loop after it has
+    /// released the lock. A refused value is dropped.
     pub(crate) fn send_unnotified(&self, value: T) -> Result<Option<Arc<QueueAddress>>, Refused> {
         self.mailbox.push(value).map_err(|(_, reason)| reason)
     }
@@ -57,7 +74,20 @@ impl<T> Sender<T> {
     /// Sends values under one lock, in their order, from the front of `values`.
     ///
     /// # Errors
-    /// [`TrySendError::Full`] or [`TrySendError::Disconnected`] if not all went in; the rest is left in `values`.
+    /// The values that were not sent are left in `values`.
+    ///
+    /// - [`TrySendError::Full`] if the queue had no room for all of them.
+    /// - [`TrySendError::Disconnected`] if the receiver is gone.
+    ///
+    /// ```
+    /// use reactor::{Capacity, notification_queue};
+    /// use std::collections::VecDeque;
+    ///
+    /// let (sender, _receiver) = notification_queue(Capacity::Bounded(2));
+    /// let mut values = VecDeque::from([1, 2, 3]);
+    /// assert!(sender.send_many(&mut values).is_err());
+    /// assert_eq!(values, [3], "the queue has room for two");
+    /// ```
     pub fn send_many(&self, values: &mut VecDeque<T>) -> Result<(), TrySendError<()>> {
         let (address, result) = self.mailbox.push_many(values);
         if let Some(address) = address {
@@ -72,23 +102,31 @@ impl<T> Sender<T> {
 
     /// Sends a value, and blocks this thread for at most `timeout` while the queue is full.
     ///
-    /// With [`Duration::MAX`] it waits until there is room or the receiver is gone; with [`Duration::ZERO`] it does not
-    /// wait. A queue of `Capacity::Bounded(0)` never has room, so the value comes back at once. The timeout is real
-    /// time, also where the loop has a [`ManualClock`](crate::ManualClock).
+    /// With [`Duration::MAX`] it waits until there is room or the receiver is gone. With
+    /// [`Duration::ZERO`] it does not wait. A queue of `Capacity::Bounded(0)` never has room, so
+    /// the value is returned at once. The timeout is real time, even if the loop has a
+    /// [`ManualClock`](crate::ManualClock).
     ///
-    /// The loop wakes senders when it has handled what it took in this turn: as many as there is room for, those first
-    /// that have waited longest. Room is not reserved for them: a [`try_send`](Self::try_send) of another thread may be
-    /// faster, and the woken sender goes on waiting, before all others. A loop that ends wakes them all.
+    /// The loop wakes senders when it has handled the values that it took in this turn. It wakes as
+    /// many senders as there is room for, starting with those that have waited longest. Room is not
+    /// reserved for them: a [`try_send`](Self::try_send) of another thread may be faster. Then the
+    /// woken sender goes on waiting, before all others. A loop that ends wakes all senders.
     ///
-    /// On the thread of another loop it blocks that loop: see [`on_room`](Self::on_room). Before the receiver is
-    /// registered it waits for that too.
+    /// On the thread of another loop this call blocks that loop: see [`on_room`](Self::on_room).
+    /// Before the receiver is registered, the call waits for the registration too.
     ///
-    /// Without waiting it costs what `try_send` does and two locks. A wait takes an allocation or two.
+    /// # Cost
+    /// Without a wait: the cost of `try_send` and two locks. With a wait: one or two allocations
+    /// more.
     ///
     /// # Errors
-    /// The value back. [`SendTimeoutError::Timeout`]; [`SendTimeoutError::Disconnected`] if the receiver is gone;
-    /// [`SendTimeoutError::OnLoopThread`], at once, on the thread of the loop that handles the queue, also if there is
-    /// room: a mistake that shows only under load is found too late. There, use [`try_send`](Self::try_send).
+    /// All return the value.
+    ///
+    /// - [`SendTimeoutError::Timeout`] if the queue was full until the timeout.
+    /// - [`SendTimeoutError::Disconnected`] if the receiver is gone.
+    /// - [`SendTimeoutError::OnLoopThread`] at once on the thread of the loop that handles the
+    ///   queue, even if there is room. A mistake that shows only under load would be found too
+    ///   late. On that thread use [`try_send`](Self::try_send).
     ///
     /// ```
     /// use reactor::{Capacity, LoopThread, Next, notification_queue};
@@ -131,7 +169,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Waits for turns, until the value is sent in one of them or the time is over.
+    /// Waits for turns until the value is sent in one of them, or the time is over.
     #[cold]
     fn wait_and_send(
         &self,
@@ -159,7 +197,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Blocks until this sender has a turn or the time is over. Returns whether it has a turn.
+    /// Blocks until this sender has a turn or the time is over. Returns `true` if the sender has a
+    /// turn.
     fn wait_for_turn(&self, position: Position, deadline: Option<Instant>) -> bool {
         let waiting = Arc::new(WaitingThread {
             thread: thread::current(),
@@ -179,25 +218,30 @@ impl<T> Sender<T> {
         true
     }
 
-    /// Runs `callback` on the loop of `remote` when the queue has room, once: within this call it is posted if there is
-    /// room already. For a loop that must not block where [`try_send`](Self::try_send) has returned
-    /// [`Full`](TrySendError::Full): it stops reading what it makes its values of, and goes on in `callback`.
+    /// Runs `callback` once on the loop of `remote` when the queue has room. If there is room
+    /// already, the callback is posted within this call. Use it on a loop that must not block,
+    /// after [`try_send`](Self::try_send) has returned [`Full`](TrySendError::Full): the loop stops
+    /// reading the input that it makes the values from, and continues in `callback`.
     ///
-    /// The callback runs also if the receiver is gone, which `try_send` reports then. It is posted as by
-    /// [`Remote::post`]; if its loop ends first, it is dropped. It keeps that loop alive until it has run, and
-    /// [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows this line. It counts as a sender of the
-    /// queue.
+    /// - The callback also runs if the receiver is gone; `try_send` reports that then.
+    /// - The callback is posted as [`Remote::post`] does. If its loop ends first, the callback is
+    ///   dropped.
+    /// - The callback keeps its loop alive until it has run. Meanwhile
+    ///   [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows the line of this call.
+    /// - The callback counts as a sender of the queue.
     ///
-    /// As many callbacks run and threads in [`send_within`](Self::send_within) are woken as there is room for, those
-    /// first that have waited longest; when a callback returns, the next one follows if there is still room. Room is
-    /// not reserved: another sender may be faster, so `try_send` may return `Full` again; then call `on_room` again. A
-    /// queue of `Capacity::Bounded(0)` never has room. A loop that does not turn keeps its turn: senders that wait behind its
-    /// callback wait as long.
+    /// The queue lets waiting senders go on while it has room: callbacks run, and threads in
+    /// [`send_within`](Self::send_within) are woken, starting with those that have waited longest.
+    /// When a callback returns, the next waiting sender follows if there is still room. Room is not
+    /// reserved: another sender may be faster, so `try_send` may return `Full` again. Then call
+    /// `on_room` again. A queue of `Capacity::Bounded(0)` never has room. A loop that takes no
+    /// turns keeps the turn of its callback, and senders that wait after that callback wait for it.
     ///
-    /// One allocation and a lock, beside what a post costs.
+    /// # Cost
+    /// One allocation and one lock, in addition to the cost of a post.
     ///
     /// # Errors
-    /// [`LoopGone`] if the loop of `remote` is gone; the callback has been dropped.
+    /// [`LoopGone`] if the loop of `remote` is gone. The callback has been dropped.
     ///
     /// ```
     /// use reactor::{Capacity, Context, Next, Reactor, Sender, notification_queue};
@@ -264,18 +308,18 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Returns how many values have been sent and not handled, the one that is being handled included. By the time it
-    /// is looked at, they may be more or fewer.
+    /// Returns the number of values that have been sent and not handled. The value that is being
+    /// handled counts. The number may have changed by the time you use it.
     pub fn len(&self) -> usize {
         self.mailbox.len()
     }
 
-    /// Whether the receiver is gone.
+    /// Returns `true` if the receiver is gone.
     pub fn is_disconnected(&self) -> bool {
         self.mailbox.is_closed()
     }
 
-    /// Whether all that was sent has been handled.
+    /// Returns `true` if all values that were sent have been handled.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -306,8 +350,9 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// What a callback has captured whose loop is gone. It is dropped in the midst of what another sender or another loop
-/// does, which a panic of a destructor must not end.
+/// Returns a closure that drops the captures of a callback whose loop is gone. It runs within an
+/// operation of another sender or another loop, so a panic of a destructor must not end that
+/// operation.
 fn leftover<V: Send + 'static>(origin: &'static Location<'static>, captured: V) -> Leftover {
     Box::new(move || {
         if let Err(message) = catch_panic(|| drop(captured)) {
@@ -330,7 +375,7 @@ impl WaitingThread {
     }
 }
 
-/// The turn of a callback of [`Sender::on_room`], which ends when that has run or is dropped.
+/// The turn of a callback of [`Sender::on_room`]. It ends when the callback has run or is dropped.
 struct RoomTurn<T> {
     sender: Sender<T>,
 }

@@ -1,4 +1,4 @@
-//! What other threads do to a loop without a message: wake it, and keep it alive.
+//! Actions of other threads on a loop that carry no message: to wake it, and to keep it alive.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -6,6 +6,33 @@ use std::sync::Arc;
 use super::address::LoopHub;
 
 /// Wakes a loop, from any thread and from a signal handler.
+///
+/// ```
+/// use reactor::{Next, Reactor};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let asked = Arc::new(AtomicBool::new(false));
+/// let mut reactor = Reactor::<()>::new()?;
+/// let remote = reactor.remote()?;
+/// let (waker, alive) = (remote.waker(), remote.keep_alive());
+/// let flag = Arc::clone(&asked);
+/// reactor.before_wait(move |cx| {
+///     if flag.load(Ordering::Acquire) {
+///         cx.registry.stop();
+///     }
+///     Ok(Next::Keep)
+/// });
+/// std::thread::spawn(move || {
+///     asked.store(true, Ordering::Release);
+///     waker.wake(); // the hook runs, and sees the flag
+/// });
+/// reactor.run(&mut ())?;
+/// drop(alive);
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("Ping", "ev_async", "uv_async_t"))]
 #[derive(Clone, Debug)]
 pub struct Waker {
@@ -17,21 +44,24 @@ impl Waker {
         Self { hub }
     }
 
-    /// Wakes the loop so that it takes a turn whose hooks all begin after this call. Call it after changing state that
-    /// a hook reads.
+    /// Wakes the loop so that it takes a turn whose hooks all begin after this call. Call it after
+    /// changing state that a hook reads.
     ///
-    /// A loop that sleeps ends its sleep. A loop that is at a turn takes another one without sleeping, at whatever
-    /// place of the turn this comes, also from one of its own callbacks. Wakes that come together are coalesced into
-    /// one turn.
+    /// A sleeping loop ends its sleep. A loop within a turn takes another turn without sleeping,
+    /// wherever in the turn the call comes, also from one of the loop's own callbacks. Concurrent
+    /// wakes are coalesced into one turn.
     ///
-    /// Safe in a signal handler: a few atomic operations, and one `write` if the loop sleeps (`signal-safety(7)`); no
-    /// lock and no allocation.
+    /// Safe in a signal handler (`signal-safety(7)`).
+    ///
+    /// # Cost
+    /// A few atomic operations, and one `write` if the loop sleeps. No lock and no allocation.
     pub fn wake(&self) {
         self.hub.wake();
     }
 }
 
-/// As long as it lives, [`Reactor::run`](crate::Reactor::run) does not end for want of registrations. For any thread.
+/// Keeps [`Reactor::run`](crate::Reactor::run) from returning for want of registrations, until it
+/// is dropped. Any thread may hold it.
 #[doc(alias("EVLOOP_NO_EXIT_ON_EMPTY"))]
 #[derive(Debug)]
 pub struct KeepAlive {

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A clock that moves when it is told to, for tests that are exact and take no time.
+/// A clock that moves only when the program moves it, for tests that are exact and take no time.
 ///
-/// Give a clone to [`Builder::clock`](crate::Builder::clock) and keep one. Clones are the same clock.
+/// Pass a clone to [`Builder::clock`](crate::Builder::clock) and keep one. Clones are the same
+/// clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,10 +40,11 @@ struct ManualTime {
 }
 
 impl ManualClock {
-    /// A clock that stands still until [`advance`](Self::advance).
+    /// Makes a clock that stands still until [`advance`](Self::advance).
     ///
-    /// A reactor with it waits for its sources as ever, but no timer ends the wait. The timeout of a
-    /// [`turn`](crate::Reactor::turn) is time of the system: the turn waits that long for its sources, and the clock does not move.
+    /// A reactor with this clock waits for its sources as usual, but no timer ends the wait. The
+    /// timeout of a [`turn`](crate::Reactor::turn) is in the time of the system: the turn waits
+    /// that long for its sources, and the clock does not move.
     pub fn new() -> Self {
         let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
         Self {
@@ -55,14 +57,37 @@ impl ManualClock {
         }
     }
 
-    /// A clock that jumps to the next deadline whenever the loop would sleep until it: the program runs as fast as it
-    /// can, and every timer at its exact time. While there is an idle callback the loop never sleeps, so it never jumps.
+    /// Makes a clock that jumps to the next deadline when the loop would sleep until it. The
+    /// program runs as fast as it can, and every timer runs at its exact time. While there is an
+    /// idle callback the loop never sleeps, so the clock never jumps.
     ///
-    /// The timeout of a [`turn`](crate::Reactor::turn) is such a deadline too: the turn lets the clock jump by it instead of waiting.
+    /// The timeout of a [`turn`](crate::Reactor::turn) is such a deadline too: the turn moves the
+    /// clock by the timeout instead of waiting.
     ///
-    /// The clock stands while other threads are at work for the loop: while something they have sent waits to be handled, and while
-    /// a [`KeepAlive`](crate::KeepAlive) is held, as by each job of a pool and by a [`LoopThread`](crate::LoopThread) until it is
-    /// joined. The loop waits for them in the time of the system.
+    /// The clock stands still while other threads work for the loop:
+    ///
+    /// - while anything that they have sent waits to be handled;
+    /// - while a [`KeepAlive`](crate::KeepAlive) is held. Each job of a pool holds one, and a
+    ///   [`LoopThread`](crate::LoopThread) holds one until it is joined.
+    ///
+    /// The loop waits for these threads in the time of the system.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{ManualClock, Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<bool>::builder().clock(ManualClock::jumping()).build()?;
+    /// reactor.after(Duration::from_secs(3600), |cx| {
+    ///     *cx.state = true;
+    ///     Ok(Then::Done)
+    /// });
+    /// let mut has_run = false;
+    /// reactor.run(&mut has_run)?; // returns at once, an hour later by its clock
+    /// assert!(has_run);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn jumping() -> Self {
         Self {
             jumps: true,
@@ -70,29 +95,29 @@ impl ManualClock {
         }
     }
 
-    /// What time it is.
+    /// Returns the time of this clock.
     pub fn now(&self) -> Instant {
         self.time.now.get()
     }
 
-    /// What clocks on walls show: in the beginning what the system's does.
+    /// Returns the wall-clock time. In the beginning it is that of the system.
     pub fn wall(&self) -> SystemTime {
         self.time.wall.get()
     }
 
-    /// Sets the wall clock, as an administrator does: no time passes, but timers of
-    /// [`Registry::at_wall`](crate::Registry::at_wall) are due at other times.
+    /// Sets the wall clock, as an administrator does. No time passes, but timers of
+    /// [`Registry::at_wall`](crate::Registry::at_wall) become due at other times.
     pub fn set_wall(&self, time: SystemTime) {
         self.time.wall.set(time);
         self.time.wall_sets.set(self.time.wall_sets.get() + 1);
     }
 
-    /// Lets `time` pass. Timers that become due run in the next turn;
-    /// [`Reactor::advance`](crate::Reactor::advance) runs them each at its own time.
+    /// Moves the clock on by `time`. Timers that become due run in the next turn. Instead,
+    /// [`Reactor::advance`](crate::Reactor::advance) runs each of them at its own time.
     ///
     /// # Panics
-    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers know the 292 years after the reactor was
-    /// built: what would be due later never is.
+    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers cover the 292
+    /// years after the reactor was built: a timer that would be due later is never due.
     pub fn advance(&self, time: Duration) {
         let (now, wall) = (self.time.now.get() + time, self.time.wall.get() + time);
         self.time.now.set(now);
@@ -106,11 +131,11 @@ impl Default for ManualClock {
     }
 }
 
-/// Tells the time, on the monotonic clock and on the wall.
+/// Returns the monotonic and the wall-clock time.
 #[derive(Debug)]
 pub(crate) struct Clock {
     manual: Option<ManualClock>,
-    /// How often the manual clock's wall had been set when that was last asked for.
+    /// The number of times that the manual clock's wall had been set at the last `take_wall_set`.
     wall_sets_seen: u64,
 }
 
@@ -130,23 +155,24 @@ impl Clock {
             .map_or_else(Instant::now, ManualClock::now)
     }
 
-    /// Returns the time if it stands: nothing but [`ManualClock::advance`] and the end of a wait moves it, and to read it costs nothing.
+    /// Returns the time if the clock stands: only [`ManualClock::advance`] and the end of a wait
+    /// move it, and a read costs nothing.
     #[inline]
     pub(crate) fn standing(&self) -> Option<Instant> {
         self.manual.as_ref().map(ManualClock::now)
     }
 
-    /// Returns whether no wait moves the time, however long it is.
+    /// Returns `true` if no wait moves the time, however long it is.
     pub(crate) fn stands_while_waiting(&self) -> bool {
         self.manual.as_ref().is_some_and(|manual| !manual.jumps)
     }
 
-    /// Returns the clock that its owner drives, if it is one.
+    /// Returns the clock if it is one that the program drives.
     pub(crate) const fn driven(&self) -> Option<&ManualClock> {
         self.manual.as_ref()
     }
 
-    /// Returns the clock if waits let it jump.
+    /// Returns the clock if it jumps at waits.
     pub(super) fn jumping(&self) -> Option<&ManualClock> {
         self.manual.as_ref().filter(|manual| manual.jumps)
     }
@@ -158,7 +184,7 @@ impl Clock {
             .map_or_else(SystemTime::now, ManualClock::wall)
     }
 
-    /// Returns whether the wall clock has been set since the last call, where no event tells of it.
+    /// Returns `true` if the wall clock has been set since the last call and no event reports it.
     #[inline]
     pub(crate) fn take_wall_set(&mut self) -> bool {
         let Some(manual) = &self.manual else {

@@ -1,4 +1,4 @@
-//! `EventFd`: a counter that the kernel keeps, and that any process or the kernel itself can add to.
+//! `EventFd`: a counter in the kernel that any process, or the kernel itself, can add to.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -7,16 +7,19 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::Error;
 
-/// A counter of the kernel's, of 64 bits, with an fd: `eventfd(2)`.
+/// A 64-bit counter of the kernel with an fd: `eventfd(2)`.
 ///
-/// For signals from C code, other processes or the kernel. Threads of this process reach a loop at less cost by a
-/// [`Sender`](crate::Sender) or a [`Remote`](crate::Remote), which make no system call while the loop is awake.
+/// Use it for signals from C code, from other processes or from the kernel. Threads of this process
+/// reach a loop at less cost through a [`Sender`](crate::Sender) or a [`Remote`](crate::Remote),
+/// which make no system call while the loop is awake.
 ///
-/// A handler that reads it once a call is called twice for each time that it was added to: the second call finds it at zero, and
-/// its `WouldBlock` is what the loop waits by. A read says only what the counter was, and not that it is zero now.
+/// A handler that reads once a call is called twice for each addition: the second call finds the
+/// counter at zero, and the loop waits only after its `WouldBlock`. The result of a read says what
+/// the counter was, not that it is zero now.
 ///
-/// Readable while the counter is greater than zero. It blocks until it is registered or
-/// [`set_nonblocking`](Self::set_nonblocking). Close-on-exec. Any thread may use it by reference.
+/// The fd is readable while the counter is greater than zero. It blocks until it is registered or
+/// until [`set_nonblocking`](Self::set_nonblocking) is called. It is close-on-exec. Any thread may
+/// use it by reference.
 ///
 /// ```
 /// use reactor::{EventFd, Interest, Next, Reactor};
@@ -26,7 +29,8 @@ use crate::error::Error;
 /// let other = event.try_clone()?; // for a thread, or as `OwnedFd` for another process or C
 /// let mut reactor = Reactor::<u64>::new()?;
 /// reactor.add(event, Interest::READABLE, |event, cx| {
-///     *cx.state += event.try_io(Interest::READABLE, |event| event.read())?; // `WouldBlock` when it is zero
+///     // `WouldBlock` when it is zero
+///     *cx.state += event.try_io(Interest::READABLE, |event| event.read())?;
 ///     cx.registry.stop();
 ///     Ok(Next::Keep)
 /// })?;
@@ -44,10 +48,10 @@ pub struct EventFd {
 }
 
 impl EventFd {
-    /// The greatest count: one less than what 64 bits hold.
+    /// The greatest count: 2^64 - 2, one less than the largest number of 64 bits.
     pub const MAX: u64 = u64::MAX - 1;
 
-    /// A counter that a [`read`](Self::read) takes whole.
+    /// Creates a counter that a [`read`](Self::read) takes whole.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -60,10 +64,21 @@ impl EventFd {
         )
     }
 
-    /// A counter that each [`read`](Self::read) takes one from (`EFD_SEMAPHORE`).
+    /// Creates a counter from which each [`read`](Self::read) takes one (`EFD_SEMAPHORE`).
     ///
     /// # Errors
-    /// As [`counter`](Self::counter).
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    ///
+    /// ```
+    /// use reactor::EventFd;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let event = EventFd::semaphore(3)?;
+    /// assert_eq!(event.read()?, 1);
+    /// assert_eq!(event.read()?, 1); // one is left
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn semaphore(initial: u32) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE;
         Ok(Self::open(initial, flags).map_err(|source| Error::Call {
@@ -72,7 +87,7 @@ impl EventFd {
         })?)
     }
 
-    /// An eventfd of a loop, whose error names the call.
+    /// Creates an eventfd for a loop. Its error names the call.
     pub(crate) fn for_loop() -> Result<Self, Error> {
         Self::open(0, EventfdFlags::CLOEXEC).map_err(|source| Error::Loop {
             call: "eventfd",
@@ -86,21 +101,29 @@ impl EventFd {
         })
     }
 
-    /// Adds to the counter. One system call.
+    /// Adds to the counter.
+    ///
+    /// # Cost
+    /// One system call.
     ///
     /// # Errors
-    /// `EINVAL` for 2^64 - 1. Where the sum would be more than [`MAX`](Self::MAX) it waits until somebody reads, or gives
-    /// `WouldBlock` if it does not block.
+    /// - `EINVAL` for 2^64 - 1.
+    /// - `WouldBlock` if the sum would be more than [`MAX`](Self::MAX) and the fd is non-blocking.
+    ///   A blocking fd waits until another thread or process reads.
     pub fn add(&self, count: u64) -> io::Result<()> {
         rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &count.to_ne_bytes()))?;
         Ok(())
     }
 
-    /// Takes the count, or one of it from a semaphore. One system call.
+    /// Takes the count, or one of it from a semaphore.
+    ///
+    /// # Cost
+    /// One system call.
     ///
     /// # Errors
-    /// While the count is zero it waits until somebody adds, or gives `WouldBlock` if it does not block. `InvalidData` from an
-    /// fd that is no eventfd.
+    /// - `WouldBlock` if the count is zero and the fd is non-blocking. A blocking fd waits until
+    ///   another thread or process adds.
+    /// - `InvalidData` if the fd is not an eventfd.
     pub fn read(&self) -> io::Result<u64> {
         let mut count = [0; 8];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut count))? {
@@ -112,15 +135,16 @@ impl EventFd {
         }
     }
 
-    /// Whether `add` and `read` give `WouldBlock` instead of waiting. Shared by all duplicates, also in other processes.
+    /// Sets whether `add` and `read` return `WouldBlock` instead of waiting. All duplicates share
+    /// the setting, also in other processes.
     ///
     /// # Errors
-    /// What `ioctl(2)` gives for `FIONBIO`, which for an eventfd is none.
+    /// The errors of `ioctl(2)` for `FIONBIO`. An eventfd has none.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         Ok(rustix::io::ioctl_fionbio(&self.fd, nonblocking)?)
     }
 
-    /// Another fd of the same counter.
+    /// Duplicates the fd. Both belong to the same counter.
     ///
     /// # Errors
     /// `EMFILE`.
@@ -148,7 +172,8 @@ impl AsRawFd for EventFd {
     }
 }
 
-/// For an eventfd that was made elsewhere, or inherited. What else it may be shows when it is used.
+/// Wraps an eventfd that was made elsewhere, or inherited. The fd is not checked here: if it is of
+/// another kind, its use fails.
 impl From<OwnedFd> for EventFd {
     fn from(fd: OwnedFd) -> Self {
         Self { fd }

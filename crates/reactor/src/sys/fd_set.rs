@@ -10,14 +10,19 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use crate::error::Error;
 use crate::source::readiness::{Interest, Readiness};
 
-/// Several descriptors that are one source: for a library that has sockets of its own and is told which of them are ready, as
-/// libcurl's multi interface and ZeroMQ are.
+/// Several descriptors that are one source. Use it for a library that has sockets of its own and
+/// needs to know which of them are ready, such as libcurl's multi interface and ZeroMQ.
 ///
-/// It is an epoll instance. Put it beside what owns the descriptors, register both as one source by an [`AsFd`] that returns that of
-/// the set, and ask [`ready`](Self::ready) in the handler which of them have something. Descriptors may come and go at any time,
-/// also while the handler runs. They stay the library's: the set neither owns nor closes one.
+/// An `FdSet` is an epoll instance. Store it next to the owner of the descriptors. Register both as
+/// one source, by an [`AsFd`] that returns the fd of the set. In the handler, call
+/// [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and removed
+/// at any time, also while the handler runs. They stay the library's: the set neither owns nor
+/// closes one.
 ///
-/// Level-triggered: a descriptor that is still ready is reported by each `ready`. One system call for each method. One fd.
+/// The set is level-triggered: each `ready` reports a descriptor that is still ready.
+///
+/// # Cost
+/// One fd. One system call for each method.
 ///
 /// ```
 /// use std::io::{Read, Write, pipe, PipeReader};
@@ -43,7 +48,8 @@ use crate::source::readiness::{Interest, Readiness};
 /// set.add(&right, Interest::READABLE, 1)?;
 /// let mut reactor = Reactor::<Vec<(u64, u8)>>::new()?;
 /// reactor.add(Both { pipes: [left, right], set }, Interest::READABLE, |both, cx| {
-///     let ready = both.try_io(Interest::READABLE, |both| both.set.ready(8))?; // `WouldBlock`: none of them is
+///     // `WouldBlock`: none of them is ready
+///     let ready = both.try_io(Interest::READABLE, |both| both.set.ready(8))?;
 ///     for (token, _readiness) in ready {
 ///         let mut byte = [0];
 ///         both.get_mut().pipes[token as usize].read_exact(&mut byte)?;
@@ -65,7 +71,7 @@ pub struct FdSet {
 }
 
 impl FdSet {
-    /// A set without descriptors.
+    /// Creates a set without descriptors.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -77,12 +83,14 @@ impl FdSet {
         Ok(Self { epoll })
     }
 
-    /// Adds a descriptor, which is reported with `token`. It must stay open as long as it is in the set: close it after
-    /// [`remove`](Self::remove).
+    /// Adds a descriptor, which is reported with `token`. The descriptor must stay open while it is
+    /// in the set: close it after [`remove`](Self::remove).
     ///
     /// # Errors
-    /// `EEXIST` if it is in the set; `EPERM` for a regular file or a folder, which are always ready; `ENOSPC` at
-    /// `/proc/sys/fs/epoll/max_user_watches`; `ELOOP` for a set that holds this one.
+    /// - `EEXIST` if the descriptor is in the set already.
+    /// - `EPERM` for a regular file or a directory, which are always ready.
+    /// - `ENOSPC` at `/proc/sys/fs/epoll/max_user_watches`.
+    /// - `ELOOP` for a set that holds this one.
     pub fn add(&self, fd: impl AsFd, interest: Interest, token: u64) -> io::Result<()> {
         let added = epoll::add(
             &self.epoll,
@@ -93,10 +101,10 @@ impl FdSet {
         added.map_err(|errno| failed("epoll_ctl(ADD)", &fd, errno))
     }
 
-    /// Changes what is reported of a descriptor, and its token.
+    /// Changes the interest and the token of a descriptor.
     ///
     /// # Errors
-    /// `ENOENT` if it is not in the set.
+    /// `ENOENT` if the descriptor is not in the set.
     pub fn set_interest(&self, fd: impl AsFd, interest: Interest, token: u64) -> io::Result<()> {
         let changed = epoll::modify(
             &self.epoll,
@@ -107,20 +115,24 @@ impl FdSet {
         changed.map_err(|errno| failed("epoll_ctl(MOD)", &fd, errno))
     }
 
-    /// Takes a descriptor out of the set.
+    /// Removes a descriptor from the set.
     ///
     /// # Errors
-    /// `ENOENT` if it is not in the set.
+    /// `ENOENT` if the descriptor is not in the set.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         epoll::delete(&self.epoll, fd.as_fd()).map_err(|errno| failed("epoll_ctl(DEL)", &fd, errno))
     }
 
-    /// Returns the tokens of up to `max` descriptors that are ready, at least 1, and what for. Does not wait. One allocation.
+    /// Returns the tokens of descriptors that are ready, with their readiness. Does not wait.
+    /// Returns at most `max` of them; `max` is clamped to the range from 1 to 65,536. If more are
+    /// ready, the next calls report the others.
     ///
-    /// Where more are ready than that, others are reported the next time.
+    /// # Cost
+    /// One system call, one allocation.
     ///
     /// # Errors
-    /// `WouldBlock` if none is ready: in a handler, by [`Io::try_io`](crate::Io::try_io), that says that the set has been drained.
+    /// `WouldBlock` if no descriptor is ready. In a handler, call `ready` through
+    /// [`Io::try_io`](crate::Io::try_io): the `WouldBlock` then says that the set has been drained.
     pub fn ready(&self, max: usize) -> io::Result<Vec<(u64, Readiness)>> {
         let mut events = Vec::with_capacity(max.clamp(1, 1 << 16));
         let at_once = Timespec {

@@ -144,7 +144,7 @@ impl<S> Registry<S> {
         let periodic = move |cx: &mut Context<'_, S>| {
             if let Some(changed) = cx.registry.take_changed_period() {
                 period = changed.period;
-                tick = changed.since.checked_add(period); // this one
+                tick = changed.since.checked_add(period); // the present tick
             }
             match callback(cx) {
                 Ok(Next::Keep) => {}
@@ -152,6 +152,7 @@ impl<S> Registry<S> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // next time perhaps
                 Err(error) => return Err(error),
             }
+            // The callback may have changed the period of its own timer.
             tick = match cx.registry.take_changed_period() {
                 Some(changed) => {
                     period = changed.period;
@@ -484,7 +485,8 @@ impl<S> Registry<S> {
     #[inline]
     pub fn set_timeout(&mut self, key: Key, timeout: Option<Duration>) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        slot.ready = slot.ready.without_bits(Readiness::TIMEOUT); // one that has passed and was not told yet is off too
+        // A timeout that has elapsed and was not delivered yet is withdrawn too.
+        slot.ready = slot.ready.without_bits(Readiness::TIMEOUT);
         match timeout {
             Some(timeout) => {
                 self.turn.needs_full_turn = true;

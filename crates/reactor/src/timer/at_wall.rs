@@ -87,7 +87,7 @@ impl<S> Registry<S> {
     /// Re-arms a timer for a wall-clock time.
     pub(super) fn arm_at_wall(&mut self, timer: TimerKey, time: SystemTime) {
         if let Err(error) = self.watch_wall_clock() {
-            tracing::warn!(%error, "a timer would not notice that the clock is set");
+            tracing::warn!(%error, "cannot watch the wall clock: a timer will not notice that it is set");
         }
         let deadline = self.expect_wall(time);
         self.timers.rearm(timer.0, deadline, self.time.now_ns());
@@ -100,7 +100,7 @@ impl<S> Registry<S> {
     pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
         match self.timers.forget_wall(timer) {
             Some(WallTime { time, .. }) if self.time.clock.wall() < time => {
-                self.timers.wall.anchor = None; // set in this very turn, or drifted
+                self.timers.wall.anchor = None; // the clock was set in this turn, or has drifted
                 self.arm_at_wall(timer, time);
                 true
             }
@@ -114,7 +114,7 @@ impl<S> Registry<S> {
     pub(crate) fn rearm_if_wall_was_set(&mut self) {
         if self.time.clock.take_wall_set() {
             self.rearm_wall_timers();
-            self.time.forget(); // the turn has another time
+            self.time.forget(); // the time of the turn has changed
         }
     }
 
@@ -156,7 +156,7 @@ impl<S> Registry<S> {
     /// Makes sure that the loop is notified when the wall clock is set.
     fn watch_wall_clock(&mut self) -> Result<(), Error> {
         if self.timers.wall.times.is_empty() && self.time.clock.take_wall_set() {
-            self.timers.wall.anchor = None; // it was set before anything waited for it
+            self.timers.wall.anchor = None; // the clock was set before a timer waited for it
         }
         self.sys.watch_wall_clock(&self.time.clock)
     }
@@ -183,7 +183,8 @@ mod tests {
             reactor.at_wall(time, |_| Ok(Then::Done)).unwrap()
         });
         let watch = reactor.registry.sys.poller.wall_watch().unwrap();
-        // proc(5): clockid 0 is CLOCK_REALTIME, settime flags TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
+        // proc(5): clockid 0 is CLOCK_REALTIME, settime flags are TFD_TIMER_ABSTIME and
+        // TFD_TIMER_CANCEL_ON_SET.
         let armed = std::fs::read_to_string(format!("/proc/self/fdinfo/{watch}")).unwrap();
         assert!(
             armed.contains("clockid: 0\n") && armed.contains("settime flags: 03\n"),
@@ -252,7 +253,7 @@ mod tests {
             })
             .unwrap();
         set_right(&mut reactor);
-        reactor.arm_at_wall(timer, wall); // as the slow clock had it
+        reactor.arm_at_wall(timer, wall); // by the slow clock
         reactor.registry.sys.events = Events::of(&[
             (Key::WALL_CLOCK, Readiness::READABLE),
             (panics, Readiness::READABLE),

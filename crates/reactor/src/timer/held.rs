@@ -1,16 +1,19 @@
-//! Timeouts of sources that are due and cannot be told yet.
+//! Timeouts of sources that are due and cannot be delivered yet.
 
 use std::collections::VecDeque;
 
 use super::wheel::Due;
 use crate::sys::reported_until::Sweep;
 
-/// Records stay when a timeout is set anew or ended, and are found to be over when their turn comes.
+/// The held timeouts. A record stays when its timeout is restarted or ended, and is found to be
+/// over when it is looked at.
 #[derive(Debug, Default)]
 pub(super) struct HeldTimeouts {
-    /// Due later than the kernel is known to have been asked, by deadline. With the sweep that is waited for at most.
+    /// Timeouts that are due later than the kernel is known to have been asked, by deadline. Each
+    /// has the sweep that is waited for at most.
     pub(super) unasked: VecDeque<(Due, Sweep)>,
-    /// The source is queued. With how often it had been called when the timeout was held.
+    /// Timeouts whose source is queued. Each has the number of calls of the source when the timeout
+    /// was held.
     pub(super) unserved: VecDeque<(Due, u64)>,
 }
 

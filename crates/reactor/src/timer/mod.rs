@@ -103,7 +103,8 @@ impl Missed {
     }
 }
 
-/// What a timer is for: a callback, which is an `F`, or a timeout. Blank while the callback runs.
+/// The purpose of a timer: a callback, which is an `F`, or a timeout. Blank while the callback
+/// runs.
 enum Payload<F: ?Sized> {
     Callback(Box<F>),
     TimeoutOf(Key),
@@ -257,7 +258,7 @@ impl<F: ?Sized> Timers<F> {
         } else {
             self.wheel.next_deadline()
         };
-        let next = next.filter(|next| *next <= LAST_NS); // the clock does not come to it
+        let next = next.filter(|next| *next <= LAST_NS); // the clock never reaches a later time
         self.next_look = next.and_then(|next| self.epoch.checked_add(Duration::from_nanos(next)));
         self.wheel.changed = false;
     }

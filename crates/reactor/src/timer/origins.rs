@@ -1,32 +1,34 @@
-//! Origins: where in the source timers were armed, as small numbers.
+//! Origins: the places in the source where timers were armed, as small numbers.
 //!
-//! Many timers come of few places in the source, so each has the number of its place, of two bytes, and not its address.
-//! Ground rule: [`NO_ORIGIN`] is no place's number.
+//! Many timers come from few places in the source. So each timer has the number of its place, of
+//! two bytes, and not its address. Ground rule: [`NO_ORIGIN`] is no place's number.
 
 use std::collections::HashMap;
 use std::panic::Location;
 use std::ptr;
 
-/// The number of what no callback was armed for.
+/// The number of an entry without a callback.
 pub(super) const NO_ORIGIN: u16 = 0;
 
-/// The places, each of which keeps its number.
+/// The places in the source, each of which keeps its number.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
-    /// The place of number 1, and so on.
+    /// The places in the order of their numbers, which begin with 1.
     places: Vec<&'static Location<'static>>,
-    /// By the address of the place.
+    /// Numbers by the address of the place.
     numbers: HashMap<usize, u16>,
-    /// By a few bits of that address: those that were asked for last.
+    /// The places that were asked for last, by a few bits of their addresses.
     recent: [(usize, u16); 16],
 }
 
 impl Origins {
-    /// The number of a place in the source. All that come after 65 534 others have that of the last.
+    /// Returns the number of a place in the source. Places after the first 65 534 have the number
+    /// of the last one.
     #[inline]
     pub(super) fn number(&mut self, origin: &'static Location<'static>) -> u16 {
         let address = ptr::from_ref(origin).addr();
-        // They lie side by side in the program, a few words each, so that neighbours do not share an entry.
+        // Places lie side by side in the program, a few words each, so neighbours do not share an
+        // entry.
         let recent = self.recent[address / size_of::<usize>() % self.recent.len()];
         if recent.0 == address {
             recent.1
@@ -49,7 +51,7 @@ impl Origins {
         number
     }
 
-    /// The place of a number; `None` for [`NO_ORIGIN`].
+    /// Returns the place of a number; `None` for [`NO_ORIGIN`].
     pub(super) fn get(&self, number: u16) -> Option<&'static Location<'static>> {
         self.places
             .get(usize::from(number).checked_sub(1)?)
@@ -61,7 +63,7 @@ impl Origins {
 mod tests {
     use super::*;
 
-    /// Another place each time, as far as addresses tell.
+    /// Returns another place each time, by its address.
     #[track_caller]
     fn place() -> &'static Location<'static> {
         Box::leak(Box::new(*Location::caller()))

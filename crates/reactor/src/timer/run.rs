@@ -1,4 +1,4 @@
-//! What becomes of timers that are due.
+//! Runs the timers that are due.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -17,14 +17,15 @@ use crate::turn::policies::Label;
 use crate::turn::supervised_call::supervise;
 
 impl<S> Registry<S> {
-    /// Ends the timer that was running when a panic unwound, unless it has ended itself before.
+    /// Ends the timer that was running when a panic unwound, unless the timer had ended before.
     pub(crate) fn cancel_unwound(&mut self) {
         if let Some(timer) = self.timers.running.take() {
             self.end_entry(timer);
         }
     }
 
-    /// Runs the timers that are due, of which a turn has room for 1024, and tells the timeouts that are. Gives how many ran.
+    /// Runs the timers that are due, at most 1024 in a turn, and delivers the timeouts that are
+    /// due. Returns how many ran.
     #[inline(never)]
     pub(crate) fn run_timers(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         self.rearm_after_set_wall();
@@ -40,7 +41,8 @@ impl<S> Registry<S> {
                 break;
             };
             if let Payload::TimeoutOf(source) = *payload {
-                // To hold one back costs next to nothing: timers behind it do not wait for that.
+                // To hold a timeout back costs almost nothing: timers after it do not wait for
+                // that.
                 ran += usize::from(self.tell_or_hold(due, source, running, state));
             } else if let Payload::Callback(callback) = std::mem::replace(payload, Payload::blank())
             {
@@ -63,6 +65,8 @@ impl<S> Registry<S> {
         }
         self.metrics.timers += 1;
         self.timers.running = Some(timer);
+        // Out of its entry while it runs. A panic that unwinds drops it here, and `cancel_unwound`
+        // ends the timer.
         let mut taken = OnStack(Some(callback));
         let Some(callback) = &mut taken.0 else { return };
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
@@ -90,9 +94,10 @@ impl<S> Registry<S> {
         self.arm_next(timer, then);
     }
 
-    /// Ends a timer that has just run, unless it has been cancelled meanwhile; its callback goes last.
+    /// Ends a timer that has just run, unless it has been cancelled meanwhile. Its callback is
+    /// dropped last.
     fn end_timer(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
-        self.end_entry(timer); // its place is blank
+        self.end_entry(timer); // its entry is blank: the callback is here
         self.dispose(
             callback,
             Label {
@@ -102,7 +107,7 @@ impl<S> Registry<S> {
         );
     }
 
-    /// The same for one that has failed, and why, which goes last too.
+    /// Ends a timer that has failed. Its callback and the reason are dropped last.
     #[cold]
     #[inline(never)]
     fn end_failed_timer(
@@ -125,7 +130,8 @@ impl<S> Registry<S> {
         self.dispose((callback, reason), label);
     }
 
-    /// Gives a timer its callback back, unless it has been cancelled meanwhile.
+    /// Puts the callback of a timer back into its entry, unless the timer has been cancelled
+    /// meanwhile.
     fn put_back(&mut self, timer: TimerKey, callback: Box<TimerFn<S>>) {
         match self.timers.wheel.payload(timer.0) {
             Some(place) => *place = Payload::Callback(callback),

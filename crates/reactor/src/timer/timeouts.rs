@@ -1,8 +1,9 @@
-//! How the timeouts of sources are told: not while the source may have something that was not looked at.
+//! How the timeouts of sources are delivered: not while the source may have unread events.
 //!
-//! Two things are waited for, one after the other: that the kernel is asked at the deadline or later (`sys/reported_until.rs`), and
-//! that the source is called for what it is ready for. If its handler has not set the timeout anew by then, it is told.
-//! While anything is held the loop does not sleep.
+//! Two things come first, in this order: the kernel is asked at the deadline or later
+//! (`sys/reported_until.rs`), and the source is called for its readiness. If the handler of the
+//! source has not restarted the timeout by then, the handler is notified. While a timeout is held
+//! the loop does not sleep.
 
 use super::TIMERS_PER_TURN_MAX;
 use super::wheel::Due;
@@ -10,15 +11,17 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::turn::dispatch::Running;
 
-/// A part of those that may run in a turn, so that timers that become due do not wait for those that were held.
+/// A part of the timers of a turn, so that timers that become due do not wait for those that were
+/// held.
 const TOLD_PER_TURN_MAX: usize = TIMERS_PER_TURN_MAX / 2;
 
 impl<S> Registry<S> {
-    /// Tells those that need not be held any longer. Gives how many.
+    /// Delivers held timeouts that need not be held any longer. Returns how many.
     #[cold]
     #[inline(never)]
     pub(super) fn tell_held(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         let mut told = 0;
+        // Each record once: those of sources that are still queued go to the end.
         for _ in 0..self.timers.held.unserved.len() {
             if told == TOLD_PER_TURN_MAX {
                 break;
@@ -34,7 +37,7 @@ impl<S> Registry<S> {
                     told += 1;
                     self.deliver_timeout(source, running, state);
                 }
-                None => {} // it has been set anew, or has ended
+                None => {} // it has been restarted, or has ended
             }
         }
         while told < TOLD_PER_TURN_MAX
@@ -47,12 +50,14 @@ impl<S> Registry<S> {
             }
         }
         if self.timers.held.unasked.is_empty() {
-            self.timers.held.unasked.shrink_to(TIMERS_PER_TURN_MAX); // a pause may have held back a million
+            // A pause may have held back a million.
+            self.timers.held.unasked.shrink_to(TIMERS_PER_TURN_MAX);
         }
         told
     }
 
-    /// Tells a source that its timeout has passed, or holds that back. Gives whether it was told.
+    /// Notifies a source of its timeout, or holds the timeout back. Returns `true` if the source
+    /// was notified.
     pub(super) fn tell_or_hold(
         &mut self,
         due: Due,
@@ -67,22 +72,23 @@ impl<S> Registry<S> {
         if self.is_reported(due) {
             return self.tell_or_serve(due, source, running, state);
         }
-        // All that the kernel may have to report.
+        // All descriptors about which the kernel may have something to report.
         let watched = self.sources.len() + self.sys.poller.own();
         let sweep = self.sys.reported.begin_sweep(watched);
         self.timers.held.unasked.push_back((due, sweep));
         false
     }
 
-    /// For a timeout that was set in a turn that took long: whether it is too early, counted from the end of that turn,
-    /// and armed anew.
+    /// Re-arms a timeout that was set in a turn that took long, if it is too early when counted
+    /// from the end of that turn. Returns `true` if it was re-armed.
     #[cold]
     fn put_off_after_pause(&mut self, due: Due, lag_ns: u64) -> bool {
         let (deadline, now_ns) = (due.deadline.saturating_add(lag_ns), self.time.now_ns());
         deadline > now_ns && self.timers.wheel.rearm(due.key, deadline, now_ns)
     }
 
-    /// The same where all that the kernel has reported by the deadline is here.
+    /// Notifies a source of its timeout, or holds the timeout back until the source has been
+    /// called. The kernel's reports up to the deadline have been read.
     fn tell_or_serve(
         &mut self,
         due: Due,
@@ -98,12 +104,13 @@ impl<S> Registry<S> {
         true
     }
 
-    /// Whether the kernel has been asked at the deadline or later.
+    /// Returns `true` if the kernel has been asked at the deadline or later.
     fn is_reported(&self, due: Due) -> bool {
         due.deadline <= self.time.nanos_at(self.sys.reported.until())
     }
 
-    /// The source whose timeout is held, unless that has been set anew or has ended meanwhile.
+    /// Returns the source whose timeout is held, unless the timeout has been restarted or ended
+    /// meanwhile.
     fn source_of(&mut self, due: Due) -> Option<Key> {
         if self.timers.wheel.is_current(due) {
             self.timers.timeout_of(due.key)
@@ -112,7 +119,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// How often a source has been called that is to be called again for what it is ready for.
+    /// Returns how often a source has been called, if it is to be called again for its readiness.
     fn calls_if_queued(&self, source: Key) -> Option<u64> {
         self.sources
             .get(source)

@@ -1,4 +1,4 @@
-//! Which timers wait for a time of the wall clock.
+//! The timers that wait for a time of the wall clock.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -9,19 +9,19 @@ use super::TimerKey;
 #[derive(Debug, Default)]
 pub(super) struct WallTimers {
     pub(super) times: HashMap<TimerKey, WallTime>,
-    /// How many times have been asked for.
+    /// How many wall-clock times have been recorded.
     asked: u64,
-    /// What the wall clock showed at which time of the wheel. Measured once and each time the clock is set, so that timers
-    /// for the same time are due at the same time.
+    /// A time of the wall clock, and the time of the wheel at which it was read. Measured once and
+    /// each time the clock is set, so that timers for the same time are due at the same time.
     pub(super) anchor: Option<(SystemTime, u64)>,
-    /// Whether the clock has been set since all of them were armed.
+    /// `true` if the clock has been set since all wall timers were armed.
     pub(super) is_set: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WallTime {
     pub(super) time: SystemTime,
-    /// Ties of the time go by it.
+    /// The order among timers for the same time.
     asked: u64,
 }
 
@@ -41,8 +41,8 @@ impl WallTimers {
         self.times.remove(&timer)
     }
 
-    /// All of them, in the order in which they were asked for. Apart from the registry, so that sorting is not compiled anew for
-    /// each state.
+    /// Returns all wall timers, in the order in which they were recorded. Apart from the registry,
+    /// so that sorting is not compiled anew for each state.
     pub(super) fn in_order(&self) -> Vec<(TimerKey, WallTime)> {
         let mut times: Vec<_> = self
             .times

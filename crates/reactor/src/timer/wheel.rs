@@ -1,21 +1,26 @@
 //! Timer wheel: expiry order for many timers, O(1) to arm, to re-arm and to cancel.
 //!
-//! Eight levels of 64 slots; a slot of level `n` is 64^n ticks wide, a tick is a millisecond. A timer sits on the level of the
-//! highest digit, to base 64, in which its tick differs from the present one: so everything on a level comes before
-//! everything on the next, and the next slot to look at is the first occupied one of the lowest occupied level. Time is a
-//! count of nanoseconds that callers tell, of the lower half of what 64 bits hold; the wheel knows no clock and no fd.
+//! Eight levels of 64 slots. A slot of level `n` is 64^n ticks wide; a tick is a millisecond. A
+//! timer sits on the level of the highest digit, to base 64, in which its tick differs from the
+//! present one. So everything on a level comes before everything on the next, and the next slot to
+//! look at is the first occupied one of the lowest occupied level. Time is a count of nanoseconds
+//! that callers pass in, of the lower half of 64 bits. The wheel knows no clock and no fd.
 //!
 //! Ground rules:
-//! - Ticks say where a timer waits, not when it is due: that is decided by the nanosecond, once its slot has begun.
-//! - Pushing a timer back stores its new deadline and rank, nothing else. It stays filed where it is, and moves when that
-//!   slot comes up: the idle timeout of a busy connection moves once in its length, however often it is pushed back.
-//! - Cancelling a timer frees its place and counts, and does not look for it in its slot: see `levels.rs`.
-//! - Slots are emptied in the order of their time, each in full; what comes of a slot of one tick is sorted by deadline,
-//!   ties by arming. The order is that of a sorted list.
+//! - Ticks say where a timer waits, not when it is due: the nanosecond decides that, once its slot
+//!   has begun.
+//! - Extending a timer stores its new deadline and rank, nothing else. It stays filed where it is,
+//!   and moves when that slot comes up: the idle timeout of a busy connection moves once in its
+//!   length, however often it is extended.
+//! - Cancelling a timer frees its place and counts. It does not look for the timer in its slot: see
+//!   `levels.rs`.
+//! - Slots are emptied in the order of their time, each in full. The timers of a slot of one tick
+//!   are sorted by deadline, ties by arming. The order is that of a sorted list.
 //!
-//! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1997), scheme 7. Unlike the paper we do not tick:
-//! a bitmap for each level finds the next slot, and each slot knows a lower bound of its deadlines, so the loop sleeps until
-//! a timer is due and not until a slot has to be moved down. And slots are no linked lists: see `lists.rs`.
+//! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1997), scheme 7. Unlike the
+//! paper we do not tick: a bitmap for each level finds the next slot, and each slot knows a lower
+//! bound of its deadlines. So the loop sleeps until a timer is due and not until a slot has to be
+//! moved down. And slots are not linked lists: see `lists.rs`.
 
 mod levels;
 mod lists;
@@ -29,24 +34,26 @@ pub(crate) use self::near::Due;
 use self::near::Near;
 use crate::slots::{Blank, Key, Slots};
 
-/// A tick is 2^20 ns. Short, since what is due within the present tick is kept sorted; long enough that a delay of up to 67 ms
-/// does not move at all before it is due, and one of up to four seconds once.
+/// A tick is 2^20 ns. Short, since timers due within the present tick are kept sorted. Long enough
+/// that a delay of up to 67 ms does not move at all before it is due, and one of up to four seconds
+/// once.
 const TICK_BITS: u32 = 20;
 
 /// A deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// One timer. What it is for is kept elsewhere: to push many timers back at random touches little memory.
+/// One timer. Its payload is kept elsewhere: to extend many timers at random touches little memory.
 #[derive(Debug)]
 struct TimerEntry {
     /// In nanoseconds.
     deadline: u64,
-    /// The low half of the number of its arming. It tells whether a record is of this arming, and ties of the deadline go by
-    /// it: after 2^32 other armings, tens of thousands a second for a day, a timer may come after one that it ties with.
+    /// The low half of the number of its arming. It tells whether a record is of this arming, and
+    /// breaks ties of the deadline. After 2^32 other armings, tens of thousands a second for a day,
+    /// a timer may come after one that it ties with.
     arming: u32,
-    /// Where it is filed, which may be an earlier place than its deadline says.
+    /// The slot in which it is filed, which may be earlier than the slot of its deadline.
     filing: Filing,
-    /// For who armed it.
+    /// A number of the caller that armed it.
     note: u16,
 }
 
@@ -71,24 +78,25 @@ pub(crate) struct Wheel<P> {
     room: usize,
     /// The places of the entries, by their slots.
     levels: Levels,
-    /// The latest time told.
+    /// The latest time passed in.
     now_ns: u64,
-    /// Whether [`next_deadline`](Self::next_deadline) may be earlier than it was, or need not be so early any more. It stays until
-    /// who has asked says that it is known. To put a timer off is no change.
+    /// `true` if [`next_deadline`](Self::next_deadline) may be earlier than it was, or could be
+    /// later. The caller of `next_deadline` clears it. Extending a timer does not set it.
     pub(crate) changed: bool,
-    /// What is due by this time can be had: that of the last `expire`.
+    /// Timers due by this time can be popped. It is the time of the last `expire`.
     limit_ns: u64,
     armings: u64,
     /// The timers of ticks that have begun.
     near: Near,
-    /// What had passed when it was armed, before the last `expire`: due now.
+    /// Timers whose deadline had passed when they were armed, before the last `expire`: due now.
     passed: VecDeque<Due>,
-    /// What had passed when it was armed since: due at the next `expire`, so that no timer runs twice for one.
+    /// Timers whose deadline had passed when they were armed, since the last `expire`. They are due
+    /// at the next `expire`, so that no timer runs twice for one.
     passing: VecDeque<Due>,
 }
 
 impl<P: Blank> Wheel<P> {
-    /// An empty wheel at time 0.
+    /// Makes an empty wheel at time 0.
     pub(crate) fn new() -> Self {
         Self {
             entries: Slots::new(),
@@ -105,8 +113,9 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Arms a new timer at the time `now_ns`, and gives the place of its payload. `None` at 2^30 timers. A deadline that
-    /// has passed is due at the next [`expire`](Self::expire); [`NEVER`] is never due. `note` is for who armed it.
+    /// Arms a new timer at the time `now_ns`. Returns its key and the place of its payload, or
+    /// `None` at 2^30 timers. A deadline that has passed is due at the next
+    /// [`expire`](Self::expire); [`NEVER`] is never due. `note` is a number for the caller.
     #[inline]
     pub(crate) fn arm(&mut self, deadline: u64, now_ns: u64, note: u16) -> Option<(Key, &mut P)> {
         if self.entries.len() == self.room {
@@ -132,15 +141,16 @@ impl<P: Blank> Wheel<P> {
         Some((key, self.payloads.get_mut(key.index() as usize)?))
     }
 
-    /// Lets a timer be due `delay` after the time `now_ns`, if that takes no more than to store it: it is later than it was
-    /// and the timer is filed, and has none of the marks of `but`.
+    /// Re-arms a timer for `delay` after the time `now_ns` if it is enough to store the deadline:
+    /// the deadline is not earlier than before, the timer is filed, and it has none of the marks
+    /// of `but`. Returns `true` if the deadline was stored.
     #[inline]
     pub(crate) fn put_off(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
-        // Where the delay is a constant, this costs nothing.
+        // If the delay is a constant, this costs nothing.
         if !(1..=NEVER / 2).contains(&delay) {
             return false;
         }
-        let deadline = now_ns + delay; // before the end, since the present time is
+        let deadline = now_ns + delay; // cannot overflow: both are in the lower half
         let Some(entry) = self.entries.get_mut(key) else {
             return false;
         };
@@ -152,7 +162,8 @@ impl<P: Blank> Wheel<P> {
         stored
     }
 
-    /// Gives a timer a new deadline at the time `now_ns`, also one that is due: whether the key is one.
+    /// Gives a timer a new deadline at the time `now_ns`, even if it is due. Returns `true` if the
+    /// timer exists.
     pub(crate) fn rearm(&mut self, key: Key, deadline: u64, now_ns: u64) -> bool {
         if self.put_off(key, now_ns, deadline.saturating_sub(now_ns), 0) {
             return true;
@@ -163,6 +174,7 @@ impl<P: Blank> Wheel<P> {
         self.changed = true;
         self.armings += 1;
         (entry.deadline, entry.arming) = (deadline, self.armings as u32);
+        // An earlier deadline needs an earlier slot: the old item becomes stale.
         let slot = entry.filing.clear_slot();
         self.unfile(slot);
         if deadline <= now_ns || self.levels.is_now(deadline) {
@@ -179,8 +191,9 @@ impl<P: Blank> Wheel<P> {
         true
     }
 
-    /// Ends a timer: whether there was one, and its marks. Its payload, which stays until the place is used again, is for
-    /// the caller to drop: where it lies, since to move it out costs as much as the rest.
+    /// Ends a timer. Returns its marks and its payload, or `None` if there was no timer. The
+    /// payload stays until the place is used again. The caller drops it in place: to move it out
+    /// costs as much as the rest.
     #[inline]
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u16, &mut P)> {
         let entry = self.entries.free(key)?;
@@ -194,7 +207,7 @@ impl<P: Blank> Wheel<P> {
         Some((marks, self.payloads.get_mut(key.index() as usize)?))
     }
 
-    /// Gives all payloads, at the end of a wheel that is not used any more.
+    /// Returns all payloads, at the end of a wheel that is not used any more.
     pub(crate) fn take_payloads(&mut self) -> Vec<P> {
         std::mem::take(&mut self.payloads)
     }
@@ -205,13 +218,13 @@ impl<P: Blank> Wheel<P> {
         self.payloads.get_mut(key.index() as usize)
     }
 
-    /// The marks that whoever armed a timer has given it: none, in the beginning.
+    /// Returns the marks that the caller has given a timer. Default: none.
     #[inline]
     pub(crate) fn marks(&self, key: Key) -> Option<u16> {
         self.entries.get(key).map(|entry| entry.filing.marks())
     }
 
-    /// Gives a timer other marks, of which there are six: whether the key is one.
+    /// Sets the marks of a timer, of which there are six. Returns `true` if the timer exists.
     pub(crate) fn set_marks(&mut self, key: Key, marks: u16) -> bool {
         self.entries
             .get_mut(key)
@@ -219,7 +232,7 @@ impl<P: Blank> Wheel<P> {
             .is_some()
     }
 
-    /// Gives a timer another note: whether the key is one.
+    /// Sets the note of a timer. Returns `true` if the timer exists.
     pub(crate) fn set_note(&mut self, key: Key, note: u16) -> bool {
         self.entries
             .get_mut(key)
@@ -227,30 +240,30 @@ impl<P: Blank> Wheel<P> {
             .is_some()
     }
 
-    /// When a timer will be due; [`NEVER`] for one that rests.
+    /// Returns the time when a timer will be due; [`NEVER`] for one that rests.
     pub(crate) fn deadline(&self, key: Key) -> Option<u64> {
         self.entries.get(key).map(|entry| entry.deadline)
     }
 
-    /// Every timer with its deadline, its marks and its note, in the order of their places.
+    /// Returns every timer with its deadline, its marks and its note, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, u64, u16, u16)> {
         self.entries
             .iter()
             .map(|(key, entry)| (key, entry.deadline, entry.filing.marks(), entry.note))
     }
 
-    /// How many timers there are, resting ones included.
+    /// Returns the number of timers, resting ones included.
     pub(crate) const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How often any of them has been armed: the number of the last arming.
+    /// Returns how often any timer has been armed. It is the number of the last arming.
     #[inline]
     pub(crate) const fn armings(&self) -> u64 {
         self.armings
     }
 
-    /// Whether something is due, or was, that has not been asked for.
+    /// Returns `true` if a timer is due, or was due, that has not been popped.
     #[inline]
     pub(crate) fn has_due(&mut self) -> bool {
         let near = self
@@ -262,8 +275,9 @@ impl<P: Blank> Wheel<P> {
             || self.slot_to_empty().is_some()
     }
 
-    /// When to call [`expire`](Self::expire) next, if [`has_due`](Self::has_due) says no: not after the first timer is due,
-    /// and before it only if one has been pushed back or cancelled.
+    /// Returns the time for the next [`expire`](Self::expire), if [`has_due`](Self::has_due)
+    /// returns `false`. It is not after the first timer is due, and before that only if a timer has
+    /// been extended or cancelled.
     #[inline]
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
         self.near
@@ -272,7 +286,7 @@ impl<P: Blank> Wheel<P> {
             .or_else(|| self.levels.earliest())
     }
 
-    /// Tells the time: what is due by `now_ns` can be had from [`pop_due`](Self::pop_due).
+    /// Sets the time: timers due by `now_ns` can be popped by [`pop_due`](Self::pop_due).
     pub(crate) fn expire(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.limit_ns = self.now_ns;
@@ -280,8 +294,8 @@ impl<P: Blank> Wheel<P> {
         self.passed.append(&mut self.passing);
     }
 
-    /// The record of the next timer that is due, by deadline, ties in the order of arming, with its note. The timer stays, resting,
-    /// until it is armed anew or cancelled.
+    /// Returns the record of the next timer that is due, with its note. The order is by deadline,
+    /// ties in the order of arming. The timer stays, resting, until it is armed anew or cancelled.
     #[inline]
     pub(crate) fn pop_due(&mut self) -> Option<(Due, u16, &mut P)> {
         loop {
@@ -299,14 +313,14 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Whether the timer of a record is there, and has not been armed anew since.
+    /// Returns `true` if the timer of a record exists, and has not been armed anew since.
     pub(crate) fn is_current(&self, due: Due) -> bool {
         self.entries
             .get(due.key)
             .is_some_and(|entry| entry.arming == due.arming as u32)
     }
 
-    /// The next record of a timer that is due.
+    /// Returns the next record of a timer that is due.
     #[inline]
     fn next_due(&mut self) -> Option<Due> {
         loop {
@@ -321,7 +335,7 @@ impl<P: Blank> Wheel<P> {
                 self.near.pop(due);
                 return Some(due);
             }
-            // Slots one at a time: what one holds is still in the cache when it runs.
+            // Slots one at a time: the timers of a slot are still in the cache when they run.
             let Some(slot) = self.slot_to_empty() else {
                 self.levels.skip_to(self.limit_ns >> TICK_BITS);
                 return None;
@@ -330,7 +344,8 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Whether what had passed when it was armed was due, at that time, before what is `near` or in a slot that has begun.
+    /// Returns `true` if the first timer of `passed` comes before `near` and before the slot that
+    /// has begun, by the time at which it was armed.
     #[inline(never)]
     fn is_passed_first(&self, near: Option<Due>) -> bool {
         self.passed.front().is_some_and(|passed| match near {
@@ -341,13 +356,14 @@ impl<P: Blank> Wheel<P> {
         })
     }
 
-    /// The first slot, if it has begun by the time of the last `expire`.
+    /// Returns the first slot, if it has begun by the time of the last `expire`.
     #[inline]
     fn slot_to_empty(&self) -> Option<SlotId> {
         self.levels.slot_begun_by(self.limit_ns >> TICK_BITS)
     }
 
-    /// Empties a slot that has begun: what is of its first tick comes near, the rest goes to where it belongs.
+    /// Empties a slot that has begun. The timers of its first tick go to `near`, the rest to their
+    /// slots.
     #[inline(never)]
     fn take_slot(&mut self, slot: SlotId) {
         let mut list = self.levels.take(slot);
@@ -357,10 +373,10 @@ impl<P: Blank> Wheel<P> {
                 .at_index_mut(place)
                 .filter(|(_, entry)| entry.filing.slot() == slot)
             else {
-                continue; // stale
+                continue; // a stale item
             };
             if entry.deadline >> TICK_BITS <= self.levels.now_tick() {
-                // Its number again, as one of the last 2^32.
+                // The whole number again, as one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
                 entry.filing.clear_slot();
@@ -377,7 +393,8 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// What is due soon is not filed: only a record of it, the latest to be armed, is kept.
+    /// Records a timer that is due soon. Such a timer is not filed, and only its latest record
+    /// counts.
     #[inline(never)]
     fn place_near(&mut self, key: Key, deadline: u64, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
@@ -386,7 +403,8 @@ impl<P: Blank> Wheel<P> {
             arming: self.armings,
             key,
         };
-        // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled leaves no residue.
+        // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled
+        // leaves no residue.
         let crowd = 2 * self.entries.len() + 64;
         let Self {
             entries,
@@ -412,7 +430,7 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Where no timer is left, nobody asks for what is due any more.
+    /// Drops the records. If no timer is left, no caller asks for due timers any more.
     #[inline(never)]
     fn forget_records(&mut self) {
         self.near.clear();
@@ -420,7 +438,7 @@ impl<P: Blank> Wheel<P> {
         self.passing.clear();
     }
 
-    /// Takes a timer that says so no more out of its slot.
+    /// Takes a timer out of `slot`. The timer's filing has been cleared already.
     #[inline]
     fn unfile(&mut self, slot: SlotId) {
         if self.levels.unfile(slot) {
@@ -428,7 +446,7 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Has the slots forget what is in their lists of timers that are not theirs.
+    /// Removes from the lists of the slots the items of timers that are not theirs.
     #[cold]
     #[inline(never)]
     fn sweep(&mut self) {
@@ -440,7 +458,8 @@ impl<P: Blank> Wheel<P> {
             .sweep(slots.filter(|(_, slot)| *slot != SlotId::NOWHERE));
     }
 
-    /// Has the arena of entries grow, and what has to grow with it, so that nothing but arming allocates.
+    /// Grows the arena of entries, and all that has to grow with it, so that nothing but arming
+    /// allocates.
     #[cold]
     fn make_room(&mut self) -> Option<()> {
         if self.room >= TIMERS_MAX {

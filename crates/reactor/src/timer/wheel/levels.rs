@@ -1,27 +1,31 @@
-//! Levels: in which slot a timer waits, which slot is next, and what is left in a slot of timers that went.
+//! Levels: in which slot a timer waits, which slot is next, and which items ended timers have left
+//! in a slot.
 //!
-//! A timer knows its slot, and the list of the slot has the timer's place. To take a timer out of its slot is to count: its
-//! item stays in the list and is *stale* from then on, since the timer in that place, if any, no longer says that it is
-//! here. One that comes back to the slot has two items, and the one that is met first counts.
+//! A timer knows its slot, and the list of the slot has the timer's place. To take a timer out of
+//! its slot is to count: its item stays in the list and is *stale* from then on, since the timer in
+//! that place, if any, no longer names this slot. A timer that comes back to the slot has two
+//! items, and the one that is read first counts.
 //!
 //! Ground rules:
 //! - A slot that has lost its last timer is empty at once, whatever is left in its list.
-//! - There are no more stale items than places of timers: before that, who knows the timers has to [`sweep`](Levels::sweep).
+//! - There are no more stale items than places of timers. Before that, the owner of the timers has
+//!   to [`sweep`](Levels::sweep).
 
 use super::lists::{CHUNKS_MAX, Chunks, List};
 use super::{NEVER, TICK_BITS};
 
 const SLOT_BITS: u32 = 6;
-/// Of a level.
+/// Slots of a level.
 const SLOTS: usize = 1 << SLOT_BITS;
-/// All that 64 bits of nanoseconds need.
+/// As many levels as 64 bits of nanoseconds need.
 const LEVELS: usize = 8;
 const _: () = assert!(TICK_BITS + SLOT_BITS * LEVELS as u32 >= u64::BITS);
 
-/// As many as the lists have numbers of chunks for, and more than memory has room for. A power of two, since memory is doubled.
+/// As many timers as the lists have numbers of chunks for, and more than memory has room for. A
+/// power of two, since memory is doubled.
 pub(super) const TIMERS_MAX: usize = 1 << 30;
 const _: () = assert!(Chunks::most(2 * TIMERS_MAX, LISTS_MAX) < CHUNKS_MAX);
-/// No slot without a timer has a list, but the one that was taken.
+/// No slot without a timer has a list, except the one that was taken.
 const LISTS_MAX: usize = LEVELS * SLOTS + 1;
 
 /// A slot of a level.
@@ -29,7 +33,7 @@ const LISTS_MAX: usize = LEVELS * SLOTS + 1;
 pub(super) struct SlotId(u16);
 
 impl SlotId {
-    /// In none.
+    /// In no slot.
     pub(super) const NOWHERE: Self = Self((LEVELS * SLOTS) as u16);
 
     #[inline]
@@ -53,12 +57,12 @@ impl SlotId {
     }
 }
 
-/// Where a timer is filed, and the marks of who armed it: in one word, so that one test sees both.
+/// The slot of a timer, and the marks of the caller. One word, so that one test sees both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filing(u16);
 
 impl Filing {
-    /// Nowhere, and without a mark.
+    /// In no slot, and without a mark.
     pub(super) const NONE: Self = Self(SlotId::NOWHERE.0);
 
     const SLOT_BITS: u32 = SlotId::NOWHERE.0.ilog2() + 1;
@@ -91,7 +95,7 @@ impl Filing {
         self.0 = self.0 & Self::SLOT | marks << Self::SLOT_BITS;
     }
 
-    /// Whether it is somewhere, and has none of the marks of `but`.
+    /// Returns `true` if it is in a slot, and has none of the marks of `but`.
     #[inline]
     pub(super) const fn is_plain(self, but: u16) -> bool {
         self.0 & (SlotId::NOWHERE.0 | but << Self::SLOT_BITS) == 0
@@ -107,11 +111,12 @@ impl From<SlotId> for Filing {
 
 #[derive(Debug)]
 struct WheelSlot {
-    /// INVARIANT (bound): none of its timers has an earlier deadline; [`NEVER`] while it is empty. Pushing back and
-    /// cancelling leave it too low, which wakes the loop early and does no harm.
+    /// INVARIANT (bound): no timer of the slot has an earlier deadline; [`NEVER`] while it is
+    /// empty. Extending and cancelling leave it too low, which wakes the loop early and does no
+    /// harm.
     earliest: u64,
-    /// INVARIANT (items): its list has an item of each of its `timers`, and `stale` more. Kept by `file`, `unfile`, `take`
-    /// and `sweep`, checked by `verify`.
+    /// INVARIANT (items): the list has an item of each of the slot's `timers`, and `stale` more.
+    /// Kept by `file`, `unfile`, `take` and `sweep`, checked by `verify`.
     timers: u32,
     stale: u32,
     list: List,
@@ -130,12 +135,12 @@ impl WheelSlot {
 pub(super) struct Levels {
     slots: Box<[WheelSlot; LEVELS * SLOTS]>,
     chunks: Chunks,
-    /// INVARIANT (occupancy): bit `s` of level `n` is set exactly when that slot has a timer. A bit too many wakes the
-    /// loop for nothing, a bit too few loses a timer.
+    /// INVARIANT (occupancy): bit `s` of level `n` is set exactly when that slot has a timer. A bit
+    /// too many wakes the loop for nothing, a bit too few loses a timer.
     occupied: [u64; LEVELS],
     /// INVARIANT: bit `n` is set exactly when level `n` has an occupied slot.
     occupied_levels: u8,
-    /// Of all slots.
+    /// Stale items of all slots.
     stale: usize,
     stale_max: usize,
     /// Every slot that begins by this tick has been emptied.
@@ -143,7 +148,7 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// Empty levels at tick 0.
+    /// Makes empty levels at tick 0.
     pub(super) fn new() -> Self {
         Self {
             slots: Box::new([WheelSlot::EMPTY; LEVELS * SLOTS]),
@@ -156,7 +161,7 @@ impl Levels {
         }
     }
 
-    /// Makes room for so many timers, at most [`TIMERS_MAX`], and as many stale items.
+    /// Makes room for `timers`, at most [`TIMERS_MAX`], and as many stale items.
     pub(super) fn reserve(&mut self, timers: usize) {
         self.stale_max = timers;
         self.chunks.reserve(2 * timers, LISTS_MAX.min(timers + 1));
@@ -167,7 +172,7 @@ impl Levels {
         self.now_tick
     }
 
-    /// Whether a deadline is within the present tick.
+    /// Returns `true` if a deadline is within the present tick.
     #[inline]
     pub(super) const fn is_now(&self, deadline: u64) -> bool {
         deadline >> TICK_BITS == self.now_tick
@@ -179,7 +184,8 @@ impl Levels {
         self.now_tick = tick;
     }
 
-    /// Files the timer in `place` under the slot of its deadline, which is of a later tick than the present one.
+    /// Files the timer in `place` under the slot of its deadline, which is of a later tick than the
+    /// present one. Returns the slot.
     #[inline]
     pub(super) fn file(&mut self, place: u32, deadline: u64) -> SlotId {
         let tick = deadline >> TICK_BITS;
@@ -196,7 +202,8 @@ impl Levels {
         id
     }
 
-    /// Takes a timer out of its slot, if it is in one: whether it is time to [`sweep`](Self::sweep).
+    /// Takes a timer out of its slot, if it is in one. Returns `true` if it is time to
+    /// [`sweep`](Self::sweep).
     #[inline]
     pub(super) fn unfile(&mut self, id: SlotId) -> bool {
         let Some(slot) = self.slots.get_mut(id.index()) else {
@@ -226,7 +233,8 @@ impl Levels {
         filed.for_each(|(place, id)| self.chunks.push(&mut self.slots[id.index()].list, place));
     }
 
-    /// Begins to empty a slot: its items are for [`pop`](Self::pop), of its timers each once.
+    /// Begins to empty a slot. Returns its items, for [`pop`](Self::pop). Each of its timers counts
+    /// once.
     pub(super) fn take(&mut self, id: SlotId) -> List {
         self.now_tick = self.begin_of(id);
         let list = std::mem::replace(&mut self.slots[id.index()].list, List::EMPTY);
@@ -234,25 +242,25 @@ impl Levels {
         list
     }
 
-    /// The last item of a list that was taken.
+    /// Removes and returns the last item of a list that was taken.
     #[inline]
     pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
         self.chunks.pop(list)
     }
 
-    /// When the first timer of those that are filed is due, or before that.
+    /// Returns a time that is not after the first filed timer is due.
     #[inline]
     pub(super) fn earliest(&self) -> Option<u64> {
         self.first_slot().map(|id| self.slots[id.index()].earliest)
     }
 
-    /// The first slot, if it has begun by `tick`.
+    /// Returns the first slot, if it has begun by `tick`.
     #[inline]
     pub(super) fn slot_begun_by(&self, tick: u64) -> Option<SlotId> {
         self.first_slot().filter(|id| self.begin_of(*id) <= tick)
     }
 
-    /// The first tick of a slot of the present lap of its level.
+    /// Returns the first tick of a slot of the present lap of its level.
     #[inline]
     pub(super) const fn begin_of(&self, id: SlotId) -> u64 {
         let shift = id.level() * SLOT_BITS;
@@ -260,7 +268,7 @@ impl Levels {
         (lap << SLOT_BITS | id.slot() as u64) << shift
     }
 
-    /// The occupied slot that begins first.
+    /// Returns the occupied slot that begins first.
     #[inline]
     fn first_slot(&self) -> Option<SlotId> {
         let level = self.occupied_levels.trailing_zeros();
@@ -288,12 +296,13 @@ impl Levels {
         self.stale
     }
 
-    /// How many chunks the lists have room for.
+    /// Returns how many chunks the lists have room for.
     pub(super) const fn room(&self) -> usize {
         self.chunks.room()
     }
 
-    /// Checks every invariant. `filed` is the deadline and the slot of the timer in a place, if there is one.
+    /// Checks every invariant. `filed` returns the deadline and the slot of the timer in a place,
+    /// if there is one.
     #[track_caller]
     pub(super) fn verify(&self, timers: usize, filed: impl Fn(u32) -> Option<(u64, SlotId)>) {
         self.chunks.verify(self.slots.iter().map(|slot| &slot.list));

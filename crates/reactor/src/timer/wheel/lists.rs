@@ -1,26 +1,30 @@
 //! Lists: many unordered lists of numbers in one store of small chunks.
 //!
-//! To add at the end touches a chunk that is warm, to empty a list is to read it from end to begin, and to forget one hands
-//! over its chain of chunks in one piece. Where linked entries would chase a pointer, the processor sees many items ahead.
+//! To add at the end touches a chunk that is warm. To empty a list is to read it from end to begin.
+//! To forget a list hands over its chain of chunks in one piece. Linked entries would chase a
+//! pointer; here the processor sees many items ahead.
 //!
-//! Ground rule: only the last chunk of a list has room, so `n` items in `k` lists take at most `n / 15 + k` chunks.
+//! Ground rule: only the last chunk of a list has room, so `n` items in `k` lists take at most `n /
+//! 15 + k` chunks.
 
-/// Words of a chunk, a line of the cache: its items, and last the chunk before it, all full; of a free chunk the next free one.
-/// Not aligned to that line: memory that is aligned cannot grow without being copied.
+/// Words of a chunk, a line of the cache: its items, and last the link to the chunk before it. The
+/// chunks before it are full. The link of a free chunk is the next free one. Chunks are not aligned
+/// to the cache line: memory that is aligned cannot grow without being copied.
 const WORDS: usize = 1 << OFFSET_BITS;
 const ITEMS: usize = WORDS - 1;
 const OFFSET_BITS: u32 = 4;
-/// Numbers of chunks that an [`End`] tells apart, one of which is no chunk's.
+/// Numbers of chunks that an [`End`] can hold, one of which is no chunk's.
 pub(super) const CHUNKS_MAX: usize = NO_CHUNK as usize;
 /// Ends a chain of chunks.
 const NO_CHUNK: u32 = u32::MAX >> OFFSET_BITS;
 
-/// Where the next item of a list goes: a word of the store, and that of the link if its last chunk is full.
+/// The place of the next item of a list: a word of the store, or the word of the link if the last
+/// chunk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End(u32);
 
 impl End {
-    /// Without a chunk it is that of an empty list, which has no room either.
+    /// Without a chunk it is the end of an empty list, which has no room either.
     const fn of_full(chunk: u32) -> Self {
         Self(chunk << OFFSET_BITS | ITEMS as u32)
     }
@@ -48,9 +52,9 @@ impl End {
 /// One list. Its items are in the [`Chunks`] that filled it.
 #[derive(Debug)]
 pub(super) struct List {
-    /// After its last item, which may be where its last chunk ends.
+    /// The place after its last item, which may be where its last chunk ends.
     end: End,
-    /// The chunk that ends its chain, while it has any.
+    /// The first chunk, which ends the chain, while the list has any.
     first: u32,
 }
 
@@ -87,7 +91,7 @@ impl Chunks {
             .reserve_exact((Self::most(items, lists) * WORDS).saturating_sub(self.words.len()));
     }
 
-    /// The most chunks that so many `items` in so many `lists` take.
+    /// Returns the most chunks that `items` in `lists` can take.
     pub(super) const fn most(items: usize, lists: usize) -> usize {
         items / ITEMS + if items < lists { items } else { lists }
     }
@@ -102,7 +106,7 @@ impl Chunks {
         list.end.0 += 1;
     }
 
-    /// Takes the last item of a list.
+    /// Removes and returns the last item of a list.
     #[inline]
     pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
         if list.is_empty() {
@@ -118,7 +122,7 @@ impl Chunks {
         Some(item)
     }
 
-    /// Empties a list, however long it is.
+    /// Empties a list, at the same cost for any length.
     pub(super) fn clear(&mut self, list: &mut List) {
         let forgotten = std::mem::replace(list, List::EMPTY);
         if !forgotten.is_empty() {
@@ -127,7 +131,7 @@ impl Chunks {
         }
     }
 
-    /// Links a chunk to the one before it. Gives the one that it was linked to.
+    /// Links a chunk to the one before it. Returns the chunk that it was linked to.
     #[inline]
     fn link(&mut self, chunk: u32, before: u32) -> u32 {
         std::mem::replace(&mut self.words[End::of_full(chunk).word()], before)
@@ -160,7 +164,7 @@ impl Chunks {
         self.words[End::of_full(chunk).word()]
     }
 
-    /// The items of a list, last first.
+    /// Returns the items of a list, last first.
     pub(super) fn items(&self, list: &List) -> Vec<u32> {
         let mut items = Vec::new();
         let mut end = list.end;

@@ -5,26 +5,29 @@ use std::collections::BinaryHeap;
 
 use crate::slots::Key;
 
-/// The record of a timer that is due soon, unless it has been armed anew or cancelled since. In order of rank.
+/// The record of a timer that is due soon. It is stale if the timer has been armed anew or
+/// cancelled since. Records are in the order of their rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Due {
     pub(crate) deadline: u64,
-    /// Of all armings so far which it was.
+    /// The number of this arming among all so far.
     pub(crate) arming: u64,
     pub(crate) key: Key,
 }
 
 impl Due {
-    /// As one number, which sorts without a branch: 17 ns where each deadline is another, instead of 21.
+    /// Returns the rank as one number, which sorts without a branch: 17 ns if all deadlines differ,
+    /// instead of 21.
     fn rank(&self) -> u128 {
         u128::from(self.deadline) << 64 | u128::from(self.arming)
     }
 }
 
-/// The timers of ticks that have begun: those of a slot, sorted once, and those that were armed since, in a heap.
+/// The timers of ticks that have begun: those of a slot, sorted once, and those that were armed
+/// since, in a heap.
 #[derive(Debug, Default)]
 pub(super) struct Near {
-    /// What is due first is last.
+    /// The first timer that is due is last.
     of_slot: Vec<Due>,
     unsorted: bool,
     armed_since: BinaryHeap<Reverse<Due>>,
@@ -40,7 +43,7 @@ impl Near {
         self.armed_since.clear();
     }
 
-    /// Adds one of a slot that is being emptied.
+    /// Adds a timer of a slot that is being emptied.
     #[inline]
     pub(super) fn push_of_slot(&mut self, due: Due) {
         self.unsorted |= self
@@ -50,12 +53,12 @@ impl Near {
         self.of_slot.push(due);
     }
 
-    /// Adds one that was armed just now.
+    /// Adds a timer that was armed just now.
     pub(super) fn push_armed(&mut self, due: Due) {
         self.armed_since.push(Reverse(due));
     }
 
-    /// What is due first.
+    /// Returns the timer that is due first.
     #[inline]
     pub(super) fn first(&mut self) -> Option<Due> {
         if std::mem::take(&mut self.unsorted) {
@@ -67,13 +70,14 @@ impl Near {
         }
     }
 
-    /// Apart, so that it is not compiled anew wherever [`first`](Self::first) is inlined.
+    /// A function of its own, so that sorting is not compiled anew wherever [`first`](Self::first)
+    /// is inlined.
     #[inline(never)]
     fn sort(&mut self) {
         self.of_slot.sort_unstable_by_key(|due| Reverse(due.rank()));
     }
 
-    /// Takes what [`first`](Self::first) has given.
+    /// Removes the record that [`first`](Self::first) has returned.
     #[inline]
     pub(super) fn pop(&mut self, first: Due) {
         if self.of_slot.last() == Some(&first) {

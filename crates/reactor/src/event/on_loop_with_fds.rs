@@ -40,7 +40,8 @@ impl EventsAndFds {
         poller.add(all_set.as_raw_fd(), Key::NULL, Interest::READABLE)?;
         let fds = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
         for fd in &fds {
-            poller.add(fd.as_raw_fd(), Key::NULL, Interest::READABLE)?; // one that is refused is always readable
+            // An fd that epoll refuses is always readable.
+            poller.add(fd.as_raw_fd(), Key::NULL, Interest::READABLE)?;
         }
         let held: Vec<_> = events.iter().map(|event| (*event).clone()).collect();
         Ok(Self {
@@ -58,6 +59,7 @@ impl EventsAndFds {
     /// # Errors
     /// `WouldBlock` if not. The poller then reports when to look again.
     fn look(&mut self) -> io::Result<()> {
+        // The fds first: to look at them consumes nothing.
         let mut polled = to_poll(self.fds.iter().map(AsFd::as_fd));
         if !are_all_readable(&mut polled)? {
             return Err(ErrorKind::WouldBlock.into());
@@ -168,11 +170,11 @@ impl<S> Registry<S> {
     {
         let source = EventsAndFds::new(events, fds)?;
         if !(events.is_empty() && fds.is_empty()) {
-            let _ = source.all_set.add(1); // the first look; an empty counter has room
+            let _ = source.all_set.add(1); // for the first look; an empty counter has room
         }
         let key = self.add(source, Interest::READABLE, move |source, cx| {
             if let Err(error) = source.try_io(Interest::READABLE, EventsAndFds::look) {
-                cx.registry.uncount_call(cx.key()); // nothing of the user's has run
+                cx.registry.uncount_call(cx.key()); // no code of the user has run
                 return Err(error);
             }
             match handler(cx) {

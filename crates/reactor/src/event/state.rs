@@ -1,44 +1,47 @@
-//! The events of this process: what is set of each, what a wait consumes of it, and who waits.
+//! The events of this process: the state of each, the part of it that a wait consumes, and the
+//! waiters.
 
 use std::collections::VecDeque;
 
 use slab::Slab;
 
-/// Where an event is in the table, for as long as there is a clone of it. A waiter ends before the events that it waits
-/// for, so an index never comes to name another event, without a generation.
+/// The place of an event in the table, valid while a clone of the event exists. A waiter ends
+/// before the events that it waits for, so an index never comes to name another event, without a
+/// generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventIndex(usize);
 
 impl EventIndex {
-    /// Of no event: memory ends before.
+    /// The index of no event: memory ends before.
     pub(super) const NONE: Self = Self(usize::MAX);
 }
 
-/// Where a waiter is in the table, until its wait ends: once, by the code that keeps the index. So it needs no
-/// generation either.
+/// The place of a waiter in the table, until its wait ends. The code that keeps the index ends the
+/// wait once, so the index needs no generation either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WaiterIndex(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// 0 is not set.
+    /// 0 if the event is not set.
     pub(super) count: u64,
-    /// The greatest count; `None` for a manual-reset event, which is never consumed.
+    /// The greatest count. `None` for a manual-reset event, which is never consumed.
     pub(super) max: Option<u64>,
-    /// In the order of arrival.
+    /// The waiters, in the order of arrival.
     pub(super) waiters: VecDeque<WaiterIndex>,
-    /// When it was reset, by the sequence of the table: what was consumed before is not restored.
+    /// The time of the last reset, by the sequence of the table. A set that was consumed before it
+    /// is not restored.
     pub(super) reset_at: u64,
 }
 
-/// What a waiter waits for, and what it consumes then.
+/// The condition of a waiter, and the events that it consumes then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// Any of its events: consumes that one.
+    /// Any of its events. Consumes that event.
     Any,
-    /// All of its events at once: consumes them all.
+    /// All of its events at once. Consumes them all.
     All,
-    /// All of its events at once, of which it consumes none: it has to look at fds before.
+    /// All of its events at once. Consumes none, since the waiter has to look at fds first.
     AllSet,
 }
 
@@ -79,7 +82,7 @@ impl EventSlab {
         self.0.get_mut(event.0)
     }
 
-    /// Consumes an event, if it is set.
+    /// Consumes an event, if it is set. Returns `true` if it was set.
     fn consume(&mut self, event: EventIndex) -> bool {
         let Some(state) = self.0.get_mut(event.0).filter(|state| state.count > 0) else {
             return false;
@@ -90,7 +93,7 @@ impl EventSlab {
         true
     }
 
-    /// Takes back a [`consume`](Self::consume). An event that is full by now stays so.
+    /// Undoes a [`consume`](Self::consume). An event that is full by now stays full.
     pub(super) fn restore(&mut self, event: EventIndex) {
         if let Some(state) = self.0.get_mut(event.0)
             && let Some(max) = state.max
@@ -99,9 +102,9 @@ impl EventSlab {
         }
     }
 
-    /// Consumes what `condition` says, if it holds. Returns the index of the event, 0 for all.
+    /// Consumes the events of `condition`, if it holds. Returns the index of the event, 0 for all.
     ///
-    /// Not inlined it takes 16 instructions more a wait for an event that is set.
+    /// If it is not inlined, a wait for an event that is set takes 16 instructions more.
     #[inline(always)]
     pub(super) fn try_complete(
         &mut self,
@@ -115,7 +118,7 @@ impl EventSlab {
         }
     }
 
-    /// Consumes all of `events` or none. Returns whether all were set.
+    /// Consumes all of `events` or none. Returns `true` if all were set.
     fn consume_all(&mut self, events: &[EventIndex]) -> bool {
         for (consumed, event) in events.iter().enumerate() {
             if !self.consume(*event) {
@@ -128,7 +131,7 @@ impl EventSlab {
         true
     }
 
-    /// Returns whether [`consume_all`](Self::consume_all) would consume `events`.
+    /// Returns `true` if [`consume_all`](Self::consume_all) would consume `events`.
     #[cold]
     #[inline(never)]
     fn are_all_set(&mut self, events: &[EventIndex]) -> bool {
@@ -150,13 +153,13 @@ impl EventSlab {
         }
     }
 
-    /// Takes a waiter out of the list of each of `events`.
+    /// Removes a waiter from the list of each of `events`.
     pub(super) fn unlist(&mut self, waiter: WaiterIndex, events: &[EventIndex]) {
         for event in events {
             let Some(state) = self.0.get_mut(event.0) else {
                 continue;
             };
-            // The waits that began first are completed first, so that is where it usually is.
+            // Waits that began first are completed first, so the waiter is usually at the front.
             if state.waiters.front() == Some(&waiter) {
                 state.waiters.pop_front();
             } else {

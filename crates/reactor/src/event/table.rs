@@ -1,9 +1,10 @@
 //! The table of all events and waiters of this process, under one lock.
 //!
-//! The thread that sets an event completes waits within `set`: the first in the order of arrival whose condition holds.
+//! The thread that sets an event completes waits within `set`: the first in the order of arrival
+//! whose condition holds.
 //!
-//! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by `wake_waiters` after each
-//! set and by the look before each wait.
+//! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by
+//! `wake_waiters` after each set and by the look before each wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ struct Waiter {
     condition: Condition,
     /// The index of the event that was consumed; 0 for all.
     outcome: Option<usize>,
-    /// When the condition held, by the sequence of the table.
+    /// The time at which the condition held, by the sequence of the table.
     completed_at: u64,
     signal: WaiterSignal,
 }
@@ -42,7 +43,7 @@ pub(super) enum WaiterWake {
     Queue(Arc<QueueAddress>),
 }
 
-/// A thread that waits. It looks here, and takes the lock again only when its time is over.
+/// A thread that waits. It reads its outcome here, and takes the lock again only after its timeout.
 #[derive(Debug)]
 pub(super) struct ParkedThread {
     pub(super) thread: Thread,
@@ -62,7 +63,7 @@ impl ParkedThread {
 pub(super) struct EventTable {
     pub(super) events: EventSlab,
     waiters: Slab<Waiter>,
-    /// What is sent once the lock is free.
+    /// Notifications that are sent once the lock is free.
     wakes: Vec<WaiterWake>,
     /// Counts completed waits and resets.
     sequence: u64,
@@ -85,7 +86,7 @@ pub(super) fn unlock_and_wake(mut table: MutexGuard<'_, EventTable>) {
     for wake in wakes {
         match wake {
             WaiterWake::Thread(parked) => parked.thread.unpark(),
-            // It cannot overflow: one to each.
+            // The counter cannot overflow: one is added to each.
             WaiterWake::EventFd(event) => drop(event.add(1)),
             WaiterWake::Queue(address) => address.notify(),
         }
@@ -120,7 +121,7 @@ impl EventTable {
         index
     }
 
-    /// Ends a wait, for good. Returns its outcome, if there is one, and when that was.
+    /// Ends a wait for good. Returns its outcome, if there is one, and the time of the outcome.
     pub(super) fn remove_waiter(&mut self, index: WaiterIndex) -> Option<(usize, u64)> {
         let waiter = self.waiters.try_remove(index.0)?;
         if waiter.outcome.is_none() {
@@ -129,8 +130,8 @@ impl EventTable {
         waiter.outcome.map(|outcome| (outcome, waiter.completed_at))
     }
 
-    /// Ends the wait of a thread whose time is over. Returns the outcome if it has come in the last moment: the waiter was
-    /// removed then, and another may be at its index.
+    /// Ends the wait of a thread that has timed out. Returns the outcome if it has come at the last
+    /// moment. The waiter was removed then, and another may be at its index.
     pub(super) fn remove_parked(
         &mut self,
         index: WaiterIndex,
@@ -143,7 +144,8 @@ impl EventTable {
         outcome
     }
 
-    /// Ends a wait whose outcome was not handled, and sets again what it consumed, unless that was reset since.
+    /// Ends a wait whose outcome was not handled. Sets the consumed events again, except those that
+    /// were reset since.
     pub(super) fn undo_wait(
         &mut self,
         waiter: WaiterIndex,
@@ -183,7 +185,8 @@ impl EventTable {
         }
     }
 
-    /// Completes a wait, if its condition holds: it is in no list then.
+    /// Completes a wait, if its condition holds. The waiter is in no list then. Returns `true` if
+    /// the wait was completed.
     pub(super) fn complete(&mut self, index: WaiterIndex) -> bool {
         let Some(waiter) = self.waiters.get_mut(index.0) else {
             return false;
@@ -204,7 +207,7 @@ impl EventTable {
             WaiterSignal::EventFd(event) => self.wakes.push(WaiterWake::EventFd(Arc::clone(event))),
             WaiterSignal::Queue(sender) => match sender.send_unnotified(outcome) {
                 Ok(address) => self.wakes.extend(address.map(WaiterWake::Queue)),
-                // Where the loop is gone nothing is consumed.
+                // If the loop is gone, nothing is consumed.
                 Err(_) => {
                     let consumed = consumed(&waiter.events, waiter.condition, outcome);
                     consumed

@@ -1,4 +1,4 @@
-//! Addresses: what the senders of a queue know of its loop.
+//! Addresses: the facts about a loop that the senders of a queue need.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::hub::{Hub, Signal};
 use crate::slots::Key;
 use crate::sys::Wake;
 
-/// What the senders of a loop's queues share with it.
+/// The hub that the senders of a loop's queues share with the loop.
 pub(crate) type LoopHub = Hub<Key, Wake>;
 
 impl Signal for Wake {
@@ -15,7 +15,7 @@ impl Signal for Wake {
     }
 }
 
-/// Where the handler of a queue is.
+/// The place of the handler of a queue.
 #[derive(Debug)]
 pub(crate) struct QueueAddress {
     hub: Arc<LoopHub>,
@@ -31,7 +31,7 @@ impl QueueAddress {
         self.hub.notify(self.key);
     }
 
-    /// Whether this is the thread of the loop.
+    /// Returns `true` on the thread of the loop.
     pub(super) fn is_loop_thread(&self) -> bool {
         self.hub.is_loop_thread()
     }

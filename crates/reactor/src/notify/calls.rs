@@ -27,10 +27,10 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OnLoopThread => {
-                "a call into the loop from its own thread would wait for itself: use defer"
+                "a call into the loop from its own thread would deadlock: use defer"
             }
-            Self::Lost => "the loop is gone: there will be no answer",
-            Self::Panicked => "the closure panicked on the loop: there will be no answer",
+            Self::Lost => "the loop is gone: the call has no answer",
+            Self::Panicked => "the closure panicked on the loop: the call has no answer",
         })
     }
 }

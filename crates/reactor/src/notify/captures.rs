@@ -1,4 +1,5 @@
-//! What posted closures have captured, by their types; and how many of them the loop has taken over.
+//! The captures of posted closures, by their types, and the count of closures that the loop has
+//! taken over.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, VecDeque};
@@ -6,10 +7,10 @@ use std::sync::Arc;
 
 use super::address::LoopHub;
 
-/// A lane with room for more bytes than this gives it back when it is empty.
+/// An empty lane with more bytes of memory than this frees its memory.
 const KEPT_BYTES: usize = 1 << 16;
 
-/// Closures by their type.
+/// Closures, by their type.
 #[derive(Default)]
 pub(crate) struct Captures {
     lanes: BTreeMap<TypeId, Box<dyn Lane>>,
@@ -17,7 +18,7 @@ pub(crate) struct Captures {
 
 /// The closures of one type.
 trait Lane: Any + Send {
-    /// Drops the first: whether there was one.
+    /// Drops the first closure. Returns `true` if there was one.
     fn drop_next(&mut self) -> bool;
 }
 
@@ -51,17 +52,18 @@ impl Captures {
         callback
     }
 
-    /// Drops one of the closures, which may panic: whether there was one.
+    /// Drops one of the closures, which may panic. Returns `true` if there was one.
     pub(crate) fn drop_next(&mut self) -> bool {
         self.lanes.values_mut().any(|lane| lane.drop_next())
     }
 }
 
-/// How many posted closures are among the deferred callbacks, counted at the hub for the remotes to see.
+/// Counts the posted closures among the deferred callbacks. The count is kept at the hub, where the
+/// remotes see it.
 #[derive(Default)]
 pub(crate) struct HandedOver {
     hub: Option<Arc<LoopHub>>,
-    /// Whether one of them is running, or was when a panic came.
+    /// `true` while one of the closures runs, and after a panic has ended one.
     pub(super) is_running: bool,
 }
 
@@ -71,7 +73,7 @@ impl HandedOver {
         self.hub.get_or_insert_with(|| Arc::clone(hub));
     }
 
-    /// Whether it holds the hub.
+    /// Returns `true` if it holds the hub.
     pub(crate) const fn is_counted(&self) -> bool {
         self.hub.is_some()
     }
@@ -83,7 +85,7 @@ impl HandedOver {
         }
     }
 
-    /// One of the closures has run, if one was running.
+    /// Counts the end of a closure, if one was running.
     #[inline]
     pub(crate) fn end_run(&mut self) {
         if std::mem::take(&mut self.is_running)
@@ -94,7 +96,7 @@ impl HandedOver {
     }
 }
 
-/// Closures that are dropped with their loop are not waited for.
+/// Closures that are dropped with their loop no longer count as pending.
 impl Drop for HandedOver {
     fn drop(&mut self) {
         if let Some(hub) = &self.hub {

@@ -83,8 +83,8 @@ impl<S> Registry<S> {
     }
 
     /// Sets how many values of a queue are handled in one turn, at least 1. Values that are left
-    /// over are handled next turn, and so are values sent after the queue has used its limit. That
-    /// turn does not wait. So a flood of values cannot keep sources and timers from running.
+    /// over are handled next turn, and so are values sent after the queue has used its limit. The
+    /// next turn does not wait. So a flood of values cannot keep sources and timers from running.
     /// Default: 1024.
     ///
     /// # Errors
@@ -180,6 +180,7 @@ where
         if self.turn != cx.registry.metrics.turns {
             (self.turn, self.handled) = (cx.registry.metrics.turns, 0);
         }
+        // The limit holds for the turn, also if the queue is called twice in it.
         for _ in self.handled..cx.registry.queue_limit(key) {
             let last = match self.refill() {
                 Taken::Values => false,
@@ -208,6 +209,7 @@ where
             };
             return cx.registry.turn.end_running(reason);
         }
+        // At the limit: a queue with values left stays ready, and is called next turn.
         if self.refill() == Taken::Nothing {
             return Readiness::EMPTY;
         }
@@ -246,7 +248,7 @@ where
             handle_next,
             ..
         } = *self;
-        receiver.mailbox.shut(); // the way in first
+        receiver.mailbox.shut(); // first, so that no value is added to what is dropped
         disposal.drop_one(batch);
         disposal.drop_one(receiver);
         disposal.drop_one(handle_next);

@@ -1,5 +1,5 @@
-//! The gate: whether the loop is asleep, and which sender wakes it. Whether it may sleep is decided by its owner,
-//! [`Hub::fall_asleep`](super::hub::Hub::fall_asleep).
+//! The gate: whether the loop is asleep, and which sender wakes it. Its owner,
+//! [`Hub::fall_asleep`](super::hub::Hub::fall_asleep), decides whether the loop may sleep.
 //!
 //! ```text
 //!             close, before the last look             claim_wake: this sender writes
@@ -8,12 +8,13 @@
 //!     └───────────── open, after the wait ───┴────────────────────────────────────────┘
 //! ```
 //!
-//! Ground rule: a sender puts its message in its place and then claims the wake; the loop closes the gate and then looks for
-//! messages. Between the two steps of each lies a full fence, so at least one of them sees the other: either the loop
-//! finds the message and does not sleep, or the sender finds the gate closed and writes. Of many senders one writes: once a
-//! sleep.
+//! Ground rule: a sender stores its message and then claims the wake. The loop closes the gate and
+//! then looks for messages. A full fence lies between the two steps of each, so at least one of
+//! them sees the other: either the loop finds the message and does not sleep, or the sender finds
+//! the gate closed and writes. Only one of many senders writes, once a sleep.
 //!
-//! The changes are exchanges throughout, which loom follows more closely than stores, at a few nanoseconds a sleep.
+//! All changes are exchanges. Loom follows them more closely than stores, and they cost a few
+//! nanoseconds a sleep.
 //!
 //! Source: Dekker's mutual exclusion; the eventcount of D. Vyukov.
 
@@ -35,7 +36,8 @@ impl Gate {
         }
     }
 
-    /// By a sender whose message is in its place: whether it has to end the sleep.
+    /// Called by a sender that has stored its message. Returns `true` if the sender has to end the
+    /// sleep.
     #[inline]
     pub(crate) fn claim_wake(&self) -> bool {
         fence(Ordering::SeqCst);
@@ -46,14 +48,14 @@ impl Gate {
                 .is_ok()
     }
 
-    /// By the loop, before its last look for messages.
+    /// Closes the gate. Called by the loop before its last look for messages.
     #[inline]
     pub(crate) fn close(&self) {
         self.state.swap(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// By the loop, after its sleep, or when it has found messages at its last look.
+    /// Opens the gate. Called by the loop after its sleep, or if its last look has found messages.
     #[inline]
     pub(crate) fn open(&self) {
         self.state.swap(AWAKE, Ordering::Relaxed);

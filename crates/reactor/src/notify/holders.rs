@@ -1,13 +1,15 @@
-//! Holders: the lines of the source that keep a loop alive. Only lists ask for them, so they are no part of the protocol.
+//! Holders: the source lines that keep a loop alive. Only lists ask for them, so they are no part
+//! of the protocol.
 
 use std::panic::Location;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A line, and how many of its tokens are held.
+/// A source line, and how many of its tokens are held.
 pub(crate) type Holder = (&'static Location<'static>, usize);
 
-/// Few lines of a program keep a loop alive, and each keeps its place here: a token costs a lock and no allocation.
+/// The holders of a loop. Few lines of a program keep a loop alive, and each keeps its entry here:
+/// a token costs a lock and no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Holders(Mutex<Vec<Holder>>);
 
@@ -30,7 +32,7 @@ impl Holders {
         }
     }
 
-    /// Returns the lines of which tokens are held.
+    /// Returns the lines whose tokens are held.
     pub(crate) fn list(&self) -> Vec<Holder> {
         self.lock()
             .iter()

@@ -1,7 +1,8 @@
-//! The hub: where the senders of all queues of a loop meet it.
+//! The hub: where the senders of all queues of a loop meet the loop.
 //!
-//! Two things are posted, each until the loop takes it, and neither lets it sleep: news, which a turn collects after its
-//! sources, and a wake, which it takes before its hooks begin. A wake that comes later in a turn is the next turn's.
+//! Senders post two things, each of which stays until the loop takes it and keeps the loop from
+//! sleeping: news, which a turn collects after its sources, and a wake, which a turn takes before
+//! its hooks begin. A wake that comes later in a turn belongs to the next turn.
 
 use std::collections::VecDeque;
 use std::thread::{self, ThreadId};
@@ -12,37 +13,38 @@ use super::primitives::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError,
 };
 
-/// Something is on the list of queues, or the loop is to stop: [`Hub::collect`].
+/// A queue is on the list, or the loop is to stop: see [`Hub::collect`].
 const NEWS: u8 = 1;
-/// A turn is wanted whose hooks have not begun yet: [`Hub::take_wake`].
+/// A turn is wanted whose hooks have not begun yet: see [`Hub::take_wake`].
 const WAKE: u8 = 2;
 
-/// What ends the wait of a loop.
+/// Ends the wait of a loop.
 pub(crate) trait Signal {
     fn signal(&self);
 }
 
-/// Which of the queues, by their `K`, have something; and the gate.
+/// The queues that have values, by their `K`, and the gate.
 #[derive(Debug)]
 pub(crate) struct Hub<K, W> {
     gate: Gate,
-    /// [`NEWS`], [`WAKE`], both or neither: whether the loop may not sleep.
+    /// [`NEWS`], [`WAKE`], both or neither. The loop may not sleep unless it is zero.
     pending: AtomicU8,
     notified: Mutex<Vec<K>>,
     signal: W,
     signals: AtomicU64,
     keep_alives: AtomicUsize,
-    /// How many posted closures are among the deferred callbacks of the loop, which alone changes it.
+    /// The number of posted closures among the deferred callbacks of the loop. Only the loop
+    /// changes it.
     handed_over: AtomicUsize,
-    /// The lines that keep the loop alive.
+    /// The source lines that keep the loop alive.
     pub(crate) holders: Holders,
-    /// Whether somebody wants the loop to stop who could not say so by a message.
+    /// `true` if a thread asks the loop to stop and could not do so by a message.
     stop: AtomicBool,
     loop_thread: ThreadId,
 }
 
 impl<K, W: Signal> Hub<K, W> {
-    /// The hub of the loop of this thread.
+    /// Makes the hub of the loop of this thread.
     pub(crate) fn new(signal: W) -> Self {
         Self {
             gate: Gate::new(),
@@ -58,7 +60,8 @@ impl<K, W: Signal> Hub<K, W> {
         }
     }
 
-    /// By any thread: a queue has something. Until the loop takes it, nobody needs to say so again.
+    /// Marks a queue as non-empty. Callable from any thread. It need not be called again until the
+    /// loop takes the queue.
     pub(crate) fn notify(&self, queue: K) {
         let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
         notified.push(queue);
@@ -67,15 +70,17 @@ impl<K, W: Signal> Hub<K, W> {
         self.wake_if_asleep();
     }
 
-    /// By any thread: the loop is to take a turn. No lock and no allocation: atomics, and a write if the loop sleeps.
+    /// Asks the loop to take a turn. Callable from any thread. No lock and no allocation: atomics,
+    /// and a write if the loop sleeps.
     #[inline]
     pub(crate) fn wake(&self) {
         self.set_pending(WAKE);
         self.wake_if_asleep();
     }
 
-    /// Keeps the loop from sleeping until it has taken `what`. A read-modify-write and not a store: where several post before the
-    /// loop takes it, it passes on what each of them has done before.
+    /// Keeps the loop from sleeping until it has taken `what`. A read-modify-write rather than a
+    /// store: if several threads post before the loop takes it, it passes on the earlier work of
+    /// each of them.
     #[inline]
     fn set_pending(&self, what: u8) {
         self.pending.fetch_or(what, Ordering::AcqRel);
@@ -89,35 +94,38 @@ impl<K, W: Signal> Hub<K, W> {
         }
     }
 
-    /// Whether the loop may not sleep.
+    /// Returns `true` if the loop may not sleep.
     #[inline]
     pub(crate) fn has_pending(&self) -> bool {
         self.pending.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether there is something to collect.
+    /// Returns `true` if there is something to collect.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
         self.pending.load(Ordering::Relaxed) & NEWS != 0
     }
 
-    /// Whether a wake has not been taken yet.
+    /// Returns `true` if a wake has not been taken yet.
     #[inline]
     pub(crate) fn has_wake(&self) -> bool {
         self.pending.load(Ordering::Relaxed) & WAKE != 0
     }
 
-    /// By the loop, before hooks that are to see what was changed before a wake. Returns whether there was one.
+    /// Takes the wake. Called by the loop before hooks that are to see the changes made before a
+    /// wake. Returns `true` if there was one.
     pub(crate) fn take_wake(&self) -> bool {
         self.has_wake() && self.pending.fetch_and(!WAKE, Ordering::Acquire) & WAKE != 0
     }
 
-    /// By the loop, where a turn was cut short: the hooks that did not run are to run next turn.
+    /// Posts the wake again. Called by the loop if a turn was cut short: the hooks that did not run
+    /// are to run next turn.
     pub(crate) fn put_wake_back(&self) {
         self.set_pending(WAKE);
     }
 
-    /// By the loop, before it waits: whether it may. If not, something is posted.
+    /// Closes the gate before a wait of the loop. Returns `true` if the loop may sleep. If not,
+    /// something is posted.
     #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
         self.gate.close();
@@ -128,15 +136,15 @@ impl<K, W: Signal> Hub<K, W> {
         may_sleep
     }
 
-    /// By the loop, after it has slept.
+    /// Opens the gate after a sleep of the loop.
     #[inline]
     pub(crate) fn wake_up(&self) {
         self.gate.open();
     }
 
-    /// By the loop: moves the queues that have something to `into`. Where a sender is at the list this very moment, or was
-    /// put aside by the scheduler there, the loop does not wait for it, and looks again next turn. A wake stays: the hooks
-    /// of this turn have begun.
+    /// Moves the queues that have values to `into`. Called by the loop. The loop does not wait for
+    /// a sender that holds the list, perhaps preempted by the scheduler there: it looks again next
+    /// turn. A wake stays, since the hooks of this turn have begun.
     pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
         let pending = self.pending.swap(0, Ordering::Acquire);
         if pending & WAKE != 0 {
@@ -152,19 +160,19 @@ impl<K, W: Signal> Hub<K, W> {
         }
     }
 
-    /// By any thread: the loop is to stop, whatever has become of its queues.
+    /// Asks the loop to stop, whatever has happened to its queues. Callable from any thread.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.set_pending(NEWS);
         self.wake_if_asleep();
     }
 
-    /// Whether the loop is to stop; once.
+    /// Returns `true` if the loop is to stop, and clears the request.
     pub(crate) fn is_to_stop(&self) -> bool {
         self.stop.swap(false, Ordering::Acquire)
     }
 
-    /// How many posted closures the loop has taken from their queue that have not run yet.
+    /// Returns how many posted closures the loop has taken from their queue that have not run yet.
     #[inline]
     pub(crate) fn handed_over(&self) -> usize {
         self.handed_over.load(Ordering::Relaxed)
@@ -175,7 +183,7 @@ impl<K, W: Signal> Hub<K, W> {
         self.handed_over.store(closures, Ordering::Relaxed);
     }
 
-    /// How often the loop has been woken by its eventfd.
+    /// Returns how often the loop has been woken by its eventfd.
     pub(crate) fn signals(&self) -> u64 {
         self.signals.load(Ordering::Relaxed)
     }
@@ -184,13 +192,13 @@ impl<K, W: Signal> Hub<K, W> {
         self.loop_thread
     }
 
-    /// Whether this is the thread of the loop.
+    /// Returns `true` on the thread of the loop.
     pub(crate) fn is_loop_thread(&self) -> bool {
         thread::current().id() == self.loop_thread
     }
 
-    /// Whether the loop may not end: somebody keeps it alive, or has something for it. In this order: what was posted
-    /// before the last one let go is seen.
+    /// Returns `true` if the loop may not end: a token keeps it alive, or something is posted. Read
+    /// in this order, so that a message posted before the last token was dropped is seen.
     pub(crate) fn must_stay_alive(&self) -> bool {
         self.keep_alives.load(Ordering::Acquire) > 0 || self.has_pending()
     }
@@ -199,7 +207,7 @@ impl<K, W: Signal> Hub<K, W> {
         self.keep_alives.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The last one to let go wakes the loop, to see that it may end.
+    /// Drops one token. The last one wakes the loop, so that it sees that it may end.
     pub(crate) fn release(&self) {
         if self.keep_alives.fetch_sub(1, Ordering::Release) == 1 {
             self.wake();

@@ -1,4 +1,4 @@
-//! What a loop keeps of its other threads.
+//! The state that a loop keeps for other threads.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::slots::Key;
 
 /// The loop's side of all that other threads send. Closures come in a `P`.
 pub(crate) struct LoopInbox<P> {
-    /// Where other threads meet this loop, once there may be any.
+    /// The hub where other threads meet this loop, once another thread may exist.
     pub(crate) hub: Option<Arc<LoopHub>>,
-    /// The queues that have something, on their way from the hub to their handlers.
+    /// The queues that have values, on their way from the hub to their handlers.
     pub(crate) announced: VecDeque<Key>,
     pub(crate) queue_limits: HashMap<Key, usize>,
-    /// The queue of the remotes, and the calls that wait for an answer to what is in it.
+    /// The queue of the remotes, and the calls that wait for an answer from it.
     pub(crate) posts: Option<(Key, P, Arc<Calls>)>,
-    /// What the posted closures among the deferred callbacks have captured.
+    /// The captures of the posted closures among the deferred callbacks.
     pub(crate) captures: Captures,
     pub(crate) handed_over: HandedOver,
     pub(crate) max_pending_posts: usize,

@@ -1,12 +1,12 @@
 //! The mailbox: values on their way from any thread to one consumer.
 //!
-//! The consumer takes all there is by a swap of two buffers, so the lock is held for a push or for a swap, and no memory
-//! is allocated once both have grown. It does not wait for the lock to take: a sender that was put aside by the
-//! scheduler while it held it must not stop a loop.
+//! The consumer takes all values by a swap of two buffers. So the lock is held for a push or for a
+//! swap, and no memory is allocated once both buffers have grown. To take values the consumer does
+//! not wait for the lock: a sender that was preempted while it held the lock must not stop a loop.
 //!
-//! INVARIANT (notified): while `notified` is set the consumer knows, or is on its way to know, that there is something.
-//! It is set under the lock by the sender that then notifies the consumer, and cleared under the lock by the consumer
-//! that finds nothing.
+//! INVARIANT (notified): while `notified` is set the consumer knows that there are values, or a
+//! notification is on its way. It is set under the lock by the sender that then notifies the
+//! consumer, and cleared under the lock by the consumer that finds nothing.
 
 use std::collections::VecDeque;
 
@@ -15,17 +15,17 @@ use super::primitives::{
 };
 use super::room::{Notify, Position, RoomWaiters};
 
-/// Buffers for more values than this are given back when there is nothing.
+/// A buffer for more values than this is freed when there are no values.
 const KEPT_CAPACITY: usize = 4096;
 
-/// What the values of a mailbox lie in.
+/// The buffer of a mailbox.
 pub(crate) trait Batch: Default {
-    /// Whether the consumer only hands its values on: they run later, and are counted when they do.
+    /// `true` if the consumer only hands its values on. They run later, and are counted then.
     const RUN_LATER: bool = false;
 
     fn len(&self) -> usize;
     fn capacity(&self) -> usize;
-    /// Drops the first value: whether there was one.
+    /// Drops the first value. Returns `true` if there was one.
     fn drop_next(&mut self) -> bool;
 }
 
@@ -58,46 +58,47 @@ impl<T> Accept<T> for VecDeque<T> {
 #[derive(Debug)]
 pub(crate) struct Mailbox<B, A> {
     inner: Mutex<Inner<B, A>>,
-    /// How many values the consumer has taken and not handled yet.
+    /// The number of values that the consumer has taken and not handled yet.
     taken: AtomicUsize,
     senders: AtomicUsize,
     capacity: usize,
-    /// Whether a sender waits for room: changed under the lock, and looked at without it by the consumer.
+    /// `true` while a sender waits for room. It is changed under the lock, and the consumer reads
+    /// it without the lock.
     is_waited_for: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Inner<B, A> {
     values: B,
-    /// Where the consumer is notified.
+    /// The address at which the consumer is notified.
     address: Option<Arc<A>>,
     notified: bool,
     closed: bool,
     waiters: RoomWaiters,
 }
 
-/// Why a value did not go in.
+/// Why a value was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Full,
     Closed,
 }
 
-/// What a consumer finds.
+/// The result of a look of the consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// Values, which it has now.
+    /// The consumer has taken values.
     Values,
-    /// Nothing; it is notified when there is something.
+    /// There are no values. The consumer is notified when one comes.
     Nothing,
-    /// Nothing, and no sender is left.
+    /// There are no values, and no sender is left.
     Ended,
-    /// A sender is at it this very moment: to be looked at again.
+    /// A sender holds the lock. Look again.
     Busy,
 }
 
 impl<B: Batch, A> Mailbox<B, A> {
-    /// An empty mailbox with one sender.
+    /// Makes an empty mailbox with one sender.
     pub(crate) fn new(capacity: usize) -> Self {
         let waiters = RoomWaiters::default();
         let inner = Inner {
@@ -120,7 +121,8 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a value. Returns the address of a consumer that is to be notified, or the value if it is refused.
+    /// Adds a value. Returns the address of a consumer that is to be notified, or the value if it
+    /// is refused.
     #[inline]
     pub(crate) fn push<T>(&self, value: T) -> Result<Option<Arc<A>>, (T, Refused)>
     where
@@ -129,8 +131,9 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.push_below(self.capacity, || 0, value)
     }
 
-    /// Adds a value, if there are fewer than `max` by then, those included that `elsewhere` counts: where the consumer
-    /// counts what it has taken, and before it counts it no longer here.
+    /// Adds a value if there are fewer than `max`, counting those that `elsewhere` returns.
+    /// `elsewhere` counts values that the consumer has taken: the consumer counts a value there
+    /// before it stops counting the value here.
     #[inline]
     pub(crate) fn push_below<T>(
         &self,
@@ -152,24 +155,26 @@ impl<B: Batch, A> Mailbox<B, A> {
         Ok(inner.notify_once())
     }
 
-    /// How many values have not been handled yet.
+    /// Returns the number of values that have not been handled yet.
     pub(crate) fn len(&self) -> usize {
         self.lock().values.len() + self.taken.load(Ordering::Acquire)
     }
 
-    /// Whether the consumer has ended.
+    /// Returns `true` if the consumer has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// One more sender.
+    /// Counts one more sender.
     pub(crate) fn add_sender(&self) {
         self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One sender less: whom to tell, if it was the last.
+    /// Counts one sender less. If it was the last, returns the address of a consumer that is to be
+    /// notified.
     pub(crate) fn remove_sender(&self) -> Option<Arc<A>> {
-        // Under the lock, so that a consumer that finds nothing knows whether anything can still come.
+        // Under the lock, so that a consumer that finds nothing knows whether a value can still
+        // come.
         let mut inner = self.lock();
         if self.senders.fetch_sub(1, Ordering::Relaxed) > 1 {
             None
@@ -178,7 +183,8 @@ impl<B: Batch, A> Mailbox<B, A> {
         }
     }
 
-    /// By the consumer: from now on it is notified at `address`. Whether there is something already.
+    /// Sets the address at which the consumer is notified from now on. Returns `true` if there are
+    /// values already, or no sender is left.
     pub(crate) fn attach(&self, address: Arc<A>) -> bool {
         let mut inner = self.lock();
         inner.address = Some(address);
@@ -186,7 +192,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         inner.notified
     }
 
-    /// By the consumer: swaps all values into `batch`, which is empty.
+    /// Swaps all values into `batch`, which is empty. Called by the consumer.
     pub(crate) fn take(&self, batch: &mut B) -> Taken {
         let mut inner = match self.inner.try_lock() {
             Ok(inner) => inner,
@@ -196,6 +202,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         if inner.values.len() == 0 {
             inner.notified = false;
             let ended = self.senders.load(Ordering::Relaxed) == 0;
+            // A burst may have left a large buffer. It is freed without the lock.
             let spare = if inner.values.capacity() > KEPT_CAPACITY {
                 std::mem::take(&mut inner.values)
             } else {
@@ -217,14 +224,14 @@ impl<B: Batch, A> Mailbox<B, A> {
         Taken::Values
     }
 
-    /// By the consumer: how many of the values that it has taken are left to be handled. What it has done with the others
-    /// is seen by those who see this.
+    /// Sets how many of the taken values are left to be handled. Called by the consumer. A reader
+    /// of this number sees the effects of the handled values.
     #[inline]
     pub(crate) fn set_taken(&self, left: usize) {
         self.taken.store(left, Ordering::Release);
     }
 
-    /// By the consumer, at its end: nothing more goes in.
+    /// Closes the mailbox to new values. Called by the consumer at its end.
     pub(crate) fn shut(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -233,7 +240,8 @@ impl<B: Batch, A> Mailbox<B, A> {
         drop(address); // it may be the last to hold the hub
     }
 
-    /// By the consumer, at its end: what is left, and nothing more goes in.
+    /// Closes the mailbox to new values and returns the values that are left. Called by the
+    /// consumer at its end.
     pub(crate) fn close(&self) -> B {
         self.shut();
         self.set_taken(0);
@@ -249,7 +257,8 @@ impl<B: Batch, A> Mailbox<B, A> {
 }
 
 impl<B: Batch, A> Mailbox<B, A> {
-    /// Where the consumer is notified; `None` before it is registered, and after its end.
+    /// Returns the address at which the consumer is notified. Returns `None` before the consumer is
+    /// registered, and after its end.
     pub(crate) fn address(&self) -> Option<Arc<A>> {
         self.lock().address.clone()
     }
@@ -258,8 +267,9 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.capacity
     }
 
-    /// By a sender that was refused: calls `notify` once, when there is room or the consumer has ended, which may be
-    /// within this call. It has a turn then, until [`end_turn`](Self::end_turn). Returns a number for
+    /// Calls `notify` once, when there is room or the consumer has ended, which may be within this
+    /// call. Called by a sender that was refused. From the notification on, the sender has a turn,
+    /// until [`end_turn`](Self::end_turn). Returns a number for
     /// [`stop_waiting`](Self::stop_waiting).
     #[cold]
     pub(crate) fn notify_of_room(&self, position: Position, notify: Notify) -> u64 {
@@ -271,7 +281,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         id
     }
 
-    /// By a sender that waits no longer. Returns whether it has a turn, since it was notified.
+    /// Ends the wait of a sender. Returns `true` if the sender has a turn, since it was notified.
     pub(crate) fn stop_waiting(&self, id: u64) -> bool {
         let mut inner = self.lock();
         let removed = inner.waiters.remove(id);
@@ -281,7 +291,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         removed.is_none()
     }
 
-    /// By a sender that was notified, and has tried again or will not.
+    /// Ends the turn of a sender that was notified and has tried again, or will not try.
     #[cold]
     pub(crate) fn end_turn(&self) {
         let mut inner = self.lock();
@@ -289,10 +299,11 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.notify_senders(inner);
     }
 
-    /// By the consumer, when it leaves values that it has taken: the senders that wait may have room by those it has
-    /// handled.
+    /// Lets waiting senders use the room of the values that have been handled. Called by the
+    /// consumer when it leaves other values that it has taken.
     ///
-    /// Without the lock, unless a sender waits. Either the consumer sees that, or the sender sees what was handled.
+    /// It takes no lock unless a sender waits. Either the consumer sees that a sender waits, or the
+    /// sender sees which values were handled.
     pub(crate) fn offer_room(&self) {
         if self.capacity == usize::MAX {
             return;
@@ -303,9 +314,10 @@ impl<B: Batch, A> Mailbox<B, A> {
         }
     }
 
-    /// Notifies as many senders that wait as there is room for, or all of them where the consumer has ended; the lock
-    /// is not held while one is notified. What they leave is dropped when none is left to be notified, and at the end
-    /// of the consumer by that, when all ways in are closed.
+    /// Notifies as many waiting senders as there is room for, or all of them if the consumer has
+    /// ended. The lock is not held while a sender is notified. The leftovers of the senders are
+    /// dropped when no sender is left to be notified. At the end of the consumer, the consumer
+    /// drops them, once the mailbox is closed.
     #[cold]
     fn notify_senders<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
         if !inner.waiters.begin_notifying() {
@@ -318,6 +330,7 @@ impl<B: Batch, A> Mailbox<B, A> {
             } else {
                 self.capacity.saturating_sub(used)
             };
+            // `notify` may run code of the user and take the lock: it must not be held here.
             let next = inner.waiters.next_turn(room);
             self.is_waited_for
                 .store(!inner.waiters.is_empty(), Ordering::Relaxed);
@@ -336,7 +349,8 @@ impl<B: Batch, A> Mailbox<B, A> {
 }
 
 impl<T, A> Mailbox<VecDeque<T>, A> {
-    /// Adds values until one is refused; those that are not in are left. Whom to tell.
+    /// Adds values until one is refused, and leaves the rest in `values`. Also returns the address
+    /// of a consumer that is to be notified.
     pub(crate) fn push_many(
         &self,
         values: &mut VecDeque<T>,
@@ -363,7 +377,8 @@ impl<T, A> Mailbox<VecDeque<T>, A> {
 }
 
 impl<B, A> Inner<B, A> {
-    /// Whom to tell that there is something, if nobody has.
+    /// Returns the address of the consumer if the consumer has to be notified, and marks it as
+    /// notified.
     #[inline]
     fn notify_once(&mut self) -> Option<Arc<A>> {
         if self.notified {

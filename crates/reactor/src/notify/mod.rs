@@ -10,14 +10,17 @@
 //!        ▼
 //!   write to the eventfd ──▶ ends the wait
 //!
-//!   a sender that waits for room ◀── Mailbox: as many as there is room for, when values have been handled
+//!   a sender that waits for room ◀── Mailbox: when values have been handled,
+//!                                    as many senders as there is room for
 //! ```
 //!
-//! A registered queue is a source like any other, only that the kernel knows nothing of it: it has a key, a priority, an
-//! interest that pauses it, and it is called with what was left over and with what has come, up to its limit a turn.
+//! A registered queue is a source like any other, except that the kernel does not know it. It has a
+//! key, a priority, and an interest that pauses it. It is called for values left over and for new
+//! values, up to its limit a turn.
 //!
-//! Source: folly's NotificationQueue writes its eventfd only when the consumer sleeps. Unlike it, all queues of a loop
-//! share one eventfd, which is never read: edge-triggered, each write is an event of its own.
+//! Source: folly's NotificationQueue writes its eventfd only when the consumer sleeps. Unlike
+//! folly, all queues of a loop share one eventfd, which is never read: it is edge-triggered, so
+//! each write is an event of its own.
 
 pub(crate) mod address;
 pub(crate) mod calls;
@@ -37,7 +40,8 @@ pub(crate) mod send_error;
 pub(crate) mod sender;
 pub(crate) mod waker;
 
-/// What the protocol is made of. `tests/model.rs` compiles the same files with loom's in their place.
+/// The primitives of the protocol. `tests/model.rs` compiles the same files with loom's primitives
+/// in their place.
 mod primitives {
     pub(super) use std::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,

@@ -76,7 +76,7 @@ impl<F> fmt::Display for TryPostError<F> {
             } => {
                 write!(
                     f,
-                    "all {max_pending_posts} closures that may be pending for the loop are"
+                    "the loop has {max_pending_posts} pending closures, as many as its limit allows"
                 )
             }
             Self::Gone(_) => LoopGone.fmt(f),

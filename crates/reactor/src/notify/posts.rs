@@ -1,15 +1,17 @@
 //! Posts: closures on their way from any thread to the loop, without an allocation for each.
 //!
-//! What closures of one type have captured lies side by side in a lane, a queue of that type. Which is next among all of them
-//! is said by tickets, in the order of posting: each names a type, and stands for the first closure in its lane. A ticket
-//! is a box of something without a size, which takes no memory.
+//! The captures of closures of one type lie side by side in a lane, a queue of that type. Tickets
+//! say which closure is next among all lanes, in the order of posting. Each ticket names a type,
+//! and stands for the first closure in the lane of that type. A ticket is a box of a value without
+//! a size, which takes no memory.
 //!
-//! A box for each closure would be allocated on one core and freed on another, which takes longer than all the rest of a
-//! post. Closures of any type in one buffer would need `unsafe`, here or in a crate.
+//! A box for each closure would be allocated on one core and freed on another. The two take longer
+//! than the rest of a post. Closures of any type in one buffer would need `unsafe`, here or in a
+//! crate.
 //!
-//! INVARIANT (tickets): a lane holds as many closures as there are tickets of its type, in the same order. Tickets
-//! and closures go in, move on and are dropped together: in [`Posts`], under the lock of the mailbox, then among the
-//! deferred callbacks and in [`Registry::captures`].
+//! INVARIANT (tickets): a lane holds as many closures as there are tickets of its type, in the same
+//! order. Tickets and closures go in, move on and are dropped together: in [`Posts`], under the
+//! lock of the mailbox, then among the deferred callbacks and in [`Registry::captures`].
 
 use std::any::type_name;
 use std::collections::VecDeque;
@@ -28,10 +30,10 @@ use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// Where closures for a loop are posted.
+/// The mailbox to which closures for a loop are posted.
 pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, QueueAddress>>;
 
-/// A closure, and where it was posted.
+/// A closure, and the place in the source where it was posted.
 pub(super) struct Post<F> {
     pub(super) callback: F,
     pub(super) origin: &'static Location<'static>,
@@ -64,7 +66,7 @@ impl<S> Batch for Posts<S> {
     }
 
     fn drop_next(&mut self) -> bool {
-        self.tickets.clear(); // boxes of nothing
+        self.tickets.clear(); // boxes without a size: they take no memory
         self.captures.drop_next()
     }
 }
@@ -128,8 +130,8 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + 'static> Task<S> for TicketFor<F> {
     }
 }
 
-/// Moves what was posted to the deferred callbacks. It is not run from its queue: a closure that panics must not end that, and
-/// the others with it.
+/// Moves the next posted closure to the deferred callbacks. The closure does not run from its
+/// queue: a panic would end the queue, and the other closures with it.
 pub(super) fn hand_over<S>(posts: &mut Posts<S>, cx: &mut Context<'_, S>) -> io::Result<Next> {
     if let Some(Post {
         callback: ticket,

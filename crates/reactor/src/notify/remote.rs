@@ -144,7 +144,7 @@ impl<S: 'static> Remote<S> {
     /// };
     /// let mut state = 0;
     /// reactor.run(&mut state)?;
-    /// remote.try_post(callback)?; // it was given back, and there is room now
+    /// remote.try_post(callback)?; // the error returned it, and there is room now
     /// reactor.run(&mut state)?;
     /// assert_eq!(state, 11);
     /// # Ok(())
@@ -239,7 +239,7 @@ impl<S: 'static> Remote<S> {
         tracing::debug!(%origin, "another thread asks the loop to stop");
         let posted = self.post(move |cx| cx.registry.stop_from(origin));
         if posted.is_err() {
-            self.hub.stop(); // its queue may be gone, and the loop not
+            self.hub.stop(); // the queue may be gone while the loop still runs
         }
         posted
     }

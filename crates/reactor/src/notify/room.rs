@@ -1,36 +1,40 @@
 //! Room: senders that a full mailbox has refused, and that are notified when it has room again.
 //!
 //! ```text
-//!   sender                                        consumer
-//!   refused: full                                 handles values
-//!   adds itself, then looks for room              stores how many are left, then looks for waiting senders
-//!        │                                             │
-//!        └── waits ◀── notified: it has a turn ◀───────┤ as many turns as there is room, first come, first served
-//!                          │                           │
+//!   sender                               consumer
+//!   refused: full                        handles values
+//!   adds itself, then looks for room     stores how many are left, then looks for waiting senders
+//!        │                                    │
+//!        └── waits ◀── notified: has a turn ◀─┤ as many turns as there is room,
+//!                          │                  │ first come, first served
 //!          tries again, ends its turn ──▶ the next one is notified, if there is still room
 //! ```
 //!
-//! Ground rule: a turn lasts until its sender has tried again, and reserves nothing. One value that is handled notifies
-//! one sender, and not all of them; a sender that makes no use of its turn passes it on by ending it.
+//! Ground rule: a turn lasts until its sender has tried again, and reserves nothing. A value that
+//! is handled notifies one sender, and not all of them. A sender that does not use its turn passes
+//! it on by ending it.
 //!
-//! INVARIANT (turns): between two operations, while a sender waits, there are as many turns as there is room. Kept by
-//! `Mailbox::notify_senders`, after each change that can make room or end a turn.
+//! INVARIANT (turns): between two operations, while a sender waits, there are as many turns as
+//! there is room. Kept by `Mailbox::notify_senders`, after each change that can make room or end a
+//! turn.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-/// Notifies a sender, once, without a lock of the mailbox. Returns what is left to be dropped.
+/// Notifies a sender, once, without a lock of the mailbox. Returns leftovers that are to be
+/// dropped.
 pub(crate) type Notify = Box<dyn FnOnce() -> Option<Leftover> + Send>;
 
-/// Drops what a sender had for its turn, whose loop is gone: a value of the user's, which may do anything.
+/// Drops the captures of a sender whose loop is gone. They are values of the user, whose
+/// destructors may do anything.
 pub(crate) type Leftover = Box<dyn FnOnce() + Send>;
 
-/// Where a sender joins those that wait.
+/// The place of a sender among those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
-    /// Before all others: another sender was faster in its turn.
+    /// Before all others: another sender was faster in this sender's turn.
     First,
-    /// Behind all others.
+    /// After all others.
     Last,
 }
 
@@ -38,11 +42,11 @@ pub(crate) enum Position {
 #[derive(Default)]
 pub(crate) struct RoomWaiters {
     waiting: VecDeque<(u64, Notify)>,
-    /// How many notified senders have not tried again yet.
+    /// The number of notified senders that have not tried again yet.
     turns: usize,
-    /// Whether a thread is notifying, which looks again before it ends.
+    /// `true` while a thread notifies senders. The thread looks again before it ends.
     is_notifying: bool,
-    /// What the thread that notifies drops at its end, or the consumer at its own.
+    /// Leftovers, dropped by the notifying thread at its end or by the consumer at its own.
     leftovers: Vec<Leftover>,
     last_id: u64,
 }
@@ -71,12 +75,13 @@ impl RoomWaiters {
         self.waiting.remove(place).map(|(_, notify)| notify)
     }
 
-    /// Begins to notify, unless another thread is at it.
+    /// Begins to notify. Returns `false` if another thread is notifying.
     pub(crate) fn begin_notifying(&mut self) -> bool {
         !std::mem::replace(&mut self.is_notifying, true)
     }
 
-    /// Gives a turn to the first sender, if there is `room` for it. Without one, the thread that notifies has ended.
+    /// Gives a turn to the first sender, if there is `room` for it. Returns `None` if not: the
+    /// notifying thread has ended then.
     pub(crate) fn next_turn(&mut self, room: usize) -> Option<Notify> {
         let next = if self.turns < room {
             self.waiting.pop_front()

@@ -12,8 +12,8 @@ pub enum SendTimeoutError<T> {
     Timeout(T),
     /// The receiver is gone. It went before the call or while the call waited.
     Disconnected(T),
-    /// The call came from the thread of the loop that handles the queue. That loop would wait for
-    /// itself.
+    /// The call came from the thread of the loop that handles the queue. The loop would
+    /// wait for itself.
     OnLoopThread(T),
 }
 
@@ -39,7 +39,8 @@ impl<T> SendTimeoutError<T> {
             Self::Timeout(_) => "the queue was full until the timeout",
             Self::Disconnected(_) => "the receiver of the queue is gone",
             Self::OnLoopThread(_) => {
-                "a send from the loop's own thread would wait for itself: use try_send, and on_room where it is full"
+                "a blocking send from the loop's own thread would deadlock: \
+                 use try_send, and on_room if the queue is full"
             }
         }
     }

@@ -178,6 +178,7 @@ impl<T> Sender<T> {
     ) -> Result<(), SendTimeoutError<T>> {
         let mut position = Position::Last;
         loop {
+            // Also after the deadline: there may be room by now, and a turn has to be ended.
             let has_turn = self.wait_for_turn(position, deadline);
             let sent = self.try_send(value);
             if has_turn {
@@ -193,6 +194,7 @@ impl<T> Sender<T> {
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 return Err(SendTimeoutError::Timeout(value));
             }
+            // Another sender was faster: this one keeps its place before all others.
             position = Position::First;
         }
     }
@@ -261,7 +263,8 @@ impl<T> Sender<T> {
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let (numbers, receiver) = notification_queue(Capacity::Bounded(3));
-    /// let mut reactor = Reactor::<Vec<u64>>::new()?; // one loop at both ends here; it may as well be two
+    /// // Here one loop is at both ends. There may as well be two.
+    /// let mut reactor = Reactor::<Vec<u64>>::new()?;
     /// reactor.remote()?;
     /// reactor.consume(receiver, |number: Option<u64>, cx| {
     ///     cx.state.extend(number);
@@ -288,10 +291,11 @@ impl<T> Sender<T> {
         }
         let origin = Location::caller();
         let (sender, remote, alive) = (self.clone(), remote.clone(), remote.keep_alive());
+        // Runs on the thread that makes room, without the lock of the mailbox.
         let notify = move || {
             let turn = RoomTurn { sender };
             if remote.is_gone() {
-                drop(turn); // the next one's at once, and not when the callback has been dropped
+                drop(turn); // the next sender's turn begins at once, not after the callback's drop
                 return Some(leftover(origin, callback));
             }
             let in_turn = move |cx: &mut Context<'_, S>| {
@@ -356,7 +360,7 @@ impl<T> fmt::Debug for Sender<T> {
 fn leftover<V: Send + 'static>(origin: &'static Location<'static>, captured: V) -> Leftover {
     Box::new(move || {
         if let Err(message) = catch_panic(|| drop(captured)) {
-            tracing::error!(%origin, message, "a destructor of what a callback has captured panicked");
+            tracing::error!(%origin, message, "a destructor of a callback's captures panicked");
         }
     })
 }

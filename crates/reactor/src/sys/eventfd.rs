@@ -130,7 +130,7 @@ impl EventFd {
             8 => Ok(u64::from_ne_bytes(count)),
             _ => Err(io::Error::new(
                 ErrorKind::InvalidData,
-                "what was read is no count: the fd is no eventfd",
+                "short read: the fd is not an eventfd",
             )),
         }
     }

@@ -1,4 +1,5 @@
-//! Facts of one descriptor, asked when they matter: what it is, and whether it is ready at this moment.
+//! Facts of one descriptor, asked when they matter: its kind, and whether it is ready at this
+//! moment.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
 
-/// Puts `fd` into non-blocking mode, which it shares with all duplicates of it. One `ioctl`.
+/// Sets `O_NONBLOCK` on `fd`, which shares the flag with all its duplicates. One `ioctl`.
 #[inline]
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
     let failed = |errno: Errno| Error::Os {
@@ -26,8 +27,8 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::io::ioctl_fionbio(fd, true).map_err(failed)
 }
 
-/// Asks what `fd` is ready for at this moment, of what `interest` says; its errors and ends are told in any case. One `poll`, which
-/// does not wait.
+/// Returns which parts of `interest` `fd` is ready for at this moment. Errors and hang-ups are
+/// reported in any case. One `poll`, which does not wait.
 pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Readiness> {
     let flags = [
         (Interest::READABLE, PollFlags::IN | PollFlags::RDHUP),
@@ -52,15 +53,17 @@ pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Resul
     )))
 }
 
-/// Asks the kernel what `fd` is. Two system calls, one for a socket that is no stream.
+/// Returns the kind of `fd`, by the kernel. Two system calls; one for a socket that is not a
+/// stream.
 ///
-/// What is no socket is looked up in `/proc`, since the standard library knows no `fstat(2)` of what it does not own, and the module of
-/// rustix that does takes longer to compile than all of this crate. Without `/proc` it stays unknown.
+/// Other descriptors than sockets are looked up in `/proc`. The standard library has no `fstat(2)`
+/// for an fd that it does not own, and the module of rustix that has it takes longer to compile
+/// than all of this crate. Without `/proc` the kind stays unknown.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Kind {
     kind_in(Path::new("/proc/self/fd"), fd)
 }
 
-/// The same where the names of the open fds are in `folder`.
+/// Returns the kind of `fd`, with `folder` as the directory of the names of the open fds.
 fn kind_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
     let socket = SockRef::from(&fd);
     match socket.r#type() {
@@ -72,7 +75,8 @@ fn kind_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
     }
 }
 
-/// Whether a socket has no address of its own, as before it connects. A listener that was shut down keeps its own.
+/// Returns `true` if a socket has no address of its own, as before it connects. A listener that was
+/// shut down keeps its own.
 pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
     SockRef::from(&socket)
         .local_addr()

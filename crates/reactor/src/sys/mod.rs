@@ -1,20 +1,27 @@
 //! The seam between the loop and the system below it.
 //!
-//! The loop needs five things of the system. It asks for them here, and nothing above this folder knows what answers: the kernel, a
-//! clock that a test drives, or a simulation that stands in for the kernel.
+//! The loop needs five things of the system and asks for them here. Nothing above this folder knows
+//! what answers: the kernel, a clock that a test drives, or a simulation that stands in for the
+//! kernel.
 //!
-//! | thing | asked of | promise |
-//! | --- | --- | --- |
-//! | readiness | [`Poller`] | A watched descriptor that becomes ready is reported once, with its key; one that is ready when it is watched or rearmed is reported by the next wait. After as many reports as there are watched descriptors, each that was ready in the beginning has been reported. Nothing is reported for a descriptor once its watch has ended; what [`Events`] holds by then stays there. |
-//! | time | [`clock::Clock`] | The monotonic time never runs back. The wall clock may be set: an event with [`Key::WALL_CLOCK`] tells of it, or [`clock::Clock::take_wall_set`]. |
-//! | wakes | [`Wake`] | A wake by any thread ends the present wait, or the next one. Wakes that come before the loop waits again are one. |
-//! | facts | [`fd`] | What a descriptor is, and whether it is ready at this moment. |
-//! | workers | [`thread`] | A thread runs the closure that it was started with, once. |
+//! - Readiness, from [`Poller`]. A watched descriptor that becomes ready is reported once, with its
+//!   key. A descriptor that is ready when it is watched or rearmed is reported by the next wait.
+//!   After as many reports as there are watched descriptors, each descriptor that was ready in the
+//!   beginning has been reported. Nothing is reported for a descriptor once its watch has ended;
+//!   reports that [`Events`] holds by then stay there.
+//! - Time, from [`clock::Clock`]. The monotonic time never runs back. The wall clock may be set: an
+//!   event with [`Key::WALL_CLOCK`] reports it, or [`clock::Clock::take_wall_set`].
+//! - Wakes, by [`Wake`]. A wake by any thread ends the present wait, or the next one. Wakes that
+//!   come before the loop waits again are coalesced.
+//! - Facts, from [`fd`]: the kind of a descriptor, and whether it is ready at this moment.
+//! - Workers, from [`thread`]. A thread runs the closure that it was started with, once.
 //!
-//! A wait ends for a report, for a wake, at its end, or since it was interrupted. It counts for the time before it, unless it slept
-//! through to its end with nothing to report: [`ReportedUntil`].
+//! A wait ends for a report, for a wake, at its timeout, or because it was interrupted. It counts
+//! for the time before it, unless it slept through to its end with nothing to report:
+//! [`ReportedUntil`].
 //!
-//! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's own.
+//! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's
+//! own.
 
 pub(crate) mod clock;
 pub(crate) mod eventfd;
@@ -38,14 +45,14 @@ use crate::slots::Key;
 /// The system below one loop.
 pub(crate) struct Sys {
     pub(crate) poller: Poller,
-    /// What the last wait has reported and is not delivered yet.
+    /// The reports of the last wait that are not delivered yet.
     pub(crate) events: Events,
     /// The time up to which everything has been reported, for the timeouts of sources.
     pub(crate) reported: ReportedUntil,
 }
 
-/// How long a sleep may take: from `now`, which has just been read, to `end`. The `timeout` is that of the user, in the time of the
-/// system.
+/// The range of a sleep: from `now`, which has just been read, to `end`. The `timeout` is that of
+/// the user, in the time of the system.
 #[derive(Clone, Copy)]
 pub(crate) struct Sleep {
     pub(crate) now: Instant,
@@ -70,7 +77,7 @@ impl Sys {
         })
     }
 
-    /// Makes what ends the waits of this loop, from any thread. To be called once.
+    /// Makes the [`Wake`] that ends the waits of this loop from any thread. May be called once.
     pub(crate) fn wake(&mut self) -> Result<Wake, Error> {
         let event = EventFd::counter(0).map_err(|source| Error::Loop {
             call: "eventfd",
@@ -80,7 +87,8 @@ impl Sys {
         Ok(Wake(event))
     }
 
-    /// Has an event tell that the wall clock was set, unless one does, or no event is needed.
+    /// Makes an event report that the wall clock was set, unless one does already or none is
+    /// needed.
     pub(crate) fn watch_wall_clock(&mut self, clock: &Clock) -> Result<(), Error> {
         if clock.driven().is_some() {
             Ok(())
@@ -89,7 +97,7 @@ impl Sys {
         }
     }
 
-    /// Collects what is there, or waits for it up to `timeout`.
+    /// Collects the reports that have come, or waits for one up to `timeout`.
     #[inline(always)]
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         match self.poller.wait(&mut self.events, timeout) {
@@ -98,7 +106,7 @@ impl Sys {
         }
     }
 
-    /// Collects what is there at the time `now`, which has just been read.
+    /// Collects the reports that have come by the time `now`, which has just been read.
     #[inline]
     pub(crate) fn collect(&mut self, now: Instant) -> Result<(), Error> {
         self.wait(Some(Duration::ZERO))?;
@@ -106,8 +114,8 @@ impl Sys {
         Ok(())
     }
 
-    /// Sleeps until there is something to report or the end has come. `is_awaited` tells whether other threads work for the loop: a
-    /// clock that jumps stands meanwhile.
+    /// Sleeps until there is something to report or the end has come. `is_awaited` returns `true`
+    /// if other threads work for the loop: a clock that jumps stands still meanwhile.
     #[inline(always)]
     pub(crate) fn sleep(
         &mut self,
@@ -130,7 +138,8 @@ impl Sys {
         Ok(())
     }
 
-    /// The same where the clock stands meanwhile, or jumps to the end if there is nothing to wait for.
+    /// Sleeps with a clock that stands still meanwhile, or jumps to the end if there is nothing to
+    /// wait for.
     #[cold]
     fn sleep_by_driven_clock(
         &mut self,
@@ -141,7 +150,7 @@ impl Sys {
         let Sleep { now, end, timeout } = sleep;
         if let Some(jumping) = clock.jumping() {
             self.collect(now)?;
-            // Other threads work in the time of the system, which they are given.
+            // Other threads work in the time of the system: the loop waits for them in that time.
             if !self.events.is_empty() {
                 return Ok(());
             }
@@ -156,7 +165,7 @@ impl Sys {
         Ok(())
     }
 
-    /// Records a wait that has begun at the time `began`, and what it has brought.
+    /// Records a wait that began at the time `began`, and the number of its reports.
     #[inline]
     pub(crate) fn record_wait(&mut self, began: Instant) {
         if self.events.is_full() {
@@ -172,9 +181,9 @@ impl Sys {
 pub(crate) struct Wake(EventFd);
 
 impl Wake {
-    /// Ends the present wait, or the next one. By any thread, and by a signal handler.
+    /// Ends the present wait, or the next one. Callable from any thread and from a signal handler.
     pub(crate) fn wake(&self) {
-        // It cannot overflow: one write a sleep of the loop.
+        // The counter cannot overflow: one write a sleep of the loop.
         let _ = self.0.add(1);
     }
 }

@@ -1,8 +1,8 @@
-//! The kernel's side: which fds epoll watches, and what it has reported.
+//! The kernel's side: which fds epoll watches, and which events it has reported.
 //!
-//! mio owns the epoll fd and speaks `epoll_ctl`, always edge-triggered. The wait goes to the same fd through rustix,
-//! which hands out the event bits as the kernel gives them: mio's accessors fold priority into readable, and take six
-//! tests where none is needed (docs/decisions/0001).
+//! mio owns the epoll fd and calls `epoll_ctl`, always edge-triggered. The wait goes to the same fd
+//! through rustix, which returns the event bits of the kernel unchanged. mio's accessors fold
+//! priority into readable, and take six tests where none is needed (docs/decisions/0001).
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -25,7 +25,8 @@ const _: () = assert!(
     "the reactor packs a key into a 64-bit token"
 );
 
-/// The longest single wait, 24.8 days: `epoll_wait(2)` counts milliseconds, rounded up, in a C `int`.
+/// The longest single wait, 24.8 days: `epoll_wait(2)` counts milliseconds, rounded up, in a C
+/// `int`.
 pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// The epoll instance.
@@ -34,26 +35,28 @@ pub(crate) struct Poller {
     poll: Poll,
     alarm: Option<Alarm>,
     wall_watch: Option<WallWatch>,
-    /// How many descriptors of the system's own are watched.
+    /// The number of watched descriptors that belong to the system itself.
     own: usize,
     owners: Owners,
 }
 
-/// Numbers of descriptors from here on are taken for what they were: the table would be larger than what it is for.
+/// Descriptors with numbers from here on are not checked: the table would be larger than the
+/// sources.
 const NUMBERED_MAX: usize = 1 << 20;
 
-/// Which slot watches a descriptor, by its number. A source that was replaced behind our back leaves a number that may be
-/// another's by now: of that the kernel is told nothing in its name.
+/// The slot that watches a descriptor, by the number of the descriptor. If a source was replaced
+/// without our knowledge, its number may belong to another source by now. Then no call is made
+/// to the kernel in the old source's name.
 ///
-/// INVARIANT (owners): the slot of the last `add` of a number that the kernel took stands here until its `remove`. Kept by those two;
-/// relied on by every other word to the kernel.
+/// INVARIANT (owners): the slot of the last `add` of a number that the kernel accepted stands here
+/// until its `remove`. Kept by those two; every other call to the kernel relies on it.
 #[derive(Debug, Default)]
 struct Owners {
     slots: Vec<u32>,
 }
 
 impl Owners {
-    /// No slot's index.
+    /// The index of no slot.
     const NOBODY: u32 = Key::NULL.index();
 
     fn set(&mut self, fd: RawFd, slot: u32) {
@@ -69,7 +72,7 @@ impl Owners {
         self.slots[number] = slot;
     }
 
-    /// Whether `fd` is watched for `key`, as far as is known.
+    /// Returns `true` if `fd` is watched for `key`, as far as is known.
     fn is_of(&self, fd: RawFd, key: Key) -> bool {
         let slot = usize::try_from(fd)
             .ok()
@@ -81,20 +84,20 @@ impl Owners {
     }
 }
 
-/// Why a wait has neither reported anything nor come to its end.
+/// Why a wait has neither reported anything nor reached its end.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// A signal came first. The kernel has said nothing of the sources.
+    /// A signal came first. The kernel has reported nothing about the sources.
     Interrupted,
     Failed(Error),
 }
 
-/// How the kernel took a source.
+/// The answer of the kernel to the watch of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watch {
-    /// It reports changes.
+    /// The kernel reports changes of the source.
     Armed,
-    /// It refuses, since the source is always ready.
+    /// The kernel refuses, since the source is always ready.
     Refused,
 }
 
@@ -115,7 +118,7 @@ impl Poller {
         }
     }
 
-    /// From now on [`wait_until`](Self::wait_until) ends to the nanosecond.
+    /// Makes [`wait_until`](Self::wait_until) end to the nanosecond from now on.
     pub(super) fn add_alarm(&mut self) -> Result<(), Error> {
         let alarm = Alarm::new()?;
         self.watch_own(&alarm, Key::ALARM)?;
@@ -123,7 +126,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Has events with the key [`Key::WALL_CLOCK`] tell that the wall clock has been set, unless they do already.
+    /// Makes events with the key [`Key::WALL_CLOCK`] report that the wall clock has been set,
+    /// unless they do already.
     pub(super) fn watch_wall_clock(&mut self) -> Result<(), Error> {
         if self.wall_watch.is_none() {
             let watch = WallWatch::new()?;
@@ -140,18 +144,18 @@ impl Poller {
         Ok(())
     }
 
-    /// Returns how many descriptors are watched that belong to no registration.
+    /// Returns how many watched descriptors belong to no registration.
     pub(crate) const fn own(&self) -> usize {
         self.own
     }
 
-    /// Returns whether waits end to the nanosecond.
+    /// Returns `true` if waits end to the nanosecond.
     #[cfg(test)]
     pub(crate) const fn has_alarm(&self) -> bool {
         self.alarm.is_some()
     }
 
-    /// Returns the descriptor that tells that the wall clock has been set.
+    /// Returns the descriptor that reports that the wall clock has been set.
     #[cfg(test)]
     pub(crate) fn wall_watch(&self) -> Option<RawFd> {
         self.wall_watch.as_ref().map(AsRawFd::as_raw_fd)
@@ -180,7 +184,7 @@ impl Poller {
         }
     }
 
-    /// Changes what is watched of `fd`, which `key` watches. The kernel reports anew what is ready.
+    /// Changes the interest of the watch of `fd` for `key`. The kernel reports anew what is ready.
     pub(crate) fn rearm(&self, fd: RawFd, key: Key, interest: Interest) -> Result<(), Error> {
         self.expect_own(fd, key)
             .and_then(|()| {
@@ -197,7 +201,8 @@ impl Poller {
             })
     }
 
-    /// Ends the watch of `fd` for `key`. It must still be open: a duplicate of it would go on reporting otherwise.
+    /// Ends the watch of `fd` for `key`. The fd must still be open: otherwise a duplicate of it
+    /// would go on reporting.
     pub(crate) fn remove(&mut self, fd: RawFd, key: Key) -> Result<(), Error> {
         let removed = self.expect_own(fd, key).and_then(|()| {
             self.owners.set(fd, Owners::NOBODY);
@@ -210,7 +215,8 @@ impl Poller {
         })
     }
 
-    /// What the kernel says of a descriptor that is not watched, where another watches that number now.
+    /// Returns the error of the kernel for a descriptor that is not watched, if another slot
+    /// watches that number now.
     fn expect_own(&self, fd: RawFd, key: Key) -> io::Result<()> {
         if self.owners.is_of(fd, key) {
             Ok(())
@@ -219,7 +225,8 @@ impl Poller {
         }
     }
 
-    /// Waits until a source reports, a signal interrupts or `timeout` has passed; fills `events`, which are read out.
+    /// Waits until a source reports, a signal interrupts or `timeout` has elapsed. Fills `events`,
+    /// whose events have all been read.
     #[inline]
     pub(crate) fn wait(
         &self,
@@ -239,7 +246,7 @@ impl Poller {
     }
 }
 
-/// The epoll instance, which is readable while there is something to report.
+/// Returns the epoll instance, which is readable while there is something to report.
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poll.registry().as_fd()
@@ -276,7 +283,7 @@ fn broken(errno: Errno) -> Broken {
     }
 }
 
-/// The kernel's last list of events, read out one by one.
+/// The kernel's last list of events, read one by one.
 pub(crate) struct Events {
     list: Vec<epoll::Event>,
     next: usize,
@@ -290,7 +297,7 @@ impl Events {
         }
     }
 
-    /// As if the kernel had brought `events`.
+    /// Makes a list as if the kernel had reported `events`.
     #[cfg(test)]
     pub(crate) fn of(events: &[(Key, Readiness)]) -> Self {
         let event = |(key, facts): &(Key, Readiness)| epoll::Event {
@@ -313,24 +320,25 @@ impl Events {
         ))
     }
 
-    /// Whether events are left, because a panic came between.
+    /// Returns `true` if all events have been read. Events are left after a panic.
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
         self.next == self.list.len()
     }
 
-    /// How many the kernel brought.
+    /// Returns how many events the kernel reported.
     pub(crate) const fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether the kernel brought as many as there is room for, so that it may have more.
+    /// Returns `true` if the kernel reported as many events as there is room for. It may have more
+    /// then.
     #[inline]
     pub(crate) const fn is_full(&self) -> bool {
         self.list.len() == self.list.capacity()
     }
 
-    /// Whether no source has reported: nothing has, or only the alarm.
+    /// Returns `true` if no source has reported: there is no event, or only that of the alarm.
     #[inline]
     pub(crate) fn is_silence(&self) -> bool {
         self.list
@@ -348,8 +356,8 @@ fn to_mio_token(key: Key) -> Token {
     Token(key.to_token() as usize)
 }
 
-/// mio has no empty interest. What is registered stays in the kernel's list also where nothing is wanted, so that it cannot be
-/// registered a second time.
+/// Converts an interest. mio has no empty interest. A registration stays in the kernel's list even
+/// if nothing is wanted, so that it cannot be registered a second time.
 fn to_mio(interest: Interest) -> mio::Interest {
     [
         (Interest::READABLE, mio::Interest::READABLE),
@@ -389,7 +397,7 @@ mod tests {
         assert_eq!(
             poller.add(fd, key, Interest::READABLE).unwrap(),
             Watch::Armed
-        ); // so that the wait ends at once
+        ); // the wait ends at once
         poller
             .wait_until(&mut events, deadline, Duration::from_secs(1000))
             .unwrap();
@@ -440,7 +448,7 @@ mod tests {
         let fd = reader.as_raw_fd();
         poller.add(fd, first, Interest::READABLE).unwrap();
         let (other, _other_writer) = io::pipe().unwrap();
-        rustix::io::dup2(&other, &mut reader).unwrap(); // ends its watch without a word to us
+        rustix::io::dup2(&other, &mut reader).unwrap(); // ends its watch behind our back
         assert!(
             poller.rearm(fd, first, Interest::READABLE).is_err(),
             "the kernel does not know it"

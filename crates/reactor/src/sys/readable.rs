@@ -1,4 +1,4 @@
-//! Waits of other threads for descriptors that are readable.
+//! Waits of other threads for readable descriptors.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,13 +10,14 @@ use rustix::io::Errno;
 use super::thread::now;
 use crate::error::Error;
 
-/// Returns what the other functions wait for, of these descriptors.
+/// Returns the argument of the other functions for these descriptors.
 pub(crate) fn to_poll<'fd>(fds: impl Iterator<Item = BorrowedFd<'fd>>) -> Vec<PollFd<'fd>> {
     fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
         .collect()
 }
 
-/// Waits by `poll` until one of `polled` is readable or the time is over. Returns how many are readable.
+/// Waits by `poll` until one of `polled` is readable or the time is over. Returns how many are
+/// readable.
 pub(crate) fn poll_until(
     polled: &mut [PollFd<'_>],
     deadline: Option<Instant>,
@@ -41,12 +42,13 @@ pub(crate) fn poll_until(
     }
 }
 
-/// Looks which of `polled` are readable at this moment. Returns whether all of them are.
+/// Looks which of `polled` are readable at this moment. Returns `true` if all of them are.
 pub(crate) fn are_all_readable(polled: &mut [PollFd<'_>]) -> io::Result<bool> {
     Ok(polled.is_empty() || poll_until(polled, Some(now()))? == polled.len())
 }
 
-/// Waits until all of `polled` are readable at one look. Returns whether they were before `deadline`.
+/// Waits until all of `polled` are readable at one look. Returns `true` if they were before
+/// `deadline`.
 pub(crate) fn wait_until_all_readable(
     polled: &mut [PollFd<'_>],
     deadline: Option<Instant>,

@@ -1,4 +1,4 @@
-//! Other threads: how they are started, and the time that they wait by.
+//! Other threads: how they are started, and the clock for their waits.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -9,7 +9,7 @@ use crate::error::Error;
 /// Starts a thread named `name`, which runs `body`.
 ///
 /// # Errors
-/// `EAGAIN` at a limit of threads, `ENOMEM`; names the call. `body` is dropped then.
+/// `EAGAIN` at a limit of threads, `ENOMEM`. The error names the call. `body` is dropped then.
 pub(crate) fn spawn<R, F>(name: String, body: F) -> io::Result<JoinHandle<R>>
 where
     R: Send + 'static,
@@ -24,7 +24,7 @@ where
     })
 }
 
-/// Returns the time by which a thread waits for a loop or for others: that of the system.
+/// Returns the time by which a thread waits for a loop or for other threads: that of the system.
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,5 @@
-//! Two timerfds that a loop may have. Neither is ever read: edge-triggered, each expiry is an event of its own.
+//! Two timerfds that a loop may have. Neither is ever read: they are edge-triggered, so each expiry
+//! is an event of its own.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
 }
 
 pub(super) fn timespec(time: Duration) -> Timespec {
-    // What does not fit is longer than the age of the universe.
+    // A time that does not fit is longer than the age of the universe.
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     Timespec {
         tv_sec: seconds,
@@ -57,7 +58,7 @@ impl Alarm {
         })
     }
 
-    /// Sets it for `deadline`, which is `left` away.
+    /// Sets the alarm for `deadline`, which is `left` away.
     pub(super) fn set(&mut self, deadline: Instant, left: Duration) -> Result<(), Error> {
         if self.set_for == Some(deadline) {
             return Ok(());
@@ -74,7 +75,8 @@ impl AsRawFd for Alarm {
     }
 }
 
-/// Tells that the wall clock has been set: it is armed for the end of time with `TFD_TIMER_CANCEL_ON_SET`, and never expires.
+/// Reports that the wall clock has been set. The timer is armed for the end of time with
+/// `TFD_TIMER_CANCEL_ON_SET`, and never expires.
 ///
 /// Source: timerfd_create(2); systemd notices a changed clock in the same way.
 #[derive(Debug)]

@@ -117,14 +117,33 @@ impl<S> Registry<S> {
     /// event. The calls come in the order in which the events are set. If several are set when a
     /// call returns, the next call is for the lowest index.
     ///
-    /// The loop passes through the event, and the registration ends, as with
-    /// [`on_event`](Self::on_event). With an empty slice the handler is never called, and the
-    /// registration keeps the loop running until it is removed.
+    /// In all else it is like [`on_event`](Self::on_event): when the loop passes through the event,
+    /// how often the handler is called, and how the registration ends. With an empty slice the
+    /// handler is never called, and the registration keeps the loop running until it is removed.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
     /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - [`Error::Os`] if the eventfd cannot be watched.
+    ///
+    /// ```
+    /// use reactor::{Event, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (left, right) = (Event::auto_reset(), Event::auto_reset());
+    /// let mut reactor = Reactor::<Vec<usize>>::new()?;
+    /// reactor.on_any(&[&left, &right], |index, cx| {
+    ///     cx.state.push(index);
+    ///     Ok(if cx.state.len() == 2 { Next::Remove } else { Next::Keep })
+    /// })?;
+    /// right.set();
+    /// left.set();
+    /// let mut order = Vec::new();
+    /// reactor.run(&mut order)?;
+    /// assert_eq!(order, [1, 0]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn on_any<F>(&mut self, events: &[&Event], handler: F) -> Result<Key, Error>
     where
@@ -141,13 +160,32 @@ impl<S> Registry<S> {
     /// is named twice is passed through twice, as by [`Event::wait_all`]. With an empty slice the
     /// handler is never called.
     ///
-    /// The loop passes through the events, and the registration ends, as with
-    /// [`on_event`](Self::on_event).
+    /// In all else it is like [`on_event`](Self::on_event): when the loop passes through the
+    /// events, how often the handler is called, and how the registration ends.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
     /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - [`Error::Os`] if the eventfd cannot be watched.
+    ///
+    /// ```
+    /// use reactor::{Event, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (loaded, permitted) = (Event::manual_reset(), Event::manual_reset());
+    /// let mut reactor = Reactor::<bool>::new()?;
+    /// reactor.on_all(&[&loaded, &permitted], |cx| {
+    ///     *cx.state = true;
+    ///     Ok(Next::Remove)
+    /// })?;
+    /// loaded.set();
+    /// std::thread::spawn(move || permitted.set());
+    /// let mut has_begun = false;
+    /// reactor.run(&mut has_begun)?;
+    /// assert!(has_begun);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn on_all<F>(&mut self, events: &[&Event], mut handler: F) -> Result<Key, Error>
     where

@@ -107,6 +107,23 @@ impl Event {
     ///
     /// # Errors
     /// The errors of `eventfd(2)` and `poll(2)`.
+    ///
+    /// ```
+    /// use reactor::{Event, Signalled};
+    /// use std::{io::Write, os::fd::AsFd};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = std::io::pipe()?; // in a program perhaps stdin
+    /// let stop = Event::manual_reset();
+    /// writer.write_all(b"a line\n")?;
+    /// let first = Event::wait_any_or_readable(&[&stop], &[reader.as_fd()], None)?;
+    /// assert_eq!(first, Some(Signalled::Readable(0)));
+    /// stop.set(); // events come first
+    /// let second = Event::wait_any_or_readable(&[&stop], &[reader.as_fd()], None)?;
+    /// assert_eq!(second, Some(Signalled::Event(0)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_any_or_readable(
         events: &[&Self],
         fds: &[BorrowedFd<'_>],

@@ -11,7 +11,7 @@
 //!
 //! INVARIANT (tickets): a lane holds as many closures as there are tickets of its type, in the same
 //! order. Tickets and closures go in, move on and are dropped together: in [`Posts`], under the
-//! lock of the mailbox, then among the deferred callbacks and in [`Registry::captures`].
+//! lock of the mailbox, then among the deferred callbacks and in `LoopInbox::captures`.
 
 use std::any::type_name;
 use std::collections::VecDeque;

@@ -17,6 +17,16 @@ use crate::registry::Registry;
 use crate::slots::Key;
 
 /// Limits how many values a notification queue holds.
+///
+/// ```
+/// use reactor::{Capacity, notification_queue};
+///
+/// let (sender, _receiver) = notification_queue(Capacity::Bounded(1));
+/// assert!(sender.try_send("fits").is_ok());
+/// assert!(sender.try_send("does not").is_err());
+/// let (sender, _receiver) = notification_queue(Capacity::Unbounded);
+/// assert!((0..1000).all(|number| sender.try_send(number).is_ok()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capacity {
     /// As many values as there is memory for.

@@ -233,6 +233,20 @@ impl<S: 'static> Remote<S> {
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone.
+    ///
+    /// ```
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let remote = reactor.remote()?;
+    /// let _alive = remote.keep_alive(); // the loop runs until it is stopped
+    /// let worker = std::thread::spawn(move || remote.stop());
+    /// reactor.run(&mut ())?;
+    /// assert!(worker.join().expect("it does not panic").is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn stop(&self) -> Result<(), LoopGone> {
         let origin = Location::caller();

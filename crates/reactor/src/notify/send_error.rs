@@ -12,8 +12,8 @@ pub enum SendTimeoutError<T> {
     Timeout(T),
     /// The receiver is gone. It went before the call or while the call waited.
     Disconnected(T),
-    /// The call came from the thread of the loop that handles the queue. The loop would
-    /// wait for itself.
+    /// The call came from the thread of the loop that handles the queue. The loop would wait for
+    /// itself.
     OnLoopThread(T),
 }
 

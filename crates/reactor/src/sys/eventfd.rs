@@ -55,6 +55,17 @@ impl EventFd {
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    ///
+    /// ```
+    /// use reactor::EventFd;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let event = EventFd::counter(1)?;
+    /// event.add(2)?;
+    /// assert_eq!(event.read()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn counter(initial: u32) -> io::Result<Self> {
         Ok(
             Self::open(initial, EventfdFlags::CLOEXEC).map_err(|source| Error::Call {

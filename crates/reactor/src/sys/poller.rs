@@ -45,8 +45,8 @@ pub(crate) struct Poller {
 const NUMBERED_MAX: usize = 1 << 20;
 
 /// The slot that watches a descriptor, by the number of the descriptor. If a source was replaced
-/// without our knowledge, its number may belong to another source by now. Then no call is made
-/// to the kernel in the old source's name.
+/// without our knowledge, its number may belong to another source by now. Then no call is made to
+/// the kernel in the old source's name.
 ///
 /// INVARIANT (owners): the slot of the last `add` of a number that the kernel accepted stands here
 /// until its `remove`. Kept by those two; every other call to the kernel relies on it.

@@ -78,8 +78,9 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. The order,
-    /// the lateness and the end of the timer are those of [`after`](Self::after).
+    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. In all
+    /// else it is like a timer of [`after`](Self::after): its order, its lateness, its end by
+    /// errors and panics, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
     ///
     /// # Cost
     /// O(1), no system call. One allocation if the closure captures anything.
@@ -112,7 +113,8 @@ impl<S> Registry<S> {
     /// - If the callback returns `WouldBlock`, the timer waits for the next tick. Any other error
     ///   ends it and is logged, except that `Interrupted` runs the callback again next turn.
     ///
-    /// The order and the lateness of the ticks are those of [`after`](Self::after).
+    /// In all else it is like a timer of [`after`](Self::after): its order, its lateness, its end
+    /// by a panic, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
     ///
     /// # Cost
     /// O(1), no system call, one allocation.
@@ -322,6 +324,19 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let clean_up = reactor.after(Duration::from_secs(3600), |_cx| Ok(Then::Done));
+    /// reactor.set_timer_background(clean_up)?;
+    /// reactor.run(&mut ())?; // returns at once
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_timer_background(&mut self, timer: TimerKey) -> Result<(), Error> {
         let was = self.timers.set_mark(timer, mark::BACKGROUND, true)?;
         self.timers.foreground -= usize::from(!was);
@@ -357,6 +372,20 @@ impl<S> Registry<S> {
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended already.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Reactor, Then};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let timer = reactor.after(Duration::from_secs(3600), |_cx| Ok(Then::Done));
+    /// reactor.cancel(timer)?;
+    /// assert!(reactor.cancel(timer).is_err()); // the key is stale
+    /// reactor.run(&mut ())?; // returns at once: nothing is left to wait for
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("evtimer_del", "ev_timer_stop", "uv_timer_stop", "cancelTimeout"))]
     pub fn cancel(&mut self, timer: TimerKey) -> Result<(), Error> {
         if self.end_entry(timer) {

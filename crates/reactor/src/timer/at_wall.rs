@@ -18,8 +18,8 @@ use crate::turn::nanos::nanos;
 
 impl<S> Registry<S> {
     /// Runs `callback` when the wall clock shows `time`, or as soon as timers run if that time has
-    /// passed. The order, the lateness and the end of the timer are those of
-    /// [`after`](Self::after).
+    /// passed. In all else it is like a timer of [`after`](Self::after): its order, its lateness,
+    /// its end by errors and panics, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
     ///
     /// If the clock is set, or the machine was asleep, the timer runs when the clock shows `time`
     /// after that. To run daily at a given local time, return [`Then::AtWall`] with the next

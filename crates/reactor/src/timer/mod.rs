@@ -51,6 +51,27 @@ impl fmt::Display for TimerKey {
 
 /// Says what happens to a timer after its callback has run. It overrules a
 /// [`Registry::reset`](crate::Registry::reset) by the callback itself.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::{Reactor, Then};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::<u32>::new()?;
+/// reactor.after(Duration::ZERO, |cx| {
+///     *cx.state += 1;
+///     Ok(match *cx.state {
+///         1 => Then::After(Duration::from_millis(1)),
+///         2 => Then::At(cx.now()), // next turn
+///         _ => Then::Done,
+///     })
+/// });
+/// let mut runs = 0;
+/// reactor.run(&mut runs)?;
+/// assert_eq!(runs, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("TimeoutAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -67,6 +88,29 @@ pub enum Then {
 }
 
 /// Says what a periodic timer does about ticks that it missed because the loop was busy.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::{ManualClock, Missed, Next, Reactor};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// for (missed, ticks) in [(Missed::Skip, 1), (Missed::Burst, 3), (Missed::Delay, 1)] {
+///     let clock = ManualClock::new();
+///     let mut reactor = Reactor::<u32>::builder().clock(clock.clone()).build()?;
+///     reactor.every(Duration::from_secs(10), missed, |cx| {
+///         *cx.state += 1;
+///         Ok(Next::Keep)
+///     });
+///     clock.advance(Duration::from_secs(35)); // the loop was busy for three ticks
+///     let mut count = 0;
+///     for _turn in 0..5 {
+///         reactor.turn(&mut count, Some(Duration::ZERO))?;
+///     }
+///     assert_eq!(count, ticks);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("MissedTickBehavior"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

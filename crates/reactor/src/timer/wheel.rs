@@ -142,8 +142,8 @@ impl<P: Blank> Wheel<P> {
     }
 
     /// Re-arms a timer for `delay` after the time `now_ns` if it is enough to store the deadline:
-    /// the deadline is not earlier than before, the timer is filed, and it has none of the marks
-    /// of `but`. Returns `true` if the deadline was stored.
+    /// the deadline is not earlier than before, the timer is filed, and it has none of the marks of
+    /// `but`. Returns `true` if the deadline was stored.
     #[inline]
     pub(crate) fn put_off(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
         // If the delay is a constant, this costs nothing.

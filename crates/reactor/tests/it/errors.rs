@@ -223,7 +223,7 @@ fn refusals_of_queues_and_posts_return_their_argument() -> Result {
     assert_eq!(refused.into_inner(), "text");
     let refused = remote.try_post(|_| ()).err().ok_or("none is allowed")?;
     assert!(
-        refused.to_string().contains("all 0 closures"),
+        refused.to_string().contains("0 pending closures"),
         "the limit is named: {refused}"
     );
     assert_eq!(refused.kind(), ErrorKind::ResourceBusy);

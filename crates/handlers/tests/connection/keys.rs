@@ -337,7 +337,7 @@ fn the_policy_of_a_connection_holds_for_its_deferred_callbacks_too() -> Result {
 }
 
 #[test]
-fn a_connection_that_panics_when_it_is_reached_does_not_take_its_caller_along() -> Result {
+fn a_connection_that_panics_when_reached_by_its_key_spares_its_caller() -> Result {
     let mut bench = Bench::with_policy(PanicPolicy::RemoveHandler)?;
     let (key, _far) = bench.open_unix(&ConnectionOptions::new(), panics_on_open())?;
     bench.reactor.enter(&mut bench.world, |cx| {

@@ -165,7 +165,7 @@ fn other_callbacks_send_through_the_key_and_get_failures_at_once() -> Result {
 }
 
 #[test]
-fn what_was_queued_by_the_key_of_a_socket_before_a_panic_is_still_to_leave() -> Result {
+fn datagrams_queued_through_the_key_before_a_panic_are_still_sent() -> Result {
     let peer = peer(false)?;
     let mut reactor = Reactor::new()?;
     let udp = Udp::new(Noting(

@@ -379,7 +379,7 @@ impl<S> Registry<S> {
     ///
     /// # Panics
     /// If the destructor of source or handler panics under
-    /// [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). By then everything has been done.
+    /// [`PanicPolicy::Propagate`]. By then everything has been done.
     pub(crate) fn close(
         &mut self,
         key: Key,

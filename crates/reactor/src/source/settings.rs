@@ -141,7 +141,7 @@ impl<S> Registry<S> {
     /// for a registration without which a daemon cannot work: the daemon ends and reports why.
     ///
     /// A failure is an error that the handler returns, or a panic that
-    /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler) catches. `run` then
+    /// [`PanicPolicy::RemoveHandler`] catches. `run` then
     /// returns [`Error::Failed`] at the end of the turn, with the name and the line of the
     /// registration. [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are not
     /// failures. For timers see [`set_timer_essential`](Self::set_timer_essential), for hooks

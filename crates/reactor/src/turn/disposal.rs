@@ -45,7 +45,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Drops values of the user one by one: all of them are dropped, however many destructors panic.
-/// Pass it to [`Registry::handle_drop_panics`] once the registry's own data is consistent.
+/// Pass it to `Registry::handle_drop_panics` once the registry's own data is consistent.
 #[derive(Default)]
 pub(crate) struct Disposal {
     pub(super) first: Option<PanicPayload>,

@@ -49,13 +49,13 @@ impl Supervision {
         }
     }
 
-    /// Returns whether callbacks go through [`supervise`].
+    /// Returns whether callbacks go through `supervise`.
     #[inline]
     pub(crate) const fn is_active(&self) -> bool {
         self.active
     }
 
-    /// Returns whether each callback is timed. If not, callbacks go through [`supervise`] only for
+    /// Returns whether each callback is timed. If not, callbacks go through `supervise` only for
     /// their panics.
     #[inline]
     pub(crate) const fn is_timing(&self) -> bool {

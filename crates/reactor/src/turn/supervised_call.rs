@@ -3,7 +3,7 @@
 //! Both cost nothing while they are off, except one test of a flag in each call. Slow callbacks are
 //! found in two steps, so that the search costs one additional clock read a turn, at its end, while
 //! no turn is slow. A turn that took longer than the threshold makes the loop time each callback
-//! for the next [`TIMED_TURNS`] turns.
+//! for the next `TIMED_TURNS` turns.
 
 use std::time::Duration;
 

@@ -1,46 +1,47 @@
-//! A check of any framing, for the tests of a user's own: what it finds may not depend on how the stream was cut.
+//! A check of any framing, for the tests of users. The result of a framing must not depend on how
+//! the stream was cut.
 
 use std::fmt;
 
 use super::{FrameError, Framing, Search};
 
-/// Streams of up to so many bytes are cut in every way there is: 2048 ways.
+/// Streams of up to this many bytes are cut in every possible way: 2048 ways.
 const ALL_CUTS_LEN_MAX: usize = 12;
 
-/// The frames of a stream, and the error that ended it: what [`check_framing`] has found.
+/// The frames of a stream, and the error that ended it. Returned by [`check_framing`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FramesFound {
     /// The frames, without their framing.
     pub frames: Vec<Vec<u8>>,
-    /// The error after them; `None` where the stream came to its end.
+    /// The error after them. `None` if the stream was read to its end.
     pub error: Option<FrameError>,
 }
 
-/// What is wrong with a framing: the error of [`check_framing`].
+/// A fault of a framing: the error of [`check_framing`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FramingFault {
-    /// The stream gives other frames, or another error, when it is cut.
+    /// The framing finds other frames or another error if the stream is cut.
     Cut {
-        /// The cuts, each with the number of bytes before it.
+        /// The cuts. Each is the number of bytes before it.
         cuts: Vec<usize>,
-        /// What is found with these cuts.
+        /// The content that is found with these cuts.
         found: Box<FramesFound>,
-        /// What is found when the stream comes in one piece.
+        /// The content that is found if the stream comes in one piece.
         in_one_piece: Box<FramesFound>,
     },
     /// A frame takes no bytes of the stream, or more than there are.
     Consumed {
-        /// How many bytes the frame says that it takes.
+        /// The number of bytes that the frame claims to take.
         consumed: usize,
-        /// How many bytes there were.
+        /// The number of bytes that there were.
         available: usize,
     },
-    /// [`Framing::decode_eof`] finds neither a frame nor an error in bytes that are left at the end, so they would be lost
-    /// silently.
+    /// [`Framing::decode_eof`] finds neither a frame nor an error in bytes that are left at the
+    /// end. Those bytes would be lost silently.
     Unfinished {
-        /// How many bytes are left.
+        /// The number of bytes that are left.
         left: usize,
     },
     /// After an error, the same call for the same bytes does not return that error.
@@ -48,32 +49,31 @@ pub enum FramingFault {
         /// The error.
         error: FrameError,
     },
-    /// [`Framing::encode`] accepts a frame, and what it writes is not read as that frame.
+    /// [`Framing::encode`] accepts a frame, but the encoded bytes are not read back as that frame.
     NotReadBack {
-        /// The frame that was put.
+        /// The frame that was encoded.
         frame: Vec<u8>,
-        /// What is found in the bytes that were written for it.
+        /// The content that is found in the encoded bytes.
         found: Box<FramesFound>,
     },
-    /// [`Framing::encode`] changes bytes that were there before, or leaves something when it refuses a frame.
+    /// [`Framing::encode`] changes bytes that were in the output before, or leaves bytes there when
+    /// it refuses a frame.
     OutputSpoiled {
-        /// The frame that was put.
+        /// The frame that was encoded.
         frame: Vec<u8>,
     },
 }
 
-/// Checks a framing by the bytes of one stream, and returns what is found in them. For the tests of a framing of your
-/// own.
+/// Checks a framing with the bytes of one stream, and returns the frames and the error found in
+/// them. Use it in the tests of a framing of your own.
 ///
-/// `make` makes the framing anew for each reading. The stream is read in one piece, in pieces of each size, and with a
-/// cut at each byte; one of up to 12 bytes in every way there is to cut it. Each reading must find the same frames and
-/// the same error, as the network cuts where it likes. Then each frame is [put](Framing::encode) and read back.
-/// O(length²) for a framing that searches no byte twice.
+/// `make` creates the framing anew for each reading. The stream is read in one piece, in pieces of
+/// each size, and with a cut at each byte. A stream of up to 12 bytes is read with every possible
+/// combination of cuts. Each reading must find the same frames and the same error, since the
+/// network cuts a stream at any place. Then each frame is [encoded](Framing::encode) and read back.
 ///
-/// Give it streams with several frames, with half a frame at the end, with a frame of the limit and with one beyond it.
-///
-/// # Errors
-/// [`FramingFault`] with the first reading that differs, or the first call that breaks the contract of [`Framing`].
+/// Test with these streams: several frames, half a frame at the end, a frame of the maximum length,
+/// and one beyond it.
 ///
 /// ```
 /// use handlers::{Frame, FrameError, Framing, check_framing};
@@ -111,6 +111,13 @@ pub enum FramingFault {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Cost
+/// O(length²) for a framing that searches no byte twice.
+///
+/// # Errors
+/// [`FramingFault`] with the first reading that differs, or with the first call that breaks the
+/// contract of [`Framing`].
 pub fn check_framing<F: Framing>(
     make: impl Fn() -> F,
     stream: &[u8],
@@ -133,7 +140,7 @@ pub fn check_framing<F: Framing>(
     Ok(in_one_piece)
 }
 
-/// Returns the ways in which a stream is cut: each is a list of places.
+/// Returns the ways in which a stream is cut. Each is a list of places.
 fn cuttings(len: usize) -> Box<dyn Iterator<Item = Vec<usize>>> {
     if (2..=ALL_CUTS_LEN_MAX).contains(&len) {
         let chosen = move |set: u32| (1..len).filter(|at| set & 1 << (at - 1) != 0).collect();
@@ -143,7 +150,7 @@ fn cuttings(len: usize) -> Box<dyn Iterator<Item = Vec<usize>>> {
     Box::new((1..len).map(of_size).chain((1..len).map(|at| vec![at])))
 }
 
-/// Reads as a connection does: what is not consumed is kept, and the next piece comes behind it.
+/// Reads as a connection does: unconsumed bytes are kept, and the next piece is added after them.
 fn read<F: Framing>(
     framing: &mut F,
     stream: &[u8],
@@ -164,7 +171,7 @@ fn read<F: Framing>(
     Ok(found)
 }
 
-/// Adds the frames of `data` to those found, and returns how many bytes they take.
+/// Adds the frames of `data` to `found`, and returns how many bytes they take.
 fn take_frames<F: Framing>(
     framing: &mut F,
     search: Search<F>,
@@ -187,6 +194,7 @@ fn take_frames<F: Framing>(
                 begin += frame.consumed;
             }
             Err(error) => {
+                // A stream ends with its first error: a second call must return the same one.
                 if search(framing, rest) != Err(error) {
                     return Err(FramingFault::ErrorForgotten { error });
                 }
@@ -197,7 +205,8 @@ fn take_frames<F: Framing>(
     }
 }
 
-/// Checks that a frame is read back from what is written for it, or refused without a trace.
+/// Checks that a frame is read back from its encoded bytes, or is refused with the output
+/// unchanged.
 fn check_put<F: Framing>(make: impl Fn() -> F, frame: &[u8]) -> Result<(), FramingFault> {
     const BEFORE: &[u8] = b"what was there before";
     let mut out = BEFORE.to_vec();
@@ -211,7 +220,8 @@ fn check_put<F: Framing>(make: impl Fn() -> F, frame: &[u8]) -> Result<(), Frami
         });
     };
     if put.is_err() {
-        return Ok(()); // a last frame without its end may be one that cannot be sent
+        // A last frame without an end may be one that cannot be sent.
+        return Ok(());
     }
     let found = read(&mut make(), written, &[])?;
     if found.error.is_some() || found.frames != [frame] {
@@ -247,7 +257,8 @@ impl fmt::Display for FramingFault {
             } => {
                 write!(
                     f,
-                    "cut after bytes {cuts:?}, the stream gives {found}; in one piece it gives {in_one_piece}"
+                    "cut after bytes {cuts:?}, the stream is read as {found}; \
+                     in one piece it is read as {in_one_piece}"
                 )
             }
             Self::Consumed {
@@ -259,19 +270,19 @@ impl fmt::Display for FramingFault {
             }
             Self::ErrorForgotten { error } => write!(
                 f,
-                "asked again after the error \"{error}\", it is not returned"
+                "a second call after the error \"{error}\" does not return it"
             ),
             Self::NotReadBack { frame, found } => {
                 write!(
                     f,
-                    "the frame \"{}\" is put, and {found} is read",
+                    "the frame \"{}\" is encoded, and {found} is read back",
                     frame.escape_ascii()
                 )
             }
             Self::OutputSpoiled { frame } => {
                 write!(
                     f,
-                    "putting the frame \"{}\" changes bytes that are not its own",
+                    "encoding the frame \"{}\" changes bytes that are not its own",
                     frame.escape_ascii()
                 )
             }

@@ -1,4 +1,4 @@
-//! Delimited messages: each ends with the same bytes, which are nowhere in it.
+//! Delimited messages: each message ends with the same bytes, which occur nowhere inside it.
 
 use std::fmt;
 
@@ -6,28 +6,43 @@ use memchr::memmem::Finder;
 
 use super::{Frame, FrameError, Framing, check_length, unended};
 
-/// Messages that end with a delimiter, any string of bytes: `\0`, `\r\n\r\n`, a word.
+/// Messages that end with a delimiter. The delimiter is any string of bytes: `\0`, `\r\n\r\n`, a
+/// word.
 ///
-/// The last message of a stream needs no delimiter, and what is only the begin of one is content there. Where that would be
-/// half a message, look at its [`Frame`], which takes no more than its bytes, or do not [`decode_eof`](Framing::decode_eof).
+/// The last message of a stream needs no delimiter. If the stream ends within a delimiter, that
+/// part counts as content. If such a message would be half a message for you, compare the length of
+/// its [`Frame`] with `consumed`: they are equal if the delimiter is missing. Or do not call
+/// [`decode_eof`](Framing::decode_eof).
 #[doc(alias("AnyDelimiterCodec"))]
 #[derive(Clone)]
 pub struct Delimited {
     delimiter: Finder<'static>,
     max_length: usize,
-    /// No delimiter begins within so many bytes.
+    /// The number of bytes in which no delimiter begins.
     searched: usize,
 }
 
 impl Delimited {
-    /// Messages of at most `max_length` bytes, not counting the delimiter. Allocates a copy of it.
+    /// Returns a framing for messages of at most `max_length` bytes, without the delimiter.
+    ///
+    /// ```
+    /// use handlers::{Delimited, FrameError, Framing};
+    ///
+    /// let mut framing = Delimited::new(b"\0", 100);
+    /// let frames = framing.frames(b"one\0two\0thr").collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(frames, [b"one", b"two"]);
+    /// # Ok::<(), FrameError>(())
+    /// ```
+    ///
+    /// # Cost
+    /// Allocates a copy of the delimiter.
     ///
     /// # Panics
     /// If the delimiter is empty.
     #[track_caller]
     pub fn new(delimiter: impl AsRef<[u8]>, max_length: usize) -> Self {
         let delimiter = delimiter.as_ref();
-        assert!(!delimiter.is_empty(), "an empty delimiter is everywhere");
+        assert!(!delimiter.is_empty(), "the delimiter is empty");
         Self {
             delimiter: Finder::new(delimiter).into_owned(),
             max_length,
@@ -35,8 +50,8 @@ impl Delimited {
         }
     }
 
-    /// Whether `data`, which holds no delimiter, may begin with a frame within the limit: as long as it has room, or a
-    /// delimiter may have begun in time.
+    /// Returns whether `data`, which contains no delimiter, can begin with a frame within the
+    /// limit: if there is room for more bytes, or if a delimiter may have begun within the limit.
     fn may_hold_frame(&self, data: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
         let first = data.len().saturating_sub(delimiter.len() - 1);
@@ -48,7 +63,8 @@ impl Delimited {
 impl Framing for Delimited {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let delimiter = self.delimiter.needle().len();
-        let within = &data[..data.len().min(self.max_length.saturating_add(delimiter))]; // what ends later is too long
+        // A frame that ends later is too long.
+        let within = &data[..data.len().min(self.max_length.saturating_add(delimiter))];
         let unsearched = self.searched.min(within.len());
         if let Some(found) = self.delimiter.find(&within[unsearched..]) {
             self.searched = 0;
@@ -58,7 +74,8 @@ impl Framing for Delimited {
                 consumed: length + delimiter,
             }));
         }
-        self.searched = within.len().saturating_sub(delimiter - 1); // behind it, one may have begun
+        // After this place a delimiter may have begun.
+        self.searched = within.len().saturating_sub(delimiter - 1);
         if self.may_hold_frame(data) {
             return Ok(None);
         }
@@ -83,7 +100,8 @@ impl Framing for Delimited {
         let begin = out.len();
         out.extend_from_slice(frame);
         out.extend_from_slice(self.delimiter.needle());
-        // One may be found across the border: of "xa" and "aa" the first "aa" begins in the frame.
+        // A delimiter can be found across the border: with "xa" and the delimiter "aa", the first
+        // "aa" begins in the frame.
         match self.delimiter.find(&out[begin..]) {
             Some(at) if at < frame.len() => {
                 out.truncate(begin);
@@ -181,7 +199,8 @@ mod tests {
         assert_eq!(Delimited::new("-=-=", 3).decode(b"abc=-="), Err(TOO_LONG));
     }
 
-    /// What a second search of the same bytes would find is put there behind its back.
+    /// The delimiter that a second search of the same bytes would find is written after the first
+    /// search.
     #[test]
     fn bytes_that_were_searched_are_not_searched_again() {
         for delimiter in [b"|".as_slice(), b"||", b"|||||"] {
@@ -243,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "an empty delimiter is everywhere")]
+    #[should_panic(expected = "the delimiter is empty")]
     fn an_empty_delimiter_is_refused() {
         Delimited::new("", 3);
     }

@@ -1,35 +1,37 @@
-//! What is wrong with a stream, or with a frame that is to be put into one.
+//! Errors of framings: in a stream that is read, or in a frame that is written.
 
 use std::fmt;
 use std::io;
 
-/// Why there is no frame, or why one cannot be put.
+/// Why no frame was found, or why a frame cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A frame is beyond the limit. Displays as "a line is longer than 1024 bytes", or as "a frame of 70000 bytes is longer
-    /// than the 1024 allowed".
+    /// A frame is beyond the limit. Displays as "a line is longer than 1024 bytes", or as "a frame
+    /// of 70000 bytes is longer than the 1024 allowed".
     TooLong {
-        /// What it is called: a line, a frame.
+        /// The name of the unit: a line, a frame.
         what: &'static str,
-        /// Its bytes, without its framing; `None` where its end has not been seen.
+        /// The length of the frame without its framing. `None` if its end has not been seen.
         length: Option<u64>,
-        /// How many are allowed.
+        /// The maximum length.
         max_length: usize,
     },
-    /// The frame would end too early, because what ends a frame is in it. Only for a frame that is put.
+    /// The frame contains the bytes that end a frame, so it would end too early. Returned only by
+    /// [`encode`](crate::Framing::encode).
     EndInside {
-        /// What it is called: a line, a frame.
+        /// The name of the unit: a line, a frame.
         what: &'static str,
-        /// How many bytes of it the other side would take for the frame.
+        /// The number of bytes that the receiver would take for the frame.
         at: usize,
     },
     /// The stream ended before the frame did.
     Truncated {
-        /// How many bytes are missing; `None` where the length of the frame is missing too.
+        /// The number of missing bytes. `None` if the length of the frame is missing too.
         missing: Option<u64>,
     },
-    /// The bytes are no frame at all, for the reason given: a varint that is none, or what a framing of your own found.
+    /// The bytes are not a frame. The text states the reason: an invalid varint, or one that a
+    /// framing of your own returns.
     Malformed(&'static str),
 }
 
@@ -52,7 +54,7 @@ impl fmt::Display for FrameError {
                 )
             }
             Self::EndInside { what, at } => {
-                write!(f, "a {what} holds what would end it after {at} bytes")
+                write!(f, "a {what} contains its own terminator after {at} bytes")
             }
             Self::Truncated {
                 missing: Some(missing),
@@ -69,7 +71,8 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// So that `?` ends a connection whose bytes make no sense, as [`InvalidData`](io::ErrorKind::InvalidData).
+/// Converts into an error of kind [`InvalidData`](io::ErrorKind::InvalidData), so that `?` ends a
+/// connection whose bytes are invalid.
 impl From<FrameError> for io::Error {
     fn from(error: FrameError) -> Self {
         Self::new(io::ErrorKind::InvalidData, error)
@@ -102,7 +105,10 @@ mod tests {
             what: "line",
             at: 3,
         };
-        assert_eq!(said(ended), "a line holds what would end it after 3 bytes");
+        assert_eq!(
+            said(ended),
+            "a line contains its own terminator after 3 bytes"
+        );
         let truncated = FrameError::Truncated { missing: Some(7) };
         assert_eq!(
             said(truncated),

@@ -1,14 +1,16 @@
-//! Messages behind their length: the length says where the next one begins, so nothing is searched, and any byte can be
-//! in them.
+//! Length-prefixed messages: the length states where the next message begins. So nothing is
+//! searched, and a message can contain any byte.
 
 use super::{Frame, FrameError, Framing, check_length};
 
-/// A varint of 64 bits has so many bytes at most, of 7 bits each.
+/// The maximum number of bytes of a varint of 64 bits, with 7 bits in each byte.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// Messages behind their length, which counts the bytes of the message without itself. O(1) to find one.
+/// Messages that follow their length. The length does not count its own bytes. Finding a message is
+/// O(1).
 ///
-/// A length beyond the limit is an error as soon as it is read: nobody waits for such a message, or makes room for it.
+/// A length beyond the limit is an error as soon as it is read: no buffer is made for such a
+/// message, and no byte of it is waited for.
 #[doc(alias("LengthDelimitedCodec"))]
 #[derive(Clone, Debug)]
 pub struct LengthPrefixed {
@@ -16,27 +18,41 @@ pub struct LengthPrefixed {
     max_length: usize,
 }
 
-/// How the length of a message is written, as an unsigned integer.
+/// The format of the length of a message, an unsigned integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LengthPrefix {
     /// 1 byte.
     U8,
-    /// 2 bytes, the most significant first, as networks have it.
+    /// 2 bytes, the most significant first (network byte order).
     U16Be,
     /// 2 bytes, the least significant first.
     U16Le,
-    /// 4 bytes, the most significant first, as networks have it.
+    /// 4 bytes, the most significant first (network byte order).
     U32Be,
     /// 4 bytes, the least significant first.
     U32Le,
-    /// 1 to 10 bytes of 7 bits each, the least significant first; all but the last have the highest bit set (LEB128, as
-    /// Protocol Buffers write it). Only the shortest form of a number is accepted, so each has one.
+    /// 1 to 10 bytes of 7 bits each, the least significant first (LEB128, as in Protocol Buffers).
+    /// All bytes but the last have the highest bit set. Only the shortest form of a number is
+    /// accepted, so each number has one form.
     Varint,
 }
 
 impl LengthPrefixed {
-    /// Messages of at most `max_length` bytes, not counting the prefix, and no more than the prefix can say.
+    /// Returns a framing for messages of at most `max_length` bytes, without the prefix. The
+    /// greatest length that the prefix can hold is a limit too.
+    ///
+    /// ```
+    /// use handlers::{FrameError, Framing, LengthPrefix, LengthPrefixed};
+    ///
+    /// let mut framing = LengthPrefixed::new(LengthPrefix::U16Be, 1024);
+    /// let mut stream = Vec::new();
+    /// framing.encode(b"hello", &mut stream)?;
+    /// assert_eq!(stream, b"\0\x05hello");
+    /// let frame = framing.decode(&stream)?.expect("a whole frame");
+    /// assert_eq!((frame.bytes, frame.consumed), (b"hello".as_slice(), 7));
+    /// # Ok::<(), FrameError>(())
+    /// ```
     pub const fn new(prefix: LengthPrefix, max_length: usize) -> Self {
         let sayable = prefix.max_length();
         Self {
@@ -49,7 +65,7 @@ impl LengthPrefixed {
         }
     }
 
-    /// The length that `data` begins with, and what is behind it.
+    /// Returns the length at the start of `data`, and the bytes after it.
     fn read<'a>(&self, data: &'a [u8]) -> Result<Option<(usize, &'a [u8])>, FrameError> {
         let Some((said, prefix)) = self.prefix.read(data)? else {
             return Ok(None);
@@ -97,7 +113,7 @@ impl Framing for LengthPrefixed {
 }
 
 impl LengthPrefix {
-    /// The greatest length it can say.
+    /// Returns the greatest length that the prefix can hold.
     const fn max_length(self) -> usize {
         match self {
             Self::U8 => u8::MAX as usize,
@@ -107,7 +123,8 @@ impl LengthPrefix {
         }
     }
 
-    /// The length that `data` begins with, and how many bytes say it; `None` if there are too few.
+    /// Returns the length at the start of `data`, and the number of bytes that the prefix takes.
+    /// Returns `None` if there are too few bytes.
     fn read(self, data: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
         Ok(match self {
             Self::U8 => data.first().map(|byte| (u64::from(*byte), 1)),
@@ -150,7 +167,7 @@ fn read_varint(data: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
         }
         if place > 0 && byte == 0 {
             return Err(FrameError::Malformed(
-                "the length of a frame is a varint longer than it need be",
+                "the length of a frame is a varint longer than necessary",
             ));
         }
         value |= u64::from(byte & 0x7f) << (7 * place);

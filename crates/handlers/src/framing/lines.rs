@@ -1,24 +1,36 @@
-//! Lines: text for people and for old protocols.
+//! Lines of text, as in many text protocols.
 
 use memchr::memchr;
 
 use super::{Frame, FrameError, Framing, check_length, unended};
 
-/// Messages that are lines, which end with `\n` or `\r\n`, each as it comes. Neither is part of the line.
+/// Lines that end with `\n` or `\r\n`, even mixed in one stream. The line end is not part of the
+/// line.
 ///
-/// A `\r` elsewhere is content. The last line of a stream needs no end; a `\r` at its end is content too. It is known by
-/// its [`Frame`], which takes no more than its bytes.
+/// A `\r` elsewhere is content. The last line of a stream needs no end, and a `\r` at its end is
+/// content too. For a line without an end, the length of the line equals the `consumed` of its
+/// [`Frame`].
 #[doc(alias("LinesCodec", "evbuffer_readln"))]
 #[derive(Clone, Debug)]
 pub struct Lines {
     end: &'static [u8],
     max_length: usize,
-    /// No line ends within so many bytes.
+    /// The number of bytes in which no line ends.
     searched: usize,
 }
 
 impl Lines {
-    /// Lines of at most `max_length` bytes, not counting their ends. Those that are [encoded](Framing::encode) end with `\n`.
+    /// Returns a framing for lines of at most `max_length` bytes, without their ends.
+    /// [Encoded](Framing::encode) lines end with `\n`.
+    ///
+    /// ```
+    /// use handlers::{FrameError, Framing, Lines};
+    ///
+    /// let mut lines = Lines::new(80);
+    /// let found = lines.frames(b"HELO me\r\nQUIT\nres").collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(found, [b"HELO me".as_slice(), b"QUIT"]);
+    /// # Ok::<(), FrameError>(())
+    /// ```
     pub const fn new(max_length: usize) -> Self {
         Self {
             end: b"\n",
@@ -27,7 +39,17 @@ impl Lines {
         }
     }
 
-    /// The same, but those that are [encoded](Framing::encode) end with `\r\n`, as protocols of the Internet have it.
+    /// Returns a framing for lines of at most `max_length` bytes, without their ends.
+    /// [Encoded](Framing::encode) lines end with `\r\n`, as in the protocols of the Internet.
+    ///
+    /// ```
+    /// use handlers::{FrameError, Framing, Lines};
+    ///
+    /// let mut out = Vec::new();
+    /// Lines::crlf(80).encode(b"250 OK", &mut out)?;
+    /// assert_eq!(out, b"250 OK\r\n");
+    /// # Ok::<(), FrameError>(())
+    /// ```
     pub const fn crlf(max_length: usize) -> Self {
         Self {
             end: b"\r\n",
@@ -48,11 +70,11 @@ impl Framing for Lines {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let within = &data[..data
             .len()
-            .min(self.max_length.saturating_add(b"\r\n".len()))]; // what ends later is too long
+            .min(self.max_length.saturating_add(b"\r\n".len()))]; // a line that ends later is too long
         let unsearched = self.searched.min(within.len());
         let Some(found) = memchr(b'\n', &within[unsearched..]) else {
             self.searched = within.len();
-            // A `\r` just behind the limit may be half of an end.
+            // A `\r` just after the limit may be half of a line end.
             let hopeful = matches!(data.get(self.max_length..), None | Some([] | [b'\r']));
             return if hopeful {
                 Ok(None)
@@ -81,7 +103,10 @@ impl Framing for Lines {
         unended(rest, "line", self.max_length)
     }
 
-    /// Appends a line and its end. A `\r` at the end of the line would be lost in front of `\n`, but not of `\r\n`.
+    /// Appends a line and its end.
+    ///
+    /// A line with a `\r` at its end is refused if lines end with `\n`: the receiver would drop the
+    /// `\r`. If lines end with `\r\n`, it is accepted.
     fn encode(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
         check_length(line, "line", self.max_length)?;
         let read = match memchr(b'\n', line) {
@@ -167,7 +192,8 @@ mod tests {
         assert_eq!(Lines::new(3).decode(b"abcd"), Err(TOO_LONG));
     }
 
-    /// What a second search of the same bytes would find is put there behind its back.
+    /// The line end that a second search of the same bytes would find is written after the first
+    /// search.
     #[test]
     fn bytes_that_were_searched_are_not_searched_again() {
         let mut lines = Lines::new(100);

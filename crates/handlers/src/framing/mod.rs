@@ -1,7 +1,7 @@
-//! Framing: where the messages are in the bytes of a stream, which the network cuts as it likes.
+//! Framing: finding the messages in the bytes of a stream, which the network cuts at any place.
 //!
-//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. What a framing remembers is
-//! how far it has searched in vain; that saves time and changes no result.
+//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. A framing
+//! only remembers how far it has searched without success. This saves time and changes no result.
 
 mod check_framing;
 mod delimiter;
@@ -19,11 +19,13 @@ pub use self::error::FrameError;
 pub use self::length::{LengthPrefix, LengthPrefixed};
 pub use self::lines::Lines;
 
-/// How messages are told apart in a stream: finds them in what was received, and puts them into what is to be sent.
+/// Separates the messages of a stream: finds them in received bytes, and encodes them into bytes to
+/// be sent.
 ///
-/// One framing is for one direction of one stream. It copies nothing: frames are parts of the bytes it is given. A
-/// stream is over with its first error, as nobody can say where the next frame begins; asked again, a framing gives the
-/// same error. [`check_framing`] checks a framing of your own.
+/// Use one framing for one direction of one stream. It copies nothing: frames are parts of the
+/// bytes it is called with. The first error ends the stream, since the begin of the next frame is
+/// unknown. Called again, a framing returns the same error. [`check_framing`] checks a framing of
+/// your own.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};
@@ -34,7 +36,7 @@ pub use self::lines::Lines;
 /// }
 ///
 /// impl Console {
-///     /// What is not consumed is given again, with more behind it.
+///     /// Returns how many bytes were consumed. The others are passed in again.
 ///     fn on_data(&mut self, data: &[u8]) -> Result<usize, FrameError> {
 ///         let mut lines = self.lines.frames(data);
 ///         for line in &mut lines {
@@ -52,32 +54,56 @@ pub use self::lines::Lines;
 /// ```
 #[doc(alias("Decoder", "Encoder", "codec"))]
 pub trait Framing {
-    /// Finds the first frame of `data`, which begins where the last frame ended. `None` if it is not whole yet: the
-    /// next call gets the same bytes with more behind them.
+    /// Finds the first frame of `data`, which begins where the last frame ended. Returns `None` if
+    /// the frame is not complete yet. In that case, call it again with the same bytes and more
+    /// after them.
     ///
-    /// Bytes that were searched are not searched again, so that a frame costs O(its length), however many calls it
-    /// takes. No allocation.
+    /// # Cost
+    /// O(length of the frame), for any number of calls: bytes that were searched are not searched
+    /// again. No allocation.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`] with the byte that leaves no way to end the frame within the limit, or that completes a
-    /// length beyond it; [`FrameError::Malformed`].
+    /// - [`FrameError::TooLong`] at the byte after which the frame cannot end within the limit any
+    ///   more, or which completes a length beyond the limit.
+    /// - [`FrameError::Malformed`] if the bytes are not a frame.
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-    /// Finds the first frame of `rest`, as [`decode`](Self::decode) does, where no more bytes will follow: the stream has
-    /// ended. `None` if `rest` is empty.
+    /// Finds the first frame of `rest`, as [`decode`](Self::decode) does, when the stream has ended
+    /// and no more bytes follow. Returns `None` if `rest` is empty.
     ///
     /// # Errors
-    /// Those of [`decode`](Self::decode); [`FrameError::Truncated`] where half a frame is none.
+    /// - [`FrameError::TooLong`] if the frame is beyond the limit.
+    /// - [`FrameError::Malformed`] if the bytes are not a frame.
+    /// - [`FrameError::Truncated`] if `rest` is half a frame and this framing needs whole ones.
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-    /// Appends `frame` to `out` together with its framing. O(its length); it allocates only what `out` needs to grow.
+    /// Appends `frame` to `out`, together with its framing.
+    ///
+    /// ```
+    /// use handlers::{FrameError, Framing, Lines};
+    ///
+    /// let mut out = Vec::new();
+    /// Lines::new(80).encode(b"hello", &mut out)?;
+    /// assert_eq!(out, b"hello\n");
+    /// assert!(Lines::new(80).encode(b"two\nlines", &mut out).is_err());
+    /// # Ok::<(), FrameError>(())
+    /// ```
+    ///
+    /// # Cost
+    /// O(length of the frame). Allocates only if `out` must grow.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`], and [`FrameError::EndInside`] if the other side would find another frame. `out` is
-    /// unchanged then.
+    /// - [`FrameError::TooLong`] if the frame is beyond the limit.
+    /// - [`FrameError::EndInside`] if the receiver would find another frame.
+    /// - [`FrameError::Malformed`] from a framing that can refuse a frame for another reason.
+    ///
+    /// `out` is unchanged then.
     fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
 
-    /// The frames of `data`, which begins where the last frame ended, one after the other. O(1) to make.
+    /// Returns an iterator over the frames of `data`. `data` must begin where the last frame ended.
+    ///
+    /// # Cost
+    /// O(1). The iterator searches for each frame when it is asked for it.
     fn frames<'f, 'a>(&'f mut self, data: &'a [u8]) -> Frames<'f, 'a, Self>
     where
         Self: Sized,
@@ -90,7 +116,22 @@ pub trait Framing {
         }
     }
 
-    /// The frames of what is left when the stream has ended, an unfinished last one included. O(1) to make.
+    /// Returns an iterator over the frames of `rest`, the bytes that are left when the stream has
+    /// ended. An unfinished last frame is included if the framing allows it.
+    ///
+    /// ```
+    /// use handlers::{FrameError, Framing, Lines};
+    ///
+    /// let mut lines = Lines::new(80);
+    /// let data = b"one\ntwo";
+    /// assert_eq!(lines.frames(data).collect::<Result<Vec<_>, _>>()?, [b"one"]);
+    /// // The peer has closed its side: the last line needs no end.
+    /// assert_eq!(lines.frames_at_eof(&data[4..]).collect::<Result<Vec<_>, _>>()?, [b"two"]);
+    /// # Ok::<(), FrameError>(())
+    /// ```
+    ///
+    /// # Cost
+    /// O(1). The iterator searches for each frame when it is asked for it.
     fn frames_at_eof<'f, 'a>(&'f mut self, rest: &'a [u8]) -> Frames<'f, 'a, Self>
     where
         Self: Sized,
@@ -104,7 +145,7 @@ pub trait Framing {
     }
 }
 
-/// For a framing that is chosen while the program runs.
+/// Allows a framing that is chosen at run time.
 impl<F: Framing + ?Sized> Framing for Box<F> {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         (**self).decode(data)
@@ -119,21 +160,22 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
     }
 }
 
-/// A message, and how much of the stream it is.
+/// A message, and how many bytes of the stream it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The message without its framing.
     pub bytes: &'a [u8],
-    /// How many bytes of the stream it takes together with its framing, 1 at least.
+    /// The number of bytes of the stream that the message takes, including its framing. At least 1.
     pub consumed: usize,
 }
 
-/// The frames of some bytes, from [`Framing::frames`] or [`Framing::frames_at_eof`]. It ends where no whole frame is
-/// left, and after an error.
+/// An iterator over the frames of some bytes, returned by [`Framing::frames`] or
+/// [`Framing::frames_at_eof`]. It ends after an error, or when no complete frame is left.
 ///
-/// To stop early is fine: give what is not [`consumed`](Self::consumed) to [`Framing::frames`] later.
+/// You can stop early. Pass the bytes that are not [`consumed`](Self::consumed) to
+/// [`Framing::frames`] later.
 #[derive(Debug)]
-#[must_use = "frames are looked for as they are asked for"]
+#[must_use = "the iterator is lazy: it searches when it is advanced"]
 pub struct Frames<'f, 'a, F> {
     framing: &'f mut F,
     data: &'a [u8],
@@ -141,17 +183,18 @@ pub struct Frames<'f, 'a, F> {
     expected: Expected,
 }
 
-/// What is expected after the bytes at hand.
+/// The bytes that are expected after those that are present.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
     More,
     End,
-    /// Nothing that could be read: there was an error.
+    /// Nothing that could be read, since there was an error.
     Nothing,
 }
 
 impl<F> Frames<'_, '_, F> {
-    /// How many bytes the frames that have been given took, framing included: what a handler reports as consumed.
+    /// Returns how many bytes the frames returned so far took, including their framing. A handler
+    /// returns this number from `on_data`.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
@@ -174,7 +217,7 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
         Some(frame.map(|frame| {
             debug_assert!(
                 frame.consumed > 0,
-                "a frame that takes nothing is found for ever"
+                "the framing returned a frame that takes no bytes"
             );
             self.consumed += frame.consumed;
             frame.bytes
@@ -182,13 +225,13 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
     }
 }
 
-/// Whatever was `None` stays so: the bytes are the same.
+/// After `None` the iterator always returns `None`: the bytes stay the same.
 impl<F: Framing> FusedIterator for Frames<'_, '_, F> {}
 
 /// [`Framing::decode`] or [`Framing::decode_eof`].
 pub(crate) type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-/// What is left of a stream whose frames need no end there.
+/// Returns the last frame of a stream, for a framing whose last frame needs no end.
 fn unended<'a>(
     rest: &'a [u8],
     what: &'static str,
@@ -207,7 +250,7 @@ fn unended<'a>(
     }))
 }
 
-/// Refuses to send what the other side, with the same limit, would not accept.
+/// Refuses a frame that the receiver, with the same limit, would not accept.
 fn check_length(frame: &[u8], what: &'static str, max_length: usize) -> Result<(), FrameError> {
     if frame.len() > max_length {
         return Err(FrameError::TooLong {

@@ -1,22 +1,22 @@
-//! The buffers of a loop, which its connections use one after the other.
+//! The buffers of a loop. Its connections use them one after the other.
 
 use std::cell::Cell;
 
 use super::write::buffer::WriteBuffer;
 
-/// The size of the read buffer, so the most that one call reads.
+/// The size of the read buffer, and so the most that one call reads.
 const READ_MAX: usize = 64 * 1024;
 
-/// What a connection needs in a call. An idle one holds no buffer.
+/// The buffers that a connection needs during a call. An idle connection holds none.
 struct Buffers {
     input: Box<[u8]>,
     output: WriteBuffer,
 }
 
 thread_local! {
-    /// The buffers of the loop, which has its thread for itself. `Registry::local` costs forty instructions more for a
-    /// look. Taken while a connection is called: the loop of another reactor that runs meanwhile has buffers of its
-    /// own.
+    /// The buffers of the loop of this thread. A thread local is used because a look-up by
+    /// `Registry::local` costs forty instructions more. They are taken while a connection is
+    /// called: the loop of another reactor that runs meanwhile makes buffers of its own.
     static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 

@@ -1,9 +1,9 @@
-//! Commands to a connection by its key, which are applied also while its callback is running.
+//! Commands to a connection by its key. They are applied even while its callback is running.
 //!
-//! A callback has its connection by `&mut`, so nothing else can reach it meanwhile. A command that comes from within,
-//! of a publisher that is one of its own subscribers for example, waits until the callback returns, and is applied
-//! before anything else is done with the connection: after what the callback has written, before anything written
-//! later.
+//! A callback has its connection by `&mut`, so nothing else can reach the connection meanwhile. A
+//! command can still come from inside that callback, for example if a publisher is one of its own
+//! subscribers. Such a command waits until the callback returns. It is applied before anything else
+//! is done with the connection: after the writes of the callback, and before any later write.
 
 use std::cell::Cell;
 use std::io;
@@ -26,11 +26,12 @@ pub(super) enum Command {
 }
 
 thread_local! {
-    /// How many commands wait on this thread, of whichever loop: asked after each callback.
+    /// The number of commands that wait on this thread, for all its loops. Read after each
+    /// callback.
     static WAITING: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The commands that wait on a loop, in their order.
+/// The commands that wait on a loop, in order.
 #[derive(Default)]
 struct Commands(Vec<(Key, Command)>);
 
@@ -40,7 +41,7 @@ impl Commands {
         WAITING.set(WAITING.get() + 1);
     }
 
-    /// Removes the commands to one connection.
+    /// Removes and returns the commands to one connection.
     fn take(&mut self, key: Key) -> Vec<Command> {
         let taken: Vec<_> = self
             .0
@@ -64,7 +65,7 @@ pub(super) fn are_waiting() -> bool {
     WAITING.get() > 0
 }
 
-/// Removes the commands that wait for a connection, in their order.
+/// Removes and returns the commands that wait for a connection, in order.
 pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
     let taken = registry.local::<Commands>().take(key);
     if taken.is_empty() {
@@ -73,8 +74,8 @@ pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
     taken
 }
 
-/// Drops commands to connections that are gone: where a panic has unwound through a callback, and through the loop, nothing
-/// else does.
+/// Drops commands to connections that have ended. Only needed if a panic has unwound through a
+/// callback and through the loop: nothing else removes such commands.
 #[cold]
 fn drop_stale<S>(registry: &mut Registry<S>) {
     let mut keys: Vec<_> = registry
@@ -91,32 +92,48 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
     drop(stale);
 }
 
-/// Commands, which are applied at once, or when the running callback of the connection returns.
+/// Commands. A command is applied at once, or when the running callback of the connection returns.
 ///
-/// Within that callback, and within a closure of [`with`](Self::with) for the same connection, several commands are
-/// applied in their order, after everything that the callback has written, and before the next callback. A command that
-/// then has no effect any more, since the callback has closed the connection, is dropped.
+/// Inside that callback, and inside a closure of [`with`](Self::with) for the same connection,
+/// commands wait. When the callback returns they are applied in order, after everything that the
+/// callback has written and before the next callback. If the callback has closed the connection,
+/// commands that have no effect any more are dropped.
 impl<S> ConnectionKey<S> {
-    /// Sends `bytes` after everything that was written before: by [`Connection::write`], in a call of
+    /// Sends `bytes` after everything that was written before, with [`Connection::write`] inside
     /// [`with`](Self::with).
     ///
-    /// So a message to all subscribers needs no special case for the one that publishes it: to the connection whose
-    /// callback is running the bytes are sent when that returns, after what it has written itself, and the answer is
-    /// [`Flow::Open`] meanwhile. If its queue cannot take them then, the connection ends with that error, since its
-    /// peer must not miss a part unnoticed. O(length), and a copy of the bytes where they wait.
-    ///
-    /// # Errors
-    /// `NotFound` if the connection has ended; those of [`Connection::write`].
+    /// A message to all subscribers needs no special case for the subscriber that publishes it. If
+    /// the callback of the connection is running, the bytes are sent when that callback returns,
+    /// after its own writes. Until then this returns [`Flow::Open`]. If the queue cannot take the
+    /// bytes at that time, the connection ends with that error, so that the peer does not miss a
+    /// part unnoticed.
     ///
     /// ```
     /// use handlers::ConnectionKey;
     /// use reactor::Context;
     ///
-    /// /// Sends a message to all subscribers, also to the one that sends it, and forgets those that have gone.
-    /// fn publish(subscribers: &mut Vec<ConnectionKey<()>>, message: &[u8], cx: &mut Context<'_, ()>) {
+    /// /// Sends a message to all subscribers, also to its sender, and removes those that are gone.
+    /// fn publish(
+    ///     subscribers: &mut Vec<ConnectionKey<()>>,
+    ///     message: &[u8],
+    ///     cx: &mut Context<'_, ()>,
+    /// ) {
     ///     subscribers.retain(|subscriber| subscriber.write(cx, message).is_ok());
     /// }
     /// ```
+    ///
+    /// # Cost
+    /// O(length). Bytes that must wait are copied.
+    ///
+    /// # Errors
+    /// - `NotFound` if the connection has ended.
+    /// - `BrokenPipe` after a shutdown or a close.
+    /// - `QuotaExceeded` if more than
+    ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
+    ///   would be queued.
+    /// - The error of a socket that has failed, if nothing is read.
+    ///
+    /// The details are those of [`Connection::write`].
     pub fn write(self, cx: &mut Context<'_, S>, bytes: &[u8]) -> io::Result<Flow> {
         match self.with(cx, |connection, _cx| connection.write(bytes)) {
             Err(Error::Running(_)) => {
@@ -126,10 +143,17 @@ impl<S> ConnectionKey<S> {
         }
     }
 
-    /// Sends shared bytes as [`write`](Self::write) does, without a copy of a piece of 1 KiB or more.
+    /// Sends shared bytes as [`write`](Self::write) does, without copying a piece of 1 KiB or more.
     ///
     /// # Errors
-    /// `NotFound` if the connection has ended; those of [`Connection::write_bytes`].
+    /// - `NotFound` if the connection has ended.
+    /// - `BrokenPipe` after a shutdown or a close.
+    /// - `QuotaExceeded` if more than
+    ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
+    ///   would be queued.
+    /// - The error of a socket that has failed, if nothing is read.
+    ///
+    /// The details are those of [`Connection::write_bytes`].
     pub fn write_bytes(self, cx: &mut Context<'_, S>, bytes: Bytes) -> io::Result<Flow> {
         let mut bytes = Some(bytes);
         match self.with(cx, |connection, _cx| {
@@ -142,7 +166,7 @@ impl<S> ConnectionKey<S> {
         }
     }
 
-    /// Ends our direction by [`Connection::shutdown`].
+    /// Closes our write side, with [`Connection::shutdown`].
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -150,7 +174,7 @@ impl<S> ConnectionKey<S> {
         self.command(cx, Command::Shutdown)
     }
 
-    /// Closes the connection by [`Connection::close_after_flush`].
+    /// Closes the connection gracefully, with [`Connection::close_after_flush`].
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -162,7 +186,7 @@ impl<S> ConnectionKey<S> {
         self.command(cx, Command::CloseAfterFlush(deadline))
     }
 
-    /// Closes the connection by [`Connection::close`].
+    /// Closes the connection, with [`Connection::close`].
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -170,7 +194,7 @@ impl<S> ConnectionKey<S> {
         self.command(cx, Command::Close)
     }
 
-    /// Closes the connection by [`Connection::abort`].
+    /// Resets the connection, with [`Connection::abort`].
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -210,14 +234,14 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Writes what its writer takes for queued already.
+    /// Writes bytes that their writer believes to be queued already.
     fn write_late(&mut self, bytes: Bytes) {
         match self.write_bytes(bytes) {
             Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
                 self.state.end(CloseReason::Failed(error))
             }
-            // Otherwise its own callback has ended the direction, or the socket has failed, which has consequences of
-            // its own.
+            // Any other error has causes with effects of their own: the connection's callback has
+            // closed the write side, or the socket has failed.
             Ok(_) | Err(_) => {}
         }
     }

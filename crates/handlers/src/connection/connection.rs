@@ -1,6 +1,8 @@
-//! What a handler may do with its connection, and so may everyone that reaches it by its key.
+//! The connection as handlers see it: its state, its options, and reading. A handler gets it in
+//! each callback. Other callbacks get it by the key of the connection.
 //!
-//! Writing is in [`write`](super::write), and every way to end in [`close`](super::close).
+//! Writing is in [`write`](super::write). All ways to close a connection are in
+//! [`close`](super::close).
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -16,42 +18,66 @@ use super::stream::{DynStream, Stream};
 use super::write::buffer::WriteBuffer;
 use crate::socket::plain;
 
-/// A connection, as its handler has it in a callback, and others by [`ConnectionKey::with`].
+/// A connection. Its handler gets it in every callback. Other code on the loop gets it by
+/// [`ConnectionKey::with`].
 #[doc(alias("bufferevent", "AsyncSocket", "uv_stream_t", "TcpStream"))]
 pub struct Connection<'a, S> {
     pub(super) stream: &'a mut dyn DynStream,
     pub(super) state: &'a mut State,
-    /// What was written in this callback, and is still to be tried. Empty while something is queued.
+    /// The bytes that this callback has written and that are not sent yet. Empty while something is
+    /// queued.
     pub(super) buffer: &'a mut WriteBuffer,
     pub(super) key: ConnectionKey<S>,
-    /// Whether it was reached by its key. Writes of the handler are sent when its callback returns. Small writes from
-    /// outside are sent with the deferred callbacks, together with those of others.
+    /// Whether the connection was reached by its key. Writes of the handler are sent when its
+    /// callback returns. Small writes from outside are sent with the deferred callbacks, together
+    /// with other writes from outside.
     pub(super) from_outside: bool,
 }
 
 impl<S> Connection<'_, S> {
-    /// Returns the key by which this connection is reached from elsewhere.
+    /// Returns the key of this connection. Use it to reach the connection from other callbacks.
     pub const fn key(&self) -> ConnectionKey<S> {
         self.key
     }
 
-    /// Returns how many bytes have passed through the connection.
+    /// Returns how many bytes this connection has read and written.
     pub const fn metrics(&self) -> ConnectionMetrics {
         self.state.counters
     }
 
-    /// Stops reading until [`resume_reading`](Self::resume_reading). The peer is held up once the kernel's buffer is
-    /// full.
+    /// Stops reading until [`resume_reading`](Self::resume_reading) is called. The peer is held up
+    /// once the kernel's buffer is full.
     ///
-    /// Nothing is lost by it: what the peer has sent, and its end, wait in the kernel until reading is resumed, also
-    /// where the peer has closed the connection or reset it. A reset is reported at once: by
-    /// [`on_failure`](crate::ConnectionHandler::on_failure), or where nothing is unread by the end of the connection.
+    /// No byte is lost. Bytes of the peer, and the end of its stream, wait in the kernel until
+    /// reading is resumed. The same holds if the peer has closed or reset the connection meanwhile.
+    /// A reset is reported at once: by [`on_failure`](crate::ConnectionHandler::on_failure) if
+    /// bytes are unread, or else by the end of the connection.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use handlers::{Connection, on_data};
+    /// use reactor::Then;
+    ///
+    /// // Takes at most one piece of input every 100 ms.
+    /// let slow = on_data(|data, connection: &mut Connection<'_, ()>, cx| {
+    ///     connection.pause_reading();
+    ///     let key = connection.key();
+    ///     cx.registry.after(Duration::from_millis(100), move |cx| {
+    ///         // An error means that the connection has ended meanwhile.
+    ///         let _ = key.with(cx, |connection, _cx| connection.resume_reading());
+    ///         Ok(Then::Done)
+    ///     });
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = slow;
+    /// ```
     #[doc(alias("bufferevent_disable", "uv_read_stop"))]
     pub const fn pause_reading(&mut self) {
         self.state.flags.insert(Flags::PAUSED);
     }
 
-    /// Reads again. What the handler has left is given to it anew, later this turn or next.
+    /// Resumes reading after [`pause_reading`](Self::pause_reading). Later this turn or next turn,
+    /// the handler is called with the bytes that it did not consume.
     #[doc(alias("bufferevent_enable", "uv_read_start"))]
     pub fn resume_reading(&mut self) {
         if self.state.flags.take(Flags::PAUSED) {
@@ -59,12 +85,13 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Reads on while the queue is full: for a handler that does not fill it, since what comes goes elsewhere.
+    /// Keeps reading while the write queue is full. Use it if the handler writes to other
+    /// connections and does not fill this queue.
     pub const fn read_while_full(&mut self) {
         self.state.flags.insert(Flags::READS_WHILE_FULL);
     }
 
-    /// Returns whether the handler is to be given more of what has come.
+    /// Returns whether the handler can be called with more bytes.
     #[cfg(feature = "child")]
     pub(crate) const fn takes_data(&self) -> bool {
         self.state.delivers()
@@ -75,26 +102,28 @@ impl<S> Connection<'_, S> {
         self.state.flags.has(Flags::PAUSED)
     }
 
-    /// Returns whether the peer has ended its direction.
+    /// Returns whether the peer has closed its write side.
     pub const fn is_read_ended(&self) -> bool {
         self.state.flags.has(Flags::READ_ENDED)
     }
 
-    /// Replaces the options of this connection. Restarts all timeouts except the deadline of a close, and the rate
-    /// limits that are not shared.
+    /// Replaces the options of this connection. Restarts all timeouts except the deadline of a
+    /// close. Resets rate limits that belong to this connection alone. Shared rate limits keep
+    /// their state.
     pub fn set_options(&mut self, options: &ConnectionOptions) {
         self.state.set_options(options);
     }
 
-    /// Returns the file descriptor, to query or set socket options. Do not read from it or write to it: those bytes
-    /// bypass the connection.
+    /// Returns the file descriptor, to query or set socket options. Do not read from it or write to
+    /// it: those bytes bypass the connection.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
     }
 
-    /// Returns the stream, if it is of this type: to query or set what only that type knows. `None` otherwise.
+    /// Returns the stream if it has type `T`, and `None` otherwise. Use it to query or set what
+    /// only that type offers.
     ///
-    /// Do not read from it or write to it: those bytes bypass the connection.
+    /// Do not read from the stream or write to it: those bytes bypass the connection.
     ///
     /// ```
     /// use std::net::TcpStream;
@@ -113,19 +142,34 @@ impl<S> Connection<'_, S> {
         self.stream.as_any().downcast_ref()
     }
 
-    /// Returns the stream mutably, if it is of this type: to change how a stream of your own treats its bytes. `None`
-    /// otherwise.
+    /// Returns the stream mutably if it has type `T`, and `None` otherwise. Use it to change how a
+    /// stream of your own treats its bytes.
     ///
-    /// Its file descriptor must stay the same: the loop watches that one.
+    /// The file descriptor of the stream must stay the same: the loop watches that one.
     pub fn stream_mut<T: Stream>(&mut self) -> Option<&mut T> {
         self.stream.as_any_mut().downcast_mut()
     }
 
-    /// Returns the address of the peer of a TCP connection, an IPv4 one in [plain form](crate::Peer::Tcp). One system
-    /// call.
+    /// Returns the address of the peer of a TCP connection. An IPv4 address is returned in [plain
+    /// form](crate::Peer::Tcp).
+    ///
+    /// ```
+    /// use handlers::{Connection, on_data};
+    ///
+    /// let greet = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+    ///     let peer = connection.peer_addr()?;
+    ///     let _ = connection.write(format!("hello {peer}\n").as_bytes())?;
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = greet;
+    /// ```
+    ///
+    /// # Cost
+    /// One system call.
     ///
     /// # Errors
-    /// `ENOTCONN` for a peer that has gone; `InvalidInput` for a stream that is no TCP.
+    /// - `ENOTCONN` if the peer is gone.
+    /// - `InvalidInput` if the stream is not TCP.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let address = SockRef::from(&self.stream.fd()).peer_addr()?;
         Ok(plain(address.as_socket().ok_or(ErrorKind::InvalidInput)?))

@@ -1,10 +1,12 @@
-//! One call of a connection, by the loop or by its key: what is done in it, and in which order the handler is called.
+//! One call of a connection, by the loop or by its key: the steps of the call, and the order in
+//! which the handler is called.
 //!
-//! Between most calls of most connections nothing is queued, reading is not paused and no rate limit applies: they are
-//! [steady](State::is_steady). What a message costs them is inlined into [`Dispatch::on_event`], in one straight line:
-//! a read, the handler's callback, a write. Everything else is outlined. It is marked cold also where it is not rare,
-//! for a connection with a timeout: that is how the compiler learns which way the line goes, without which it stops
-//! inlining half way.
+//! Between most calls of most connections nothing is queued, reading is not paused and no rate
+//! limit applies. Such connections are [steady](State::is_steady). The steps that a message costs
+//! them are inlined into [`Dispatch::on_event`] as one straight line: a read, the handler's
+//! callback, a write. Everything else is outlined and marked cold, even if it is not rare, as for a
+//! connection with a timeout. The mark tells the compiler which way the line goes. Without it the
+//! compiler stops inlining half way.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -43,7 +45,8 @@ pub(super) enum Callback {
 }
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Does all that can be done now, and tells the loop what to wait for.
+    /// Does everything that can be done now, and updates the registration with the events to wait
+    /// for.
     #[inline(always)]
     pub(super) fn on_event(
         mut self,
@@ -54,14 +57,15 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             return self.on_event_slow(input, cx);
         }
         let most = input.len().min(self.state.settings.max_bytes_per_turn);
-        let delivers = true; // a steady connection reads for its handler alone
+        let delivers = true; // a steady connection never discards input
         match self.read_once(&mut input[..most], delivers, cx)? {
             Some(read) => self.read_on(read, input, cx),
             None => self.update_registration(cx),
         }
     }
 
-    /// Handles an event of a connection that is not steady: first what may be due before anything is read.
+    /// Handles an event of a connection that is not steady. Pending work is done before anything is
+    /// read.
     #[cold]
     #[inline(never)]
     fn on_event_slow(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
@@ -69,8 +73,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.read_on(0, input, cx)
     }
 
-    /// Opens the connection, or does what may be due, with the deferred callbacks. Input is left to the next event,
-    /// except that of a new connection, which no event may announce.
+    /// Opens the connection or does its pending work, with the deferred callbacks. Input is left to
+    /// the next event, except for a new connection: its input may not be reported by an event.
     pub(super) fn on_deferred(
         mut self,
         input: &mut [u8],
@@ -85,7 +89,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
     }
 
-    /// Calls `access` with the handler and the connection. What it writes is queued or sent, never buffered.
+    /// Calls `access` with the handler and the connection. Its writes are queued or sent, never
+    /// buffered.
     pub(super) fn on_access(
         mut self,
         access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
@@ -93,7 +98,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     ) -> io::Result<Next> {
         self.open_if_new(cx)?;
         if self.state.phase() == Phase::Over {
-            return self.update_registration(cx); // it has ended as it opened, so there is no connection to access
+            // The connection has ended in `on_open`, so there is no connection to access.
+            return self.update_registration(cx);
         }
         let was_deferred = self.state.flags.has(Flags::FLUSH_DEFERRED);
         let Self {
@@ -147,7 +153,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
     }
 
-    /// Does what may be due before anything is read.
+    /// Does the pending work that comes before reading.
     fn before_reading(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.open_if_new(cx)?;
         if self.state.is_unread(cx.readiness()) {
@@ -176,7 +182,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             self.notify(&Callback::Open, cx)?;
         }
         if commands::are_waiting() {
-            self.apply_commands(cx); // a panic has kept the last caller from it
+            // Left over from a call that a panic has ended.
+            self.apply_commands(cx);
             self.flush_after_callback();
         }
         Ok(())
@@ -203,7 +210,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Calls the handler for anything but data. A handler that does not know of its connection yet is not called.
+    /// Calls a callback of the handler other than `on_data`. A handler that was not notified of its
+    /// connection yet is not called.
     #[cold]
     #[inline(never)]
     pub(super) fn notify(
@@ -224,7 +232,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         })
     }
 
-    /// Calls the handler, sends what it has written, and returns its answer unless that says that nothing was done.
+    /// Calls the handler, sends its writes, and returns its result. `WouldBlock` and `Interrupted`
+    /// are replaced by the default: they mean that nothing was done.
     #[inline(always)]
     pub(super) fn call<R: Default>(
         &mut self,
@@ -255,7 +264,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if commands::are_waiting() {
             self.apply_commands(cx);
         }
-        self.flush_after_callback(); // also what a handler that fails has written
+        self.flush_after_callback(); // even if the handler has failed
         if self.state.flags.has(Flags::REPLACED) {
             self.replace_handler();
         }
@@ -267,7 +276,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(answer)
     }
 
-    /// Sends or queues what the callback has written.
+    /// Sends or queues the writes of the callback.
     #[inline(always)]
     fn flush_after_callback(&mut self) {
         if self.buffer.is_empty() {
@@ -301,7 +310,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.connection().after_write(tried);
     }
 
-    /// Applies the commands that have come by the key while the connection was in use.
+    /// Applies the commands that came by the key while the connection was in use.
     #[cold]
     #[inline(never)]
     fn apply_commands(&mut self, cx: &mut Context<'_, S>) {
@@ -310,7 +319,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
     }
 
-    /// Ends a connection whose registration was removed by the callback: its handler is called no more.
+    /// Ends a connection whose registration was removed by the callback. Its handler is not called
+    /// any more.
     #[inline]
     fn check_removed(&mut self, cx: &Context<'_, S>) {
         if !cx.registry.contains(self.key.key()) {

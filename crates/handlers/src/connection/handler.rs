@@ -1,4 +1,4 @@
-//! The handler of a connection: what a user implements, and the closure that is one.
+//! The handler of a connection: the trait that a user implements, and a handler made of a closure.
 
 use std::any::Any;
 use std::io;
@@ -9,10 +9,11 @@ use super::connection::Connection;
 use super::reason::CloseReason;
 use super::times::Timeout;
 
-/// The handler of a connection: the callbacks that a user implements. All of them run on the thread of the loop.
+/// Handles the events of a connection. Implement it to give a connection its behaviour.
 ///
-/// An error that a method returns ends the connection, and no other; `WouldBlock` and `Interrupted` count as nothing
-/// done.
+/// All callbacks run on the thread of the loop. If a callback returns an error, its connection
+/// ends. Other connections go on. The errors `WouldBlock` and `Interrupted` do not end the
+/// connection: they count as nothing done.
 ///
 /// ```
 /// use std::io;
@@ -22,19 +23,25 @@ use super::times::Timeout;
 /// struct Echo;
 ///
 /// impl<S> ConnectionHandler<S> for Echo {
-///     fn on_data(&mut self, data: &[u8], connection: &mut Connection<'_, S>, _cx: &mut Context<'_, S>) -> io::Result<usize> {
-///         let _ = connection.write(data)?; // full or not: a connection with a full queue does not read
+///     fn on_data(
+///         &mut self,
+///         data: &[u8],
+///         connection: &mut Connection<'_, S>,
+///         _cx: &mut Context<'_, S>,
+///     ) -> io::Result<usize> {
+///         // The result may be ignored here: a connection with a full queue does not read.
+///         let _ = connection.write(data)?;
 ///         Ok(data.len())
 ///     }
 /// }
 /// ```
 #[doc(alias("ReadCallback", "bufferevent_setcb", "uv_read_cb"))]
 pub trait ConnectionHandler<S>: Any {
-    /// Called first, when the connection is open. Only [`on_close`](Self::on_close) may come without it. Does nothing
-    /// by default.
+    /// Called first, when the connection is open. Only [`on_close`](Self::on_close) can be called
+    /// without it. Does nothing by default.
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_open(
         &mut self,
         connection: &mut Connection<'_, S>,
@@ -44,16 +51,19 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called when bytes have come. `data` begins with those that the last call has left. Returns how many bytes are
-    /// consumed.
+    /// Called when bytes have arrived. Returns how many bytes of `data` the handler has consumed.
     ///
-    /// Leave bytes if a message is not complete: reading goes on, and more than
-    /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input) left end the connection. That is
-    /// not flow control. A handler that can take no more for now also calls [`Connection::pause_reading`], and is given
-    /// the rest after [`Connection::resume_reading`].
+    /// `data` begins with the bytes that the last call did not consume. If a message is not
+    /// complete, leave its bytes unconsumed: reading continues. If more than
+    /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input)
+    /// bytes are left, the connection ends.
+    ///
+    /// Leaving bytes is not flow control. If the handler cannot take more bytes for now, it must
+    /// also call [`Connection::pause_reading`]. It is called with the rest after
+    /// [`Connection::resume_reading`].
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_data(
         &mut self,
         data: &[u8],
@@ -61,10 +71,11 @@ pub trait ConnectionHandler<S>: Any {
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize>;
 
-    /// Called when the write queue, which was [full](crate::Flow::Full), has room again. Does nothing by default.
+    /// Called when the write queue was [full](crate::Flow::Full) and has room again. Does nothing
+    /// by default.
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_drain(
         &mut self,
         connection: &mut Connection<'_, S>,
@@ -74,14 +85,15 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called when the peer has ended its direction. `rest` is what [`on_data`](Self::on_data) has left. Writing is
-    /// still possible.
+    /// Called when the peer has closed its write side. `rest` holds the bytes that
+    /// [`on_data`](Self::on_data) did not consume. Writing is still possible.
     ///
-    /// By default our direction ends too, and with it the connection, once everything was sent and no response is
-    /// [pending](Connection::begin_response).
+    /// By default this calls [`Connection::shutdown_after_responses`]. Our write side is closed
+    /// once everything is sent and no response is [pending](Connection::begin_response). The
+    /// connection ends then.
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_end(
         &mut self,
         rest: &[u8],
@@ -93,14 +105,15 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called when the connection is to [finish](Connection::close_gracefully), because its server
-    /// [stops](crate::ServerKey::stop) for example.
+    /// Called when a [graceful close](Connection::close_gracefully) begins, for example because the
+    /// server [stops](crate::ServerKey::stop).
     ///
-    /// Called once, before anything is closed. A handler that keeps a queue of its own writes what is in it, or
-    /// [announces](Connection::begin_response) that it will. Does nothing by default.
+    /// It is called once, before anything is closed. A handler with a queue of its own writes the
+    /// content of that queue here, or [announces](Connection::begin_response) that it will write it
+    /// later. Does nothing by default.
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_graceful_close(
         &mut self,
         connection: &mut Connection<'_, S>,
@@ -110,17 +123,20 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called when the socket fails while reading is [paused](Connection::pause_reading), by a reset of the peer for
-    /// example, and bytes that had come before are unread.
+    /// Called when the socket fails while reading is [paused](Connection::pause_reading) and bytes
+    /// that arrived before are unread. A reset by the peer is such a failure.
     ///
-    /// Nothing can be sent any more. The connection stays until the handler resumes reading, and ends with this error
-    /// after the last byte, or until the handler closes it. Called once. Does nothing by default.
+    /// Nothing can be sent any more. The connection stays open until the handler resumes reading or
+    /// closes it. If the handler resumes reading, the connection ends with this error after the
+    /// last byte. Called once. Does nothing by default.
     ///
-    /// Where nothing is unread, the connection ends at once. A handler that reads is first given what has come. In both
-    /// cases the error comes with [`on_close`](Self::on_close).
+    /// This method is not called in two cases. In both, [`on_close`](Self::on_close) reports the
+    /// error:
+    /// - If nothing is unread, the connection ends at once.
+    /// - If reading is not paused, the handler is first called with the bytes that have arrived.
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_failure(
         &mut self,
         error: &io::Error,
@@ -131,11 +147,35 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called when a timeout expires. By default it closes the connection. If the connection is not closed, the timeout
-    /// starts again.
+    /// Called when a timeout expires. Closes the connection by default. If the connection is not
+    /// closed, the timeout starts again.
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionHandler, Timeout};
+    /// use reactor::Context;
+    ///
+    /// struct Chat;
+    ///
+    /// impl ConnectionHandler<()> for Chat {
+    ///     fn on_timeout(
+    ///         &mut self,
+    ///         timeout: Timeout,
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<()> {
+    ///         match timeout {
+    ///             Timeout::Idle => connection.write(b"PING\n").map(|_flow| ()),
+    ///             _ => Ok(connection.close()),
+    ///         }
+    ///     }
+    /// #   fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, ()>, _: &mut Context<'_, ()>)
+    /// #       -> io::Result<usize> { Ok(data.len()) }
+    /// }
+    /// ```
     ///
     /// # Errors
-    /// Any ends the connection.
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
     fn on_timeout(
         &mut self,
         timeout: Timeout,
@@ -147,16 +187,17 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called exactly once, as the last callback, when the connection has ended or could not be established. Does
-    /// nothing by default.
+    /// Called exactly once, as the last callback, when the connection has ended or could not be
+    /// established. Does nothing by default.
     ///
     /// If the reactor itself is dropped, the handler is dropped without this call.
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 
-    /// Returns the handler that [`with_handler`](crate::ConnectionKey::with_handler) finds by its type, if that is not
-    /// this one. Override it in a handler that wraps another. Default: this handler.
+    /// Returns the handler that [`with_handler`](crate::ConnectionKey::with_handler) finds by its
+    /// type. Override it in a handler that wraps another one and return the inner handler. Default:
+    /// this handler.
     fn as_any_mut(&mut self) -> &mut dyn Any
     where
         Self: Sized,
@@ -165,12 +206,34 @@ pub trait ConnectionHandler<S>: Any {
     }
 }
 
-/// A handler that is a closure, for connections where only their data matters. [`on_data`] makes one.
+/// A connection handler made of a closure, for connections that only need
+/// [`on_data`](ConnectionHandler::on_data). Made by the function [`on_data`].
 #[derive(Debug)]
 pub struct OnData<F>(F);
 
-/// Makes a handler of a closure, which is its [`ConnectionHandler::on_data`]. The other callbacks do what is their
-/// default.
+/// Makes a handler of a closure. The closure is called as [`ConnectionHandler::on_data`]. All other
+/// callbacks keep their defaults.
+///
+/// ```
+/// use handlers::{Connection, ConnectionOptions, on_data};
+/// use std::os::unix::net::UnixStream;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = reactor::Reactor::<usize>::new()?;
+/// let (near, far) = UnixStream::pair()?;
+/// let count = on_data(|data, _connection, cx| {
+///     *cx.state += data.len();
+///     Ok(data.len())
+/// });
+/// Connection::open(&mut reactor, near, &ConnectionOptions::new(), count)?;
+/// std::io::Write::write_all(&mut &far, b"seven b")?;
+/// drop(far);
+/// let mut bytes = 0;
+/// reactor.run(&mut bytes)?; // returns when the connection has ended
+/// assert_eq!(bytes, 7);
+/// # Ok(())
+/// # }
+/// ```
 pub fn on_data<S, F>(closure: F) -> OnData<F>
 where
     F: FnMut(&[u8], &mut Connection<'_, S>, &mut Context<'_, S>) -> io::Result<usize> + 'static,

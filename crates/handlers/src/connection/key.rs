@@ -1,4 +1,4 @@
-//! Keys of connections: how one is reached from anywhere on its loop.
+//! Keys of connections: how a connection is reached from anywhere on its loop.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -9,15 +9,15 @@ use reactor::{Context, Error, Key};
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
 
-/// What is asked of a connection by its key.
+/// A request to a connection, made by its key.
 pub(super) enum Request<'a, 'c, S> {
-    /// Do what can be done now: open, deliver what was left, send what is queued.
+    /// Do the pending work: open, deliver unconsumed bytes, send the queue.
     Run(&'a mut Context<'c, S>),
     /// Call a closure with the connection.
     Access(&'a mut Context<'c, S>, Access<'a, S>),
-    /// Call a closure with the connection and its handler, if that is of this type.
+    /// Call a closure with the connection and its handler, if the handler has this type.
     AccessHandler(&'a mut Context<'c, S>, TypeId, HandlerAccess<'a, S>),
-    /// Tell the type of the handler.
+    /// Return the type of the handler.
     HandlerType(&'a mut Option<TypeId>),
 }
 
@@ -28,10 +28,11 @@ pub(super) type HandlerAccess<'a, S> =
 /// Passes a request to the connection that has this key.
 type PassRequest<S> = fn(Key, Request<'_, '_, S>) -> Result<(), Error>;
 
-/// The key of a connection, whatever its stream and its handler are: `Copy`, and checked at every use like a [`Key`].
+/// The key of a connection, for any type of stream and handler. It is `Copy`. Like a [`Key`], it is
+/// checked at every use.
 pub struct ConnectionKey<S> {
     key: Key,
-    /// Knows the types of the connection.
+    /// A function that knows the types of the connection.
     pass: PassRequest<S>,
 }
 
@@ -40,33 +41,45 @@ impl<S> ConnectionKey<S> {
         Self { key, pass }
     }
 
-    /// Returns the key of its registration.
+    /// Returns the key of the registration of this connection.
     pub const fn key(self) -> Key {
         self.key
     }
 
-    /// Calls `access` with the connection: to write to it, pause it or close it from the callback of another, or of a
-    /// timer.
+    /// Calls `access` with the connection, and returns its result. Use it to write to a connection,
+    /// pause it or close it from the callback of another connection or of a timer.
     ///
-    /// Writes are sent with the deferred callbacks, all of this turn by one system call: in this turn, or in the next
-    /// where those have run already. They are tried before that where the queue reaches the [high
-    /// watermark](crate::ConnectionOptions::watermarks), so that [`Flow::Full`](crate::Flow) means a peer that does not
-    /// read. [`Connection::flush`] tries them at once, and so does a piece of 16 KiB or more with nothing queued before
-    /// it. O(1).
-    ///
-    /// # Errors
-    /// [`Error::StaleKey`] if it has ended, be it as it opened for this; [`Error::Running`] while its own callback is
-    /// running, which has the connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the ways to
-    /// close are possible then too.
+    /// Writes are sent with the deferred callbacks, all of this turn by one system call. They are
+    /// sent in this turn, or in the next one if the deferred callbacks have already run. Writes are
+    /// sent earlier in three cases:
+    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So
+    ///   [`Flow::Full`](crate::Flow) means that the peer does not read.
+    /// - [`Connection::flush`] is called.
+    /// - A piece of 16 KiB or more is written while nothing is queued.
     ///
     /// ```
     /// # use handlers::ConnectionKey;
     /// # use reactor::Context;
     /// /// Returns how many bytes are queued for all of these connections.
     /// fn queued(connections: &[ConnectionKey<()>], cx: &mut Context<'_, ()>) -> usize {
-    ///     connections.iter().filter_map(|key| key.with(cx, |connection, _cx| connection.queued()).ok()).sum()
+    ///     let mut queued = 0;
+    ///     for key in connections {
+    ///         // An error means that this connection has ended.
+    ///         let _ = key.with(cx, |connection, _cx| queued += connection.queued());
+    ///     }
+    ///     queued
     /// }
     /// ```
+    ///
+    /// # Cost
+    /// O(1).
+    ///
+    /// # Errors
+    /// - [`Error::StaleKey`] if the connection has ended, or ends while it
+    ///   opens for this call.
+    /// - [`Error::Running`] while a callback of this connection is running: that callback has the
+    ///   connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the methods
+    ///   that close the connection work then too.
     pub fn with<R>(
         self,
         cx: &mut Context<'_, S>,
@@ -79,15 +92,12 @@ impl<S> ConnectionKey<S> {
         result.ok_or(Error::StaleKey(self.key))
     }
 
-    /// Calls `access` with the handler of the connection, by its type, and with the connection.
+    /// Calls `access` with the connection and its handler, found by the type of the handler.
+    /// Returns the result of `access`.
     ///
-    /// The handler object need not be kept in the state of the loop to be reached from elsewhere. Of a
-    /// [boxed](crate::BoxedHandler) handler `H` is the type in the box, or the box itself. Writes are sent as those by
-    /// [`with`](Self::with). O(1), no allocation.
-    ///
-    /// # Errors
-    /// [`Error::OtherType`] if the handler is not of this type: nothing is called then. [`Error::StaleKey`] and
-    /// [`Error::Running`] as by [`with`](Self::with).
+    /// So a handler need not be kept in the state of the loop to be reached from elsewhere. If the
+    /// handler is [boxed](crate::BoxedHandler), `H` is the type in the box or the box itself.
+    /// Writes are sent in the same way as with [`with`](Self::with).
     ///
     /// ```
     /// use std::io;
@@ -99,7 +109,12 @@ impl<S> ConnectionKey<S> {
     /// }
     ///
     /// impl ConnectionHandler<()> for Player {
-    ///     fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, ()>, _: &mut Context<'_, ()>) -> io::Result<usize> {
+    ///     fn on_data(
+    ///         &mut self,
+    ///         data: &[u8],
+    ///         _: &mut Connection<'_, ()>,
+    ///         _: &mut Context<'_, ()>,
+    ///     ) -> io::Result<usize> {
     ///         Ok(data.len())
     ///     }
     /// }
@@ -114,6 +129,15 @@ impl<S> ConnectionKey<S> {
     ///     score
     /// }
     /// ```
+    ///
+    /// # Cost
+    /// O(1), no allocation.
+    ///
+    /// # Errors
+    /// - [`Error::OtherType`] if the handler has another type. `access` is not called then.
+    /// - [`Error::StaleKey`] if the connection has ended, or ends while it
+    ///   opens for this call.
+    /// - [`Error::Running`] while a callback of this connection is running.
     pub fn with_handler<H, R>(
         self,
         cx: &mut Context<'_, S>,
@@ -122,7 +146,8 @@ impl<S> ConnectionKey<S> {
     where
         H: ConnectionHandler<S>,
     {
-        // As long as no handler was met there is none: the connection has ended as it opened for this.
+        // While no handler is found, the key is stale: the connection has ended as it opened for
+        // this call.
         let (mut access, mut result) = (Some(access), Err(Error::StaleKey(self.key)));
         let once: HandlerAccess<'_, S> = &mut |handler, connection, cx| {
             result = match (handler.downcast_mut(), access.take()) {
@@ -137,16 +162,19 @@ impl<S> ConnectionKey<S> {
         result
     }
 
-    /// Returns the type of the handler, as it was opened.
+    /// Returns the type of the handler that the connection was opened with.
     pub(super) fn handler_type(self) -> Option<TypeId> {
         let mut handler_type = None;
-        let _ = (self.pass)(self.key, Request::HandlerType(&mut handler_type)); // which looks at no registration
+        // This request looks at no registration, so it cannot fail.
+        let _ = (self.pass)(self.key, Request::HandlerType(&mut handler_type));
         handler_type
     }
 
-    /// Has the connection do what can be done now: open, deliver what was left, send what is queued.
+    /// Does the pending work of the connection: opens it, delivers unconsumed bytes, sends the
+    /// queue.
     pub(super) fn run(self, cx: &mut Context<'_, S>) {
-        let _ = (self.pass)(self.key, Request::Run(cx)); // one that is gone was notified, one that runs needs no call
+        // A connection that has ended was notified. One that is running needs no call.
+        let _ = (self.pass)(self.key, Request::Run(cx));
     }
 }
 
@@ -172,7 +200,7 @@ impl<S> Hash for ConnectionKey<S> {
     }
 }
 
-/// As the [`Key`] of its registration.
+/// Displays as the [`Key`] of the registration.
 impl<S> fmt::Display for ConnectionKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key.fmt(f)

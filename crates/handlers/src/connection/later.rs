@@ -1,7 +1,7 @@
-//! What a connection does later this turn or next, by a deferred callback.
+//! Work that a connection does later this turn or next turn, in a deferred callback.
 //!
-//! A deferred callback names the types of the connection: a key with the type of the state would have to outlive the
-//! state.
+//! A deferred callback names the types of the connection. A key with the type of the state would
+//! have to outlive the state.
 
 use reactor::{Context, Key, Registry};
 
@@ -9,7 +9,8 @@ use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
 use super::stream::Stream;
 
-/// Opens the connection, delivers what was left, or sends what is queued, with the deferred callbacks.
+/// Opens the connection, delivers unconsumed bytes, or sends the queue, with the deferred
+/// callbacks.
 pub(super) fn run_later<S, T: Stream, H: ConnectionHandler<S>>(
     registry: &mut Registry<S>,
     key: Key,
@@ -19,8 +20,8 @@ pub(super) fn run_later<S, T: Stream, H: ConnectionHandler<S>>(
     });
 }
 
-/// Defers a callback that calls the handler of the connection `key`. A slow or panicking one is reported with the line
-/// that has opened the connection.
+/// Defers a callback that calls the handler of the connection `key`. If the callback is slow or
+/// panics, it is reported with the line that has opened the connection.
 pub(super) fn defer_for<S>(
     registry: &mut Registry<S>,
     key: Key,
@@ -31,16 +32,17 @@ pub(super) fn defer_for<S>(
     }
 }
 
-/// Notifies the connection next turn, when the kernel has reported what had come by now.
+/// Notifies the connection next turn, when the kernel has reported all input that has arrived by
+/// now.
 pub(super) fn ask_kernel_first<S, T: Stream, H: ConnectionHandler<S>>(
     registry: &mut Registry<S>,
     key: Key,
 ) {
     let asked = move |cx: &mut Context<'_, S>| {
-        // A connection that has ended meanwhile needs no notice.
+        // A connection that has ended meanwhile needs no notification.
         let _ = ConnectionKey::<S>::of::<T, H>(key)
             .with(cx, |connection, _cx| connection.state.kernel_was_asked());
     };
-    // The deferred callbacks of this turn may be still to come.
+    // Deferred twice: the deferred callbacks of this turn may not have run yet.
     defer_for(registry, key, move |cx| defer_for(cx.registry, key, asked));
 }

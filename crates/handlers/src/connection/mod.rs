@@ -1,46 +1,50 @@
 //! Connections: a buffered stream of bytes, in and out, on a loop.
 //!
-//! A handler is given the bytes as they come, and returns how many it has consumed; what it leaves is given again with
-//! more after it. What it writes is tried at once, and queued where the peer does not take it. A connection whose queue
-//! is long reads no more, so that a peer that sends and never reads costs a bounded amount of memory.
+//! A handler is called with the bytes as they arrive, and returns how many it has consumed.
+//! Unconsumed bytes are passed in again, with more after them. Its writes are tried at once, and
+//! queued if the peer does not take them. A connection with a long queue stops reading, so that a
+//! peer that sends and never reads costs a bounded amount of memory.
 //!
 //! One message, from the kernel and back:
 //!
 //! ```text
-//! kernel's event ──▶ loop ──▶ registration.rs   Registration::ready    lends the buffers of the loop
-//!                                   │
-//!                             dispatch.rs       Dispatch::on_event     steady?  no → before_reading: open, timeouts,
-//!                                   │                                                write queue, unconsumed bytes
-//!                             read.rs           read_once              one read into the buffer of the loop
-//!                                   │           deliver                after what the handler has left, if anything
-//!                                   ▼
-//!                 the user's  handler.rs        on_data
-//!                                   │           Connection::write      write/mod.rs: copies into the write buffer
-//!                                   ▼
-//!                             dispatch.rs       apply_commands          commands.rs: those by its own key meanwhile
-//!                                   │           flush_after_callback   one write; the rest into write/queue.rs
-//!                                   │           replace_handler        replace_handler.rs: where the callback wants it
-//!                             read.rs           read_on                only where the socket may have more
-//!                                   │
-//!                             update.rs         update_registration    steady?  no → close/, interest, timeout
+//! event ─▶ loop ─▶  registration.rs  Registration::ready   takes the buffers of the loop
+//!                         │
+//!                   dispatch.rs      Dispatch::on_event    steady? no → before_reading: open,
+//!                         │                                timeouts, write queue, unconsumed bytes
+//!                   read.rs          read_once             one read into the buffer of the loop
+//!                         │          deliver               after unconsumed bytes, if any
+//!                         ▼
+//!     of the user:  handler.rs       on_data
+//!                         │          Connection::write     write/mod.rs: copies into the buffer
+//!                         ▼
+//!                   dispatch.rs      apply_commands        commands.rs: by its own key meanwhile
+//!                         │          flush_after_callback  one write; the rest into write/queue.rs
+//!                         │          replace_handler       replace_handler.rs: if asked for
+//!                   read.rs          read_on               if the socket may have more
+//!                         │
+//!                   update.rs        update_registration   steady? no → close/, interest, timeout
 //! ```
 //!
-//! Between two messages everything is in [`State`](state::State), which names neither the stream nor the handler. A
-//! caller from outside enters by its [`ConnectionKey`] and `Registration::access`, and ends at the same update.
+//! Between two messages everything is in [`State`](state::State), which depends neither on the
+//! stream nor on the handler. A caller from outside enters by its [`ConnectionKey`] and
+//! `Registration::access`, and ends at the same update.
 //!
 //! Ground rules:
-//! - An idle connection holds no buffer. Reading and writing use two buffers of the loop (`buffers.rs`).
-//! - Small pieces written [from outside](ConnectionKey::with) are queued, and sent with the deferred callbacks, all of
-//!   them by one system call.
-//! - The handler of a connection is notified once of its end, by [`on_close`](ConnectionHandler::on_close), when the
-//!   source is closed.
-//! - The data lies below the behaviour: `state/`, `write/queue.rs`, `write/buffer.rs`, `times.rs` and `rate.rs` know no
-//!   stream and no handler. No file uses one above it, with two exceptions: the types of the interface name each other
-//!   (`connection.rs`, `key.rs`, `handler.rs`), and an attempt to connect is a registration, of which the winner
-//!   becomes the connection (`connect/`, `registration.rs`).
+//! - An idle connection holds no buffer. Reading and writing use two buffers of the loop
+//!   (`buffers.rs`).
+//! - Small pieces written [from outside](ConnectionKey::with) are queued. They are sent with the
+//!   deferred callbacks, all of them by one system call.
+//! - The handler of a connection is notified once of its end, by
+//!   [`on_close`](ConnectionHandler::on_close), when the source is closed.
+//! - Data is below behaviour: `state/`, `write/queue.rs`, `write/buffer.rs`, `times.rs` and
+//!   `rate.rs` use no stream and no handler. No file uses one above it, with two exceptions. First,
+//!   the types of the interface refer to each other (`connection.rs`, `key.rs`, `handler.rs`).
+//!   Second, an attempt to connect is a registration, and the winner becomes the connection
+//!   (`connect/`, `registration.rs`).
 //!
-//! Where it comes from: watermarks and the one handler object are libevent's bufferevent and folly's AsyncSocket;
-//! unlike theirs, a connection belongs to the loop and is reached by a key.
+//! Sources: watermarks and the single handler object come from libevent's bufferevent and folly's
+//! AsyncSocket. Unlike theirs, a connection belongs to the loop and is reached by a key.
 
 mod buffers;
 mod close;

@@ -1,4 +1,4 @@
-//! The connections that a listener has accepted, which it closes gracefully when it stops.
+//! The connections that a listener has accepted. The listener closes them gracefully when it stops.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use super::stream::Stream;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GracefulClose {
     pub(crate) grace: Duration,
-    /// Whether input that has come is answered too.
+    /// Whether input that has arrived is answered too.
     pub(crate) reads: bool,
 }
 
-/// Closes all connections gracefully that `listener` has accepted; later this turn or next.
+/// Gracefully closes all connections that `listener` has accepted, later this turn or next turn.
 pub(crate) fn close_accepted<S, T, H>(registry: &mut Registry<S>, listener: Key, how: GracefulClose)
 where
     T: Stream,
@@ -33,7 +33,7 @@ where
     }
 }
 
-/// Has all connections that `listener` has accepted read nothing more, from now on.
+/// Pauses reading of all connections that `listener` has accepted, at once.
 pub(crate) fn pause_accepted<S, T, H>(cx: &mut Context<'_, S>, listener: Key)
 where
     T: Stream,
@@ -48,15 +48,17 @@ where
         let pause = |_: &mut Io<T>, to: &mut Registration<H>, _: &mut Context<'_, S>| {
             to.pause_if_accepted_by(listener)
         };
-        // A connection whose handler is running, or of other types, is left to the deferred callback that closes it.
+        // A connection whose handler is running is left to the deferred callback that closes it. So
+        // is a connection of other types.
         let _ = cx.with_handler(key, pause);
     }
 }
 
-/// Closes the connection `key` gracefully, if `listener` has accepted it; later this turn or next.
+/// Gracefully closes the connection `key` if `listener` has accepted it, later this turn or next
+/// turn.
 ///
-/// By a deferred callback: one that has not opened yet does so for this, and a handler that panics then takes neither
-/// who asks with it nor the others.
+/// The close is deferred. A connection that has not opened yet opens for it. If its handler panics
+/// then, that ends neither the caller nor the other connections.
 pub(crate) fn close_if_accepted_by<S, T, H>(
     registry: &mut Registry<S>,
     key: Key,
@@ -67,7 +69,7 @@ pub(crate) fn close_if_accepted_by<S, T, H>(
     H: ConnectionHandler<S>,
 {
     defer_for(registry, key, move |cx| {
-        // What has ended meanwhile, or is of other types, is none of them.
+        // A connection that has ended meanwhile, or has other types, is not one of them.
         let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
             if connection.state.accepted_by() == listener {
                 if !how.reads {

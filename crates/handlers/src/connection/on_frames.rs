@@ -1,4 +1,4 @@
-//! A handler of a framing and a closure: for protocols of messages.
+//! A handler made of a framing and a closure, for protocols of messages.
 
 use std::fmt;
 use std::io;
@@ -11,21 +11,24 @@ use super::state::Phase;
 use crate::error::is_nothing_done;
 use crate::framing::{FrameError, Framing, Search};
 
-/// A handler that finds frames and calls a closure with each. [`on_frames`] makes one.
+/// A connection handler that finds frames and calls a closure with each of them. Made by the
+/// function [`on_frames`].
 pub struct OnFrames<F, C> {
     framing: F,
     closure: C,
 }
 
-/// Makes a handler of a framing and a closure, which is called with each frame and its connection.
+/// Makes a handler of a framing and a closure. The closure is called with each frame and its
+/// connection.
 ///
-/// Frames come in their order, without their framing, and also those at the end of the stream that need no end. A
-/// closure that [pauses](Connection::pause_reading) the connection, or fills its write queue, is called with the next
-/// frame when that is over. After a last frame without end our direction ends too, as by the default
-/// [`on_end`](ConnectionHandler::on_end).
+/// Frames come in order and without their framing. A last frame that needs no end is included when
+/// the stream ends. If the closure [pauses](Connection::pause_reading) the connection or fills its
+/// write queue, the next frame follows when reading resumes. After the last frame our write side is
+/// closed, as by the default [`on_end`](ConnectionHandler::on_end).
 ///
-/// An error that the closure returns ends the connection, but for `WouldBlock` and `Interrupted`, and so does a
-/// [`FrameError`](crate::framing::FrameError): the stream is over with the first one. Keep the limit of the framing below
+/// The connection ends with the first error: an error that the closure returns, except `WouldBlock`
+/// and `Interrupted`, or a [`FrameError`](crate::framing::FrameError). Keep the limit of the
+/// framing below
 /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input).
 ///
 /// ```
@@ -60,13 +63,14 @@ where
     OnFrames { framing, closure }
 }
 
-/// The error for a framing that breaks its contract, which [`check_framing`](crate::check_framing) would have found.
+/// The error for a framing that breaks its contract. [`check_framing`](crate::check_framing) would
+/// have found this.
 const NO_FRAME: &str =
-    "the framing finds a frame that takes no bytes of the stream, or more than there are";
+    "the framing returns a frame that takes no bytes of the stream, or more than there are";
 
 impl<F: Framing, C> OnFrames<F, C> {
-    /// Calls the closure with each frame of `data`, as long as `goes_on` with the connection, and returns how many
-    /// bytes they took.
+    /// Calls the closure with each frame of `data`, while `goes_on` with the connection returns
+    /// `true`. Returns how many bytes the frames took.
     fn call_with_frames<S>(
         &mut self,
         data: &[u8],
@@ -85,12 +89,13 @@ impl<F: Framing, C> OnFrames<F, C> {
                 break;
             };
             if !(1..=rest.len()).contains(&frame.consumed) {
-                return Err(FrameError::Malformed(NO_FRAME).into()); // it would be found for ever
+                // Without this the loop would find the same frame again and again.
+                return Err(FrameError::Malformed(NO_FRAME).into());
             }
             taken += frame.consumed;
             match (self.closure)(frame.bytes, connection, cx) {
                 Err(error) if !is_nothing_done(&error) => return Err(error),
-                // To the connection nothing done would mean that no frame was handled.
+                // The frame was handled. `WouldBlock` would tell the connection that no frame was.
                 _ => {}
             }
         }

@@ -17,13 +17,7 @@ use crate::limit::Permit;
 use crate::socket::not_a;
 
 impl<S> crate::Connection<'_, S> {
-    /// Takes a stream that is connected onto the loop. `on_open` is called later this turn.
-    ///
-    /// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
-    ///
-    /// # Errors
-    /// As [`Registry::add`]: the stream is given back. `InvalidInput`, with the fd and what it is, for a socket that
-    /// listens or is not of the stream type.
+    /// Opens a connection on a connected stream. `on_open` is called later this turn.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -33,10 +27,11 @@ impl<S> crate::Connection<'_, S> {
     /// # fn main() -> std::io::Result<()> {
     /// let mut reactor = reactor::Reactor::<()>::new()?;
     /// let (near, mut far) = UnixStream::pair()?;
-    /// Connection::open(&mut reactor, near, &ConnectionOptions::new(), on_data(|data, connection, _cx| {
+    /// let shout = on_data(|data, connection, _cx| {
     ///     let _ = connection.write(&data.to_ascii_uppercase())?;
     ///     Ok(data.len())
-    /// }))?;
+    /// });
+    /// Connection::open(&mut reactor, near, &ConnectionOptions::new(), shout)?;
     /// far.write_all(b"hello")?;
     /// far.shutdown(std::net::Shutdown::Write)?;
     /// reactor.run(&mut ())?; // until the connection has ended
@@ -46,6 +41,22 @@ impl<S> crate::Connection<'_, S> {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Cost
+    /// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
+    ///
+    /// # Errors
+    /// [`AddError`] returns the stream together with the reason:
+    /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the fd is registered in
+    ///   this reactor.
+    /// - [`Error::Full`](reactor::Error::Full) if the reactor has as many registrations as it
+    ///   allows.
+    /// - [`Error::Os`](reactor::Error::Os) with the errno of the kernel, for example `EBADF` or
+    ///   `ENOSPC`.
+    /// - [`Error::Os`](reactor::Error::Os) with an error of kind `InvalidInput`, which names the fd
+    ///   and its type, if the socket listens or is not of the stream type.
+    ///
+    /// See [`Registry::add`].
     #[doc(alias("bufferevent_socket_new"))]
     #[track_caller]
     pub fn open<T, H>(
@@ -78,7 +89,8 @@ impl<S> crate::Connection<'_, S> {
     }
 }
 
-/// Refuses a socket that is not one for a stream of bytes. What is no socket may be anything that is read and written.
+/// Refuses a socket that does not carry a stream of bytes. An fd that is not a socket is accepted:
+/// it can be anything that is read or written.
 fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
     let socket = SockRef::from(&fd);
     let is_other = match socket.r#type() {
@@ -93,17 +105,17 @@ fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// The call or the listener that has asked for a connection.
+/// The call or the listener that opens a connection.
 #[derive(Debug)]
 pub(crate) struct OpenedBy {
-    /// The line of the user that the connection is shown by.
+    /// The line of user code by which the connection is shown.
     pub(crate) line: &'static Location<'static>,
-    /// The listener that has accepted it and is to close it, or [`Key::NULL`].
+    /// The listener that has accepted the connection and must close it, or [`Key::NULL`].
     pub(crate) listener: Key,
     pub(crate) permit: Option<Permit>,
 }
 
-/// Opens a connection for who has asked for it: [`Connection::open`](crate::Connection::open), or a listener.
+/// Opens a connection for [`Connection::open`](crate::Connection::open) or for a listener.
 pub(crate) fn open_by<S, T, H>(
     registry: &mut Registry<S>,
     stream: T,
@@ -122,7 +134,8 @@ where
     let registration = Registration::connected::<T>(options, handler, listener, permit);
     let interest = registration.interest();
     let key = registry.add_handler(stream, interest, registration)?;
-    let _ = registry.set_origin(key, line); // it is there
-    run_later::<S, T, H>(registry, key); // not now: a handler that panics then must not end the listener
+    let _ = registry.set_origin(key, line); // the key was just made
+    // Deferred: if the handler panics in `on_open`, that must not end the listener.
+    run_later::<S, T, H>(registry, key);
     Ok(ConnectionKey::of::<T, H>(key))
 }

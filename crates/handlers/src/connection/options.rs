@@ -1,4 +1,4 @@
-//! The options of a connection, shared by all connections that have the same.
+//! The options of connections. All connections with the same options share one copy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,14 +7,16 @@ use std::time::Duration;
 use super::rate::RateLimit;
 use super::write::buffer::BUFFER_MAX;
 
-/// The options of connections: watermarks, limits, timeouts, rates. Cheap to clone, and one serves any number of
-/// connections.
+/// The options of connections: watermarks, limits, timeouts and rates. They are cheap to clone, and
+/// one value serves any number of connections.
 ///
 /// ```
 /// use handlers::ConnectionOptions;
 /// use std::time::Duration;
 ///
-/// let options = ConnectionOptions::new().idle_timeout(Duration::from_secs(60)).watermarks(16 * 1024, 64 * 1024);
+/// let options = ConnectionOptions::new()
+///     .idle_timeout(Duration::from_secs(60))
+///     .watermarks(16 * 1024, 64 * 1024);
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionOptions(pub(super) Arc<Settings>);
@@ -36,7 +38,8 @@ pub(super) struct Settings {
     pub(super) shared_read_rate: Option<RateLimit>,
     pub(super) shared_write_rate: Option<RateLimit>,
     pub(super) no_delay: bool,
-    /// As long as less than this is buffer, no other limit of writing is met. Follows from those.
+    /// While less than this is buffered, no other limit on writing is reached. Derived from those
+    /// limits.
     pub(super) buffer_max: usize,
 }
 
@@ -64,7 +67,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether any of them needs the time.
+    /// Returns whether any of these options needs the time.
     pub(super) const fn watch_time(&self) -> bool {
         self.idle_timeout.is_some()
             || self.read_timeout.is_some()
@@ -77,7 +80,21 @@ impl Settings {
 }
 
 impl ConnectionOptions {
-    /// Returns the defaults, which each of the methods below names.
+    /// Returns the default options. The default of each option is stated at its method.
+    ///
+    /// ```
+    /// use handlers::{Connection, ConnectionOptions, on_data};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let options = ConnectionOptions::new().max_buffered_input(8 * 1024);
+    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let discard = on_data(|data, _connection, _cx| Ok(data.len()));
+    /// Connection::open(&mut reactor, stream, &options, discard)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -91,9 +108,10 @@ impl ConnectionOptions {
         self
     }
 
-    /// Sets the watermarks of the write queue. From `high` queued bytes on, `write` returns
-    /// [`Flow::Full`](crate::Flow::Full) and the connection reads no more. Both go on when the queue has drained to
-    /// `low`. Default: 64 KiB and 256 KiB. `low` is at most `high`, and `high` is at least 1.
+    /// Sets the watermarks of the write queue. If `high` bytes or more are queued, `write` returns
+    /// [`Flow::Full`](crate::Flow::Full) and the connection stops reading. Both resume when the
+    /// queue has drained to `low`. `low` is clamped to `high`, and `high` is at least 1. Default:
+    /// 64 KiB low, 256 KiB high.
     #[doc(alias("bufferevent_setwatermark"))]
     #[must_use]
     pub fn watermarks(self, low: usize, high: usize) -> Self {
@@ -102,84 +120,119 @@ impl ConnectionOptions {
         })
     }
 
-    /// Sets how many bytes may be queued. A write beyond that is an error. Default: 16 MiB.
+    /// Sets the maximum size of the write queue. A write that exceeds it returns an error. Default:
+    /// 16 MiB.
     #[must_use]
     pub fn max_write_queue(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_write_queue = bytes)
     }
 
-    /// Sets how many bytes a handler may leave unconsumed. More of them end the connection with an error, so this must
-    /// exceed the longest message. Default: 1 MiB.
+    /// Sets how many bytes a handler can leave unconsumed. If more are left, the connection ends
+    /// with an error. So this must exceed the length of the longest message. Default: 1 MiB.
     #[must_use]
     pub fn max_buffered_input(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_buffered_input = bytes)
     }
 
-    /// Sets how many bytes a connection reads at most in one turn, and sends from its queue, so that a fast one does
-    /// not hold up others. Default: 256 KiB. At least 1.
+    /// Sets the maximum number of bytes that a connection reads in one turn. The same limit holds
+    /// for the bytes that it sends from its queue in one turn. So a fast connection does not hold
+    /// up others. The minimum is 1. Default: 256 KiB.
     #[must_use]
     pub fn max_bytes_per_turn(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_bytes_per_turn = bytes.max(1))
     }
 
-    /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has gone in
-    /// either direction for this long. It does not run while a rate limit holds back reading. Default: none.
+    /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when
+    /// no byte has gone in either direction for this long. The timeout does not run while a rate
+    /// limit holds back reading. Default: none.
     ///
-    /// For every timeout of a connection: bytes that had come, or room that the peer had made, by the time it expires
-    /// are served first, also where the process was stopped until long after that, or a callback was slow.
+    /// For all timeouts of a connection: bytes that had arrived when the timeout expired are served
+    /// first, and so is room that the peer had made. This holds even if the process was stopped
+    /// until long after that time, or a callback was slow.
+    ///
+    /// ```
+    /// use handlers::ConnectionOptions;
+    /// use std::time::Duration;
+    ///
+    /// let options = ConnectionOptions::new().idle_timeout(Duration::from_secs(60));
+    /// let without = options.idle_timeout(None);
+    /// ```
     #[doc(alias("bufferevent_set_timeouts"))]
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.idle_timeout = timeout.into())
     }
 
-    /// Sets the read timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when no byte has come for
-    /// this long. It does not run while reading is paused, the write queue is full, or a rate limit holds back reading.
-    /// Default: none.
+    /// Sets the read timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when
+    /// no byte has arrived for this long. The timeout does not run while reading is paused, the
+    /// write queue is full, or a rate limit holds back reading. Default: none.
     #[must_use]
     pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.read_timeout = timeout.into())
     }
 
-    /// Sets the write timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when the peer has taken
-    /// no byte of what is queued for this long. It does not run while a rate limit holds back writing. Default: none.
+    /// Sets the write timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when
+    /// bytes are queued and the peer has taken none of them for this long. The timeout does not run
+    /// while a rate limit holds back writing. Default: none.
     #[must_use]
     pub fn write_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.write_timeout = timeout.into())
     }
 
-    /// Sets how long all attempts to connect may take together. An attempt that the kernel has completed by then
-    /// becomes a connection, also where the loop learns of it later. Default: 30 s.
+    /// Sets the time limit for all attempts to connect together. An attempt that the kernel has
+    /// completed by then becomes a connection, even if the loop is notified of it later. Default:
+    /// 30 s.
     #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
     }
 
-    /// Sets the address to connect from. It is ignored for addresses of another family. Default: chosen by the kernel.
+    /// Sets the local address that outgoing connections are bound to. It is ignored for targets of
+    /// another address family. Default: chosen by the kernel.
     #[must_use]
     pub fn local_addr(self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.with(|settings| settings.local_addr = address.into())
     }
 
-    /// Limits the rate at which each connection reads. Each has a bucket of its own. Default: no limit.
+    /// Limits the rate at which each connection reads. Each connection has a bucket of its own.
+    /// Default: no limit.
+    ///
+    /// ```
+    /// use handlers::{ConnectionOptions, RateLimit};
+    ///
+    /// let slow = RateLimit::new(100 * 1024, 16 * 1024); // 100 KiB a second, bursts of 16 KiB
+    /// let options = ConnectionOptions::new().read_rate(slow);
+    /// ```
     #[must_use]
     pub fn read_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.read_rate = limit.into())
     }
 
-    /// Limits the rate at which each connection writes. Each has a bucket of its own. Default: no limit.
+    /// Limits the rate at which each connection writes. Each connection has a bucket of its own.
+    /// Default: no limit.
     #[must_use]
     pub fn write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.write_rate = limit.into())
     }
 
-    /// Limits the rate at which all connections that share this limit read together. Default: no limit.
+    /// Limits the total rate at which all connections that share this limit read. Default: no
+    /// limit.
+    ///
+    /// ```
+    /// use handlers::{ConnectionOptions, RateLimit};
+    ///
+    /// // Clients and mirrors together read at most 10 MiB a second.
+    /// let total = RateLimit::new(10 * 1024 * 1024, 1024 * 1024);
+    /// let clients = ConnectionOptions::new().shared_read_rate(total.clone());
+    /// let mirrors = ConnectionOptions::new().shared_read_rate(total);
+    /// ```
     #[must_use]
     pub fn shared_read_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_read_rate = limit.into())
     }
 
-    /// Limits the rate at which all connections that share this limit write together. Default: no limit.
+    /// Limits the total rate at which all connections that share this limit write. Default: no
+    /// limit.
     #[must_use]
     pub fn shared_write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_write_rate = limit.into())
@@ -189,8 +242,8 @@ impl ConnectionOptions {
         self.0.no_delay
     }
 
-    /// Sets `TCP_NODELAY`: whether small packets leave at once. The small writes of one callback are merged in any
-    /// case. Default: `true`.
+    /// Sets `TCP_NODELAY`: with `true`, small packets are sent without delay. The small writes of
+    /// one callback are merged in either case. Default: `true`.
     #[must_use]
     pub fn no_delay(self, no_delay: bool) -> Self {
         self.with(|settings| settings.no_delay = no_delay)

@@ -1,42 +1,55 @@
 //! Rate limits: token buckets, of one connection or shared by many.
 //!
-//! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an argument, so the arithmetic
-//! can be tested without waiting. Its level is counted in parts of a byte, the part that comes in a nanosecond at a
-//! rate of 1, so it is exact for each rate and each burst that 64 bits hold.
+//! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an
+//! argument, so the arithmetic can be tested without waiting. The level is counted in parts of a
+//! byte. One part is the amount that a rate of 1 adds in a nanosecond. So the level is exact for
+//! every rate and every burst that fit in 64 bits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate in bytes a second, with a burst. Clones share one bucket: a limit for all the connections that are given one
-/// together, also those of other loops.
+/// A rate in bytes a second, with a burst. Clones share one bucket: together, all connections with
+/// a clone keep to the limit, also connections of other loops.
 #[doc(alias("bufferevent_set_rate_limit", "ev_token_bucket_cfg"))]
 #[derive(Clone, Debug)]
 pub struct RateLimit(Arc<Mutex<Bucket>>);
 
 impl RateLimit {
-    /// At most `bytes_per_second` over time and `burst` bytes at once; neither less than 1. A new bucket is full.
+    /// Returns a limit of `bytes_per_second` over time and `burst` bytes at once. Both are at least
+    /// 1. A new bucket is full.
+    ///
+    /// ```
+    /// use handlers::{ConnectionOptions, RateLimit};
+    ///
+    /// let limit = RateLimit::new(1024 * 1024, 64 * 1024);
+    /// let options = ConnectionOptions::new()
+    ///     .write_rate(limit.clone()) // for each connection
+    ///     .shared_write_rate(RateLimit::new(8 * 1024 * 1024, 1024 * 1024)); // for all together
+    /// ```
     pub fn new(bytes_per_second: u64, burst: u64) -> Self {
         Self(Arc::new(Mutex::new(Bucket::new(bytes_per_second, burst))))
     }
 
-    /// The same rate and burst with a bucket of its own.
+    /// Returns a limit with the same rate and burst, and a bucket of its own.
     pub(super) fn separate(&self) -> Self {
         let Bucket { rate, burst, .. } = *self.bucket();
         Self::new(rate, burst)
     }
 
-    /// How many bytes may go at `now`.
+    /// Returns how many bytes can be sent or read at `now`.
     pub(super) fn available(&self, now: Instant) -> usize {
         self.bucket().available(now)
     }
 
-    /// Takes what has gone. Other loops may have taken from a shared one meanwhile: then it owes.
+    /// Deducts bytes that were sent or read. Other loops can have taken bytes from a shared bucket
+    /// meanwhile. In that case the level becomes negative.
     pub(super) fn take(&self, bytes: usize, now: Instant) {
         self.bucket().take(bytes, now);
     }
 
-    /// From `now` until it is worth to look again: when `wanted` bytes are there, or as much as is not little, so that
-    /// little is not sent often.
+    /// Returns the time from `now` until a next try is useful: until `wanted` bytes are available,
+    /// or an eighth of the burst, or the bytes of a tenth of a second, whichever is least. So small
+    /// amounts are not sent often.
     pub(super) fn wait(&self, wanted: usize, now: Instant) -> Duration {
         self.bucket().wait(wanted, now)
     }
@@ -46,16 +59,18 @@ impl RateLimit {
     }
 }
 
-/// The parts that a byte has.
+/// The number of parts of a byte.
 const PARTS: i128 = 1_000_000_000;
-/// A wait is for at most the bytes that come in a second divided by this, and for one at least.
+/// A wait lasts at most until the bytes of a second divided by this number are available, and at
+/// least until one byte is.
 const LOOKS_PER_SECOND: u64 = 10;
 
 #[derive(Debug)]
 struct Bucket {
     rate: u64,
     burst: u64,
-    /// The level at a time, in parts of bytes; negative where more was taken. `None` while it has never been used.
+    /// The level at a time, in parts of a byte. It is negative if too many bytes were taken. `None`
+    /// until the first use.
     level: Option<(i128, Instant)>,
 }
 
@@ -70,7 +85,7 @@ impl Bucket {
         }
     }
 
-    /// Returns the level, in parts of bytes.
+    /// Returns the level, in parts of a byte.
     fn level(&self, now: Instant) -> i128 {
         let full = i128::from(self.burst) * PARTS;
         let Some((level, at)) = self.level else {
@@ -88,7 +103,8 @@ impl Bucket {
     }
 
     fn take(&mut self, bytes: usize, now: Instant) {
-        let now = self.level.map_or(now, |(_, at)| at.max(now)); // the turn of another loop may have begun before
+        // The turn of another loop may have begun later than this one.
+        let now = self.level.map_or(now, |(_, at)| at.max(now));
         let taken = i128::try_from(bytes)
             .unwrap_or(i128::MAX)
             .saturating_mul(PARTS);
@@ -202,7 +218,8 @@ mod tests {
     }
 
     proptest! {
-        /// However it is asked, never more goes than the burst and the rate allow, and a taker who waits gets it all.
+        /// In any order of calls, never more is allowed than the burst and the rate, and a taker
+        /// that waits gets all of it.
         #[test]
         fn over_any_time_no_more_goes_than_burst_and_rate(
             rate in 1..10_000_u64,

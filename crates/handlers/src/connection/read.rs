@@ -1,4 +1,4 @@
-//! Reading: from the socket to the handler, and what becomes of the bytes that it does not consume.
+//! Reading: from the socket to the handler, and the handling of unconsumed bytes.
 
 use std::io::{self, ErrorKind};
 use std::mem::take;
@@ -11,11 +11,13 @@ use super::reason::CloseReason;
 use super::state::{Flags, Phase, Writing};
 use super::stream::{Stream, is_end_of_terminal};
 
-/// A connection keeps this much capacity for unconsumed bytes, or four times as much as they need.
+/// A connection keeps this much capacity for unconsumed bytes, or four times as much as they need
+/// if that is more.
 const CAPACITY_KEPT: usize = 64 * 1024;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Reads as much as a turn has room for beside the `read` bytes, and updates the registration.
+    /// Reads as much as one turn allows, counting the `read` bytes that were read already. Then
+    /// updates the registration.
     #[cold]
     #[inline(never)]
     pub(super) fn read_on(
@@ -24,7 +26,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         input: &mut [u8],
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next> {
-        let mut budget = self.state.settings.max_bytes_per_turn.saturating_sub(read); // the handler may have changed it
+        // Read here since the handler may have changed the options.
+        let mut budget = self.state.settings.max_bytes_per_turn.saturating_sub(read);
         while let most @ 1.. = self.state.read_allowance(budget.min(input.len())) {
             let delivers = self.state.delivers();
             let Some(read) = self.read_once(&mut input[..most], delivers, cx)? else {
@@ -35,7 +38,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.update_registration(cx)
     }
 
-    /// Reads, and delivers what has come. Returns how much that was, or `None` if there is no more for now.
+    /// Reads once and delivers the bytes. Returns their number, or `None` if there are no more for
+    /// now.
     #[inline(always)]
     pub(super) fn read_once(
         &mut self,
@@ -63,7 +67,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         cx: &mut Context<'_, S>,
     ) -> io::Result<Option<usize>> {
         match nothing {
-            // Where the socket has failed, its end is that of what came before, and whole only if the peer had said so.
+            // If the socket has failed, the end of stream follows the last bytes that arrived. The
+            // stream is complete only if the peer had closed its write side before.
             Ok(_) if !self.state.is_end_whole() => self.state.end_with_failure(),
             Ok(_) => {
                 self.state.flags.insert(Flags::READ_ENDED);
@@ -76,7 +81,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
                 self.end_of_input(cx)?;
             }
             Err(_) if self.state.writing() == Writing::Failed => self.state.end_with_failure(),
-            // Everything was sent, and is on its way.
+            // Everything was sent and is in transit.
             Err(_) if self.state.phase() == Phase::Lingering => {
                 self.state.end(CloseReason::Finished)
             }
@@ -85,9 +90,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(Some(0))
     }
 
-    /// Notifies the handler that the peer has ended its direction.
+    /// Notifies the handler that the peer has closed its write side.
     pub(super) fn end_of_input(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.open_if_new(cx)?; // no byte has set the time
+        self.open_if_new(cx)?; // sets the time: no byte has done so
         if self.state.phase() == Phase::Open {
             let callback = Callback::End(take(&mut self.state.unconsumed));
             self.notify(&callback, cx)?;
@@ -98,7 +103,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Gives the handler what was left, and an end that came after it.
+    /// Calls the handler with the unconsumed bytes, and with an end of stream that came after them.
     pub(super) fn redeliver(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.state.flags.remove(Flags::REDELIVER);
         if !self.state.unconsumed.is_empty() {
@@ -110,7 +115,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Gives the handler what it has left and `data` after it, and keeps what it leaves of that.
+    /// Calls the handler with its unconsumed bytes and `data` after them, and keeps the bytes that
+    /// it does not consume.
     #[inline(always)]
     fn deliver(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<()> {
         if !self.state.unconsumed.is_empty() {
@@ -128,7 +134,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     fn deliver_after_unconsumed(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<()> {
-        self.state.flags.remove(Flags::REDELIVER); // all of it is given now
+        self.state.flags.remove(Flags::REDELIVER); // all of it is delivered now
         let mut rest = take(&mut self.state.unconsumed);
         rest.extend_from_slice(data);
         let consumed = self.on_data(&rest, cx)?;
@@ -136,19 +142,20 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.keep_unconsumed(rest)
     }
 
-    /// Keeps what the handler has left. Where that is nothing the buffer is freed: an idle connection holds none.
-    /// Capacity that a long message has taken is freed with it.
+    /// Keeps the unconsumed bytes. If there are none, the buffer is freed: an idle connection holds
+    /// no buffer. Capacity that a long message has taken is freed when the message is consumed.
     #[cold]
     #[inline(never)]
     fn keep_unconsumed(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
         let is_replaced = self.state.phase() == Phase::Opening;
         if self.state.phase() != Phase::Open && !is_replaced || rest.is_empty() {
-            return Ok(()); // closed, with an answer perhaps that is on its way: no handler takes the rest
+            // Closed, perhaps with a response still being sent: no handler takes the rest.
+            return Ok(());
         }
         let max = self.state.settings.max_buffered_input;
         if rest.len() > max && !is_replaced {
             let text = format!(
-                "the handler has left {} bytes, more than max_buffered_input, {max}",
+                "the handler left {} bytes unconsumed: max_buffered_input is {max}",
                 rest.len()
             );
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
@@ -167,7 +174,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         })?;
         debug_assert!(
             consumed <= data.len(),
-            "a handler has consumed {consumed} of {} bytes",
+            "a handler returned {consumed} consumed bytes of {}",
             data.len()
         );
         Ok(consumed.min(data.len()))

@@ -1,4 +1,5 @@
-//! The registration: what the loop calls for a connection, from its first attempt to connect to its end.
+//! The registration: the object that the loop calls for a connection, from its first attempt to
+//! connect to its end.
 
 use std::any::TypeId;
 use std::io::{self, ErrorKind};
@@ -32,7 +33,7 @@ pub(super) struct Registration<H> {
 
 enum Role<H> {
     Handler(H),
-    /// One of several attempts to connect, of which the first that succeeds gets the handler.
+    /// One of several attempts to connect. The first that succeeds gets the handler.
     Attempt(Attempt<H>),
     /// An attempt that did not succeed first.
     Lost,
@@ -71,7 +72,7 @@ impl<H> Registration<H> {
         }
     }
 
-    /// Looks at the outcome of an attempt to connect: a successful one becomes the connection.
+    /// Checks the outcome of an attempt to connect. A successful attempt becomes the connection.
     fn check_attempt<S>(
         &mut self,
         io: &Io<impl Stream>,
@@ -99,7 +100,7 @@ impl<H> Registration<H> {
             Outcome::Won(handler, failed) => {
                 self.role = Role::Handler(handler);
                 self.state.set_phase(Phase::Opening);
-                cx.registry.set_timeout(cx.key(), None)?; // that of the attempt
+                cx.registry.set_timeout(cx.key(), None)?; // the timeout of the attempt
                 if let Some(error) = failed {
                     self.state.fail_writing(error);
                 }
@@ -108,7 +109,7 @@ impl<H> Registration<H> {
         Ok(Next::Keep)
     }
 
-    /// Runs what can be run now, with the deferred callbacks.
+    /// Does the pending work of the connection, with the deferred callbacks.
     fn run<S, T: Stream>(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>)
     where
         H: ConnectionHandler<S>,
@@ -122,7 +123,7 @@ impl<H> Registration<H> {
         });
     }
 
-    /// Calls `access` with the handler, if a peer has answered, and the connection.
+    /// Calls `access` with the handler and the connection, if a peer has answered.
     fn access<S, T: Stream>(
         &mut self,
         io: &mut Io<T>,
@@ -132,14 +133,14 @@ impl<H> Registration<H> {
         H: ConnectionHandler<S>,
     {
         self.guarded::<S, T>(cx, |registration, cx| {
-            // Writes from outside are not buffered, and the buffers may be in use by the caller.
+            // Writes from outside are not buffered, and the caller may be using the buffers.
             registration
                 .dispatch(io, &mut WriteBuffer::default(), cx, true)
                 .on_access(access, cx)
         });
     }
 
-    /// Makes a call that is not the loop's own, and draws its consequences.
+    /// Makes a call that does not come from the loop, and handles its outcome.
     fn guarded<S, T: Stream>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -150,7 +151,8 @@ impl<H> Registration<H> {
         let key = cx.key();
         let result = catch_unwind(AssertUnwindSafe(|| call(self, cx)));
         let result = result.unwrap_or_else(|panic| {
-            // The loop takes the panic for one of the caller, and it is, unless our handler was running.
+            // The loop attributes the panic to the caller. That is right unless our handler was
+            // running.
             if self.state.flags.has(Flags::IN_CALLBACK) {
                 let message = panic_message(&*panic);
                 let policy = cx.registry.report_panic(key, &message);
@@ -158,23 +160,25 @@ impl<H> Registration<H> {
                 let _ = cx.registry.remove(key);
                 if policy.is_ok_and(|policy| policy == PanicPolicy::RemoveHandler) {
                     discard(panic);
-                    return Ok(Next::Keep); // it has been removed
+                    return Ok(Next::Keep); // the registration is removed already
                 }
             } else {
-                run_later::<S, T, H>(cx.registry, key); // nothing else sends what `access` has queued
+                // Nothing else sends the bytes that `access` has queued.
+                run_later::<S, T, H>(cx.registry, key);
             }
             resume_unwind(panic)
         });
         if !matches!(result, Ok(Next::Keep)) {
             if let Err(error) = result {
-                let _ = cx.registry.report_failure(key, &error); // it is there, as below
+                // The registration exists, because it is in use: these two calls cannot fail.
+                let _ = cx.registry.report_failure(key, &error);
                 self.state.end(CloseReason::Failed(error));
             }
-            let _ = cx.registry.remove(key); // it is there: it is in use
+            let _ = cx.registry.remove(key);
         }
     }
 
-    /// Returns a dispatch of this connection, with all that it works on.
+    /// Returns a dispatch of this connection, with everything that it works on.
     #[inline]
     fn dispatch<'a, S, T: Stream>(
         &'a mut self,

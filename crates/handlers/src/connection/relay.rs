@@ -1,8 +1,9 @@
-//! Relays: two connections whose bytes go from each to the other.
+//! Relays: two connections, each of which sends the bytes of the other.
 //!
-//! Ground rule: a stream that has not come to its own end never looks as if it had. Each side owes its peer the rest of
-//! the other side's stream, as an answer that is made elsewhere, until the end of that has been passed on: so a finish
-//! waits for it, and a side that ends before ends by a reset.
+//! Ground rule: a stream that has not ended never looks complete to its receiver. Each side owes
+//! its peer the rest of the other side's stream. The rest counts as a pending response until the
+//! end of that stream has been passed on. So a graceful close waits for it, and a side that ends
+//! before is reset.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -19,26 +20,34 @@ use super::key::ConnectionKey;
 use super::reason::CloseReason;
 use super::write::Flow;
 
-/// A side whose other side is gone, and whose peer has taken no byte for so long, is closed. Long, since a slow reader
-/// may take minutes to empty a good part of the kernel's buffers, before which the kernel takes no more.
+/// A side is closed if its other side is gone and its peer has taken no byte for this long. The
+/// time is long because a slow reader can take minutes to empty a good part of the kernel's
+/// buffers. The kernel takes no more bytes before that.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The handler of one of two connections that are piped into each other: what comes from one is written to the other. A
-/// side whose peer does not take it is read no further; an end of stream is passed on, and so is a reset.
+/// The handler of one of two connections that are piped into each other. Bytes that arrive on one
+/// are written to the other. If the peer of one side does not take them, the other side is not read
+/// further. An end of stream is passed on, and so is a reset.
 ///
-/// All bytes that have come from a side are passed on, whatever becomes of that side: they arrive up to the last one,
-/// at the pace of the other peer. Behind them comes the end of the stream if the peer had sent it, and a reset if it
-/// had not: where the peer reset its connection, and where this side was closed by a timeout, by its key, or at the end
-/// of the grace of its [server](crate::ServerKey::stop), which until then lets both streams go on. A peer that takes no
-/// byte for five minutes is waited for no longer, and reset. A Unix socket knows no reset, so there a stream that
-/// breaks off ends like any other.
+/// All bytes that have arrived on one side are passed on, whatever happens to that side. They are
+/// sent up to the last one, at the pace of the other peer. If the sender had ended its stream, an
+/// end of stream follows. Otherwise a reset follows:
+/// - if the sender reset its connection,
+/// - if its side was closed by a timeout or by its key,
+/// - at the end of the grace period of its [server](crate::ServerKey::stop). Until then both
+///   streams go on.
 ///
-/// Bytes beyond [`max_write_queue`](crate::ConnectionOptions::max_write_queue) of a side cannot be passed on, and reset both. Keep
-/// it above the high watermark by at least one read (64 KiB, or
-/// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) if that is less), as it is by default.
+/// A peer that takes no byte for five minutes is not waited for any longer, and is reset. A Unix
+/// socket has no reset, so a stream that breaks off there ends like any other.
 ///
-/// Each of the [pair](Self::pair) is opened like any other handler, one of them by [`Connection::connect`] perhaps:
-/// nothing is read until both are open.
+/// If more than [`max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes would be
+/// queued for a side, they cannot be passed on, and both sides are reset. Keep `max_write_queue`
+/// above the high watermark by at least one read: 64 KiB, or
+/// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) if that is less. The
+/// defaults satisfy this.
+///
+/// Open each handler of the [pair](Self::pair) like any other handler, for example one of them with
+/// [`Connection::connect`]. Nothing is read until both are open.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
@@ -57,13 +66,13 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Relay<S> {
     sides: Rc<[Cell<Side<S>>; 2]>,
     own: usize,
-    /// The attempt to open the other side.
+    /// The pending connect of the other side.
     attempt: RefCell<Option<Connecting<S>>>,
 }
 
 struct Side<S> {
     stage: Stage<S>,
-    /// Whether all that comes from this side has been passed on, up to its end.
+    /// Whether everything from this side has been passed on, up to its end.
     is_whole: bool,
 }
 
@@ -90,7 +99,7 @@ impl<S> Clone for Stage<S> {
 impl<S> Copy for Stage<S> {}
 
 impl<S> Relay<S> {
-    /// The handlers of the two sides.
+    /// Returns the handlers of the two sides. See the example of [`Relay`].
     pub fn pair() -> (Self, Self) {
         let sides = Rc::new([0, 1].map(|_| {
             Cell::new(Side {
@@ -106,7 +115,8 @@ impl<S> Relay<S> {
         (side(0), side(1))
     }
 
-    /// Has this side give up the attempt to connect the other one, if this side ends before that is open.
+    /// Makes this side cancel `attempt`, the pending connect of the other side, if this side ends
+    /// before the other one is open.
     pub fn gives_up(&self, attempt: Connecting<S>) {
         *self.attempt.borrow_mut() = Some(attempt);
     }
@@ -123,7 +133,7 @@ impl<S> Relay<S> {
         self.sides[1 - self.own].get()
     }
 
-    /// Lends the other connection, if it is open.
+    /// Calls `access` with the other connection, if it is open.
     fn with_other<R>(
         &self,
         cx: &mut Context<'_, S>,
@@ -132,12 +142,13 @@ impl<S> Relay<S> {
         let Stage::Open(other) = self.other().stage else {
             return None;
         };
-        other.with(cx, |connection, _cx| access(connection)).ok() // one that has just ended will say so
+        // A side that has just ended calls `on_close` later.
+        other.with(cx, |connection, _cx| access(connection)).ok()
     }
 }
 
 impl<S: 'static> Relay<S> {
-    /// All that comes from this side has been passed on, and so is that it is all.
+    /// Passes on the end of this side's stream, after all its bytes.
     fn pass_end_on(&self, cx: &mut Context<'_, S>) {
         self.with_other(cx, |other| {
             other.end_response();
@@ -152,9 +163,10 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
-        let is_whole = connection.is_read_ended(); // there are streams that are only written to
+        let is_whole = connection.is_read_ended(); // true from the start for write-only streams
         self.set_own(Stage::Open(connection.key()), is_whole);
-        connection.read_while_full(); // what is queued comes from the other side, and holds up that one
+        // The queue is filled by the other side, so a full queue must pause the other side only.
+        connection.read_while_full();
         match self.other() {
             Side { is_whole: true, .. } => connection.shutdown(),
             _ => connection.begin_response(), // the other side's stream, up to its end
@@ -178,12 +190,13 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         match self.with_other(cx, |other| other.write(data)) {
             Some(Ok(Flow::Open)) => {}
             Some(Ok(Flow::Full)) => connection.pause_reading(),
-            // With bytes left out of the middle, neither side may believe that the stream has come to its end.
+            // Bytes are missing in the middle, so neither side can be told that the stream has
+            // ended.
             Some(Err(error)) if error.kind() == ErrorKind::QuotaExceeded => {
-                tracing::warn!(%error, "a relay cannot queue what has come, and resets both sides");
+                tracing::warn!(%error, "relay cannot queue received bytes: resetting both sides");
                 connection.abort();
             }
-            // It has ended, or can no longer be written to: what comes is for nobody.
+            // The other side has ended or can no longer be written to. The bytes have no receiver.
             Some(Err(_)) | None => {}
         }
         Ok(data.len())
@@ -209,8 +222,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(())
     }
 
-    /// The bytes that had come stay until the other side has room. A peer there that takes nothing is not waited for
-    /// without end.
+    /// Keeps the unread bytes until the other side has room. If the peer there takes nothing, it is
+    /// not waited for without end.
     fn on_failure(
         &mut self,
         _error: &io::Error,
@@ -228,7 +241,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
             attempt.cancel(cx.registry);
         }
         self.with_other(cx, |other| {
-            // What is to be sent is all that is left, if there are still two who want to hear each other.
+            // Only the queued bytes are left to send, unless both peers can still exchange bytes.
             if !is_whole || !other.is_read_ended() {
                 other.close_unless_stalled(STALL_TIMEOUT, !is_whole);
             }

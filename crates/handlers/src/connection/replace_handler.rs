@@ -1,7 +1,7 @@
 //! Replacing the handler of an open connection.
 //!
-//! A key knows the type of the handler for which it was made, and keys are copied. So what is replaced is the content
-//! of a box, whose type stays.
+//! A key is bound to the type of the handler that it was made for, and keys are copied. So only the
+//! content of a box is replaced: the type of the box stays the same.
 
 use std::any::{Any, TypeId};
 use std::io;
@@ -17,7 +17,8 @@ use super::state::{Flags, Phase};
 use super::stream::Stream;
 use super::times::Timeout;
 
-/// A handler of any type, which can be [replaced](Connection::replace_handler) while its connection is open.
+/// A handler of any type. It can be [replaced](Connection::replace_handler) while its connection is
+/// open.
 pub type BoxedHandler<S> = Box<dyn ConnectionHandler<S>>;
 
 impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
@@ -91,43 +92,61 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
 }
 
 impl<S: 'static> Connection<'_, S> {
-    /// Replaces the handler of this connection when this callback, or this call by its key, returns.
+    /// Replaces the handler of this connection when this callback, or this call by its key,
+    /// returns. Use it for a change of protocol: HTTP to WebSocket, STARTTLS.
     ///
-    /// For a change of protocol: HTTP to WebSocket, STARTTLS. The connection must have been opened with a
-    /// [`BoxedHandler`]. The new handler is notified by [`on_open`](ConnectionHandler::on_open), later this turn or
-    /// next, before any other callback. Then it is given the bytes that the old one has not consumed, and an end of the
-    /// peer's direction that has come already. The old handler is dropped without
-    /// [`on_close`](ConnectionHandler::on_close). The new one is notified too if the connection is to
-    /// [finish](Connection::close_gracefully), or has [failed](ConnectionHandler::on_failure). The key, the options, a pause of
-    /// reading, the timeouts, what is queued and the pending responses stay. Of several calls the last one counts.
+    /// The connection must have been opened with a [`BoxedHandler`]. The old handler is dropped
+    /// without [`on_close`](ConnectionHandler::on_close). The new handler is called in this order:
+    /// 1. [`on_open`](ConnectionHandler::on_open), later this turn or next turn, before any other
+    ///    callback.
+    /// 2. [`on_data`](ConnectionHandler::on_data) with the bytes that the old handler has not
+    ///    consumed.
+    /// 3. [`on_end`](ConnectionHandler::on_end), if the peer has already closed its write side.
     ///
-    /// # Errors
-    /// [`Error::OtherType`] if the connection was not opened with a [`BoxedHandler`].
+    /// It is also notified if the connection is [closing gracefully](Connection::close_gracefully)
+    /// or has [failed](ConnectionHandler::on_failure). These stay the same: the key, the options, a
+    /// pause of reading, the timeouts, the write queue and the pending responses. If this is called
+    /// several times, the last call counts.
     ///
     /// ```
     /// use std::io;
-    /// use handlers::{BoxedHandler, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, on_data};
+    /// use handlers::{
+    ///     BoxedHandler, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, on_data,
+    /// };
     /// use reactor::{Context, Registry};
     ///
     /// struct Http;
     ///
     /// impl ConnectionHandler<()> for Http {
-    ///     fn on_data(&mut self, data: &[u8], connection: &mut Connection<'_, ()>, _: &mut Context<'_, ()>) -> io::Result<usize> {
-    ///         let Some(end) = data.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(0) };
+    ///     fn on_data(
+    ///         &mut self,
+    ///         data: &[u8],
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _: &mut Context<'_, ()>,
+    ///     ) -> io::Result<usize> {
+    ///         let Some(end) = data.windows(4).position(|end| end == b"\r\n\r\n") else {
+    ///             return Ok(0);
+    ///         };
     ///         let _ = connection.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")?;
-    ///         let echo = on_data(|data, connection: &mut Connection<'_, ()>, _cx: &mut Context<'_, ()>| {
+    ///         let echo = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
     ///             connection.write(data).map(|_flow| data.len())
     ///         });
     ///         connection.replace_handler(Box::new(echo))?;
-    ///         Ok(end + 4) // what follows the request is given to the new handler
+    ///         Ok(end + 4) // the new handler is called with the bytes after the request
     ///     }
     /// }
     ///
-    /// fn serve(registry: &mut Registry<()>, client: std::net::TcpStream) -> io::Result<ConnectionKey<()>> {
+    /// fn serve(
+    ///     registry: &mut Registry<()>,
+    ///     client: std::net::TcpStream,
+    /// ) -> io::Result<ConnectionKey<()>> {
     ///     let handler: BoxedHandler<()> = Box::new(Http);
     ///     Ok(Connection::open(registry, client, &ConnectionOptions::new(), handler)?)
     /// }
     /// ```
+    ///
+    /// # Errors
+    /// [`Error::OtherType`] if the connection was not opened with a [`BoxedHandler`].
     pub fn replace_handler(&mut self, handler: BoxedHandler<S>) -> Result<(), Error> {
         if self.key.handler_type() != Some(TypeId::of::<BoxedHandler<S>>()) {
             return Err(Error::OtherType(self.key.key()));
@@ -139,7 +158,7 @@ impl<S: 'static> Connection<'_, S> {
 }
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Puts the handler that the callback wants into the place of the one that has run.
+    /// Replaces the handler that has run by the one that its callback has asked for.
     #[cold]
     #[inline(never)]
     pub(super) fn replace_handler(&mut self) {

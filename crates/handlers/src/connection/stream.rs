@@ -1,4 +1,4 @@
-//! Streams: what a connection can be made of.
+//! Streams: the types that a connection can be made of.
 
 use std::any::Any;
 use std::fs::File;
@@ -13,39 +13,75 @@ use reactor::{Interest, Io};
 use rustix::io::Errno;
 use socket2::SockRef;
 
-/// A source of bytes, a sink of bytes, or both. Implement it for a stream of your own, one with TLS for example.
+/// A source of bytes, a sink of bytes, or both. Implement it for a stream of your own, for example
+/// for TLS.
+///
+/// ```
+/// use std::io::{self, IoSlice, Read, Write};
+/// use std::net::TcpStream;
+/// use std::os::fd::{AsFd, BorrowedFd};
+/// use handlers::Stream;
+/// use reactor::Io;
+///
+/// /// A stream whose bytes are all inverted.
+/// struct Inverted(TcpStream);
+///
+/// impl AsFd for Inverted {
+///     fn as_fd(&self) -> BorrowedFd<'_> {
+///         self.0.as_fd()
+///     }
+/// }
+///
+/// impl Stream for Inverted {
+///     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
+///         let count = io.try_io(reactor::Interest::READABLE, |stream| stream.0.read(buf))?;
+///         buf[..count].iter_mut().for_each(|byte| *byte = !*byte);
+///         Ok(count)
+///     }
+///
+///     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+///         let bytes = bufs.iter().flat_map(|buf| buf.iter());
+///         let inverted: Vec<u8> = bytes.map(|byte| !byte).collect();
+///         io.try_io(reactor::Interest::WRITABLE, |stream| stream.0.write(&inverted))
+///     }
+/// }
+/// ```
 pub trait Stream: AsFd + Sized + 'static {
-    /// Whether anything can be read from it.
+    /// Whether the stream can be read. Default: `true`.
     const READS: bool = true;
-    /// Whether anything can be written to it.
+    /// Whether the stream can be written to. Default: `true`.
     const WRITES: bool = true;
 
-    /// Reads once. Returns 0 at the end of the stream.
+    /// Reads once. Returns the number of bytes read, and 0 at the end of the stream.
     ///
-    /// The loop tracks the readiness of the file descriptor only. A stream that buffers input, TLS for example, returns
-    /// buffered bytes first, and reads from the source, through [`Io::try_io`], only when it has none left. Until
-    /// `WouldBlock` was met there the source counts as readable, and this is called again.
+    /// The loop tracks only the readiness of the file descriptor. If the stream buffers input (TLS
+    /// for example), return buffered bytes first. Read from the source, through [`Io::try_io`],
+    /// only when the buffer is empty. The source counts as readable until `try_io` has seen
+    /// `WouldBlock`, and until then `read` is called again.
     ///
     /// # Errors
-    /// `WouldBlock` if there is nothing now; any other ends the connection.
+    /// - `WouldBlock` if there is nothing to read now.
+    /// - Any other error ends the connection, except `Interrupted`.
     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes once, as much as the stream takes. Returns how many bytes that was.
+    /// Writes once, as much as the stream takes. Returns the number of bytes written.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing goes now; any other ends the connection.
+    /// - `WouldBlock` if nothing can be written now.
+    /// - Any other error ends the connection, except `Interrupted`.
     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Returns whether bytes that have come are left to read. Asked of a stream whose socket has failed while its
-    /// handler pauses. A stream that buffers input counts that too.
+    /// Returns `true` if bytes that have arrived are still to be read. Called if the socket has
+    /// failed while its handler pauses reading. A stream that buffers input must count its buffer
+    /// too.
     fn has_unread(io: &Io<Self>) -> bool {
         unread(io.as_fd()) > 0
     }
 
-    /// Ends the direction of writing. Default: `shutdown(2)`.
+    /// Closes the write side of the stream. Default: `shutdown(2)`.
     ///
     /// # Errors
-    /// Those of `shutdown(2)`; `ENOTCONN`, for a peer that has gone, is none.
+    /// Those of `shutdown(2)`. `ENOTCONN` is not an error: it means that the peer is gone.
     fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
         match SockRef::from(&*io).shutdown(std::net::Shutdown::Write) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(Shutdown::Done),
@@ -55,25 +91,27 @@ pub trait Stream: AsFd + Sized + 'static {
     }
 }
 
-/// What [`Stream::shutdown`] has come to.
+/// The result of [`Stream::shutdown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stream that cannot end one direction must be closed"]
 pub enum Shutdown {
-    /// The direction of writing has ended.
+    /// The write side is closed.
     Done,
-    /// The stream cannot end one direction alone. It is closed instead.
+    /// The stream cannot close one side alone. It is closed instead.
     Unsupported,
 }
 
-/// Whether a read that has failed has come to the end of a terminal. Its master says `EIO` when the last process that
-/// had it open has closed it, and it says so itself when it was hung up. A file says so of a disk that has lost what is
-/// in it.
+/// Returns whether a read failed because it has reached the end of a terminal. The master of a
+/// terminal returns `EIO` when the last process that had the terminal open has closed it. The
+/// terminal itself returns `EIO` after a hangup. A file returns `EIO` for a disk that has lost
+/// data, which is not an end.
 #[cold]
 pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
     errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
 }
 
-/// Bytes in the kernel's buffer; 1 where it does not say, so that none are lost.
+/// Returns the number of bytes in the kernel's buffer. Returns 1 if the kernel does not report it,
+/// so that no byte is lost.
 fn unread(fd: BorrowedFd<'_>) -> u64 {
     rustix::io::ioctl_fionread(fd).unwrap_or(1)
 }
@@ -129,12 +167,12 @@ streams! {
     writes: PipeWriter, ChildStdin
 }
 
-/// A stream without its type, so that the rest of the connection is compiled once.
+/// A stream without its type, so that the rest of the connection is compiled only once.
 pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<Shutdown>;
-    /// From now on the socket counts as writable when the kernel has sent all that it was given, and not before:
-    /// whether it can say so.
+    /// Makes the socket count as writable only when the kernel has sent all bytes that it was
+    /// given. Returns whether the socket supports this.
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
@@ -152,10 +190,11 @@ impl<T: Stream> DynStream for Io<T> {
     }
 
     fn await_sent(&mut self) -> bool {
-        // tcp(7), TCP_NOTSENT_LOWAT; what is no TCP does not know it.
+        // tcp(7), TCP_NOTSENT_LOWAT. Only TCP sockets have this option.
         let is_known = SockRef::from(&*self).set_tcp_notsent_lowat(1).is_ok();
         if is_known {
-            // What is known of it was true before: the kernel is to say it anew.
+            // The known readiness is that from before. Forget it, so that the kernel reports it
+            // again.
             let anew = |_: &mut T| io::Result::<()>::Err(ErrorKind::WouldBlock.into());
             let _ = self.try_io(Interest::READABLE | Interest::WRITABLE, anew);
         }

@@ -1,12 +1,13 @@
-//! Times of a connection: its timeouts and its rates, all by the one timeout that its source has.
+//! Times of a connection: its timeouts and its rate limits. All of them use the one timeout that
+//! the source has.
 //!
-//! Only connections that need the time have one of these. The time of the turn enters by [`Times::set_now`], or with
-//! the first bytes of a call that has nothing else to see to.
+//! Only connections that need the time have a [`Times`]. The time of the turn enters by
+//! [`Times::set_now`], or with the first bytes of a call that has no other work.
 //!
-//! Ground rule: bytes put timeouts off and never bring one forward. So the loop is told when to call at the end of a
-//! call that has changed something else, and what comes and goes is only noted down: the loop calls too soon then,
-//! finds that nothing has passed, and is told anew. One such call for each length of the timeout is what a busy
-//! connection costs.
+//! Ground rule: bytes extend timeouts and never shorten one. So the loop is given a new time only
+//! at the end of a call that has changed something else. Bytes that come and go are only recorded.
+//! The loop then calls too early, finds that no timeout has expired, and is given a new time. A
+//! busy connection costs one such call for each length of the timeout.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::options::Settings;
 use super::rate::RateLimit;
 
-/// Which timeout has passed.
+/// The timeout that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timeout {
@@ -25,10 +26,11 @@ pub enum Timeout {
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
     /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush) or
-    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully), of which no
-    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is told.
+    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully).
+    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is not called for it.
     Close,
-    /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout), likewise.
+    /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout).
+    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is not called for it.
     Connect,
 }
 
@@ -38,7 +40,7 @@ impl fmt::Display for Timeout {
             Self::Idle => "idle timeout",
             Self::Read => "read timeout",
             Self::Write => "write timeout",
-            Self::Close => "deadline of the close",
+            Self::Close => "close deadline",
             Self::Connect => "connect timeout",
         })
     }
@@ -47,38 +49,42 @@ impl fmt::Display for Timeout {
 #[derive(Debug, Default)]
 pub(super) struct Times {
     now: Option<Instant>,
-    /// The number of the turn of that time.
+    /// The number of the turn that `now` belongs to.
     turn: u64,
-    /// The turns of the last bytes in each direction: what was late in a turn that took long is not older than its end.
+    /// The turns of the last bytes in each direction. Bytes of a turn that took long count from the
+    /// end of that turn.
     read_in: u64,
     written_in: u64,
-    /// When the loop was asked to call. It calls when the kernel has been asked at that time or later, and says nothing
-    /// of the time since: a timeout that passes later has not passed.
+    /// The time at which the loop was asked to call. The loop calls when the kernel has been asked
+    /// at that time or later. The call says nothing about the time since: a timeout that expires
+    /// later has not expired yet.
     calls_at: Option<Instant>,
-    /// The last bytes in either direction, or the last time that there had been none for too long.
+    /// The time of the last bytes in either direction, or of the last idle timeout.
     last_byte: Option<Instant>,
-    /// The last bytes from the peer, or the begin of waiting for some.
+    /// The time of the last bytes from the peer, or the time since which the connection waits for
+    /// some.
     last_read: Option<Instant>,
-    /// The last bytes that the peer took, or the begin of waiting for that.
+    /// The time at which the peer last took bytes, or the time since which the connection waits for
+    /// that.
     last_written: Option<Instant>,
-    /// The connection is to be closed within so long, from when the time is told next.
+    /// The time within which the connection must be closed. It starts when the time is next set.
     close_within: Option<Duration>,
     close_by: Option<Instant>,
-    /// The connection is to be closed once the peer has taken no byte for so long.
+    /// The connection must be closed once the peer has taken no byte for this long.
     close_stall_timeout: Option<Duration>,
     read_limits: Vec<RateLimit>,
     write_limits: Vec<RateLimit>,
-    /// A rate is used up until then.
+    /// The time until which a rate limit allows no more bytes.
     read_held_until: Option<Instant>,
     write_held_until: Option<Instant>,
 }
 
-/// What a connection waits for at the moment.
+/// The events that a connection waits for at the moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waits {
     pub(super) to_read: bool,
     pub(super) to_write: bool,
-    /// Its end is under way: only the deadline of that counts.
+    /// The connection is closing: only the deadline of the close counts.
     pub(super) closing: bool,
 }
 
@@ -100,7 +106,7 @@ impl Times {
         }))
     }
 
-    /// Tells the time.
+    /// Sets the time of the turn.
     pub(super) fn set_now(&mut self, now: Instant, turn: u64) {
         (self.now, self.turn) = (Some(now), turn);
         if self.last_byte.is_none() {
@@ -113,7 +119,7 @@ impl Times {
         ] {
             since.get_or_insert(now);
         }
-        // While we hold back ourselves, nobody is to be blamed.
+        // While a rate limit holds us back, the peer is not late.
         if self
             .read_held_until
             .take_if(|until| *until <= now)
@@ -137,39 +143,40 @@ impl Times {
         }
     }
 
-    /// The connection is to be closed within so long; the earliest of several deadlines holds.
+    /// Sets a deadline for the close of the connection. The earliest of several deadlines holds.
     pub(super) fn close_within(&mut self, deadline: Duration) {
         self.close_within = self.close_within.into_iter().chain([deadline]).min();
     }
 
-    /// The connection is to be closed once the peer has taken no byte for so long, from when the time is told next.
+    /// Closes the connection once the peer has taken no byte for `stall_timeout`. The time starts
+    /// when it is next set.
     pub(super) const fn set_close_stall_timeout(&mut self, stall_timeout: Duration) {
         self.close_stall_timeout = Some(stall_timeout);
         self.last_written = None;
     }
 
-    /// Whether there is a time by which the connection is to be closed.
+    /// Returns whether there is a deadline for the close of the connection.
     pub(super) const fn has_to_close(&self) -> bool {
         self.close_within.is_some() || self.close_by.is_some() || self.close_stall_timeout.is_some()
     }
 
-    /// Takes over by when the connection is to be closed.
+    /// Takes over the deadlines for the close of the connection.
     pub(super) const fn take_over_close(&mut self, other: &Self) {
         (self.close_within, self.close_by) = (other.close_within, other.close_by);
         self.close_stall_timeout = other.close_stall_timeout;
     }
 
-    /// Waiting for the peer's bytes begins anew.
+    /// Restarts the wait for bytes of the peer.
     pub(super) const fn begin_reading(&mut self) {
         self.last_read = self.now;
     }
 
-    /// Waiting for the peer to take ours begins anew.
+    /// Restarts the wait for the peer to take bytes.
     pub(super) const fn begin_writing(&mut self) {
         self.last_written = self.now;
     }
 
-    /// Bytes have come, which tells the time to one that has not been told.
+    /// Counts bytes that have arrived, and sets the time if it is not set yet.
     #[cold]
     #[inline(never)]
     pub(super) fn count_read(&mut self, bytes: usize, now: Instant, turn: u64) {
@@ -187,7 +194,8 @@ impl Times {
         }
     }
 
-    /// Returns how many bytes may be read now; 0 holds reading until there are some. How many are to come is unknown.
+    /// Returns how many bytes can be read now. With 0, reading is held back until the rate limit
+    /// allows more. How many bytes will arrive is unknown.
     pub(super) fn may_read(&mut self) -> usize {
         allowed(
             &self.read_limits,
@@ -197,7 +205,8 @@ impl Times {
         )
     }
 
-    /// The same for writing, of which `queued` bytes are left.
+    /// Returns how many of the `queued` bytes can be written now. With 0, writing is held back
+    /// until the rate limit allows more.
     pub(super) fn may_write(&mut self, queued: usize) -> usize {
         allowed(
             &self.write_limits,
@@ -223,12 +232,13 @@ impl Times {
         !self.write_limits.is_empty()
     }
 
-    /// The timeouts that run, and when they pass.
+    /// Returns the timeouts that are running, each with the time at which it expires.
     fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 5] {
         let after = |timeout, runs: bool, since: Option<Instant>, length: Option<Duration>| {
             let (since, length) = (since.filter(|_| runs)?, length?);
             Some((timeout, since.checked_add(length)?))
         };
+        // A closing connection only has the deadlines of its close.
         let open = !waits.closing;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
@@ -259,7 +269,8 @@ impl Times {
         ]
     }
 
-    /// Returns the first timeout that has passed in a call that was asked for. It begins anew, and no other does.
+    /// Returns the first timeout that has expired, if the loop was asked to call. Restarts that
+    /// timeout and no other.
     pub(super) fn take_expired(
         &mut self,
         settings: &Settings,
@@ -281,7 +292,7 @@ impl Times {
         Some(timeout)
     }
 
-    /// From now until something is to be looked at.
+    /// Returns the time from now until the next timeout or the end of a rate limit.
     pub(super) fn next_timeout(&mut self, settings: &Settings, waits: Waits) -> Option<Duration> {
         let now = self.now?;
         let passes = self
@@ -300,7 +311,7 @@ impl Times {
 
 #[inline]
 fn deduct(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
-    // That most have none is seen before anything is called.
+    // Most connections have no limits: that is checked before anything is called.
     if let (Some(now), [_, ..]) = (now, limits) {
         limits.iter().for_each(|limit| limit.take(bytes, now));
     }

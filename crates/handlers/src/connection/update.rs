@@ -1,4 +1,5 @@
-//! The end of a call: what the loop is to wait for next, by interest and timeout, or that the connection is over.
+//! The end of a call: the interest and the timeout that the loop must wait for, or the end of the
+//! connection.
 
 use std::io;
 
@@ -12,7 +13,7 @@ use super::state::{Flags, Phase};
 use super::stream::Stream;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Tells the loop what to call for next, or that the connection is over.
+    /// Updates the registration with the events to wait for, or ends it.
     #[inline]
     pub(super) fn update_registration(self, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if self.state.is_steady() {
@@ -38,8 +39,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.phase() == Phase::Over {
             return self.remove();
         }
-        // What was left while the handler was paused or full is not waited for, and neither is a call for a new
-        // handler: the source may never be ready again.
+        // Unconsumed bytes are delivered later without waiting for an event, if the handler was
+        // paused or its queue was full. The same holds for the call to a new handler: the source
+        // may never be ready again.
         if self.state.must_redeliver() || self.state.phase() == Phase::Opening {
             run_later::<S, T, H>(cx.registry, self.key.key());
         }
@@ -48,7 +50,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(Next::Keep)
     }
 
-    /// Ends the registration, by an error if that is why the connection is over.
+    /// Ends the registration, with an error if that is why the connection is over.
     fn remove(self) -> io::Result<Next> {
         match self.state.reason.take() {
             Some(CloseReason::Failed(error)) => Err(error),

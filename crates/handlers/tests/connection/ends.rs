@@ -452,11 +452,11 @@ fn a_reason_reads_as_the_end_of_a_sentence() {
     );
     assert_eq!(
         CloseReason::TimedOut(Timeout::Idle).to_string(),
-        "idle timeout has passed"
+        "idle timeout expired"
     );
     assert_eq!(
         CloseReason::TimedOut(Timeout::Close).to_string(),
-        "deadline of the close has passed"
+        "close deadline expired"
     );
     assert_eq!(
         CloseReason::Panicked("in on_data".into()).to_string(),

@@ -1,7 +1,9 @@
-//! The end of a connection whose socket has failed: its handler is first given what has come.
+//! The end of a connection whose socket has failed. Its handler is first called with the rest of
+//! the input.
 //!
-//! Ground rule: nothing is over while the kernel has bytes of the peer. Silence of one wait does not say that it has
-//! none, where more sources are ready than a wait reports: so the socket is polled.
+//! Ground rule: the connection does not end while the kernel has bytes of the peer. If a wait
+//! reports nothing for the socket, there may still be bytes: more sources can be ready than one
+//! wait reports. So the socket is polled.
 
 use std::io::{self, ErrorKind};
 
@@ -16,7 +18,8 @@ use crate::connection::stream::Stream;
 use crate::socket::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Ends a connection whose socket takes no more, once the handler was given what has come.
+    /// Ends a connection whose socket takes no more bytes, once the handler was called with the
+    /// rest of the input.
     pub(in crate::connection) fn handle_failure(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -29,6 +32,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         {
             return Ok(());
         }
+        // A closing connection discards input, and an ended stream has none: nothing to wait for.
         if self.state.phase() != Phase::Open || self.state.flags.has(Flags::READ_ENDED) {
             self.state.end_with_failure();
             return Ok(());
@@ -36,14 +40,16 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.flags.has(Flags::PAUSED) {
             self.handle_failure_while_paused(cx)?;
         }
+        // Not `else`: the handler may have resumed or paused reading in `on_failure`.
         if !self.state.flags.has(Flags::PAUSED) && !self.io.readiness().is_readable() {
             self.end_if_input_drained(cx);
         }
         Ok(())
     }
 
-    /// Handles the failure for a handler that is paused, which does not learn of it by reading: it is notified. Where
-    /// only an end is left to read, it is given that now. From outside, the notification is deferred.
+    /// Handles the failure while reading is paused. The handler does not learn of it by reading, so
+    /// it is notified. If only an end of stream is left to read, that is delivered now. If the call
+    /// comes from outside, the notification is deferred.
     fn handle_failure_while_paused(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         let is_drained = self.state.unconsumed.is_empty() && !T::has_unread(self.io);
         if self.state.flags.has(Flags::FAILURE_NOTIFIED) && !is_drained {
@@ -63,14 +69,16 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         self.state.flags.insert(Flags::FAILURE_NOTIFIED);
         let error = self.state.copy_of_failure();
-        run_later::<S, T, H>(cx.registry, self.key.key()); // for what it asks for
+        // For the requests that the handler makes in `on_failure`.
+        run_later::<S, T, H>(cx.registry, self.key.key());
         self.notify(&Callback::Failure(error), cx)
     }
 
-    /// Ends the connection where nothing is known to be left to read, if the kernel was asked since the socket failed.
+    /// Ends the connection if nothing is known to be left to read and the kernel was asked since
+    /// the socket failed.
     fn end_if_input_drained(&mut self, cx: &mut Context<'_, S>) {
         match self.state.failing {
-            Pending::Due if has_input(self.io) => {} // the event that tells it is still to come
+            Pending::Due if has_input(self.io) => {} // its event is still to come
             Pending::Due => self.state.end_with_failure(),
             Pending::No => {
                 self.state.failing = Pending::Awaited;
@@ -80,9 +88,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
     }
 
-    /// Returns the error of a connection that reads nothing at the moment: a reset, a timeout of the kernel.
+    /// Returns the error of a connection that reads nothing at the moment: a reset, a timeout of
+    /// the kernel.
     ///
-    /// A peer that ended its direction before it was gone has sent something whole: that is found by reading.
+    /// A peer that closed its write side before it was gone has sent complete data. Reading finds
+    /// that.
     fn error_while_not_reading(&self) -> Option<io::Error> {
         let ready = self.io.readiness();
         let may_have_failed =
@@ -90,7 +100,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if !may_have_failed || !ready.is_error() && !ready.is_write_closed() {
             return None;
         }
-        let error = SockRef::from(&*self.io).take_error().ok()??; // what is no socket has none
+        let error = SockRef::from(&*self.io).take_error().ok()??; // only sockets have one
         let is_whole =
             error.kind() == ErrorKind::BrokenPipe && !self.state.flags.has(Flags::READ_ENDED);
         if is_whole { None } else { Some(error) }

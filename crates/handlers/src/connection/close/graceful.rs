@@ -1,4 +1,5 @@
-//! The graceful close: the handler is given what has come, and what it answers is sent.
+//! The graceful close: the handler is called with the input that has arrived, and its responses are
+//! sent.
 
 use std::io;
 
@@ -12,7 +13,8 @@ use crate::connection::stream::Stream;
 use crate::socket::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Asks the handler of a connection that is to close gracefully for what it still has to send. From outside, that is deferred.
+    /// Notifies the handler of a graceful close, so that it writes what it still has to send. If
+    /// the call comes from outside, the notification is deferred.
     pub(in crate::connection) fn start_graceful_close(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -29,7 +31,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.notify(&Callback::GracefulClose, cx)
     }
 
-    /// Returns whether a graceful close can begin: the handler was given everything, and no response of it is pending.
+    /// Returns whether a graceful close can begin: the handler was called with everything, and none
+    /// of its responses is pending.
     pub(in crate::connection) fn is_graceful_close_due(&self) -> bool {
         let state = &*self.state;
         let is_due = (state.graceful_close(), state.phase()) == (Pending::Due, Phase::Open);

@@ -1,7 +1,7 @@
 //! Closing: every way in which a connection ends.
 //!
-//! Ground rule: nothing is over while the kernel has bytes of the peer that the handler is to be given, and a stream
-//! that was cut never looks whole.
+//! Ground rules: a connection does not end while the kernel has bytes of the peer that the handler
+//! must still be called with. A stream that was cut never looks whole to the peer.
 
 mod failure;
 mod graceful;
@@ -17,8 +17,20 @@ use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
 
 impl<S> Connection<'_, S> {
-    /// Ends our direction once everything that was written has been sent. The peer reads an end of stream, and can
-    /// still write. The connection ends when both directions have ended.
+    /// Closes our write side once everything written before has been sent. The peer reads an end of
+    /// stream, and can still write. The connection ends when both sides are closed.
+    ///
+    /// ```
+    /// use handlers::{Connection, on_data};
+    ///
+    /// // Sends one response, then the end of the stream.
+    /// let respond_once = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+    ///     let _ = connection.write(b"bye\n")?;
+    ///     connection.shutdown();
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = respond_once;
+    /// ```
     #[doc(alias("uv_shutdown", "shutdownWrite"))]
     pub fn shutdown(&mut self) {
         if self.state.writing() == Writing::Open {
@@ -26,20 +38,33 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Ends our direction as [`shutdown`](Self::shutdown) does, but not before every [pending](Self::begin_response)
-    /// response was written.
+    /// Closes our write side as [`shutdown`](Self::shutdown) does, but waits until every
+    /// [pending](Self::begin_response) response is written.
     pub const fn shutdown_after_responses(&mut self) {
         self.state
             .flags
             .insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
     }
 
-    /// Closes the connection gracefully: sends what is queued, ends our direction, and discards what the peer still
-    /// sends until it has ended too.
+    /// Closes the connection gracefully. Sends everything that is queued, closes our write side,
+    /// and discards further input until the peer has closed its side too.
     ///
-    /// After `deadline` the connection is closed as it is. If something is still queued then, it is reset, so that what
-    /// the peer has does not look whole. A close right after the last write would lose that where the peer has sent
-    /// something that was not read: `close(2)` resets the connection then.
+    /// After `deadline` the connection is closed in any case. If bytes are still queued then, the
+    /// connection is reset, so that the data which the peer has does not look whole. Prefer this
+    /// method to a [`close`](Self::close) right after the last write. If the peer has sent bytes
+    /// that were not read, `close(2)` resets the connection, and the last write can be lost.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use handlers::{Connection, on_data};
+    ///
+    /// let refuse = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+    ///     let _ = connection.write(b"421 try again later\r\n")?;
+    ///     connection.close_after_flush(Duration::from_secs(5));
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = refuse;
+    /// ```
     pub fn close_after_flush(&mut self, deadline: Duration) {
         match self.state.phase() {
             Phase::Connecting => self.state.end(CloseReason::Closed),
@@ -54,11 +79,12 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection by a reset (RST) once what is queued has been sent, within `deadline`. For a stream that
-    /// breaks off: its peer is to have what there is of it, and must not take it for the whole.
+    /// Resets the connection (RST) once the queue has been sent, or after `deadline`. Use it for a
+    /// stream that breaks off: the peer gets all bytes that exist, and cannot mistake them for the
+    /// whole stream.
     ///
-    /// A packet that is lost just before the reset is not sent again. A stream that is not TCP knows no resets, and is
-    /// closed.
+    /// A packet that is lost just before the reset is not sent again. A stream that is not TCP has
+    /// no reset: it is closed.
     pub fn abort_after_flush(&mut self, deadline: Duration) {
         if matches!(
             self.state.phase(),
@@ -69,8 +95,8 @@ impl<S> Connection<'_, S> {
         self.close_after_flush(deadline);
     }
 
-    /// Closes the connection gracefully, by a reset where the stream is `cut`. It has no deadline, and ends once the
-    /// peer has taken no byte for `stall_timeout`.
+    /// Closes the connection gracefully, or by a reset if the stream is `cut`. There is no
+    /// deadline: the connection ends once the peer has taken no byte for `stall_timeout`.
     pub(super) fn close_unless_stalled(&mut self, stall_timeout: Duration, cut: bool) {
         match self.state.phase() {
             Phase::Connecting => self.state.end(CloseReason::Closed),
@@ -89,7 +115,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection once the peer has taken no byte for `stall_timeout`, while something is queued for it.
+    /// Closes the connection once bytes are queued and the peer has taken none of them for
+    /// `stall_timeout`.
     pub(super) fn close_if_stalled_for(&mut self, stall_timeout: Duration) {
         self.state
             .times
@@ -105,14 +132,19 @@ impl<S> Connection<'_, S> {
         self.shutdown();
     }
 
-    /// Closes the connection [gracefully](Self::close_after_flush) once the handler was given what has come up to now,
-    /// within `deadline`. For a server that ends, and answers what it has been asked.
+    /// Closes the connection [gracefully](Self::close_after_flush) once the handler has been called
+    /// with all input that has arrived up to now, within `deadline`. Use it in a server that stops
+    /// and still answers the requests it has received.
     ///
-    /// The handler is first asked, by [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close), what it still has to send.
-    /// Pending responses are waited for only if they were [announced](Self::begin_response). Input that a paused handler
-    /// has not read is discarded: to finish without reading what has come, [pause](Self::pause_reading) as well. At the
-    /// deadline the connection is closed even if the peer is still sending. Of several deadlines, also of a
-    /// [close](Self::close_after_flush) meanwhile, the earliest holds.
+    /// 1. [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close) is called first. The
+    ///    handler can write there what it still has to send.
+    /// 2. Pending responses are waited for only if they were [announced](Self::begin_response).
+    /// 3. Input that a paused handler has not read is discarded. To finish without reading what has
+    ///    arrived, [pause](Self::pause_reading) as well.
+    ///
+    /// At the deadline the connection is closed even if the peer is still sending. If there are
+    /// several deadlines, for example by a [close](Self::close_after_flush) meanwhile, the earliest
+    /// one holds.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {
@@ -127,12 +159,14 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Announces a response that is made elsewhere, by a worker or by another connection. A [`close_gracefully`](Self::close_gracefully),
-    /// and so a [stop](crate::ServerKey::stop) of the server, waits for it until its deadline.
+    /// Announces a response that is made elsewhere, by a worker or by another connection. A
+    /// [`close_gracefully`](Self::close_gracefully) waits for the response until its deadline, and
+    /// so does a [stop](crate::ServerKey::stop) of the server.
     ///
-    /// Call it once for each response, and [`end_response`](Self::end_response) when that was written. If the peer ends its
-    /// direction before, the default [`on_end`](crate::ConnectionHandler::on_end) waits for it too. A connection that
-    /// ends with a response pending, by a timeout for example, ends by a reset. The timeouts run on.
+    /// Call it once for each response. Call [`end_response`](Self::end_response) when that response
+    /// is written. If the peer closes its write side before, the default
+    /// [`on_end`](crate::ConnectionHandler::on_end) waits for the response too. A connection that
+    /// ends with a response pending, for example by a timeout, is reset. Timeouts keep running.
     ///
     /// ```
     /// use std::io;
@@ -145,7 +179,12 @@ impl<S> Connection<'_, S> {
     /// }
     ///
     /// impl ConnectionHandler<()> for Doubles {
-    ///     fn on_data(&mut self, data: &[u8], connection: &mut Connection<'_, ()>, _cx: &mut Context<'_, ()>) -> io::Result<usize> {
+    ///     fn on_data(
+    ///         &mut self,
+    ///         data: &[u8],
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<usize> {
     ///         let (key, bytes) = (connection.key(), data.to_vec());
     ///         let job = self.pool.submit(
     ///             move || bytes.repeat(2),
@@ -167,8 +206,9 @@ impl<S> Connection<'_, S> {
         self.state.pending_responses = self.state.pending_responses.saturating_add(1);
     }
 
-    /// Marks one pending response, see [`begin_response`](Self::begin_response), as complete. Call it in the callback, or
-    /// in the call of [`ConnectionKey::with`](crate::ConnectionKey::with), that writes the response.
+    /// Marks one pending response as complete (see [`begin_response`](Self::begin_response)). Call
+    /// it in the callback that writes the response, or in the call of
+    /// [`ConnectionKey::with`](crate::ConnectionKey::with) that does so.
     pub const fn end_response(&mut self) {
         self.state.pending_responses = self.state.pending_responses.saturating_sub(1);
         if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) {
@@ -176,8 +216,9 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection when this callback returns. What was written is tried once more. What the peer does not
-    /// take at once is dropped: then, and while a response is pending, the connection is reset.
+    /// Closes the connection when this callback returns. Tries once more to send everything written
+    /// before, and drops the bytes that the socket does not take at once. If bytes are dropped, or
+    /// a response is pending, the connection is reset.
     #[doc(alias("bufferevent_free", "uv_close", "closeNow"))]
     pub fn close(&mut self) {
         if !matches!(self.state.phase(), Phase::Connecting | Phase::Over) {
@@ -187,19 +228,20 @@ impl<S> Connection<'_, S> {
         self.state.end(CloseReason::Closed);
     }
 
-    /// Closes the connection when this callback returns, by a reset (RST). The peer learns that something is wrong, and
-    /// what is queued here and in the kernel is dropped.
+    /// Resets the connection (RST) when this callback returns. The peer is notified of an error.
+    /// All bytes that are queued here or in the kernel are dropped.
     #[doc(alias("closeWithReset", "uv_tcp_close_reset"))]
     pub fn abort(&mut self) {
         if self.state.phase() == Phase::Over {
-            return; // the first word on the end holds
+            return; // the first reason for the end holds
         }
         self.buffer.clear();
         reset_on_close(self.stream.fd());
         self.state.end(CloseReason::Aborted);
     }
 
-    /// Resets once the kernel has sent all that it was given, which a reset would drop.
+    /// Resets the connection once the kernel has sent all bytes that it was given. A reset before
+    /// that would drop them.
     fn abort_when_sent(&mut self) {
         let is_waiting = self.state.flags.take(Flags::AWAITS_SENT);
         let waits = if is_waiting {
@@ -213,17 +255,19 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Goes as far towards the end as is possible now.
+    /// Goes as far towards the end of the connection as is possible now.
     pub(super) fn advance_close(&mut self) {
         if self.state.is_queued() {
             return;
         }
+        // A cut stream ends by a reset instead of an end of stream.
         if self.state.phase() == Phase::Flushing && self.state.flags.has(Flags::CUT) {
             return self.abort_when_sent();
         }
         if self.state.writing() == Writing::Ending && self.state.phase() != Phase::Connecting {
             self.state.set_writing(Writing::Ended);
-            // A socket whose other direction has ended is closed anyway, which says the same.
+            // If the read side has ended too, the socket is closed anyway, which has the same
+            // effect.
             let ended = if self.state.flags.has(Flags::READ_ENDED) {
                 Ok(Shutdown::Done)
             } else {
@@ -241,6 +285,7 @@ impl<S> Connection<'_, S> {
                 self.state.end(CloseReason::Finished);
             }
         }
+        // Both sides are closed: nothing is left to wait for.
         let open = matches!(self.state.phase(), Phase::Open | Phase::Lingering);
         if open && self.state.flags.has(Flags::READ_ENDED) && self.state.writing() == Writing::Ended
         {
@@ -249,7 +294,7 @@ impl<S> Connection<'_, S> {
     }
 }
 
-/// Makes the close of the socket a reset. A stream that is not TCP knows no resets, and is closed.
+/// Makes the close of the socket a reset. A stream that is not TCP has no reset, and is closed.
 pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
     let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
 }

@@ -1,4 +1,4 @@
-//! One attempt to connect: how it begins, and what becomes of it.
+//! One attempt to connect: how it starts, and its outcome.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::connection::stream::Stream;
 use crate::connection::times::Timeout;
 use crate::error::{errno, named};
 
-/// Returns a socket that has begun to connect.
+/// Returns a socket that has started to connect.
 pub(super) fn start_connect(
     address: SocketAddr,
     options: &ConnectionOptions,
@@ -33,29 +33,29 @@ pub(super) fn start_connect(
         .local_addr
         .filter(|local| local.is_ipv4() == address.is_ipv4())
     {
-        // Attempts at several addresses come from one port, where one is given.
+        // If a local port is given, all attempts share it.
         socket.set_reuse_address(local.port() != 0)?;
         socket
             .bind(&local.into())
             .map_err(|error| named(format_args!("bind to {local}"), error))?;
     }
     match socket.connect(&address.into()) {
-        // connect(2): interrupted, it goes on all the same.
+        // connect(2): after EINTR the connection is still being established.
         Err(error) if !matches!(errno(&error), Some(Errno::INPROGRESS | Errno::INTR)) => Err(error),
         _ => Ok(socket.into()),
     }
 }
 
-/// One attempt, as its registration has it.
+/// One attempt, held by its registration.
 pub(in crate::connection) struct Attempt<H> {
     pub(super) race: Race<H>,
     pub(super) address: SocketAddr,
 }
 
-/// What has become of an attempt.
+/// The outcome of an attempt.
 pub(in crate::connection) enum Outcome<H> {
     Pending,
-    /// With the error of a peer that has spoken and gone by now.
+    /// The connection is made. The error is that of a peer that has sent bytes and is gone by now.
     Won(H, Option<io::Error>),
     Lost,
 }
@@ -74,12 +74,13 @@ impl<H> Attempt<H> {
             Ok(None) => match socket.peer_addr() {
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
                 Ok(peer) if is_itself(&socket, &peer) => {
-                    reset_on_close(io.as_fd()); // which leaves the port to whoever is to listen there
+                    reset_on_close(io.as_fd()); // so that the port is free for a listener
                     Err(Errno::CONNREFUSED.into())
                 }
                 other => other.map(|_| None),
             },
-            // A connection was made, and reset before we looked: what it has brought is there to be read.
+            // The connection was made and then reset. The bytes that it has brought can still be
+            // read.
             Ok(Some(failed)) if Stream::has_unread(io) => Ok(Some(failed)),
             Ok(Some(failed)) | Err(failed) => Err(failed),
         };
@@ -95,7 +96,7 @@ impl<H> Attempt<H> {
         }
     }
 
-    /// It is still pending when the time for all attempts is over.
+    /// Ends an attempt that is still pending when the time for all attempts is over.
     pub(in crate::connection) fn timed_out<S>(&self, cx: &mut Context<'_, S>)
     where
         H: ConnectionHandler<S>,
@@ -107,15 +108,15 @@ impl<H> Attempt<H> {
         }
     }
 
-    /// Its registration was removed from outside.
+    /// Handles the removal of the registration from outside.
     pub(in crate::connection) fn removed<S>(&self, reason: CloseReason, cx: &mut Context<'_, S>)
     where
         H: ConnectionHandler<S>,
     {
-        // By the end of the race, in nearly every case.
+        // Nearly always the end of the race has removed it, and nothing is left to do.
         if self.race.is_pending() {
             self.failed(
-                io::Error::other(format!("the attempt was removed: {reason:?}")),
+                io::Error::other(format!("the connection attempt was removed: {reason:?}")),
                 cx,
             );
         }
@@ -131,8 +132,8 @@ impl<H> Attempt<H> {
     }
 }
 
-/// Whether a socket has become its own peer, as the kernel allows: the port that was chosen for it was that of the
-/// target, where nobody listens. RFC 793 calls it a simultaneous open.
+/// Returns whether a socket is connected to itself. The kernel allows that: it chose the port of
+/// the target as the local port, and nothing listens there. RFC 793 calls it a simultaneous open.
 fn is_itself(socket: &SockRef<'_>, peer: &SockAddr) -> bool {
     socket.local_addr().is_ok_and(|local| local == *peer)
 }

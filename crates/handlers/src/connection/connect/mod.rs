@@ -1,11 +1,11 @@
-//! Connecting: over a list of addresses, of which the first that answers wins.
+//! Connecting: tries a list of addresses. The first one that answers wins.
 //!
-//! Each attempt is a registration of its own, without the handler; the attempt that is connected first becomes the
-//! connection and gets it, and the others are removed.
+//! Each attempt is a registration of its own, without the handler. The attempt that is connected
+//! first becomes the connection and gets the handler. The other attempts are removed.
 //!
-//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5: families take turns, and an attempt that has not
-//! been answered within 250 ms gets company. Unlike there, names are not resolved here, since `getaddrinfo` blocks:
-//! that is for the worker pool.
+//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. Address families alternate, and
+//! if an attempt is not answered within 250 ms, the next one starts beside it. Unlike in the RFC,
+//! names are not resolved here, since `getaddrinfo` blocks. Use the worker pool for that.
 
 mod attempt;
 mod race;
@@ -26,16 +26,19 @@ use super::reason::CloseReason;
 impl<S> crate::Connection<'_, S> {
     /// Connects by TCP to the first of `addresses` that answers.
     ///
-    /// The handler is told of the connection by [`on_open`](ConnectionHandler::on_open), or by
-    /// [`on_close`](ConnectionHandler::on_close) that none came about: with [`CloseReason::Failed`] and what the last
-    /// attempt failed with, or [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`]. Neither is called
-    /// from within this call, nor is anything else but the first `connect(2)`.
+    /// If a connection is made, [`on_open`](ConnectionHandler::on_open) is called. If not,
+    /// [`on_close`](ConnectionHandler::on_close) is called with one of these reasons:
+    /// - [`CloseReason::Failed`] with the error of the last attempt.
+    /// - [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`].
     ///
-    /// A socket that the kernel has connected to itself, which happens at ports that it gives to clients and where nobody
-    /// listens, is closed: that attempt fails with `ECONNREFUSED`.
+    /// No callback runs before `connect` returns. Only the first `connect(2)` is issued here.
     ///
-    /// Attempts alternate between the families of the addresses, in their order otherwise; the next begins when one fails,
-    /// or after 250 ms.
+    /// Attempts alternate between the address families. Within a family they follow the order of
+    /// `addresses`. The next attempt starts when one fails, or after 250 ms.
+    ///
+    /// The kernel can connect a socket to itself, if nothing listens at the target port and the
+    /// port is one that the kernel assigns to clients. Such a socket is closed, and that attempt
+    /// fails with `ECONNREFUSED`.
     ///
     /// ```no_run
     /// use handlers::{Connection, ConnectionOptions, on_data};
@@ -43,10 +46,11 @@ impl<S> crate::Connection<'_, S> {
     /// # fn main() -> std::io::Result<()> {
     /// let mut reactor = reactor::Reactor::<()>::new()?;
     /// let addresses = ["[::1]:7777".parse().unwrap(), "127.0.0.1:7777".parse().unwrap()];
-    /// Connection::connect(&mut reactor, addresses, &ConnectionOptions::new(), on_data(|data, _connection, _cx| {
+    /// let print = on_data(|data, _connection, _cx| {
     ///     println!("{}", data.escape_ascii());
     ///     Ok(data.len())
-    /// }));
+    /// });
+    /// Connection::connect(&mut reactor, addresses, &ConnectionOptions::new(), print);
     /// reactor.run(&mut ())?;
     /// # Ok(())
     /// # }
@@ -75,7 +79,8 @@ impl<S> crate::Connection<'_, S> {
     }
 }
 
-/// An attempt to connect, whatever its handler is, to be given up.
+/// A pending [`Connection::connect`](crate::Connection::connect), for any type of handler. Use it
+/// to cancel the attempt.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -121,13 +126,13 @@ impl<S, H: ConnectionHandler<S>> PendingRace<S> for Race<H> {
 }
 
 impl<S> Connecting<S> {
-    /// Gives up: the handler is notified by [`CloseReason::Closed`] with the deferred callbacks. Does nothing if the
-    /// connection is open already, or has failed.
+    /// Cancels the attempt. The handler is notified of [`CloseReason::Closed`] with the deferred
+    /// callbacks. Does nothing if the connection is open already, or has failed.
     pub fn cancel(&self, registry: &mut Registry<S>) {
         self.race.cancel(registry);
     }
 
-    /// Returns whether the handler was notified neither of a connection nor of a failure.
+    /// Returns `true` while the handler was notified neither of a connection nor of a failure.
     pub fn is_pending(&self) -> bool {
         self.race.is_pending()
     }

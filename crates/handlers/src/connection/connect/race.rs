@@ -1,4 +1,4 @@
-//! The race of the attempts of one connection: which address is tried when, and which attempt wins.
+//! The race of the attempts of one connection: when each address is tried, and which attempt wins.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,24 +21,26 @@ use crate::error::named;
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What the attempts of one connection share. It is borrowed only to look at it, never while a callback runs.
+/// The state that the attempts of one connection share. It is borrowed only to read or change a
+/// field, never while a callback runs.
 pub(in crate::connection) struct Race<H>(Rc<RefCell<RaceState<H>>>);
 
 struct RaceState<H> {
-    /// `None` when it is over.
+    /// `None` when the race is over.
     handler: Option<H>,
-    /// Not tried yet.
+    /// The addresses that are not tried yet.
     addresses: VecDeque<SocketAddr>,
     options: ConnectionOptions,
-    /// Under way.
+    /// The attempts that are in progress.
     attempts: Vec<Key>,
-    /// When the attempts that are under way fail. It is the timeout of each of them and no timer: one that has
-    /// succeeded meanwhile, in the kernel, is told of that first.
+    /// The time at which the attempts in progress fail. It is the timeout of each of them, and not
+    /// a timer of its own. So an attempt that the kernel has completed meanwhile is notified of
+    /// that first.
     gives_up_at: Option<Instant>,
-    /// When the next attempt begins beside those that are under way.
+    /// The timer that starts the next attempt beside those in progress.
     next_attempt_timer: Option<TimerKey>,
     last_error: Option<io::Error>,
-    /// The line that has called `connect`.
+    /// The line that called `connect`.
     origin: &'static Location<'static>,
 }
 
@@ -62,29 +64,29 @@ impl<H: 'static> Race<H> {
         })))
     }
 
-    /// Returns whether the handler was notified neither of a connection nor of a failure.
+    /// Returns `true` while the handler was notified neither of a connection nor of a failure.
     pub(super) fn is_pending(&self) -> bool {
         self.0.borrow().handler.is_some()
     }
 
-    /// Returns how many attempts are under way.
+    /// Returns how many attempts are in progress.
     pub(super) fn attempts(&self) -> usize {
         self.0.borrow().attempts.len()
     }
 
-    /// Removes an attempt that has failed. Returns whether others are under way.
+    /// Removes an attempt that has failed. Returns `true` if others are in progress.
     pub(super) fn remove_attempt(&self, key: Key) -> bool {
         let attempts = &mut self.0.borrow_mut().attempts;
         attempts.retain(|attempt| *attempt != key);
         !attempts.is_empty()
     }
 
-    /// Tries no more addresses.
+    /// Drops the addresses that are not tried yet.
     pub(super) fn stop(&self) {
         self.0.borrow_mut().addresses.clear();
     }
 
-    /// Ends the race: the handler is notified of that with the deferred callbacks.
+    /// Ends the race. The handler is notified with the deferred callbacks.
     pub(super) fn give_up<S>(&self, registry: &mut Registry<S>, reason: CloseReason)
     where
         H: ConnectionHandler<S>,
@@ -96,7 +98,7 @@ impl<H: 'static> Race<H> {
         }
     }
 
-    /// Ends all attempts but the winner, and returns the handler, if no attempt has it yet.
+    /// Ends all attempts except the winner. Returns the handler, unless an attempt has it already.
     pub(super) fn end_attempts<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
         let (handler, attempts, next_attempt_timer) = {
             let mut race = self.0.borrow_mut();
@@ -107,7 +109,7 @@ impl<H: 'static> Race<H> {
                 race.next_attempt_timer.take(),
             )
         };
-        // What has ended meanwhile needs no end.
+        // An attempt that has ended meanwhile need not be removed.
         attempts
             .into_iter()
             .filter(|attempt| *attempt != winner)
@@ -116,12 +118,13 @@ impl<H: 'static> Race<H> {
         handler
     }
 
-    /// Begins the next attempt; gives up when there is none left, and none under way.
+    /// Starts the next attempt. Gives up if no address is left and no attempt is in progress.
     pub(super) fn next<S>(&self, registry: &mut Registry<S>)
     where
         H: ConnectionHandler<S>,
     {
         loop {
+            // The borrow must end before `attempt`, which borrows the state again.
             let (address, options, next_attempt_timer) = {
                 let race = &mut *self.0.borrow_mut();
                 (
@@ -137,6 +140,7 @@ impl<H: 'static> Race<H> {
                 Err(error) => self.record_failure(address, error),
             }
         }
+        // No address is left. While attempts are in progress one of them can still win.
         let (is_lost, error) = {
             let race = &mut *self.0.borrow_mut();
             (
@@ -148,14 +152,14 @@ impl<H: 'static> Race<H> {
             let none = || {
                 io::Error::new(
                     ErrorKind::AddrNotAvailable,
-                    "connect: no address to connect to",
+                    "connect: the list of addresses is empty",
                 )
             };
             self.give_up(registry, CloseReason::Failed(error.unwrap_or_else(none)));
         }
     }
 
-    /// Keeps an attempt that is under way, beside which the next begins after a while.
+    /// Records an attempt that is in progress. The next one starts beside it after a delay.
     fn record_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
     where
         H: ConnectionHandler<S>,
@@ -168,13 +172,13 @@ impl<H: 'static> Race<H> {
                 race_on.next(cx.registry);
                 Ok(Then::Done)
             });
-            let _ = registry.set_timer_origin(timer, race.origin); // it is there
+            let _ = registry.set_timer_origin(timer, race.origin); // the timer was just made
             race.next_attempt_timer = Some(timer);
         }
     }
 
     pub(super) fn record_failure(&self, address: SocketAddr, error: io::Error) {
-        tracing::debug!(%address, %error, "an attempt to connect has failed");
+        tracing::debug!(%address, %error, "connection attempt failed");
         self.0.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), error));
     }
 
@@ -214,7 +218,7 @@ impl<H> Clone for Race<H> {
     }
 }
 
-/// The families take turns, beginning with that of the first address.
+/// Alternates between the address families, beginning with that of the first address.
 fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let Some(first) = addresses.first() else {
         return VecDeque::new();

@@ -1,8 +1,8 @@
 //! The flags of a connection: one word, so that the fast path tests all of them at once.
 //!
-//! Ground rule: a connection is *steady* exactly if no flag of [`Flags::UNSTEADY`] is set. The first five of these
-//! repeat what a field of the state says. Only the setters of [`State`](super::State) change such a field, and each of
-//! them updates the flag.
+//! Ground rule: a connection is *steady* exactly if no flag of [`Flags::UNSTEADY`] is set. The
+//! first five of these repeat a field of the state. Only the setters of [`State`](super::State)
+//! change such a field, and each setter updates the flag.
 
 /// A set of facts about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,48 +13,52 @@ impl Flags {
     pub(super) const NOT_OPEN: Self = Self(1 << 0);
     /// Repeats that [`Writing`](super::Writing) is not `Open`.
     pub(super) const NOT_WRITING: Self = Self(1 << 1);
-    /// Repeats that a graceful close was asked for.
+    /// Repeats that a graceful close was requested.
     pub(super) const CLOSES_GRACEFULLY: Self = Self(1 << 2);
     /// Repeats that there is a write queue.
     pub(in crate::connection) const QUEUED: Self = Self(1 << 3);
-    /// Repeats that the interest known to the loop is not `READABLE` alone.
+    /// Repeats that the interest registered with the loop is not `READABLE` alone.
     pub(super) const OTHER_INTEREST: Self = Self(1 << 4);
     /// The handler has paused reading.
     pub(in crate::connection) const PAUSED: Self = Self(1 << 5);
-    /// The producer was told that the queue is full, and not yet that it has room.
+    /// The producer was notified that the queue is full, and not yet that it has room.
     pub(in crate::connection) const QUEUE_FULL: Self = Self(1 << 6);
-    /// The peer has ended its direction.
+    /// The peer has closed its write side.
     pub(in crate::connection) const READ_ENDED: Self = Self(1 << 7);
-    /// The handler may consume now what it has left: it was paused, or its queue was full, meanwhile.
+    /// The handler can consume the unconsumed bytes now. Meanwhile it was paused, or its queue was
+    /// full.
     pub(in crate::connection) const REDELIVER: Self = Self(1 << 8);
-    /// The registration must be updated at the end of this call, its timeout for example. With a rate limit that is so
-    /// after every call. Bytes that come and go do not ask for it: see `times.rs`.
+    /// The registration must be updated at the end of this call, for example its timeout. With a
+    /// rate limit that is so after every call. Bytes that come and go do not require it: see
+    /// `times.rs`.
     pub(in crate::connection) const NEEDS_UPDATE: Self = Self(1 << 9);
 
-    /// The connection cannot be read, so only an error tells that its peer is gone.
+    /// The connection cannot be read, so only an error shows that its peer is gone.
     pub(super) const WRITE_ONLY: Self = Self(1 << 16);
-    /// The connection cannot be written to, so the peer need not learn of its end.
+    /// The connection cannot be written to, so the peer need not be notified of its end.
     pub(in crate::connection) const READ_ONLY: Self = Self(1 << 17);
     /// A full write queue does not stop reading.
     pub(in crate::connection) const READS_WHILE_FULL: Self = Self(1 << 18);
     /// The handler is running.
     pub(in crate::connection) const IN_CALLBACK: Self = Self(1 << 19);
-    /// Something was queued from outside of the handler's callbacks, and is sent with the deferred callbacks.
+    /// Bytes were queued from outside the handler's callbacks. They are sent with the deferred
+    /// callbacks.
     pub(in crate::connection) const FLUSH_DEFERRED: Self = Self(1 << 20);
-    /// Our direction ends once no response is pending.
+    /// Our write side is closed once no response is pending.
     pub(in crate::connection) const SHUTDOWN_WHEN_ANSWERED: Self = Self(1 << 21);
-    /// The stream breaks off and must not look whole: the connection ends by a reset once all of its bytes were sent.
+    /// The stream breaks off and must not look complete. The connection is reset once all of its
+    /// bytes were sent.
     pub(in crate::connection) const CUT: Self = Self(1 << 22);
-    /// The write queue is empty, and that of the kernel may not be.
+    /// The write queue is empty, but the send queue of the kernel may not be.
     pub(in crate::connection) const AWAITS_SENT: Self = Self(1 << 23);
     /// The paused handler was notified of the failure of its socket.
     pub(in crate::connection) const FAILURE_NOTIFIED: Self = Self(1 << 24);
     /// The callback has replaced the handler.
     pub(in crate::connection) const REPLACED: Self = Self(1 << 25);
-    /// The end of the input was told to a handler that was replaced since.
+    /// A handler that was replaced since was notified of the end of the input.
     pub(in crate::connection) const END_AGAIN: Self = Self(1 << 26);
 
-    /// Any of these needs more work than a read, a callback and a write.
+    /// The flags that need more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN
         .union(Self::NOT_WRITING)
         .union(Self::CLOSES_GRACEFULLY)

@@ -1,5 +1,5 @@
-//! What follows from the state of a connection: whether it reads, writes and delivers, and the interest that the loop
-//! has to watch.
+//! Conclusions from the state of a connection: whether it reads, writes and delivers, and the
+//! interest that it registers with the loop.
 
 use reactor::{Interest, Readiness};
 
@@ -7,14 +7,15 @@ use super::{Flags, Phase, State, Writing};
 use crate::connection::times::{Times, Waits};
 
 impl State {
-    /// Returns whether the handler is to be given what comes.
+    /// Returns whether the handler is called with arriving bytes.
     pub(in crate::connection) const fn delivers(&self) -> bool {
         let is_held_by_queue =
             self.flags.has(Flags::QUEUE_FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
         matches!(self.phase, Phase::Open) && !self.flags.has(Flags::PAUSED) && !is_held_by_queue
     }
 
-    /// Returns whether the handler is to be given what was left, or an end, with nothing new before that.
+    /// Returns whether the handler must be called with unconsumed bytes or an end of stream,
+    /// without new input before that.
     pub(in crate::connection) const fn must_redeliver(&self) -> bool {
         let is_left = !self.unconsumed.is_empty() || self.flags.has(Flags::END_AGAIN);
         self.flags.has(Flags::REDELIVER) && self.delivers() && is_left
@@ -25,8 +26,8 @@ impl State {
         !self.flags.has(Flags::READ_ENDED) && (self.delivers() || discards)
     }
 
-    /// Returns whether the connection is open and reads nothing at the moment, so that only an error tells that its
-    /// peer is gone.
+    /// Returns whether the connection is open and reads nothing at the moment. Then only an error
+    /// shows that its peer is gone.
     pub(in crate::connection) fn is_not_reading(&self) -> bool {
         matches!(self.phase, Phase::Open)
             && (!self.wants_to_read() || self.is_held(Times::holds_reading))
@@ -36,8 +37,8 @@ impl State {
         self.times.as_deref().is_some_and(by)
     }
 
-    /// Returns how many of `most` bytes are to be read now. A rate does not hold back the rest of a stream whose peer
-    /// is gone.
+    /// Returns how many of `most` bytes can be read now. If the peer is gone, a rate limit does not
+    /// hold back the rest of its stream.
     pub(in crate::connection) fn read_allowance(&mut self, most: usize) -> usize {
         if most == 0 || !self.wants_to_read() {
             return 0;
@@ -50,7 +51,7 @@ impl State {
             .map_or(most, |times| times.may_read().min(most))
     }
 
-    /// Returns how many of `most` bytes may be sent from the queue now.
+    /// Returns how many of `most` bytes of the queue can be sent now.
     pub(in crate::connection) fn write_allowance(&mut self, most: usize) -> usize {
         let queued = self.queued();
         self.times
@@ -58,7 +59,8 @@ impl State {
             .map_or(most, |times| times.may_write(queued).min(most))
     }
 
-    /// Returns whether these facts say that no peer will read what is written, where that is not learnt by reading.
+    /// Returns whether `readiness` shows that no peer will read the written bytes, for a connection
+    /// that does not find this by reading.
     pub(in crate::connection) const fn is_unread(&self, readiness: Readiness) -> bool {
         self.flags.has(Flags::WRITE_ONLY) && readiness.is_write_closed()
     }
@@ -67,7 +69,8 @@ impl State {
         match self.phase {
             Phase::Connecting => true,
             Phase::Over => false,
-            // A producer that was told to pause is told to go on even if everything left at once.
+            // A producer that was notified of a full queue is also notified of room, even if all
+            // bytes were sent at once.
             _ => self.flags.has(
                 Flags::QUEUED
                     .union(Flags::QUEUE_FULL)
@@ -76,14 +79,15 @@ impl State {
         }
     }
 
-    /// Returns what the loop is to call for.
+    /// Returns the interest that the loop must watch.
     pub(in crate::connection) fn wanted_interest(&self) -> Interest {
         let opens = matches!(self.phase, Phase::Opening) && !self.flags.has(Flags::READ_ENDED);
         let holds_reading = self.writing != Writing::Failed && self.is_held(Times::holds_reading);
         let reads = (opens || self.wants_to_read()) && !holds_reading;
         let defers_flush = self.flags.has(Flags::FLUSH_DEFERRED);
         let writes = self.wants_to_write() && !defers_flush && !self.is_held(Times::holds_writing);
-        // Of all interests the one in urgent data is least likely to be met by anything but an error.
+        // An interest is needed to be called for errors. Urgent data is the one least likely to be
+        // reported otherwise.
         let errors = self.flags.has(Flags::WRITE_ONLY) || self.is_not_reading();
         let when = |wanted, interest| if wanted { interest } else { Interest::NONE };
         when(reads, Interest::READABLE)
@@ -91,7 +95,7 @@ impl State {
             | when(writes, Interest::WRITABLE)
     }
 
-    /// Returns what the timeouts count.
+    /// Returns the events that the timeouts wait for.
     pub(in crate::connection) const fn waits(&self) -> Waits {
         Waits {
             to_read: self.wants_to_read(),

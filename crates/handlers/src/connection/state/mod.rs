@@ -1,4 +1,5 @@
-//! What a connection is at any time. A [`State`] knows neither the type of its stream nor that of its handler.
+//! The state of a connection. A [`State`] depends neither on the type of the stream nor on that of
+//! the handler.
 
 mod flags;
 mod interest;
@@ -23,37 +24,38 @@ pub(super) struct State {
     pub(super) settings: Arc<Settings>,
     /// `None` while nothing is queued.
     queue: Option<Box<WriteQueue>>,
-    /// What the handler has not consumed.
+    /// The bytes that the handler has not consumed.
     pub(super) unconsumed: Vec<u8>,
-    /// `None` where neither a timeout nor a rate limit is set.
+    /// `None` if neither a timeout nor a rate limit is set.
     pub(super) times: Option<Box<Times>>,
-    /// The handler that the callback wants instead of itself.
+    /// The handler that replaces the present one when the callback returns.
     pub(super) replacement: Option<Box<dyn Any>>,
     pub(super) counters: ConnectionMetrics,
     pub(super) flags: Flags,
     phase: Phase,
     writing: Writing,
     graceful_close: Pending,
-    /// The interest that the loop knows of.
+    /// The interest that is registered with the loop.
     interest: Interest,
-    /// How many responses are made elsewhere. A graceful close waits for them.
+    /// The number of responses that are made elsewhere. A graceful close waits for them.
     pub(super) pending_responses: u32,
-    /// The error of the socket after which nothing can be sent.
+    /// The error of the socket, after which nothing can be sent.
     failure: Option<io::Error>,
-    /// The end after that error.
+    /// The progress of the end after that error.
     pub(super) failing: Pending,
     pub(super) reason: Option<CloseReason>,
     accepted_by: Key,
     _permit: Option<Permit>,
 }
 
-/// What has passed through a connection, in bytes.
+/// The bytes that a connection has read and written. Returned by
+/// [`Connection::metrics`](crate::Connection::metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionMetrics {
-    /// Read from the peer.
+    /// Bytes read from the peer.
     pub read: u64,
-    /// Taken by the socket.
+    /// Bytes written to the socket, which the socket has taken.
     pub written: u64,
 }
 
@@ -89,6 +91,7 @@ impl State {
         } else {
             Writing::Ended
         });
+        // A side that the stream does not have counts as ended from the start.
         state
             .flags
             .set(Flags::READ_ENDED.union(Flags::WRITE_ONLY), !reads);
@@ -103,7 +106,7 @@ impl State {
         self
     }
 
-    /// Returns the listener that has accepted it, or the null key.
+    /// Returns the listener that has accepted the connection, or the null key.
     pub(super) const fn accepted_by(&self) -> Key {
         self.accepted_by
     }
@@ -147,16 +150,16 @@ impl State {
             .set(Flags::OTHER_INTEREST, interest != Interest::READABLE);
     }
 
-    /// Returns whether only input needs work, as it is between most calls of most connections.
+    /// Returns whether only input needs work. This holds between most calls of most connections.
     ///
-    /// Asked several times for each message, so all flags are tested at once.
+    /// Called several times for each message, so all flags are tested at once.
     #[inline]
     pub(super) fn is_steady(&self) -> bool {
         debug_assert_eq!(self.flags, self.repeated_flags(), "a setter was bypassed");
         !self.flags.has(Flags::UNSTEADY)
     }
 
-    /// Returns the flags as they must be: those that repeat a field are taken from it.
+    /// Returns the flags as they must be. Each flag that repeats a field is taken from that field.
     fn repeated_flags(&self) -> Flags {
         let mut flags = self.flags;
         flags.set(Flags::NOT_OPEN, self.phase != Phase::Open);
@@ -167,7 +170,7 @@ impl State {
         flags
     }
 
-    /// Treats the connection as these options say from now on.
+    /// Replaces the options of the connection.
     pub(super) fn set_options(&mut self, options: &ConnectionOptions) {
         let before = self.times.take().filter(|times| times.has_to_close());
         self.settings = options.0.clone();
@@ -196,7 +199,7 @@ impl State {
         }
     }
 
-    /// Waiting for bytes of the peer begins anew, and so does the delivery of what the handler has left.
+    /// Restarts the wait for bytes of the peer, and the delivery of unconsumed bytes.
     pub(super) fn begin_reading(&mut self) {
         self.flags.insert(Flags::REDELIVER);
         if let Some(times) = &mut self.times {
@@ -219,7 +222,7 @@ impl State {
         self.queue.as_deref_mut()
     }
 
-    /// Returns the queue, which is made if there is none.
+    /// Returns the queue. Creates it if there is none.
     pub(super) fn queue_or_new(&mut self) -> &mut WriteQueue {
         if self.queue.is_none()
             && let Some(times) = &mut self.times
@@ -230,13 +233,14 @@ impl State {
         self.queue.get_or_insert_default()
     }
 
-    /// Drops the queue with what is in it.
+    /// Drops the queue and its content.
     pub(super) fn remove_queue(&mut self) {
         self.flags.remove(Flags::QUEUED);
         self.queue = None;
     }
 
-    /// Records that the socket takes no more. What is queued is lost; what has come is still to be read.
+    /// Records that the socket takes no more bytes. The queued bytes are lost. Bytes that have
+    /// arrived are still read.
     #[cold]
     pub(super) fn fail_writing(&mut self, error: io::Error) {
         let was_full = self.flags.take(Flags::QUEUE_FULL);
@@ -248,7 +252,7 @@ impl State {
         self.remove_queue();
     }
 
-    /// Returns an error of the same kind and errno as the one after which nothing can be sent.
+    /// Returns an error with the same kind and errno as the error after which nothing can be sent.
     pub(super) fn copy_of_failure(&self) -> io::Error {
         match &self.failure {
             Some(failure) => {
@@ -258,15 +262,16 @@ impl State {
         }
     }
 
-    /// Returns whether the peer had ended its direction before it went, so that what it has sent is whole: tcp(7)
-    /// reports a reset as `EPIPE` to a socket that has received the end already, and as another error to all others.
+    /// Returns whether the peer had closed its write side before it was gone, so that its data is
+    /// complete. tcp(7): after a reset, a socket that has already received the end reports `EPIPE`.
+    /// All others report another error.
     pub(super) fn is_end_whole(&self) -> bool {
         self.failure
             .as_ref()
             .is_none_or(|failure| failure.kind() == ErrorKind::BrokenPipe)
     }
 
-    /// Ends the connection by the error after which nothing can be sent.
+    /// Ends the connection with the error after which nothing can be sent.
     #[cold]
     pub(super) fn end_with_failure(&mut self) {
         let failure = self
@@ -276,7 +281,8 @@ impl State {
         self.end(CloseReason::Failed(failure));
     }
 
-    /// Begins anew with another handler, which learns of the connection and of all that it has to do with.
+    /// Restarts the connection with another handler. The new handler is notified of the connection
+    /// and of everything that it must handle.
     pub(super) fn reopen(&mut self) {
         self.set_phase(Phase::Opening);
         self.flags.insert(Flags::REDELIVER);
@@ -288,7 +294,7 @@ impl State {
         }
     }
 
-    /// Records that the kernel was asked once more what has come.
+    /// Records that the kernel was asked once more for input.
     pub(super) fn kernel_was_asked(&mut self) {
         let mut graceful_close = self.graceful_close;
         graceful_close.advance();
@@ -296,8 +302,8 @@ impl State {
         self.failing.advance();
     }
 
-    /// Returns whether an end now would leave out something that was to be sent, so that the peer must not take what it
-    /// has for the whole.
+    /// Returns whether an end now would leave out bytes that were to be sent. The peer must not
+    /// take the bytes that it has for the whole.
     pub(super) const fn would_truncate(&self) -> bool {
         let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
         may_send && (self.pending_responses > 0 || self.flags.has(Self::TRUNCATES))
@@ -305,14 +311,15 @@ impl State {
 
     const TRUNCATES: Flags = Flags::QUEUED.union(Flags::CUT).union(Flags::IN_CALLBACK);
 
-    /// Ends the connection, if it has not ended for another reason.
+    /// Ends the connection. The first reason is kept.
     #[cold]
     pub(super) fn end(&mut self, reason: CloseReason) {
         self.set_phase(Phase::Over);
         self.reason.get_or_insert(reason);
     }
 
-    /// Names a timeout that has passed as the reason, if the handler has closed the connection then.
+    /// Records an expired timeout as the reason for the end, if the handler has closed the
+    /// connection because of it.
     pub(super) fn end_timed_out(&mut self, timeout: Timeout) {
         if matches!(self.reason, Some(CloseReason::Closed)) {
             self.reason = Some(CloseReason::TimedOut(timeout));

@@ -1,46 +1,50 @@
-//! How far a connection has come.
+//! The phases of a connection.
 
-/// Where a connection stands.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Phase {
     /// No peer has answered yet.
     Connecting,
-    /// Its handler does not know of it yet.
+    /// The handler was not notified of the connection yet.
     Opening,
     Open,
-    /// Sends what is queued. Discards what comes: a peer that writes before it reads would never read otherwise.
+    /// Sends the queue and discards input. Without that, a peer that writes before it reads would
+    /// never read.
     Flushing,
-    /// Has sent everything, and the end of it. Waits for the peer's end, and discards what comes until then: to close a
-    /// socket with something unread would take back what the peer has not read yet.
+    /// Has sent everything, and the end of stream. Waits for the end of the peer's stream, and
+    /// discards input until then. Closing a socket with unread input would drop bytes that the peer
+    /// has not read yet.
     Lingering,
     Over,
 }
 
-/// How far the direction of writing has come.
+/// The state of the write side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Writing {
     Open,
-    /// It ends when everything has been sent.
+    /// The write side is closed when everything has been sent.
     Ending,
     Ended,
-    /// The socket takes no more: the failure of the state says why. What has come is still read.
+    /// The socket takes no more bytes. `State::failure` holds the reason. Bytes that have arrived
+    /// are still read.
     Failed,
 }
 
-/// How far something has come that waits until the kernel was asked once more what has come: a
-/// [graceful close](crate::Connection::close_gracefully), and the end of a connection that cannot be written to.
+/// The progress of a step that waits until the kernel was asked once more for input: a [graceful
+/// close](crate::Connection::close_gracefully), or the end of a connection that cannot be written
+/// to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Pending {
     No,
     Asked,
-    /// Until the kernel was asked: of a new connection nothing is known yet.
+    /// Waits until the kernel was asked: nothing is known of a new connection yet.
     Awaited,
-    /// It happens once what has come has been given to the handler.
+    /// The step happens once the handler was called with the input that has arrived.
     Due,
 }
 
 impl Pending {
-    /// The kernel was asked.
+    /// Records that the kernel was asked.
     pub(super) fn advance(&mut self) {
         if *self == Self::Awaited {
             *self = Self::Due;

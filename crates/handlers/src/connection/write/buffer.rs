@@ -1,10 +1,10 @@
-//! The write buffer of a loop: what one callback writes, until it returns.
+//! The write buffer of a loop: the writes of one callback, until it returns.
 
-/// More than this is not collected in the buffer of a callback, but tried at once.
+/// The size of the buffer. A larger write is tried at once.
 pub(in crate::connection) const BUFFER_MAX: usize = 16 * 1024;
 
-/// A buffer of fixed size. A `Vec` would ask at each piece whether it has to grow, and copy by a function of its own,
-/// at twice the instructions.
+/// A buffer of fixed size. A `Vec` would check at each piece whether it must grow, and would copy
+/// by a function call, at twice the instructions.
 #[derive(Default)]
 pub(in crate::connection) struct WriteBuffer {
     room: Box<[u8]>,
@@ -12,7 +12,7 @@ pub(in crate::connection) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    /// Returns a buffer with room for [`BUFFER_MAX`] bytes. The default has room for none.
+    /// Returns a buffer with room for [`BUFFER_MAX`] bytes. The default buffer has no room.
     pub(in crate::connection) fn with_room() -> Self {
         Self {
             room: vec![0; BUFFER_MAX].into(),
@@ -35,7 +35,7 @@ impl WriteBuffer {
         self.len == 0
     }
 
-    /// Adds a piece for which there is room.
+    /// Adds a piece. There must be room for it.
     #[inline(always)]
     pub(in crate::connection) fn push(&mut self, piece: &[u8]) {
         let end = self.len + piece.len();

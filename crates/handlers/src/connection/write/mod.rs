@@ -1,12 +1,13 @@
-//! Writing: what a handler writes, and how it leaves.
+//! Writing: from the handler to the socket.
 //!
-//! What one callback writes is collected in a [`WriteBuffer`](buffer::WriteBuffer) of the loop, and sent by one system
-//! call when the callback returns. What the socket does not take goes into the [`WriteQueue`](queue::WriteQueue) of the
-//! connection, and is sent when the socket is writable again.
+//! The writes of one callback are collected in a [`WriteBuffer`](buffer::WriteBuffer) of the loop,
+//! and sent by one system call when the callback returns. Bytes that the socket does not take go
+//! into the [`WriteQueue`](queue::WriteQueue) of the connection. They are sent when the socket is
+//! writable again.
 //!
-//! Ground rule: a socket that can no longer be written to may hold bytes of the peer. So a failed write ends nothing:
-//! it is recorded ([`Writing::Failed`]), the connection reads on until the kernel has nothing more, and then ends with
-//! that error.
+//! Ground rule: a socket that can no longer be written to can still hold bytes of the peer. So a
+//! failed write does not end the connection. The failure is recorded ([`Writing::Failed`]). The
+//! connection keeps reading until the kernel has no more bytes, and then ends with that error.
 
 pub(super) mod buffer;
 pub(super) mod queue;
@@ -20,33 +21,54 @@ use self::buffer::BUFFER_MAX;
 use super::connection::Connection;
 use super::state::{Flags, Phase, Writing};
 
-/// Whether a producer may go on.
+/// Tells a producer whether it can go on writing. Returned by [`Connection::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a producer that does not pause when the queue is full fills it to its limit"]
+#[must_use = "a producer that does not pause while the queue is full fills it to its limit"]
 pub enum Flow {
-    /// There is room.
+    /// The write queue has room.
     Open,
-    /// As much is queued as [`ConnectionOptions::watermarks`](crate::ConnectionOptions::watermarks) allows: pause until
-    /// [`on_drain`](crate::ConnectionHandler::on_drain). What was written is queued all the same.
+    /// The write queue has reached its [high watermark](crate::ConnectionOptions::watermarks).
+    /// Pause until [`on_drain`](crate::ConnectionHandler::on_drain) is called. The bytes of this
+    /// write were queued all the same.
     Full,
 }
 
 impl<S> Connection<'_, S> {
     /// Sends `bytes` after everything that was written before, as soon as the peer takes them.
+    /// Never blocks.
     ///
-    /// Small pieces that are written in one callback are sent by one system call when it returns. A piece of 16 KiB or
-    /// more is tried at once, and only the part that the socket does not take is copied. Never blocks.
+    /// Small pieces that are written in one callback are sent by one system call when the callback
+    /// returns. A piece of 16 KiB or more is tried at once, and only the part that the socket does
+    /// not take is copied.
+    ///
+    /// ```
+    /// use handlers::{Connection, Flow, on_data};
+    ///
+    /// // A connection with a full queue stops reading by itself. A producer must stop too.
+    /// let numbers = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+    ///     for number in 0..1_000_000_u32 {
+    ///         if connection.write(&number.to_be_bytes())? == Flow::Full {
+    ///             break; // `on_drain` is called when there is room again
+    ///         }
+    ///     }
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = numbers;
+    /// ```
     ///
     /// # Errors
-    /// `BrokenPipe` after [`shutdown`](Self::shutdown) or [`close_after_flush`](Self::close_after_flush);
-    /// `QuotaExceeded` beyond [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue): nothing of `bytes`
-    /// was queued then, and the connection is as it was.
+    /// - `BrokenPipe` after [`shutdown`](Self::shutdown) or
+    ///   [`close_after_flush`](Self::close_after_flush).
+    /// - `QuotaExceeded` if more than
+    ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
+    ///   would be queued. No byte of `bytes` was queued then, and the connection is unchanged.
+    /// - The error of a socket that has failed, such as `ConnectionReset`, if nothing is read:
+    ///   because the handler [pauses](Self::pause_reading) or the peer has closed its write side.
     ///
-    /// A socket that has failed, by `ConnectionReset` for example, takes no more, and what is written is dropped. A
-    /// handler that reads is first given the rest of what has come, and then told the error by
-    /// [`on_close`](crate::ConnectionHandler::on_close): until then the answer is [`Flow::Full`], and no
-    /// [`on_drain`](crate::ConnectionHandler::on_drain) follows. Where nothing is read, since the handler
-    /// [pauses](Self::pause_reading) or the peer has ended its direction, the error is returned here.
+    /// A socket that has failed takes no more bytes, and later writes are dropped. If the
+    /// connection is reading, the handler is first called with the rest of the input. After that,
+    /// [`on_close`](crate::ConnectionHandler::on_close) reports the error. Until then `write`
+    /// returns [`Flow::Full`], and no [`on_drain`](crate::ConnectionHandler::on_drain) follows.
     #[doc(alias("bufferevent_write", "uv_write", "writeChain"))]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
@@ -57,7 +79,7 @@ impl<S> Connection<'_, S> {
         self.write_unsteady(bytes)
     }
 
-    /// Returns whether a write of `more` bytes only has to copy them into the buffer.
+    /// Returns whether a write of `more` bytes only has to be copied into the buffer.
     #[inline]
     fn only_buffers(&self, more: usize) -> bool {
         !self.from_outside
@@ -80,6 +102,8 @@ impl<S> Connection<'_, S> {
         self.expect_room(bytes.len())?;
         let is_small = self.buffer.len() + bytes.len() < BUFFER_MAX;
         self.defer_flush_if(is_small);
+        // Order: a piece must not overtake queued bytes, so it joins the queue. A small piece from
+        // outside is queued too, so that one system call sends many of them.
         if self.state.is_queued() || !self.may_try() || is_small && self.from_outside {
             self.queue_buffer();
             if !bytes.is_empty() {
@@ -100,10 +124,18 @@ impl<S> Connection<'_, S> {
         Ok(self.flow())
     }
 
-    /// Sends shared bytes, as [`write`](Self::write) does. A piece of 1 KiB or more that must be queued is not copied.
+    /// Sends shared bytes, as [`write`](Self::write) does. A piece of 1 KiB or more that must be
+    /// queued is not copied.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// - `BrokenPipe` after [`shutdown`](Self::shutdown) or
+    ///   [`close_after_flush`](Self::close_after_flush).
+    /// - `QuotaExceeded` if more than
+    ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
+    ///   would be queued.
+    /// - The error of a socket that has failed, if nothing is read.
+    ///
+    /// The details are those of [`write`](Self::write).
     pub fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<Flow> {
         let is_small = bytes.len() < BUFFER_MAX;
         if is_small && !self.state.is_queued() && !self.from_outside {
@@ -120,6 +152,7 @@ impl<S> Connection<'_, S> {
         );
         self.expect_room(bytes.len())?;
         self.defer_flush_if(is_small);
+        // A large piece is tried at once only if no bytes are queued that it would overtake.
         if !self.state.is_queued() && !is_small && self.may_try() {
             let sent = self.try_buffer_and(&bytes);
             if let Some(answer) = self.answer_after_failure() {
@@ -136,14 +169,16 @@ impl<S> Connection<'_, S> {
         Ok(self.flow())
     }
 
-    /// Defers the flush of a small piece that is about to be queued from outside, if nothing is queued before it.
+    /// Defers the flush of a small piece that is about to be queued from outside, if the queue is
+    /// empty.
     fn defer_flush_if(&mut self, is_small: bool) {
         if is_small && self.from_outside && !self.state.is_queued() && self.may_try() {
             self.state.flags.insert(Flags::FLUSH_DEFERRED);
         }
     }
 
-    /// Sends what was queued from outside before a writer there is told that it is too much: the peer may read.
+    /// Sends the bytes that were queued from outside before their writer is refused for a full
+    /// queue: the peer may be reading.
     fn send_if_beyond(&mut self, most: usize) {
         if self.from_outside
             && self.state.flags.has(Flags::FLUSH_DEFERRED)
@@ -153,11 +188,13 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends now what was written and is queued, as much as the socket takes.
+    /// Sends the written and queued bytes now, as many as the socket takes.
     ///
-    /// For a caller [from outside](crate::ConnectionKey::with) that cannot wait for the [deferred
-    /// callbacks](reactor::Registry::defer), and for a callback that goes on for long. One system call, none if nothing
-    /// is queued.
+    /// Use it for a caller [from outside](crate::ConnectionKey::with) that cannot wait for the
+    /// [deferred callbacks](reactor::Registry::defer), and in a callback that runs for long.
+    ///
+    /// # Cost
+    /// One system call, or none if nothing is queued.
     pub fn flush(&mut self) -> Flow {
         if self.state.writing() != Writing::Failed && self.state.phase() != Phase::Connecting {
             self.send_buffer();
@@ -171,8 +208,10 @@ impl<S> Connection<'_, S> {
         self.state.queued() + self.buffer.len()
     }
 
-    /// Returns the answer to a write on a socket that has failed, if it has: an error for a handler that reads nothing.
-    /// One that reads is notified when it has been given what has come, and until then what it writes is dropped.
+    /// Returns the result of a write on a socket that has failed, or `None` if the socket has not
+    /// failed. The result is an error for a handler that is not reading. A handler that is reading
+    /// is notified after it has been called with the rest of the input. Until then its writes are
+    /// dropped.
     fn answer_after_failure(&self) -> Option<io::Result<Flow>> {
         let is_read = self.state.phase() == Phase::Open
             && !self.state.flags.has(Flags::READ_ENDED.union(Flags::PAUSED));
@@ -191,13 +230,13 @@ impl<S> Connection<'_, S> {
         if ended {
             return Err(io::Error::new(
                 ErrorKind::BrokenPipe,
-                "write on a connection after its end",
+                "write on a connection whose write side is closed",
             ));
         }
         let max = self.state.settings.max_write_queue;
         if more > max.saturating_sub(self.queued()) && more > 0 {
             let text = format!(
-                "{more} bytes beside {} queued are more than max_write_queue, {max}",
+                "cannot queue {more} bytes: {} are queued, and max_write_queue is {max}",
                 self.queued()
             );
             return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
@@ -216,7 +255,7 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Returns whether a write that nothing is queued before may be tried without [`flush`](Self::flush).
+    /// Returns whether a write to an empty queue may be tried without [`flush`](Self::flush).
     pub(super) fn may_try(&self) -> bool {
         let limited = self
             .state

@@ -1,8 +1,9 @@
-//! The write queue: what a connection has to send and its socket has not taken yet.
+//! The write queue: the bytes that a connection must send and its socket has not taken yet.
 //!
-//! A queue of chunks, written by one call as a list of slices. Small pieces are copied into a chunk that is still open
-//! at the end, large shared ones are kept as they are. A connection that has nothing to send has no queue: it is made
-//! with the first bytes that the socket does not take, and dropped with the last.
+//! The queue is a list of chunks, written by one call as a list of slices. Small pieces are copied
+//! into the open chunk at the end. Large shared pieces are kept as they are. A connection with
+//! nothing to send has no queue: it is created with the first bytes that the socket does not take,
+//! and dropped with the last.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,21 +11,23 @@ use std::mem::take;
 
 use bytes::{Buf, Bytes};
 
-/// What is at least so long, and in a `Bytes` already, is queued without a copy: shorter than that, a slice of its own
-/// in the list costs the kernel more than the copy.
+/// A piece of at least this length that is already in a `Bytes` is queued without a copy. For a
+/// shorter one, a slice of its own in the list costs the kernel more than the copy.
 const SHARED_MIN: usize = 1024;
-/// An open chunk grows so long and is closed then: the memory of what has been sent is freed in such pieces.
+/// The length at which an open chunk is closed. The memory of sent bytes is freed in pieces of this
+/// size.
 const OPEN_MAX: usize = 32 * 1024;
-/// So many slices go into one call: 64 chunks of 32 KiB are more than a socket buffer takes.
+/// The maximum number of slices in one call: 64 chunks of 32 KiB are more than a socket buffer
+/// takes.
 const SLICES_MAX: usize = 64;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub(in crate::connection) struct WriteQueue {
     chunks: VecDeque<Bytes>,
-    /// Behind all chunks.
+    /// The open chunk, after all others.
     open: Vec<u8>,
-    /// How much of `open` has been sent; only without any chunk before it.
+    /// The number of bytes of `open` that have been sent. Not 0 only if no chunk is before it.
     open_sent: usize,
     len: usize,
 }
@@ -47,7 +50,7 @@ impl WriteQueue {
         }
     }
 
-    /// Adds `bytes` at the end, as they are if they are many.
+    /// Adds `bytes` at the end, without a copy if they are long enough.
     pub(in crate::connection) fn push_shared(&mut self, bytes: Bytes) {
         if bytes.len() < SHARED_MIN {
             return self.push(&bytes);
@@ -65,7 +68,8 @@ impl WriteQueue {
         }
     }
 
-    /// Writes at most `most` bytes from the front by one call of `write`, and gives how many it took.
+    /// Writes at most `most` bytes from the front, by one call of `write`. Returns how many bytes
+    /// it took.
     pub(in crate::connection) fn write_to(
         &mut self,
         most: usize,
@@ -87,19 +91,20 @@ impl WriteQueue {
                 break;
             }
         }
+        // If the call fails nothing is removed.
         let written = write(&slices[..count])?;
         self.remove(written);
         Ok(written)
     }
 
-    /// Removes what has been sent.
+    /// Removes bytes that have been sent.
     fn remove(&mut self, sent: usize) {
         self.len -= sent;
         self.advance(sent);
     }
 
-    /// A chunk that has been sent goes when the rest is right: the destructor of its owner is the user's, and may
-    /// panic.
+    /// Advances past sent bytes. A sent chunk is dropped last, when everything else is consistent:
+    /// the destructor of its owner is user code, and may panic.
     fn advance(&mut self, sent: usize) {
         match self.chunks.front_mut() {
             Some(chunk) if sent < chunk.len() => chunk.advance(sent),
@@ -129,7 +134,7 @@ mod tests {
     enum Op {
         Push(usize),
         PushShared(usize),
-        /// At most so many, of which the peer takes so many.
+        /// Offers at most this many bytes, of which the peer takes this many.
         Write(usize, usize),
     }
 

@@ -7,7 +7,8 @@ use crate::connection::state::{Flags, Writing};
 use crate::error::is_nothing_done;
 
 impl<S> Connection<'_, S> {
-    /// Writes the buffer and `bytes` after it, and returns how many of `bytes` were sent. Nothing is queued.
+    /// Writes the buffer and `bytes` after it. Returns how many of `bytes` were sent. Nothing of
+    /// `bytes` is queued.
     pub(super) fn try_buffer_and(&mut self, bytes: &[u8]) -> usize {
         let slices = [IoSlice::new(self.buffer.bytes()), IoSlice::new(bytes)];
         let slices = match (self.buffer.is_empty(), bytes.is_empty()) {
@@ -20,8 +21,8 @@ impl<S> Connection<'_, S> {
         self.after_write(tried)
     }
 
-    /// Completes a write of the buffer, and perhaps of more: queues what is left of the buffer, and returns how many
-    /// bytes of the rest were sent.
+    /// Completes a write of the buffer, and perhaps of more bytes. Queues the unsent part of the
+    /// buffer, and returns how many of the other bytes were sent.
     pub(in crate::connection) fn after_write(&mut self, tried: io::Result<usize>) -> usize {
         let sent = match tried {
             Ok(sent @ 1..) => sent,
@@ -42,7 +43,7 @@ impl<S> Connection<'_, S> {
         sent - of_buffer
     }
 
-    /// Records that the socket takes no more.
+    /// Records that the socket takes no more bytes.
     pub(in crate::connection) fn fail_writing(&mut self, error: io::Error) {
         self.buffer.clear();
         self.state.fail_writing(error);
@@ -64,8 +65,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends what is queued, as much as a turn has room for. Returns whether the queue, which was full, has room again,
-    /// and may still be written to.
+    /// Sends the queue, as much as one turn allows. Returns `true` if the queue was full, has room
+    /// again, and the connection can still be written to.
     pub(in crate::connection) fn flush_queue(&mut self) -> bool {
         self.send_queued();
         let drained = self.state.flags.has(Flags::QUEUE_FULL)
@@ -77,7 +78,7 @@ impl<S> Connection<'_, S> {
         drained && self.state.writing() == Writing::Open
     }
 
-    /// Sends what is queued, as much as a turn has room for.
+    /// Sends the queue, as much as one turn allows.
     pub(in crate::connection) fn send_queued(&mut self) {
         let mut budget = self.state.settings.max_bytes_per_turn;
         while budget > 0 && self.state.is_queued() {

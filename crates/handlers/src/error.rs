@@ -1,5 +1,5 @@
-//! Errors of all handlers: which call has failed and of what, and what the error of a callback means to its
-//! registration.
+//! Errors of all handlers: the call that has failed and its object, and the effect of a callback's
+//! error on its registration.
 
 use std::any::Any;
 use std::fmt::{self, Display};
@@ -8,17 +8,31 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::io::Errno;
 
-/// Returns whether an error only says that nothing was done, and ends nothing: so `?` may be used on a call that would
-/// block.
+/// Returns whether an error only means that nothing was done. Such an error ends nothing, so a
+/// callback can use `?` on a call that would block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// A system call that has failed: which it was, and of what. It travels inside an [`io::Error`] of the same kind.
+/// A system call that has failed, with its name and object. It is the inner error of an
+/// [`io::Error`] of the same kind.
 ///
-/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", with advice behind it where there is
-/// some. The errno is found by [`raw_os_error`](Self::raw_os_error), and in the `io::Error` around it by
-/// [`errno`](crate::errno).
+/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", followed by advice if
+/// there is some. [`raw_os_error`](Self::raw_os_error) returns the errno. [`errno`](crate::errno)
+/// finds it in the `io::Error` around this error.
+///
+/// ```
+/// use std::io;
+/// use handlers::{SystemError, errno};
+///
+/// /// Logs which system call has failed, if it was one.
+/// fn log(error: &io::Error) {
+///     let inner = error.get_ref();
+///     if let Some(failed) = inner.and_then(|inner| inner.downcast_ref::<SystemError>()) {
+///         println!("{} failed with errno {:?}", failed.call(), errno(error));
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct SystemError {
     call: String,
@@ -35,7 +49,7 @@ impl SystemError {
         }
     }
 
-    /// Returns the call and what it was made for: a path, an address, a child.
+    /// Returns the call and its object: a path, an address, a child.
     pub fn call(&self) -> &str {
         &self.call
     }
@@ -45,7 +59,8 @@ impl SystemError {
         self.source.kind()
     }
 
-    /// Returns the errno of the kernel. `None` where the standard library has refused before it was asked.
+    /// Returns the errno of the kernel. Returns `None` if the standard library refused the call
+    /// before it reached the kernel.
     pub fn raw_os_error(&self) -> Option<i32> {
         reactor::errno(&self.source)
     }
@@ -68,13 +83,14 @@ impl std::error::Error for SystemError {
     }
 }
 
-/// Returns an error with the call that has failed, and its object.
+/// Returns an error that names the call that has failed, and its object.
 #[cold]
 pub(crate) fn named(call: impl Display, error: io::Error) -> io::Error {
     advised(call, error, "")
 }
 
-/// Returns the same, with advice behind it: the kernel's words may mislead.
+/// Returns an error that names the call, followed by advice. Use it if the kernel's text may
+/// mislead.
 #[cold]
 pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str) -> io::Error {
     io::Error::new(
@@ -87,12 +103,12 @@ pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str
     )
 }
 
-/// Returns the errno of an error, also where it is wrapped.
+/// Returns the errno of an error, even if the error is wrapped.
 pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
     reactor::errno(error).map(Errno::from_raw_os_error)
 }
 
-/// Returns what becomes of a registration after its callback has returned `answer`.
+/// Returns the outcome of a registration whose callback has returned `answer`.
 #[cfg(any(
     feature = "console",
     feature = "files",
@@ -116,7 +132,7 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-/// Drops what a panic has left, which may panic in turn.
+/// Drops the payload of a panic. Its destructor may panic in turn.
 pub(crate) fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);

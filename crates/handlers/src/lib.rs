@@ -1,43 +1,42 @@
-//! Ready-made callbacks on top of [`reactor`], by its public interface alone: whatever they need, a handler of your own
-//! can have too.
+//! Ready-made callbacks on top of [`reactor`]. They use only its public interface: a handler of
+//! your own can have everything that they need.
 //!
 //! | to | see |
 //! | --- | --- |
 //! | accept connections, with limits, from sockets of any family | [`ListenOptions`], [`Listener`] |
 //! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
-//! | write to a connection from elsewhere | [`ConnectionKey`] |
+//! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
-//! | do what blocks or takes long without holding up the loop | [`WorkerPool`] |
+//! | run blocking or long work without holding up the loop | [`WorkerPool`] |
 //! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
 //! | call a closure with each message of a connection | [`on_frames`] |
-//! | speak in lines, with either end | [`Lines`] |
-//! | speak in messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
+//! | exchange lines of text, with either line end | [`Lines`] |
+//! | exchange messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
 //! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |
-//! | read lines from standard input, whatever that is | [`Console`] |
-//! | be told of signals, end gently on them | [`signal`] |
-//! | start children, be told of their end, end them, start them again | [`child`] |
-//! | be told when a file changes, or what is in a folder | [`files::watch`], [`files::watch_folder`] |
+//! | read lines from standard input of any kind | [`Console`] |
+//! | be notified of signals, shut down gracefully on them | [`signal`] |
+//! | start children, be notified of their end, stop and restart them | [`child`] |
+//! | be notified when a file or the content of a folder changes | [`files::watch`], [`files::watch_folder`] |
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 //!
 //! # Features
 //!
-//! All of it is compiled unless you ask for less. Connections, listeners and relays are always there; with
-//! `default-features = false` the rest is named:
+//! By default everything is compiled. Connections, listeners and relays are always included. With
+//! `default-features = false`, name the other parts that you need:
 //!
 //! | feature | is for | and compiles |
 //! | --- | --- | --- |
 //! | `child` | [`child`]; with `framing` and `signal` | wait4 |
 //! | `console` | [`Console`]; with `framing` | |
 //! | `files` | [`files`]; with `pool` | signal-hook, with a C compiler |
-//! | `framing` | [`Framing`] and what finds messages by it | memchr |
+//! | `framing` | [`Framing`] and everything that finds messages by it | memchr |
 //! | `inherited` | [`ListenOptions::inherited`] | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | |
 //! | `signal` | [`signal`] | signal-hook, with a C compiler |
 //! | `udp` | [`udp`] | quinn-udp |
-//!
-// A name that is not compiled leads to the table above, which says what to ask for.
+// A link to an item that is not compiled leads to the table above, which names the feature.
 #![cfg_attr(not(feature = "child"), doc = "[`child`]: #features")]
 #![cfg_attr(not(feature = "console"), doc = "[`Console`]: #features")]
 #![cfg_attr(not(feature = "files"), doc = "[`files`]: #features")]
@@ -59,7 +58,7 @@
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
-// docs.rs, which builds by a nightly Rust, shows which feature each item needs.
+// docs.rs builds with a nightly Rust and shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "child")]
@@ -107,12 +106,12 @@ pub use crate::pool::{
 };
 pub use reactor::errno;
 
-/// The README's programs compile.
+/// Compiles the programs of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// As do the recipes.
+/// Compiles the recipes.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/recipes.md")]
 struct Recipes;

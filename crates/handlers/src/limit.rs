@@ -1,7 +1,7 @@
-//! Limits of connections: how many may be open at once, over any number of listeners and loops.
+//! Limits of connections: how many can be open at once, over any number of listeners and loops.
 //!
-//! Each connection holds a [`Permit`]. A listener that gets none pauses, and is told through a notification queue when
-//! one has been given back, from whichever thread that happens.
+//! Each connection holds a [`Permit`]. A listener that gets no permit pauses. When a permit is
+//! returned, on any thread, the listener is notified through a notification queue.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,20 +9,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reactor::Sender;
 
-/// How many connections may be open at once. Clones share the count: one for several listeners, also of several loops.
+/// A limit on the number of connections that are open at once. Clones share the count, so one limit
+/// can serve several listeners, also of several loops.
+///
+/// ```
+/// use handlers::ConnectionLimit;
+///
+/// let limit = ConnectionLimit::new(1);
+/// let permit = limit.try_acquire();
+/// assert!(permit.is_some());
+/// assert!(limit.try_acquire().is_none());
+/// drop(permit); // as at the end of a connection
+/// assert_eq!(limit.open(), 0);
+/// ```
 #[derive(Clone)]
 pub struct ConnectionLimit(Arc<LimitState>);
 
 struct LimitState {
     max: AtomicUsize,
     open: AtomicUsize,
-    /// How many listeners pause. Looked at before their list is, which needs the lock.
+    /// The number of listeners that pause. It is read before their list, since the list needs the
+    /// lock.
     waiting: AtomicUsize,
     listeners: Mutex<Vec<Sender<()>>>,
 }
 
 impl ConnectionLimit {
-    /// At most `max` at once.
+    /// Returns a limit of at most `max` open connections.
     pub fn new(max: usize) -> Self {
         let (max, open, waiting) = (
             AtomicUsize::new(max),
@@ -37,23 +50,25 @@ impl ConnectionLimit {
         }))
     }
 
-    /// At most `max` at once from now on, for all clones: for a configuration that is read again. Where more are open
-    /// they stay, and nobody is let in until enough of them have ended; listeners that pause are told of the room that
-    /// there is now.
+    /// Sets the limit to `max`, for all clones. Use it when the configuration is read again.
+    ///
+    /// Existing connections are never closed by this. If more than `max` are open, no new one is
+    /// accepted until enough have closed. Listeners that pause are notified if there is room now.
     pub fn set_max(&self, max: usize) {
         self.0.max.store(max, Ordering::SeqCst);
         self.0.tell_listeners();
     }
 
-    /// How many are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// Room for one more, until the permit is dropped.
+    /// Returns a permit for one more connection, or `None` if the limit is reached. The place is
+    /// free again when the permit is dropped.
     pub fn try_acquire(&self) -> Option<Permit> {
-        // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the one who makes room sees the waiter, or the
-        // waiter the room.
+        // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the thread that makes room
+        // sees the waiting listener, or the listener sees the room.
         let more = |open| (open < self.0.max.load(Ordering::SeqCst)).then_some(open + 1);
         self.0
             .open
@@ -62,16 +77,18 @@ impl ConnectionLimit {
         Some(Permit(Arc::clone(&self.0)))
     }
 
-    /// The same; without room, `listener` is told once there is some.
+    /// Returns a permit for one more connection. If the limit is reached, returns `None` and
+    /// notifies `listener` once there is room.
     pub(crate) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
         if let Some(permit) = self.try_acquire() {
             return Some(permit);
         }
         let mut listeners = self.0.listeners();
-        listeners.retain(|listener| !listener.is_disconnected()); // those that were removed while they waited
+        // Listeners that were removed while they waited.
+        listeners.retain(|listener| !listener.is_disconnected());
         listeners.push(listener.clone());
         self.0.waiting.store(listeners.len(), Ordering::SeqCst);
-        let permit = self.try_acquire()?; // given back meanwhile
+        let permit = self.try_acquire()?; // a permit was returned meanwhile
         listeners.pop();
         self.0.waiting.store(listeners.len(), Ordering::SeqCst);
         Some(permit)
@@ -85,14 +102,15 @@ impl LimitState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those that pause that there may be room.
+    /// Notifies the listeners that pause that there may be room.
     fn tell_listeners(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            // All of them: one that is told and does not come, since it was removed, must not keep the others waiting.
+            // Notify all of them: one that was removed does not react, and must not keep the others
+            // waiting.
             let mut listeners = self.listeners();
             self.waiting.store(0, Ordering::SeqCst);
             for listener in listeners.drain(..) {
-                let _ = listener.try_send(()); // one that is gone needs no word
+                let _ = listener.try_send(()); // fails only if the listener is gone
             }
         }
     }
@@ -102,7 +120,8 @@ impl LimitState {
     }
 }
 
-/// Room for one connection under a [`ConnectionLimit`], given back when it is dropped, on any thread.
+/// Permission for one open connection under a [`ConnectionLimit`]. The place is returned when the
+/// permit is dropped, on any thread.
 pub struct Permit(Arc<LimitState>);
 
 impl Drop for Permit {
@@ -140,7 +159,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// One that waits, and can tell how often it was told.
+    /// Returns a waiting listener. Its queue shows how often it was notified.
     fn waiter() -> (Sender<()>, Receiver<()>) {
         notification_queue(Capacity::Unbounded)
     }

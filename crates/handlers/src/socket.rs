@@ -1,4 +1,4 @@
-//! Sockets: what one is, what it has, and how the address of its peer is shown.
+//! Sockets: their type, their pending input, and the form in which the address of a peer is shown.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use socket2::{Domain, SockRef, Type};
 
 use crate::error::SystemError;
 
-/// Returns the error for a descriptor that was handed over for something else: "fd 4 is a listening stream socket, not
-/// a datagram socket".
+/// Returns the error for a file descriptor of the wrong type: "fd 4 is a listening stream socket,
+/// not a datagram socket".
 pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
     let is = match socket.r#type() {
@@ -36,8 +36,8 @@ pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     )
 }
 
-/// Returns an IPv4 address in place of the IPv6 address that an IPv6 socket shows of it (`::ffff:192.0.2.1`). Others
-/// stay as they are.
+/// Returns the IPv4 address for an IPv6 address by which an IPv6 socket shows it
+/// (`::ffff:192.0.2.1`). Other addresses are returned unchanged.
 pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => v6
@@ -48,8 +48,8 @@ pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Returns whether something is there to read or to accept, or an end: asked of the kernel, whose events may tell it
-/// turns later where many sources are ready.
+/// Returns whether there is something to read or to accept, or an end of stream. Asks the kernel:
+/// if many sources are ready, its events can report it turns later.
 pub(crate) fn has_input(source: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(source, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -54,6 +54,15 @@ impl ConnectionLimit {
     ///
     /// Existing connections are never closed by this. If more than `max` are open, no new one is
     /// accepted until enough have closed. Listeners that pause are notified if there is room now.
+    ///
+    /// ```
+    /// use handlers::ConnectionLimit;
+    ///
+    /// let limit = ConnectionLimit::new(1);
+    /// let first = limit.try_acquire();
+    /// limit.set_max(2);
+    /// assert!(limit.try_acquire().is_some());
+    /// ```
     pub fn set_max(&self, max: usize) {
         self.0.max.store(max, Ordering::SeqCst);
         self.0.tell_listeners();

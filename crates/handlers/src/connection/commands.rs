@@ -145,6 +145,20 @@ impl<S> ConnectionKey<S> {
 
     /// Sends shared bytes as [`write`](Self::write) does, without copying a piece of 1 KiB or more.
     ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use handlers::ConnectionKey;
+    /// use reactor::Context;
+    ///
+    /// /// Sends one picture to all viewers. They share its bytes.
+    /// fn show(viewers: &[ConnectionKey<()>], picture: &Bytes, cx: &mut Context<'_, ()>) {
+    ///     for viewer in viewers {
+    ///         // An error means that this viewer is gone or too slow.
+    ///         let _ = viewer.write_bytes(cx, picture.clone());
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// - `NotFound` if the connection has ended.
     /// - `BrokenPipe` after a shutdown or a close.

@@ -110,6 +110,21 @@ impl<S> Connection<'_, S> {
     /// Replaces the options of this connection. Restarts all timeouts except the deadline of a
     /// close. Resets rate limits that belong to this connection alone. Shared rate limits keep
     /// their state.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use handlers::{Connection, ConnectionOptions, on_data};
+    ///
+    /// // A peer that has logged in may be idle for longer.
+    /// let options = ConnectionOptions::new().idle_timeout(Duration::from_secs(3600));
+    /// let login = on_data(move |data, connection: &mut Connection<'_, ()>, _cx| {
+    ///     if data.starts_with(b"LOGIN ") {
+    ///         connection.set_options(&options);
+    ///     }
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = login;
+    /// ```
     pub fn set_options(&mut self, options: &ConnectionOptions) {
         self.state.set_options(options);
     }

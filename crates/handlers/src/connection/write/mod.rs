@@ -42,18 +42,43 @@ impl<S> Connection<'_, S> {
     /// not take is copied.
     ///
     /// ```
-    /// use handlers::{Connection, Flow, on_data};
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionHandler, Flow};
+    /// use reactor::Context;
     ///
-    /// // A connection with a full queue stops reading by itself. A producer must stop too.
-    /// let numbers = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
-    ///     for number in 0..1_000_000_u32 {
-    ///         if connection.write(&number.to_be_bytes())? == Flow::Full {
-    ///             break; // `on_drain` is called when there is room again
+    /// /// Sends all numbers, at the pace of the peer.
+    /// struct Numbers(std::ops::Range<u32>);
+    ///
+    /// impl Numbers {
+    ///     fn send(&mut self, connection: &mut Connection<'_, ()>) -> io::Result<()> {
+    ///         for number in &mut self.0 {
+    ///             if connection.write(&number.to_be_bytes())? == Flow::Full {
+    ///                 return Ok(()); // `on_drain` goes on
+    ///             }
     ///         }
+    ///         Ok(connection.shutdown())
     ///     }
-    ///     Ok(data.len())
-    /// });
-    /// # let _: handlers::OnData<_> = numbers;
+    /// }
+    ///
+    /// impl ConnectionHandler<()> for Numbers {
+    ///     fn on_open(
+    ///         &mut self,
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<()> {
+    ///         self.send(connection)
+    ///     }
+    ///
+    ///     fn on_drain(
+    ///         &mut self,
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<()> {
+    ///         self.send(connection)
+    ///     }
+    /// #   fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, ()>, _: &mut Context<'_, ()>)
+    /// #       -> io::Result<usize> { Ok(data.len()) }
+    /// }
     /// ```
     ///
     /// # Errors

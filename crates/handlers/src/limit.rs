@@ -228,7 +228,8 @@ mod tests {
             for round in 1..=ROUNDS {
                 let permit = limit.try_acquire();
                 meet(2 * round - 1);
-                (0..round % 256).for_each(|_| hint::spin_loop()); // earlier and later than the other begins to wait
+                // Drops the permit earlier and later than the other thread begins to wait.
+                (0..round % 256).for_each(|_| hint::spin_loop());
                 drop(permit);
                 meet(2 * round);
             }

@@ -1,4 +1,4 @@
-//! What was accepted: a connection that is not on any loop yet.
+//! Accepted connections that are not on any loop yet.
 
 use std::fmt;
 use std::io;
@@ -14,15 +14,15 @@ use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOption
 use crate::limit::Permit;
 use crate::socket::plain;
 
-/// Who has connected.
+/// The peer of an accepted connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
-    /// From this address: an IPv4 one in plain form (`192.0.2.1`), also where the listener is at an IPv6 address such
-    /// as `[::]`, to which the kernel shows it as `::ffff:192.0.2.1`. So it can be compared with what a list of
-    /// addresses says.
+    /// A TCP peer at this address. An IPv4 address is in plain form (`192.0.2.1`), also if the
+    /// listener is at an IPv6 address such as `[::]`, for which the kernel reports it as
+    /// `::ffff:192.0.2.1`. It can therefore be compared with the addresses of an allow list.
     Tcp(SocketAddr),
-    /// By a Unix socket, which hardly ever has an address of its own.
+    /// A peer on a Unix socket, which hardly ever has an address of its own.
     Unix,
 }
 
@@ -41,18 +41,26 @@ pub(super) enum AcceptedStream {
     Unix(UnixStream),
 }
 
-/// A connection that was accepted and not opened yet. It is `Send`: post it to the loop that is to have it.
+/// A connection that was accepted and is not opened yet. It is `Send`, so it can be posted to the
+/// loop that will run it.
 ///
 /// ```
 /// use std::io;
 /// use handlers::{ConnectionOptions, Listener, on_data};
 /// use reactor::{Key, LoopPool, Registry};
 ///
-/// fn spread(listener: Listener, registry: &mut Registry<()>, pool: LoopPool<()>) -> io::Result<Key> {
+/// fn spread(
+///     listener: Listener,
+///     registry: &mut Registry<()>,
+///     pool: LoopPool<()>,
+/// ) -> io::Result<Key> {
 ///     listener.accept(registry, move |accepted, _cx| {
 ///         let to = pool.round_robin().ok_or_else(|| io::Error::other("an empty pool"))?;
 ///         let posted = to.post(move |cx| {
-///             let echo = on_data(|data, connection, _cx| connection.write(data).map(|_flow| data.len()));
+///             let echo = on_data(|data, connection, _cx| {
+///                 let _flow = connection.write(data)?;
+///                 Ok(data.len())
+///             });
 ///             if let Err(error) = accepted.open(cx.registry, &ConnectionOptions::new(), echo) {
 ///                 eprintln!("a connection is dropped: {error}");
 ///             }
@@ -82,10 +90,16 @@ impl Accepted {
         &self.peer
     }
 
-    /// Opens the connection on the loop of `registry`; `on_open` is called later this turn.
+    /// Opens the connection on the loop of `registry`. The handler's `on_open` is called later in
+    /// this turn.
     ///
     /// # Errors
-    /// As [`Registry::add`](reactor::Registry::add); those of `setsockopt(2)`. The connection is dropped then.
+    /// The connection is dropped on an error:
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
+    /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) or
+    ///   [`Error::Os`](reactor::Error::Os) if epoll refuses the socket; see
+    ///   [`Registry::add`](reactor::Registry::add).
+    /// - The errors of `setsockopt(2)`.
     #[track_caller]
     pub fn open<S, H>(
         self,
@@ -99,7 +113,7 @@ impl Accepted {
         self.open_for(Location::caller(), Key::NULL, registry, options, handler)
     }
 
-    /// The same for a listener that closes what it has accepted when it is stopped.
+    /// Opens the connection for a listener that closes its accepted connections when it is stopped.
     pub(super) fn open_for<S, H>(
         self,
         line: &'static Location<'static>,
@@ -129,7 +143,7 @@ impl Accepted {
     }
 }
 
-/// A socket to accept from.
+/// A socket that connections are accepted from.
 pub(super) trait Listen: AsFd + 'static {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)>;
 }

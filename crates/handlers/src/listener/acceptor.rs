@@ -1,4 +1,4 @@
-//! The acceptor: what the loop calls for a listener.
+//! The acceptor: the handler that the loop calls for a listener.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -21,14 +21,17 @@ use crate::error::errno;
 use crate::limit::{ConnectionLimit, Permit};
 use crate::socket::has_input;
 
-/// The first pause when there is no room for another connection; it doubles up to the second while there is none.
+/// The first and the longest pause while resources for another connection are missing. The pause
+/// doubles from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// The interest of a listener that has backed off by itself. It tells that from a pause by its key, which is not ours
-/// to end: there the interest is empty. Of all interests the one in urgent data is not met by a listening socket.
+/// The interest of a listener that has backed off by itself.
+///
+/// A pause by the user, through the listener's key, has an empty interest and must not be ended
+/// here. A listening socket never reports urgent data, so this interest is never met.
 const BACKED_OFF: Interest = Interest::PRIORITY;
 
-/// Puts a listening socket on a loop.
+/// Registers a listening socket on a loop.
 #[track_caller]
 pub(super) fn add<S, F>(
     socket: Socket,
@@ -63,23 +66,23 @@ where
             .map_err(Into::into),
     };
     if added.is_err() {
-        let _ = registry.remove(room); // there may be none
+        let _ = registry.remove(room); // it is `Key::NULL` without a limit
     }
     own_key.set(*added.as_ref().unwrap_or(&Key::NULL));
     added
 }
 
-/// What a listener needs to keep to a limit.
+/// The part of a listener that keeps to a connection limit.
 struct Admission {
     limit: ConnectionLimit,
-    /// Tells this listener that there is room again.
+    /// Notifies this listener when the limit has room again.
     wake: Sender<()>,
-    /// The registration of the queue by which it is told.
+    /// The registration of the queue that receives these notifications.
     room: Key,
 }
 
 impl Admission {
-    /// The queue is there before the listener, whose key is known afterwards.
+    /// Creates the queue before the listener, whose key is filled in afterwards.
     #[track_caller]
     fn new<S>(
         limit: ConnectionLimit,
@@ -95,11 +98,12 @@ impl Admission {
         Ok(Self { limit, wake, room })
     }
 
-    /// Room for one more; without any, this listener is told once there is some.
+    /// Returns a permit for one more connection. Returns `None` at the limit; this listener is
+    /// notified once there is room.
     fn acquire(&self) -> Option<Permit> {
         let permit = self.limit.acquire_or_wait(&self.wake);
         if permit.is_none() {
-            tracing::info!(limit = ?self.limit, "as many connections as allowed: accepting pauses");
+            tracing::info!(limit = ?self.limit, "connection limit reached: accepting paused");
         }
         permit
     }
@@ -109,15 +113,16 @@ struct Acceptor<F> {
     max_accepts_per_turn: usize,
     accept: F,
     admission: Option<Admission>,
-    /// How long the next pause is.
+    /// The length of the next pause.
     pause: Duration,
-    /// Its server stops: who has connected by now is accepted, and then it ends.
+    /// Set while the server stops: connections that are already queued are accepted, then the
+    /// listener ends.
     is_stopping: bool,
 }
 
 impl<F> Acceptor<F> {
-    /// Accepts no more until [`end_back_off`], for at most `pause`. A listener that is to end does so no longer than
-    /// its grace.
+    /// Accepts no more until [`end_back_off`], for at most `pause`. A stopping listener pauses no
+    /// longer than its grace period.
     fn back_off<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         cx.registry.set_interest(cx.key(), BACKED_OFF)?;
         let left = stopping::grace_left(cx.registry, cx.key());
@@ -125,14 +130,15 @@ impl<F> Acceptor<F> {
             left
         } else {
             left.map(|_| Duration::ZERO)
-        }; // it is to begin to stop
+            // `stop` was called and this listener has not begun to stop: call it at once.
+        };
         if let Some(pause) = pause.into_iter().chain(left).min() {
             cx.registry.set_timeout(cx.key(), Some(pause))?;
         }
         Ok(Next::Keep)
     }
 
-    /// Resumes after a pause, or begins to stop. Returns whether the listener has to end now.
+    /// Resumes after a pause, or begins to stop. Returns `true` if the listener has to end now.
     fn resume_or_stop<S>(
         &mut self,
         listener: &impl AsFd,
@@ -144,16 +150,17 @@ impl<F> Acceptor<F> {
         };
         if !self.is_stopping {
             self.is_stopping = true;
-            // listen(2) again changes the length of the queue, and nothing of what is in it: hardly anybody comes
-            // behind.
+            // A second listen(2) changes the length of the queue and keeps its entries. With a
+            // length of 0, hardly any new connection joins the queue.
             if let Err(error) = SockRef::from(listener).listen(0) {
-                tracing::debug!(%error, "the queue of a listener that ends stays as long as it was");
+                tracing::debug!(%error, "listen(2) failed: accept queue not shortened");
             }
         }
         Ok(grace_left.is_zero())
     }
 
-    /// Returns whether the listener may go on: the callback of the last connection may have removed or paused it.
+    /// Returns `true` if the listener may go on: the callback of the last connection may have
+    /// removed or paused it.
     fn may_accept<S>(&self, cx: &Context<'_, S>) -> bool {
         match cx.registry.interest(cx.key()) {
             Ok(interest) => self.is_stopping || interest.contains(Interest::READABLE),
@@ -161,10 +168,11 @@ impl<F> Acceptor<F> {
         }
     }
 
-    /// All that a turn has room for has been accepted.
+    /// Ends a call that has accepted as many connections as one turn allows.
     fn end_turn<S>(&self, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if self.is_stopping && cx.registry.contains(cx.key()) {
-            cx.registry.set_timeout(cx.key(), Some(Duration::ZERO))?; // there may be more that no event tells of
+            // More connections may be queued that no event reports.
+            cx.registry.set_timeout(cx.key(), Some(Duration::ZERO))?;
         }
         Ok(Next::Keep)
     }
@@ -178,7 +186,8 @@ where
         if cx.readiness().is_timeout() && self.resume_or_stop(listener, cx)? {
             return Ok(Next::Remove);
         }
-        // A listener that ends asks the kernel itself: nobody has said yet who came just before.
+        // A stopping listener asks the kernel itself: epoll has not reported the connections that
+        // arrived just before.
         let direction = if self.is_stopping {
             Interest::NONE
         } else {
@@ -188,7 +197,8 @@ where
             if !self.may_accept(cx) {
                 break;
             }
-            // Also where there is no room: a limit that is used up is no reason to wait for nobody.
+            // Checked before the limit: with an empty queue, a used-up limit is no reason to keep
+            // the listener.
             if self.is_stopping && !has_input(&*listener) {
                 return Ok(Next::Remove);
             }
@@ -200,13 +210,14 @@ where
                 Ok(accepted) => {
                     self.pause = BACK_OFF.0;
                     if let Err(error) = (self.accept)(Accepted::new(accepted, permit), cx) {
-                        tracing::warn!(%error, "a connection is dropped");
+                        tracing::warn!(%error, "connection dropped");
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => {
                     return Ok(Next::Remove);
                 }
-                // A Unix socket that was shut down has nobody to accept, for ever, and accept(2) says EAGAIN.
+                // After `shutdown(2)` of a listening Unix socket, accept(2) fails with EAGAIN for
+                // ever.
                 Err(error)
                     if error.kind() == ErrorKind::WouldBlock && cx.readiness().is_read_closed() =>
                 {
@@ -214,14 +225,15 @@ where
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if is_out_of_resources(&error) => {
-                    tracing::warn!(%error, pause = ?self.pause, "no room for another connection: accepting pauses");
+                    tracing::warn!(%error, pause = ?self.pause, "out of resources for another connection: accepting paused");
                     let pause = self.pause;
                     self.pause = (pause * 2).min(BACK_OFF.1);
                     return self.back_off(Some(pause), cx);
                 }
                 Err(error) if listens_no_more(&error) => return Err(error),
-                // accept(2) passes on what went wrong with that one connection: the next one is another matter.
-                Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+                // accept(2) passes on errors of that one connection. The next connection may be
+                // fine.
+                Err(error) => tracing::debug!(%error, "accept(2) failed for one connection"),
             }
         }
         self.end_turn(cx)
@@ -229,34 +241,39 @@ where
 
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Some(admission) = &self.admission {
-            let _ = cx.registry.remove(admission.room); // it is gone if it was told of room meanwhile
+            // It has ended if a notification came meanwhile.
+            let _ = cx.registry.remove(admission.room);
         }
         let stops = stopping::end(cx.registry, cx.key()).is_some();
         if !stops && !matches!(reason, CloseReason::ByKey) {
-            tracing::error!(%reason, "a listener has ended");
+            tracing::error!(%reason, "listener ended");
         }
         on_end::report(cx.registry, cx.key(), reason);
     }
 }
 
-/// Accepts again after backing off, for whatever reason; a pause by the key goes on.
+/// Accepts again after backing off, whatever the cause was. A pause that the user set through the
+/// key goes on.
 fn end_back_off<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
     if cx.registry.interest(listener)? == BACKED_OFF {
         cx.registry.set_interest(listener, Interest::READABLE)?;
         if stopping::grace_left(cx.registry, listener).is_some() {
-            cx.registry.set_timeout(listener, Some(Duration::ZERO))?; // no event tells of an empty queue
+            // No event reports an empty queue.
+            cx.registry.set_timeout(listener, Some(Duration::ZERO))?;
         }
     }
     Ok(Next::Keep)
 }
 
-/// The socket is none that listens, or not any more: `shutdown(2)` ends that, also from another process that has it.
+/// Returns `true` if the socket does not listen, or no longer does: `shutdown(2)` ends that, also
+/// when called by another process that shares the socket.
 fn listens_no_more(error: &io::Error) -> bool {
     let ends = [Errno::INVAL, Errno::BADF, Errno::NOTSOCK];
     errno(error).is_some_and(|errno| ends.contains(&errno))
 }
 
-/// The process, the system or the kernel's memory has nothing left for another connection.
+/// Returns `true` if the process, the system or the kernel's memory has no resources left for
+/// another connection.
 fn is_out_of_resources(error: &io::Error) -> bool {
     let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     errno(error).is_some_and(|errno| resources.contains(&errno))

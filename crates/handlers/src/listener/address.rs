@@ -1,4 +1,4 @@
-//! Where a listener listens, and how its socket is made.
+//! Addresses of listeners, and the options that a socket is made with.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -6,12 +6,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where to listen, as a user writes it: `IP:PORT`, `unix:PATH`, or `unix:@NAME` for a name in the abstract namespace
-/// of Linux, which is no file. Port 0 is any that is free.
+/// The address of a listener, in the form in which a user writes it: `IP:PORT`, `unix:PATH`, or
+/// `unix:@NAME` for a name in Linux's abstract namespace, which is not a file. With port 0 the
+/// kernel chooses a free port.
+///
+/// ```
+/// use handlers::Address;
+///
+/// # fn main() -> Result<(), handlers::AddressParseError> {
+/// let address: Address = "unix:/run/app.sock".parse()?;
+/// assert_eq!(address, Address::Unix("/run/app.sock".into()));
+/// assert_eq!(address.to_string(), "unix:/run/app.sock");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
-    /// TCP. `[::]` is both families, unless [`ListenOptions::only_v6`](super::ListenOptions::only_v6).
+    /// A TCP address. `[::]` accepts both families, unless
+    /// [`ListenOptions::only_v6`](super::ListenOptions::only_v6) is set.
     Tcp(SocketAddr),
     /// A Unix socket with a path.
     Unix(PathBuf),
@@ -34,14 +47,14 @@ impl FromStr for Address {
                 .map_err(|_| refused("expected IP:PORT, unix:PATH or unix:@NAME"));
         };
         match name.strip_prefix('@') {
-            _ if name.is_empty() => Err(refused("a path is missing after unix:")),
+            _ if name.is_empty() => Err(refused("expected a path after unix:")),
             Some(name) => Ok(Self::Abstract(name.as_bytes().to_owned())),
             None => Ok(Self::Unix(name.into())),
         }
     }
 }
 
-/// A text that is not an [`Address`], with the reason.
+/// An error for a text that is not an [`Address`], with the reason.
 ///
 /// Displays as "localhost:80 is not an address: expected IP:PORT, unix:PATH or unix:@NAME".
 ///
@@ -77,7 +90,7 @@ impl fmt::Display for AddressParseError {
 
 impl std::error::Error for AddressParseError {}
 
-/// So that `?` passes it on, as [`InvalidInput`](ErrorKind::InvalidInput).
+/// Lets `?` pass the error on, with the kind [`InvalidInput`](ErrorKind::InvalidInput).
 impl From<AddressParseError> for io::Error {
     fn from(error: AddressParseError) -> Self {
         Self::new(ErrorKind::InvalidInput, error)
@@ -94,31 +107,32 @@ impl fmt::Display for Address {
     }
 }
 
-/// How a socket is made: what of [`ListenOptions`](super::ListenOptions) concerns that.
+/// The part of [`ListenOptions`](super::ListenOptions) that a socket is made with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BindOptions {
     pub(super) backlog: i32,
     pub(super) reuse_port: bool,
     pub(super) only_v6: bool,
-    /// The mode of the file of a Unix socket.
+    /// The mode of a Unix socket's file.
     pub(super) mode: Option<u32>,
 }
 
-/// The permissions that a file can have, without the bits that mean nothing to a socket.
+/// The permission bits of a file that have a meaning for a socket.
 const MODE_MAX: u32 = 0o777;
 
 impl BindOptions {
-    /// Refuses what cannot be done at `address`: an option that is ignored is a mistake that nobody sees.
+    /// Refuses options that are impossible at `address`. If they were ignored, the mistake would go
+    /// unnoticed.
     pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
         let is_tcp = matches!(address, Address::Tcp(_));
         let text = match self.mode {
             _ if self.reuse_port && !is_tcp => {
-                "reuse_port is for TCP: the sockets of one Unix address cannot share it"
+                "reuse_port is only for TCP: sockets cannot share a Unix address"
             }
             Some(_) if !matches!(address, Address::Unix(_)) => {
-                "mode is for a Unix socket with a path: this is no file"
+                "mode is only for a Unix socket with a path: this address is not a file"
             }
-            Some(mode) if mode > MODE_MAX => "mode is beyond 0o777",
+            Some(mode) if mode > MODE_MAX => "mode is greater than 0o777",
             _ => return Ok(()),
         };
         Err(io::Error::new(ErrorKind::InvalidInput, text))

@@ -14,13 +14,13 @@ use crate::socket::not_a;
 
 pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // So that a server can be started again while connections of the last one are in TIME_WAIT: tcp(7).
+    // Lets a server restart while connections of its last run are in TIME_WAIT: tcp(7).
     socket.set_reuse_address(true)?;
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
-        socket.set_only_v6(options.only_v6)?; // not what /proc/sys/net/ipv6/bindv6only says
+        socket.set_only_v6(options.only_v6)?; // overrides /proc/sys/net/ipv6/bindv6only
     }
     socket.bind(&address.into())?;
     socket.listen(options.backlog)?;
@@ -33,7 +33,7 @@ pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<Uni
     Ok(listener.into())
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
@@ -49,7 +49,7 @@ impl AsFd for Socket {
     }
 }
 
-/// The address of a socket of the Unix family.
+/// Returns the address of a Unix socket. Returns `None` if it has neither a path nor a name.
 pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
     let path = address
         .as_pathname()
@@ -61,7 +61,7 @@ pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
     })
 }
 
-/// A socket for streams of bytes that listens already, of whichever family.
+/// Takes over a stream socket that listens already, of any family.
 pub(super) fn adopt(fd: OwnedFd) -> io::Result<Socket> {
     let socket = SockRef::from(&fd);
     let listens = socket.is_listener().is_ok_and(|listens| listens)

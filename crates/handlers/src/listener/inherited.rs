@@ -1,7 +1,8 @@
-//! Sockets that a service manager hands over: which of the descriptors of this process are meant for it.
+//! Sockets that a service manager passes to this process.
 //!
-//! listenfd makes sockets of descriptors. It takes them without a `LISTEN_PID`, too, and removes two of the three variables: so
-//! they are looked at before, and sd-notify removes what is left.
+//! listenfd turns descriptors into sockets. It accepts them without a `LISTEN_PID` too, and it
+//! removes only two of the three variables. Therefore the variables are checked here first, and
+//! sd-notify removes the rest.
 //!
 //! Source: `sd_listen_fds(3)`.
 
@@ -10,23 +11,24 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::process;
 
-/// The default of `fs.nr_open`: no process has more descriptors.
+/// The default of `fs.nr_open`: the maximum number of descriptors of a process.
 const FDS_MAX: u32 = 1 << 20;
 
-/// Takes what is there for this process, and removes the variables in any case.
+/// Takes the sockets that are passed to this process. Removes the variables in every case.
 pub(super) fn take() -> io::Result<Vec<OwnedFd>> {
     let sockets = match are_for_us() {
         Ok(true) => sockets(listenfd::ListenFd::from_env()),
         Ok(false) => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    // What they return is of no interest. The second one removes the names, and does so only if there is no number any more.
+    // The results do not matter. The second call removes the names, and does so only after
+    // `LISTEN_FDS` is removed.
     let _ = sd_notify::listen_fds().map(drop);
     let _ = sd_notify::listen_fds_with_names(true).map(drop);
     sockets
 }
 
-/// Whether the environment speaks of descriptors for this process.
+/// Returns `true` if the environment passes descriptors to this process.
 fn are_for_us() -> io::Result<bool> {
     let (Some(for_process), Some(fds)) = (number("LISTEN_PID")?, number("LISTEN_FDS")?) else {
         return Ok(false);
@@ -36,12 +38,12 @@ fn are_for_us() -> io::Result<bool> {
     }
     if !(1..=FDS_MAX).contains(&fds) {
         return Err(invalid(format!(
-            "LISTEN_FDS={fds}: between 1 and {FDS_MAX} are possible"
+            "LISTEN_FDS={fds}: expected 1 to {FDS_MAX}"
         )));
     }
     match number("LISTEN_FDS_FIRST_FD")? {
         Some(first) => Err(invalid(format!(
-            "LISTEN_FDS_FIRST_FD={first}: the first descriptor is 3 always"
+            "LISTEN_FDS_FIRST_FD={first}: not supported, the first descriptor is always 3"
         ))),
         None => Ok(true),
     }
@@ -54,7 +56,7 @@ fn number(variable: &str) -> io::Result<Option<u32>> {
     let number = value.to_str().and_then(|value| value.parse().ok());
     number
         .map(Some)
-        .ok_or_else(|| invalid(format!("{variable}={}: no number", value.display())))
+        .ok_or_else(|| invalid(format!("{variable}={}: not a number", value.display())))
 }
 
 fn invalid(text: String) -> io::Error {

@@ -1,8 +1,9 @@
-//! Listeners: sockets that accept connections, and what becomes of those.
+//! Listeners: sockets that accept connections.
 //!
-//! Ground rule: a listener never spins and never dies of what a peer or a limit does. An error of `accept(2)` that
-//! concerns one connection is that connection's; where the process or the system has no room for another, the listener
-//! pauses and tries again by itself, later each time up to a second.
+//! Ground rule: a listener never spins, and never ends because of a peer or a limit. An error of
+//! `accept(2)` that concerns one connection affects only that connection. If the process or the
+//! system has no resources for another connection, the listener pauses and tries again by itself.
+//! The pause grows up to a second.
 
 mod accepted;
 mod acceptor;
@@ -28,9 +29,9 @@ pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server::ServerKey;
 
-/// A listening socket, to be put on a loop.
+/// A listening socket that is not registered on a loop yet.
 ///
-/// By [`AsFd`] its socket options can be set and asked for, also those that [`ListenOptions`] does not know:
+/// Use [`AsFd`] to set or read its socket options, also those that [`ListenOptions`] does not have:
 ///
 /// ```
 /// use handlers::ListenOptions;
@@ -38,7 +39,7 @@ pub use self::server::ServerKey;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-/// SockRef::from(&listener).set_recv_buffer_size(64 * 1024)?; // inherited by what it accepts
+/// SockRef::from(&listener).set_recv_buffer_size(64 * 1024)?; // inherited by accepted sockets
 /// # Ok(())
 /// # }
 /// ```
@@ -50,10 +51,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Returns the address it listens at; with the port that the kernel has chosen, if it was asked to.
+    /// Returns the local address. If port 0 was requested, the address has the port that the kernel
+    /// has chosen.
     ///
     /// # Errors
-    /// Those of `getsockname(2)`.
+    /// The errors of `getsockname(2)`.
+    ///
+    /// ```
+    /// use handlers::{Address, ListenOptions};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
+    /// let Address::Tcp(address) = listener.local_addr()? else { unreachable!() };
+    /// assert_ne!(address.port(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn local_addr(&self) -> io::Result<Address> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -62,12 +75,19 @@ impl Listener {
         }
     }
 
-    /// Accepts connections and hands each to `accept`: to open it, on this loop or [another](Accepted), or to refuse it
-    /// by dropping it. An error drops that connection, and no other. Paused, and ended by itself, as one that
-    /// [serves](Self::serve).
+    /// Accepts connections and passes each to `accept`, which opens it on this loop or on
+    /// [another](Accepted), or refuses it by dropping it. An error of `accept` drops that
+    /// connection and no other. To pause the listener, and for the ways in which it ends by itself,
+    /// see [`serve`](Self::serve).
     ///
     /// # Errors
-    /// As [`Registry::add`].
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
+    ///   with a [limit](ListenOptions::limit) takes two registrations.
+    /// - [`Error::Os`](reactor::Error::Os) or
+    ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if epoll refuses the
+    ///   socket; see [`Registry::add`].
+    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a limit cannot get the `eventfd`
+    ///   of the loop.
     #[track_caller]
     pub fn accept<S>(
         self,
@@ -78,8 +98,8 @@ impl Listener {
     }
 }
 
-/// The listening socket: to set its options, or to ask for them. What is accepted from it directly passes by the limits
-/// and counts here.
+/// Borrows the listening socket, to set or read its options. Do not accept from it directly: those
+/// connections bypass the limits and the metrics.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -1,30 +1,42 @@
-//! Ends of listeners, told to those who asked for it.
+//! Callbacks for the end of a listener.
 //!
-//! The acceptor knows its callback by a queue, not by type: what a loop keeps for its handlers cannot name the loop's
-//! state.
+//! The acceptor reaches its callback through a queue, not by type: the data that a loop keeps for
+//! its handlers cannot name the state type of the loop.
 
 use reactor::{
     Capacity, CloseReason, Context, Error, Key, Next, Registry, Sender, notification_queue,
 };
 
-/// The listeners of a loop whose end is to be told: each with its queue, and the registration of that.
+/// The listeners of a loop that have such a callback: each with its queue and the registration of
+/// the queue.
 #[derive(Default)]
 struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 
 /// Calls `callback` once when the listener `listener` has ended, with the reason.
 ///
-/// A listener ends by itself, with [`CloseReason::Failed`], if its socket stops listening: by `shutdown(2)`, also of another
-/// process that has it, a service manager for example; if it is paused or waits for room, when it accepts again. It
-/// ends with [`CloseReason::Panicked`] if its callback panics and the policy removes it. A server that is stopped ends with
-/// [`CloseReason::ByHandler`] or [`CloseReason::ByKey`]. Connections that were accepted go on in each case.
+/// A listener ends for these reasons:
+/// - [`CloseReason::Failed`]: its socket has stopped listening, by a `shutdown(2)` in this process
+///   or in another one that shares the socket, such as a service manager. A listener that is paused
+///   or at its limit notices this when it accepts again.
+/// - [`CloseReason::Panicked`]: its callback panicked and the policy removes it.
+/// - [`CloseReason::ByHandler`] or [`CloseReason::ByKey`]: the server was stopped.
 ///
-/// The callback runs with the messages of the loop, this turn or next turn, and before
-/// [`Reactor::run`](reactor::Reactor::run) returns since nothing is left. Nothing is kept alive until then. A second
-/// callback for the same listener takes the place of the first. One allocation, and the `eventfd` of the loop if it has
-/// none.
+/// Accepted connections go on in each case.
+///
+/// The callback runs with the messages of the loop, in this turn or the next, and before
+/// [`Reactor::run`](reactor::Reactor::run) returns because nothing is left. Until the listener
+/// ends, the callback does not keep the loop alive. A second callback for the same listener
+/// replaces the first.
+///
+/// # Cost
+/// One allocation. Creates the `eventfd` of the loop if it has none.
 ///
 /// # Errors
-/// [`Error::StaleKey`] if the listener has ended already; as [`Registry::consume`].
+/// - [`Error::StaleKey`] if the listener has already ended.
+/// - [`Error::Full`] at the registration limit of the loop.
+/// - [`Error::Loop`] if the loop cannot get an `eventfd`.
+///
+/// See also [`Registry::consume`].
 ///
 /// ```
 /// use handlers::{ConnectionOptions, ListenOptions, on_data, on_listener_end};
@@ -73,7 +85,7 @@ pub fn on_listener_end<S>(
     Ok(())
 }
 
-/// Tells that a listener has ended.
+/// Passes the reason to the callback of a listener that has ended.
 pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: CloseReason) {
     let ends = &mut registry.local::<EndCallbacks>().0;
     let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else {
@@ -81,6 +93,6 @@ pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: Close
     };
     let (_, tells, queue) = ends.swap_remove(place);
     if registry.set_foreground(queue).is_ok() {
-        let _ = tells.try_send(reason); // its queue is there, and has no limit
+        let _ = tells.try_send(reason); // the queue exists and has no limit
     }
 }

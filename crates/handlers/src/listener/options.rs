@@ -1,4 +1,4 @@
-//! How to listen: from options to a listening socket.
+//! Options of a listener, and the ways to get a listening socket.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,13 +12,23 @@ use super::unix;
 use crate::error::named;
 use crate::limit::ConnectionLimit;
 
-/// So many connections are accepted in one call, if nothing else is asked for.
+/// The default of `max_accepts_per_turn`.
 const ACCEPTS_PER_TURN: usize = 64;
-/// So many connections may wait in the kernel's queue, `/proc/sys/net/core/somaxconn` permitting. The 128 of the
-/// standard library are filled by a burst of clients before a busy loop has had its turn.
+/// The default length of the kernel's accept queue, within `/proc/sys/net/core/somaxconn`. A burst
+/// of clients fills the 128 entries of the standard library before a busy loop has had its turn.
 const BACKLOG: i32 = 4096;
 
-/// How to listen and accept.
+/// Options of a listener: how its socket is made, and how it accepts.
+///
+/// ```
+/// use handlers::ListenOptions;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let options = ListenOptions::new().backlog(512).max_accepts_per_turn(16);
+/// let listener = options.bind(&"127.0.0.1:0".parse()?)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
     bind: BindOptions,
@@ -43,54 +53,78 @@ impl Default for ListenOptions {
 }
 
 impl ListenOptions {
-    /// The defaults, as each of the methods below tells them.
+    /// Returns the default options. Each method below states its default.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many connections may wait in the kernel to be accepted; `/proc/sys/net/core/somaxconn` is the limit of that.
-    /// 4096.
+    /// Sets the maximum number of connections that wait in the kernel's accept queue. The kernel
+    /// caps it at `/proc/sys/net/core/somaxconn`. Default: 4096.
     #[must_use]
     pub const fn backlog(mut self, connections: u16) -> Self {
         self.bind.backlog = connections as i32;
         self
     }
 
-    /// Sets whether several sockets, one for each loop, may listen at one address (`SO_REUSEPORT`). The kernel spreads
-    /// the connections among them. A Unix socket cannot share its address: [`bind`](Self::bind) refuses this option
-    /// there. Default: `false`.
+    /// Sets whether several sockets, one for each loop, may listen at one address (`SO_REUSEPORT`).
+    /// The kernel spreads the connections among them. A Unix socket cannot share its address;
+    /// [`bind`](Self::bind) refuses the option there. Default: `false`.
+    ///
+    /// ```
+    /// use handlers::ListenOptions;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let options = ListenOptions::new().reuse_port(true);
+    /// let first = options.clone().bind(&"127.0.0.1:0".parse()?)?;
+    /// let second = options.bind(&first.local_addr()?)?; // the same port
+    /// assert_eq!(first.local_addr()?, second.local_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.bind.reuse_port = reuse_port;
         self
     }
 
-    /// Sets the permissions of the file of a Unix socket: with `0o660` its owner and group may connect. The file has
-    /// exactly these, whatever the umask says, before the first client can connect, and never more. Other addresses and
-    /// a mode beyond `0o777` are refused by [`bind`](Self::bind). Default: `0o777` less the umask.
+    /// Sets the permissions of a Unix socket's file: with `0o660`, its owner and group may connect.
+    /// The file has exactly these permissions before the first client can connect, whatever the
+    /// umask is, and never has more. [`bind`](Self::bind) refuses other addresses and a mode
+    /// greater than `0o777`. Default: `0o777` less the umask.
     #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.bind.mode = Some(mode);
         self
     }
 
-    /// Sets whether a socket at an IPv6 address leaves IPv4 to others (`IPV6_V6ONLY`). Other addresses are not
-    /// concerned. Default: `false`, so that `[::]` accepts both; the peers' addresses are shown in [plain
-    /// form](super::Peer::Tcp).
+    /// Sets whether a socket at an IPv6 address leaves IPv4 to other sockets (`IPV6_V6ONLY`). The
+    /// option has no effect on other addresses. With `false`, `[::]` accepts both families, and the
+    /// peers' addresses are in [plain form](super::Peer::Tcp). Default: `false`.
     #[must_use]
     pub const fn only_v6(mut self, only_v6: bool) -> Self {
         self.bind.only_v6 = only_v6;
         self
     }
 
-    /// How many connections are accepted in one turn at most, so that a flood of them does not hold up the others. 64.
+    /// Sets the maximum number of connections that are accepted in one turn (at least 1). It keeps
+    /// a flood of connections from delaying the other sources. Default: 64.
     #[must_use]
     pub const fn max_accepts_per_turn(mut self, connections: usize) -> Self {
         self.max_accepts_per_turn = if connections == 0 { 1 } else { connections };
         self
     }
 
-    /// How many connections may be open at once; more wait in the kernel's queue. Any number.
+    /// Sets the limit on open connections. Further clients wait in the kernel's accept queue.
+    /// Default: no limit.
+    ///
+    /// ```
+    /// use handlers::{ConnectionLimit, ListenOptions};
+    ///
+    /// let limit = ConnectionLimit::new(10_000);
+    /// let public = ListenOptions::new().limit(limit.clone());
+    /// let admin = ListenOptions::new().limit(limit); // both listeners share the limit
+    /// # let _ = (public, admin);
+    /// ```
     #[must_use]
     pub fn limit(mut self, limit: impl Into<Option<ConnectionLimit>>) -> Self {
         self.limit = limit.into();
@@ -99,15 +133,17 @@ impl ListenOptions {
 
     /// Opens a listening socket at `address`.
     ///
-    /// The file of a Unix socket whose process has ended is replaced; that of this one is removed with the listener.
-    /// Servers of this library that start or end at one path at once take turns, by a lock on a file beside it
-    /// (`.handlers-NAME.lock`, removed afterwards): one of them listens, and the others fail with `AddrInUse`. If the
-    /// holder of the lock is stopped, this waits for a second.
+    /// If the file of a Unix socket is left over from a process that has ended, it is replaced. The
+    /// file of this socket is removed with the listener. A lock on a file beside it
+    /// (`.handlers-NAME.lock`, removed afterwards) serialises servers of this library that start or
+    /// end at one path at the same time: one of them listens, and the others fail with `AddrInUse`.
+    /// If the lock's holder is stopped, this call waits for up to a second.
     ///
     /// # Errors
-    /// Those of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied`, …. `InvalidInput` for an option that the
-    /// address cannot have: [`reuse_port`](Self::reuse_port), [`mode`](Self::mode). Those of making and locking the
-    /// file beside a Unix socket.
+    /// - The errors of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied` and others.
+    /// - `InvalidInput` for an option that is impossible at this address:
+    ///   [`reuse_port`](Self::reuse_port), [`mode`](Self::mode).
+    /// - For a Unix socket, the errors of creating and locking the file beside it.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
         let bind = self.bind;
         let socket = bind.expect_possible(address).and_then(|()| match address {
@@ -122,12 +158,25 @@ impl ListenOptions {
         })
     }
 
-    /// Takes a socket that listens already, of either family: inherited, for example. The options of the socket itself
-    /// (backlog, `reuse_port`, `only_v6`, mode) were decided when it was made, and are not changed.
+    /// Takes over a socket that listens already, of IPv4, IPv6 or the Unix family: an inherited
+    /// one, for example. The options of the socket itself (backlog, `reuse_port`, `only_v6`, mode)
+    /// were set when it was made and are not changed.
     ///
     /// # Errors
-    /// `InvalidInput`, with the fd and what it is, for anything but a listening stream socket; those of
-    /// `getsockopt(2)`.
+    /// - `InvalidInput`, with the fd and its kind, if the fd is not a listening stream socket.
+    /// - The errors of `getsockopt(2)`.
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use handlers::ListenOptions;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let made_elsewhere = TcpListener::bind("127.0.0.1:0")?;
+    /// let listener = ListenOptions::new().max_accepts_per_turn(8).adopt(made_elsewhere)?;
+    /// # let _ = listener;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn adopt(self, socket: impl Into<OwnedFd>) -> io::Result<Listener> {
         let fd = socket.into();
         let socket = bind::adopt(fd)?;
@@ -137,18 +186,20 @@ impl ListenOptions {
         })
     }
 
-    /// Takes the sockets that a service manager has opened for this process, in their order: as many as `LISTEN_FDS`
-    /// says, if `LISTEN_PID` is the number of this process. Returns none if there are none, also when it is called
-    /// again.
+    /// Takes the sockets that a service manager has opened for this process, in their order. Their
+    /// number is `LISTEN_FDS`; they are taken only if `LISTEN_PID` is the id of this process.
+    /// Returns an empty vector if no sockets were passed, and on every further call.
     ///
-    /// In each case `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` are removed from the environment, so that children
-    /// are told nothing of them. Call it before any thread is started: it changes the environment, which is not safe
-    /// while another thread reads it.
+    /// `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` are removed from the environment in every
+    /// case, so that child processes do not inherit them. Call this function before any thread is
+    /// started: it changes the environment, which is not safe while another thread reads it.
     ///
     /// # Errors
-    /// As [`adopt`](Self::adopt), for the first that is not a listening stream socket; `InvalidInput` for a
-    /// `LISTEN_PID` or `LISTEN_FDS` that is no such number, and for `LISTEN_FDS_FIRST_FD`, which other tools know and
-    /// service managers do not set.
+    /// - `InvalidInput`, with the fd and its kind, for the first socket that is not a listening
+    ///   stream socket; the errors of `getsockopt(2)`. See [`adopt`](Self::adopt).
+    /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number in its range.
+    /// - `InvalidInput` if `LISTEN_FDS_FIRST_FD` is set, which other tools know and service
+    ///   managers do not set.
     ///
     /// # Source
     /// `sd_listen_fds(3)`.

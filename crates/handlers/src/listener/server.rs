@@ -1,4 +1,5 @@
-//! Servers: a listener that opens each connection with a handler of its own, and the key by which both are stopped.
+//! Servers: a listener that opens each connection with a handler of its own, and the key that stops
+//! both.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,28 +17,34 @@ use super::bind::Socket;
 use super::{Listener, Peer, stopping};
 use crate::connection::{self, ConnectionHandler, ConnectionOptions, GracefulClose};
 
-/// The servers of a loop, each with the options of the connections that it accepts from now on. Those whose listener
-/// has ended are removed when the next one begins.
+/// The servers of a loop, each with the options of the connections that it will accept. Entries of
+/// ended listeners are removed when the next server starts.
 #[derive(Default)]
 struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 
 impl Listener {
-    /// Accepts connections and opens each with the handler that `handler` makes for it.
+    /// Accepts connections and opens each with the handler that `handler` returns. An error of
+    /// `handler` drops that connection and no other.
     ///
-    /// A listener whose socket stops listening ends with [`CloseReason::Failed`](reactor::CloseReason::Failed), and its end is
-    /// logged as an error; [`on_listener_end`](crate::on_listener_end) calls a callback then. A daemon that cannot do
-    /// without it ends with it, and `run` says why, after [`Registry::set_essential`] of its key.
+    /// The listener keeps [`Reactor::run`](reactor::Reactor::run) alive until it is
+    /// [stopped](ServerKey::stop). If its socket stops listening, the listener ends with
+    /// [`CloseReason::Failed`](reactor::CloseReason::Failed) and the end is logged as an error.
+    /// [`on_listener_end`](crate::on_listener_end) registers a callback for that. If a daemon
+    /// should end with its listener, call [`Registry::set_essential`] with the listener's key;
+    /// `run` then returns the error.
     ///
-    /// An error of `handler` drops that connection, and no other. The listener keeps
-    /// [`Reactor::run`](reactor::Reactor::run) alive until it is [stopped](ServerKey::stop).
-    ///
-    /// To accept nobody for a while, set the interest of its [key](ServerKey::key) to
-    /// [`Interest::NONE`](reactor::Interest::NONE); whoever connects waits in the kernel until it is
-    /// [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends that pause: neither a connection
-    /// that leaves room below the [limit](crate::ListenOptions::limit) nor file descriptors that are free again.
+    /// To pause accepting, set the interest of the [key](ServerKey::key) to
+    /// [`Interest::NONE`](reactor::Interest::NONE). New clients wait in the kernel's accept queue
+    /// until it is [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends
+    /// that pause: neither a connection that leaves room below the
+    /// [limit](crate::ListenOptions::limit) nor file descriptors that become free.
     ///
     /// # Errors
-    /// As [`Registry::add`].
+    /// - [`Error::Full`] at the registration limit of the loop. A listener with a limit takes two
+    ///   registrations.
+    /// - [`Error::Os`] or [`Error::AlreadyRegistered`] if epoll refuses the socket; see
+    ///   [`Registry::add`].
+    /// - [`Error::Loop`] if a listener with a limit cannot get the `eventfd` of the loop.
     ///
     /// ```no_run
     /// use handlers::{ConnectionOptions, ListenOptions, on_data};
@@ -83,7 +90,8 @@ impl Listener {
             let handler = handler(accepted.peer(), cx)?;
             let listener = cx.key();
             if !cx.registry.contains(listener) {
-                return Ok(()); // it was stopped just now, and so is this connection
+                // `handler` has stopped the server, so this connection is dropped too.
+                return Ok(());
             }
             let connection = accepted
                 .open_for(origin, listener, cx.registry, &options.borrow(), handler)?
@@ -119,13 +127,13 @@ impl Listener {
     }
 }
 
-/// Names a listener that [serves](Listener::serve), and the connections that it has accepted. `Copy`, and checked at
-/// each use like a [`Key`].
+/// Identifies a listener that [serves](Listener::serve), and the connections that it has accepted.
+/// It is `Copy`, and checked at each use like a [`Key`].
 pub struct ServerKey<S> {
     key: Key,
-    /// Closes all connections gracefully that the listener has accepted.
+    /// Gracefully closes all connections that the listener has accepted.
     close_all: fn(&mut Registry<S>, Key, GracefulClose),
-    /// Has all of them read nothing more.
+    /// Pauses reading on all of them.
     pause_all: fn(&mut Context<'_, S>, Key),
 }
 
@@ -135,31 +143,58 @@ impl<S> ServerKey<S> {
         self.key
     }
 
-    /// Stops the server: answers what it has been asked, within `grace`, and lets nobody else in. Once its connections
-    /// have ended, nothing of it keeps [`Reactor::run`](reactor::Reactor::run) alive. O(registrations).
+    /// Stops the server gracefully: accepts no new clients, and answers the requests that clients
+    /// have already sent, within `grace`. Once its connections have ended, the server no longer
+    /// keeps [`Reactor::run`](reactor::Reactor::run) alive. No callback runs before this returns.
     ///
-    /// Each connection is closed once its handler has been told, by [`on_graceful_close`](ConnectionHandler::on_graceful_close), has
-    /// been given what has come, and the answers have been [sent](crate::Connection::close_gracefully). An answer that is made
-    /// elsewhere, by a worker or by another connection, is waited for if it was
-    /// [announced](crate::Connection::begin_response).
+    /// Each connection is closed in this order:
+    /// - Its handler is notified by [`on_graceful_close`](ConnectionHandler::on_graceful_close).
+    /// - The handler is called with the data that has arrived.
+    /// - The responses are [sent](crate::Connection::close_gracefully). A response that is made
+    ///   elsewhere, by a worker or by another connection, is waited for only if it was
+    ///   [announced](crate::Connection::begin_response).
     ///
-    /// Clients that wait in the kernel's queue have connected, and may have asked: they are accepted, also where the
-    /// listener is paused, and treated alike. Where a [limit](crate::ListenOptions::limit) or the want of descriptors
-    /// keeps them out they are let in as others end. The listener is closed when that queue is empty, next turn as a
-    /// rule, or when `grace` is over: whoever is still in it is reset, as with a `grace` of zero at once.
+    /// Clients in the kernel's accept queue have connected and may have sent a request. They are
+    /// accepted, even if the listener is paused, and treated alike. If a
+    /// [limit](crate::ListenOptions::limit) or a lack of descriptors keeps them out, they are
+    /// accepted as other connections end. The listener is closed when the queue is empty, usually
+    /// next turn, or when `grace` is over. Clients that are still in the queue then are reset. With
+    /// a `grace` of zero they are reset at once.
     ///
-    /// To let connections go on as they like, and only accept no more, [remove](Registry::remove) the listener by its
-    /// [key](Self::key): they can still be stopped by this one.
+    /// To accept no more and leave the open connections alone, [remove](Registry::remove) the
+    /// listener by its [key](Self::key). You can still stop its connections later by calling
+    /// `stop`, also after the listener has ended.
     ///
-    /// No callback runs before this returns. After the listener has ended it stops the connections that are left.
+    /// # Cost
+    /// O(registrations).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use handlers::{ConnectionOptions, ListenOptions, on_data};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
+    /// let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+    ///     Ok(on_data(|data, _connection, _cx| Ok(data.len())))
+    /// })?;
+    /// server.stop(&mut reactor, Duration::from_secs(5));
+    /// reactor.run(&mut ())?; // returns once the listener and its connections have ended
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stop(self, registry: &mut Registry<S>, grace: Duration) {
         (self.close_all)(registry, self.key, GracefulClose { grace, reads: true });
         stopping::begin(registry, self.key, grace);
     }
 
-    /// Sets the options of the connections that are accepted from now on, those that wait in the kernel's queue
-    /// included. Connections that are open keep theirs: [`Connection::set_options`](crate::Connection::set_options)
-    /// changes one of them. O(servers of the loop).
+    /// Sets the options of the connections that will be accepted, including those that wait in the
+    /// kernel's accept queue. Open connections keep their options: use
+    /// [`Connection::set_options`](crate::Connection::set_options) to change those of one
+    /// connection.
+    ///
+    /// # Cost
+    /// O(servers of the loop).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the listener has ended.
@@ -196,18 +231,23 @@ impl<S> ServerKey<S> {
         Ok(())
     }
 
-    /// Stops the server without reading what clients have sent: for one that acknowledges what it takes on, and has
-    /// enough.
+    /// Stops the server without reading further input. Use it for a server that acknowledges the
+    /// work it accepts and takes on no more. No callback runs before this returns.
     ///
-    /// The listener is closed at once. Each connection reads nothing more; its handler is told by
-    /// [`on_graceful_close`](ConnectionHandler::on_graceful_close), and what it has queued then, and what it has
-    /// [announced](crate::Connection::begin_response), is sent within `grace`. A handler that resumes reading reads on,
-    /// as a [`Relay`](crate::Relay) does. O(registrations).
+    /// The listener is closed at once. Each connection stops reading, and its handler is notified
+    /// by [`on_graceful_close`](ConnectionHandler::on_graceful_close). The connection then sends
+    /// its queued data and its [announced](crate::Connection::begin_response) responses within
+    /// `grace`. If a handler resumes reading, as a [`Relay`](crate::Relay) does, its connection
+    /// reads on.
     ///
-    /// It takes the [`Context`], unlike [`stop`](Self::stop), since it reaches into each connection at once. No
-    /// callback runs before this returns.
+    /// Unlike [`stop`](Self::stop) this takes the [`Context`], since it accesses each connection at
+    /// once.
+    ///
+    /// # Cost
+    /// O(registrations).
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
-        let _ = cx.registry.remove(self.key); // it may be gone: its connections are not
+        // The listener may have ended; its connections have not.
+        let _ = cx.registry.remove(self.key);
         (self.pause_all)(cx, self.key);
         (self.close_all)(
             cx.registry,
@@ -242,7 +282,7 @@ impl<S> Hash for ServerKey<S> {
     }
 }
 
-/// As the [`Key`] of the listener.
+/// Formats the [`Key`] of the listener.
 impl<S> fmt::Display for ServerKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key.fmt(f)

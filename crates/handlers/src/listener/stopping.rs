@@ -1,22 +1,23 @@
-//! Listeners whose server stops: they accept who has connected already, and end.
+//! Listeners whose server stops: they accept the clients that have already connected, then end.
 //!
-//! The list is apart from the listener, which may be running when its server is stopped.
+//! The list is apart from the listener, whose handler may be running when its server is stopped.
 
 use std::time::{Duration, Instant};
 
 use reactor::{Key, Registry};
 
-/// The listeners of a loop that are to end, each with the time by which it does; `None` for no time.
+/// The stopping listeners of a loop, each with its deadline. `None` is no deadline.
 #[derive(Default)]
 struct Stopping(Vec<(Key, Option<Instant>)>);
 
-/// Has a listener accept who waits, and end; of several times the earliest holds.
+/// Lets a listener accept the waiting clients and then end. If it is called more than once, the
+/// earliest deadline counts.
 pub(super) fn begin<S>(registry: &mut Registry<S>, listener: Key, grace: Duration) {
     if grace.is_zero() {
-        let _ = registry.remove(listener); // it may be gone
+        let _ = registry.remove(listener); // it may have ended
         return;
     }
-    // It is called for that, whatever its interest is.
+    // The timeout calls the listener whatever its interest is.
     if registry
         .set_timeout(listener, Some(Duration::ZERO))
         .is_err()
@@ -29,14 +30,14 @@ pub(super) fn begin<S>(registry: &mut Registry<S>, listener: Key, grace: Duratio
     registry.local::<Stopping>().0.push((listener, by));
 }
 
-/// Forgets a listener: by when it was to end, if it was.
+/// Removes a listener from the list. Returns its deadline if it was stopping.
 pub(super) fn end<S>(registry: &mut Registry<S>, listener: Key) -> Option<Option<Instant>> {
     let stops = &mut registry.local::<Stopping>().0;
     let place = stops.iter().position(|(key, _)| *key == listener)?;
     Some(stops.swap_remove(place).1)
 }
 
-/// How much is left of the grace of a listener that is to end.
+/// Returns the rest of the grace period of a stopping listener.
 pub(super) fn grace_left<S>(registry: &mut Registry<S>, listener: Key) -> Option<Duration> {
     let now = registry.now();
     let (_, by) = registry

@@ -1,8 +1,9 @@
-//! Unix sockets at a path: one that is left over is replaced, and one that is served never is.
+//! Unix sockets at a path: a stale socket is replaced, a socket in use never is.
 //!
-//! Ground rule: what is at a path is looked at, and then changed, only by the holder of its lock. Two servers that
-//! start at once would else both find the socket that is left over, and the second would remove the one that the first
-//! has just bound; or find one that is bound and does not listen yet, which is refused like one that is left over.
+//! Ground rule: only the holder of a path's lock looks at the file there and changes it. Without
+//! the lock, two servers that start at the same time would both find the stale socket, and the
+//! second would remove the socket that the first has just bound. The second could also find a
+//! socket that is bound but does not listen yet, which refuses connections like a stale one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -21,16 +22,16 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use super::address::BindOptions;
 use crate::error::named;
 
-/// So often the lock of a path is tried. Its holders have it for some ten system calls.
+/// The maximum number of attempts to lock a path. A holder keeps the lock for about ten system
+/// calls.
 const LOCK_TRIES_MAX: usize = 10_000;
 
-/// The pause between two tries: a second for all of them.
+/// The pause between two attempts: one second for all of them.
 const LOCK_PAUSE: Duration = Duration::from_micros(100);
 
-/// Binds to a path. A socket that is left over from a process that has ended, so that nobody answers there, is
-/// replaced.
+/// Binds to a path. A stale socket, left over from a process that has ended, is replaced.
 pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> {
-    UnixAddr::from_pathname(path)?; // too long, or with a NUL
+    UnixAddr::from_pathname(path)?; // fails if it is too long or has a NUL
     let lock = PathLock::take(path)?;
     let listener = bind_locked(path, options)?;
     let socket = UnixSocket {
@@ -38,19 +39,21 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> 
         listener,
     };
     let listens = listen(&socket, path, options);
-    drop(lock); // before the socket, which needs it to remove its file
+    drop(lock); // before the socket, whose drop takes the lock to remove its file
     listens.map(|()| socket)
 }
 
 fn bind_locked(path: &Path, options: BindOptions) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Some(mode) = options.mode {
-        fchmod(&socket, Mode::from_raw_mode(mode))?; // bind(2) makes the file with it, less the umask: it never has more
+        // Bind(2) makes the file with this mode less the umask, so the file never has more
+        // permissions.
+        fchmod(&socket, Mode::from_raw_mode(mode))?;
     }
     let address = SockAddr::unix(path)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
-            tracing::info!(path = %path.display(), "a socket that nobody listens to is replaced");
+            tracing::info!(path = %path.display(), "replacing a stale socket");
             fs::remove_file(path)?;
             socket.bind(&address)?;
         }
@@ -59,7 +62,7 @@ fn bind_locked(path: &Path, options: BindOptions) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-/// Gives the file its mode, also where the umask took bits away, and then lets clients in.
+/// Sets the mode of the file, since the umask may have removed bits, and then lets clients in.
 fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<()> {
     if let Some(mode) = options.mode {
         fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
@@ -67,8 +70,9 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
     SockRef::from(socket).listen(options.backlog)
 }
 
-/// Whether `path` is a socket to which connections are refused. Anything else is left alone: a file of that name is the
-/// user's. Does not wait, as connecting to a busy server with a full queue would.
+/// Returns `true` if `path` is a socket that refuses connections. Any other file of that name is
+/// the user's and is left alone. This does not block, unlike connecting to a busy server with a
+/// full queue.
 fn is_stale(path: &Path) -> bool {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
@@ -80,10 +84,10 @@ fn try_connect(path: &Path) -> io::Result<()> {
     socket.connect(&SockAddr::unix(path)?)
 }
 
-/// A listening Unix socket and its file, if that is ours to remove.
+/// A listening Unix socket, and its file if this process has to remove it.
 ///
-/// Fields drop in this order: the kernel keeps the inode for as long as the socket is open, so that until then no file
-/// that has taken the place of ours can have its number.
+/// The fields are dropped in this order. The kernel keeps the inode while the socket is open, so
+/// until then no file that has replaced ours can have the same inode number.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     _file: Option<SocketFile>,
@@ -105,7 +109,7 @@ impl AsFd for UnixSocket {
     }
 }
 
-/// The file of a Unix socket, which is removed with the listener: unless another has taken its place.
+/// The file of a Unix socket. It is removed with the listener, unless another file has replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -114,7 +118,7 @@ struct SocketFile {
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
-        // The path as it is now: a daemon may change its folder.
+        // Made absolute now, since a daemon may change its working directory.
         Ok(Self {
             path: std::path::absolute(path)?,
             id: FileId::at(path)?,
@@ -140,12 +144,12 @@ impl Drop for SocketFile {
         if self.is_ours()
             && let Err(error) = self.remove()
         {
-            tracing::warn!(path = %self.path.display(), %error, "the file of a socket is left behind");
+            tracing::warn!(path = %self.path.display(), %error, "could not remove the file of a socket");
         }
     }
 }
 
-/// What tells one file from all others that are there at the time.
+/// Identifies a file among all files that exist at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -153,7 +157,7 @@ struct FileId {
 }
 
 impl FileId {
-    /// That of what is at `path`, a symbolic link not followed.
+    /// Returns the id of the file at `path`, without following a symbolic link.
     fn at(path: &Path) -> io::Result<Self> {
         fs::symlink_metadata(path).map(|metadata| Self::of(&metadata))
     }
@@ -166,10 +170,11 @@ impl FileId {
     }
 }
 
-/// The right to change what is at the path of a socket, among all who use this library: `flock(2)` on a file beside it.
+/// The exclusive right to change the file of a socket, among all users of this library: `flock(2)`
+/// on a file beside it.
 ///
-/// The kernel ends the lock with its holder. The file that a killed one leaves is taken over, and goes with the next
-/// holder.
+/// The kernel releases the lock when its holder ends. If a killed process leaves the lock file
+/// behind, the next holder takes it over and removes it.
 #[derive(Debug)]
 struct PathLock {
     path: PathBuf,
@@ -178,7 +183,7 @@ struct PathLock {
 
 impl PathLock {
     fn take(path: &Path) -> io::Result<Self> {
-        let none = || io::Error::new(ErrorKind::InvalidInput, "the path names no file");
+        let none = || io::Error::new(ErrorKind::InvalidInput, "the path has no file name");
         let mut name = OsString::from(".handlers-");
         name.push(path.file_name().ok_or_else(none)?);
         name.push(".lock");
@@ -191,12 +196,13 @@ impl PathLock {
                 None => thread::sleep(LOCK_PAUSE),
             }
         }
-        Err(Errno::ADDRINUSE.into()) // its holder was stopped: it, too, is about to listen here
+        // The holder is stopped. It is about to listen here, too.
+        Err(Errno::ADDRINUSE.into())
     }
 
-    /// `None` if another has the lock, or has just removed its file.
+    /// Returns `None` if another process has the lock, or has just removed its file.
     fn try_take(path: &Path) -> io::Result<Option<File>> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK; // anything may be there
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK; // there may be any file at the path
         let mut options = OpenOptions::new();
         options
             .write(true)
@@ -218,9 +224,10 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Under the lock: whoever has the file open and gets the lock next finds that it is not there any more.
+        // Removed under the lock: if another process has the file open and locks it next, it sees
+        // that the file is gone and tries again.
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "the lock of a socket is left behind");
+            tracing::debug!(path = %self.path.display(), %error, "could not remove the lock file of a socket");
         }
     }
 }

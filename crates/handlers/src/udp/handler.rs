@@ -1,4 +1,5 @@
-//! The handler object of a socket: it receives, sends what is queued, and calls the user's handler.
+//! The handler object of a UDP socket: it receives, sends queued datagrams, and calls the user's
+//! handler.
 
 use std::fmt;
 use std::io;
@@ -12,24 +13,54 @@ use super::sending::{SendState, Sending, UdpMetrics};
 use super::socket::UdpSocket;
 use crate::error;
 
-/// The handler of a [`UdpSocket`]: it receives in batches, queues what has to wait, and calls a [`DatagramHandler`].
-/// [`udp::add_handler`](super::add_handler) puts both on a loop.
+/// The handler of a [`UdpSocket`]: it receives in batches, queues datagrams that cannot be sent at
+/// once, and calls a [`DatagramHandler`]. Pass it to [`udp::add_handler`](super::add_handler) to
+/// register both.
 ///
-/// Fairness: a call receives one batch, of up to 32 buffers in one `recvmmsg`. Each holds a datagram, or a run of up to
-/// 64 that the kernel has merged (GRO), 64 KiB together. If more are waiting it is called again next turn, after all
-/// others. To receive nothing for a while, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`];
-/// datagrams of the batch that was received by then are still delivered. Where that is done outside of its callbacks,
-/// what is queued is not sent meanwhile either.
+/// Fairness: one call receives one batch of up to 32 buffers by one `recvmmsg`. Each buffer holds a
+/// datagram, or a run of up to 64 datagrams that the kernel has merged (GRO), with 64 KiB together.
+/// If more datagrams are waiting, the socket is called again next turn, after all other sources.
 ///
-/// Memory: the sockets of a loop share one buffer of 2 MiB, of which no more is touched than is received at a time. An
-/// idle socket holds none.
+/// To pause receiving, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`].
+/// Datagrams already received in the current batch are still delivered. If you pause from outside
+/// the socket's callbacks, queued datagrams are not sent either until you resume.
+///
+/// Memory: the sockets of a loop share one buffer of 2 MiB. Only the part that a batch fills is
+/// touched. An idle socket has no buffer.
+///
+/// ```
+/// use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
+/// use reactor::{Context, Next, Reactor};
+///
+/// struct Discard;
+///
+/// impl DatagramHandler<()> for Discard {
+///     fn on_datagram(
+///         &mut self,
+///         _datagram: &Datagram<'_>,
+///         _socket: &mut Sending<'_>,
+///         _cx: &mut Context<'_, ()>,
+///     ) -> std::io::Result<Next> {
+///         Ok(Next::Keep)
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reactor = Reactor::<()>::new()?;
+/// let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
+/// let udp = Udp::new(Discard).max_queued_datagrams(100).max_queued_bytes(64 * 1024);
+/// let key = udp::add_handler(&mut reactor, socket, udp)?;
+/// # let _ = key;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Udp<S: 'static> {
     handler: Box<dyn DatagramHandler<S>>,
     pub(super) send: SendState,
 }
 
 impl<S> Udp<S> {
-    /// Serves a socket with `handler`, and a queue of at most 1024 datagrams and 1 MiB.
+    /// Creates the handler of a socket, with a queue of at most 1024 datagrams and 1 MiB.
     pub fn new(handler: impl DatagramHandler<S> + 'static) -> Self {
         Self {
             handler: Box::new(handler),
@@ -37,16 +68,16 @@ impl<S> Udp<S> {
         }
     }
 
-    /// Sets the maximum number of queued datagrams; one more is refused with [`Full`](super::Full). With 0 none is
-    /// queued. Default: 1024.
+    /// Sets the maximum number of queued datagrams. Sending to a full queue fails with
+    /// [`Full`](super::Full). With 0, no datagram is queued. Default: 1024.
     #[must_use]
     pub fn max_queued_datagrams(mut self, datagrams: usize) -> Self {
         self.send.queue.datagrams_max = datagrams;
         self
     }
 
-    /// Sets the maximum number of queued bytes, all datagrams together. Up to twice as much memory is held. Default: 1
-    /// MiB.
+    /// Sets the maximum number of queued bytes, all datagrams together. The queue allocates up to
+    /// twice as much memory. Default: 1 MiB.
     #[must_use]
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.send.queue.bytes_max = bytes;
@@ -58,7 +89,8 @@ impl<S> Udp<S> {
         self.send.log.metrics
     }
 
-    /// Calls one of the callbacks that may end the socket, and says whether it goes on.
+    /// Calls one of the callbacks that may end the socket. Returns [`Next::Remove`] if it has
+    /// ended.
     fn call(
         &mut self,
         io: &mut Io<UdpSocket>,
@@ -120,7 +152,8 @@ impl<S> Udp<S> {
         }
     }
 
-    /// Sends what is queued, and calls `on_drain` once the queue is empty again after it has refused a datagram.
+    /// Sends what is queued, and calls `on_drain` once the queue is empty again after it has
+    /// refused a datagram.
     fn drain(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.send.flush(io);
         let drained = self.send.queue.is_empty() && io.readiness().is_writable();
@@ -130,7 +163,8 @@ impl<S> Udp<S> {
         self.call(io, cx, |handler, socket, cx| handler.on_drain(socket, cx))
     }
 
-    /// Wants `WRITABLE` while something is queued or `on_drain` is due, and not otherwise.
+    /// Sets the interest in `WRITABLE` while datagrams are queued or `on_drain` is due, and clears
+    /// it otherwise.
     pub(super) fn want_room(&self, key: Key, registry: &mut Registry<S>) -> Result<(), Error> {
         let interest = registry.interest(key)?;
         let room = !self.send.queue.is_empty() || self.send.refused_since_drain;
@@ -145,7 +179,8 @@ impl<S> Udp<S> {
         Ok(())
     }
 
-    /// Handles one call of the loop: a timeout, then the queue, then what has come. Ends early with the socket.
+    /// Handles one call of the loop in this order: the timeout, the queue, the received datagrams.
+    /// Stops early if the socket ends.
     fn take_call(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if cx.readiness().is_timeout() {
             let next = self.call(io, cx, |handler, socket, cx| handler.on_timeout(socket, cx))?;
@@ -163,7 +198,7 @@ impl<S> Udp<S> {
 impl<S> Handler<S, UdpSocket> for Udp<S> {
     fn ready(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let result = self.take_call(io, cx);
-        self.report_failures(cx); // also where the socket ends: they may be the reason
+        self.report_failures(cx); // also if the socket ends: a failure may be the reason
         if !matches!(result, Ok(Next::Keep)) || !cx.registry.contains(cx.key()) {
             return result;
         }

@@ -1,4 +1,4 @@
-//! Keys of sockets: how datagrams are sent from the callback of another source, or of a timer.
+//! Keys of UDP sockets: sending from the callback of another source or of a timer.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,7 +11,7 @@ use super::handler::Udp;
 use super::sending::Sending;
 use super::socket::UdpSocket;
 
-/// Names a socket on its loop: `Copy`, and checked at each use like a [`Key`].
+/// Identifies a socket on its loop. It is `Copy`, and checked at each use like a [`Key`].
 pub struct UdpKey<S> {
     key: Key,
     state: PhantomData<fn(S)>,
@@ -25,20 +25,26 @@ impl<S: 'static> UdpKey<S> {
         }
     }
 
-    /// Returns the key of the socket's registration: to pause receiving, set a timeout, or remove it.
+    /// Returns the key of the socket's registration. Use it to pause receiving, to set a timeout,
+    /// or to remove the socket.
     pub const fn key(self) -> Key {
         self.key
     }
 
-    /// Calls `act` with the sending side of the socket: to send from the callback of another source, or of a timer. The
-    /// socket's own callbacks get that side passed.
+    /// Calls `act` with the sending side of the socket. Use this to send from the callback of
+    /// another source or of a timer; the socket's own callbacks get the sending side as an
+    /// argument.
     ///
-    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the kernel has refused.
-    /// What was queued leaves as the socket has room. O(1), beside what `act` sends.
+    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the
+    /// kernel has refused. Queued datagrams are sent when the socket has room.
+    ///
+    /// # Cost
+    /// O(1), plus the sending that `act` does.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if the socket has ended; [`Error::Running`] in its own callbacks; [`Error::Os`] if the
-    /// kernel refuses to watch for room.
+    /// - [`Error::StaleKey`] if the socket has ended.
+    /// - [`Error::Running`] in the socket's own callbacks.
+    /// - [`Error::Os`] if the kernel refuses the interest in `WRITABLE`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -78,7 +84,8 @@ impl<S: 'static> UdpKey<S> {
                 udp.report_failures(cx);
                 result
             }));
-            // Also after a panic, which is the caller's: what was queued before it leaves all the same.
+            // Also after a panic of `act`, which is passed on to the caller: datagrams queued
+            // before it must still be sent.
             if cx.registry.contains(self.key) {
                 udp.want_room(self.key, cx.registry)?;
             }
@@ -109,7 +116,7 @@ impl<S> Hash for UdpKey<S> {
     }
 }
 
-/// As the [`Key`] of its registration.
+/// Formats the [`Key`] of its registration.
 impl<S> fmt::Display for UdpKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key.fmt(f)

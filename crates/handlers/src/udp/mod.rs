@@ -1,9 +1,9 @@
-//! Datagram sockets: many datagrams a system call in both directions, a bounded queue for what has to wait, and errors
+//! UDP sockets: many datagrams per system call in both directions, a bounded send queue, and errors
 //! that concern one datagram and not the socket.
 //!
-//! Ground rule: a batch that is not full has emptied the socket, since `recvmmsg(2)` stops at the first datagram that
-//! is not there. Only then the socket counts as read; a full batch is followed by another one next turn, after the
-//! neighbours.
+//! Ground rule: a batch that is not full has emptied the socket, because `recvmmsg(2)` stops when
+//! no datagram is left. Only then is the readiness cleared. After a full batch the next one is
+//! received next turn, after the other sources.
 
 mod handler;
 mod key;
@@ -21,13 +21,34 @@ pub use self::key::UdpKey;
 pub use self::sending::{Failure, Full, Sending, Sent, UdpMetrics};
 pub use self::socket::{Datagram, Ecn, Outgoing, UdpSocket};
 
-/// What is done with the datagrams of a socket. Where a closure does, see [`add`].
+/// Callbacks for the datagrams of a socket. If a closure is enough, use [`add`].
+///
+/// ```
+/// use std::io;
+/// use handlers::udp::{Datagram, DatagramHandler, Sending};
+/// use reactor::{Context, Next};
+///
+/// struct Echo;
+///
+/// impl<S> DatagramHandler<S> for Echo {
+///     fn on_datagram(
+///         &mut self,
+///         datagram: &Datagram<'_>,
+///         socket: &mut Sending<'_>,
+///         _cx: &mut Context<'_, S>,
+///     ) -> io::Result<Next> {
+///         let _ = socket.reply(datagram, datagram.bytes); // dropped if the queue is full
+///         Ok(Next::Keep)
+///     }
+/// }
+/// ```
 pub trait DatagramHandler<S> {
-    /// Called for each datagram that is received, in the order of their arrival.
+    /// Called for each received datagram, in the order of arrival.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` are [`Next::Keep`]. Any other ends the socket, as [`Next::Remove`] does; what
-    /// else has been received with this datagram is dropped, and so is what is queued.
+    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
+    /// [`Next::Remove`] does. The other datagrams of the batch and the queued datagrams are dropped
+    /// then.
     fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -35,28 +56,34 @@ pub trait DatagramHandler<S> {
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next>;
 
-    /// Called for each datagram that the kernel refused to send or that got an error for an answer, after the callback
-    /// that sent it has returned. Up to 64 are told at a time, all are counted. By default they are logged.
+    /// Called for each datagram that the kernel refused to send, and for each error that was
+    /// returned for a sent datagram, after the callback that sent it has returned. At most 64
+    /// failures are reported at a time; [`UdpMetrics::failed`] counts all of them. By default they
+    /// are logged.
     ///
-    /// That nobody listens at an address is only told of connected sockets.
+    /// `ECONNREFUSED` is reported only for connected sockets.
     fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, S>) {
         let _ = cx;
-        tracing::debug!(%failure, "a datagram is lost");
+        tracing::debug!(%failure, "datagram lost");
     }
 
-    /// Called when the queue is empty again after it has been [`Full`]: the time to send what was not taken.
+    /// Called when the queue is empty again after it was [`Full`]. Send the refused datagrams here.
+    /// Does nothing by default.
     ///
     /// # Errors
-    /// As [`on_datagram`](Self::on_datagram).
+    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
+    /// in [`on_datagram`](Self::on_datagram).
     fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let _ = (socket, cx);
         Ok(Next::Keep)
     }
 
-    /// Called when the timeout has passed that was set with [`Registry::set_timeout`]; ends the socket by default.
+    /// Called when the timeout has elapsed that was set with [`Registry::set_timeout`]. Ends the
+    /// socket by default.
     ///
     /// # Errors
-    /// As [`on_datagram`](Self::on_datagram).
+    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
+    /// in [`on_datagram`](Self::on_datagram).
     fn on_timeout(
         &mut self,
         socket: &mut Sending<'_>,
@@ -66,13 +93,14 @@ pub trait DatagramHandler<S> {
         Ok(Next::Remove)
     }
 
-    /// Called once after the socket has been closed, as [`Handler::closed`](reactor::Handler::closed).
+    /// Called once, after the socket was closed; see [`Handler::closed`](reactor::Handler::closed).
+    /// Does nothing by default.
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 }
 
-/// A closure, for datagrams alone.
+/// A handler that passes datagrams to a closure.
 struct OnDatagram<F>(F);
 
 impl<S, F> DatagramHandler<S> for OnDatagram<F>
@@ -89,11 +117,15 @@ where
     }
 }
 
-/// Registers `socket` with a closure that is called for each datagram, and with the limits of [`Udp::new`]. Returns the
-/// key by which others send through the socket.
+/// Registers `socket` with a closure that is called for each datagram, and with the limits of
+/// [`Udp::new`]. Returns the key for sending from other callbacks.
 ///
 /// # Errors
-/// As [`Registry::add`]: the socket is given back.
+/// [`AddError`] returns the socket. Its error is one of:
+/// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the fd is registered in
+///   this reactor.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
+/// - [`Error::Os`](reactor::Error::Os) if epoll refuses the fd; see [`Registry::add`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -133,18 +165,22 @@ where
     add_handler(registry, socket, Udp::new(OnDatagram(on_datagram)))
 }
 
-/// Registers `socket` with a handler object, and with the limits that `udp` has set. Returns the key by which others
-/// send through the socket.
+/// Registers `socket` with a handler object, and with the limits of `udp`. Returns the key for
+/// sending from other callbacks.
 ///
 /// # Errors
-/// As [`Registry::add`]: the socket is given back.
+/// [`AddError`] returns the socket. Its error is one of:
+/// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the fd is registered in
+///   this reactor.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
+/// - [`Error::Os`](reactor::Error::Os) if epoll refuses the fd; see [`Registry::add`].
 ///
 /// ```
 /// use std::io;
 /// use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
 /// use reactor::{Context, Next, Reactor};
 ///
-/// /// Answers each question, unless eight answers wait for the network already.
+/// /// Answers each question, unless eight answers are queued already.
 /// struct Answers;
 ///
 /// impl DatagramHandler<()> for Answers {
@@ -154,7 +190,7 @@ where
 ///         socket: &mut Sending<'_>,
 ///         _cx: &mut Context<'_, ()>,
 ///     ) -> io::Result<Next> {
-///         let _ = socket.reply(question, b"42"); // a client that hears nothing asks again
+///         let _ = socket.reply(question, b"42"); // a client without an answer asks again
 ///         Ok(Next::Keep)
 ///     }
 /// }

@@ -11,31 +11,32 @@ use super::sending::Log;
 use super::socket::{Datagram, UdpSocket};
 use crate::error::errno;
 
-/// The kernel merges no more than this, and no datagram is larger: nothing is ever truncated.
+/// The kernel merges at most this many bytes, and no datagram is larger. So a datagram is never
+/// truncated.
 const BUFFER_BYTES: usize = 65_536;
 
-/// So many errors of earlier datagrams are taken note of in one call. Each is given once, and goes before what has been
-/// received.
+/// The maximum number of errors of earlier datagrams that one call records. The kernel reports each
+/// once, before the received datagrams.
 const ERRORS_PER_CALL_MAX: usize = 8;
 
-/// The buffers of a loop. Made when the first datagram is there; fresh from the kernel, so that pages which no datagram
-/// has reached take no memory.
+/// The receive buffers of a loop. They are allocated when the first datagram arrives. The memory
+/// comes fresh from the kernel, so pages that no datagram has reached take no memory.
 #[derive(Default)]
 pub(super) struct ReceiveBuffers {
     bytes: Vec<u8>,
     metas: Vec<RecvMeta>,
 }
 
-/// What one call has received.
+/// The datagrams that one call has received.
 pub(super) struct ReceivedBatch<'a> {
     bytes: &'a [u8],
     metas: &'a [RecvMeta],
 }
 
 impl ReceiveBuffers {
-    /// Receives what is there, up to a batch. Nothing, if nothing is there.
+    /// Receives up to one batch. The batch is empty if no datagram is waiting.
     ///
-    /// Errors that end the socket are given; the others, which are those of datagrams, are noted.
+    /// Returns the errors that end the socket. Errors of single datagrams are recorded in `log`.
     pub(super) fn fill(
         &mut self,
         io: &mut Io<UdpSocket>,
@@ -43,7 +44,8 @@ impl ReceiveBuffers {
     ) -> io::Result<ReceivedBatch<'_>> {
         let received = self.receive(io, log)?;
         if received < BATCH_SIZE && received > 0 {
-            // The call has met the end. What comes from now on is reported.
+            // The batch is not full, so the socket is empty: clear the readiness, so that epoll
+            // reports new datagrams.
             let _ = io.try_io(Interest::READABLE, |_| {
                 Err::<(), _>(ErrorKind::WouldBlock.into())
             });
@@ -66,7 +68,7 @@ impl ReceiveBuffers {
                 Err(error) => log.report_failure("recvmmsg", io.get_ref().peer_addr(), error),
             }
         }
-        Ok(0) // and still readable
+        Ok(0) // the socket stays readable, so it is called again
     }
 
     fn receive_batch(&mut self, socket: &UdpSocket) -> io::Result<usize> {
@@ -93,7 +95,8 @@ impl<'a> ReceivedBatch<'a> {
     }
 }
 
-/// Whether a receive that fails so will fail for ever. Anything else tells of one datagram, or of a want that passes.
+/// Returns `true` if a receive that fails with `error` will always fail. Any other error concerns
+/// one datagram, or a temporary lack of resources.
 fn is_of_the_socket(error: &io::Error) -> bool {
     let of_the_socket = [
         Errno::BADF,

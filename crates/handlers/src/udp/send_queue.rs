@@ -1,20 +1,23 @@
-//! What a datagram socket has still to send: bytes in one piece, so that a run of datagrams can go in one call.
+//! The send queue of a UDP socket. It stores the bytes in one piece, so that a run of datagrams can
+//! be sent by one call.
 //!
-//! Pure bookkeeping: it knows no socket.
+//! It is pure bookkeeping and knows no socket.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Ecn, Outgoing};
 
-/// So many bytes go in one call at most: the payload of the largest IPv4 datagram, which bounds the merged one too.
+/// The maximum number of bytes per call: the payload of the largest IPv4 datagram, which is also
+/// the limit for merged ones.
 const RUN_BYTES_MAX: usize = 65_507;
 
-/// Only datagrams up to this size are merged: what fits an Ethernet frame with IPv6. The kernel refuses a run of larger
-/// ones than the route takes with `EINVAL`, like a device that cannot do it at all, and merging would end for good.
+/// The maximum size of datagrams that are merged: the payload of an Ethernet frame with IPv6. The
+/// kernel refuses a run of datagrams that are too large for the route with `EINVAL`, the same error
+/// as from a device without segmentation offload, and merging would be disabled for good.
 const SEGMENT_BYTES_MAX: usize = 1452;
 
-/// Where a datagram goes, and how; the ones that agree in this can be merged.
+/// The destination of a datagram, and how it is sent. Datagrams with equal routes can be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) to: SocketAddr,
@@ -22,24 +25,25 @@ pub(super) struct Route {
     pub(super) ecn: Option<Ecn>,
 }
 
-/// Some datagrams at the head of the queue that go in one call.
+/// Datagrams at the head of the queue that are sent by one call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Run<'a> {
     pub(super) route: Route,
     pub(super) bytes: &'a [u8],
-    /// The size of each but the last one, which may be smaller.
+    /// The size of each datagram but the last, which may be smaller.
     pub(super) segment_bytes: usize,
     pub(super) datagrams: usize,
 }
 
-/// The queue.
+/// The datagrams that wait until the socket has room.
 #[derive(Debug)]
 pub(super) struct SendQueue {
-    /// From `begin` on the datagrams of `entries`, one behind the other.
+    /// The bytes of the datagrams of `entries`, one after the other, from `begin` on.
     bytes: Vec<u8>,
     begin: usize,
     entries: VecDeque<(Route, usize)>,
-    /// So many from the head on are not merged: they were, and it went wrong.
+    /// The number of datagrams at the head that are not merged, because their merged run has
+    /// failed.
     singly: usize,
     pub(super) datagrams_max: usize,
     pub(super) bytes_max: usize,
@@ -69,7 +73,7 @@ impl SendQueue {
         self.bytes.len() - self.begin
     }
 
-    /// Whether there was room.
+    /// Queues a datagram. Returns `false` if there is no room.
     pub(super) fn push(&mut self, datagram: &Outgoing<'_>) -> bool {
         let Outgoing {
             bytes,
@@ -83,7 +87,9 @@ impl SendQueue {
             return false;
         }
         if self.begin > self.bytes.len() / 2 {
-            self.bytes.drain(..self.begin); // moves less than has gone: O(1) for each byte in the end
+            // Moves fewer bytes than have been sent since the last move: O(1) amortised for each
+            // byte.
+            self.bytes.drain(..self.begin);
             self.begin = 0;
         }
         self.bytes.extend_from_slice(bytes);
@@ -92,7 +98,7 @@ impl SendQueue {
         true
     }
 
-    /// What to send next, of `segments_max` datagrams at most.
+    /// Returns the next run to send, of at most `segments_max` datagrams.
     pub(super) fn next_run(&self, segments_max: usize) -> Option<Run<'_>> {
         let &(route, segment_bytes) = self.entries.front()?;
         let (mut datagrams, mut end) = (1, self.begin + segment_bytes);
@@ -117,7 +123,7 @@ impl SendQueue {
         })
     }
 
-    /// The run of so many datagrams is done with.
+    /// Removes a run of `datagrams` datagrams from the head.
     pub(super) fn pop_run(&mut self, datagrams: usize) {
         self.begin += self
             .entries
@@ -130,7 +136,7 @@ impl SendQueue {
         }
     }
 
-    /// The run of so many datagrams went wrong as a whole: each goes on its own.
+    /// Marks the run of `datagrams` datagrams as failed, so that each is sent on its own.
     pub(super) fn split_run(&mut self, datagrams: usize) {
         self.singly = datagrams;
     }
@@ -154,7 +160,7 @@ mod tests {
         queue
     }
 
-    /// The runs as they go out: port, size of each datagram, and how many.
+    /// Returns the runs in sending order: port, size of each datagram, number of datagrams.
     fn runs(mut queue: SendQueue, segments_max: usize) -> Vec<(u16, usize, usize)> {
         let mut runs = Vec::new();
         while let Some(run) = queue.next_run(segments_max) {

@@ -1,4 +1,5 @@
-//! Sending: the socket first, the queue when it would block, and a note of what the kernel refuses.
+//! Sending: tries the socket first, queues what would block, and records the datagrams that the
+//! kernel refuses.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,53 +12,58 @@ use super::send_queue::{Route, Run, SendQueue};
 use super::socket::{Datagram, Outgoing, UdpSocket};
 use crate::error::errno;
 
-/// So many calls may be made to empty the queue, of 64 KiB at most each; the rest goes next turn.
+/// The maximum number of calls that one turn makes to empty the queue, of at most 64 KiB each.
 const SENDS_PER_CALL_MAX: usize = 64;
 
-/// So many failures are kept to be told after a call; more are only counted.
+/// The maximum number of failures that are kept for `on_failure`. Further failures are only
+/// counted.
 const FAILURES_MAX: usize = 64;
 
-/// What a socket has done so far.
+/// Counters of a socket since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UdpMetrics {
-    /// Datagrams that were received.
+    /// Datagrams received.
     pub received: u64,
-    /// Calls that received them, a batch each.
+    /// Calls that received datagrams, one batch each.
     pub receives: u64,
-    /// Datagrams that the kernel has taken.
+    /// Datagrams that the kernel has accepted for sending.
     pub sent: u64,
-    /// Calls in which it took them.
+    /// Calls that sent them.
     pub sends: u64,
     /// Datagrams that had to wait in the queue.
     pub queued: u64,
-    /// Datagrams that were given back, since the queue was full.
+    /// Datagrams that were refused because the queue was full.
     pub dropped: u64,
-    /// Errors of datagrams, of those that were to be sent and those that were lost on the way.
+    /// Errors of datagrams: of datagrams that could not be sent, and of datagrams that were lost on
+    /// the way.
     pub failed: u64,
 }
 
-/// What has become of a datagram that was given to [`Sending`].
+/// The result of sending a datagram by [`Sending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The kernel has it. More is not known of any datagram.
+    /// The kernel has accepted the datagram. Nothing more is known about a UDP datagram.
     Now,
-    /// It waits in the queue until the socket has room.
+    /// The datagram waits in the queue until the socket has room.
     Queued,
-    /// The kernel refused it; [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure) is told why.
+    /// The kernel refused the datagram.
+    /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure) is called with the
+    /// reason.
     Failed,
 }
 
-/// A datagram that was not taken: the socket has no room just now, and the queue is full.
+/// An error for a datagram that was not accepted: the socket has no room, and the queue is full.
 ///
-/// It is counted as dropped. Send it again when [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is
-/// called, or let it be lost, as the network would. Passed on by `?` it ends the socket.
+/// The datagram is counted as dropped. Send it again when
+/// [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or drop it, as the
+/// network would. If a handler passes this error on by `?`, the socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Full {
-    /// So many datagrams are queued.
+    /// The number of queued datagrams.
     pub datagrams: usize,
-    /// And so many bytes.
+    /// The number of queued bytes.
     pub bytes: usize,
 }
 
@@ -66,32 +72,33 @@ impl fmt::Display for Full {
         let Self { datagrams, bytes } = self;
         write!(
             f,
-            "the queue is full with {datagrams} datagrams of {bytes} bytes: send again when it has drained"
+            "the send queue is full ({datagrams} datagrams, {bytes} bytes): retry in on_drain"
         )
     }
 }
 
 impl std::error::Error for Full {}
 
-/// So that `?` passes it on from a handler, as [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), and ends its
-/// registration.
+/// Lets `?` pass the error on from a handler, with the kind
+/// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded). This ends the handler's registration.
 impl From<Full> for io::Error {
     fn from(full: Full) -> Self {
         Self::new(ErrorKind::QuotaExceeded, full)
     }
 }
 
-/// Something that went wrong with one datagram; the socket goes on.
+/// An error of one datagram. The socket goes on.
 ///
 /// Displays as "sendmsg to 192.0.2.1:53: Message too long (os error 90)".
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The system call that told it. `recvmmsg` tells of a datagram that was sent earlier.
+    /// The system call that reported the error. `recvmmsg` reports errors of datagrams that were
+    /// sent earlier.
     pub call: &'static str,
-    /// Where the datagram was to go; `None` if that is not known.
+    /// The destination of the datagram. `None` if it is not known.
     pub to: Option<SocketAddr>,
-    /// What the kernel answered.
+    /// The error from the kernel.
     pub error: io::Error,
 }
 
@@ -111,7 +118,7 @@ impl Failure {
         self.error.kind()
     }
 
-    /// Returns the errno of the kernel.
+    /// Returns the errno from the kernel.
     pub fn raw_os_error(&self) -> Option<i32> {
         reactor::errno(&self.error)
     }
@@ -123,19 +130,20 @@ impl std::error::Error for Failure {
     }
 }
 
-/// What a socket has still to send, and to report.
+/// The sending state of a socket: its queue, and the failures to report.
 #[derive(Debug)]
 pub(super) struct SendState {
     pub(super) queue: SendQueue,
     pub(super) log: Log,
-    /// A datagram was refused since the queue was empty for the last time: `on_drain` is due when it is again.
+    /// Set if a datagram was refused since the queue was last empty: `on_drain` is due when it is
+    /// empty again.
     pub(super) refused_since_drain: bool,
 }
 
-/// What has happened.
+/// The counters, and the failures that are not reported yet.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// To be told when no callback is running.
+    /// Reported when no callback is running.
     pub(super) failures: Vec<Failure>,
     pub(super) metrics: UdpMetrics,
 }
@@ -149,7 +157,7 @@ impl SendState {
         }
     }
 
-    /// Sends what is queued, as far as there is room.
+    /// Sends queued datagrams while the socket has room.
     pub(super) fn flush(&mut self, io: &mut Io<UdpSocket>) {
         for _ in 0..SENDS_PER_CALL_MAX {
             let Some(run) = self.queue.next_run(io.get_ref().segments_max()) else {
@@ -159,7 +167,8 @@ impl SendState {
             match self.log.transmit(io, &run) {
                 Ok(()) => self.queue.pop_run(datagrams),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) if datagrams > 1 => self.queue.split_run(datagrams), // so that each gets an answer of its own
+                // Sends them singly, so that each gets its own result.
+                Err(_) if datagrams > 1 => self.queue.split_run(datagrams),
                 Err(error) => {
                     self.log.report_failure("sendmsg", Some(to), error);
                     self.queue.pop_run(datagrams);
@@ -170,7 +179,7 @@ impl SendState {
 }
 
 impl Log {
-    /// Tries again where an error is not about this datagram as it can be sent.
+    /// Tries again if the error does not concern this datagram, or is due to its source address.
     #[cold]
     fn transmit_again(
         &mut self,
@@ -179,7 +188,7 @@ impl Log {
         error: io::Error,
     ) -> io::Result<()> {
         match errno(&error) {
-            // Nothing but the answer of a peer gives this one.
+            // Only the answer of a peer to an earlier datagram causes this error.
             Some(Errno::CONNREFUSED) => {
                 self.report_failure("sendmsg", io.get_ref().peer_addr(), error);
                 io.try_io(Interest::WRITABLE, |socket| socket.transmit(run))
@@ -212,8 +221,8 @@ impl Log {
 
     /// Sends one run.
     ///
-    /// A connected socket answers with what became of an earlier datagram, and does not even try this one: that is
-    /// noted, and this one tried again.
+    /// A connected socket reports the error of an earlier datagram and does not send this one. The
+    /// error is recorded, and this run is tried again.
     fn transmit(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>) -> io::Result<()> {
         let mut result = io.try_io(Interest::WRITABLE, |socket| socket.transmit(run));
         if let Err(error) = result {
@@ -226,8 +235,9 @@ impl Log {
     }
 }
 
-/// Whether nothing can be sent from `address`, since it is that of all hosts of a network. Only the kernel knows the
-/// networks: it refuses to connect a socket to such an address that has not asked for it.
+/// Returns `true` if `address` is a broadcast address of a network, so nothing can be sent from it.
+/// Only the kernel knows the networks: it refuses to connect a socket without `SO_BROADCAST` to
+/// such an address.
 fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address.to_canonical() else {
         return false;
@@ -239,7 +249,8 @@ fn is_broadcast(address: IpAddr) -> bool {
     refusal == Err(ErrorKind::PermissionDenied)
 }
 
-/// The sending side of a socket, as lent to callbacks and by [`UdpKey::with`](super::UdpKey::with).
+/// The sending side of a socket. Callbacks get it as an argument, and
+/// [`UdpKey::with`](super::UdpKey::with) passes it to a closure.
 #[derive(Debug)]
 pub struct Sending<'a> {
     pub(super) io: &'a mut Io<UdpSocket>,
@@ -247,11 +258,13 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends `bytes` to the peer of a connected socket; otherwise as [`send_datagram`](Self::send_datagram). On a
-    /// socket without a peer it fails with `EDESTADDRREQ`.
+    /// Sends `bytes` to the peer of a connected socket, in the way that
+    /// [`send_datagram`](Self::send_datagram) describes. On a socket without a peer it fails with
+    /// `EDESTADDRREQ`: it returns [`Sent::Failed`], and the error is passed to
+    /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors
-    /// [`Full`].
+    /// [`Full`] if the socket has no room and the queue is full.
     pub fn send(&mut self, bytes: &[u8]) -> Result<Sent, Full> {
         if let Some(peer) = self.io.get_ref().peer_addr() {
             return self.send_to(bytes, peer);
@@ -262,32 +275,53 @@ impl Sending<'_> {
         Ok(Sent::Failed)
     }
 
-    /// Sends `bytes` to `to`; otherwise as [`send_datagram`](Self::send_datagram).
+    /// Sends `bytes` to `to`, in the way that [`send_datagram`](Self::send_datagram) describes.
     ///
     /// # Errors
-    /// [`Full`].
+    /// [`Full`] if the socket has no room and the queue is full.
     pub fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> Result<Sent, Full> {
         self.send_datagram(&Outgoing::new(bytes, to))
     }
 
-    /// Answers `datagram`, as [`Outgoing::reply`] says; otherwise as [`send_datagram`](Self::send_datagram).
+    /// Sends `bytes` as the answer to `datagram`, with the addresses that [`Outgoing::reply`]
+    /// chooses, in the way that [`send_datagram`](Self::send_datagram) describes.
     ///
     /// # Errors
-    /// [`Full`].
+    /// [`Full`] if the socket has no room and the queue is full.
     pub fn reply(&mut self, datagram: &Datagram<'_>, bytes: &[u8]) -> Result<Sent, Full> {
         self.send_datagram(&Outgoing::reply(datagram, bytes))
     }
 
-    /// Sends a datagram, behind those that are queued.
+    /// Sends a datagram, after the queued ones.
     ///
-    /// With nothing queued the socket is tried at once, by one `sendmsg`. If it would block, the datagram is copied
-    /// into the queue, which goes out when the socket is writable again, datagrams of one size to one address in one
-    /// call where the kernel has segmentation offload. What the kernel refuses, `EMSGSIZE`, `ENETUNREACH`,
-    /// `EHOSTUNREACH`, `EPERM`, ends neither the socket nor the caller: [`Sent::Failed`], and the reason goes to
+    /// If nothing is queued, the socket is tried at once, by one `sendmsg`. If that would block,
+    /// the datagram is copied into the queue, which is sent when the socket is writable again.
+    /// Queued datagrams of one size to one address are sent by one call if the kernel has
+    /// segmentation offload.
+    ///
+    /// If the kernel refuses the datagram (`EMSGSIZE`, `ENETUNREACH`, `EHOSTUNREACH`, `EPERM`), the
+    /// socket goes on. This method returns [`Sent::Failed`], and the error is passed to
     /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors
-    /// [`Full`], and the datagram is still in the caller's hands.
+    /// [`Full`] if the socket has no room and the queue is full. The caller still has the datagram.
+    ///
+    /// ```
+    /// use handlers::udp::{self, Ecn, Outgoing, UdpSocket};
+    /// use reactor::{Next, Reactor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
+    /// udp::add(&mut reactor, socket, |datagram, socket, _cx| {
+    ///     let mut answer = Outgoing::reply(datagram, b"pong");
+    ///     answer.ecn = Some(Ecn::Ect0);
+    ///     let _ = socket.send_datagram(&answer);
+    ///     Ok(Next::Keep)
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn send_datagram(&mut self, datagram: &Outgoing<'_>) -> Result<Sent, Full> {
         let Outgoing {
             bytes,
@@ -324,22 +358,22 @@ impl Sending<'_> {
         })
     }
 
-    /// How many datagrams are queued.
+    /// Returns the number of queued datagrams.
     pub fn queued(&self) -> usize {
         self.send.queue.datagrams()
     }
 
-    /// How many bytes are queued.
+    /// Returns the number of queued bytes.
     pub fn queued_bytes(&self) -> usize {
         self.send.queue.bytes()
     }
 
-    /// What the socket has done so far.
+    /// Returns the counters of the socket.
     pub const fn metrics(&self) -> UdpMetrics {
         self.send.log.metrics
     }
 
-    /// The socket.
+    /// Returns the socket.
     pub const fn socket(&self) -> &UdpSocket {
         self.io.get_ref()
     }

@@ -1,4 +1,4 @@
-//! The socket, and what goes in and out of it.
+//! The UDP socket, and the datagrams that it receives and sends.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,14 +14,15 @@ use crate::socket::{not_a, plain};
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///
-/// Datagrams are never fragmented on their way: one that is larger than the route takes is refused with `EMSGSIZE`.
-/// [`as_std`](Self::as_std) leads to its options: broadcast, multicast, time to live; but the congestion mark that each
-/// datagram is sent with stands in place of a type of service set there. Received datagrams come with the address they
-/// were sent to, and with the kernel's time stamp.
+/// Datagrams are never fragmented on their way: one that is too large for the route is refused with
+/// `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast, multicast and
+/// time to live. A type of service set there is overridden by the congestion mark that each
+/// datagram is sent with. A received datagram has the address that it was sent to, and the kernel's
+/// time stamp.
 ///
 /// # Source
-/// quinn-udp, which brings `recvmmsg(2)`, and segmentation offload in both directions (`UDP_SEGMENT`, `UDP_GRO` of
-/// `udp(7)`) where the kernel has it.
+/// quinn-udp, which implements `recvmmsg(2)`, and segmentation offload in both directions
+/// (`UDP_SEGMENT`, `UDP_GRO` of `udp(7)`) if the kernel supports it.
 #[doc(alias("uv_udp_t", "AsyncUDPSocket"))]
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -31,21 +32,45 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A socket bound to `address`; port 0 is any that is free. On `[::]` it serves IPv4 too, unless
-    /// `/proc/sys/net/ipv6/bindv6only` says otherwise.
+    /// Creates a socket bound to `address`. With port 0 the kernel chooses a free port. A socket on
+    /// `[::]` also serves IPv4, unless `/proc/sys/net/ipv6/bindv6only` is set.
     ///
     /// # Errors
-    /// What `bind(2)` gives, with the address: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`; `EMFILE`.
+    /// The errors of `bind(2)`, with the address: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`. Also
+    /// `EMFILE`.
+    ///
+    /// ```
+    /// use handlers::udp::UdpSocket;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
+    /// assert_ne!(socket.local_addr()?.port(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let bound = std::net::UdpSocket::bind(address).and_then(Self::from_std);
         bound.map_err(|error| named(format_args!("bind {address}"), error))
     }
 
-    /// A socket that talks to `peer` alone: the kernel drops what comes from others, and reports that nobody listens
-    /// there. It is bound to any free port other than that of `peer`: it would be its own peer.
+    /// Creates a socket connected to `peer`. The kernel drops datagrams from other addresses, and
+    /// reports `ECONNREFUSED` if no socket is bound at the peer's address. The local port is any
+    /// free one other than the port of `peer`, since the socket would otherwise be its own peer.
     ///
     /// # Errors
-    /// What `connect(2)` gives, with the address: `ENETUNREACH`, `EACCES` for a broadcast address; `EMFILE`.
+    /// The errors of `connect(2)`, with the address: `ENETUNREACH`, `EACCES` for a broadcast
+    /// address. Also `EMFILE`.
+    ///
+    /// ```
+    /// use handlers::udp::UdpSocket;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = UdpSocket::bind("127.0.0.1:0".parse()?)?;
+    /// let client = UdpSocket::connect(server.local_addr()?)?;
+    /// assert_eq!(client.peer_addr(), Some(server.local_addr()?));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if peer.is_ipv4() {
             Ipv4Addr::UNSPECIFIED.into()
@@ -56,7 +81,8 @@ impl UdpSocket {
             let mut socket = std::net::UdpSocket::bind((any, 0))?;
             socket.connect(peer)?;
             if socket.local_addr()? == socket.peer_addr()? {
-                let other = std::net::UdpSocket::bind((any, 0))?; // another port, as this one is taken
+                // Gets another port, since this one is taken.
+                let other = std::net::UdpSocket::bind((any, 0))?;
                 other.connect(peer)?;
                 socket = other;
             }
@@ -65,12 +91,13 @@ impl UdpSocket {
         connected().map_err(|error| named(format_args!("connect {peer}"), error))
     }
 
-    /// A socket that was made and bound elsewhere, connected or not: with `SO_REUSEPORT`, or passed in by a service
-    /// manager.
+    /// Takes over a socket that was created and bound elsewhere, connected or not: for example with
+    /// `SO_REUSEPORT`, or passed in by a service manager.
     ///
     /// # Errors
-    /// `InvalidInput`, with the fd and what it is, for anything but a datagram socket of IPv4 or IPv6; what
-    /// `setsockopt(2)` gives.
+    /// - `InvalidInput`, with the fd and its kind, if the fd is not a datagram socket of IPv4 or
+    ///   IPv6.
+    /// - The errors of `setsockopt(2)`.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
         let given = SockRef::from(&socket);
         let is_internet = matches!(given.domain(), Ok(Domain::IPV4 | Domain::IPV6));
@@ -86,34 +113,37 @@ impl UdpSocket {
         })
     }
 
-    /// The address it is bound to.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// What `getsockname(2)` gives.
+    /// The errors of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Returns the peer, if it is connected; an IPv4 one in [plain form](crate::Peer::Tcp).
+    /// Returns the peer of a connected socket. An IPv4 address is in [plain
+    /// form](crate::Peer::Tcp).
     pub const fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// The socket itself, for its options. What is sent and received through it passes by the queue and the counts, and
-    /// by what the loop knows of the readiness.
+    /// Returns the underlying socket, to set or read its options. Do not send or receive through
+    /// it: this bypasses the queue, the counters and the readiness that the loop tracks.
     pub const fn as_std(&self) -> &std::net::UdpSocket {
         &self.socket
     }
 
-    /// How many datagrams one call may send: 1 where the kernel, or the device as it turned out, cannot divide them.
+    /// Returns the maximum number of datagrams per call: 1 if the kernel, or the device as found at
+    /// run time, has no segmentation offload.
     pub(super) fn segments_max(&self) -> usize {
         self.state.max_gso_segments()
     }
 
-    /// One `sendmsg`.
+    /// Sends a run by one `sendmsg`.
     pub(super) fn transmit(&self, run: &Run<'_>) -> io::Result<()> {
         if run.route.to.port() == 0 {
-            // The kernel's answer. It is not asked, since to quinn-udp it means a kernel that knows less than ours.
+            // The kernel's error for port 0. It is returned here, since quinn-udp takes this error
+            // for a sign of an older kernel without offload.
             return Err(rustix::io::Errno::INVAL.into());
         }
         let transmit = Transmit {
@@ -127,7 +157,7 @@ impl UdpSocket {
             .try_send(UdpSockRef::from(&self.socket), &transmit)
     }
 
-    /// One `recvmmsg`.
+    /// Receives a batch by one `recvmmsg`.
     pub(super) fn receive(
         &self,
         buffers: &mut [IoSliceMut<'_>],
@@ -144,12 +174,13 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// Explicit congestion notification: what the network is told, and tells, of congestion (RFC 3168).
+/// Explicit congestion notification: the mark by which senders and routers signal congestion (RFC
+/// 3168).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ecn {
-    /// ECT(0): the sender heeds marks.
+    /// ECT(0): the sender reacts to congestion marks.
     Ect0,
-    /// ECT(1): likewise; of use to L4S (RFC 9331).
+    /// ECT(1): the sender reacts to congestion marks; used by L4S (RFC 9331).
     Ect1,
     /// CE: a router on the way is congested.
     Ce,
@@ -173,26 +204,28 @@ impl Ecn {
     }
 }
 
-/// A datagram that was received, whole: none is ever truncated.
+/// A received datagram. It is always whole, never truncated.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Datagram<'a> {
-    /// What it carries; nothing is possible too.
+    /// The payload. It may be empty.
     pub bytes: &'a [u8],
     /// The address of the sender, an IPv4 one in [plain form](crate::Peer::Tcp).
     pub from: SocketAddr,
-    /// The address it was sent to, in the same form: one of ours, or that of a group or broadcast.
+    /// The address that the datagram was sent to, in the same form: one of this host's, or a group
+    /// or broadcast address.
     pub to: Option<IpAddr>,
-    /// The number of the interface it came in by.
+    /// The number of the interface that received the datagram.
     pub interface: Option<u32>,
-    /// The congestion mark. Not known of datagrams that the kernel has merged: quinn-udp leaves it no room to tell.
+    /// The congestion mark. It is not known for datagrams that the kernel has merged, since
+    /// quinn-udp does not report it there.
     pub ecn: Option<Ecn>,
-    /// When the kernel received it, by the clock on the wall.
+    /// The wall-clock time at which the kernel received the datagram.
     pub received: Option<SystemTime>,
 }
 
 impl<'a> Datagram<'a> {
-    /// The datagrams of one buffer, which the kernel may have merged.
+    /// Splits one buffer into its datagrams, which the kernel may have merged.
     pub(super) fn split(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Self> + use<'a> {
         let whole = Self {
             bytes: &buffer[..meta.len],
@@ -204,7 +237,8 @@ impl<'a> Datagram<'a> {
                 .timestamp
                 .and_then(|since_epoch: Duration| SystemTime::UNIX_EPOCH.checked_add(since_epoch)),
         };
-        let empty = (meta.len == 0).then_some(whole); // which has no chunks
+        // `chunks` returns none for an empty datagram.
+        let empty = (meta.len == 0).then_some(whole);
         let merged = whole
             .bytes
             .chunks(meta.stride.max(1))
@@ -213,22 +247,33 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// A datagram to be sent.
+/// A datagram to send.
+///
+/// ```
+/// use handlers::udp::Outgoing;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut datagram = Outgoing::new(b"ping", "192.0.2.1:7".parse()?);
+/// datagram.from = Some("192.0.2.2".parse()?); // one of this host's addresses
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// What it carries.
+    /// The payload.
     pub bytes: &'a [u8],
-    /// Where it goes.
+    /// The destination.
     pub to: SocketAddr,
-    /// Which of our addresses it comes from; `None` leaves the choice to the kernel, and so does the broadcast address
-    /// of a network.
+    /// The source address, one of this host's. With `None` the kernel chooses it, and so it does if
+    /// this is the broadcast address of a network.
     pub from: Option<IpAddr>,
     /// The congestion mark.
     pub ecn: Option<Ecn>,
 }
 
 impl<'a> Outgoing<'a> {
-    /// `bytes` to `to`, without anything special.
+    /// Creates a datagram with the payload `bytes` for `to`. The kernel chooses the source address,
+    /// and no congestion mark is set.
     pub const fn new(bytes: &'a [u8], to: SocketAddr) -> Self {
         Self {
             bytes,
@@ -238,8 +283,9 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// `bytes` to the sender of `datagram`, from the address that it was sent to, as its sender expects; if that was
-    /// a group or a broadcast, from the address that the kernel chooses: that of the interface on the way.
+    /// Creates an answer with the payload `bytes` to the sender of `datagram`. Its source is the
+    /// address that `datagram` was sent to, as the sender expects. If that was a group or broadcast
+    /// address, the kernel chooses the address of the outgoing interface.
     pub fn reply(datagram: &Datagram<'_>, bytes: &'a [u8]) -> Self {
         let single = |address: &IpAddr| match address.to_canonical() {
             IpAddr::V4(address) => !address.is_multicast() && !address.is_broadcast(),

@@ -1,14 +1,15 @@
-//! What a signal does while nobody watches it: the same as before it was watched for the first time.
+//! The action of a signal while it is not watched: the same as before its first watcher.
 //!
-//! signal-hook never calls `sigaction(2)` a second time: once caught, a signal stays caught. With no hook left its
-//! handler does one thing, to call the handler that was there before; that one keeps its part in any case, also while
-//! the signal is watched. Where there was none, a signal that was ignored stays so. The default action, which ends the
-//! process for most signals, would be lost: a hook of our own, made before any of ours that watches, takes it while
-//! nobody does.
+//! signal-hook never calls `sigaction(2)` a second time: once caught, a signal stays caught.
+//! Without hooks, its handler only calls the handler that was installed before; that one is called
+//! in any case, also while the signal is watched. If no handler was installed before, an ignored
+//! signal stays ignored. The default action, which ends the process for most signals, would be
+//! lost. Therefore a hook of ours, registered before any watching hook, takes the default action
+//! while the signal is not watched.
 //!
-//! Ground rule: the note that somebody watches is made after the watcher's own hooks are, and withdrawn after they are
-//! gone. So at each moment a signal reaches a watcher or does what it did before; it is never swallowed between the
-//! two.
+//! Ground rule: a signal is marked as watched after the watcher's own hooks are registered, and
+//! unmarked after they are gone. At each moment a signal reaches a watcher or takes its previous
+//! action; it is never lost between the two.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -20,7 +21,7 @@ use signal_hook::{SigId, flag};
 
 use super::number::{SIGNALS, Signal};
 
-/// Of each signal whether its old action is due: all that a signal handler looks at.
+/// For each signal, `true` while its previous action is due. Signal handlers read nothing else.
 static UNWATCHED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(true) }; SIGNALS];
 
 static WATCHERS: Mutex<[Watchers; SIGNALS]> = Mutex::new(
@@ -30,20 +31,21 @@ static WATCHERS: Mutex<[Watchers; SIGNALS]> = Mutex::new(
     }; SIGNALS],
 );
 
-/// Who watches one signal, in the whole process.
+/// The watchers of one signal, in the whole process.
 #[derive(Clone, Copy)]
 struct Watchers {
     watching: usize,
-    /// Whether its default action is provided for, or needs not to be.
+    /// Set once the default action is taken care of, or need not be.
     prepared: bool,
 }
 
 fn watchers() -> MutexGuard<'static, [Watchers; SIGNALS]> {
-    // Nothing that panics is done while it is held. No signal handler takes it.
+    // Code that holds the lock does not panic. No signal handler takes it.
     WATCHERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sees to it that `signal` goes on to do what it does now, while nobody watches it. To be called before it is caught.
+/// Makes `signal` keep its current action while it is not watched. Must be called before the signal
+/// is caught.
 pub(super) fn prepare(signal: Signal) -> io::Result<()> {
     let mut watchers = watchers();
     let entry = &mut watchers[signal.index()];
@@ -56,25 +58,28 @@ pub(super) fn prepare(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// The hook that takes the default action of `signal` while nobody watches it. It stays.
+/// Registers the hook that takes the default action of `signal` while it is not watched. The hook
+/// stays registered.
 fn catch_with_default(signal: Signal) -> io::Result<()> {
     let (number, unwatched) = (signal.as_raw(), &UNWATCHED[signal.index()]);
     if signal_name(number).is_some() {
         flag::register_conditional_default(number, unwatched)?;
     } else {
-        // Real-time signals, SIGSTKFLT and SIGPWR, which signal-hook has no default for: it is to end the process.
+        // Real-time signals, SIGSTKFLT and SIGPWR: signal-hook has no default action for them,
+        // which is to end the process.
         flag::register_conditional_shutdown(number, exit_status(signal), unwatched)?;
     }
     Ok(())
 }
 
-/// Whether nobody has caught or ignored `signal` so far.
+/// Returns `true` if no code has caught or ignored `signal` so far.
 ///
-/// `/proc` is where safe code can learn it. Where that is not mounted, the default is what most signals do in most
-/// programs, but for `SIGPIPE`, which Rust's runtime ignores before `main`.
+/// Safe code can learn this only from `/proc`. If `/proc` is not mounted, the default action is
+/// assumed, which most signals have in most programs. The exception is `SIGPIPE`, which Rust's
+/// runtime ignores before `main`.
 fn is_default(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_else(|error| {
-        tracing::debug!(%signal, %error, "/proc/self/status: the action before is taken to be the default");
+        tracing::debug!(%signal, %error, "/proc/self/status: assuming the default action");
         String::new()
     });
     match (mask(&status, "SigIgn:"), mask(&status, "SigCgt:")) {
@@ -83,23 +88,23 @@ fn is_default(signal: Signal) -> bool {
     }
 }
 
-/// A set of signals of `/proc/pid/status`: bit 0 is signal 1.
+/// Returns a set of signals from the text of `/proc/pid/status`: bit 0 is signal 1.
 fn mask(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// How a process that ends because of `signal` says so in its exit status: as shells do.
+/// Returns the exit status of a process that ends because of `signal`, as shells report it.
 pub(super) fn exit_status(signal: Signal) -> i32 {
     128 + signal.as_raw()
 }
 
-/// Keeps the old action of a signal away, as long as this lives.
+/// Disables the previous action of a signal until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watching(Signal);
 
 impl Watching {
-    /// `signal` is caught by now.
+    /// Marks `signal` as watched. It must be caught already.
     pub(super) fn begin(signal: Signal) -> Self {
         let mut watchers = watchers();
         watchers[signal.index()].watching += 1;
@@ -117,24 +122,25 @@ impl Drop for Watching {
     }
 }
 
-/// Something that is done in the signal handler itself, as long as this lives.
+/// An action inside the signal handler itself, until this is dropped.
 #[derive(Debug)]
 pub(super) struct SignalHook(SigId);
 
 impl SignalHook {
-    /// Ends the process at once, as [`exit_status`] says, if `condition` holds by then.
+    /// Ends the process at once with [`exit_status`] if `condition` is set when the signal arrives.
     pub(super) fn end_process_if(signal: Signal, condition: &Arc<AtomicBool>) -> io::Result<Self> {
         let condition = Arc::clone(condition);
         flag::register_conditional_shutdown(signal.as_raw(), exit_status(signal), condition)
             .map(Self)
     }
 
-    /// Sets `flag`.
+    /// Sets `flag` when the signal arrives.
     pub(super) fn set_flag(signal: Signal, flag: &Arc<AtomicBool>) -> io::Result<Self> {
         flag::register(signal.as_raw(), Arc::clone(flag)).map(Self)
     }
 
-    /// Writes a byte to `socket` if it has room, and closes it when this goes.
+    /// Writes a byte to `socket` when the signal arrives, if the socket has room. Closes the socket
+    /// when this is dropped.
     pub(super) fn write(signal: Signal, socket: UnixStream) -> io::Result<Self> {
         pipe::register(signal.as_raw(), socket).map(Self)
     }

@@ -1,10 +1,12 @@
-//! When a signal that comes again ends the process.
+//! The end of the process at a repeated signal.
 //!
-//! The handler of the signal ends the process where a flag is set, whatever the loop does. The flag is set some time
-//! after the first signal. Safe code cannot have a signal handler read a clock, and the loop may be held up, so a
-//! thread does it: the handler writes to a socket, and the thread reads from it, waits, and sets the flag.
+//! The signal handler ends the process if a flag is set, whatever the loop does. The flag is set
+//! some time after the first signal. A signal handler in safe code cannot read a clock, and the
+//! loop may be blocked. Therefore a thread sets the flag: the signal handler writes to a socket;
+//! the thread reads from it, waits, and sets the flag.
 //!
-//! Ground rule: the flag is set late rather than early. The thread measures from when it has read of the first signal.
+//! Ground rule: the flag is set late rather than early. The thread measures the time from its read
+//! of the first signal.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -17,14 +19,16 @@ use super::action::SignalHook;
 use super::number::Signal;
 use crate::error::named;
 
-/// It calls a few functions that wait. The C library rounds up to its least.
+/// The stack size of the thread, which calls a few blocking functions. The C library rounds it up
+/// to its minimum.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// What makes a second signal end the process.
+/// The way in which a second signal ends the process.
 pub(super) enum Insistence {
-    /// Any signal after the first, by a flag that the first sets.
+    /// Any signal after the first, by a flag that the first one sets.
     AtOnce(Arc<AtomicBool>),
-    /// One that finds this flag set, by a thread that is told of the first by this socket.
+    /// A signal that finds this flag set. A thread sets it; the first signal notifies that thread
+    /// through this socket.
     Later(Arc<AtomicBool>, UnixStream),
     Never,
 }
@@ -45,12 +49,12 @@ impl Insistence {
             .stack_size(STACK_BYTES);
         thread
             .spawn(move || set_after_first(&flag, first, delay))
-            .map_err(|error| named("a thread for shutdown_on", error))?;
+            .map_err(|error| named("starting the thread of shutdown_on", error))?;
         Ok(Self::Later(insists, notice))
     }
 
-    /// What the handler of `signal` does. Hooks run in the order they are made in: the look at the flag comes before
-    /// what leads to its being set.
+    /// Returns the hooks of the handler of `signal`. Hooks run in the order of registration: the
+    /// check of the flag must come before the hook that leads to its being set.
     pub(super) fn hooks(&self, signal: Signal) -> io::Result<Vec<SignalHook>> {
         Ok(match self {
             Self::AtOnce(first) => {
@@ -70,7 +74,8 @@ impl Insistence {
     }
 }
 
-/// Sets `flag` when `delay` has passed after the first byte of `first`, unless the other end of that is closed before.
+/// Sets `flag` when `delay` has elapsed after the first byte from `first`, unless the other end is
+/// closed before.
 fn set_after_first(flag: &AtomicBool, mut first: UnixStream, delay: Duration) {
     let began = loop {
         match first.read(&mut [0]) {
@@ -87,7 +92,8 @@ fn set_after_first(flag: &AtomicBool, mut first: UnixStream, delay: Duration) {
         if left.is_zero() {
             return flag.store(true, Ordering::SeqCst);
         }
-        // Other signals of the same kind are read, so that the end behind them is seen.
+        // Further signals write bytes too. They are read, so that the end of the stream after them
+        // is seen.
         if first.set_read_timeout(Some(left)).is_err() || matches!(first.read(&mut [0; 64]), Ok(0))
         {
             return;

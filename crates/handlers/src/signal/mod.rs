@@ -1,10 +1,13 @@
-//! Signals as sources: the handler of a signal leaves a note and wakes the loop, the callback runs there.
+//! Signals as sources: the signal handler records the signal and wakes the loop, and the callback
+//! runs on the loop.
 //!
-//! Ground rule: first the socket that wakes the loop is emptied, then the notes are read. A signal that comes between
-//! the two is told at once and wakes the loop for nothing; the other order would lose it.
+//! Ground rule: first the socket that wakes the loop is emptied, then the records are read. A
+//! signal that arrives between the two steps is reported at once and causes one spurious wakeup. In
+//! the other order it would be lost.
 //!
-//! The signal mask is not touched, unlike with `signalfd(2)`, so children inherit nothing of this, and each loop of a
-//! process can watch what it likes. Source: the self-pipe of D. J. Bernstein, as signal-hook has it.
+//! Unlike with `signalfd(2)`, the signal mask is not changed. Child processes inherit nothing, and
+//! each loop of a process can watch any signal. Source: the self-pipe trick of D. J. Bernstein, as
+//! implemented by signal-hook.
 
 mod action;
 mod insistence;
@@ -25,27 +28,28 @@ pub use self::number::Signal;
 pub use self::shutdown::{ShutdownOptions, shutdown_on, stop_on};
 use crate::error::{self, named};
 
-/// So many arrivals are told in one call; the rest next turn. Enough for what is kept of a dozen signals.
+/// The maximum number of arrivals reported in one call; the rest is reported next turn. It is
+/// enough for the kept arrivals of a dozen signals.
 const ARRIVALS_PER_CALL_MAX: usize = 64;
 
 /// A signal that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Arrival {
-    /// Which one.
+    /// The signal.
     pub signal: Signal,
-    /// Who sent it; for [`Signal::CHLD`] the child it is about. `None` if the kernel sent it, Ctrl-C among that, or
-    /// does not say who did.
+    /// The process that sent the signal. For [`Signal::CHLD`] it is the child that has changed
+    /// state. `None` if the kernel sent the signal, as for Ctrl-C, or does not report a sender.
     pub sender: Option<Process>,
 }
 
-/// Who has sent a signal.
+/// The sender of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Process {
-    /// Its number; 0 if it is outside of our PID namespace.
+    /// Its process id. 0 if it is outside of our PID namespace.
     pub pid: u32,
-    /// The user it runs as.
+    /// The id of its user.
     pub uid: u32,
 }
 
@@ -64,37 +68,51 @@ impl From<Origin> for Arrival {
 
 /// Calls `callback` on the loop for each arrival of one of `signals`.
 ///
-/// Any number of loops and watchers may watch the same signal, and each is told. Arrivals are told in the order of
-/// their numbers, of one signal in the order of their arrival. *They coalesce*: the kernel keeps a standard signal once
-/// while it waits for a thread, and each watcher keeps 5 of a number until its loop comes to them, real-time signals
-/// included; what comes on top is lost. So there is at least one call after the last arrival, and to count calls is a
-/// mistake: look at what the signal is about, `waitpid` until it gives nothing, read the configuration as it is now.
+/// Several loops and watchers may watch the same signal, and each of them is notified. Arrivals are
+/// reported by ascending signal number, and arrivals of one signal in their order.
 ///
-/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive: use
-/// [`set_foreground`](Registry::set_foreground) if waiting for a signal is all there is to do. An outcome of
-/// [`Next::Remove`], an error or [`Registry::remove`] ends it; `WouldBlock` and `Interrupted` are [`Next::Keep`].
+/// *Arrivals are coalesced*, so do not count calls. The kernel keeps a standard signal only once
+/// while it waits for a thread. Each watcher keeps at most 5 arrivals of a signal until its loop
+/// handles them, also for real-time signals; further arrivals are lost. At least one call follows
+/// the last arrival. Act on the current state: call `waitpid` until it returns nothing, or re-read
+/// the configuration.
 ///
-/// # The action before
-/// While a signal is watched, its default action is not taken. When its last watcher is gone, the signal does again
-/// what it did before the first: a handler installed by others, which is called all the time; nothing, where it was
-/// ignored; its default action. Three things to know:
-/// - The kernel goes on to see a handler of this process. A program that it executes gets the default action, and not
-///   the ignoring that this process may have inherited, from `nohup` for one: do not watch what you want to pass on as
-///   ignored.
-/// - By default a real-time signal kills; here it ends the process with status 128 + number, as seen by shells.
-/// - Those who install a handler by themselves do so before the first watcher, and do not take it back. Where it is
-///   made later the watchers go deaf; where it is one of signal-hook's, which leaves no trace, it does not keep the
-///   default action from being taken when the last watcher goes.
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. Use
+/// [`set_foreground`](Registry::set_foreground) if the program only waits for signals. It ends if
+/// the callback returns [`Next::Remove`] or an error, or by [`Registry::remove`]. `WouldBlock` and
+/// `Interrupted` count as [`Next::Keep`].
 ///
-/// System calls of other threads are restarted (`SA_RESTART`). A socket pair, and some 700 bytes for each signal; not
-/// for the hot path: each registration and its end wait for signal handlers that are running. Loop thread only.
+/// System calls of other threads are restarted (`SA_RESTART`). Loop thread only.
+///
+/// # The previous action
+/// While a signal is watched, its default action is not taken. When its last watcher is gone, the
+/// signal does again what it did before the first watcher: it calls a handler that was installed by
+/// other code (which is also called while the signal is watched), is ignored, or takes its default
+/// action. Three things to know:
+/// - The kernel continues to see a handler of this process. A program that it executes gets the
+///   default action, even if this process has inherited an ignored signal, for example from
+///   `nohup`. Do not watch a signal that children should inherit as ignored.
+/// - By default a real-time signal kills the process. Here it ends the process with status 128 +
+///   number, as shells report it.
+/// - Other code that installs a handler must do so before the first watcher, and must not remove
+///   it. If it installs one later, the watchers are no longer notified. If it later installs one
+///   through signal-hook, which leaves no trace, the default action is still taken when the last
+///   watcher goes.
+///
+/// # Cost
+/// A socket pair, and about 700 bytes for each signal. Not for the hot path: each registration and
+/// each removal waits for running signal handlers.
 ///
 /// # Errors
-/// `InvalidInput` if a signal cannot be caught, by its nature or since the C library reserves it, which names it;
-/// `EMFILE` and the like; what [`Registry::add`] gives. Nothing is watched then.
+/// Nothing is watched after an error.
+/// - `InvalidInput` if a signal cannot be caught, by its nature or because the C library reserves
+///   it. The error names the signal.
+/// - The errors of `socketpair(2)`, such as `EMFILE`.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
 /// # Source
-/// signal-hook, whose registry of hooks is shared by all its users in a process.
+/// signal-hook, whose registry of hooks is shared by all of its users in a process.
 ///
 /// ```
 /// use handlers::signal::{self, Signal};
@@ -107,7 +125,7 @@ impl From<Origin> for Arrival {
 ///     *cx.state += 1;
 ///     Ok(Next::Keep)
 /// })?;
-/// reactor.run(&mut 0)?; // ends at once: a watcher alone keeps nothing alive
+/// reactor.run(&mut 0)?; // returns at once: a watcher does not keep it alive
 /// # Ok(())
 /// # }
 /// ```
@@ -143,7 +161,7 @@ where
     Ok(key)
 }
 
-/// Tells what has arrived, as long as the watcher lives.
+/// Calls the callback for each pending arrival, until the watcher ends.
 fn deliver<S>(
     io: &mut Io<Signals>,
     callback: &mut impl FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next>,
@@ -158,14 +176,16 @@ fn deliver<S>(
         }
     }
     if told == ARRIVALS_PER_CALL_MAX {
-        return Ok(Next::Keep); // still readable: there may be more
+        // The source stays readable, since more may be pending.
+        return Ok(Next::Keep);
     }
-    io.try_io(Interest::READABLE, |_| Err(ErrorKind::WouldBlock.into())) // `pending` has read until then
+    // `pending` has read the socket until it would block, so clear the readiness.
+    io.try_io(Interest::READABLE, |_| Err(ErrorKind::WouldBlock.into()))
 }
 
-/// Some signals that are caught, and the socket that tells of them.
+/// Signals that are caught, and the socket that reports them.
 ///
-/// Fields drop in this order: the hooks go before the note that somebody watches.
+/// Fields are dropped in this order: the hooks must go before the `watching` marks.
 #[derive(Debug)]
 struct Signals {
     delivery: SignalDelivery<UnixStream, WithOrigin>,
@@ -174,7 +194,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// Catches `signals`, with `hooks` that come before the notice to the loop.
+    /// Catches `signals`. The `hooks` run before the one that wakes the loop.
     fn catch<R: IntoIterator<Item = SignalHook>>(
         signals: impl IntoIterator<Item = Signal>,
         mut hooks: impl FnMut(Signal) -> io::Result<R>,
@@ -188,7 +208,7 @@ impl Signals {
             delivery,
             hooks: Vec::new(),
             watching: Vec::new(),
-        }; // dropped, it undoes what was done
+        }; // dropping it undoes a partial setup
         for &signal in &signals {
             signal.check()?;
             let refused = |error| named(format_args!("sigaction({signal})"), error);

@@ -6,70 +6,82 @@ use std::io::{self, ErrorKind};
 use signal_hook::consts;
 use signal_hook::low_level::signal_name;
 
-/// A signal, by its number. Displays as `SIGHUP`, `SIGRTMIN+3`, or `signal 16` if it has no name here.
+/// A signal, identified by its number. Displays as `SIGHUP`, `SIGRTMIN+3`, or `signal 16` if no
+/// name is known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(i32);
 
 impl Signal {
-    /// The terminal is gone; to daemons by custom: read the configuration again.
+    /// The terminal was closed. By convention, daemons read their configuration again.
     pub const HUP: Self = Self(consts::SIGHUP);
     /// Ctrl-C.
     pub const INT: Self = Self(consts::SIGINT);
     /// Ctrl-\.
     pub const QUIT: Self = Self(consts::SIGQUIT);
-    /// The polite request to end: what `kill` and service managers send.
+    /// The polite request to end, as sent by `kill` and service managers.
     pub const TERM: Self = Self(consts::SIGTERM);
     /// For the program's own use.
     pub const USR1: Self = Self(consts::SIGUSR1);
     /// For the program's own use.
     pub const USR2: Self = Self(consts::SIGUSR2);
-    /// A child has ended, stopped or gone on.
+    /// A child has ended, stopped or continued.
     pub const CHLD: Self = Self(consts::SIGCHLD);
-    /// The terminal has another size.
+    /// The terminal was resized.
     pub const WINCH: Self = Self(consts::SIGWINCH);
     /// Ctrl-Z.
     pub const TSTP: Self = Self(consts::SIGTSTP);
-    /// The process goes on after it was stopped.
+    /// The process continues after it was stopped.
     pub const CONT: Self = Self(consts::SIGCONT);
-    /// The timer of `alarm(2)` or `setitimer(2)` has run out.
+    /// The timer of `alarm(2)` or `setitimer(2)` has expired.
     pub const ALRM: Self = Self(consts::SIGALRM);
-    /// A write to a pipe or socket that nobody reads. Rust programs ignore it from the start, and get `EPIPE`.
+    /// A write to a pipe or socket that has no reader. Rust programs ignore this signal from the
+    /// start, and get `EPIPE`.
     pub const PIPE: Self = Self(consts::SIGPIPE);
-    /// Ends a process; nobody can watch it.
+    /// Kills a process. It cannot be watched.
     pub const KILL: Self = Self(consts::SIGKILL);
-    /// Stops a process; nobody can watch it.
+    /// Stops a process. It cannot be watched.
     pub const STOP: Self = Self(consts::SIGSTOP);
 
-    /// The signal of this number, whatever it is: whether it can be watched turns out when it is.
+    /// Returns the signal with this number, without a check. [`watch`](super::watch) reports an
+    /// error if it cannot be watched.
     pub const fn from_raw(number: i32) -> Self {
         Self(number)
     }
 
-    /// The number, as in `signal(7)`.
+    /// Returns the number, as in `signal(7)`.
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 
-    /// The real-time signal `SIGRTMIN + offset`; `None` beyond `SIGRTMAX`, which is 30 above with glibc.
+    /// Returns the real-time signal `SIGRTMIN + offset`. Returns `None` beyond `SIGRTMAX`, which is
+    /// `SIGRTMIN + 30` with glibc.
+    ///
+    /// ```
+    /// use handlers::signal::Signal;
+    ///
+    /// let reload = Signal::real_time(3).expect("in range");
+    /// assert_eq!(reload.to_string(), "SIGRTMIN+3");
+    /// assert_eq!(Signal::real_time(200), None);
+    /// ```
     pub fn real_time(offset: u8) -> Option<Self> {
         let number = libc::SIGRTMIN() + i32::from(offset);
         (number <= libc::SIGRTMAX()).then_some(Self(number))
     }
 
-    /// The number as a place in a table of [`SIGNALS`].
+    /// Returns the index of the signal in a table of [`SIGNALS`] entries.
     pub(super) fn index(self) -> usize {
         usize::try_from(self.0).map_or(0, |number| number.min(SIGNALS - 1))
     }
 
-    /// Whether it can be watched, as far as that is known without asking the kernel.
+    /// Checks if the signal can be watched, as far as this is known without asking the kernel.
     pub(super) fn check(self) -> io::Result<()> {
         let why = match self.0 {
-            consts::SIGKILL | consts::SIGSTOP => "the kernel lets nobody catch it",
+            consts::SIGKILL | consts::SIGSTOP => "the kernel does not allow catching it",
             consts::SIGILL | consts::SIGFPE | consts::SIGSEGV => {
-                "it tells of a fault of the running thread, which would run into it again and again"
+                "it reports a fault of the running thread, which would recur for ever"
             }
             1..=SIGNAL_MAX => return Ok(()),
-            _ => "there is no such signal: they are 1 to 64",
+            _ => "not a signal number: expected 1 to 64",
         };
         Err(io::Error::new(
             ErrorKind::InvalidInput,
@@ -78,10 +90,10 @@ impl Signal {
     }
 }
 
-/// The last signal of Linux: `_NSIG` of the kernel.
+/// The highest signal number of Linux: `_NSIG` of the kernel.
 const SIGNAL_MAX: i32 = 64;
 
-/// Length of a table of all signals, which are counted from 1.
+/// The length of a table of all signals. Signal numbers start at 1.
 pub(super) const SIGNALS: usize = SIGNAL_MAX as usize + 1;
 
 impl fmt::Display for Signal {

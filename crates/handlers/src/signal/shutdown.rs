@@ -1,4 +1,4 @@
-//! The gentle end of a program at a signal, and the end at once where the signal comes again.
+//! Graceful shutdown at a signal, and an immediate end if the signal is repeated.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use reactor::{Context, Key, Next, Registry};
 use super::insistence::Insistence;
 use super::{Arrival, Signal, Signals, register};
 
-/// How [`shutdown_on`] and [`stop_on`] take a signal that comes again.
+/// Options for [`shutdown_on`] and [`stop_on`]: when a repeated signal ends the process.
 ///
 /// ```
 /// use std::time::Duration;
@@ -16,7 +16,8 @@ use super::{Arrival, Signal, Signals, register};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # let mut reactor = reactor::Reactor::<()>::new()?;
-/// ShutdownOptions::new().insist_after(Duration::from_secs(3)).stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
+/// let options = ShutdownOptions::new().insist_after(Duration::from_secs(3));
+/// options.stop_on(&mut reactor, [Signal::INT, Signal::TERM])?;
 /// # Ok(())
 /// # }
 /// ```
@@ -32,31 +33,39 @@ impl Default for ShutdownOptions {
 }
 
 impl ShutdownOptions {
-    /// Makes options with all defaults.
+    /// Returns options with all defaults.
     pub const fn new() -> Self {
         Self {
             insist_after: Duration::from_secs(1),
         }
     }
 
-    /// Sets how long after the first signal another one ends the process at once. Default: 1 s.
+    /// Sets the time after the first signal from which on a further signal ends the process at
+    /// once. Default: 1 s.
     ///
-    /// Signals that come earlier change nothing: one intention often arrives as two signals. `timeout` of coreutils
-    /// signals its child and then the group that this is in, and a terminal and a script that has started the program
-    /// both pass on Ctrl-C. The time is that of the monotonic clock, and runs also while the loop is held up.
+    /// Earlier signals change nothing, because one request often arrives as two signals. `timeout`
+    /// of coreutils signals its child and then the child's process group. A terminal and the script
+    /// that has started the program both pass on Ctrl-C. The time is measured by the monotonic
+    /// clock, also while the loop is blocked.
     ///
-    /// [`Duration::ZERO`] takes every second signal for insistence. [`Duration::MAX`] takes none: then only `SIGKILL`
-    /// ends a program that hangs.
+    /// With [`Duration::ZERO`], every second signal ends the process. With [`Duration::MAX`], none
+    /// does; then only `SIGKILL` ends a program that hangs.
     #[must_use]
     pub const fn insist_after(mut self, delay: Duration) -> Self {
         self.insist_after = delay;
         self
     }
 
-    /// Does what [`shutdown_on`] does, with these options.
+    /// Calls `callback` at the first arrival of any of `signals`, as [`shutdown_on`] does, with
+    /// these options.
     ///
     /// # Errors
-    /// As [`shutdown_on`].
+    /// Nothing is watched after an error.
+    /// - `InvalidInput` if a signal cannot be caught. The error names the signal.
+    /// - `EAGAIN` if no thread can be started.
+    /// - The errors of `socketpair(2)`, such as `EMFILE`.
+    /// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
+    ///   [`Registry::add`].
     #[track_caller]
     pub fn shutdown_on<S, F>(
         &self,
@@ -73,21 +82,27 @@ impl ShutdownOptions {
         register(registry, source, move |arrival, cx| {
             match callback.take() {
                 Some(callback) => {
-                    tracing::info!(signal = %arrival.signal, sender = ?arrival.sender, "asked to end");
+                    tracing::info!(signal = %arrival.signal, sender = ?arrival.sender, "shutdown requested");
                     callback(arrival, cx);
                 }
                 None => {
-                    tracing::info!(signal = %arrival.signal, sender = ?arrival.sender, "asked to end again, too soon to insist");
+                    tracing::info!(signal = %arrival.signal, sender = ?arrival.sender, "shutdown requested again, too soon");
                 }
             }
             Ok(Next::Keep)
         })
     }
 
-    /// Does what [`stop_on`] does, with these options.
+    /// Stops the loop at the first arrival of any of `signals`, as [`stop_on`] does, with these
+    /// options.
     ///
     /// # Errors
-    /// As [`shutdown_on`].
+    /// Nothing is watched after an error.
+    /// - `InvalidInput` if a signal cannot be caught. The error names the signal.
+    /// - `EAGAIN` if no thread can be started.
+    /// - The errors of `socketpair(2)`, such as `EMFILE`.
+    /// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
+    ///   [`Registry::add`].
     #[track_caller]
     pub fn stop_on<S>(
         &self,
@@ -98,23 +113,30 @@ impl ShutdownOptions {
     }
 }
 
-/// Calls `callback` on the loop at the first arrival of any of `signals`, for a gentle end. Another one, of any of
-/// them, that comes at least a second after the first ends the process at once.
+/// Calls `callback` on the loop at the first arrival of any of `signals`, for a graceful shutdown.
+/// If another of them arrives a second or more after the first, the process ends at once. A signal
+/// that arrives sooner changes nothing. [`ShutdownOptions::insist_after`] sets the time.
 ///
-/// A signal that comes sooner changes nothing: see [`ShutdownOptions::insist_after`], which sets the time.
+/// The signal handler itself ends the process, so this works also while a callback blocks the loop
+/// or the shutdown hangs. It calls `_exit(2)` with status 128 + number, as a shell would report it:
+/// no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or
+/// with the reactor, signals do again what they did before.
 ///
-/// The insistence is dealt with in the signal handler: it works also while the loop is held up by a callback, or hangs
-/// in what was to be the gentle end. It ends the process by `_exit(2)` with status 128 + number, as a shell would
-/// report it: no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or with the
-/// reactor, that holds no more, and the signals do what they did before.
+/// Like a [`watch`](super::watch), this does not keep [`Reactor::run`](reactor::Reactor::run)
+/// alive. Each loop that calls this function is notified, and measures the time on its own.
 ///
-/// Everything else is as with [`watch`](super::watch): it does not keep [`Reactor::run`](reactor::Reactor::run) alive,
-/// each loop that calls this is told, and each measures the time on its own. Beside the costs of `watch` it takes a
-/// socket for each signal, and a thread that sleeps, since safe code cannot read a clock in a signal handler; neither
-/// where the time is [`Duration::ZERO`] or [`Duration::MAX`]. The thread ends with the registration.
+/// # Cost
+/// The costs of [`watch`](super::watch), one socket for each signal, and a sleeping thread, since
+/// safe code cannot read a clock in a signal handler. With [`Duration::ZERO`] or [`Duration::MAX`]
+/// no socket and no thread is needed. The thread ends with the registration.
 ///
 /// # Errors
-/// As [`watch`](super::watch); `EAGAIN` where no thread can be started.
+/// Nothing is watched after an error.
+/// - `InvalidInput` if a signal cannot be caught. The error names the signal.
+/// - `EAGAIN` if no thread can be started.
+/// - The errors of `socketpair(2)`, such as `EMFILE`.
+/// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
+///   [`Registry::add`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -146,11 +168,16 @@ where
     ShutdownOptions::new().shutdown_on(registry, signals, callback)
 }
 
-/// Stops the loop at the first arrival of any of `signals`. Another one that comes at least a second later ends the
-/// process at once, as with [`shutdown_on`].
+/// Stops the loop at the first arrival of any of `signals`. If another of them arrives a second or
+/// more later, the process ends at once, as with [`shutdown_on`].
 ///
 /// # Errors
-/// As [`shutdown_on`].
+/// Nothing is watched after an error.
+/// - `InvalidInput` if a signal cannot be caught. The error names the signal.
+/// - `EAGAIN` if no thread can be started.
+/// - The errors of `socketpair(2)`, such as `EMFILE`.
+/// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
+///   [`Registry::add`].
 ///
 /// ```
 /// use handlers::signal::{self, Signal};

@@ -201,17 +201,17 @@ fn the_error_of_a_signal_that_cannot_be_watched_names_it() -> Result {
     for (number, named) in [
         (
             9,
-            "SIGKILL cannot be watched: the kernel lets nobody catch it",
+            "SIGKILL cannot be watched: the kernel does not allow catching it",
         ),
         (
             19,
-            "SIGSTOP cannot be watched: the kernel lets nobody catch it",
+            "SIGSTOP cannot be watched: the kernel does not allow catching it",
         ),
         (
             11,
-            "SIGSEGV cannot be watched: it tells of a fault of the running thread",
+            "SIGSEGV cannot be watched: it reports a fault of the running thread",
         ),
-        (0, "signal 0 cannot be watched: there is no such signal"),
+        (0, "signal 0 cannot be watched: not a signal number"),
         (-3, "signal -3 cannot be watched"),
         (65, "signal 65 cannot be watched"),
         (i32::MAX, "signal 2147483647 cannot be watched"),

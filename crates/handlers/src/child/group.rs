@@ -1,4 +1,5 @@
-//! The processes of a group beside its leader, by `/proc`: they are no children of ours.
+//! The processes of a group other than its leader, found in `/proc`: they are not children of this
+//! process.
 
 use std::fs;
 use std::io;
@@ -6,10 +7,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Finds the processes of the group of `leader` that have not ended, but for `leader` itself.
+/// Returns the processes of the group of `leader` that have not ended, except `leader` itself.
 ///
-/// Their pidfds are open when they are seen to be in the group, so each is of that process for certain. One that is started
-/// meanwhile may be missing. O(processes of the machine).
+/// The pidfd of each is opened and then its group is checked again, so each pidfd is certainly of a
+/// process in the group. A process that is started meanwhile may be missing. O(processes of the
+/// machine).
 pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<OwnedFd>>> {
     let pids =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -23,12 +25,14 @@ pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<
 }
 
 fn is_alive_in(pid: Pid, group: Pid) -> bool {
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default(); // it may have ended
+    // The process may have ended.
+    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
     state_and_group(&stat)
         .is_some_and(|(state, of)| of == group.as_raw_pid() && !matches!(state, b'Z' | b'X'))
 }
 
-/// The third and the fifth field of `/proc/pid/stat`. The second is the name, in which anything may be, in parentheses.
+/// Returns the third and the fifth field of `/proc/pid/stat`. The second field is the name in
+/// parentheses, which may contain any character.
 fn state_and_group(stat: &[u8]) -> Option<(u8, i32)> {
     let behind_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
     let mut fields = std::str::from_utf8(behind_name)

@@ -1,4 +1,4 @@
-//! Keys of children: how one is reached from anywhere on its loop, also from outside of callbacks.
+//! Keys of children: access to a child from anywhere on its loop, also outside of callbacks.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,15 +14,15 @@ use crate::signal::Signal;
 #[derive(Default)]
 pub(super) struct Children(pub(super) HashMap<Key, Rc<ChildProcess>>);
 
-/// The name of a child on its loop: `Copy`, and checked at every use. It is stale as soon as the child's end is told,
-/// so nothing that is done by it can reach another process that got the same pid.
+/// Identifies a child on its loop. It is `Copy`, and checked at every use. It becomes stale when
+/// the child's end is reported, so it can never refer to another process that got the same pid.
 ///
-/// Loop thread only, as the [`Registry`] that each method takes; from other threads, by
+/// Loop thread only, since each method takes the [`Registry`]. From other threads, use
 /// [`Remote::post`](reactor::Remote::post).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChildKey(pub(super) Key);
 
-/// As the [`Key`] of its registration.
+/// Formats the [`Key`] of its registration.
 impl fmt::Display for ChildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -30,12 +30,13 @@ impl fmt::Display for ChildKey {
 }
 
 impl ChildKey {
-    /// The key of its registration, whose source is the child's pidfd: for
-    /// [`set_background`](Registry::set_background), or to compare it with [`Context::key`](reactor::Context::key). The
-    /// timeout of the registration belongs to [`terminate`](Self::terminate).
+    /// Returns the key of the registration, whose source is the child's pidfd. Use it for
+    /// [`set_background`](Registry::set_background), or to compare it with
+    /// [`Context::key`](reactor::Context::key). The timeout of the registration is reserved for
+    /// [`terminate`](Self::terminate).
     ///
-    /// To [remove](Registry::remove) it gives up the watch and not the child: it goes on, its end is not told, and the
-    /// loop reaps it in the background, so that no zombie stays.
+    /// [Removing](Registry::remove) the registration ends the watch, and the child goes on. Its end
+    /// is not reported. The loop reaps it in the background, so that no zombie is left.
     pub const fn key(self) -> Key {
         self.0
     }
@@ -43,74 +44,136 @@ impl ChildKey {
     /// Returns the child's process id.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if its end has been told, or its watch removed.
+    /// [`Error::StaleKey`] if its end was reported, or its watch removed.
     pub fn pid<S>(self, registry: &mut Registry<S>) -> Result<u32, Error> {
         Ok(self.process(registry)?.pid())
     }
 
-    /// Sends a signal. One system call; to a child that has ended and whose end is not told yet it does nothing.
+    /// Sends a signal to the child. Does nothing if the child has ended and its end is not reported
+    /// yet.
+    ///
+    /// # Cost
+    /// One system call.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if its end has been told, or its watch removed. [`Error::Call`] with the signal and the
-    /// child: `EPERM` if it runs as another user by now; of the kind `InvalidInput` for a signal that has no name, such
-    /// as a real-time signal.
+    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
+    /// - [`Error::Call`], with the signal and the child: `EPERM` if the child now runs as another
+    ///   user; the kind `InvalidInput` for a signal without a name, such as a real-time signal.
     ///
     /// # Source
-    /// `pidfd_send_signal(2)`, which cannot hit another process that got the same pid.
+    /// `pidfd_send_signal(2)`, which cannot signal another process that got the same pid.
+    ///
+    /// ```
+    /// use std::process::Command;
+    /// use handlers::{child, signal::Signal};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let sleep = child::spawn(&mut reactor, Command::new("sleep").arg("60"), |exit, _cx| {
+    ///     println!("{}", exit?.status); // "signal: 10 (SIGUSR1)"
+    ///     Ok(())
+    /// })?;
+    /// sleep.key.signal(&mut reactor, Signal::USR1)?;
+    /// reactor.run(&mut ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn signal<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
         self.process(registry)?.send(SignalTarget::Process, signal)
     }
 
-    /// Sends a signal to the child and to all of its process group: the processes that it has started and that have not
-    /// made a group of their own.
+    /// Sends a signal to the child and to its whole process group: the processes that the child has
+    /// started and that have not made a group of their own.
     ///
     /// # Errors
-    /// As [`signal`](Self::signal); [`Error::Call`] with `ESRCH` if the child leads no group: spawn it with
-    /// [`process_group(0)`](std::os::unix::process::CommandExt::process_group).
+    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
+    /// - [`Error::Call`], with the signal and the child: `ESRCH` if the child does not lead a
+    ///   group; spawn it with
+    ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). `EPERM` if the
+    ///   child now runs as another user. `ECHILD` if other code has reaped the child. The kind
+    ///   `InvalidInput` for a signal without a name, such as a real-time signal.
     ///
     /// # Source
-    /// `kill(2)` of the group, whose number is the child's pid, which nobody else gets while the child is not reaped.
+    /// `kill(2)` of the group. The number of the group is the child's pid, which no other process
+    /// can get until the child is reaped.
     pub fn signal_group<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
         self.process(registry)?.send(SignalTarget::Group, signal)
     }
 
-    /// Kills the child at once, by `SIGKILL`. Its end is told as ever.
+    /// Kills the child at once, by `SIGKILL`. Its end is reported as usual.
     ///
     /// # Errors
-    /// As [`signal`](Self::signal).
+    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
+    /// - [`Error::Call`], with the signal and the child: `EPERM` if the child now runs as another
+    ///   user.
     pub fn kill<S>(self, registry: &mut Registry<S>) -> Result<(), Error> {
         self.signal(registry, Signal::KILL)
     }
 
-    /// Asks the child to end, by `SIGTERM`, and kills it by `SIGKILL` if it has not ended `grace` after this turn's
-    /// time.
+    /// Asks the child to end, by `SIGTERM`. If it has not ended `grace` after the time of this
+    /// turn, it is killed by `SIGKILL`. Its end is reported as usual.
     ///
-    /// A child that is stopped is continued, by `SIGCONT`, so that it hears of it. Called again, this sends no second
-    /// `SIGTERM`, which many programs take for insistence: [`signal`](Self::signal) does. Of two times the earlier one
-    /// counts, and the group if either is for it. [`Duration::ZERO`] leaves it until next turn, [`Duration::MAX`] for
-    /// ever. The child's end is told as ever. If its watch is removed meanwhile, it is killed in time all the same; if
-    /// the reactor is dropped, with that. Two system calls and a timeout; O(1).
+    /// A stopped child is continued, by `SIGCONT`, so that it receives the signal. A second call
+    /// sends no second `SIGTERM`, since many programs end at once at the second one; use
+    /// [`signal`](Self::signal) for that. Of several deadlines the earliest counts, and the group
+    /// is killed if any call was for the group. With [`Duration::ZERO`] the child is killed next
+    /// turn; with [`Duration::MAX`] never.
+    ///
+    /// If the watch is removed before the deadline, the child is still killed in time. If the
+    /// reactor is dropped, the child is killed then.
+    ///
+    /// # Cost
+    /// O(1): two system calls and a timeout.
     ///
     /// # Errors
-    /// As [`signal`](Self::signal); nothing is pending then that was not before.
+    /// Nothing new is pending after an error.
+    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
+    /// - [`Error::Call`], with the signal and the child: `EPERM` if the child now runs as another
+    ///   user.
+    ///
+    /// ```
+    /// use std::process::Command;
+    /// use std::time::Duration;
+    /// use handlers::child;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = reactor::Reactor::<()>::new()?;
+    /// let sleep = child::spawn(&mut reactor, Command::new("sleep").arg("60"), |exit, _cx| {
+    ///     assert!(!exit?.status.success());
+    ///     Ok(())
+    /// })?;
+    /// sleep.key.terminate(&mut reactor, Duration::from_secs(5))?;
+    /// reactor.run(&mut ())?; // returns once the child has ended
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         self.end(registry, grace, SignalTarget::Process)
     }
 
-    /// Asks the child and all of its process group to end, as [`terminate`](Self::terminate) does with the child alone.
-    /// A child that was asked before gets no second `SIGTERM`.
+    /// Asks the child and its whole process group to end, as [`terminate`](Self::terminate) does
+    /// with the child alone. A child that was asked before gets no second `SIGTERM`.
     ///
-    /// The grace is for the whole group. A child that ends before the others is not reaped, and its end is not told,
-    /// until they have ended or the grace is over. Then what is left is killed: the number of the group is the child's,
-    /// and nobody else gets it before the child is reaped. With a grace of [`Duration::MAX`] the others are waited for
-    /// without a limit.
+    /// The grace period is for the whole group. If the child ends before the others, it is not
+    /// reaped and its end is not reported until the others have ended or the grace period is over.
+    /// Then the rest of the group is killed: the number of the group is the child's pid, which no
+    /// other process can get before the child is reaped. With a grace of [`Duration::MAX`] the
+    /// others are waited for without a limit. A process that has made a group of its own is out of
+    /// reach.
     ///
-    /// The others are looked for in `/proc`, O(processes of the machine): when the child has ended, when one of them
-    /// has, and by a call after [`terminate`](Self::terminate). Where that fails, what is left is killed with the
-    /// child's end. A process that has made a group of its own is out of reach.
+    /// # Cost
+    /// The other processes are looked up in `/proc`, O(processes of the machine): when the child
+    /// has ended, when one of the others has ended, and by a call after
+    /// [`terminate`](Self::terminate). If a lookup at the child's end fails, the rest of the group
+    /// is killed then.
     ///
     /// # Errors
-    /// As [`signal_group`](Self::signal_group).
+    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
+    /// - [`Error::Call`], with the signal and the child: `ESRCH` if the child does not lead a
+    ///   group; spawn it with
+    ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). `EPERM` if the
+    ///   child now runs as another user. `ECHILD` if other code has reaped the child.
+    /// - [`Error::Call`] for `readdir` of `/proc`, in a call after [`terminate`](Self::terminate).
     pub fn terminate_group<S>(
         self,
         registry: &mut Registry<S>,

@@ -1,33 +1,38 @@
-//! Child processes as sources: their end, told once; their pipes, which are streams; their restart.
+//! Child processes as sources: their exit, reported once; their pipes, which are streams; their
+//! restart.
 //!
-//! Ground rule: nobody waits for *any* child. The end of each is noticed by a pidfd of its own, without a handler of
-//! `SIGCHLD`, so any number of loops and libraries can have children in one process and none reaps another's.
+//! Ground rule: no code here waits for *any* child. The exit of each is detected by its own pidfd,
+//! without a handler for `SIGCHLD`. Therefore any number of loops and libraries can have children
+//! in one process, and none reaps another's.
 //!
-//! Second rule: a child that was handed over here is reaped, whatever becomes of its watch. One whose watch is removed is
-//! reaped in the background of its loop; one whose loop is gone, by the next loop that starts a child. If it ends before there
-//! is one, it is a zombie until then: an entry in the table of processes and nothing else, which goes with this process at the
-//! latest. Nobody but a loop could wait for it, and a thread for that alone would outlive every loop.
+//! Second rule: a child that was passed to this module is always reaped. If its watch is removed,
+//! its loop reaps it in the background. If its loop is gone, the next loop that starts a child
+//! reaps it. If it exits before then, it stays a zombie (a process-table entry) until the next
+//! `spawn`, or until this process exits. Reaping it sooner would need a dedicated thread that
+//! outlives every loop.
 //!
-//! # What a child gets
-//! `Command` decides, and this module adds nothing to it:
-//! - *Descriptors*: its standard ones. All of the loop's, and of the sources that the standard library opens, are
-//!   close-on-exec. What it inherits as standard input, output or error it shares with us, with its mode: do not register
-//!   a descriptor that you let children inherit, since that makes it non-blocking for them too. Pipes made by
-//!   `Stdio::piped` are not shared: the child's end blocks.
-//! - *Signal mask*: none is blocked, whatever the thread that spawns has blocked.
-//! - *Dispositions*: signals that are watched by [`signal`](crate::signal), or caught by others, are at their default again
-//!   after `exec`. Signals that are *ignored* stay ignored, but for `SIGPIPE`, which Rust's runtime ignores and `Command` resets.
+//! # What a child inherits
+//! `Command` decides this, and this module adds nothing:
+//! - *Descriptors*: the standard ones. All descriptors of the loop, and of the sources that the
+//!   standard library opens, are close-on-exec. A child shares an inherited standard input, output
+//!   or error with this process, including its blocking mode. Do not register a descriptor that
+//!   children inherit, since this makes it non-blocking for them too. Pipes made by `Stdio::piped`
+//!   are not shared; the child's end blocks.
+//! - *Signal mask*: no signal is blocked, whatever the spawning thread has blocked.
+//! - *Dispositions*: signals that are watched by [`signal`](crate::signal), or caught by other
+//!   code, are reset to their default by `exec`. *Ignored* signals stay ignored, except `SIGPIPE`,
+//!   which Rust's runtime ignores and `Command` resets.
 //!
-//! # What it costs
-//! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread: it starts the process, and waits until the
-//! program is executed: half a millisecond in the tests, more for a large process whose `Command` has to fork
-//! (`pre_exec`, `uid`), and as long as the file system takes to find the program. Who cannot afford that on the loop
-//! spawns on a [`WorkerPool`], and hands the child to [`watch`]. The watch costs a file descriptor, and
-//! an `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`; the end a `waitid` and a `wait4`.
+//! # Cost
+//! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread. It starts the
+//! process, and waits until the program is executed. This takes half a millisecond in the tests,
+//! more for a large process whose `Command` has to fork (`pre_exec`, `uid`), and however long the
+//! file system takes to find the program. If the loop must not be blocked for that time, spawn on a
+//! [`WorkerPool`] and pass the child to [`watch`]. The watch costs a file descriptor, an
+//! `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`. The exit costs a `waitid` and a `wait4`.
 //!
-//! Source: `pidfd_open(2)`, Linux 5.3; `waitid(2)` with `P_PIDFD`, 5.4. libuv and libev reap on `SIGCHLD`, one loop
-//! for the whole process.
-//!
+//! Source: `pidfd_open(2)`, Linux 5.3; `waitid(2)` with `P_PIDFD`, 5.4. libuv and libev reap on
+//! `SIGCHLD`, in one loop for the whole process.
 #![cfg_attr(feature = "pool", doc = "[`WorkerPool`]: crate::WorkerPool")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: crate#features")]
 
@@ -54,23 +59,24 @@ pub use self::restart::RestartPolicy;
 pub use self::supervisor::{SupervisorEvent, SupervisorKey, supervise};
 use self::watch::{ExitCallback, spawn_watched, watch_child};
 
-/// How a child has ended.
+/// The exit of a child: its status and its resource use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exit {
-    /// The process id it had. It may be another's by now.
+    /// The process id that it had. Another process may have it by now.
     pub pid: u32,
     /// Its exit code, or the signal that ended it:
     /// [`ExitStatusExt::signal`](std::os::unix::process::ExitStatusExt::signal).
     pub status: ExitStatus,
-    /// What it took.
+    /// The resources that it used.
     pub usage: Usage,
 }
 
-/// The resources that a process took, together with those of its own children that it has waited for.
+/// The resources that a process used, together with those of its own children that it has waited
+/// for.
 ///
 /// # Source
-/// `getrusage(2)`, as `wait4(2)` gives it.
+/// `getrusage(2)`, as returned by `wait4(2)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -78,54 +84,60 @@ pub struct Usage {
     pub user: Duration,
     /// Processor time in the kernel.
     pub system: Duration,
-    /// The most memory that was resident at a time, in bytes; of several processes the largest. It counts from the spawn:
-    /// never less than what the process that spawned it had resident until then.
+    /// The maximum resident memory, in bytes; of several processes the largest. It counts from the
+    /// spawn, so it is never less than the maximum of the spawning process until then.
     pub max_rss_bytes: u64,
 }
 
-/// A child on its loop, with the pipes that its `Command` asked for.
+/// A child on its loop, with the pipes that its `Command` requested.
 ///
-/// Each pipe is a [`Stream`](crate::Stream), for [`Connection::open`](crate::Connection::open), [`lines`] or [`Registry::add`]. One that is dropped is
-/// closed: a child reads the end of its input, or cannot write its output any more.
+/// Each pipe is a [`Stream`](crate::Stream), for [`Connection::open`](crate::Connection::open),
+/// [`lines`] or [`Registry::add`]. A pipe that is dropped is closed: the child reads the end of its
+/// input, or can no longer write its output.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Spawned {
-    /// To signal and to end it.
+    /// The key for signalling and ending the child.
     pub key: ChildKey,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// What it reads, if that was `Stdio::piped`.
+    /// The pipe to the child's standard input, if that was `Stdio::piped`.
     pub stdin: Option<ChildStdin>,
-    /// What it writes, if that was `Stdio::piped`.
+    /// The pipe from the child's standard output, if that was `Stdio::piped`.
     pub stdout: Option<ChildStdout>,
-    /// What it says of errors, if that was `Stdio::piped`.
+    /// The pipe from the child's standard error, if that was `Stdio::piped`.
     pub stderr: Option<ChildStderr>,
 }
 
-/// A child that could not be watched, with the reason: it runs, and is the caller's again.
+/// An error for a child that could not be watched. The child runs and belongs to the caller again.
 #[non_exhaustive]
 pub struct WatchError {
-    /// The child, as it was given.
+    /// The child that was passed in.
     pub child: Child,
-    /// Why.
+    /// The reason.
     pub error: io::Error,
 }
 
 /// Starts `command`, and calls `on_exit` once when the child has ended.
 ///
-/// `on_exit` gets the status and the resource use, also if the child ends before the loop runs. It gets an error if
-/// those cannot be known since somebody else has reaped the child, `ECHILD`: the program ignores `SIGCHLD`, or a part of it waits for
-/// any child. The child has ended then too. What it has written may still be in its pipes: output ends when the pipe does, and
-/// that may be before the exit or after. An error that `on_exit` returns is logged.
+/// `on_exit` gets the exit status and the resource use, also if the child ends before the loop
+/// runs. It gets an error (`ECHILD`) if other code has reaped the child, so that these are lost:
+/// the program ignores `SIGCHLD`, or a part of it waits for any child. The child has ended in this
+/// case too. An error that `on_exit` returns is logged.
 ///
-/// The registration keeps [`Reactor::run`](reactor::Reactor::run) alive until the child has ended. If it is removed, or the
-/// reactor dropped, the child goes on, and `on_exit` is dropped: see [`ChildKey::key`]. The standard input of a command is
-/// inherited by default, as with [`Command::spawn`]. For the costs see the [module](self). Loop thread only.
+/// The child's output may still be in its pipes. The output ends with the pipe, which may be before
+/// or after the exit.
+///
+/// The registration keeps [`Reactor::run`](reactor::Reactor::run) alive until the child has ended.
+/// If it is removed, or the reactor dropped, the child goes on and `on_exit` is dropped: see
+/// [`ChildKey::key`]. Standard input is inherited by default, as with [`Command::spawn`]. Loop
+/// thread only. For the costs see the [module](self).
 ///
 /// # Errors
-/// What [`Command::spawn`] gives, with the program: `NotFound` if there is no such program, or no such folder to run it in;
-/// `PermissionDenied`; `EAGAIN` at a limit of processes; `EMFILE`. Where the child was started and cannot be watched
-/// (`EMFILE`, [`Error::Full`](reactor::Error::Full)), it is killed, and reaped with the next one.
+/// - The errors of [`Command::spawn`], with the program: `NotFound` if the program or its working
+///   directory does not exist; `PermissionDenied`; `EAGAIN` at a limit of processes; `EMFILE`.
+/// - `EMFILE` or [`Error::Full`](reactor::Error::Full) if the child was started and cannot be
+///   watched. It is then killed, and reaped with the next one.
 ///
 /// ```
 /// use std::process::{Command, Stdio};
@@ -148,7 +160,7 @@ pub struct WatchError {
 ///     })?;
 /// }
 /// let mut said = Vec::new();
-/// reactor.run(&mut said)?; // until the child has ended, and its output too
+/// reactor.run(&mut said)?; // until the child and its output have ended
 /// assert_eq!(said, ["hello"]);
 /// # Ok(())
 /// # }
@@ -166,14 +178,35 @@ where
     spawn_watched(registry, command, Some(ExitCallback(on_exit)))
 }
 
-/// Calls `on_exit` once when `child`, which the standard library has started, has ended; otherwise like [`spawn`].
+/// Calls `on_exit` once when `child`, which the standard library has started, has ended. Apart from
+/// the start this works like [`spawn`].
 ///
-/// For children that were spawned elsewhere: on another thread, by another library. The child must not have been
-/// waited for, by [`Child::try_wait`] for one. The pipes that it still has are handed back.
+/// Use it for children that were spawned elsewhere: on another thread, or by another library. The
+/// child must not have been waited for, for example by [`Child::try_wait`]. Its remaining pipes are
+/// returned.
 ///
 /// # Errors
-/// [`WatchError`] gives the child back: `ESRCH` if it has been reaped, or `ECHILD` if another process has got its number since;
-/// `EMFILE` and the like; what [`Registry::add`] gives.
+/// [`WatchError`] returns the child. Its error is one of:
+/// - `ESRCH` if the child has been reaped, or `ECHILD` if another process has got its number since.
+/// - `EMFILE` and the other errors of `pidfd_open(2)`.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
+///
+/// ```
+/// use std::process::Command;
+/// use handlers::child;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reactor = reactor::Reactor::<()>::new()?;
+/// let spawned_elsewhere = Command::new("true").spawn()?;
+/// child::watch(&mut reactor, spawned_elsewhere, |exit, _cx| {
+///     assert!(exit?.status.success());
+///     Ok(())
+/// })?;
+/// reactor.run(&mut ())?;
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("ev_child", "add_child_handler"))]
 #[track_caller]
 pub fn watch<S, F>(
@@ -187,10 +220,10 @@ where
     watch_child(registry, child, None, Some(ExitCallback(on_exit)))
 }
 
-/// The child is let go with that: it goes on, and is reaped as one whose loop is gone.
+/// Releases the child, which goes on. It is reaped like a child whose loop is gone.
 impl From<WatchError> for io::Error {
     fn from(WatchError { mut child, error }: WatchError) -> Self {
-        // What others have reaped has a number that may be another's by now.
+        // If other code has reaped the child, its number may belong to another process by now.
         if matches!(child.try_wait(), Ok(None)) {
             let label = format!("child {}", child.id());
             orphans::add(Orphan::of(child, &label));
@@ -219,7 +252,7 @@ impl WatchError {
         self.error.kind()
     }
 
-    /// Returns the errno of the kernel, if a system call has failed.
+    /// Returns the errno from the kernel, if a system call has failed.
     pub fn raw_os_error(&self) -> Option<i32> {
         reactor::errno(&self.error)
     }

@@ -1,7 +1,8 @@
-//! Children whose loop is gone while they ran: kept until a loop of this process takes them in.
+//! Children whose loop ended while they ran. They are kept until another loop of this process
+//! adopts them.
 //!
-//! A child must be reaped by its parent, or it stays a zombie as long as that lives. The next loop that starts or watches a
-//! child takes in those that are left, in the background.
+//! A child must be reaped by its parent, or it stays a zombie while its parent lives. The next loop
+//! that starts or watches a child adopts the kept ones, in the background.
 
 use std::os::fd::OwnedFd;
 use std::process::Child;
@@ -9,16 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// A child that nobody watches.
+/// A child that no loop watches.
 pub(super) struct Orphan {
-    /// `None` where none was to be had.
+    /// `None` if it could not be opened.
     pub(super) pidfd: Option<Arc<OwnedFd>>,
     pub(super) child: Child,
     pub(super) label: Arc<str>,
 }
 
 impl Orphan {
-    /// A child of the standard library that could not be watched and that nobody has reaped. Its pipes are closed.
+    /// Takes a child of the standard library that could not be watched and is not reaped. Closes
+    /// its pipes.
     pub(super) fn of(mut child: Child, label: &str) -> Self {
         drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
         Self {
@@ -33,14 +35,15 @@ static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
 /// Keeps a child for the next loop that starts one.
 pub(super) fn add(orphan: Orphan) {
-    tracing::debug!(child = %orphan.label, "left without a loop");
+    tracing::debug!(child = %orphan.label, "no loop watches this child");
     ORPHANS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(orphan);
 }
 
-/// Takes the children that were kept; one that cannot be watched stays. A lock, if there are none.
+/// Takes the kept children. Those that cannot be watched are kept further. Costs one lock if there
+/// are none.
 pub(super) fn adopt() -> Vec<(Orphan, Arc<OwnedFd>)> {
     let left = std::mem::take(&mut *ORPHANS.lock().unwrap_or_else(PoisonError::into_inner));
     let mut adopted = Vec::new();
@@ -51,7 +54,7 @@ pub(super) fn adopt() -> Vec<(Orphan, Arc<OwnedFd>)> {
         };
         match pidfd {
             Ok(pidfd) => adopted.push((orphan, pidfd)),
-            Err(rustix::io::Errno::SRCH) => {} // reaped by others
+            Err(rustix::io::Errno::SRCH) => {} // other code has reaped it
             Err(_) => add(orphan),
         }
     }

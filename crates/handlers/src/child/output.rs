@@ -1,4 +1,4 @@
-//! What a child says, line by line.
+//! The output of a child, line by line.
 
 use std::io;
 
@@ -11,40 +11,51 @@ use crate::connection::{
 use crate::error::is_nothing_done;
 use crate::framing::{Framing, Lines, Search};
 
-/// What [`lines`] tells.
+/// The events that [`lines`] reports.
 ///
-/// With each line comes the connection: to [pause](Connection::pause_reading) whoever writes, or to answer at a
-/// terminal.
+/// Each line comes with the connection, which can [pause](Connection::pause_reading) the writer, or
+/// send an answer to a terminal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
-    /// A line, without its end. It need not be text.
+    /// A line, without its end. It may not be valid text.
     Line(&'a [u8], &'a mut Connection<'c, S>),
-    /// The beginning of a line that is longer than the limit, as many bytes as that allows. The rest of it is
-    /// discarded, and what is told next is the line after it.
+    /// The beginning of a line that is longer than the limit, as many bytes as the limit allows.
+    /// The rest of the line is discarded, and the next event is the line after it.
     Cut(&'a [u8], &'a mut Connection<'c, S>),
-    /// There will be no more; told once, the last call. [`CloseReason::Finished`] where it came to its end.
+    /// The end of the output, the last call. [`CloseReason::Finished`] at the end of the stream.
     Ended(CloseReason),
 }
 
-/// Calls `on_output` for each line of `stream`, a last one without an end included, and once when it has ended.
+/// Calls `on_output` for each line of `stream`, including a last line without an end, and once when
+/// the stream has ended.
 ///
-/// For the pipes of a child, the master of its terminal, and anything else that is read. It ends when *all* who write
-/// to it have closed it: a child may have ended long before, if processes that it has started go on. The registration
-/// keeps [`Reactor::run`](reactor::Reactor::run) alive.
+/// `stream` can be a pipe of a child, the master side of its terminal, or any other stream. It ends
+/// when *all* of its writers have closed it. A child may have ended long before, if processes that
+/// it has started go on. The registration keeps [`Reactor::run`](reactor::Reactor::run) alive. Loop
+/// thread only.
 ///
-/// A line of more than `max_length` bytes is cut: its first `max_length` are told as [`Output::Cut`], as soon as it is
-/// known to be longer, and reading goes on. An error that `on_output` returns ends it, also at [`Output::Cut`] if such
-/// a line is to; the child gets `EPIPE` or `SIGPIPE` then when it writes. `WouldBlock` and `Interrupted` end nothing.
+/// A line of more than `max_length` bytes is cut: its first `max_length` bytes are reported as
+/// [`Output::Cut`], as soon as it is known to be longer, and reading goes on. An error that
+/// `on_output` returns ends the registration; the child then gets `EPIPE` or `SIGPIPE` when it
+/// writes. Return an error at [`Output::Cut`] if a long line should end it. `WouldBlock` and
+/// `Interrupted` end nothing.
 ///
-/// A callback that pauses the connection is told no more until it is resumed, by its [`ConnectionKey`], not even of
-/// lines that have come already; who writes waits when the pipe is full. Costs as [`Connection::open`], and no buffer while nothing
-/// comes. Loop thread only.
+/// If a callback pauses the connection, no further lines are reported until it is resumed by its
+/// [`ConnectionKey`], not even lines that were already read. The writer blocks when the pipe is
+/// full.
+///
+/// # Cost
+/// The costs of [`Connection::open`]. No buffer is held while no data arrives.
 ///
 /// # Errors
-/// As [`Connection::open`]: the stream is given back.
+/// [`AddError`] returns the stream. Its error is one of:
+/// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the fd is registered in
+///   this reactor.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
+/// - [`Error::Os`](reactor::Error::Os) if epoll refuses the fd.
 ///
-/// For an example see [`spawn`](super::spawn).
+/// See also [`Connection::open`]. For an example see [`spawn`](super::spawn).
 #[track_caller]
 pub fn lines<S, T, F>(
     registry: &mut Registry<S>,
@@ -56,7 +67,8 @@ where
     T: Stream,
     F: FnMut(Output<'_, '_, S>, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    // It keeps half a line at most, and where it is paused what was read at once: both have limits of their own.
+    // No limit is needed here: the reader keeps at most half a line, and while paused at most the
+    // data of one read.
     let options = ConnectionOptions::new().max_buffered_input(usize::MAX);
     let reader = LineReader {
         lines: Lines::new(max_length),
@@ -70,20 +82,20 @@ where
 struct LineReader<F> {
     lines: Lines,
     max_length: usize,
-    /// Within a line that was cut, up to its end.
+    /// Set within a line that was cut, up to its end.
     skipping: bool,
     on_output: F,
 }
 
-/// A line that was found.
+/// A line found in the input.
 enum FoundLine<'a> {
     Whole(&'a [u8]),
     Cut(&'a [u8]),
 }
 
 impl<F> LineReader<F> {
-    /// Finds the first line of `data`, and says how much was taken with it. Where there is none, something may have
-    /// been skipped all the same.
+    /// Finds the first line of `data`. Returns the number of consumed bytes, which may be more than
+    /// 0 without a line: the rest of a cut line is skipped.
     fn next<'a>(
         &mut self,
         data: &'a [u8],
@@ -104,7 +116,8 @@ impl<F> LineReader<F> {
             ),
             Ok(None) => (skipped, None),
             Err(_) => {
-                self.lines = Lines::new(self.max_length); // the last one gives the same error for ever
+                // The old one would repeat its error for ever.
+                self.lines = Lines::new(self.max_length);
                 self.skipping = true;
                 (
                     skipped + self.max_length,
@@ -114,8 +127,9 @@ impl<F> LineReader<F> {
         }
     }
 
-    /// Calls back for each line of `data`, until the connection is closed, paused or removed, and returns how much was
-    /// taken. To the connection `WouldBlock` would mean that none was taken.
+    /// Calls `on_output` for each line of `data`, until the connection is closed, paused or
+    /// removed. Returns the number of consumed bytes. `WouldBlock` is not passed on, since the
+    /// connection would take it for 0 bytes consumed.
     fn deliver<S>(
         &mut self,
         data: &[u8],
@@ -165,14 +179,15 @@ where
         connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
-        self.deliver(rest, Lines::decode_eof, connection, cx)?; // one line at most: whole ones are told before the end is read
+        // At most one line is left: complete lines are reported before the end is read.
+        self.deliver(rest, Lines::decode_eof, connection, cx)?;
         connection.shutdown();
         Ok(())
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Err(error) = (self.on_output)(Output::Ended(reason), cx) {
-            tracing::warn!(%error, "after the end of an output");
+            tracing::warn!(%error, "on_output failed at the end of the output");
         }
     }
 }

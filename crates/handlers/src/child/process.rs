@@ -1,7 +1,7 @@
-//! One child process: how it is watched, signalled and reaped, without a look at any other.
+//! One child process: how it is watched, signalled and reaped, independent of all others.
 //!
-//! Ground rule: a number is used only while it is certain to be the child's. A pidfd names the child for ever; its pid does
-//! as long as nobody has reaped it, which is asked through the pidfd.
+//! Ground rule: a number is used only while it is certain to be the child's. A pidfd identifies the
+//! child for ever. Its pid does so until the child is reaped, which is checked through the pidfd.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,29 +25,30 @@ use super::{Exit, Usage};
 use crate::error::{advised, named};
 use crate::signal::Signal;
 
-/// What a signal is sent to, the larger one last.
+/// The target of a signal, the larger one last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SignalTarget {
     Process,
     Group,
 }
 
-/// A child that nobody has reaped yet: a source that is readable when it has ended.
+/// A child that is not reaped yet: a source that becomes readable when it has ended.
 pub(super) struct ChildProcess {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
-    /// What was sent a `SIGTERM`: each process gets one.
+    /// The target that got a `SIGTERM`: each process gets only one.
     requested: Cell<Option<SignalTarget>>,
-    /// The time at which what was requested to exit is killed, unless it has ended by then.
+    /// The time at which the requested target is killed, unless it has ended by then.
     pub(super) kill_at: Cell<Option<Instant>>,
     group_killed: Cell<bool>,
-    /// The child while it is ours to reap.
+    /// The child, while it is ours to reap.
     child: RefCell<Option<Child>>,
 }
 
 impl ChildProcess {
-    /// A child that was started by the standard library. It is the caller's to reap until it is entrusted.
+    /// Opens a child that the standard library has started. The caller must reap it until it is
+    /// taken over.
     pub(super) fn open(child: &Child, program: Option<&str>) -> io::Result<Self> {
         let pid = Pid::from_child(child);
         let label: Arc<str> = match program {
@@ -61,7 +62,7 @@ impl ChildProcess {
         Ok(Self::new(pid, label, Arc::new(pidfd), None))
     }
 
-    /// A child whose loop has gone, to be reaped by another.
+    /// Takes over a child whose loop has ended.
     pub(super) fn from_orphan(orphan: Orphan, pidfd: Arc<OwnedFd>) -> Self {
         Self::new(
             Pid::from_child(&orphan.child),
@@ -99,12 +100,13 @@ impl ChildProcess {
         &self.label
     }
 
-    /// Returns whether it is still to be reaped, and not left to somebody else.
+    /// Returns `true` if it is still to be reaped here.
     pub(super) fn must_be_reaped(&self) -> bool {
         self.child.borrow().is_some()
     }
 
-    /// Reaps the child and says how it has ended; `WouldBlock` while it runs. Any other error is the last word, too.
+    /// Reaps the child and returns how it has ended. Returns `WouldBlock` while it runs. Any other
+    /// error is final, too.
     pub(super) fn reap(&self) -> io::Result<Exit> {
         let mut child = self.child.borrow_mut();
         let reaped = match &mut *child {
@@ -123,7 +125,8 @@ impl ChildProcess {
             SignalTarget::Group => "kill",
         };
         let known = self.sendable(call, signal)?;
-        // A pidfd cannot name a group, and its number is the child's only until somebody has reaped it.
+        // A pidfd cannot identify a group. The group's number is the child's only until the child
+        // is reaped.
         if target == SignalTarget::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
             return Err(Error::Call {
                 call: "waitid",
@@ -136,13 +139,14 @@ impl ChildProcess {
         };
         match sent {
             Ok(()) => Ok(()),
-            Err(Errno::SRCH) if target == SignalTarget::Process => Ok(()), // it has ended, and others have reaped it
+            // It has ended, and other code has reaped it.
+            Err(Errno::SRCH) if target == SignalTarget::Process => Ok(()),
             Err(errno) => {
                 let advice = match errno {
                     Errno::SRCH => {
-                        ": it leads no process group, spawn it with CommandExt::process_group(0)"
+                        ": the child does not lead a process group, spawn it with CommandExt::process_group(0)"
                     }
-                    Errno::PERM => ": it runs as another user by now",
+                    Errno::PERM => ": the child now runs as another user",
                     _ => "",
                 };
                 let source = advised(
@@ -162,7 +166,7 @@ impl ChildProcess {
     ) -> Result<rustix::process::Signal, Error> {
         rustix::process::Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
             let text = format!(
-                "{signal} to {}: only signals that have a name can be sent",
+                "{signal} to {}: only signals with a name can be sent",
                 self.label
             );
             Error::Call {
@@ -172,7 +176,7 @@ impl ChildProcess {
         })
     }
 
-    /// Sends `SIGTERM` to the child, or to all of its group, unless that was done before.
+    /// Sends `SIGTERM` to the child, or to its whole group, unless this was done before.
     pub(super) fn request_exit(&self, target: SignalTarget) -> Result<(), Error> {
         match (self.requested.get(), target) {
             (None, _) => self.send(target, Signal::TERM)?,
@@ -180,14 +184,14 @@ impl ChildProcess {
             (Some(_), _) => {}
         }
         self.requested.set(self.requested.get().max(Some(target)));
-        // A process that is stopped takes no signal but this one and SIGKILL.
+        // A stopped process acts on no signal except this one and SIGKILL.
         if let Err(error) = self.send(target, Signal::CONT) {
-            tracing::debug!(child = %self.label, %error, "it is not continued");
+            tracing::debug!(child = %self.label, %error, "SIGCONT failed");
         }
         Ok(())
     }
 
-    /// Sends `SIGTERM` to all of the group but the child, which has got it.
+    /// Sends `SIGTERM` to all of the group except the child, which has got it already.
     fn request_exit_of_others(&self) -> Result<(), Error> {
         self.send(SignalTarget::Group, Signal::CONT)?; // the same checks, and the same errors
         let term = self.sendable("pidfd_send_signal", Signal::TERM)?;
@@ -198,25 +202,26 @@ impl ChildProcess {
         for other in group::others(self.pid).map_err(unread)? {
             let sent = other.and_then(|pidfd| Ok(pidfd_send_signal(pidfd, term)?));
             if let Err(error) = sent {
-                tracing::debug!(child = %self.label, %error, "one of its group is not asked to end");
+                tracing::debug!(child = %self.label, %error, "SIGTERM to a process of its group failed");
             }
         }
         Ok(())
     }
 
-    /// Kills what was requested to exit and has not ended in time.
+    /// Kills the requested target if it has not ended in time.
     pub(super) fn kill_if_overdue(&self) {
         if self.kill_at.take().is_none() {
             return;
         }
-        tracing::info!(child = %self.label, "it has not ended in time and is killed");
+        tracing::info!(child = %self.label, "killing a child that has not ended in time");
         match self.requested.get() {
             Some(SignalTarget::Group) => self.kill_group(),
             _ => self.kill(SignalTarget::Process),
         }
     }
 
-    /// Kills what is left of the group. Its number is the child's, so the child must not have been reaped.
+    /// Kills the rest of the group. Its number is the child's pid, so the child must not have been
+    /// reaped.
     pub(super) fn kill_group(&self) {
         self.group_killed.set(true);
         self.kill(SignalTarget::Group);
@@ -224,11 +229,12 @@ impl ChildProcess {
 
     fn kill(&self, target: SignalTarget) {
         if let Err(error) = self.send(target, Signal::KILL) {
-            tracing::warn!(child = %self.label, %error, "it cannot be killed");
+            tracing::warn!(child = %self.label, %error, "SIGKILL failed");
         }
     }
 
-    /// Returns whether the child has ended before its group, which was requested to exit too and has the rest of the grace.
+    /// Returns `true` if the child has ended before its group, which was also asked to exit and has
+    /// the rest of the grace period.
     pub(super) fn has_unfinished_group(&self) -> bool {
         let is_ending =
             self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
@@ -241,8 +247,8 @@ impl ChildProcess {
     }
 }
 
-/// No loop watches it any more. What was to end it does so now, as nobody will later; the rest is for the next loop that
-/// starts a child.
+/// Handles a child that no loop watches any more. A pending kill happens now, since it could not
+/// happen later. Otherwise the child is kept for the next loop that starts one.
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else {
@@ -273,9 +279,9 @@ impl fmt::Debug for ChildProcess {
     }
 }
 
-const STOLEN: &str = ": its status went to somebody else: SIGCHLD is ignored, or a part of the program waits for any child";
+const STOLEN: &str = ": other code has reaped the child: SIGCHLD is ignored, or a part of the program waits for any child";
 
-/// The advice for an answer of the kernel's that says that somebody else has reaped the child.
+/// Returns the advice for an errno that means that other code has reaped the child.
 fn reaped_elsewhere(errno: Errno) -> &'static str {
     if matches!(errno, Errno::SRCH | Errno::CHILD) {
         STOLEN
@@ -284,19 +290,20 @@ fn reaped_elsewhere(errno: Errno) -> &'static str {
     }
 }
 
-/// Whether the child has ended and can be reaped. It is not reaped by that.
+/// Returns `true` if the child has ended and can be reaped. Does not reap it.
 fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
-        Err(Errno::AGAIN) => Ok(false), // the pidfd is in non-blocking mode, as all sources are
+        Err(Errno::AGAIN) => Ok(false), // the pidfd is non-blocking, like all sources
         ended => ended.map(|status| status.is_some()),
     }
 }
 
-/// Reaps a child, and no other; `WouldBlock` while it runs.
+/// Reaps this child and no other. Returns `WouldBlock` while it runs.
 ///
-/// The pidfd says that it has ended and has not been reaped, so its pid is still its own; the call that tells the resource
-/// use, `wait4(2)`, knows no pidfd. It has nothing to wait for.
+/// The pidfd tells that the child has ended and is not reaped, so its pid is still its own. That
+/// matters because `wait4(2)`, which returns the resource use, takes no pidfd. The call does not
+/// block.
 pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Result<Exit> {
     match has_ended(pidfd) {
         Ok(true) => {}

@@ -1,11 +1,22 @@
-//! When a child that has ended is started again: arithmetic, which knows no process and no clock.
+//! The restart policy of a child: arithmetic that knows no process and no clock.
 
 use std::time::Duration;
 
-/// Whether and when a child that has ended is started again, by [`supervise`](super::supervise).
+/// A policy for restarting a child that has ended, for [`supervise`](super::supervise).
 ///
-/// The delay doubles with each restart, from the first to the greatest; a child that ran long enough begins anew. Times
-/// are those of the loop's clock.
+/// The delay doubles with each restart in a row, from the initial to the maximum delay. After a
+/// child has run long enough, the row starts again. Times are those of the loop's clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use handlers::child::RestartPolicy;
+///
+/// let policy = RestartPolicy::on_failure()
+///     .initial_delay(Duration::from_millis(500))
+///     .max_delay(Duration::from_secs(60))
+///     .max_restarts(10);
+/// # let _ = policy;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a policy is for supervise"]
 pub struct RestartPolicy {
@@ -34,52 +45,53 @@ impl RestartPolicy {
         }
     }
 
-    /// It is not started again.
+    /// Returns a policy that never restarts the child.
     pub const fn never() -> Self {
         Self::new(When::Never)
     }
 
-    /// It is started again unless it ended with exit code 0; also if it could not be started.
+    /// Returns a policy that restarts the child unless it ended with exit code 0. A child that
+    /// could not be started is also tried again.
     pub const fn on_failure() -> Self {
         Self::new(When::OnFailure)
     }
 
-    /// It is started again however it ended.
+    /// Returns a policy that restarts the child however it ended.
     pub const fn always() -> Self {
         Self::new(When::Always)
     }
 
-    /// The delay before the first restart in a row; by default 100 ms, as systemd has it.
+    /// Sets the delay before the first restart in a row. Default: 100 ms, as in systemd.
     pub const fn initial_delay(mut self, delay: Duration) -> Self {
         self.initial_delay = delay;
         self
     }
 
-    /// The greatest delay; by default 30 s.
+    /// Sets the maximum delay. Default: 30 s.
     pub const fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// How long a child must have run to count as steady, so that its next restart is the first in a row again; by default
-    /// 10 s.
+    /// Sets the run time after which a child counts as steady, so that its next restart is again
+    /// the first in a row. Default: 10 s.
     pub const fn steady_after(mut self, ran: Duration) -> Self {
         self.steady_after = ran;
         self
     }
 
-    /// How many restarts in a row there may be; by default any number.
+    /// Sets the maximum number of restarts in a row. Default: no limit.
     pub const fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = restarts;
         self
     }
 }
 
-/// A policy, and how far it has gone.
+/// A policy, and the number of restarts so far.
 #[derive(Debug)]
 pub(super) struct Backoff {
     policy: RestartPolicy,
-    /// Since the child was steady.
+    /// The number of restarts since the child was steady.
     restarts: u32,
 }
 
@@ -91,7 +103,8 @@ impl Backoff {
         }
     }
 
-    /// The delay before the next start, `None` if there is none, for a child that ran so long.
+    /// Returns the delay before the next start, for a child that has run for `ran`. Returns `None`
+    /// if it is not started again.
     pub(super) fn next(&mut self, succeeded: bool, ran: Duration) -> Option<Duration> {
         let Self { policy, restarts } = self;
         let wanted = match policy.when {

@@ -1,7 +1,8 @@
-//! A supervisor: a child that is started again when it ends, by a policy.
+//! A supervisor: it restarts a child when it ends, according to a policy.
 //!
-//! It is one object that is passed on: from the callback that starts a child to the watch of the child, from there to
-//! the timer of the next start. So it is in one place at a time, and ends with the place it is in.
+//! The supervisor is one object that is passed on: from the callback that starts a child to the
+//! watch of the child, and from there to the timer of the next start. It is in one place at a time,
+//! and ends with that place.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,37 +19,41 @@ use super::restart::{Backoff, RestartPolicy};
 use super::watch::{ChildWatch, OnExit, kill_now, spawn_watched};
 use super::{ChildKey, Exit, Spawned};
 
-/// What [`supervise`] tells.
+/// The events that [`supervise`] reports.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SupervisorEvent {
-    /// A child has been started. Its pipes are for the taking; those that are left are closed.
+    /// A child was started. The callback may take its pipes; pipes that it leaves are closed.
     Started(Spawned),
     /// The child has ended.
     Exited {
-        /// As with [`spawn`](super::spawn).
+        /// The result of the exit, as for the callback of [`spawn`](super::spawn).
         exit: io::Result<Exit>,
-        /// When it is started again; `None`: it is not, and this is the last call.
+        /// The delay until the next start. `None` if it is not started again; this is the last call
+        /// then.
         restart_in: Option<Duration>,
     },
-    /// The child could not be started, which counts as a failure.
+    /// The child could not be started. This counts as a failure.
     NotStarted {
-        /// Why: as [`spawn`](super::spawn).
+        /// The error of the start: one of [`spawn`](super::spawn), or of the `command` callback.
         error: io::Error,
-        /// When it is tried again; `None`: it is not, and this is the last call.
+        /// The delay until the next attempt. `None` if there is none; this is the last call then.
         restart_in: Option<Duration>,
     },
-    /// It was stopped while no child ran: the last call.
+    /// The supervision was stopped while no child ran. This is the last call.
     Stopped,
 }
 
-/// Starts the `command` that is given at each start, with the deferred callbacks, and starts it again when it has
-/// ended, as `policy` says. `on_event` is told of each step.
+/// Starts a child and restarts it when it has ended, according to `policy`. `command` is called for
+/// each start and returns the command to run. `on_event` is called for each step. The first start
+/// happens with the deferred callbacks. Loop thread only.
 ///
-/// While a child runs, or is waited for to be started again, it keeps [`Reactor::run`](reactor::Reactor::run) alive. An
-/// error of `command` is a failed start. One of `on_event` ends the supervision: a child that runs is killed then, and
-/// the error is logged. A watch that is removed by [`ChildKey::key`] ends it too, and nobody is told; so does a panic
-/// of either, but for one at [`SupervisorEvent::Started`]. Loop thread only.
+/// The supervision keeps [`Reactor::run`](reactor::Reactor::run) alive, also during restart delays.
+///
+/// An error of `command` counts as a failed start. The supervision ends early in these cases:
+/// - `on_event` returns an error. A running child is killed, and the error is logged.
+/// - The watch is removed by [`ChildKey::key`]. No event is reported.
+/// - `command` or `on_event` panics, except at [`SupervisorEvent::Started`]. No event is reported.
 ///
 /// ```
 /// use std::process::Command;
@@ -57,11 +62,11 @@ pub enum SupervisorEvent {
 /// use reactor::{ManualClock, Reactor};
 ///
 /// # fn main() -> std::io::Result<()> {
-/// // A test would let the time jump, too.
+/// // With this clock a test does not wait for the delays.
 /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
 /// let policy = RestartPolicy::on_failure().initial_delay(Duration::from_secs(1)).max_restarts(3);
-/// child::supervise(&mut reactor, policy, || Ok(Command::new("false")), |news, cx| {
-///     match news {
+/// child::supervise(&mut reactor, policy, || Ok(Command::new("false")), |event, cx| {
+///     match event {
 ///         SupervisorEvent::Started(child) => println!("started: {}", child.pid),
 ///         SupervisorEvent::Exited { exit, restart_in } => {
 ///             *cx.state += 1;
@@ -72,7 +77,7 @@ pub enum SupervisorEvent {
 ///     Ok(())
 /// });
 /// let mut failures = 0;
-/// reactor.run(&mut failures)?; // 1 s, 2 s, 4 s later it is over
+/// reactor.run(&mut failures)?; // returns after restarts at 1 s, 2 s and 4 s
 /// assert_eq!(failures, 4);
 /// # Ok(())
 /// # }
@@ -109,24 +114,25 @@ where
     };
     registry.defer(move |cx| {
         if let Err(error) = supervisor.start(cx) {
-            tracing::error!(%error, "the supervision of a child has ended");
+            tracing::error!(%error, "supervision of a child ended");
         }
     });
     key
 }
 
-/// The name of a supervisor on its loop: `Copy`, and checked at every use.
+/// Identifies a supervisor on its loop. It is `Copy`, and checked at every use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SupervisorKey(u64);
 
-/// As it is shown in [`Error::StaleKey`].
+/// Returns the key that [`Error::StaleKey`] shows for the supervisor.
 impl From<SupervisorKey> for Key {
     fn from(supervisor: SupervisorKey) -> Self {
-        Self::unregistered(supervisor.0 as u32) // they are counted: the low half tells them apart
+        // Supervisors are counted, so the low half of the number identifies them.
+        Self::unregistered(supervisor.0 as u32)
     }
 }
 
-/// As the [`Key`] that this becomes: `7v0` for the seventh supervisor of its loop.
+/// Formats the [`Key`] that this converts to: `7v0` for the seventh supervisor of its loop.
 impl fmt::Display for SupervisorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Key::from(*self).fmt(f)
@@ -134,14 +140,18 @@ impl fmt::Display for SupervisorKey {
 }
 
 impl SupervisorKey {
-    /// Ends the supervision: a child that runs gets `grace` to end, as by [`ChildKey::terminate`], and its end is the
-    /// last that is told; where none runs [`SupervisorEvent::Stopped`] is, next turn. For its whole group,
-    /// [`ChildKey::terminate_group`] of the [`child`](Self::child) comes first: of the two the group counts, and each
-    /// process gets one `SIGTERM`.
+    /// Ends the supervision. A running child gets `grace` to end, as by [`ChildKey::terminate`],
+    /// and its exit is the last event. If no child runs, [`SupervisorEvent::Stopped`] is reported
+    /// next turn as the last event.
+    ///
+    /// To end the child's whole group, call [`ChildKey::terminate_group`] of the
+    /// [`child`](Self::child) first. Of the two calls the group counts, and each process gets one
+    /// `SIGTERM`.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has ended already; those of [`ChildKey::terminate`], and then nothing is started again
-    /// all the same.
+    /// - [`Error::StaleKey`] if the supervision has already ended.
+    /// - [`Error::Call`] if the child cannot be signalled; see [`ChildKey::terminate`]. It is not
+    ///   restarted in this case either.
     pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         let supervision = self.find(registry).ok_or_else(|| self.stale())?;
         supervision.stopping = true;
@@ -152,9 +162,13 @@ impl SupervisorKey {
         }
     }
 
-    /// Starts the child next turn, where it is waited for to be started again: for an operator who has mended what it
-    /// failed of. Does nothing where it runs; [`ChildKey::terminate`] of the [`child`](Self::child) has that started
-    /// again, if the policy does so. The delays go on where they were. O(1).
+    /// Starts the child next turn if it waits for a restart, for example after an operator has
+    /// fixed the cause of a failure. Does nothing if the child runs. To restart a running child,
+    /// call [`ChildKey::terminate`] of the [`child`](Self::child) if the policy restarts it then.
+    /// The next delays are not changed.
+    ///
+    /// # Cost
+    /// O(1).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.
@@ -165,7 +179,8 @@ impl SupervisorKey {
         }
     }
 
-    /// The child that runs at present, if one does: to signal it.
+    /// Returns the key of the running child, for signals. Returns `None` if no child runs at
+    /// present.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.
@@ -180,7 +195,8 @@ impl SupervisorKey {
         Error::StaleKey(self.into())
     }
 
-    /// Returns its entry, unless it has ended with the registration or the timer that it was in.
+    /// Returns the entry of the supervisor. Returns `None` if the supervisor ended with the
+    /// registration or the timer that held it.
     fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
         let state = registry
             .local::<Supervisors>()
@@ -214,7 +230,7 @@ struct Supervision {
 
 #[derive(Clone, Copy)]
 enum SupervisorState {
-    /// It will be with this turn's or next turn's deferred callbacks, or is being.
+    /// The child is being started, or will be with the deferred callbacks of this turn or the next.
     Starting,
     Waiting(TimerKey),
     Running(ChildKey),
@@ -225,9 +241,9 @@ struct Supervisor<C, F> {
     backoff: Backoff,
     command: C,
     on_event: F,
-    /// When the present child was.
+    /// The time at which the present child was started.
     started: Instant,
-    /// The line that has called [`supervise`].
+    /// The location of the call of [`supervise`].
     origin: &'static Location<'static>,
 }
 
@@ -235,7 +251,7 @@ impl<C, F> Supervisor<C, F>
 where
     C: FnMut() -> io::Result<Command> + 'static,
 {
-    /// Starts the child, or says that it will not.
+    /// Starts the child, or reports that it will not be started.
     fn start<S>(mut self, cx: &mut Context<'_, S>) -> io::Result<()>
     where
         F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
@@ -259,7 +275,8 @@ where
         let key = spawned.key;
         cx.registry.set_origin(key.key(), self.origin)?;
         self.set_state(SupervisorState::Running(key), cx.registry);
-        // The watch comes first, so that the child can be reached by its key from within the callback.
+        // The supervisor moves into the watch first, so that its callback can reach the child by
+        // its key.
         cx.with_handler(
             key.key(),
             move |_io: &mut Io<Rc<ChildProcess>>, watch: &mut ChildWatch<Self>, cx| {
@@ -276,7 +293,7 @@ where
         )?
     }
 
-    /// Reports an end, and has the child started again if the policy says so.
+    /// Reports an end, and schedules the next start if the policy restarts the child.
     fn tell_and_restart<S>(
         mut self,
         succeeded: bool,
@@ -300,7 +317,7 @@ where
             self.remove(cx.registry);
             return Err(error);
         }
-        // Where it was stopped by that callback, it says so next turn.
+        // If that callback has stopped the supervision, `Stopped` is reported next turn.
         let delay = if self.is_stopping(cx.registry) {
             Duration::ZERO
         } else {
@@ -314,7 +331,7 @@ where
             }
             Ok(Then::Done)
         });
-        let _ = cx.registry.set_timer_origin(timer, origin); // it is there
+        let _ = cx.registry.set_timer_origin(timer, origin); // the timer exists
         if let Some(supervision) = cx
             .registry
             .local::<Supervisors>()

@@ -1,4 +1,4 @@
-//! The watch of a child: from its start to its reaping, in the foreground or not.
+//! The watch of a child, from its start until it is reaped, in the foreground or in the background.
 
 use std::io;
 use std::panic::Location;
@@ -13,7 +13,7 @@ use super::process::ChildProcess;
 use super::{Exit, Spawned, WatchError};
 use crate::error::{advised, is_nothing_done};
 
-/// What is called at the end of a child.
+/// The action at the exit of a child.
 pub(super) trait OnExit<S>: 'static {
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()>;
 }
@@ -29,7 +29,7 @@ where
     }
 }
 
-/// Calls nothing: the child is only reaped.
+/// No action: the child is only reaped.
 struct ReapOnly;
 
 impl<S> OnExit<S> for ReapOnly {
@@ -48,10 +48,10 @@ pub(super) fn spawn_watched<S, H: OnExit<S>>(
     let child = command.spawn().map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::NotFound => {
-                ": there is no such program in PATH, or its interpreter or working folder is missing"
+                ": no such program in PATH, or its interpreter or working directory is missing"
             }
-            io::ErrorKind::PermissionDenied => ": it is no program, or this user may not execute it",
-            io::ErrorKind::WouldBlock => ": there are as many processes as this user may have",
+            io::ErrorKind::PermissionDenied => ": not a program, or this user may not execute it",
+            io::ErrorKind::WouldBlock => ": this user has reached the limit of processes",
             _ => "",
         };
         advised(format_args!("spawn of {program:?}"), error, advice)
@@ -59,7 +59,7 @@ pub(super) fn spawn_watched<S, H: OnExit<S>>(
     watch_child(registry, child, Some(&program), on_exit).map_err(
         |WatchError { mut child, error }| {
             if let Err(error) = child.kill() {
-                tracing::warn!(program, %error, "it cannot be watched, nor killed");
+                tracing::warn!(program, %error, "kill failed for a child that cannot be watched");
             }
             orphans::add(Orphan::of(child, &program));
             error
@@ -67,7 +67,7 @@ pub(super) fn spawn_watched<S, H: OnExit<S>>(
     )
 }
 
-/// Watches `child`. Where `on_exit` is `None`, it may be filled in later by `with_handler`.
+/// Watches `child`. If `on_exit` is `None`, it may be filled in later by `with_handler`.
 #[track_caller]
 pub(super) fn watch_child<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
@@ -122,7 +122,8 @@ fn register<S, H: OnExit<S>>(
     Ok(key)
 }
 
-/// Has a child reaped whose watch is gone. If it is to be killed, that is done in time, and `run` waits for it.
+/// Reaps a child whose watch has ended. If it is to be killed, it is killed in time, and `run`
+/// waits for it.
 fn reap_in_background<S>(
     registry: &mut Registry<S>,
     process: Rc<ChildProcess>,
@@ -140,16 +141,16 @@ fn reap_in_background<S>(
         Ok(())
     });
     if let Err(error) = watched {
-        tracing::debug!(child = process.label(), %error, "it is left to the next loop that starts a child");
+        tracing::debug!(child = process.label(), %error, "kept for the next loop that starts a child");
     }
 }
 
-/// What the loop calls for a child.
+/// The handler that the loop calls for a child.
 pub(super) struct ChildWatch<H> {
     process: Rc<ChildProcess>,
-    /// The line of the user that it is shown by, also when it is only reaped.
+    /// The user's source location that the registration shows, also when the child is only reaped.
     pub(super) origin: &'static Location<'static>,
-    /// `None` once it has been called, or before a supervisor is filled in.
+    /// `None` after the exit was reported, or before a supervisor is filled in.
     pub(super) on_exit: Option<H>,
 }
 
@@ -178,7 +179,8 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
         cx.registry.local::<Children>().0.remove(&key);
         if let Some(on_exit) = self.on_exit.take() {
             match on_exit.exited(exit, cx) {
-                Err(error) if is_nothing_done(&error) => return Err(io::Error::other(error)), // it would keep what is over
+                // `WouldBlock` would keep the registration of a child that has ended.
+                Err(error) if is_nothing_done(&error) => return Err(io::Error::other(error)),
                 told => told?,
             }
         }
@@ -188,7 +190,8 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
     fn closed(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
         let key = cx.key();
         cx.registry.local::<Children>().0.remove(&key);
-        self.on_exit = None; // what it has captured goes now, not when the child ends
+        // Drops its captured values now, not when the child ends.
+        self.on_exit = None;
         if self.process.must_be_reaped() {
             reap_in_background(cx.registry, Rc::clone(&self.process), self.origin);
         }
@@ -196,13 +199,15 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
 }
 
 impl<H> ChildWatch<H> {
-    /// Postpones the end of a child until another of its group has ended. Returns whether there is one.
+    /// Postpones the exit of a child until another process of its group has ended. Returns `true`
+    /// if there is one.
     fn waits_for_group<S>(&self, cx: &mut Context<'_, S>) -> bool {
         let key = cx.key();
         let waits = self.process.other_of_group().and_then(|other| {
             let Some(other) = other else { return Ok(false) };
             let waiting = cx.registry.add(other, Interest::READABLE, move |_, cx| {
-                let _ = cx.registry.set_interest(key, Interest::READABLE); // it may have been killed in time, and be gone
+                // The child may have been killed in time, and its registration may have ended.
+                let _ = cx.registry.set_interest(key, Interest::READABLE);
                 Ok(Next::Remove)
             })?;
             cx.registry.set_background(waiting)?;
@@ -210,15 +215,15 @@ impl<H> ChildWatch<H> {
             Ok(true)
         });
         waits.unwrap_or_else(|error| {
-            tracing::warn!(child = self.process.label(), %error, "what is left of its group is not waited for");
+            tracing::warn!(child = self.process.label(), %error, "not waiting for the rest of its group");
             false
         })
     }
 }
 
-/// Ends a child at once, whose supervision has failed.
+/// Kills a child whose supervision has failed.
 pub(super) fn kill_now<S>(registry: &mut Registry<S>, key: ChildKey) {
     if let Err(error) = key.kill(registry) {
-        tracing::debug!(%error, "it is not killed");
+        tracing::debug!(%error, "SIGKILL failed");
     }
 }

@@ -115,7 +115,7 @@ fn a_child_that_other_code_has_reaped_is_reported_as_an_error() -> Result {
     run(&mut reactor, &mut seen)?;
     let said = seen.errors[0].to_string();
     assert!(
-        said.contains("(sh)") && said.contains("status went to somebody else"),
+        said.contains("(sh)") && said.contains("other code has reaped the child"),
         "{said}"
     );
     assert!(!is_watched(&reactor, child.pid));

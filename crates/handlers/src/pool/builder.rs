@@ -1,4 +1,4 @@
-//! How a pool is set up: its limits, its threads, the state of each worker.
+//! The setup of a pool: its limits, its threads, and the state of each worker.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,23 @@ use super::queue::JobQueue;
 use super::state::{Make, WorkerState};
 use super::{PoolHandle, WorkerPool};
 
-/// Limits of a [`WorkerPool`], and the state of its workers.
+/// A builder for a [`WorkerPool`]: its limits, its threads, and the state of its workers.
+///
+/// ```
+/// use handlers::WorkerPool;
+/// use reactor::Reactor;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<()>::new()?;
+/// let pool = WorkerPool::builder()
+///     .workers(4)
+///     .max_queued_jobs(100)
+///     .name("hash-") // hash-0 to hash-3
+///     .build(&mut reactor)?;
+/// # pool.drain();
+/// # Ok(())
+/// # }
+/// ```
 pub struct PoolBuilder<S, W = ()> {
     workers: usize,
     max_queued_jobs: usize,
@@ -35,39 +51,42 @@ impl<S> PoolBuilder<S> {
 }
 
 impl<S, W: 'static> PoolBuilder<S, W> {
-    /// Sets the number of threads, at least 1. Default: as many as processors may be used.
+    /// Sets the number of threads (at least 1). Default: the number of processors that this process
+    /// may use.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
     }
 
-    /// Sets how many jobs may wait while all workers are busy; one more is refused. Default: 1024.
+    /// Sets the maximum number of jobs that wait while all workers are busy. A further job is
+    /// refused. Default: 1024.
     #[must_use]
     pub fn max_queued_jobs(mut self, jobs: usize) -> Self {
         self.max_queued_jobs = jobs;
         self
     }
 
-    /// Sets the name of the threads, which their number follows. Default: `worker-`.
+    /// Sets the name of the threads. The number of the thread is appended. Default: `worker-`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Gives each worker a state of its own, which `make` makes: a connection to a database, a compiled model, a large
-    /// buffer. Jobs that are submitted by [`PoolHandle::submit_with`] borrow the state of the worker that runs them. Default:
-    /// none.
+    /// Sets a function that makes a state for each worker: a database connection, a compiled model,
+    /// a large buffer. Jobs submitted by [`PoolHandle::submit_with`] borrow the state of the worker
+    /// that runs them. Default: no state (`()`).
     ///
-    /// The state is made on the worker's thread for the first job that takes it, and dropped there, so it need not be
-    /// [`Send`]:
-    /// - If `make` returns an error or panics, the job does not run and its completion callback gets
-    ///   [`JobError::NoState`]. The next job that takes the state calls `make` again.
-    /// - If a job panics, the state it had is dropped, since it may be half changed. The next job gets a new one.
-    /// - A job that finds its connection closed makes a new one itself, through the `&mut W` that it has.
-    /// - It is dropped when the worker ends: when the pool is drained, abandoned or dropped, and the worker's last job
-    ///   is done.
+    /// The state is made on the worker's thread for the first job that uses it, and dropped there,
+    /// so it need not be [`Send`]:
+    /// - If `make` returns an error or panics, the job does not run and its completion callback
+    ///   gets [`JobError::NoState`]. The next job that uses the state calls `make` again.
+    /// - If a job panics, its state is dropped, since it may be half changed. The next job gets a
+    ///   new one.
+    /// - If a job finds its connection closed, it can make a new one itself, through its `&mut W`.
+    /// - The state is dropped when the worker ends: when the pool was drained, abandoned or
+    ///   dropped, and the worker's last job is done.
     ///
     /// [`JobError::NoState`]: super::JobError::NoState
     ///
@@ -89,12 +108,13 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut reactor = Reactor::<Vec<String>>::new()?;
-    /// let pool = WorkerPool::builder().workers(4).worker_state(Database::connect).build(&mut reactor)?;
+    /// let builder = WorkerPool::builder().workers(4).worker_state(Database::connect);
+    /// let pool = builder.build(&mut reactor)?;
     /// pool.submit_with(
     ///     |database| database.users.get(&1000).copied(), // on a worker, with its connection
     ///     |found, cx| match found {
     ///         Ok(name) => cx.state.extend(name.map(str::to_owned)),
-    ///         Err(error) => eprintln!("no answer: {error}"), // no connection, or the job has panicked
+    ///         Err(error) => eprintln!("no answer: {error}"), // or the job has panicked
     ///     },
     /// )?;
     /// let mut names = Vec::new();
@@ -127,7 +147,10 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     /// Starts the threads. The completion callbacks of their jobs run on the loop of `registry`.
     ///
     /// # Errors
-    /// `EAGAIN` if a thread cannot be started, and those that were are ended; those of [`Registry::remote`].
+    /// - `EAGAIN` if a thread cannot be started. The threads that were started are ended.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+    ///   [`Error::Loop`](reactor::Error::Loop) if it cannot get an `eventfd`; see
+    ///   [`Registry::remote`].
     #[track_caller]
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S, W>> {
         let pool = PoolHandle {
@@ -137,7 +160,7 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         let mut started = WorkerPool {
             pool,
             threads: Vec::new(),
-        }; // dropped, it ends the threads that have started
+        }; // dropping it ends the started threads
         for number in 0..self.workers {
             let (shared, make) = (Arc::clone(&started.pool.shared), Arc::clone(&self.make));
             let work = move || shared.work(WorkerState::new(make));

@@ -1,16 +1,17 @@
-//! What follows a job: its callback, and the token that keeps the loop alive until that has run.
+//! The completion of a job: its callback, and the token that keeps the loop alive until the
+//! callback has run.
 //!
-//! Two hold it: the job, which passes it on to the loop, and the user's [`Job`](super::Job), which may end either
-//! before.
+//! It is shared by the job, which passes it on to the loop, and the user's [`Job`](super::Job),
+//! which may drop either part earlier.
 //!
-//! Ground rule: once the job has been dropped, from the queue or with its loop, neither is left, whoever still has the
-//! `Job`.
+//! Ground rule: once the job has been dropped, from the queue or with its loop, neither part is
+//! left, even if a `Job` still exists.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reactor::KeepAlive;
 
-/// The job's own hold.
+/// The job's own reference.
 pub(super) struct Completion<D>(Arc<Parts<D>>);
 
 struct Parts<D> {
@@ -18,17 +19,17 @@ struct Parts<D> {
     done: Mutex<Option<D>>,
 }
 
-/// What a [`Job`](super::Job) can do with its completion, whatever the callback's type.
+/// The operations of a [`Job`](super::Job) on its completion, independent of the callback's type.
 pub(super) trait PendingCompletion: Send + Sync {
-    /// Keeps the loop alive no more.
+    /// Releases the token, so that the job no longer keeps the loop alive.
     fn release_loop(&self);
-    /// Drops the callback too, and returns whether there was one.
+    /// Drops the callback too. Returns `true` if there was one.
     fn abandon(&self) -> bool;
     fn is_pending(&self) -> bool;
 }
 
 fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
-    // Nothing panics while it is held; the value is dropped without it.
+    // Code that holds the lock does not panic. The value is dropped after the lock is released.
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -48,7 +49,8 @@ impl<D: Send + 'static> Completion<D> {
         !self.0.is_pending()
     }
 
-    /// Returns the callback, unless it was abandoned. Called on the loop, whose own work it is from here.
+    /// Returns the callback, unless it was abandoned. Called on the loop. The token is released,
+    /// since the callback is the loop's own work from here on.
     pub(super) fn take(self) -> Option<D> {
         self.0.release_loop();
         take(&self.0.done)
@@ -68,7 +70,7 @@ impl<D: Send> PendingCompletion for Parts<D> {
     }
 
     fn abandon(&self) -> bool {
-        self.release_loop(); // before a destructor of the user's runs
+        self.release_loop(); // before a destructor of the user runs
         take(&self.done).is_some()
     }
 

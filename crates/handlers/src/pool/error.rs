@@ -1,4 +1,4 @@
-//! What can become of a job instead of its result: it panics, has no state to run with, or is not accepted.
+//! Failures of a job: it panics, has no state to run with, or is not accepted.
 
 use std::any::Any;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::io;
 use super::state::JobFailure;
 use crate::error::{discard, panic_message};
 
-/// What a job panicked with.
+/// The panic of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobPanic {
@@ -23,13 +23,14 @@ impl JobPanic {
     }
 }
 
-/// Why a job that takes the [state of its worker](super::PoolBuilder::worker_state) has no result.
+/// An error for a job that uses the [state of its worker](super::PoolBuilder::worker_state) and has
+/// no result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JobError {
-    /// The job panicked. The state that it had is dropped.
+    /// The job panicked. Its state is dropped.
     Panicked(JobPanic),
-    /// The state could not be made, so the job has not run. The next job tries again.
+    /// The state could not be made, so the job did not run. The next job tries again.
     NoState(io::Error),
 }
 
@@ -46,7 +47,7 @@ impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(panic) => panic.fmt(f),
-            Self::NoState(error) => write!(f, "the state of a worker cannot be made: {error}"),
+            Self::NoState(error) => write!(f, "cannot make the state of a worker: {error}"),
         }
     }
 }
@@ -60,8 +61,8 @@ impl std::error::Error for JobError {
     }
 }
 
-/// So that `?` passes it on from a handler. An error of the state keeps its kind, and [`errno`](crate::errno) finds its
-/// errno.
+/// Lets `?` pass the error on from a handler. An error of the state keeps its kind, and
+/// [`errno`](crate::errno) finds its errno.
 impl From<JobError> for io::Error {
     fn from(error: JobError) -> Self {
         match error {
@@ -71,22 +72,39 @@ impl From<JobError> for io::Error {
     }
 }
 
-/// A job that was not accepted, with the reason and all that was passed in.
+/// An error for a job that was not accepted, with the reason and the values that were passed in.
+///
+/// ```
+/// use handlers::{Refusal, WorkerPool};
+/// use reactor::Reactor;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<()>::new()?;
+/// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+/// let submitter = pool.handle();
+/// pool.drain();
+/// let refused = submitter.submit(|| 6 * 7, |_product, _cx| ()).unwrap_err();
+/// assert_eq!(refused.reason, Refusal::Closed);
+/// assert_eq!((refused.job)(), 42); // the job is returned: run it here
+/// # Ok(())
+/// # }
+/// ```
 #[non_exhaustive]
 pub struct Refused<J, D> {
-    /// The job; for a function of `files` the path, and the bytes if there are any.
+    /// The job. For a function of `files`, the path, and the bytes if there are any.
     pub job: J,
-    /// What was to follow it.
+    /// The completion callback.
     pub done: D,
-    /// Why.
+    /// The reason.
     pub reason: Refusal,
 }
 
-/// Why a job was not accepted.
+/// The reason for which a job was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// As many jobs are queued as [`PoolBuilder::max_queued_jobs`](super::PoolBuilder::max_queued_jobs) allows.
+    /// The number of queued jobs has reached
+    /// [`PoolBuilder::max_queued_jobs`](super::PoolBuilder::max_queued_jobs).
     Full,
     /// The pool has been drained, abandoned or dropped.
     Closed,
@@ -100,7 +118,7 @@ impl fmt::Display for JobPanic {
 
 impl std::error::Error for JobPanic {}
 
-/// So that `?` passes it on from a handler.
+/// Lets `?` pass the panic on from a handler.
 impl From<JobPanic> for io::Error {
     fn from(panic: JobPanic) -> Self {
         Self::other(panic)
@@ -110,10 +128,8 @@ impl From<JobPanic> for io::Error {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full => "as many jobs are queued as the pool allows: submit it later",
-            Self::Closed => {
-                "the pool takes no more jobs: it has been drained, abandoned or dropped"
-            }
+            Self::Full => "the queue of the pool is full: submit the job later",
+            Self::Closed => "the pool is closed: it has been drained, abandoned or dropped",
         })
     }
 }
@@ -121,7 +137,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Returns the kind of the [`io::Error`] that this becomes by `?`.
+    /// Returns the kind of the [`io::Error`] that `?` converts the refusal to.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Full => io::ErrorKind::QuotaExceeded,
@@ -130,7 +146,7 @@ impl Refusal {
     }
 }
 
-/// So that `?` passes it on from a handler, and ends its registration.
+/// Lets `?` pass the refusal on from a handler. This ends the handler's registration.
 impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.kind(), refusal)
@@ -165,7 +181,7 @@ impl<J, D> From<Refused<J, D>> for Refusal {
     }
 }
 
-/// So that `?` passes the reason on from a handler; the job is dropped.
+/// Lets `?` pass the reason on from a handler. The job is dropped.
 impl<J, D> From<Refused<J, D>> for io::Error {
     fn from(refused: Refused<J, D>) -> Self {
         refused.reason.into()

@@ -1,4 +1,4 @@
-//! The handle of a pool: jobs are submitted by it, from any thread.
+//! The handle of a pool, which submits jobs from any thread.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -12,21 +12,69 @@ use super::job::Job;
 use super::queue::JobQueue;
 use super::state::WorkerState;
 
-/// Submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread: clone it into handlers, or keep it in the
-/// state.
+/// A handle that submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread. Clone it
+/// into handlers, or keep it in the state.
+///
+/// ```
+/// use std::thread;
+/// use handlers::WorkerPool;
+/// use reactor::Reactor;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reactor = Reactor::<u64>::new()?;
+/// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+/// let handle = pool.handle();
+/// let submitter = thread::spawn(move || {
+///     let submitted = handle.submit(|| 6 * 7, |product, cx| *cx.state = product.unwrap_or(0));
+///     assert!(submitted.is_ok());
+/// });
+/// submitter.join().unwrap();
+/// let mut product = 0;
+/// reactor.run(&mut product)?; // returns after the callback of the job
+/// assert_eq!(product, 42);
+/// # Ok(())
+/// # }
+/// ```
 pub struct PoolHandle<S: 'static, W: 'static = ()> {
     pub(super) shared: Arc<JobQueue<W>>,
     pub(super) remote: Remote<S>,
 }
 
 impl<S, W> PoolHandle<S, W> {
-    /// Runs `job` on a worker, and then calls `done` with its result on the loop, with the deferred callbacks.
+    /// Runs `job` on a worker, and then calls `done` with its result on the loop, with the deferred
+    /// callbacks. Never blocks.
     ///
-    /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. `done` is dropped if the loop is gone by
-    /// then. Costs a lock, a few allocations, and a wake if a worker is asleep. It never waits for room.
+    /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. If the loop has ended
+    /// by then, `done` is dropped.
+    ///
+    /// # Cost
+    /// One lock, a few allocations, and a wakeup if a worker is asleep.
     ///
     /// # Errors
-    /// [`Refused`] gives both back.
+    /// [`Refused`] returns `job` and `done`. Its reason is [`Refusal::Full`] if the queue is full,
+    /// or [`Refusal::Closed`] if the pool was drained, abandoned or dropped.
+    ///
+    /// ```
+    /// use handlers::WorkerPool;
+    /// use reactor::Reactor;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut reactor = Reactor::<String>::new()?;
+    /// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    /// pool.submit(
+    ///     || std::fs::read_to_string("Cargo.toml"), // on a worker
+    ///     |text, cx| match text {
+    ///         Ok(Ok(text)) => *cx.state = text, // on the loop
+    ///         Ok(Err(error)) => eprintln!("not read: {error}"),
+    ///         Err(panic) => eprintln!("{panic}"),
+    ///     },
+    /// )?;
+    /// let mut text = String::new();
+    /// reactor.run(&mut text)?;
+    /// assert!(text.contains("[package]"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias("spawn_blocking", "uv_queue_work", "run_in_executor"))]
     #[track_caller]
     pub fn submit<J, R, D>(&self, job: J, done: D) -> Result<Job, Refused<J, D>>
@@ -39,14 +87,16 @@ impl<S, W> PoolHandle<S, W> {
             .map_err(Refused::from_parts)
     }
 
-    /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then calls `done` with
-    /// its result on the loop, like [`submit`](Self::submit).
+    /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then
+    /// calls `done` with its result on the loop, like [`submit`](Self::submit).
     ///
-    /// If there is no state yet it is made for this job. If that fails, the job does not run, and `done` gets
-    /// [`JobError::NoState`]. If the job panics, `done` gets [`JobError::Panicked`], and the state is dropped.
+    /// If the worker has no state yet, it is made for this job. If that fails, the job does not
+    /// run, and `done` gets [`JobError::NoState`]. If the job panics, `done` gets
+    /// [`JobError::Panicked`], and the state is dropped.
     ///
     /// # Errors
-    /// [`Refused`] gives both back.
+    /// [`Refused`] returns `job` and `done`. Its reason is [`Refusal::Full`] if the queue is full,
+    /// or [`Refusal::Closed`] if the pool was drained, abandoned or dropped.
     ///
     /// For an example see [`PoolBuilder::worker_state`](super::PoolBuilder::worker_state).
     #[track_caller]
@@ -67,7 +117,7 @@ impl<S, W> PoolHandle<S, W> {
         self.enqueue((job, done), work).map_err(Refused::from_parts)
     }
 
-    /// Submits a job that is made of `input` where there is room, and otherwise gives `input` back.
+    /// Submits a job that is made from `input` if there is room. Otherwise returns `input`.
     #[track_caller]
     pub(crate) fn submit_made<I, J, R, D>(
         &self,
@@ -90,7 +140,7 @@ impl<S, W> PoolHandle<S, W> {
         })
     }
 
-    /// Queues what a worker does for a job, and what follows it on the loop.
+    /// Queues the work of a job, and the completion that follows it on the loop.
     #[track_caller]
     fn enqueue<I, J, R, D>(
         &self,
@@ -115,18 +165,18 @@ impl<S, W> PoolHandle<S, W> {
         Ok(Job { slot, pending })
     }
 
-    /// Returns how many jobs wait for a worker.
+    /// Returns the number of jobs that wait for a worker.
     pub fn queued(&self) -> usize {
         self.shared.queued()
     }
 
-    /// Returns how many jobs are running. A job whose `done` is still to run is over.
+    /// Returns the number of running jobs. A job whose `done` is still to run is not counted.
     pub fn running(&self) -> usize {
         self.shared.running()
     }
 }
 
-/// Hands the result of a job to the loop, unless the job was given up.
+/// Passes the result of a job to the loop, unless the job was abandoned.
 fn complete<S, R, D>(
     remote: &Remote<S>,
     origin: &'static Location<'static>,
@@ -138,7 +188,7 @@ fn complete<S, R, D>(
     D: FnOnce(R, &mut Context<'_, S>) + Send + 'static,
 {
     if completion.is_abandoned() {
-        return; // which drops the result, here on the worker
+        return; // the result is dropped here, on the worker
     }
     let posted = remote.post_from(origin, move |cx| {
         if let Some(done) = completion.take() {
@@ -146,7 +196,7 @@ fn complete<S, R, D>(
         }
     });
     if posted.is_err() {
-        tracing::debug!("a job is done, and its loop is gone");
+        tracing::debug!("a job has finished after its loop has ended");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A job that has been submitted, as its user holds it.
+//! The handle of a submitted job.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,19 +6,36 @@ use std::sync::Arc;
 use super::completion::PendingCompletion;
 use super::queue::Queued;
 
-/// A job that has been submitted: to cancel it, to give it up, or to let the loop end before it. Dropping this changes
-/// nothing.
+/// A submitted job. It can be cancelled, abandoned, or put into the background. Dropping the `Job`
+/// changes nothing.
+///
+/// ```
+/// use handlers::{Cancellation, WorkerPool};
+/// use reactor::Reactor;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reactor = Reactor::<()>::new()?;
+/// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+/// # let (end, ended) = std::sync::mpsc::channel::<()>();
+/// # pool.submit(move || ended.recv(), |_, _| ())?;
+/// let job = pool.submit(|| (), |_done, _cx| ())?; // waits: the only worker is busy
+/// assert_eq!(job.cancel(), Cancellation::InTime);
+/// assert_eq!(job.cancel(), Cancellation::TooLate);
+/// # drop(end);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Job {
     pub(super) slot: Arc<dyn Queued>,
     pub(super) pending: Arc<dyn PendingCompletion>,
 }
 
-/// Whether a job was cancelled, or given up, in time.
+/// The result of cancelling or abandoning a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// It was in time: what was to come will not.
+    /// The call was in time: the job, or the callback, will not run.
     InTime,
-    /// It was too late: what was to be prevented has begun, or was prevented before.
+    /// The call was too late: the job, or the callback, has begun, or was cancelled before.
     TooLate,
 }
 
@@ -33,17 +50,19 @@ impl Cancellation {
 }
 
 impl Job {
-    /// Cancels the job, if no worker has begun it. The job and its completion callback are then dropped on this thread,
-    /// before this returns. Any thread.
+    /// Cancels the job if it has not started. The job and its completion callback are then dropped
+    /// on this thread, before this returns. Returns [`Cancellation::TooLate`] if the job has
+    /// started, or was cancelled before. Any thread.
     #[doc(alias("uv_cancel"))]
     pub fn cancel(&self) -> Cancellation {
         Cancellation::of(self.slot.cancel())
     }
 
-    /// Lets [`Reactor::run`](reactor::Reactor::run) end although this job is queued or running.
+    /// Puts the job into the background: [`Reactor::run`](reactor::Reactor::run) may return while
+    /// the job is queued or running. Any thread.
     ///
-    /// Its completion callback still runs if the loop runs when the job is done. For work that need not be waited for,
-    /// such as filling a cache. Any thread.
+    /// The completion callback still runs if the loop runs when the job is done. Use this for work
+    /// that need not be waited for, such as filling a cache.
     ///
     /// ```
     /// use handlers::WorkerPool;
@@ -56,7 +75,7 @@ impl Job {
     /// # let fill_the_cache = move || ended.recv();
     /// let job = pool.submit(fill_the_cache, |_filled, _cx| ()).map_err(|refused| refused.reason)?;
     /// job.set_background();
-    /// reactor.run(&mut ())?; // ends although the job runs
+    /// reactor.run(&mut ())?; // returns although the job runs
     /// # drop(end);
     /// # Ok(())
     /// # }
@@ -65,14 +84,16 @@ impl Job {
         self.pending.release_loop();
     }
 
-    /// Gives the job up, also while it runs: drops its completion callback on this thread, before this returns, and
-    /// lets [`Reactor::run`](reactor::Reactor::run) end. It is too late once the callback has begun to run, or was
-    /// dropped before.
+    /// Abandons the job, even while it runs: drops its completion callback on this thread, before
+    /// this returns, and no longer keeps [`Reactor::run`](reactor::Reactor::run) alive. A job that
+    /// has not started is [cancelled](Self::cancel). Returns [`Cancellation::TooLate`] if the
+    /// callback has begun to run, or was dropped before. Any thread.
     ///
-    /// For a job that may hang, such as the lookup of a name: no thread can be ended from outside, so its worker is
-    /// busy until the job returns, and its result is dropped there. To drop the pool does not wait for it;
-    /// [`WorkerPool::drain`](super::WorkerPool::drain) and [`WorkerPool::shutdown_now`](super::WorkerPool::shutdown_now) do. A
-    /// job that has not begun is [cancelled](Self::cancel). To bound a job in time, call this from a timer. Any thread.
+    /// Use this for a job that may hang, such as a name lookup; to limit the time of a job, call it
+    /// from a timer. A thread cannot be ended from outside, so the worker is busy until the job
+    /// returns, and the result is dropped there. Dropping the pool does not wait for such a job;
+    /// [`WorkerPool::drain`](super::WorkerPool::drain) and
+    /// [`WorkerPool::shutdown_now`](super::WorkerPool::shutdown_now) do.
     ///
     /// ```
     /// use std::time::Duration;
@@ -91,7 +112,7 @@ impl Job {
     ///     }
     ///     Ok(Then::Done)
     /// });
-    /// reactor.run(&mut ())?; // ends although the lookup hangs
+    /// reactor.run(&mut ())?; // returns although the lookup hangs
     /// # drop(end);
     /// # Ok(())
     /// # }

@@ -1,4 +1,5 @@
-//! A worker pool: jobs that block or take long run on threads, what follows them on the loop.
+//! A worker pool: jobs that block or take long run on threads, and their completion callbacks run
+//! on the loop.
 
 mod builder;
 mod completion;
@@ -17,19 +18,20 @@ pub use self::error::{JobError, JobPanic, Refusal, Refused};
 pub use self::handle::PoolHandle;
 pub use self::job::{Cancellation, Job};
 
-/// Threads for work that would block the loop: files, name resolution, hashing, databases. It dereferences to its
-/// [`PoolHandle`], which takes the jobs.
+/// Threads for work that would block the loop: files, name resolution, hashing, databases. It
+/// dereferences to its [`PoolHandle`], which submits jobs.
 ///
-/// A job runs on a worker, in the order of submission; its completion callback runs on the loop, with the result. While
-/// a job is queued or running it keeps the loop alive, unless it was put into the [background](Job::set_background) or
-/// [given up](Job::abandon); [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the line that has
-/// submitted it.
+/// Jobs run on workers, started in the order of submission. The completion callback of a job runs
+/// on the loop, with the result. While a job is queued or running it keeps the loop alive, unless
+/// it was put into the [background](Job::set_background) or [abandoned](Job::abandon).
+/// [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the source location of its
+/// submission.
 ///
-/// Each worker may have a value of type `W` that its jobs share, such as a connection to a database:
+/// Each worker may have a value of type `W` that its jobs share, such as a database connection: see
 /// [`PoolBuilder::worker_state`].
 ///
-/// Dropping the pool abandons the queued jobs, and lets the running ones finish by themselves. To wait for them, see
-/// [`drain`](Self::drain) and [`shutdown_now`](Self::shutdown_now).
+/// Dropping the pool drops the queued jobs, and does not wait for the running ones. To wait for
+/// them, use [`drain`](Self::drain) or [`shutdown_now`](Self::shutdown_now).
 ///
 /// ```
 /// use handlers::WorkerPool;
@@ -42,9 +44,9 @@ pub use self::job::{Cancellation, Job};
 ///     || (1..=20).product::<u64>(), // on a worker
 ///     |product, cx| cx.state.push(product.unwrap_or(0)), // on the loop
 /// );
-/// assert!(job.is_ok(), "there is room");
+/// assert!(job.is_ok(), "the queue has room");
 /// let mut products = Vec::new();
-/// reactor.run(&mut products)?; // ends with its last job
+/// reactor.run(&mut products)?; // returns after the callback of the last job
 /// assert_eq!(products, [2_432_902_008_176_640_000]);
 /// pool.drain();
 /// # Ok(())
@@ -57,28 +59,28 @@ pub struct WorkerPool<S: 'static, W: 'static = ()> {
 }
 
 impl<S> WorkerPool<S> {
-    /// Returns a builder, to set limits and to start the threads.
+    /// Returns a builder, which sets limits and starts the threads.
     pub fn builder() -> PoolBuilder<S> {
         PoolBuilder::new()
     }
 }
 
 impl<S, W> WorkerPool<S, W> {
-    /// Returns a handle for submitting jobs from elsewhere.
+    /// Returns a cloneable, `Send` handle for submitting jobs.
     pub fn handle(&self) -> PoolHandle<S, W> {
         self.pool.clone()
     }
 
-    /// Accepts no more jobs, and blocks until the queued and the running ones are done. Their completion callbacks run
-    /// when the loop runs. The states of the workers are dropped by then. Not for the thread of a loop that is to go on
-    /// meanwhile.
+    /// Accepts no more jobs, and blocks until the queued and the running ones are done. Their
+    /// completion callbacks run when the loop runs. The workers' states are dropped by then. Do not
+    /// call this on the thread of a loop that should keep running.
     pub fn drain(mut self) {
         self.pool.shared.close();
         self.join();
     }
 
-    /// Accepts no more jobs, drops the queued ones with their completion callbacks, and blocks until the running ones
-    /// are done. The states of the workers are dropped by then.
+    /// Accepts no more jobs, drops the queued ones with their completion callbacks, and blocks
+    /// until the running ones are done. The workers' states are dropped by then.
     pub fn shutdown_now(mut self) {
         self.pool.shared.close_and_clear();
         self.join();
@@ -86,7 +88,8 @@ impl<S, W> WorkerPool<S, W> {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // Nothing that panics ends a worker, and none can wait for itself.
+            // A panic never ends a worker, so the join returns no error. A thread cannot join
+            // itself.
             if thread.thread().id() != thread::current().id() {
                 let _ = thread.join();
             }
@@ -94,7 +97,7 @@ impl<S, W> WorkerPool<S, W> {
     }
 }
 
-/// To submit jobs.
+/// Dereferences to the handle, which submits jobs.
 impl<S, W> Deref for WorkerPool<S, W> {
     type Target = PoolHandle<S, W>;
 

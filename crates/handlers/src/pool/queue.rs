@@ -1,7 +1,9 @@
-//! The queue of a pool, and the workers that take from it; it knows jobs, but neither their results nor a loop.
+//! The queue of a pool, and the workers that take jobs from it. It knows neither the results of
+//! jobs nor a loop.
 //!
-//! Ground rule: a worker is woken only while there is one asleep that has not been woken yet. Each wake is noted under
-//! the lock and removed by the worker that returns from the wait, so none is lost and none is made twice.
+//! Ground rule: a worker is woken only if there is a sleeping worker that is not woken yet. Each
+//! wakeup is counted under the lock and removed by the worker that returns from the wait. So no
+//! wakeup is lost and none is made twice.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,23 +14,25 @@ use super::error::Refusal;
 use super::state::WorkerState;
 use crate::error::{discard, panic_message};
 
-/// A job, with all that belongs to it. It reports by [`JobQueue::count_end`] when it has ended.
+/// A job and its completion. It calls [`JobQueue::count_end`] when it has ended.
 type Work<W> = Box<dyn FnOnce(&JobQueue<W>, &mut WorkerState<W>) + Send>;
 
-/// A place in the queue. Empty once the job has been taken, by a worker or by a cancellation.
+/// An entry of the queue. It is empty once the job has been taken, by a worker or by a
+/// cancellation.
 pub(super) struct Slot<W> {
     work: Mutex<Option<Work<W>>>,
     shared: Weak<JobQueue<W>>,
 }
 
-/// What a [`Job`](super::Job) can do with its place, whatever the state of the workers.
+/// The operations of a [`Job`](super::Job) on its entry, independent of the type of the workers'
+/// state.
 pub(super) trait Queued: Send + Sync {
-    /// Drops the job, unless a worker has begun it. Returns whether it was dropped.
+    /// Drops the job, unless a worker has started it. Returns `true` if it was dropped.
     fn cancel(&self) -> bool;
     fn is_queued(&self) -> bool;
 }
 
-/// The queue, and what its workers wait at.
+/// The queue, and the condition that its workers wait for.
 pub(super) struct JobQueue<W> {
     queue: Mutex<QueueState<W>>,
     wake: Condvar,
@@ -37,25 +41,25 @@ pub(super) struct JobQueue<W> {
 
 struct QueueState<W> {
     slots: VecDeque<Arc<Slot<W>>>,
-    /// How many of these have not been cancelled.
+    /// The number of entries that are not cancelled.
     queued: usize,
     running: usize,
     asleep: usize,
-    /// How many of those asleep have been woken and have not got up yet.
+    /// The number of sleeping workers that were woken and have not returned from the wait yet.
     woken: usize,
     closed: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is held but an allocation that fails, which aborts.
+    // Code that holds the lock does not panic, except for a failed allocation, which aborts.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Room in the queue for one job, for as long as the lock is held.
+/// Room in the queue for one job, while the lock is held.
 pub(super) struct Room<'a, W> {
     shared: &'a Arc<JobQueue<W>>,
     queue: MutexGuard<'a, QueueState<W>>,
-    /// Workers that sleep and have not been woken yet.
+    /// Sleeping workers that are not woken yet.
     idle: usize,
 }
 
@@ -106,10 +110,11 @@ impl<W> JobQueue<W> {
     /// Returns room for one more job.
     ///
     /// # Errors
-    /// Why there is none.
+    /// [`Refusal::Closed`] if the pool is closed; [`Refusal::Full`] at the limit.
     pub(super) fn room(self: &Arc<Self>) -> Result<Room<'_, W>, Refusal> {
         let queue = lock(&self.queue);
-        let idle = queue.asleep - queue.woken; // they take one each, without a wait
+        // Each of them takes one job at once, so it does not count as waiting.
+        let idle = queue.asleep - queue.woken;
         if queue.closed {
             return Err(Refusal::Closed);
         }
@@ -123,7 +128,7 @@ impl<W> JobQueue<W> {
         })
     }
 
-    /// Returns how many jobs wait for a worker.
+    /// Returns the number of jobs that wait for a worker.
     pub(super) fn queued(&self) -> usize {
         lock(&self.queue).queued
     }
@@ -132,12 +137,12 @@ impl<W> JobQueue<W> {
         lock(&self.queue).running
     }
 
-    /// Counts a job that has ended: what follows it is not its worker's.
+    /// Counts the end of a job. Its completion is not part of the worker's job.
     pub(super) fn count_end(&self) {
         lock(&self.queue).running -= 1;
     }
 
-    /// Drops a job that no worker has begun, and returns whether there was one.
+    /// Drops a job that no worker has started. Returns `true` if there was one.
     fn cancel(&self, slot: &Slot<W>) -> bool {
         let work = lock(&slot.work).take();
         if work.is_none() {
@@ -145,7 +150,8 @@ impl<W> JobQueue<W> {
         }
         let mut queue = lock(&self.queue);
         queue.queued -= 1;
-        // Empty places go when they are the most, so that a storm of cancelled jobs leaves nothing behind.
+        // Empty entries are removed once they are the majority, so that many cancelled jobs hold no
+        // memory.
         if queue.slots.len() > 2 * queue.queued + 64 {
             queue.slots.retain(|slot| lock(&slot.work).is_some());
         }
@@ -156,7 +162,8 @@ impl<W> JobQueue<W> {
     /// Runs jobs until the pool is closed and empty.
     pub(super) fn work(&self, mut state: WorkerState<W>) {
         while let Some(work) = self.next() {
-            // The job's own panic is caught already; what is left are destructors of what it and `done` have captured.
+            // The job's own panic is already caught. This catches panics of destructors, of values
+            // that the job and `done` have captured.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self, &mut state))) {
                 tracing::error!(
                     message = panic_message(&*panic),
@@ -168,7 +175,7 @@ impl<W> JobQueue<W> {
         }
     }
 
-    /// Returns the next job, or `None` when the pool is closed and empty.
+    /// Returns the next job. Returns `None` when the pool is closed and empty.
     fn next(&self) -> Option<Work<W>> {
         let mut queue = lock(&self.queue);
         loop {
@@ -192,13 +199,13 @@ impl<W> JobQueue<W> {
         }
     }
 
-    /// Accepts no more jobs; workers end when they find none.
+    /// Accepts no more jobs. Workers end when the queue is empty.
     pub(super) fn close(&self) {
         lock(&self.queue).closed = true;
         self.wake.notify_all();
     }
 
-    /// Accepts no more jobs, and drops those that are queued.
+    /// Accepts no more jobs, and drops the queued ones.
     pub(super) fn close_and_clear(&self) {
         let mut queue = lock(&self.queue);
         queue.closed = true;
@@ -207,10 +214,11 @@ impl<W> JobQueue<W> {
             .iter()
             .filter_map(|slot| lock(&slot.work).take())
             .collect();
-        queue.queued -= work.len(); // a cancellation at this moment counts its own
+        queue.queued -= work.len(); // a cancellation at this moment counts its own job
         drop(queue);
         self.wake.notify_all();
-        // The user's destructors run without the lock, each on its own: all go, however many panic.
+        // The user's destructors run without the lock. Each is caught on its own, so all jobs are
+        // dropped even if several panic.
         for job in work {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(job))) {
                 tracing::error!(
@@ -222,7 +230,7 @@ impl<W> JobQueue<W> {
         }
     }
 
-    /// Writes its counts, in the form of a `PoolHandle`.
+    /// Formats the counters, for the `Debug` output of a `PoolHandle`.
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let QueueState {
             queued,

@@ -9,18 +9,19 @@ use std::sync::Arc;
 
 use crate::error::{discard, panic_message};
 
-/// Makes the state of a worker.
+/// A function that makes the state of a worker.
 pub(super) type Make<W> = dyn Fn() -> io::Result<W> + Send + Sync;
 
-/// The state, where it has been made.
+/// The state of a worker, once it is made.
 pub(super) struct WorkerState<W> {
     make: Arc<Make<W>>,
     state: Option<W>,
-    /// A job has panicked with it: it may be in the middle of a change, and no other job is to see it.
+    /// Set if a job has panicked with the state: it may be half changed, so no other job may use
+    /// it.
     is_poisoned: bool,
 }
 
-/// Why a job has no result.
+/// The reason for which a job has no result.
 pub(super) enum JobFailure {
     /// The job panicked, with this payload.
     Panic(Box<dyn Any + Send>),
@@ -37,7 +38,7 @@ impl<W> WorkerState<W> {
         }
     }
 
-    /// Runs `job` with the state, which is made where there is none.
+    /// Runs `job` with the state. Makes the state if there is none.
     pub(super) fn run<R>(&mut self, job: impl FnOnce(&mut W) -> R) -> Result<R, JobFailure> {
         let state = match &mut self.state {
             Some(state) => state,
@@ -56,7 +57,7 @@ impl<W> WorkerState<W> {
         }
     }
 
-    /// Drops the state. A panic of its destructor ends no worker.
+    /// Drops the state. A panic of its destructor does not end the worker.
     fn clear(&mut self) {
         let state = self.state.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(state))) {

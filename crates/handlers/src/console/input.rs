@@ -1,4 +1,5 @@
-//! What is read from, and how, so that no read blocks and no flag changes that others share.
+//! The input of a console, and the way it is read: no read blocks, and no flag that other processes
+//! share is changed.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,39 +11,41 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_getfl, fstat, major, minor,
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, retry_on_intr};
 use rustix::net::{RecvFlags, recv};
 
-/// Looks, and does not wait.
+/// Polls without waiting.
 const NO_TIME: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
 
-/// Fds from here on: those below have a meaning for children, and for whoever reopens a standard stream.
+/// The first fd for duplicates. Lower fds have a meaning for children, and for code that reopens a
+/// standard stream.
 const FIRST_FREE_FD: i32 = 3;
 
-/// Something that lines are read from.
+/// An input that lines are read from.
 #[derive(Debug)]
 pub(super) struct Input {
-    /// What the loop watches, and puts into non-blocking mode: nobody else has this description.
+    /// The fd that the loop watches and sets to non-blocking mode. No other process shares its open
+    /// file description.
     watched: OwnedFd,
     reading: Reading,
 }
 
 #[derive(Debug)]
 enum Reading {
-    /// From `watched`, which is the input opened once more.
+    /// Reads from `watched`, which is the input opened a second time.
     Own,
-    /// From this socket, by `recv(2)`: it knows a flag for one call.
+    /// Reads from this socket, by `recv(2)`, which has a non-blocking flag for a single call.
     Socket(OwnedFd),
-    /// From this, after a look whether there is something.
+    /// Reads from this fd, after polling it.
     Shared(OwnedFd),
-    /// From this, which epoll refuses because it never blocks.
+    /// Reads from this fd, which epoll refuses because it never blocks.
     AlwaysReady(OwnedFd),
-    /// From nothing: the input is closed, or not for reading.
+    /// Reads nothing: the input is closed, or not open for reading.
     Closed,
 }
 
 impl Input {
-    /// Finds out how to read `fd`.
+    /// Chooses the way to read `fd`.
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         match fcntl_getfl(fd) {
             Ok(flags) if flags & OFlags::ACCMODE != OFlags::WRONLY => {}
@@ -62,7 +65,7 @@ impl Input {
             });
         }
         let input = fcntl_dupfd_cloexec(fd, FIRST_FREE_FD)?;
-        // An epoll is readable while anything in it is, and has flags of its own.
+        // An epoll instance is readable while an fd in it is, and has flags of its own.
         let watched = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(
             match epoll::add(
@@ -88,8 +91,8 @@ impl Input {
         )
     }
 
-    /// Appends what there is to `buf`, up to its capacity: how many bytes. 0 is an end. `WouldBlock` if there is
-    /// nothing now.
+    /// Appends the available bytes to `buf`, up to its capacity. Returns their number; 0 is the
+    /// end. Returns `WouldBlock` if nothing is available now.
     pub(super) fn read(&self, buf: &mut Vec<u8>) -> io::Result<usize> {
         let bytes = match &self.reading {
             Reading::Own => retry_on_intr(|| read(&self.watched, spare_capacity(buf))),
@@ -106,8 +109,8 @@ impl Input {
         Ok(bytes?)
     }
 
-    /// Whether a read that fails so says that there is nothing more to come. `EIO` is what a terminal says that is
-    /// gone; a file says so of a disk that has lost what is in it.
+    /// Returns `true` if a read that fails with `error` means the end of the input. `EIO` means a
+    /// closed terminal; for a file it means a disk error.
     pub(super) fn is_over(&self, error: &io::Error) -> bool {
         match errno(error) {
             Some(Errno::BADF) => true,
@@ -116,7 +119,8 @@ impl Input {
         }
     }
 
-    /// Whether it is a terminal that is still there: one that was hung up knows no modes any more.
+    /// Returns `true` if the input is a terminal that is still open: a terminal that was hung up
+    /// has no modes any more.
     pub(super) fn is_terminal(&self) -> bool {
         match &self.reading {
             Reading::Own => self.watched.is_terminal(),
@@ -126,10 +130,12 @@ impl Input {
     }
 }
 
-/// A description of our own of a terminal or a pipe. `None` if there is none, or if it would not be the same.
+/// Opens a terminal or a pipe a second time, for an open file description of our own. Returns
+/// `None` if this fails or would change the meaning.
 ///
-/// Not of a file, which would be read from its beginning; sockets cannot be opened (`ENXIO`); other devices may take
-/// that for somebody new, as `/dev/ptmx` does, which makes a terminal each time.
+/// A file is not reopened, since it would be read from its beginning. Sockets cannot be opened
+/// (`ENXIO`). Other devices may treat the open as a new user, as `/dev/ptmx` does, which creates a
+/// new terminal each time.
 fn reopen(fd: BorrowedFd<'_>, stat: &Stat) -> Option<OwnedFd> {
     let is_pipe = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => true,
@@ -143,8 +149,9 @@ fn reopen(fd: BorrowedFd<'_>, stat: &Stat) -> Option<OwnedFd> {
         Mode::empty(),
     )
     .ok()?;
-    // Who opens a FIFO without writers is not told that they have gone, until there has been another: pipe_poll in the
-    // kernel. Asked after the opening, so a writer who goes later is told of.
+    // After opening a FIFO that has no writers, the kernel does not report a hang-up until a writer
+    // has come and gone: pipe_poll in the kernel. Checked after the open, so that a writer that
+    // closes later is reported.
     if is_pipe && is_hung_up(fd) {
         None
     } else {
@@ -152,7 +159,8 @@ fn reopen(fd: BorrowedFd<'_>, stat: &Stat) -> Option<OwnedFd> {
     }
 }
 
-/// `/dev/ptmx`, by its number in Documentation/admin-guide/devices.txt.
+/// Returns `true` for `/dev/ptmx`, identified by its number in
+/// Documentation/admin-guide/devices.txt.
 fn is_terminal_multiplexer(stat: &Stat) -> bool {
     (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2)
 }
@@ -163,7 +171,7 @@ fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
         && polled[0].revents().contains(PollFlags::HUP)
 }
 
-/// `EAGAIN` unless a read of `fd` gives something, an end or an error.
+/// Returns `EAGAIN` unless a read of `fd` would return bytes, the end or an error.
 fn ask(fd: &OwnedFd) -> Result<(), Errno> {
     let mut polled = [PollFd::new(fd, PollFlags::IN)];
     match retry_on_intr(|| poll(&mut polled, Some(&NO_TIME)))? {
@@ -172,7 +180,7 @@ fn ask(fd: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// What stands for an input that is always ready: its own flags are nobody else's.
+/// Returns an fd that stands for an input that is always ready. Its flags are not shared.
 fn always_readable() -> io::Result<OwnedFd> {
     Ok(eventfd(1, EventfdFlags::CLOEXEC)?)
 }

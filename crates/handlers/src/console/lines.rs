@@ -1,29 +1,29 @@
-//! Lines out of what is read, those that are too long passed over: arithmetic on bytes.
+//! Splits the input into lines and skips lines that are too long. It is arithmetic on bytes.
 //!
-//! What is found depends on the bytes alone, and not on how the reads have cut them.
+//! The lines depend on the bytes alone, not on the boundaries of the reads.
 
 use memchr::memchr;
 
 use crate::framing::{Framing, Lines, Search};
 
-/// What is read at once; a terminal gives a line at most.
+/// The number of bytes per read. A terminal returns at most one line.
 const READ_MAX: usize = 16 * 1024;
 
-/// A line that was found.
+/// A line found in the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConsoleLine<'a> {
     Whole(&'a [u8]),
     TooLong,
 }
 
-/// Bytes on their way to be lines: at most a line and what is read at once.
+/// Bytes that are not reported yet: at most one line and one read.
 pub(super) struct LineBuffer {
     bytes: Vec<u8>,
-    /// How many of them have been told or passed over.
+    /// The number of bytes that were reported or skipped.
     done: usize,
     framing: Lines,
     max_line_length: usize,
-    /// Within a line that is too long, up to its end.
+    /// Set within a line that is too long, up to its end.
     skipping: bool,
 }
 
@@ -38,7 +38,7 @@ impl LineBuffer {
         }
     }
 
-    /// Where to append what is read: it has room for that.
+    /// Returns the buffer for the next read, with room for it.
     pub(super) fn room(&mut self) -> &mut Vec<u8> {
         self.bytes.drain(..self.done);
         self.done = 0;
@@ -46,14 +46,14 @@ impl LineBuffer {
         &mut self.bytes
     }
 
-    /// The next line. `None` if it is not whole yet.
+    /// Returns the next line. Returns `None` if it is not complete yet.
     pub(super) fn next(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.find(Lines::decode)
     }
 
-    /// The next line where no more bytes will follow, the last one whole or not. After `None` there is nothing left,
-    /// and what is read next begins a line.
+    /// Returns the next line after the end of the input, even if it has no line ending. After
+    /// `None` the buffer is empty, and the next read begins a new line.
     pub(super) fn last(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.skipping = false;
@@ -70,7 +70,8 @@ impl LineBuffer {
 
     fn find(&mut self, search: Search<Lines>) -> Option<ConsoleLine<'_>> {
         let Ok(frame) = search(&mut self.framing, &self.bytes[self.done..]) else {
-            self.framing = Lines::new(self.max_line_length); // the last one gives the same error for ever
+            // The old one would repeat its error for ever.
+            self.framing = Lines::new(self.max_line_length);
             self.skipping = true;
             return Some(ConsoleLine::TooLong);
         };
@@ -84,7 +85,8 @@ impl LineBuffer {
 mod tests {
     use super::*;
 
-    /// What is found in `input`, read in pieces of `cut` bytes. A line that is too long is shown as `None`.
+    /// Returns the lines of `input`, read in pieces of `cut` bytes. A line that is too long is
+    /// shown as `None`.
     fn lines_of(input: &[u8], cut: usize, max_line_length: usize) -> Vec<Option<Vec<u8>>> {
         let mut buffer = LineBuffer::new(max_line_length);
         let mut lines = Vec::new();

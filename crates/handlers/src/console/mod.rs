@@ -1,11 +1,12 @@
-//! The console: lines from standard input, whatever that is, as callbacks.
+//! The console: lines from standard input, of whatever kind it is, as callbacks.
 //!
-//! Ground rule: what the console shares with others stays as it is. `O_NONBLOCK` belongs to the open file description,
-//! which the shell that started us and its other children hold too, so it is set on descriptions of our own only
-//! (`input.rs` says where they come from); and the modes of a terminal are not touched at all.
+//! Ground rule: state that the console shares with other processes is not changed. `O_NONBLOCK`
+//! belongs to the open file description, which the parent shell and its other children share. It is
+//! therefore set only on descriptions of our own; `input.rs` shows how they are opened. The modes
+//! of a terminal are not changed at all.
 //!
-//! [`std::io::stdin`] reads ahead into a buffer of its own: who has used it to read has taken lines that come here no
-//! more.
+//! Do not read from [`std::io::stdin`] beforehand: it buffers ahead, and the lines in its buffer
+//! never reach the console.
 
 mod input;
 mod lines;
@@ -19,11 +20,11 @@ use self::input::Input;
 use self::lines::{ConsoleLine, LineBuffer};
 use crate::error;
 
-/// So many lines are told, or reads made, in one call; the rest next turn. Enough for what is typed or pasted, and a
-/// file of a million lines holds up nobody.
+/// The maximum number of lines and reads in one call; the rest follows next turn. It is enough for
+/// typed or pasted input, and a file of a million lines does not delay the other sources.
 const STEPS_PER_CALL_MAX: usize = 64;
 
-/// How lines are read from standard input: the limit of a line, the prompt.
+/// Options for reading lines from standard input: the limit of a line, the prompt.
 ///
 /// ```no_run
 /// use handlers::{Console, ConsoleInput};
@@ -51,23 +52,27 @@ pub struct Console {
     max_line_length: usize,
 }
 
-/// What has come in.
+/// The input that a console passes to its callback.
 #[derive(Debug)]
 pub enum ConsoleInput<'a> {
-    /// A line, without the `\n` or `\r\n` that ends it; the last one of the input needs none.
+    /// A line, without the `\n` or `\r\n` that ends it. The last line of the input needs no line
+    /// ending.
     Line(&'a str),
-    /// A line that is no UTF-8, likewise.
+    /// A line that is not UTF-8, without the `\n` or `\r\n` that ends it.
     NotText(&'a [u8]),
-    /// A line that is longer than [`Console::max_line_length`]: told as soon as that is known. The rest of it is skipped, and
-    /// what comes next is the line after it.
+    /// A line that is longer than [`Console::max_line_length`]. It is reported as soon as this is
+    /// known. The rest of the line is skipped, and the next call is for the line after it.
     TooLong,
-    /// The input has ended, the last call: the end of a file, nobody left who could write to the pipe, a terminal that
-    /// is gone (or a terminal that belongs to others, `EIO`), an fd that is closed or not for reading (`EBADF`).
+    /// The input has ended; the last call. The input ends at the end of a file, when a pipe has no
+    /// writer left, when a terminal is closed (or belongs to other processes, `EIO`), and if the fd
+    /// is closed or not open for reading (`EBADF`).
     ///
-    /// Or it was typed at a terminal, by ^D, which can be read on: an outcome of [`Next::Keep`] does so, and only then
-    /// there may be another one. On anything else there is nothing to keep, and the outcome makes no difference.
+    /// ^D at a terminal also ends the input, but the terminal can be read further: return
+    /// [`Next::Keep`] to continue. Only then can there be another `End`. For any other input the
+    /// outcome makes no difference.
     End,
-    /// It cannot be read any more, for this reason; the last call, instead of [`End`](Self::End).
+    /// The input cannot be read any more, for this reason. This is the last call, in place of
+    /// [`End`](Self::End).
     Failed(io::Error),
 }
 
@@ -78,7 +83,7 @@ impl Default for Console {
 }
 
 impl Console {
-    /// Lines of at most 64 KiB, without a prompt.
+    /// Returns the default options: lines of at most 64 KiB, no prompt.
     pub const fn new() -> Self {
         Self {
             prompt: String::new(),
@@ -86,56 +91,69 @@ impl Console {
         }
     }
 
-    /// What invites to type. It is written to standard output if that and the input are both terminals, when the
-    /// console is opened and each time that it has told all lines there are; never otherwise. An error in writing it is
-    /// ignored.
+    /// Sets the prompt. It is written to standard output if that and the input are both terminals:
+    /// when the console is opened, and each time that all available lines have been reported.
+    /// Otherwise it is never written. A write error is ignored. Default: no prompt.
     ///
-    /// It goes through [`std::io::stdout`], so it comes behind what was printed. Like all that is printed it blocks
-    /// while the terminal is stopped, by ^S.
+    /// The prompt goes through [`std::io::stdout`], so it follows earlier output. Like all output
+    /// it blocks while the terminal is stopped, by ^S.
     #[must_use]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
         self.prompt = prompt.into();
         self
     }
 
-    /// How many bytes a line may have, without its end: 64 KiB by default. (A terminal by itself allows 4095.)
+    /// Sets the maximum length of a line in bytes, without its line ending. (A terminal itself
+    /// allows 4095.) Default: 64 KiB.
     #[must_use]
     pub const fn max_line_length(mut self, bytes: usize) -> Self {
         self.max_line_length = bytes;
         self
     }
 
-    /// Calls `callback` on the loop for each line of standard input, and for its end. It ends with that, with
-    /// [`Next::Remove`], an error or [`Registry::remove`]; `WouldBlock` and `Interrupted` are [`Next::Keep`].
+    /// Calls `callback` on the loop for each line of standard input, and at its end. The console
+    /// ends after the end of input, if the callback returns [`Next::Remove`] or an error, or by
+    /// [`Registry::remove`]. `WouldBlock` and `Interrupted` count as [`Next::Keep`].
     ///
-    /// Standard input may be a terminal, a pipe, a socket, a file, `/dev/null`, or closed: that is an end of input, and
-    /// no error. Up to 64 lines are told in a turn. A callback that sets its interest to [`Interest::NONE`] gets no
-    /// more of them until it wants to read again: [`Registry::set_interest`].
+    /// Standard input may be a terminal, a pipe, a socket, a file, `/dev/null`, or closed, which
+    /// counts as the end of input and not as an error. At most 64 lines are reported in a turn. To
+    /// pause, set the interest to [`Interest::NONE`] by [`Registry::set_interest`]; no further
+    /// lines are reported until the interest is [`Interest::READABLE`] again. Loop thread only.
+    /// Open one console at a time: two would each get a part of the lines.
     ///
-    /// The console keeps [`Reactor::run`](reactor::Reactor::run) alive until the end of input, which a terminal may
-    /// never see: [`set_background`](Registry::set_background) changes that.
+    /// The console keeps [`Reactor::run`](reactor::Reactor::run) alive until the end of input,
+    /// which may never come at a terminal. Use [`set_background`](Registry::set_background) to
+    /// change that.
     ///
-    /// # What others share
-    /// Neither the flags of the open file description nor the modes of the terminal are changed, at any time, so there
-    /// is nothing that a crash could leave behind. A terminal is expected to work by lines, as it does by default.
-    /// - A terminal or a pipe is opened once more, through `/proc`, for a description of our own. Where that fails (no
-    ///   `/proc`, a terminal of another user after `su`), it is asked whether there is something before each read: if
-    ///   another process takes that in between, the loop waits for more.
+    /// # Shared state
+    /// Neither the flags of the open file description nor the modes of the terminal are ever
+    /// changed, so a crash leaves nothing behind. A terminal is expected to be in canonical (line)
+    /// mode, its default.
+    /// - A terminal or a pipe is opened a second time, through `/proc`, for a description of our
+    ///   own. If that fails (no `/proc`, or a terminal of another user after `su`), the input is
+    ///   polled before each read. If another process takes the input in between, the loop waits for
+    ///   more.
     /// - A socket is read by `recv(2)` with `MSG_DONTWAIT`.
-    /// - A file is read on from where it stands. Bytes are read ahead of lines: a program that reads the same file or
-    ///   pipe after us finds it some way behind the last line told.
+    /// - A file is read from its current position. Bytes are read ahead of lines: a program that
+    ///   reads the same file or pipe afterwards starts some bytes after the last reported line.
     ///
-    /// A process in the background that reads from its terminal is stopped by the kernel (`SIGTTIN`); where it ignores
-    /// that or has no parent left to wake it, this is the end of input.
+    /// If a process in the background reads from its terminal, the kernel stops it (`SIGTTIN`). If
+    /// the process ignores that signal, or no parent is left to continue it, the console reports
+    /// the end of input.
     ///
-    /// One fd or two, a dozen system calls. A line costs O(its length), and up to two reads; in the steady state it
-    /// allocates nothing. Loop thread only, and one console at a time: two would each get some of the lines.
+    /// # Cost
+    /// One or two fds, and about a dozen system calls. A line costs O(its length) and up to two
+    /// reads. In the steady state it allocates nothing.
     ///
     /// # Errors
-    /// What [`Registry::add`] gives; `EMFILE` and the like. Nothing is registered then.
+    /// Nothing is registered after an error.
+    /// - `EMFILE` and other errors of the calls that open the input.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+    ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
     ///
     /// # Source
-    /// `fcntl(2)`, `F_SETFL`, on what is shared; `proc(5)`, `/proc/pid/fd`; `termios(3)`, canonical mode.
+    /// `fcntl(2)`, `F_SETFL`, on what is shared; `proc(5)`, `/proc/pid/fd`; `termios(3)`, canonical
+    /// mode.
     #[track_caller]
     pub fn open<S, F>(&self, registry: &mut Registry<S>, callback: F) -> io::Result<Key>
     where
@@ -144,10 +162,37 @@ impl Console {
         self.open_on(registry, io::stdin(), callback)
     }
 
-    /// The same for another input than the standard one, `/dev/tty` for one, which it duplicates: that may be closed.
+    /// Reads lines from another input than standard input, as [`open`](Self::open) does:
+    /// `/dev/tty`, for example. The fd is duplicated, so the caller may close it.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Nothing is registered after an error.
+    /// - `EMFILE` and other errors of the calls that open the input.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+    ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use handlers::{Console, ConsoleInput};
+    /// use reactor::{Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (input, mut typed) = std::io::pipe()?;
+    /// let mut reactor = Reactor::<Vec<String>>::new()?;
+    /// Console::new().open_on(&mut reactor, &input, |input, cx| {
+    ///     if let ConsoleInput::Line(line) = input {
+    ///         cx.state.push(line.to_owned());
+    ///     }
+    ///     Ok(Next::Keep)
+    /// })?;
+    /// typed.write_all(b"one\ntwo\n")?;
+    /// drop(typed);
+    /// let mut lines = Vec::new();
+    /// reactor.run(&mut lines)?; // until the end of input
+    /// assert_eq!(lines, ["one", "two"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn open_on<S, F>(
         &self,
@@ -180,28 +225,28 @@ impl Console {
     }
 }
 
-/// How the input has ended.
+/// The end of the input.
 enum InputEnd {
-    /// By ^D.
+    /// By ^D at a terminal.
     Typed,
     Over,
     Failed(io::Error),
 }
 
-/// What the loop calls for a console.
+/// The handler that the loop calls for a console.
 struct Reader<F> {
     lines: LineBuffer,
-    /// There is nothing more to read, and that has not been told yet.
+    /// Set if there is nothing more to read, until this is reported.
     end: Option<InputEnd>,
     prompt: Option<String>,
-    /// Something has been told since the last prompt.
+    /// Set if the callback has run since the last prompt.
     prompt_due: bool,
     callback: F,
 }
 
 impl<F> Reader<F> {
-    /// Delivers the lines of the buffer, and reads when there are none: where a read would block, none is left in the
-    /// buffer.
+    /// Reports the lines of the buffer, and reads when there are none. So when a read would block,
+    /// the buffer has no complete line.
     fn read<S>(&mut self, io: &mut Io<Input>, cx: &mut Context<'_, S>) -> io::Result<Next>
     where
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next>,
@@ -226,7 +271,7 @@ impl<F> Reader<F> {
             if !goes_on {
                 return Ok(Next::Remove);
             }
-            // It may have been removed, or told to rest.
+            // The callback may have removed or paused the console.
             if !cx
                 .registry
                 .interest(cx.key())
@@ -266,7 +311,7 @@ fn write_prompt(prompt: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout
         .write_all(prompt.as_bytes())
-        .and_then(|()| stdout.flush()); // the lines matter, also without it
+        .and_then(|()| stdout.flush()); // the lines work without the prompt too
 }
 
 impl<'a> From<ConsoleLine<'a>> for ConsoleInput<'a> {

@@ -1,4 +1,4 @@
-//! Watching of files by their paths.
+//! Watches of files by their paths.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,55 +11,73 @@ use super::inotify::{Inotify, Queue};
 use super::path_watch::{PathEvents, PathWatch, Update, WatchFor};
 use crate::error;
 
-/// What has happened at a path that is watched by [`watch`].
+/// A change at a path that is watched by [`watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Something was there, and something is: its content may be another, since it was written to and closed, replaced
-    /// by another file, or got other attributes. Also said when the kernel's queue has overflowed.
+    /// A file existed before and exists now, and its content may be different: it was written to
+    /// and closed, replaced by another file, or got other attributes. Also reported after an
+    /// overflow of the kernel's queue.
     Changed,
-    /// Nothing was there, and now there is.
+    /// No file existed, and now one does.
     Appeared,
-    /// Nothing is there any more, or nothing that we can get at.
+    /// The file no longer exists, or can no longer be accessed.
     Gone,
 }
 
-/// Calls `callback` on the loop when the content at one of `paths` may have changed, is gone or is there again.
+/// Calls `callback` on the loop when the content at one of `paths` may have changed, when it
+/// disappears, and when it appears again. The callback gets the path as it was passed to this
+/// function.
 ///
-/// *The path is watched, whatever comes to be there*: a file that is written in place, replaced by a rename over it,
-/// deleted and made again; whose folder, or any folder on the way, is moved away and comes back, or is deleted and made
-/// again; that does not exist at first, nor its folder. Symbolic links are followed, and each of them is watched as the
-/// folders are: a swap of Kubernetes' `..data` is a change of every file behind it.
+/// *The path is watched, whichever file is there.* These changes are seen:
+/// - A file is written in place, replaced by a rename over it, or deleted and created again.
+/// - Its folder, or any folder on the way, is moved away and comes back, or is deleted and created
+///   again.
+/// - A file, or its folder, that does not exist at first is created.
+/// - A symbolic link on the way is changed. Links are followed, and each is watched like the
+///   folders: a swap of Kubernetes' `..data` changes every file behind it.
 ///
-/// What is there at first is not told: register, then read, and nothing is lost. When the callback runs, all that was
-/// to be watched anew is watched, so what it reads is as new as the last call for it. The path is told as it was given.
-/// A burst of changes is one call for each path, of what it comes to; there may be a call more than there were changes,
-/// and never one less. In particular:
-/// - A file that is written to is told when who writes closes it, not in the middle; who never closes it, writes
-///   through `mmap(2)`, or calls `truncate(2)` by path, is not seen. A new file may be told twice, made and written.
-/// - `chmod`, `touch` and another hard link are told as [`Change::Changed`], since they may make it readable or be
-///   meant as a sign.
-/// - A folder at the path is there, but what is in it is not told: see [`watch_folder`](super::watch_folder).
-/// - What is mounted is not seen, only what is unmounted; nor is what another machine does to a network file system,
-///   and what `/proc` and `/sys` show. Folders that may not be read cannot be watched; what is renamed there is not
-///   seen.
+/// The initial content is not reported. Register first and then read, so that no change is lost.
+/// All watches have been re-established by the time the callback runs, so any change after that
+/// leads to another call. A burst of changes is coalesced into one call per path that reports the
+/// net effect. There may be an extra call, but a change is never missed. In particular:
+/// - A write is reported when the writer closes the file, not before. A writer that never closes
+///   it, writes through `mmap(2)`, or calls `truncate(2)` by path, is not seen. A new file may be
+///   reported twice, when it is created and when it is written.
+/// - `chmod`, `touch` and another hard link are reported as [`Change::Changed`], since they may
+///   make the file readable or be meant as a signal.
+/// - A folder at the path counts as existing, but changes in it are not reported: see
+///   [`watch_folder`](super::watch_folder).
+/// - A mount is not seen, only an unmount. Changes that another machine makes on a network file
+///   system, and changes of `/proc` and `/sys`, are not seen. Folders without read permission
+///   cannot be watched; renames in them are not seen.
 ///
-/// Its paths are those that it began with. To watch others, too, begin another one with all of them, and then
-/// [remove](Registry::remove) this one: in that order no change is lost, and one in between is told twice.
+/// The paths of a watcher are fixed. To watch more paths, start another watcher with all of them,
+/// and then [remove](Registry::remove) this one. In that order no change is lost, and a change in
+/// between is reported twice.
 ///
-/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive: use
-/// [`set_foreground`](Registry::set_foreground) if watching is all there is to do. An outcome of [`Next::Remove`], an
-/// error or [`Registry::remove`] ends it, for all its paths; `WouldBlock` and `Interrupted` are [`Next::Keep`].
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. Use
+/// [`set_foreground`](Registry::set_foreground) if the program only watches. It ends for all its
+/// paths if the callback returns [`Next::Remove`] or an error, or by [`Registry::remove`].
+/// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Loop thread only.
 ///
-/// An inotify instance, of which a user may have few (`fs.inotify.max_user_instances`, 128 by default): watch many
-/// paths by one call. Two system calls for each name on the way, now and each time one of these changes; a folder on
-/// the way in which others create files all the time costs a read for each wake, and no call. Loop thread only.
+/// # Cost
+/// An inotify instance, of which a user may have few (`fs.inotify.max_user_instances`, 128 by
+/// default): watch many paths by one call. Two system calls for each name on the way, now and each
+/// time one of them changes. If other programs create files all the time in a folder on the way,
+/// each wakeup costs a read, but no call of the callback.
 ///
 /// # Errors
-/// `EMFILE` at the limit of instances; `QuotaExceeded` at the limit of watches, which names
-/// `fs.inotify.max_user_watches`; `InvalidInput` for an empty path; what `lstat(2)` says but that nothing is there;
-/// what [`Registry::add`] gives. Nothing is watched then. Those of the kernel may also come when a path is watched
-/// anew, and end the watcher: they are logged.
+/// Nothing is watched after an error.
+/// - `EMFILE` at the limit of instances.
+/// - `QuotaExceeded` at the limit of watches; the error names `fs.inotify.max_user_watches`.
+/// - `InvalidInput` for an empty path.
+/// - The errors of `lstat(2)`, except that the path does not exist.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
+///
+/// The kernel may also return these errors later, when watches are re-established. They end the
+/// watcher and are logged.
 ///
 /// # Source
 /// `inotify(7)`.
@@ -72,12 +90,12 @@ pub enum Change {
 /// let mut reactor = Reactor::<u32>::new()?;
 /// files::watch(&mut reactor, ["/etc/app/app.conf", "/etc/app/key.pem"], |path, change, cx| {
 ///     match change {
-///         Change::Gone => println!("{} is gone: going on with what was in it", path.display()),
+///         Change::Gone => println!("{} is gone: keeping the old settings", path.display()),
 ///         _ => *cx.state += 1, // read it again
 ///     }
 ///     Ok(Next::Keep)
 /// })?;
-/// reactor.run(&mut 0)?; // ends at once: a watcher alone keeps nothing alive
+/// reactor.run(&mut 0)?; // returns at once: a watcher does not keep it alive
 /// # Ok(())
 /// # }
 /// ```
@@ -99,7 +117,7 @@ where
     Ok(key)
 }
 
-/// Reports the change of each path that the events of one call amount to, until the watcher ends.
+/// Reports the net change of each path after the events of one call, until the watcher ends.
 fn deliver<S>(
     io: &mut Io<Files>,
     callback: &mut impl FnMut(&Path, Change, &mut Context<'_, S>) -> io::Result<Next>,
@@ -118,12 +136,12 @@ fn deliver<S>(
     end_call(io, queue)
 }
 
-/// Some paths that are watched by one inotify instance.
+/// Paths that are watched by one inotify instance.
 #[derive(Debug)]
 struct Files {
     inotify: Inotify,
     watches: Vec<PathWatch>,
-    /// The paths as they were given, one for each watch.
+    /// The paths as the user passed them, one for each watch.
     given: Vec<PathBuf>,
 }
 
@@ -151,7 +169,7 @@ impl Files {
             .read(|event| self.watches.iter_mut().for_each(|path| path.record(event)))
     }
 
-    /// Updates the watches of a path, and returns the change to report.
+    /// Updates the watches of a path. Returns the change to report.
     fn update(&mut self, index: usize) -> io::Result<Option<Change>> {
         let Some(Update {
             before,

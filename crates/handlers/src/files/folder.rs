@@ -1,8 +1,8 @@
-//! Watching of what is in a folder.
+//! Watches of the entries of a folder.
 //!
-//! The two ends of a rename are two events, which are put together where both are seen. The first one may be read
-//! before the kernel has queued the second: so one at the end of the queue waits for the next turn before it is told
-//! alone.
+//! The two ends of a rename are two events, which are combined if both are seen. The first event
+//! may be read before the kernel has queued the second. A first end at the end of the queue is
+//! therefore held until the next turn before it is reported alone.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -17,62 +17,86 @@ use super::inotify::{Event, EventFlags, Inotify, Queue};
 use super::path_watch::{PathWatch, Target, Update, WatchFor};
 use crate::error;
 
-/// What has happened in a folder that is watched by [`watch_folder`]. The names are those of its entries, without a
-/// path.
+/// A change in a folder that is watched by [`watch_folder`]. The names are those of its entries,
+/// without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {
-    /// An entry was made, perhaps as a hard link. A file that is made is empty at first, or half:
+    /// An entry was created, perhaps as a hard link. A new file is empty or incomplete at first:
     /// [`Written`](Self::Written) follows.
     Created(OsString),
-    /// An entry was moved here from another folder, by `rename(2)`. A file that is delivered so is whole, and
-    /// [`Written`](Self::Written) does not follow. If there was another entry of that name, it is gone.
+    /// An entry was moved here from another folder, by `rename(2)`. A file that is delivered like
+    /// this is complete, and [`Written`](Self::Written) does not follow. If another entry had that
+    /// name, it is gone.
     MovedIn(OsString),
-    /// A file that was open for writing was closed: what is in it may be another.
+    /// A file that was open for writing was closed, so its content may have changed.
     Written(OsString),
-    /// An entry was deleted, or moved elsewhere.
+    /// An entry was deleted, or moved to another folder.
     Removed(OsString),
-    /// An entry has another name. If there was another entry of that name, it is gone.
+    /// An entry was renamed. If another entry had the new name, it is gone.
     Renamed {
-        /// The name it had.
+        /// The old name.
         from: OsString,
-        /// The name it has.
+        /// The new name.
         to: OsString,
     },
-    /// More has happened than the kernel keeps: anything may have changed, so list the folder anew.
+    /// The kernel's queue has overflowed and events are lost. Anything may have changed, so list
+    /// the folder again.
     Overflow,
-    /// The folder is there, for the first time or again, or another one in its place: list it.
+    /// The folder exists, for the first time or again, or was replaced by another one: list it.
     Appeared,
-    /// The folder is not there any more, or may not be read.
+    /// The folder no longer exists, or may not be read.
     Gone,
 }
 
-/// Calls `callback` on the loop for each change among the entries of the folder at `path`: made, written, removed,
-/// renamed.
+/// Calls `callback` on the loop for each change among the entries of the folder at `path`: created,
+/// written, removed, renamed.
 ///
-/// *Not recursive*: what is in folders below is not told. In the order of the changes; what was written several times
-/// among what is told in one turn is told once. Both ends of a rename within the folder are told together, with any
-/// other change between them after both; where the kernel was too slow with the second one, or one end is in another
-/// folder, as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn). An entry may be gone again when
-/// its change is told. Changes of attributes are not told.
+/// *Not recursive*: changes in subfolders are not reported. Changes are reported in their order:
+/// - Several writes of a file that are reported in one turn are reported once.
+/// - Both ends of a rename within the folder are reported together, and changes between them after
+///   that. If the kernel queued the second end too late, or one end is in another folder, they are
+///   reported as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn).
+/// - An entry may be gone again when its change is reported.
+/// - Changes of attributes are not reported.
 ///
-/// The path is watched, as with [`watch`](super::watch): when the folder is moved away or deleted, that is told, and
-/// when there is one again, or for the first time. What it has then is to be listed. What it has at first is not told:
-/// register, then list, and nothing is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the
-/// loop does not turn; if there are more, [`FolderChange::Overflow`] is told where they are missing.
+/// The path is watched, as with [`watch`](super::watch). It is reported when the folder is moved
+/// away or deleted, and when a folder appears at the path for the first time or again; list its
+/// entries then. The initial entries are not reported. Register first and then list them, so that
+/// no change is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the
+/// loop does not turn. If there are more, [`FolderChange::Overflow`] is reported in place of the
+/// lost ones.
 ///
-/// *A spool*, whose files are to be taken when they are whole, waits for three changes: `Written` for those that are
-/// written in place, `MovedIn` for those that are written elsewhere and renamed into it, as a maildir does, and
-/// `Renamed` for those that are written here under another name, as `rsync` does. `Created` says nothing of the
-/// content. A spool whose files come by `link(2)` is told by `Created` alone: its senders and it have to agree on
-/// names. The first listing may find files that are told once more, or are half: a spool that is written in place has
-/// to recognise them.
+/// *A spool* that should take complete files handles three changes:
+/// - `Written` for files that are written in place.
+/// - `MovedIn` for files that are written elsewhere and renamed into the folder, as in a maildir.
+/// - `Renamed` for files that are written in the folder under another name, as by `rsync`.
 ///
-/// In the background, ended and limited as [`watch`](super::watch) is; one allocation for each name. Some thousand
-/// changes a turn at most, the rest next turn. Loop thread only.
+/// `Created` does not mean that the content is complete. Files that arrive by `link(2)` are
+/// reported by `Created` alone, so the spool and its senders must agree on names. The first listing
+/// may contain files that are reported once more, or are incomplete. If files are written in place,
+/// the spool has to recognise these.
+///
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. It ends if the callback
+/// returns [`Next::Remove`] or an error, or by [`Registry::remove`]. `WouldBlock` and `Interrupted`
+/// count as [`Next::Keep`]. Loop thread only.
+///
+/// # Cost
+/// The costs and limits of [`watch`](super::watch), and one allocation for each name. A few
+/// thousand changes are reported per turn at most, and the rest next turn.
 ///
 /// # Errors
-/// As [`watch`](super::watch). A path where no folder is, or one that we may not read, is no error.
+/// It is not an error if the folder does not exist or may not be read. Nothing is watched after an
+/// error.
+/// - `EMFILE` at the limit of instances.
+/// - `QuotaExceeded` at the limit of watches; the error names `fs.inotify.max_user_watches`.
+/// - `InvalidInput` for an empty path.
+/// - The errors of `lstat(2)`, except that the path does not exist.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
+///
+/// The kernel may also return these errors later, when watches are re-established. They end the
+/// watcher and are logged.
 ///
 /// # Source
 /// `inotify(7)`.
@@ -85,10 +109,10 @@ pub enum FolderChange {
 /// let mut reactor = Reactor::<()>::new()?;
 /// files::watch_folder(&mut reactor, "/var/spool/app", |change, _cx| {
 ///     match change {
-///         FolderChange::Written(name) | FolderChange::MovedIn(name) | FolderChange::Renamed { to: name, .. } => {
-///             println!("{name:?} is whole");
-///         }
-///         FolderChange::Overflow | FolderChange::Appeared => println!("looking through all of it"),
+///         FolderChange::Written(name)
+///         | FolderChange::MovedIn(name)
+///         | FolderChange::Renamed { to: name, .. } => println!("{name:?} is complete"),
+///         FolderChange::Overflow | FolderChange::Appeared => println!("listing the folder"),
 ///         _ => {}
 ///     }
 ///     Ok(Next::Keep)
@@ -144,7 +168,7 @@ struct Folder {
     held: Option<MovedFrom>,
 }
 
-/// The first end of a rename, whose second has not been seen.
+/// The first end of a rename, without its second end.
 #[derive(Debug)]
 struct MovedFrom {
     cookie: u32,
@@ -152,8 +176,8 @@ struct MovedFrom {
 }
 
 impl Folder {
-    /// Reads the events that the kernel has queued, and returns the changes to report, and whether there is more to
-    /// come.
+    /// Reads the events that the kernel has queued. Returns the changes to report, and whether more
+    /// events are queued.
     fn collect(&mut self) -> io::Result<(Vec<FolderChange>, Queue)> {
         let target = self.watch.target();
         let mut batch = ChangeBatch::beginning_with(self.held.take());
@@ -171,12 +195,12 @@ impl Folder {
             None => {}
         }
         if self.held.is_some() {
-            queue = Queue::More; // looked for next turn
+            queue = Queue::More; // the second end is looked for next turn
         }
         Ok((batch.changes, queue))
     }
 
-    /// Updates the watches, and returns the change of the folder itself.
+    /// Updates the watches. Returns the change of the folder itself.
     fn update(&mut self) -> io::Result<Option<FolderChange>> {
         let Some(Update {
             before,
@@ -208,11 +232,11 @@ impl AsFd for Folder {
 #[derive(Debug, Default)]
 struct ChangeBatch {
     changes: Vec<FolderChange>,
-    /// The first ends of renames, with their places among the changes.
+    /// The first ends of renames, with their indices in `changes`.
     leaving: Vec<(u32, usize)>,
-    /// Of which entries the last change is that they were written.
+    /// The entries whose last change is `Written`.
     written: HashSet<OsString>,
-    /// How many changes are from the call before.
+    /// The number of changes held from the last call.
     held: usize,
 }
 
@@ -252,13 +276,14 @@ impl ChangeBatch {
         }
     }
 
-    /// Adds an entry that is moved away, as far as is known.
+    /// Adds the removal of an entry that was moved away, unless its second end follows.
     fn push_moved_from(&mut self, cookie: u32, name: OsString) {
         self.leaving.push((cookie, self.changes.len()));
         self.changes.push(FolderChange::Removed(name));
     }
 
-    /// Adds an entry that is moved here: from a name in this folder, if that event was seen.
+    /// Adds an entry that was moved here. It becomes a rename if the first end was seen in this
+    /// folder.
     fn push_moved_to(&mut self, cookie: u32, to: &OsStr) {
         let first_end = self.leaving.iter().position(|(other, _)| *other == cookie);
         let change = first_end.map(|index| &mut self.changes[self.leaving.swap_remove(index).1]);
@@ -276,7 +301,7 @@ impl ChangeBatch {
         }
     }
 
-    /// Removes the last change, if it is the first end of a rename that has not waited yet.
+    /// Removes the last change, if it is the first end of a rename that was not held before.
     fn take_last_moved_from(&mut self) -> Option<MovedFrom> {
         let last = self
             .changes
@@ -295,7 +320,7 @@ impl ChangeBatch {
 mod tests {
     use super::*;
 
-    /// A batch that begins with what was held back, and its events: what was seen, the cookie, the name.
+    /// Returns a batch that begins with a held end, and its events: flags, cookie, name.
     fn batch(held: Option<MovedFrom>, events: &[(EventFlags, u32, &str)]) -> ChangeBatch {
         let inotify = Inotify::new().unwrap();
         let root = PathWatch::new(Path::new("/"), WatchFor::Entries, &inotify).unwrap();

@@ -12,10 +12,11 @@ use rustix::fs::inotify::{self, CreateFlags, Reader};
 pub(super) use rustix::fs::inotify::{ReadFlags as EventFlags, WatchFlags};
 use rustix::io::Errno;
 
-/// Bytes of one read: some 250 events with names of usual length, 30 with the longest ones.
+/// The number of bytes per read: about 250 events with names of usual length, 30 with the longest
+/// ones.
 const BUFFER_LEN: usize = 8192;
 
-/// The maximum number of reads in a call; the rest of the queue is read next turn.
+/// The maximum number of reads in a call. The rest of the queue is read next turn.
 const READS_PER_CALL_MAX: usize = 4;
 
 /// The source of a watcher.
@@ -24,7 +25,7 @@ pub(super) struct Inotify {
     fd: OwnedFd,
 }
 
-/// The number of a watch, which is not used again: the kernel counts up, to 2^31.
+/// The number of a watch. It is not reused: the kernel counts up, to 2^31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WatchDescriptor(i32);
 
@@ -32,25 +33,26 @@ pub(super) struct WatchDescriptor(i32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
     By(WatchDescriptor),
-    /// There is nothing of that sort at the path any more.
+    /// The object that was to be watched is no longer at the path.
     Vanished,
-    /// We may not read what is there, which is what the kernel wants of who watches.
+    /// The object may not be read by this process, which the kernel requires for a watch.
     Unreadable,
 }
 
 /// An event in the kernel's queue.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
-    /// Of no watch where the queue has overflowed.
+    /// The watch of the event. It is no valid watch if the queue has overflowed.
     pub(super) watch: WatchDescriptor,
     pub(super) flags: EventFlags,
-    /// What the two ends of a rename have in common.
+    /// A number shared by the two ends of a rename.
     pub(super) cookie: u32,
-    /// Of what is in the folder watched; `None` where it happened to what is watched itself.
+    /// The name of the entry in the watched folder. `None` if the event concerns the watched object
+    /// itself.
     pub(super) name: Option<&'a OsStr>,
 }
 
-/// What is left in the kernel's queue after a read.
+/// The state of the kernel's queue after a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
     Empty,
@@ -64,8 +66,8 @@ impl Inotify {
         Ok(Self { fd })
     }
 
-    /// Watches what is at `path`, which is not a symbolic link, for `flags`. A watch that exists keeps its number, and
-    /// its flags are added to.
+    /// Watches the object at `path`, which is not a symbolic link, for `flags`. An existing watch
+    /// keeps its number, and the flags are added.
     pub(super) fn watch(&self, path: &Path, flags: WatchFlags) -> io::Result<Watched> {
         match inotify::add_watch(
             &self.fd,
@@ -82,20 +84,20 @@ impl Inotify {
         }
     }
 
-    /// Ends a watch. One that ended with what it watched is no error.
+    /// Ends a watch. It is not an error if the watch ended with its object.
     pub(super) fn forget(&self, watch: WatchDescriptor) {
         if let Err(error) = inotify::remove_watch(&self.fd, watch.0) {
-            tracing::trace!(watch = watch.0, %error, "the end of a watch");
+            tracing::trace!(watch = watch.0, %error, "inotify_rm_watch failed");
         }
     }
 
-    /// Calls `handle` with the events in the queue, in their order, up to a limit.
+    /// Calls `handle` with the queued events in their order, up to a limit.
     pub(super) fn read(&self, mut handle: impl FnMut(&Event<'_>)) -> io::Result<Queue> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_LEN];
         let mut reader = Reader::new(&self.fd, &mut buffer);
         let mut reads = 0;
         loop {
-            // Events in the buffer have left the queue, so all of them are handled.
+            // Events in the buffer have left the kernel's queue, so all of them must be handled.
             if reader.is_buffer_empty() {
                 if reads == READS_PER_CALL_MAX {
                     return Ok(Queue::More);
@@ -124,13 +126,12 @@ impl AsFd for Inotify {
     }
 }
 
-/// An error with the call that gave it, and the limit that was met if it was one: the kernel's words for it mislead.
+/// Returns an error with its call, and with the limit if one was reached: the kernel's text for
+/// that is misleading.
 fn explained(call: &str, errno: Errno) -> io::Error {
     let limit = match errno {
-        Errno::NOSPC => ": as many watches as fs.inotify.max_user_watches allows this user",
-        Errno::MFILE => {
-            ": as many open files as the process may have, or watchers as fs.inotify.max_user_instances allows"
-        }
+        Errno::NOSPC => ": fs.inotify.max_user_watches of this user is reached",
+        Errno::MFILE => ": the limit of open files, or fs.inotify.max_user_instances, is reached",
         _ => "",
     };
     let error = advised(call, errno.into(), limit);

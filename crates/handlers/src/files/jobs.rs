@@ -1,4 +1,5 @@
-//! Reading and writing of whole files, as jobs of a worker pool: a disk gives no readiness to wait for.
+//! Reads and writes of whole files, as jobs of a worker pool: regular files have no readiness to
+//! wait for.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,22 +14,29 @@ use reactor::Context;
 use super::named;
 use crate::pool::{Job, JobPanic, PoolHandle, Refused};
 
-/// So many names of temporary files are tried, should they be taken by what a process of the same number left behind.
+/// The maximum number of names that are tried for a temporary file. A name may be taken by a file
+/// left over from a process with the same number.
 const NAMES_TRIED_MAX: usize = 100;
 
-/// Reads the file at `path` on a worker, and calls `done` on the loop with all of its content.
+/// Reads the file at `path` on a worker, and calls `done` on the loop with its whole content. Any
+/// thread.
 ///
-/// A file of more than `limit` bytes is an error, so that nothing that somebody puts there takes up all memory; no more
-/// than that is read. It is read as it is at that moment, also while others write to it in place. For regular files: a
-/// FIFO or a device is not waited for. `path` may be relative to the working directory of the process when the job
-/// runs.
+/// A file of more than `limit` bytes is an error, and no more than that is read, so that a huge
+/// file cannot use up all memory. The content is that of the moment, even if another process writes
+/// to the file in place. Use it for regular files: a FIFO or a device is not waited for. A relative
+/// `path` is resolved by the working directory of the process when the job runs.
 ///
-/// As long as the job is on its way it keeps the loop alive; it can be [cancelled](Job::cancel) until it begins. A few
-/// system calls on the worker, and memory for the content. Any thread.
+/// The job keeps the loop alive until `done` has run. It can be [cancelled](Job::cancel) until it
+/// starts.
+///
+/// # Cost
+/// A few system calls on the worker, and memory for the content.
 ///
 /// # Errors
-/// [`Refused`] if the pool takes no more jobs: it gives `path` and `done` back. To `done`: `FileTooLarge`, which names
-/// the limit; what `open(2)` and `read(2)` say, with call and path.
+/// [`Refused`] if the pool accepts no more jobs. It returns `path` and `done`. `done` gets these
+/// errors:
+/// - `FileTooLarge`, which names the limit.
+/// - The errors of `open(2)` and `read(2)`, with call and path.
 ///
 /// ```
 /// use handlers::{WorkerPool, files};
@@ -42,7 +50,7 @@ const NAMES_TRIED_MAX: usize = 100;
 ///     Err(error) => eprintln!("going on without: {error}"),
 /// })?;
 /// let mut len = 0;
-/// reactor.run(&mut len)?; // ends with its last job
+/// reactor.run(&mut len)?; // returns after the callback of the last job
 /// assert!(len > 0);
 /// # Ok(())
 /// # }
@@ -61,27 +69,35 @@ where
     submit(pool, path.into(), move |path| read_all(&path, limit), done)
 }
 
-/// Replaces the file at `path` by one that holds `bytes`, on a worker, and calls `done` on the loop when that is on
-/// disk.
+/// Replaces the file at `path` by one with the content `bytes`, on a worker, and calls `done` on
+/// the loop when the new file is on disk. Any thread.
 ///
-/// *All or nothing*: who opens the path gets the old content or the new one, whole, also after the power has failed. A
-/// temporary file in the same folder is written and synced, renamed to the path, and the folder synced. Mode, owner and
-/// group of a file that is there are kept, not its access control lists, other attributes and hard links. A new file
-/// gets mode 0666 less the umask. A symbolic link stays, and what it leads to is replaced.
+/// *All or nothing*: a reader of the path gets the whole old content or the whole new one, even
+/// after a power failure. A temporary file in the same folder is written and synced, then renamed
+/// to the path, and then the folder is synced. The mode, owner and group of an existing file are
+/// kept; its access control lists, other attributes and hard links are not. A new file gets mode
+/// 0666 less the umask. If `path` is a symbolic link, the link stays and its target is replaced.
 ///
-/// Of two writes to one path, on two workers, either may be the later one: begin the second when the first is done. A
-/// process that is killed meanwhile leaves a file named `.handlers-PID-NUMBER.tmp`, nothing else does. Some ten system
-/// calls on the worker, two of them waiting for the disk. Any thread. `bytes` may be shared: `bytes::Bytes`,
-/// `Arc<[u8]>`.
+/// Of two writes to one path on two workers, either may be the last: start the second one when the
+/// first is done. If the process is killed during a write, a file named `.handlers-PID-NUMBER.tmp`
+/// is left behind; nothing else leaves one. `bytes` may be shared: `bytes::Bytes`, `Arc<[u8]>`.
 ///
-/// A write beyond the limit of file sizes (`ulimit -f`) is the error `FileTooLarge`. The first write of the process
-/// installs a handler for SIGXFSZ that does nothing, since the kernel would end the process instead.
+/// A write beyond the file size limit (`ulimit -f`) is the error `FileTooLarge`. The first write of
+/// the process installs an empty handler for SIGXFSZ, since the kernel would end the process
+/// otherwise.
+///
+/// # Cost
+/// About ten system calls on the worker. Two of them wait for the disk.
 ///
 /// # Errors
-/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`, with call and path:
-/// what the system calls say, `EPERM` if the owner cannot be kept among that; `InvalidInput` if there is something that
-/// is no regular file; `NotFound` if a symbolic link leads nowhere. The old file is untouched then. An error of `fsync`
-/// on the folder is the exception: the new file is there, and may not survive that the power fails.
+/// [`Refused`] if the pool accepts no more jobs. It returns `path`, `bytes` and `done`. `done` gets
+/// these errors, with call and path:
+/// - The errors of the system calls, including `EPERM` if the owner cannot be kept.
+/// - `InvalidInput` if something other than a regular file is at `path`.
+/// - `NotFound` if `path` is a dangling symbolic link.
+///
+/// The old file is unchanged after an error, with one exception: after an error of `fsync` on the
+/// folder the new file exists, and may not survive a power failure.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -122,17 +138,42 @@ where
     )
 }
 
-/// Adds `bytes` to the end of the file at `path`, on a worker, and calls `done` on the loop when that is on disk.
+/// Appends `bytes` to the file at `path`, on a worker, and calls `done` on the loop when they are
+/// on disk. Any thread.
 ///
-/// The file is made if there is none, and its folder is synced then as well: a file whose name is lost is lost. What
-/// others append at the same time comes before or after, not between, as long as there is room on the disk; two appends
-/// on two workers may change places. Otherwise like [`write_atomically`], but for two things: after an error a part of
-/// `bytes` may be there, and of a symbolic link that leads nowhere the file is made to which it leads.
+/// If the file does not exist it is created with mode 0666 less the umask, and its folder is synced
+/// too, since a file is lost if its name is lost. Appends of other processes come before or after,
+/// not in between, while the disk has room. Two appends on two workers may be reordered. `bytes`
+/// may be shared: `bytes::Bytes`, `Arc<[u8]>`.
+///
+/// After an error, part of `bytes` may have been written. If `path` is a dangling symbolic link,
+/// its target is created. A write beyond the file size limit (`ulimit -f`) is the error
+/// `FileTooLarge`, as in [`write_atomically`].
 ///
 /// # Errors
-/// [`Refused`] if the pool takes no more jobs: it gives `path`, `bytes` and `done` back. To `done`: what `open(2)`,
-/// `write(2)` and `fdatasync(2)` say, with call and path; of a file that was made also what `fsync(2)` of its folder
-/// says, when all of `bytes` is there and may not survive that the power fails.
+/// [`Refused`] if the pool accepts no more jobs. It returns `path`, `bytes` and `done`. `done` gets
+/// these errors, with call and path:
+/// - The errors of `open(2)`, `write(2)` and `fdatasync(2)`.
+/// - If the file was created, the errors of `fsync(2)` on its folder. All of `bytes` is then in the
+///   file, which may not survive a power failure.
+///
+/// ```
+/// # use handlers::{WorkerPool, files};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut reactor = reactor::Reactor::<()>::new()?;
+/// # let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+/// # let path = std::env::temp_dir().join(format!("handlers-append-{}", std::process::id()));
+/// files::append(&pool, &path, b"one more line\n", |appended, _cx| {
+///     if let Err(error) = appended {
+///         eprintln!("the line may be lost: {error}");
+///     }
+/// })?;
+/// # reactor.run(&mut ())?;
+/// # assert_eq!(std::fs::read(&path)?, b"one more line\n");
+/// # std::fs::remove_file(path)?;
+/// # Ok(())
+/// # }
+/// ```
 #[track_caller]
 pub fn append<S, W, B, D>(
     pool: &PoolHandle<S, W>,
@@ -152,7 +193,7 @@ where
     )
 }
 
-/// Submits a job whose panic is an error like any other.
+/// Submits a job whose panic is reported as an error.
 #[track_caller]
 fn submit<S, W, I, R, D>(
     pool: &PoolHandle<S, W>,
@@ -176,11 +217,12 @@ where
     .map_err(Refused::from_parts)
 }
 
-/// Has a write beyond the limit of file sizes (`RLIMIT_FSIZE`, `ulimit -f`) fail, instead of ending the process.
+/// Makes a write beyond the file size limit (`RLIMIT_FSIZE`, `ulimit -f`) fail, where it would end
+/// the process.
 ///
-/// The kernel sends SIGXFSZ with the error, and the default of that is to end. A handler that does nothing is enough;
-/// unlike an ignored signal it is not inherited by what a child executes, and a handler that is there already is called
-/// as before.
+/// The kernel sends SIGXFSZ with the error, and its default action ends the process. An empty
+/// handler is enough. Unlike an ignored signal, it is not inherited by programs that a child
+/// executes. An existing handler is called as before.
 fn survive_the_size_limit() -> io::Result<()> {
     static REGISTERED: Mutex<bool> = Mutex::new(false);
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,18 +244,20 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let room = usize::try_from(size)
         .unwrap_or(limit)
         .min(limit)
-        .saturating_add(1); // the end is found without growing
+        // One byte more, so that the end is found without growing.
+        .saturating_add(1);
     let mut content = Vec::new();
     content
         .try_reserve_exact(room)
-        .map_err(|error| failed("read")(error.into()))?; // a sparse file may be of any size
+        // Checked, since a sparse file may have any size.
+        .map_err(|error| failed("read")(error.into()))?;
     let limit_and_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit_and_more)
         .read_to_end(&mut content)
         .map_err(failed("read"))?;
     if content.len() > limit {
         let text = format!(
-            "read({}): more than {limit} bytes, the limit",
+            "read({}): the file has more than {limit} bytes, the limit",
             path.display()
         );
         return Err(io::Error::new(ErrorKind::FileTooLarge, text));
@@ -267,7 +311,7 @@ fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Sees to it that the name of a file is on disk: that is in its folder.
+/// Syncs the folder of a file, which has the file's name.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
     File::open(folder)
@@ -275,12 +319,12 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
         .map_err(|error| named("fsync", folder, error))
 }
 
-/// `path` without symbolic links at its end.
+/// Resolves the symbolic links at the end of `path`.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(path) => Ok(path),
-        // Nothing is there yet; a link that leads nowhere is not to be replaced by a file, nor do we know where that
-        // belongs.
+        // Nothing exists at the path yet. A dangling link must not be replaced by a file, and the
+        // place of its target is unknown.
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
             Ok(path.to_owned())
         }
@@ -288,21 +332,23 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// What is at `path`, if anything: a regular file, or this fails.
+/// Returns the metadata of the file at `path`, or `None` if nothing exists there. Fails if it is
+/// not a regular file.
 fn regular_file_at(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
         Ok(_) => Err(named(
             "rename",
             path,
-            io::Error::new(ErrorKind::InvalidInput, "there is no regular file"),
+            io::Error::new(ErrorKind::InvalidInput, "not a regular file"),
         )),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named("lstat", path, error)),
     }
 }
 
-/// Gives `file` the owner, the group and then the mode of another: a change of owner takes bits of the mode away.
+/// Gives `file` the owner, the group and then the mode of another file. The mode comes last, since
+/// a change of owner clears bits of it.
 fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
@@ -311,7 +357,7 @@ fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
     file.set_permissions(other.permissions())
 }
 
-/// A file under a name of its own, which it loses when this is dropped.
+/// A file with a temporary name. It is removed when this is dropped.
 struct Temporary {
     file: File,
     path: PathBuf,
@@ -358,7 +404,7 @@ impl Drop for Temporary {
         if !self.renamed
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "a temporary file is left");
+            tracing::warn!(path = %self.path.display(), %error, "could not remove a temporary file");
         }
     }
 }

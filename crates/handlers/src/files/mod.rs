@@ -1,11 +1,13 @@
-//! Files: to be told that what is at a path has changed, and to read and write without holding up the loop.
+//! Files: notification of changes at a path, and reads and writes that do not block the loop.
 //!
-//! Ground rule of the watching: *a path is watched, not a file*. Each folder on the way to it is watched before what is
-//! in it is looked at, symbolic links included, so whatever changes after the look brings the next one. What is watched
-//! is put right before the callback is called: it reads what is there then, and what comes later is told again.
+//! Ground rule of the watches: *a path is watched, not a file*. Each folder on the way is watched
+//! before its entries are looked at, symbolic links included, so any change after the look causes
+//! an event. The watches are re-established before the callback runs. The callback reads the
+//! present content, and later changes are reported again.
 //!
-//! inotify itself watches inodes, which is why a watch of a configuration file is lost when an editor renames another
-//! one over it. Source: `inotify(7)`, "Limitations and caveats", and `path_resolution(7)` for the way.
+//! inotify itself watches inodes. Therefore a plain watch of a configuration file is lost when an
+//! editor renames another file over it. Source: `inotify(7)`, "Limitations and caveats", and
+//! `path_resolution(7)` for the way.
 
 mod file;
 mod folder;
@@ -25,15 +27,17 @@ pub use self::file::{Change, watch};
 pub use self::folder::{FolderChange, watch_folder};
 pub use self::jobs::{append, read, write_atomically};
 
-/// An error with the call that gave it and the path that it was made for.
+/// Returns an error with its call and its path.
 fn named(call: &str, path: &Path, error: io::Error) -> io::Error {
     error::named(format_args!("{call}({})", path.display()), error)
 }
 
-/// Ends a call of the handler: where nothing is left in the queue, the next event wakes the loop.
+/// Ends a call of the handler. If the queue is empty, clears the readiness, so that the next event
+/// wakes the loop.
 fn end_call<T>(io: &mut Io<T>, queue: Queue) -> io::Result<Next> {
     match queue {
-        Queue::More => Ok(Next::Keep), // still readable: called again next turn
+        // The source stays readable, so it is called again next turn.
+        Queue::More => Ok(Next::Keep),
         Queue::Empty => io.try_io(Interest::READABLE, |_| Err(ErrorKind::WouldBlock.into())),
     }
 }

@@ -1,7 +1,7 @@
-//! The watch of a path: every name that decides what is there, each in a folder that is watched.
+//! The watch of a path: of every name that decides which file is there, each in a watched folder.
 //!
-//! The path is resolved as the kernel does it, one name after the other. Resolution ends early at the nearest folder
-//! that exists, whose watch reports when the missing name appears.
+//! The path is resolved as the kernel does it, one name after the other. Resolution ends early at
+//! the nearest folder that exists, whose watch reports when the missing name appears.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -11,7 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use super::inotify::{Event, EventFlags, Inotify, WatchDescriptor, WatchFlags, Watched};
 use super::named;
 
-/// What may happen to a name in a folder on the way. Attributes, since they decide who may search the folder.
+/// The events of a name in a folder on the way. Attributes are included, since they decide who may
+/// search the folder.
 const NAMES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MOVED_FROM)
@@ -19,19 +20,20 @@ const NAMES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::ONLYDIR);
 
-/// What may happen to the content of a file. Not each `write`: who writes closes the file when all is there.
+/// The events of the content of a file. Single writes are left out: the writer closes the file when
+/// it is complete.
 const CONTENT: WatchFlags = WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB);
 
-/// What may happen in a folder that is watched for what is in it.
+/// The events in a folder that is watched for its entries.
 const ENTRIES: WatchFlags = NAMES.union(WatchFlags::CLOSE_WRITE);
 
-/// The events after which a name leads elsewhere.
+/// The events after which a name refers to something else.
 const RENAMING: EventFlags = EventFlags::CREATE
     .union(EventFlags::DELETE)
     .union(EventFlags::MOVED_FROM)
     .union(EventFlags::MOVED_TO);
 
-/// `path_resolution(7)`: more symbolic links than that are an error.
+/// `path_resolution(7)`: a path with more symbolic links is an error.
 const LINKS_MAX: usize = 40;
 
 /// A path that is watched.
@@ -39,20 +41,20 @@ const LINKS_MAX: usize = 40;
 pub(super) struct PathWatch {
     path: PathBuf,
     watch_for: WatchFor,
-    // INVARIANT (lookups): each name that was looked at to find `target`, with the watch of the folder that has it.
-    // Kept by `resolve`. `classify` relies on it: a name that is missing loses a change for ever.
+    // INVARIANT (lookups): each name that was looked at to find `target`, with the watch of its
+    // folder. Kept by `resolve`. `classify` relies on it: a missing name loses a change for ever.
     lookups: Vec<Lookup>,
     target: Target,
-    /// What the events since the last update amount to.
+    /// The combined meaning of the events since the last update.
     events: PathEvents,
 }
 
-/// What a path is watched for.
+/// The purpose of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WatchFor {
-    /// Anything at all, for its content.
+    /// Any object, for its content.
     Content,
-    /// A folder, for what is in it.
+    /// A folder, for its entries.
     Entries,
 }
 
@@ -63,12 +65,13 @@ struct Lookup {
     name: OsString,
 }
 
-/// What the path leads to.
+/// The object that the path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Absent,
     Watched(WatchDescriptor),
-    /// There, and seen by its name alone: a file that we may not read, a folder where a file was expected.
+    /// It exists, but is watched by its name only: a file that may not be read, or a folder where a
+    /// file was expected.
     ByName,
 }
 
@@ -78,30 +81,31 @@ impl Target {
     }
 }
 
-/// What events mean to a path, the stronger ones last.
+/// The meaning of events for a path, the stronger ones last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PathEvents {
     None,
-    /// Permissions on the way have changed, so it may lead elsewhere.
+    /// Permissions on the way have changed, so the path may lead elsewhere.
     Access,
     /// The content may have changed.
     Content,
-    /// A name on the way leads elsewhere.
+    /// A name on the way refers to something else.
     Names,
 }
 
-/// What [`PathWatch::update`] has found.
+/// The result of [`PathWatch::update`].
 #[derive(Debug)]
 pub(super) struct Update {
     pub(super) before: Target,
     pub(super) after: Target,
     pub(super) events: PathEvents,
-    /// Watches that this path needs no more.
+    /// Watches that this path no longer needs.
     pub(super) unused: Vec<WatchDescriptor>,
 }
 
 impl PathWatch {
-    /// Resolves `path` for the first time. A relative path counts from the working directory of this moment.
+    /// Resolves `path` for the first time. A relative path is resolved by the present working
+    /// directory.
     pub(super) fn new(path: &Path, watch_for: WatchFor, inotify: &Inotify) -> io::Result<Self> {
         let absolute = std::path::absolute(path).map_err(|error| named("watch", path, error))?;
         let mut watch = Self {
@@ -119,7 +123,7 @@ impl PathWatch {
         self.target
     }
 
-    /// Returns whether this path needs `watch`.
+    /// Returns `true` if this path needs `watch`.
     pub(super) fn uses(&self, watch: WatchDescriptor) -> bool {
         self.target == Target::Watched(watch)
             || self.lookups.iter().any(|lookup| lookup.folder == watch)
@@ -147,7 +151,8 @@ impl PathWatch {
         if event.flags.intersects(RENAMING) {
             return PathEvents::Names;
         }
-        // Content and attributes, by name. Where the target is watched itself, that tells of it.
+        // Content and attributes, reported by name. If the target has a watch of its own, that
+        // watch reports them.
         let is_target = place + 1 == self.lookups.len() && self.target == Target::ByName;
         if is_target {
             PathEvents::Content
@@ -161,7 +166,7 @@ impl PathWatch {
     /// Returns the meaning of an event of the watched object itself, not of a name in it.
     fn classify_own(&self, event: &Event<'_>) -> PathEvents {
         if !self.uses(event.watch) {
-            PathEvents::None // of a watch that has been ended
+            PathEvents::None // an event of a watch that has ended
         } else if event
             .flags
             .intersects(EventFlags::IGNORED | EventFlags::UNMOUNT)
@@ -175,8 +180,8 @@ impl PathWatch {
         }
     }
 
-    /// Resolves the path again, if the events since the last time require it. Returns what has changed, or `None` if
-    /// there was none.
+    /// Resolves the path again, if the events since the last update require it. Returns `None` if
+    /// there were no events.
     pub(super) fn update(&mut self, inotify: &Inotify) -> io::Result<Option<Update>> {
         let events = std::mem::replace(&mut self.events, PathEvents::None);
         if events == PathEvents::None {
@@ -184,8 +189,8 @@ impl PathWatch {
         }
         let before = self.target;
         let mut unused = Vec::new();
-        // An event of the content does not require it, except where only the name reports it: the file may be readable
-        // by now.
+        // An event of the content does not require it, except if only the name reports it: the file
+        // may have become readable.
         if events != PathEvents::Content || before == Target::ByName {
             unused.extend(self.lookups.drain(..).map(|lookup| lookup.folder));
             if let Target::Watched(watch) = before {
@@ -215,7 +220,7 @@ impl PathWatch {
         let mut links = 0;
         while let Some(name) = names.pop() {
             if found != Some(EntryKind::Folder) {
-                return Ok(()); // a name behind what is no folder leads nowhere
+                return Ok(()); // a name after a non-folder leads nowhere
             }
             if name == ".." {
                 folder.pop();
@@ -226,7 +231,7 @@ impl PathWatch {
                     folder: watch,
                     name: name.clone(),
                 }),
-                Watched::Vanished => return Ok(()), // its own name is watched: an event is on its way
+                Watched::Vanished => return Ok(()), // its own name is watched: an event will follow
                 Watched::Unreadable => {
                     tracing::debug!(folder = %folder.display(), "cannot be watched")
                 }
@@ -237,7 +242,8 @@ impl PathWatch {
                 links += 1;
                 let Ok(target) = fs::read_link(&folder) else {
                     return Ok(());
-                }; // gone since: likewise
+                    // The link has disappeared since: an event will follow.
+                };
                 if links > LINKS_MAX {
                     return Ok(());
                 }
@@ -276,7 +282,7 @@ impl PathWatch {
     }
 }
 
-/// What a name on the way is.
+/// The kind of an entry on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EntryKind {
     Folder,
@@ -284,7 +290,8 @@ enum EntryKind {
     Other,
 }
 
-/// What is at `path`, not followed further; `None` if nothing that we can get at.
+/// Returns the kind of the entry at `path`, without following a link. Returns `None` if there is no
+/// accessible entry.
 fn entry_kind(path: &Path) -> io::Result<Option<EntryKind>> {
     let of = |metadata: Metadata| match metadata.file_type() {
         kind if kind.is_dir() => EntryKind::Folder,
@@ -303,7 +310,7 @@ fn entry_kind(path: &Path) -> io::Result<Option<EntryKind>> {
     }
 }
 
-/// Puts the names of `path` on top of those to come.
+/// Pushes the names of `path` on top of `names`.
 fn push_names(path: &Path, names: &mut Vec<OsString>) {
     let of_path = path
         .components()

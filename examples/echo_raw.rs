@@ -1,7 +1,8 @@
-//! Echo server, on the reactor alone. Shows: accepting, back-pressure, half-close, idle timeouts, running out of file
-//! descriptors. Leaves out: signals, TLS.
+//! Echo server, on the reactor alone. Shows: accepting, back-pressure, half-close, idle timeouts,
+//! running out of file descriptors. Leaves out: signals, TLS.
 //!
-//! Run: cargo run --release --example echo_raw -- --listen 127.0.0.1:7777     Try: nc 127.0.0.1 7777
+//! Run: cargo run --release --example echo_raw -- --listen 127.0.0.1:7777
+//! Try: nc 127.0.0.1 7777
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,16 +23,19 @@ use reactor::{
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
-/// What one connection is read by at most in one call, so that no peer keeps the others waiting.
+/// The maximum number of bytes read from one connection in one call, so that no peer delays the
+/// others.
 const READ_MAX: usize = 64 * 1024;
-/// What is kept for a peer that does not read; then we stop reading from it too.
+/// The maximum number of bytes kept for a peer that does not read. At this limit we stop reading
+/// from it.
 const BACKLOG_MAX: usize = 256 * 1024;
-/// How many connections the kernel may hold for us, `/proc/sys/net/core/somaxconn` permitting: bind has asked for 128,
-/// which a burst of clients fills before we have had our turn.
+/// The length of the kernel's accept queue, within `/proc/sys/net/core/somaxconn`. `bind` asks for
+/// 128, which a burst of clients fills before the loop has had its turn.
 const QUEUE_MAX: i32 = 4096;
-/// So many connections are accepted in one call.
+/// The maximum number of connections accepted in one call.
 const ACCEPTS_PER_CALL_MAX: usize = 64;
-/// After so long we ask again for a file descriptor, if none of ours has been closed meanwhile.
+/// The pause after which we try to accept again, if none of our file descriptors was closed
+/// meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sends back what it receives.
@@ -40,13 +44,13 @@ struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), or unix:PATH
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     listen: Address,
-    /// How many connections may be open at once; more wait in the kernel's queue
+    /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     max_connections: usize,
-    /// Close connections that have been silent for so long
+    /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
-    /// Look for work for up to so long before sleeping: quicker answers, for processor time
+    /// Look for work for up to this long before sleeping: quicker answers, for processor time
     #[arg(long, value_name = "MICROSECONDS")]
     spin: Option<u64>,
 }
@@ -72,12 +76,12 @@ impl FromStr for Address {
     }
 }
 
-/// What all handlers share.
+/// The state that all handlers share.
 struct Server {
     connections: usize,
     connections_max: usize,
     listener: Key,
-    /// Ends a pause of the listener.
+    /// The timer that ends a pause of the listener.
     retry: TimerKey,
     idle_timeout: Option<Duration>,
     scratch: Vec<u8>,
@@ -108,7 +112,7 @@ impl Accept for UnixListener {
     }
 }
 
-/// Accepts what has connected.
+/// Accepts connections.
 struct Acceptor;
 
 impl<L: Accept> Handler<Server, L> for Acceptor {
@@ -117,7 +121,7 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
             if cx.state.connections >= cx.state.connections_max {
                 tracing::info!(
                     connections = cx.state.connections,
-                    "as many connections as allowed: accepting pauses"
+                    "connection limit reached: accepting paused"
                 );
                 cx.registry.set_interest(cx.key(), Interest::NONE)?;
                 break;
@@ -133,37 +137,39 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
                             cx.state.connections += 1;
                             tracing::debug!(%key, connections = cx.state.connections, "accepted");
                         }
-                        Err(refused) => tracing::warn!(%refused, "a connection is dropped"),
+                        Err(refused) => tracing::warn!(%refused, "connection dropped"),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if out_of_resources(&error) => {
-                    tracing::warn!(%error, "accepting pauses");
+                    tracing::warn!(%error, "accepting paused");
                     cx.registry.set_interest(cx.key(), Interest::NONE)?;
                     cx.registry.reset(cx.state.retry, ACCEPT_PAUSE)?;
                     break;
                 }
-                // accept(2) passes on what went wrong with that one connection: the next one is another matter.
-                Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+                // accept(2) passes on errors of that one connection. The next connection may be
+                // fine.
+                Err(error) => tracing::debug!(%error, "accept(2) failed for one connection"),
             }
         }
         Ok(Next::Keep)
     }
 
-    /// A server that is deaf is none: it ends, and with it the process.
+    /// Without its listener the server is of no use, so the process ends with it.
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, Server>) {
-        tracing::error!(%reason, "the listener has ended");
+        tracing::error!(%reason, "listener ended");
         cx.registry.stop();
     }
 }
 
-/// The process, the system or the kernel's memory has nothing left for another connection.
+/// Returns `true` if the process, the system or the kernel's memory has no resources left for
+/// another connection.
 fn out_of_resources(error: &io::Error) -> bool {
     let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| resources.contains(&errno))
 }
 
-/// Ends a pause of the listener, for whatever reason it was made.
+/// Ends a pause of the listener, whatever its cause was.
 fn resume_accepting(cx: &mut Context<'_, Server>) -> io::Result<()> {
     Ok(cx
         .registry
@@ -173,14 +179,14 @@ fn resume_accepting(cx: &mut Context<'_, Server>) -> io::Result<()> {
 /// One connection.
 #[derive(Default)]
 struct Echo {
-    /// What the peer has sent and not yet taken back, in order.
+    /// Bytes from the peer that are not sent back yet, in order.
     backlog: VecDeque<u8>,
-    /// The peer has sent all it will.
+    /// Set when the peer has closed its write side.
     ended: bool,
 }
 
 impl Echo {
-    /// Sends `bytes`, and keeps what the peer does not take.
+    /// Sends `bytes`, and keeps the rest if the peer does not read.
     fn send(&mut self, stream: &mut Io<impl Write + AsFd>, bytes: &[u8]) -> io::Result<()> {
         let sent = if self.backlog.is_empty() {
             written(stream.write(bytes))?
@@ -204,7 +210,7 @@ impl Echo {
         Ok(())
     }
 
-    /// To write while something is to be sent, to read while there is room for what comes.
+    /// Returns the interest: writing while bytes are waiting, reading while there is room for more.
     fn interest(&self) -> Interest {
         let write = if self.backlog.is_empty() {
             Interest::NONE
@@ -220,7 +226,7 @@ impl Echo {
     }
 }
 
-/// A write that would block has written nothing.
+/// Treats a write that would block as a write of 0 bytes.
 fn written(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Ok(0) => Err(ErrorKind::WriteZero.into()),
@@ -233,7 +239,7 @@ impl<T: Read + Write + AsFd> Handler<Server, T> for Echo {
     fn ready(&mut self, stream: &mut Io<T>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
         let interest = self.interest();
         if cx.readiness().is_timeout() {
-            return Ok(Next::Remove); // each call for anything else has put it off
+            return Ok(Next::Remove); // every other call has restarted the timeout
         }
         if cx.state.idle_timeout.is_some() {
             cx.registry.set_timeout(cx.key(), cx.state.idle_timeout)?;
@@ -261,7 +267,7 @@ impl<T: Read + Write + AsFd> Handler<Server, T> for Echo {
         cx.state.connections -= 1;
         tracing::debug!(%reason, connections = cx.state.connections, "closed");
         if let Err(error) = resume_accepting(cx) {
-            tracing::error!(%error, "cannot go on accepting");
+            tracing::error!(%error, "cannot resume accepting");
         }
     }
 }

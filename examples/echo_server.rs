@@ -1,7 +1,9 @@
-//! Echo server, on the ready-made handlers. Shows: listeners and buffered connections, back-pressure, limits and timeouts,
-//! several loops, an orderly end. Leaves out: TLS. `echo_raw` is the same on the reactor alone.
+//! Echo server, on the ready-made handlers. Shows: listeners and buffered connections,
+//! back-pressure, limits and timeouts, several loops, graceful shutdown. Leaves out: TLS.
+//! `echo_raw` is the same on the reactor alone.
 //!
-//! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777     Try: nc 127.0.0.1 7777
+//! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777
+//! Try: nc 127.0.0.1 7777
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,33 +17,35 @@ use handlers::{
 use reactor::{Builder, Context, LoopPool, Missed, Next, PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
 
-/// How long connections may take to send what is queued when the server ends.
+/// The time that connections have to send their queued data when the server ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Sends back what it receives. SIGINT or SIGTERM ends it in order, another one a second later at once.
+/// Sends back what it receives. SIGINT or SIGTERM ends it gracefully, another one a second later at
+/// once.
 #[derive(Clone, Parser)]
 struct Options {
-    /// Where to listen, may be repeated: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
+    /// Where to listen, may be repeated: IP:PORT (port 0: any that is free), unix:PATH or
+    /// unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     listen: Vec<Address>,
-    /// How many connections may be open at once; more wait in the kernel's queue
+    /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// Close connections that have been silent for so long
+    /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
-    /// Serve on so many loops, each on a thread of its own
+    /// Serve on this many loops, each on a thread of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
-    /// Write a line of counters that often
+    /// Write a line of counters at this interval
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     stats: Option<u64>,
-    /// Look for work for up to so long before sleeping: quicker answers, for processor time
+    /// Look for work for up to this long before sleeping: quicker answers, for processor time
     #[arg(long, value_name = "MICROSECONDS")]
     spin: Option<u64>,
 }
 
-/// What the connections of one loop share.
+/// The state that the connections of one loop share.
 #[derive(Default)]
 struct Server {
     listeners: Vec<ServerKey<Self>>,
@@ -78,7 +82,7 @@ impl ConnectionHandler<Server> for Echo {
         cx: &mut Context<'_, Server>,
     ) -> io::Result<usize> {
         cx.state.bytes += data.len() as u64;
-        let _ = connection.write(data)?; // where the queue is full, the connection does not read
+        let _ = connection.write(data)?; // while the queue is full, the connection does not read
         Ok(data.len())
     }
 
@@ -88,7 +92,7 @@ impl ConnectionHandler<Server> for Echo {
     }
 }
 
-/// Puts listeners on a loop.
+/// Registers listeners on a loop.
 fn serve(
     registry: &mut Registry<Server>,
     number: usize,
@@ -134,13 +138,14 @@ fn run(options: &Options) -> io::Result<()> {
     let limit = options.max_connections.map(ConnectionLimit::new);
     let threads = options.threads;
     let listen = move |address: &Address| {
-        let is_shared = threads > 1 && matches!(address, Address::Tcp(_)); // a Unix socket cannot be
+        // A Unix socket cannot be shared.
+        let is_shared = threads > 1 && matches!(address, Address::Tcp(_));
         ListenOptions::new()
             .limit(limit.clone())
             .reuse_port(is_shared)
             .bind(address)
     };
-    // The first loop opens the sockets, so that a port that the kernel chooses is the same for all.
+    // The first loop opens the sockets, so that all loops share a port that the kernel has chosen.
     let bound: Vec<_> = options
         .listen
         .iter()
@@ -157,7 +162,7 @@ fn run(options: &Options) -> io::Result<()> {
     let pool = LoopPool::spawn_with(others, "echo", move || builder(spin), {
         let (addresses, options) = (addresses.clone(), options.clone());
         move |number, registry| {
-            // The first loop has the Unix sockets alone.
+            // Only the first loop has the Unix sockets.
             let tcp = addresses
                 .iter()
                 .filter(|address| matches!(address, Address::Tcp(_)));
@@ -171,7 +176,7 @@ fn run(options: &Options) -> io::Result<()> {
         move |_arrival, cx| {
             tracing::info!(connections = cx.state.connections, "ending");
             Server::stop(cx);
-            let _ = pool.broadcast(Server::stop); // a loop that is gone has nothing to end
+            let _ = pool.broadcast(Server::stop); // a loop that has ended needs no stop
         }
     })?;
 
@@ -181,7 +186,8 @@ fn run(options: &Options) -> io::Result<()> {
         .try_for_each(|address| writeln!(stdout, "listening on {address}"))?;
     stdout.flush()?;
     drop(stdout);
-    reactor.run(&mut server)?; // until a signal has ended the listeners, and they their connections
+    // Returns after a signal has stopped the listeners and their connections have ended.
+    reactor.run(&mut server)?;
     drop(reactor);
     std::rc::Rc::into_inner(pool).map_or(Ok(()), |pool| pool.join().map(drop))
 }

@@ -1,8 +1,9 @@
-//! HTTP/1 server that says hello. Shows: a protocol on a buffered connection, keep-alive, pipelining, limits on what a client
-//! may send and on the time it may take, an answer to what is wrong. Leaves out: bodies (they are skipped), chunked ones
-//! (refused), TLS.
+//! HTTP/1 server that says hello. Shows: a protocol on a buffered connection, keep-alive,
+//! pipelining, limits on the size and the time of a request, responses to bad requests. Leaves out:
+//! bodies (they are skipped), chunked ones (refused), TLS.
 //!
-//! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080     Try: curl -v http://127.0.0.1:8080/
+//! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080
+//! Try: curl -v http://127.0.0.1:8080/
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -18,46 +19,48 @@ use httparse::{EMPTY_HEADER, Request, Status};
 use reactor::{Context, PanicPolicy, Reactor, Then, TimerKey};
 use tracing_subscriber::EnvFilter;
 
-/// Time for connections to end: to send what is queued, and to read it.
+/// The time that connections have to end: to send their queued data, and for the client to read it.
 const GRACE: Duration = Duration::from_secs(5);
-/// What a request line and its headers may take.
+/// The maximum length of a request line and its headers.
 const HEAD_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 
 const HELLO: &str = "Hello, world!\n";
 
-/// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it in order, another one a second later at once.
+/// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it gracefully, another one a
+/// second later at once.
 #[derive(Parser)]
 struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: Address,
-    /// How many connections may be open at once; more wait in the kernel's queue
+    /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// Close connections that have been silent for so long
+    /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: u64,
-    /// Close connections whose request, its body included, has not come as a whole for so long
+    /// Close connections whose request, its body included, is incomplete for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     request_timeout: u64,
 }
 
 /// One connection.
 struct Http {
-    /// What is still to come of the body of a request that has been answered.
+    /// The rest of the body of a request that was answered.
     body_left: u64,
     request_timeout: Duration,
-    /// The deadline of a request that has begun to come. A request that comes as a whole needs none.
+    /// The deadline of an incomplete request. A request that arrives complete needs none.
     deadline: Option<TimerKey>,
 }
 
-/// Whether a connection goes on after an answer, and which header says so.
+/// The fate of a connection after a response, and the header that announces it.
 #[derive(Clone, Copy, PartialEq)]
 enum Persistence {
-    /// As HTTP/1.1 does by default: nothing needs to be said.
+    /// The connection stays open, as HTTP/1.1 does by default. No header is needed.
     Default,
-    /// A client of HTTP/1.0 has asked for it, and waits for the end of the connection unless it is confirmed.
+    /// A client of HTTP/1.0 has asked to keep the connection open. Without the header it would wait
+    /// for the end of the connection.
     Confirmed,
     Close,
 }
@@ -72,18 +75,19 @@ impl Persistence {
     }
 }
 
-/// What there is to know of a request.
+/// The parts of a request's head that matter here.
 struct Head {
     length: usize,
     body: u64,
     persistence: Persistence,
     status: &'static str,
-    /// Whether only the head of the answer is asked for.
+    /// Set if the request asks only for the head of the response.
     head_only: bool,
 }
 
 impl Head {
-    /// Of what is at the beginning of `data`: `None` if it is not there in full, or the status that refuses it.
+    /// Parses the head at the beginning of `data`. Returns `None` if it is incomplete, or the
+    /// status that refuses it.
     fn parse(data: &[u8]) -> Result<Option<Self>, &'static str> {
         let mut headers = [EMPTY_HEADER; HEADERS_MAX];
         let mut request = Request::new(&mut headers);
@@ -108,7 +112,7 @@ impl Head {
                     .replace(length)
                     .is_some_and(|earlier| earlier != length)
                 {
-                    return Err("400 Bad Request"); // two lengths are how requests are smuggled
+                    return Err("400 Bad Request"); // two lengths allow request smuggling
                 }
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 return Err("501 Not Implemented");
@@ -162,7 +166,7 @@ fn answer<S>(
     } else {
         ""
     };
-    let mut text = Vec::with_capacity(160); // gathered with the other answers of this call
+    let mut text = Vec::with_capacity(160); // queued with the other responses of this call
     write!(
         text,
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{allow}{}\r\n",
@@ -172,7 +176,8 @@ fn answer<S>(
     if !head_only {
         text.extend_from_slice(body.as_bytes());
     }
-    let _ = connection.write(&text)?; // where the queue is full, the connection does not read
+    // While the queue is full, the connection does not read.
+    let _ = connection.write(&text)?;
     if persistence == Persistence::Close {
         connection.close_after_flush(GRACE);
     }
@@ -188,7 +193,8 @@ impl Http {
         }
     }
 
-    /// Answers the requests at the beginning of `data`. Returns what is left of it, and how many requests have ended.
+    /// Answers the requests at the beginning of `data`. Returns the rest of it, and the number of
+    /// requests that have ended.
     fn serve<'a, S>(
         &mut self,
         data: &'a [u8],
@@ -222,7 +228,8 @@ impl Http {
         Ok((rest, ended))
     }
 
-    /// Sees to it that a request that has begun comes to its end in time, however slowly its bytes come.
+    /// Sets the deadline of an incomplete request, so that it ends in time even if its bytes arrive
+    /// slowly.
     fn watch<S: 'static>(
         &mut self,
         ended: usize,
@@ -231,19 +238,21 @@ impl Http {
         cx: &mut Context<'_, S>,
     ) {
         if let Some(deadline) = self.deadline.take_if(|_| ended > 0 || !is_partial) {
-            let _ = cx.registry.cancel(deadline); // one that has just run has ended
+            let _ = cx.registry.cancel(deadline); // a timer that has just run has ended
         }
         if is_partial && self.deadline.is_none() {
             let is_answered = self.body_left > 0;
             self.deadline = Some(cx.registry.after(self.request_timeout, move |cx| {
-                let _ = key.with(cx, |connection, _cx| give_up(connection, is_answered)); // or it has ended
+                // The connection may have ended.
+                let _ = key.with(cx, |connection, _cx| give_up(connection, is_answered));
                 Ok(Then::Done)
             }));
         }
     }
 }
 
-/// Ends a connection whose request takes too long. One whose body is still to come has its answer already.
+/// Ends a connection whose request takes too long. If its body is incomplete, its response was sent
+/// already.
 fn give_up<S>(connection: &mut Connection<'_, S>, is_answered: bool) {
     if is_answered || answer(connection, "408 Request Timeout", Persistence::Close, false).is_err()
     {
@@ -268,7 +277,7 @@ impl<S: 'static> ConnectionHandler<S> for Http {
 
     fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Some(deadline) = self.deadline.take() {
-            let _ = cx.registry.cancel(deadline); // one that has run has ended
+            let _ = cx.registry.cancel(deadline); // a timer that has run has ended
         }
     }
 }
@@ -295,7 +304,8 @@ fn run(options: &Options) -> io::Result<()> {
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
-    reactor.run(&mut ())?; // until a signal has ended the listener, and it its connections
+    // Returns after a signal has stopped the listener and its connections have ended.
+    reactor.run(&mut ())?;
     Ok(())
 }
 

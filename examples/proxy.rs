@@ -1,7 +1,9 @@
-//! TCP forwarder. Shows: connecting to one of several addresses, two connections piped into each other with back-pressure and
-//! half-close both ways, limits, an orderly end. Leaves out: TLS, names (they would have to be resolved on a worker).
+//! TCP forwarder. Shows: connecting to one of several addresses, two connections piped into each
+//! other with back-pressure and half-close both ways, limits, graceful shutdown. Leaves out: TLS,
+//! names (they would have to be resolved on a worker).
 //!
-//! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777     Try: nc 127.0.0.1 7778
+//! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777
+//! Try: nc 127.0.0.1 7778
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -14,10 +16,11 @@ use handlers::{Address, Connection, ConnectionLimit, ConnectionOptions, ListenOp
 use reactor::{PanicPolicy, Reactor};
 use tracing_subscriber::EnvFilter;
 
-/// How long connections may go on when the proxy ends.
+/// The time that connections may go on when the proxy ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Forwards each connection to another address. SIGINT or SIGTERM ends it in order, another one a second later at once.
+/// Forwards each connection to another address. SIGINT or SIGTERM ends it gracefully, another one a
+/// second later at once.
 #[derive(Parser)]
 struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
@@ -26,13 +29,13 @@ struct Options {
     /// Where to connect to; of several, the first that answers
     #[arg(long, value_name = "IP:PORT", required = true)]
     to: Vec<SocketAddr>,
-    /// How many connections may be open at once; more wait in the kernel's queue
+    /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// How long to wait for an answer of those that are connected to
+    /// How long to wait for the target to answer
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     connect_timeout: u64,
-    /// Close connections that have been silent for so long
+    /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
 }
@@ -67,7 +70,8 @@ fn run(options: Options) -> io::Result<()> {
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
-    reactor.run(&mut ())?; // until a signal has ended the listener, and it its connections
+    // Returns after a signal has stopped the listener and its connections have ended.
+    reactor.run(&mut ())?;
     Ok(())
 }
 

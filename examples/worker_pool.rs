@@ -1,7 +1,9 @@
-//! Worker pool: producer threads hand tasks to the loops of worker threads. Shows: loops on threads of their own,
-//! notification queues, and what they cost beside one eventfd for each task. Leaves out: results, cancelling.
+//! Worker pool: producer threads send tasks to the loops of worker threads. Shows: loops on threads
+//! of their own, notification queues, and their cost compared to one eventfd for each task. Leaves
+//! out: results, cancelling.
 //!
-//! Run: cargo run --release --example worker_pool     Try: -- --spike 1000000, then with --method eventfd
+//! Run: cargo run --release --example worker_pool
+//! Try: -- --spike 1000000, then with --method eventfd
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -19,25 +21,25 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
-/// Where no file descriptor is left, a producer looks again after so long.
+/// The pause after which a producer tries again when no file descriptor is left.
 const FILES_PAUSE: Duration = Duration::from_micros(100);
 
-/// Hands tasks from producer threads to worker threads.
+/// Sends tasks from producer threads to worker threads.
 #[derive(Parser)]
 struct Options {
     /// Threads that do tasks, each with a loop of its own
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     workers: u16,
-    /// Threads that issue them
+    /// Threads that issue tasks
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     producers: u16,
     /// Tasks a second, from each producer
     #[arg(long, value_name = "TASKS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// For how long
+    /// How long to issue tasks
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u32,
-    /// Issue so many tasks at once instead, all producers together
+    /// Issue this many tasks at once instead, all producers together
     #[arg(long, value_name = "TASKS", conflicts_with_all = ["rate", "seconds"])]
     spike: Option<u64>,
     /// How a task reaches its worker
@@ -56,10 +58,10 @@ enum Method {
     Eventfd,
 }
 
-/// What a producer hands over.
+/// A task from a producer.
 struct Task {
     number: u64,
-    /// What the worker is to wait for before it does the task.
+    /// The event that the worker waits for before it does the task.
     start: Option<EventFd>,
 }
 
@@ -67,7 +69,7 @@ struct Task {
 #[derive(Default)]
 struct Worker {
     done: u64,
-    /// Of the numbers of the tasks: that each is done once shows in the sum of all.
+    /// The sum of the task numbers. The sum over all workers shows that each task was done once.
     sum: u64,
     last: Option<Instant>,
     sleeps: u64,
@@ -80,7 +82,7 @@ impl Worker {
         self.sum = self.sum.wrapping_add(number);
     }
 
-    /// At the end of the work.
+    /// Records the metrics at the end of the work.
     fn note(&mut self, registry: &Registry<Self>) {
         let metrics = registry.metrics();
         (self.last, self.sleeps, self.signals) =
@@ -144,7 +146,7 @@ fn run(options: &Options) -> io::Result<()> {
     report(options, issued.into_inner(), began, &workers)
 }
 
-/// Lets a worker do what comes through its queue, until every producer is gone.
+/// Handles the tasks of a worker's queue, until every producer has ended.
 fn serve(tasks: Receiver<Task>, cx: &mut Context<'_, Worker>) -> io::Result<()> {
     cx.registry.consume(tasks, |task, cx| {
         match task {
@@ -161,7 +163,8 @@ fn serve(tasks: Receiver<Task>, cx: &mut Context<'_, Worker>) -> io::Result<()> 
                     .add(start, Interest::READABLE, move |start, cx| {
                         start.try_io(Interest::READABLE, |start| start.read())?;
                         cx.state.do_task(number);
-                        cx.state.note(cx.registry); // the last one may come after the end of the queue
+                        // The last task may come after the end of the queue.
+                        cx.state.note(cx.registry);
                         Ok(Next::Remove)
                     })?;
             }
@@ -209,7 +212,8 @@ fn produce(
     Ok(())
 }
 
-/// An eventfd that has been written. Where no file descriptor is left, it waits until the workers have closed some.
+/// Returns an eventfd that was written. If no file descriptor is left, waits until the workers have
+/// closed some.
 fn signalled() -> io::Result<EventFd> {
     loop {
         match EventFd::counter(0) {
@@ -225,7 +229,7 @@ fn signalled() -> io::Result<EventFd> {
     }
 }
 
-/// As many open files as we may have: so many tasks can be on their way.
+/// Raises the limit of open files to its maximum, which limits the number of tasks in flight.
 fn raise_open_files_limit(quiet: bool) -> io::Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     setrlimit(
@@ -248,7 +252,8 @@ fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> 
     let sum = workers
         .iter()
         .fold(0_u64, |sum, worker| sum.wrapping_add(worker.sum));
-    // Numbers from 0 on, each once, in whichever order; at a steady rate every producer issues as many.
+    // The numbers start at 0 and each occurs once, in any order. At a steady rate every producer
+    // issues the same number of tasks.
     let expected = (0..tasks).fold(0_u64, u64::wrapping_add);
     if (done, sum) != (tasks, expected) {
         return Err(io::Error::other(format!(

@@ -10,16 +10,17 @@ use handlers::{CloseReason, Stream};
 
 use crate::Cx;
 
-/// The longest line that is shown; a child that writes a longer one is not listened to any more.
+/// The maximum length of a line. A longer line is cut.
 const LINE_MAX: usize = 64 * 1024;
 
-/// A child, shared by who waits for its end and who reads its output: the last one of them tells of the end.
+/// A child, shared by the callback for its exit and those for its output. The last of them reports
+/// the exit.
 struct Process {
     number: u64,
     exit: OnceCell<io::Result<Exit>>,
 }
 
-/// Runs a program, whose output is shown line by line and its exit after it.
+/// Runs a program. Its output is shown line by line, and then its exit.
 pub(crate) fn run(command: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let mut words = command.split_whitespace();
     let program = words.next().ok_or("usage: run COMMAND...")?;
@@ -28,7 +29,8 @@ pub(crate) fn run(command: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped()); // what is typed is ours
+        // Typed input is for this program.
+        .stderr(Stdio::piped());
     let number = cx.state.number();
     let process = Rc::new(Process {
         number,
@@ -36,7 +38,7 @@ pub(crate) fn run(command: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     });
     let exited = Rc::clone(&process);
     let spawned = child::spawn(cx.registry, &mut command, move |exit, cx| {
-        let _ = exited.exit.set(exit); // told once
+        let _ = exited.exit.set(exit); // called once
         tell(exited, cx);
         Ok(())
     });
@@ -48,7 +50,7 @@ pub(crate) fn run(command: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     show(spawned.stderr, format!("{number}! "), &process, cx)
 }
 
-/// Shows an output of a child, each line behind `mark`.
+/// Shows an output of a child, each line after `mark`.
 fn show(
     output: Option<impl Stream>,
     mark: String,
@@ -85,7 +87,7 @@ fn show(
     shown.map(drop).map_err(|refused| refused.error.to_string())
 }
 
-/// Tells how a child has ended, if nothing of it is still to come.
+/// Reports the exit of a child, once its outputs have ended too.
 fn tell(process: Rc<Process>, cx: &mut Cx<'_>) {
     let Some(Process { number, exit }) = Rc::into_inner(process) else {
         return;
@@ -96,6 +98,6 @@ fn tell(process: Rc<Process>, cx: &mut Cx<'_>) {
             .state
             .say(format_args!("child {number}: {}", exit.status)),
         Some(Err(error)) => cx.state.say(format_args!("child {number}: {error}")),
-        None => {} // it ended with this program
+        None => {} // the child ended with this program
     }
 }

@@ -1,7 +1,10 @@
-//! Console loop: one wait for lines that are typed, timers, events that other threads set, children, and the order to stop.
-//! Shows: the console, event objects, timers, the worker pool, the output of a child. Leaves out: editing of lines.
+//! Console loop: one wait for typed lines, timers, events set by other threads, child processes,
+//! and stop signals.
+//! Shows: the console, event objects, timers, the worker pool, the output of a child. Leaves out:
+//! editing of lines.
 //!
-//! Run: cargo run --example console_loop     Try: help; or: printf 'after 1 hello\nrun uname\n' | target/debug/examples/console_loop
+//! Run: cargo run --example console_loop
+//! Try: help; or: printf 'after 1 hello\nrun uname\n' | target/debug/examples/console_loop
 
 mod children;
 
@@ -29,30 +32,30 @@ post TEXT             has another thread say TEXT
 run COMMAND...        runs a program and shows its output
 quit                  ends at once";
 
-/// Obeys the commands that come from standard input; `help` lists them.
+/// Executes commands from standard input; `help` lists them.
 #[derive(Parser)]
 struct Options {}
 
-/// What all callbacks share.
+/// The state that all callbacks share.
 struct Shell {
     console: Key,
     timers: BTreeMap<u64, (TimerKey, String)>,
     works: BTreeMap<u64, Job>,
-    /// How many timers, works and children have been numbered.
+    /// The last number given to a timer, a work or a child.
     numbers: u64,
     lines: u64,
     children: usize,
     pool: PoolHandle<Self>,
     remote: Remote<Self>,
     posts: mpsc::Sender<String>,
-    /// Set by other threads: there are posts.
+    /// Set by other threads when a post is waiting.
     posted: Event,
     exit: Event,
     failure: Option<io::Error>,
 }
 
 impl Shell {
-    /// Writes a line. Where that is not possible there is no point in going on.
+    /// Writes a line. If that fails, the program ends.
     fn say(&mut self, line: impl std::fmt::Display) {
         if let Err(error) = writeln!(io::stdout(), "{line}") {
             self.failure.get_or_insert(error);
@@ -68,7 +71,7 @@ impl Shell {
 
 type Cx<'a> = Context<'a, Shell>;
 
-/// Does what a line says; what is wrong with it is the error.
+/// Executes a line. The error is the message for the user.
 fn obey(line: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let (name, rest) = split(line);
     match name {
@@ -81,7 +84,7 @@ fn obey(line: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         "work" => work(rest, cx)?,
         "post" => post(rest, cx)?,
         "run" => children::run(rest, cx)?,
-        "quit" => _ = cx.state.exit.set(), // set already or not
+        "quit" => _ = cx.state.exit.set(), // it may be set already
         _ => {
             return Err(format!(
                 "no such command: {}; help lists them",
@@ -92,7 +95,7 @@ fn obey(line: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The first word, and the rest.
+/// Returns the first word, and the rest.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
@@ -128,7 +131,7 @@ fn status(cx: &mut Cx<'_>) {
     cx.state.say(text);
 }
 
-/// Seconds and a text.
+/// Parses seconds and a text.
 fn time_and_text(arguments: &str) -> Option<(Duration, String)> {
     let (seconds, text) = split(arguments);
     let delay = Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?;
@@ -158,7 +161,8 @@ fn every(arguments: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     });
     cx.registry
         .set_timer_background(timer)
-        .map_err(|error| error.to_string())?; // it would never end
+        // In the foreground, the timer would keep the loop running for ever.
+        .map_err(|error| error.to_string())?;
     cx.state.timers.insert(number, (timer, text));
     cx.state.say(format_args!("timer {number}"));
     Ok(())
@@ -167,7 +171,8 @@ fn every(arguments: &str, cx: &mut Cx<'_>) -> Result<(), String> {
 fn cancel(number: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     let number = number.parse().map_err(|_| "usage: cancel ID")?;
     if let Some(work) = cx.state.works.remove(&number) {
-        work.abandon(); // one that is done is not in the map; the worker of one that runs is busy until its end
+        // A finished work is not in the map. If it is running, its worker stays busy until it ends.
+        work.abandon();
         cx.state.say(format_args!("gave up work {number}"));
         return Ok(());
     }
@@ -190,7 +195,8 @@ fn work(milliseconds: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         .map(u32::into)
         .map_err(|_| "usage: work MILLISECONDS")?;
     let number = cx.state.number();
-    let job = move || thread::sleep(Duration::from_millis(milliseconds)); // stands for what takes long
+    // Stands for a job that takes long.
+    let job = move || thread::sleep(Duration::from_millis(milliseconds));
     let done = move |result: Result<(), _>, cx: &mut Cx<'_>| {
         cx.state.works.remove(&number);
         match result {
@@ -216,7 +222,7 @@ fn post(text: &str, cx: &mut Cx<'_>) -> Result<(), String> {
         cx.state.posts.clone(),
         cx.state.posted.clone(),
     );
-    let alive = cx.state.remote.keep_alive(); // the loop is not to end before the event is set
+    let alive = cx.state.remote.keep_alive(); // keeps the loop running until the event is set
     let poster = cx.registry.spawn_worker("poster", move || {
         if posts.send(text).is_ok() {
             posted.set();
@@ -234,7 +240,7 @@ fn on_input(input: ConsoleInput<'_>, cx: &mut Cx<'_>) -> io::Result<Next> {
         ConsoleInput::Line(line) => obey(line, cx),
         ConsoleInput::NotText(_) => Err("a line that is no text".to_owned()),
         ConsoleInput::TooLong => Err("a line that is too long".to_owned()),
-        ConsoleInput::End => return Ok(Next::Remove), // and the loop ends when nothing is pending
+        ConsoleInput::End => return Ok(Next::Remove), // the loop ends when nothing is pending
         ConsoleInput::Failed(error) => {
             let error = io::Error::new(error.kind(), format!("standard input: {error}"));
             cx.state.failure.get_or_insert(error);
@@ -245,11 +251,11 @@ fn on_input(input: ConsoleInput<'_>, cx: &mut Cx<'_>) -> io::Result<Next> {
     Ok(Next::Keep)
 }
 
-/// The order to stop: what has begun is finished, what is planned is not.
+/// Ends gracefully: work in progress is finished, and timers are cancelled.
 fn end_gently(arrival: &Arrival, cx: &mut Cx<'_>) {
     let _ = cx.registry.remove(cx.state.console); // it may have ended
     for (timer, _) in std::mem::take(&mut cx.state.timers).into_values() {
-        let _ = cx.registry.cancel(timer); // those of the map are there
+        let _ = cx.registry.cancel(timer); // the timers of the map exist
     }
     cx.state.say(format_args!(
         "{}: ending; once more to end at once",
@@ -257,7 +263,7 @@ fn end_gently(arrival: &Arrival, cx: &mut Cx<'_>) {
     ));
 }
 
-/// Has the loop wait for everything that it is to be told.
+/// Registers everything that the loop waits for.
 fn register(cx: &mut Cx<'_>, posts: mpsc::Receiver<String>) -> io::Result<()> {
     let Context {
         state: shell,
@@ -274,7 +280,7 @@ fn register(cx: &mut Cx<'_>, posts: mpsc::Receiver<String>) -> io::Result<()> {
         cx.registry.stop();
         Ok(Next::Remove)
     })?;
-    registry.set_background(posted)?; // these two alone are nothing to wait for
+    registry.set_background(posted)?; // these two alone must not keep the loop running
     registry.set_background(exit)?;
     let signals = signal::shutdown_on(registry, [Signal::INT, Signal::TERM], end_gently)?;
     shell.console = Console::new().prompt("> ").open(registry, on_input)?;

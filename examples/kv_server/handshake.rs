@@ -1,15 +1,16 @@
-//! What a client says of itself before its work: which version of the protocol it speaks, its name, its credentials.
+//! The introduction of a client before its work: its protocol version, its name, its credentials.
 //!
-//! Nothing here needs the store. There is one user, `default`, and no password, as in a Redis that nobody has configured.
-//! Source: `helloCommand`, `authCommand` and `clientCommand` of Redis 7.0 for order and texts of the errors; `CLIENT SETINFO` of 7.2.
+//! Nothing here needs the store. There is one user, `default`, and no password, as in an
+//! unconfigured Redis. Source: `helloCommand`, `authCommand` and `clientCommand` of Redis 7.0 for
+//! order and texts of the errors; `CLIENT SETINFO` of 7.2.
 
 use super::protocol::{Limits, Refusal, Replies, Resp, integer, lowercase};
 
-/// The version that clients are told: the one whose replies these are.
+/// The version that clients see: the Redis version with these replies.
 const VERSION: &str = "7.0.0";
 const WRONG_PASSWORD: &str = "invalid username-password pair or user is disabled.";
 
-/// One client, as far as it has introduced itself.
+/// The data that one client has given about itself.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: u64,
@@ -26,8 +27,8 @@ impl Session {
         }
     }
 
-    /// Executes `HELLO [version [AUTH user password] [SETNAME name]]`. The version counts from its own reply on, and only if
-    /// nothing is refused.
+    /// Executes `HELLO [version [AUTH user password] [SETNAME name]]`. The version takes effect
+    /// with its own reply, and only if nothing is refused.
     pub(crate) fn hello(
         &mut self,
         arguments: &[&[u8]],
@@ -76,7 +77,8 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the options of `HELLO`: whether the user, if one is named, is known, and the name of the client.
+    /// Parses the options of `HELLO`. Returns `false` if a user is named and unknown, and the name
+    /// of the client.
     fn options<'a>(mut options: &[&'a [u8]]) -> Result<(bool, Option<&'a [u8]>), Refusal> {
         let (mut is_known, mut name) = (true, None);
         while let [option, rest @ ..] = options {
@@ -117,7 +119,7 @@ impl Session {
         Ok(())
     }
 
-    /// Executes `CLIENT`, as far as clients use it of themselves.
+    /// Executes the parts of `CLIENT` that concern the calling client.
     pub(crate) fn client(
         &mut self,
         words: &[&[u8]],
@@ -135,7 +137,8 @@ impl Session {
                 replies.simple("OK");
             }
             (b"setinfo", [option, _value]) => match lowercase(option, &mut [0; 8]) {
-                b"lib-name" | b"lib-ver" => replies.simple("OK"), // there is no list of clients to show it in
+                // There is no list of clients to show it in.
+                b"lib-name" | b"lib-ver" => replies.simple("OK"),
                 _ => return Err(format!("Unrecognized option '{}'", option.escape_ascii()).into()),
             },
             _ => {

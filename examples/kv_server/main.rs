@@ -1,7 +1,9 @@
-//! Cache server that speaks enough RESP2 and RESP3 for the clients of Redis, `redis-cli` and `redis-benchmark`. Shows: a protocol of one's own, pipelining,
-//! a timer for each key that expires, messages from one client to others. Leaves out: persistence, eviction.
+//! Cache server that speaks enough RESP2 and RESP3 for the clients of Redis, `redis-cli` and
+//! `redis-benchmark`. Shows: a protocol of one's own, pipelining, a timer for each key that
+//! expires, messages from one client to others. Leaves out: persistence, eviction.
 //!
-//! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400     Try: redis-cli -p 6400
+//! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400
+//! Try: redis-cli -p 6400
 
 mod handshake;
 mod protocol;
@@ -21,19 +23,20 @@ use tracing_subscriber::EnvFilter;
 use self::protocol::Limits;
 use self::server::{Client, GRACE, REPLY_MAX, Server};
 
-/// The longest command: a client that sends a longer one is closed.
+/// The maximum length of a command. A client that sends a longer one is closed.
 const COMMAND_MAX: usize = 64 << 20;
 
-/// Serves keys and values to clients of Redis. SIGINT or SIGTERM ends it in order, another one a second later at once.
+/// Serves keys and values to clients of Redis. SIGINT or SIGTERM ends it gracefully, another one a
+/// second later at once.
 #[derive(Parser)]
 struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6400")]
     listen: Address,
-    /// How many connections may be open at once; more wait in the kernel's queue
+    /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_connections: usize,
-    /// Look for work for up to so long before sleeping, where that pays; 0 is not at all
+    /// Look for work for up to this long before sleeping, if that pays; 0 disables it
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50)]
     spin: u64,
     #[command(flatten)]
@@ -41,7 +44,8 @@ struct Options {
 }
 
 fn run(options: Options) -> io::Result<()> {
-    // Who sends to a loop that sleeps pays for waking it: clients that do little else lose a sixth of their speed by that.
+    // A sender to a sleeping loop pays for the wakeup. Clients that do little else lose a sixth of
+    // their speed by that.
     let spin = Spin::Adaptive(Duration::from_micros(options.spin));
     let mut reactor = Reactor::builder()
         .on_panic(PanicPolicy::RemoveHandler)

@@ -1,9 +1,9 @@
 //! RESP2 and RESP3, the protocol of Redis: commands in, replies out.
 //!
-//! Ground rule: a command is read where it lies. Its words are parts of what came, so they cost no copy; and what was
-//! understood of a command that is not complete is not looked at again. What is answered does not depend on how the bytes
-//! were cut.
-//! Source: "Redis serialization protocol specification"; `networking.c` of Redis 7.0 for order and texts of the errors.
+//! Ground rule: a command is parsed in place. Its words are slices of the input, so they cost no
+//! copy. The parsed part of an incomplete command is not parsed again. The result does not depend
+//! on how the input was split. Source: "Redis serialization protocol specification"; `networking.c`
+//! of Redis 7.0 for order and texts of the errors.
 
 use std::borrow::Cow;
 use std::mem::take;
@@ -11,17 +11,18 @@ use std::ops::Range;
 
 use handlers::{Framing, Lines};
 
-/// The longest inline command, and the longest line that says a count or a length (`PROTO_INLINE_MAX_SIZE`).
+/// The maximum length of an inline command, and of a line with a count or a length
+/// (`PROTO_INLINE_MAX_SIZE`).
 pub(crate) const LINE_MAX: usize = 64 * 1024;
-/// Room for so many arguments is kept from one command to the next.
+/// The number of arguments whose memory is kept from one command to the next.
 const ARGUMENTS_KEPT: usize = 1024;
-/// Room for so long a reply is kept.
+/// The length of a reply whose memory is kept.
 const REPLY_KEPT: usize = 1 << 20;
 pub(crate) const NOT_AN_INTEGER: &str = "value is not an integer or out of range";
 
 const BAD_COUNT: &str = "invalid multibulk length";
 
-/// What a client may ask for at most.
+/// The limits of a client's commands.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Limits {
     /// Arguments of one command, its name included; more end the connection
@@ -39,7 +40,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Whether a key and a value may be stored.
+    /// Checks if a key and a value may be stored.
     pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Refusal> {
         let fits = key.len() <= self.max_key && value.len() <= self.max_value;
         if fits {
@@ -50,18 +51,18 @@ impl Limits {
     }
 }
 
-/// What a client is told went wrong, in the words of Redis.
+/// An error reply, in the words of Redis.
 pub(crate) type Refusal = Cow<'static, str>;
 
-/// Finds the commands in what a client sends.
+/// Finds the commands in the input of a client.
 #[derive(Debug)]
 pub(crate) struct Parser {
     lines: Lines,
-    /// Where the arguments are that have been found.
+    /// The positions of the arguments found so far.
     found: Vec<Range<usize>>,
-    /// How many are still to come.
+    /// The number of arguments still to come.
     missing: usize,
-    /// How much of the present command has been understood: 0 before it has begun.
+    /// The length of the parsed part of the present command; 0 before it has begun.
     position: usize,
 }
 
@@ -77,11 +78,11 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// Puts the command at the beginning of `data` into `words`, its name first; gives how much of `data` it takes, `None` if
-    /// more of it has to come. An empty one says nothing.
+    /// Parses the command at the beginning of `data` into `words`, its name first. Returns its
+    /// length, or `None` if it is incomplete. An empty command has no words.
     ///
-    /// Until there is a command, `data` has to begin with what it began with last time. After a refusal nobody knows where
-    /// the next command begins. O(what is new).
+    /// Until a command is complete, `data` must begin with the same bytes as in the last call.
+    /// After a refusal, the position of the next command is unknown. O(new bytes).
     pub(crate) fn parse<'a>(
         &mut self,
         data: &'a [u8],
@@ -103,7 +104,7 @@ impl Parser {
             if is_inline {
                 split(line.bytes, words)?;
             } else {
-                // Less than none is none.
+                // A negative count is the same as 0.
                 self.missing = integer(&line.bytes[1..])
                     .ok_or(BAD_COUNT)?
                     .max(0)
@@ -117,7 +118,8 @@ impl Parser {
             let Some(argument) = self.find_argument(data, limits.max_argument)? else {
                 return Ok(None);
             };
-            self.position = argument.end + 2; // as Redis we do not ask whether these two are the end of a line
+            // Like Redis, this does not check that these two bytes are a line ending.
+            self.position = argument.end + 2;
             self.found.push(argument);
             self.missing -= 1;
         }
@@ -127,7 +129,7 @@ impl Parser {
         Ok(Some(take(&mut self.position)))
     }
 
-    /// Where the next argument is, if it has come as a whole.
+    /// Returns the position of the next argument, if it is complete.
     fn find_argument(
         &mut self,
         data: &[u8],
@@ -154,7 +156,7 @@ impl Parser {
     }
 }
 
-/// Appends the words of a line that somebody has typed. One that holds spaces is put in quotes; there are no escapes.
+/// Appends the words of a typed line. A word with spaces is put in quotes; there are no escapes.
 fn split<'a>(line: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<(), Refusal> {
     let mut rest = line.trim_ascii();
     while let Some(first) = rest.first() {
@@ -180,7 +182,7 @@ fn split<'a>(line: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A whole number as Redis reads it: decimal, without spaces, `+` or leading zeros.
+/// Parses an integer as Redis does: decimal, without spaces, `+` or leading zeros.
 pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     let (sign, digits) = match text {
         b"0" => return Some(0),
@@ -194,7 +196,7 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     })
 }
 
-/// `text` in small letters; empty if there is too little room.
+/// Returns `text` in lower case. Returns an empty slice if `room` is too short.
 pub(crate) fn lowercase<'a>(text: &[u8], room: &'a mut [u8]) -> &'a [u8] {
     let Some(small) = room.get_mut(..text.len()) else {
         return &[];
@@ -204,13 +206,14 @@ pub(crate) fn lowercase<'a>(text: &[u8], room: &'a mut [u8]) -> &'a [u8] {
     small
 }
 
-/// The version of the protocol that a client is answered in. Commands are the same in both.
+/// The protocol version of the replies to a client. Commands are the same in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Resp {
-    /// What a client speaks that has not asked for anything else.
+    /// The default.
     #[default]
     V2,
-    /// By `HELLO 3`: one null for all types, maps, and messages that cannot be taken for replies.
+    /// Chosen by `HELLO 3`: one null for all types, maps, and messages that are distinct from
+    /// replies.
     V3,
 }
 
@@ -222,7 +225,7 @@ pub(crate) struct Replies {
 }
 
 impl Replies {
-    /// Begins the replies to a client that speaks `resp`.
+    /// Clears the buffer, for replies to a client that speaks `resp`.
     pub(crate) fn begin(&mut self, resp: Resp) {
         self.bytes.clear();
         self.bytes.shrink_to(REPLY_KEPT);
@@ -233,12 +236,12 @@ impl Replies {
         self.line(b'+', text.as_bytes());
     }
 
-    /// Takes the place of what has been said so far. What would end the line becomes a space.
+    /// Replaces the replies so far by an error. Line breaks in `text` become spaces.
     pub(crate) fn error(&mut self, text: &str) {
         self.error_of("ERR", text);
     }
 
-    /// Does what [`error`](Self::error) does, for an error that programs tell from others by its `code`.
+    /// Does the same as [`error`](Self::error), for an error with a `code` that programs can check.
     pub(crate) fn error_of(&mut self, code: &str, text: &str) {
         self.bytes.clear();
         self.line(
@@ -253,7 +256,7 @@ impl Replies {
         self.line(b':', itoa::Buffer::new().format(number).as_bytes());
     }
 
-    /// A string of bytes, or that there is none.
+    /// Appends a byte string, or null for `None`.
     pub(crate) fn bulk(&mut self, bytes: Option<&[u8]>) {
         match (bytes, self.resp) {
             (Some(bytes), _) => self.sized(b'$', bytes),
@@ -262,7 +265,7 @@ impl Replies {
         }
     }
 
-    /// A text for people to read.
+    /// Appends a text for people to read.
     pub(crate) fn text(&mut self, text: &str) {
         match self.resp {
             Resp::V2 => self.sized(b'$', text.as_bytes()),
@@ -270,12 +273,12 @@ impl Replies {
         }
     }
 
-    /// As many replies have to follow.
+    /// Appends the head of an array. `length` replies must follow.
     pub(crate) fn array(&mut self, length: usize) {
         self.line(b'*', itoa::Buffer::new().format(length).as_bytes());
     }
 
-    /// As many pairs of replies have to follow.
+    /// Appends the head of a map. `pairs` pairs of replies must follow.
     pub(crate) fn map(&mut self, pairs: usize) {
         match self.resp {
             Resp::V2 => self.array(2 * pairs),
@@ -283,14 +286,14 @@ impl Replies {
         }
     }
 
-    /// A map of one pair.
+    /// Appends a map of one pair.
     pub(crate) fn pair(&mut self, key: &[u8], value: &[u8]) {
         self.map(1);
         self.bulk(Some(key));
         self.bulk(Some(value));
     }
 
-    /// As many replies have to follow, which answer nothing: a message.
+    /// Appends the head of a message, which answers no command. `length` replies must follow.
     pub(crate) fn push(&mut self, length: usize) {
         let kind = if self.resp == Resp::V2 { b'*' } else { b'>' };
         self.line(kind, itoa::Buffer::new().format(length).as_bytes());

@@ -1,7 +1,8 @@
-//! The server: its state, its clients, and what it does when they say something.
+//! The server: its state, its clients, and its commands.
 //!
-//! A command is checked as a whole before it changes anything. Its reply is put together in a buffer that all clients share,
-//! since they take turns, and given to the connection, which sends what it is given in one call by one system call.
+//! A command is checked completely before it changes anything. Its reply is written to a buffer
+//! that all clients share, since they take turns, and then passed to the connection, which sends
+//! the data of one call by one system call.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -20,11 +21,12 @@ use super::handshake::Session;
 use super::protocol::{Limits, NOT_AN_INTEGER, Parser, Refusal, Replies, Resp, integer, lowercase};
 use super::store::{Store, Timers};
 
-/// A client that is to go gets so long to read its last reply.
+/// The time that a closing client has to read its last reply.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// One command has no longer reply: a thousand times the same key is soon asked for.
+/// The maximum length of a reply to one command. A client can easily ask a thousand times for the
+/// same key.
 pub(crate) const REPLY_MAX: usize = 64 << 20;
-/// Nothing lives longer: the loop's timers know that many nanoseconds, some 292 years.
+/// The maximum time to live: the loop's timers count nanoseconds, up to about 292 years.
 const TTL_MAX_MS: i64 = i64::MAX / 1_000_000;
 const SYNTAX: &str = "syntax error";
 
@@ -32,19 +34,19 @@ type Cx<'a> = Context<'a, Server>;
 type Key = ConnectionKey<Server>;
 type Subscribers = HashMap<reactor::Key, Key>;
 
-/// What all clients share: the state of the loop.
+/// The state of the loop, which all clients share.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) store: Store,
     limits: Limits,
     clients: ConnectionLimit,
-    /// What accepts the clients, and the options of those that it accepts.
+    /// The server that accepts the clients, and the options of new connections.
     pub(crate) listener: Option<(ServerKey<Self>, ConnectionOptions)>,
     channels: HashMap<Rc<[u8]>, Subscribers>,
-    /// Clients that there have been.
+    /// The number of clients since the start.
     sessions: u64,
     commands: u64,
-    /// To the client whose turn it is.
+    /// The replies to the client that is being called.
     replies: Replies,
 }
 
@@ -53,7 +55,7 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     parser: Parser,
     session: Session,
-    /// What it has subscribed to.
+    /// The channels that the client has subscribed to.
     channels: HashSet<Rc<[u8]>>,
 }
 
@@ -90,7 +92,8 @@ impl ConnectionHandler<Server> for Client {
                 return Ok(data.len());
             }
         }
-        Ok(data.len() - rest.len()) // what is left comes again, when there is room or more of it
+        // The rest comes again, when the queue has room or more data has arrived.
+        Ok(data.len() - rest.len())
     }
 
     fn on_close(&mut self, _: CloseReason, cx: &mut Cx<'_>) {
@@ -110,7 +113,7 @@ impl Client {
         }
     }
 
-    /// Replies to a command, unless it refuses; whether another may follow.
+    /// Executes a command and writes its reply. Returns `Break` if no other command may follow.
     fn execute(
         &mut self,
         words: &[&[u8]],
@@ -122,7 +125,7 @@ impl Client {
         };
         let mut room = [0; 32];
         let name = lowercase(name, &mut room);
-        // In RESP3 a message cannot be taken for a reply, so a subscriber may do what others do.
+        // In RESP3 a message is distinct from a reply, so a subscriber may use all commands.
         let is_subscriber = !self.channels.is_empty() && self.session.resp == Resp::V2;
         cx.state.commands += 1;
         match (name, arguments) {
@@ -130,7 +133,8 @@ impl Client {
                 cx.state.replies.simple("OK");
                 return Ok(Break(()));
             }
-            (b"post" | b"host:", _) => return Ok(Break(())), // a web page that misuses a browser: HTTP
+            // An HTTP request, sent by a web page that misuses a browser.
+            (b"post" | b"host:", _) => return Ok(Break(())),
             (b"subscribe", [_, ..]) => self.subscribe(arguments, key, cx.state)?,
             (b"unsubscribe", _) => self.unsubscribe(arguments, key, cx.state),
             (b"ping", []) if is_subscriber => cx.state.replies.strings(&[b"pong", b""]),
@@ -173,7 +177,7 @@ impl Client {
         Ok(())
     }
 
-    /// From all channels, if none is named.
+    /// Unsubscribes from `channels`, or from all channels if it is empty.
     fn unsubscribe(&mut self, channels: &[&[u8]], key: Key, server: &mut Server) {
         let all: Vec<_> = if channels.is_empty() {
             self.channels.iter().cloned().collect()
@@ -194,8 +198,9 @@ impl Client {
         }
     }
 
-    /// Sends a message to all subscribers, and replies how many those are. A publisher that has subscribed reads the reply first, as
-    /// in Redis from 7.2 on. A subscriber that does not read, and for which too much is queued, is closed.
+    /// Sends a message to all subscribers, and replies with their number. A publisher that has
+    /// subscribed reads the reply first, as in Redis from 7.2 on. A subscriber that does not read,
+    /// and whose queue is full, is closed.
     fn publish(&self, channel: &[u8], text: &[u8], cx: &mut Cx<'_>) {
         let subscribers: Vec<Key> = cx
             .state
@@ -218,7 +223,8 @@ impl Client {
                     .inspect_err(|_| connection.abort())
             });
             let sent = match sent {
-                Err(Error::Running(_)) => key.write_bytes(cx, message.encoded(self.session.resp)), // the publisher
+                // The subscriber is the publisher itself.
+                Err(Error::Running(_)) => key.write_bytes(cx, message.encoded(self.session.resp)),
                 sent => sent.unwrap_or_else(|gone| Err(gone.into())),
             };
             reached += usize::from(sent.is_ok());
@@ -234,7 +240,8 @@ impl Client {
     }
 }
 
-/// What subscribers are sent, in the protocol that each speaks. The queues of all of them share the bytes.
+/// A message to subscribers, encoded once for each protocol version. The queues of all subscribers
+/// share the bytes.
 struct Message<'a> {
     channel: &'a [u8],
     text: &'a [u8],
@@ -285,7 +292,7 @@ impl Server {
         }
     }
 
-    /// Does what any client may ask for. The commands that come often come first.
+    /// Executes a command that any client may use. Frequent commands come first.
     fn execute(
         &mut self,
         name: &[u8],
@@ -353,7 +360,7 @@ impl Server {
             (b"expire", [key, seconds]) => {
                 let found = match u64::try_from(milliseconds(seconds, 1000, i64::MIN, "expire")?) {
                     Ok(ms @ 1..) => store.expire(key, Duration::from_millis(ms), timers),
-                    _ => store.remove(key, timers), // it would have expired before now
+                    _ => store.remove(key, timers), // the key would have expired before now
                 };
                 replies.integer(u8::from(found));
             }
@@ -361,7 +368,8 @@ impl Server {
             (b"ttl", [key]) => replies.integer(match store.ttl(key, timers) {
                 None => -2,
                 Some(None) => -1,
-                Some(Some(ttl)) => ((ttl.as_millis() + 500) / 1000) as i64, // to the nearest, as Redis
+                // Rounded to the nearest, as in Redis.
+                Some(Some(ttl)) => ((ttl.as_millis() + 500) / 1000) as i64,
             }),
             (b"dbsize", []) => replies.integer(store.len()),
             (b"flushall", []) => {
@@ -376,7 +384,7 @@ impl Server {
             (b"config", [b"SET" | b"set", b"timeout", seconds]) => {
                 self.set_timeout(seconds, timers)?
             }
-            // What `redis-benchmark` asks for, and only that.
+            // Only the options that `redis-benchmark` asks for.
             (b"config", [b"GET" | b"get", option]) => match *option {
                 b"save" => replies.pair(option, b""),
                 b"appendonly" => replies.pair(option, b"no"),
@@ -424,7 +432,7 @@ impl Server {
         Ok(())
     }
 
-    /// Has clients that connect from now on closed when they are idle for so long; 0 is never.
+    /// Sets the idle timeout of future connections; 0 disables it.
     fn set_timeout(
         &mut self,
         seconds: &[u8],
@@ -455,7 +463,7 @@ impl Server {
     }
 }
 
-/// A time to live, as a client says it.
+/// Parses a time to live from a command.
 fn milliseconds(number: &[u8], unit_ms: i64, least: i64, name: &str) -> Result<i64, Refusal> {
     let ms = integer(number).ok_or(NOT_AN_INTEGER)?.checked_mul(unit_ms);
     let ms = ms.filter(|ms| (least..=TTL_MAX_MS).contains(ms));

@@ -1,10 +1,11 @@
-//! Keys, their values, and when they expire.
+//! Keys, their values, and their expiry.
 //!
-//! An entry with a time to live has one timer of the loop, which removes it; a new time moves that timer. Timers run after
-//! the sources of a turn, and so many a turn: a key may be due and still there, so every look at an entry asks.
+//! An entry with a time to live has one timer of the loop, which removes it. A new time to live
+//! re-arms that timer. Timers run after the sources of a turn, and only some per turn. A key may
+//! therefore be due and still exist, so every access checks the time.
 //!
-//! Keys are hashed by the standard library's SipHash with a secret key: clients choose the keys, and must not be able to
-//! choose them so that they collide. A key is shared by the map and its timer.
+//! Keys are hashed by the standard library's SipHash with a secret key: clients choose the keys,
+//! and must not be able to make them collide. A key is shared by the map and its timer.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use reactor::{Registry, Then, TimerKey};
 use super::protocol::{NOT_AN_INTEGER, Refusal, integer};
 use super::server::Server;
 
-/// The loop, for its timers: they find the store in its state.
+/// The loop, for its timers. They reach the store through the state.
 pub(crate) type Timers = Registry<Server>;
 
 #[derive(Debug, Default)]
@@ -26,13 +27,15 @@ pub(crate) struct Store {
 #[derive(Debug)]
 struct Entry {
     value: Box<[u8]>,
-    // INVARIANT (one timer): this one is armed, and no other is for this key. Kept by whatever takes it out or drops an
-    // entry. The timer relies on it: it removes the entry without asking whether it is still the same.
+    // INVARIANT (one timer): this timer is armed, and no other timer is for this key. Kept by all
+    // code that takes it out or drops an entry. The timer relies on it: it removes the entry
+    // without checking that it is still the same.
     timer: Option<TimerKey>,
 }
 
 impl Entry {
-    /// Writes over a value of the same length, as counters and records of a fixed size have: no allocation.
+    /// Replaces the value. A value of the same length, such as a counter or a fixed-size record, is
+    /// overwritten without an allocation.
     fn replace(&mut self, value: &[u8]) {
         if self.value.len() == value.len() {
             self.value.copy_from_slice(value);
@@ -41,7 +44,7 @@ impl Entry {
         }
     }
 
-    /// How long it will live; `None` is for ever.
+    /// Returns the time to live. `None` is for ever.
     fn ttl(&self, timers: &Timers) -> Option<Duration> {
         self.timer
             .map(|timer| timers.remaining(timer).ok().flatten().unwrap_or_default())
@@ -51,7 +54,7 @@ impl Entry {
         self.ttl(timers) != Some(Duration::ZERO)
     }
 
-    /// Ends the timer, if there is one: whether there was.
+    /// Cancels the timer. Returns `true` if there was one.
     fn disarm(&mut self, timers: &mut Timers) -> bool {
         self.timer
             .take()
@@ -60,7 +63,7 @@ impl Entry {
 }
 
 impl Store {
-    /// How many keys there are, with those that are due and not yet removed.
+    /// Returns the number of keys, including those that are due and not removed yet.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -79,12 +82,13 @@ impl Store {
         self.find(key, timers).map(|entry| &*entry.value)
     }
 
-    /// How long a key will live, where `Some(None)` is for ever; `None` if there is no such key.
+    /// Returns the time to live of a key; `Some(None)` is for ever. Returns `None` if the key does
+    /// not exist.
     pub(crate) fn ttl(&self, key: &[u8], timers: &Timers) -> Option<Option<Duration>> {
         self.find(key, timers).map(|entry| entry.ttl(timers))
     }
 
-    /// Sets a key, also how long it will live.
+    /// Sets the value and the time to live of a key.
     pub(crate) fn set(
         &mut self,
         key: &[u8],
@@ -111,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Adds to a key that is a number, 0 if there is none; its time to live stays.
+    /// Adds to a key that is a number, or 0 if it does not exist. Its time to live is kept.
     pub(crate) fn add(
         &mut self,
         key: &[u8],
@@ -133,7 +137,7 @@ impl Store {
         Ok(sum)
     }
 
-    /// Lets a key live for `ttl` from now on: whether there is such a key.
+    /// Sets the time to live of a key, from now. Returns `true` if the key exists.
     pub(crate) fn expire(&mut self, key: &[u8], ttl: Duration, timers: &mut Timers) -> bool {
         let Some((name, _)) = self.entries.get_key_value(key) else {
             return false;
@@ -150,19 +154,19 @@ impl Store {
                 cx.state.store.entries.remove(&name);
                 Ok(Then::Done)
             });
-            let _ = timers.set_timer_background(timer); // no key keeps a server running
+            let _ = timers.set_timer_background(timer); // no key keeps the server running
             entry.timer = Some(timer);
         }
         true
     }
 
-    /// Lets a key live for ever: whether it would not have.
+    /// Removes the time to live of a key. Returns `true` if it had one.
     pub(crate) fn persist(&mut self, key: &[u8], timers: &mut Timers) -> bool {
         self.find_mut(key, timers)
             .is_some_and(|entry| entry.disarm(timers))
     }
 
-    /// Whether there was such a key.
+    /// Removes a key. Returns `true` if it existed.
     pub(crate) fn remove(&mut self, key: &[u8], timers: &mut Timers) -> bool {
         let Some(mut entry) = self.entries.remove(key) else {
             return false;
@@ -172,7 +176,7 @@ impl Store {
         was_alive
     }
 
-    /// Removes every key, in one go: O(n).
+    /// Removes all keys in one go: O(n).
     pub(crate) fn clear(&mut self, timers: &mut Timers) {
         for mut entry in std::mem::take(&mut self.entries).into_values() {
             entry.disarm(timers);

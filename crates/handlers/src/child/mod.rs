@@ -33,6 +33,7 @@
 //!
 //! Source: `pidfd_open(2)`, Linux 5.3; `waitid(2)` with `P_PIDFD`, 5.4. libuv and libev reap on
 //! `SIGCHLD`, in one loop for the whole process.
+//!
 #![cfg_attr(feature = "pool", doc = "[`WorkerPool`]: crate::WorkerPool")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: crate#features")]
 

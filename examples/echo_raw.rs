@@ -303,6 +303,7 @@ fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
             )
         }
     };
+    // Armed by the acceptor when it runs out of file descriptors.
     let retry = reactor.after(Duration::MAX, |cx| {
         resume_accepting(cx)?;
         Ok(Then::After(Duration::MAX)) // it rests until it is reset again

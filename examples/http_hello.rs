@@ -91,6 +91,7 @@ impl Head {
     fn parse(data: &[u8]) -> Result<Option<Self>, &'static str> {
         let mut headers = [EMPTY_HEADER; HEADERS_MAX];
         let mut request = Request::new(&mut headers);
+        // The limit counts also while the head is incomplete, so a client cannot fill the memory.
         let length = match request.parse(data) {
             Ok(Status::Complete(length)) if length <= HEAD_MAX => length,
             Ok(Status::Partial) if data.len() < HEAD_MAX => return Ok(None),
@@ -127,6 +128,7 @@ impl Head {
                 says_keep_alive |= says("keep-alive");
             }
         }
+        // RFC 9112, section 9.3: "close" wins, HTTP/1.1 keeps the connection open by default.
         let persistence = match request.version {
             _ if says_close => Persistence::Close,
             Some(1) => Persistence::Default,
@@ -202,6 +204,7 @@ impl Http {
     ) -> io::Result<(&'a [u8], usize)> {
         let (mut rest, mut ended) = (data, 0);
         while !rest.is_empty() {
+            // The body of the last request is still to be skipped, or the rest of it.
             let skipped = rest
                 .len()
                 .min(usize::try_from(self.body_left).unwrap_or(usize::MAX));

@@ -114,6 +114,7 @@ fn run(options: &Options) -> io::Result<()> {
     let pool = LoopPool::spawn(options.workers.into(), "worker-", |_, _| {
         Ok(Worker::default())
     })?;
+    // In reverse order, since `pop` takes the last receiver first.
     for number in (0..pool.len()).rev() {
         let receiver = receivers.pop().ok_or(ErrorKind::NotFound)?;
         let worker = pool.get(number).ok_or(ErrorKind::NotFound)?;
@@ -192,6 +193,7 @@ fn produce(
             Some(Duration::from_secs(1) / options.rate),
         ),
     };
+    // Each pause ends at a planned time, so delays of single sleeps do not add up.
     let mut next = Instant::now();
     for (turn, number) in (0..count).map(|turn| (turn, turn * producers + producer)) {
         let sender = &senders[(producer + turn) as usize % senders.len()];

@@ -71,6 +71,7 @@ fn show(
                 Output::Cut(line, _) => cx
                     .state
                     .say(format_args!("{mark}{}...", String::from_utf8_lossy(line))),
+                // This output has ended. The exit is reported when the last reference is gone.
                 Output::Ended(reason) => {
                     if let CloseReason::Failed(error) = reason {
                         cx.state.say(format_args!("{mark}{error}"));

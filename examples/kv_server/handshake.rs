@@ -57,6 +57,7 @@ impl Session {
         if let Some(name) = name {
             self.set_name(name, limits)?;
         }
+        // Nothing is refused any more: the version takes effect with this reply.
         (self.resp, replies.resp) = (resp, resp);
         replies.map(7);
         let text = |replies: &mut Replies, text: &str| replies.bulk(Some(text.as_bytes()));

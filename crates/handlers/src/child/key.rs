@@ -115,7 +115,7 @@ impl ChildKey {
     ///
     /// A stopped child is continued, by `SIGCONT`, so that it receives the signal. A second call
     /// sends no second `SIGTERM`, since many programs end at once at the second one; use
-    /// [`signal`](Self::signal) for that. Of several deadlines the earliest counts, and the group
+    /// [`signal`](Self::signal) for that. The earliest of several deadlines counts, and the group
     /// is killed if any call was for the group. With [`Duration::ZERO`] the child is killed next
     /// turn; with [`Duration::MAX`] never.
     ///

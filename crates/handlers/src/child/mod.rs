@@ -11,7 +11,7 @@
 //! `spawn`, or until this process exits. Reaping it sooner would need a dedicated thread that
 //! outlives every loop.
 //!
-//! # What a child inherits
+//! # Inherited by a child
 //! `Command` decides this, and this module adds nothing:
 //! - *Descriptors*: the standard ones. All descriptors of the loop, and of the sources that the
 //!   standard library opens, are close-on-exec. A child shares an inherited standard input, output

@@ -301,7 +301,7 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
 
 /// Reaps this child and no other. Returns `WouldBlock` while it runs.
 ///
-/// The pidfd tells that the child has ended and is not reaped, so its pid is still its own. That
+/// The pidfd tells that the child has ended and is not reaped, so its pid is still its own. This
 /// matters because `wait4(2)`, which returns the resource use, takes no pidfd. The call does not
 /// block.
 pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Result<Exit> {

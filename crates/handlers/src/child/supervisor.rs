@@ -103,6 +103,8 @@ where
             stopping: false,
         },
     );
+    // The first start is deferred, so that no callback runs before this returns, and the key is
+    // known to the caller first.
     let (backoff, origin) = (Backoff::new(policy), Location::caller());
     let supervisor = Supervisor {
         key,
@@ -145,7 +147,7 @@ impl SupervisorKey {
     /// next turn as the last event.
     ///
     /// To end the child's whole group, call [`ChildKey::terminate_group`] of the
-    /// [`child`](Self::child) first. Of the two calls the group counts, and each process gets one
+    /// [`child`](Self::child) first. The call for the group counts, and each process gets one
     /// `SIGTERM`.
     ///
     /// # Errors

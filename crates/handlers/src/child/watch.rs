@@ -75,6 +75,7 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     program: Option<&str>,
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
+    // This loop lives now, so it takes over the children that other loops have left behind.
     for (orphan, pidfd) in orphans::adopt() {
         reap_in_background(
             registry,
@@ -91,6 +92,7 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
         Err(error) => return Err(WatchError { child, error }),
     };
     tracing::debug!(child = process.label(), "watched");
+    // The child can no longer be returned to the caller, so it is ours to reap from here on.
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     process.take_over(child);
     Ok(Spawned {

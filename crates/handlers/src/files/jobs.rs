@@ -78,7 +78,7 @@ where
 /// kept; its access control lists, other attributes and hard links are not. A new file gets mode
 /// 0666 less the umask. If `path` is a symbolic link, the link stays and its target is replaced.
 ///
-/// Of two writes to one path on two workers, either may be the last: start the second one when the
+/// Two writes to one path on two workers may finish in either order: start the second one when the
 /// first is done. If the process is killed during a write, a file named `.handlers-PID-NUMBER.tmp`
 /// is left behind; nothing else leaves one. `bytes` may be shared: `bytes::Bytes`, `Arc<[u8]>`.
 ///

@@ -261,7 +261,7 @@ impl PathWatch {
         Ok(())
     }
 
-    /// Watches what the path leads to.
+    /// Watches the object that the path leads to.
     fn watch_target(&self, inotify: &Inotify, path: &Path, found: EntryKind) -> io::Result<Target> {
         let watched = match (self.watch_for, found) {
             (WatchFor::Entries, EntryKind::Folder) => inotify.watch(path, ENTRIES)?,

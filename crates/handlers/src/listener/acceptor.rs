@@ -42,6 +42,7 @@ pub(super) fn add<S, F>(
 where
     F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
+    // The queue that reports room needs the listener's key, and the listener needs the queue.
     let own_key = Rc::new(Cell::new(Key::NULL));
     let admission = match options.limit {
         Some(limit) => Some(Admission::new(limit, registry, Rc::clone(&own_key))?),

@@ -209,6 +209,8 @@ impl Signals {
             hooks: Vec::new(),
             watching: Vec::new(),
         }; // dropping it undoes a partial setup
+        // For each signal: first its previous action is saved, then the hooks, then the notice to
+        // the loop. Hooks run in this order.
         for &signal in &signals {
             signal.check()?;
             let refused = |error| named(format_args!("sigaction({signal})"), error);
@@ -220,6 +222,7 @@ impl Signals {
                 .add_signal(signal.as_raw())
                 .map_err(refused)?;
         }
+        // Only now, when all hooks are in place, may the previous actions be disabled.
         source
             .watching
             .extend(signals.into_iter().map(Watching::begin));

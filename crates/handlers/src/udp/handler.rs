@@ -152,7 +152,7 @@ impl<S> Udp<S> {
         }
     }
 
-    /// Sends what is queued, and calls `on_drain` once the queue is empty again after it has
+    /// Sends the queued datagrams, and calls `on_drain` once the queue is empty again after it has
     /// refused a datagram.
     fn drain(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.send.flush(io);

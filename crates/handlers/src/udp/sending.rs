@@ -1,4 +1,4 @@
-//! Sending: tries the socket first, queues what would block, and records the datagrams that the
+//! Sending: tries the socket first, queues datagrams that would block, and records those that the
 //! kernel refuses.
 
 use std::fmt;
@@ -329,6 +329,7 @@ impl Sending<'_> {
             from,
             ecn,
         } = *datagram;
+        // A datagram must not overtake the queued ones.
         if self.send.queue.is_empty() {
             let run = Run {
                 route: Route { to, from, ecn },

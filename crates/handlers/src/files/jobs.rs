@@ -257,7 +257,7 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         .map_err(failed("read"))?;
     if content.len() > limit {
         let text = format!(
-            "read({}): the file has more than {limit} bytes, the limit",
+            "read({}): more than {limit} bytes (the limit)",
             path.display()
         );
         return Err(io::Error::new(ErrorKind::FileTooLarge, text));

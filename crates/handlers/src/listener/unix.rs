@@ -46,7 +46,7 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> 
 fn bind_locked(path: &Path, options: BindOptions) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Some(mode) = options.mode {
-        // Bind(2) makes the file with this mode less the umask, so the file never has more
+        // bind(2) makes the file with this mode less the umask, so the file never has more
         // permissions.
         fchmod(&socket, Mode::from_raw_mode(mode))?;
     }

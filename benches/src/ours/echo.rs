@@ -59,7 +59,8 @@ fn buffered(spin: u64, options: ConnectionOptions) -> Result {
     let listener = ListenOptions::new().adopt(listen()?)?;
     listener.serve(&mut reactor, &options, |_peer, _cx| {
         Ok(on_data(|data, connection, _cx| {
-            let _ = connection.write(data)?; // where the queue is full, the connection does not read
+            // where the queue is full, the connection does not read
+            let _ = connection.write(data)?;
             Ok(data.len())
         }))
     })?;

@@ -88,11 +88,12 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets how many sources that were left ready are called in one turn at most. The rest keep
-    /// their places for the next turn. The limit is at least 8.
+    /// Sets the maximum number of calls per turn to sources that are ready without a new event, for
+    /// example because their handler has not read everything yet. The others keep their places in
+    /// the queue for the next turn. A smaller value than 8 is raised to 8.
     ///
-    /// If priorities are in use, this limits all calls of a turn. It thus limits how many calls of
-    /// lower priority can come between a high-priority event and its handler: see
+    /// If priorities are in use, the limit also covers sources with new events. So it bounds how
+    /// many calls of lower priority can come between a high-priority event and its handler: see
     /// [`Priority`](crate::Priority). Default: 1024.
     #[doc(alias("event_config_set_max_dispatch_interval"))]
     #[must_use]

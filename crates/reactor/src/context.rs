@@ -39,7 +39,8 @@ impl<'a, S> Context<'a, S> {
 
     /// Returns the key of the source whose handler is running. In
     /// [`Handler::closed`](crate::Handler::closed) it is the key of the registration that has
-    /// ended, stale by now. In any other callback it is [`Key::NULL`].
+    /// ended, stale by now. In the closure of [`with_handler`](Self::with_handler) it is the key of
+    /// the accessed registration. In any other callback it is [`Key::NULL`].
     #[inline]
     pub const fn key(&self) -> Key {
         self.key

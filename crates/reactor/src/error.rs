@@ -277,7 +277,8 @@ impl<T> fmt::Display for AddError<T> {
 }
 
 impl<T> AddError<T> {
-    /// Returns the kind of the [`io::Error`] that `?` converts this error into.
+    /// Returns the kind of this error. If `?` converts it into an [`io::Error`], the kind stays the
+    /// same.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
     }

@@ -110,7 +110,8 @@ pub struct Spawned {
     pub stderr: Option<ChildStderr>,
 }
 
-/// An error for a child that could not be watched. The child runs and belongs to the caller again.
+/// An error from [`watch()`] for a child that could not be watched. It returns the child, and the
+/// caller is responsible for waiting for it.
 #[non_exhaustive]
 pub struct WatchError {
     /// The child that was passed in.

@@ -73,8 +73,9 @@ impl RestartPolicy {
         self
     }
 
-    /// Sets the run time after which a child counts as steady, so that its next restart is again
-    /// the first in a row. Default: 10 s.
+    /// Sets how long a child must run before the row of restarts counts as over. The next restart
+    /// then uses the initial delay, and counts as the first towards
+    /// [`max_restarts`](Self::max_restarts). Default: 10 s.
     pub const fn steady_after(mut self, ran: Duration) -> Self {
         self.steady_after = ran;
         self

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 pub struct RateLimit(Arc<Mutex<Bucket>>);
 
 impl RateLimit {
-    /// Returns a limit of `bytes_per_second` over time and `burst` bytes at once. Both are at least
-    /// 1. A new bucket is full.
+    /// Returns a limit of `bytes_per_second` on average, with bursts of up to `burst` bytes. A
+    /// value of 0 is raised to 1. The token bucket of a new limit is full: the first `burst` bytes
+    /// are not delayed.
     ///
     /// ```
     /// use handlers::{ConnectionOptions, RateLimit};

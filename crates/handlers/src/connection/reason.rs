@@ -5,11 +5,11 @@ use std::io;
 
 use super::times::Timeout;
 
-/// Why a connection has ended. Displays as “finished”, “idle timeout expired”, or “failed: ”
-/// followed by the error.
+/// Why a connection has ended. Displays as a short phrase, for example “finished”, “idle timeout
+/// expired”, or “failed: ” followed by the error.
 ///
-/// The reason of a plain registration is [`reactor::CloseReason`]. A file that needs both can name
-/// that one by its path.
+/// The reason of a plain registration is another type, [`reactor::CloseReason`]. If a source file
+/// uses both, write that type with its path.
 ///
 /// ```
 /// use std::io;
@@ -42,15 +42,17 @@ use super::times::Timeout;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both sides have closed their direction, and everything that was written has been sent.
+    /// Both sides have closed their write side, and everything that was written has been sent.
     Finished,
-    /// Closed by [`Connection::close`](crate::Connection::close), or its registration was removed
-    /// by its key.
+    /// The connection was closed by [`Connection::close`](crate::Connection::close), its
+    /// registration was removed through the key, or the attempt to connect was
+    /// [cancelled](crate::Connecting::cancel).
     Closed,
     /// Reset by [`Connection::abort`](crate::Connection::abort).
     Aborted,
-    /// A timeout expired. [`on_timeout`](crate::ConnectionHandler::on_timeout) closed the
-    /// connection, or was not called because the timeout closes the connection by itself.
+    /// A timeout expired, and [`on_timeout`](crate::ConnectionHandler::on_timeout) closed the
+    /// connection. [`Timeout::Connect`] and [`Timeout::Close`] close the connection without a call
+    /// of `on_timeout`.
     TimedOut(Timeout),
     /// Reading, writing, connecting or the handler failed with this error.
     Failed(io::Error),

@@ -139,23 +139,25 @@ where
 }
 
 /// Appends `bytes` to the file at `path`, on a worker, and calls `done` on the loop when they are
-/// on disk. Any thread.
+/// on disk. `append` may be called from any thread.
 ///
-/// If the file does not exist it is created with mode 0666 less the umask, and its folder is synced
-/// too, since a file is lost if its name is lost. Appends of other processes come before or after,
-/// not in between, while the disk has room. Two appends on two workers may be reordered. `bytes`
-/// may be shared: `bytes::Bytes`, `Arc<[u8]>`.
+/// If the file does not exist, it is created with mode 0666, restricted by the umask. Its folder is
+/// then synced too, since the folder holds the file's name, and without the name the file cannot be
+/// found after a power failure. Appends of other processes come before or after all of `bytes`.
+/// They can come in between only if the disk is full. Two appends on two workers may be reordered.
+/// To avoid a copy, pass a shared type such as `bytes::Bytes` or `Arc<[u8]>`.
 ///
 /// After an error, part of `bytes` may have been written. If `path` is a dangling symbolic link,
-/// its target is created. A write beyond the file size limit (`ulimit -f`) is the error
-/// `FileTooLarge`, as in [`write_atomically`].
+/// its target is created. A write beyond the file size limit (`ulimit -f`) fails with
+/// `FileTooLarge`. For this, the first write of the process installs an empty handler for SIGXFSZ:
+/// see [`write_atomically`].
 ///
 /// # Errors
 /// [`Refused`] if the pool accepts no more jobs. It returns `path`, `bytes` and `done`. `done` gets
 /// these errors, with call and path:
 /// - The errors of `open(2)`, `write(2)` and `fdatasync(2)`.
-/// - If the file was created, the errors of `fsync(2)` on its folder. All of `bytes` is then in the
-///   file, which may not survive a power failure.
+/// - If the file was created, the errors of `fsync(2)` on its folder. The file then holds all of
+///   `bytes`, but it may be lost in a power failure.
 ///
 /// ```
 /// # use handlers::{WorkerPool, files};

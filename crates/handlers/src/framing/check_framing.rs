@@ -67,13 +67,15 @@ pub enum FramingFault {
 /// Checks a framing with the bytes of one stream, and returns the frames and the error found in
 /// them. Use it in the tests of a framing of your own.
 ///
-/// `make` creates the framing anew for each reading. The stream is read in one piece, in pieces of
-/// each size, and with a cut at each byte. A stream of up to 12 bytes is read with every possible
-/// combination of cuts. Each reading must find the same frames and the same error, since the
-/// network cuts a stream at any place. Then each frame is [encoded](Framing::encode) and read back.
+/// `make` must return a new framing: each reading begins with one. The stream is read in one piece;
+/// then in pieces of one byte, of two bytes, and so on; then in two pieces, with the cut after each
+/// byte in turn. A stream of up to 12 bytes is instead read with every possible combination of
+/// cuts. Each reading must find the same frames and the same error, since the network cuts a stream
+/// at any place. Then each frame is [encoded](Framing::encode), and must be read back unchanged.
+/// `encode` may refuse a frame if it leaves the output unchanged.
 ///
 /// Test with these streams: several frames, half a frame at the end, a frame of the maximum length,
-/// and one beyond it.
+/// and a frame that is one byte longer.
 ///
 /// ```
 /// use handlers::{Frame, FrameError, Framing, check_framing};

@@ -207,7 +207,8 @@ mod tests {
             let mut frames = Delimited::new(delimiter, 100);
             for length in 0..50 {
                 assert_eq!(frames.decode(&vec![b'x'; length]), Ok(None));
-                let again = length.min(delimiter.len() - 1); // the begin of a delimiter may be among these
+                // the begin of a delimiter may be among these
+                let again = length.min(delimiter.len() - 1);
                 let mut swapped = vec![b'|'; length - again];
                 swapped.extend(vec![b'x'; again + 1]);
                 assert_eq!(

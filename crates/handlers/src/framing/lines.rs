@@ -39,8 +39,9 @@ impl Lines {
         }
     }
 
-    /// Returns a framing for lines of at most `max_length` bytes, without their ends.
+    /// Returns a framing for lines of at most `max_length` bytes, not counting the line end.
     /// [Encoded](Framing::encode) lines end with `\r\n`, as in the protocols of the Internet.
+    /// Decoding accepts `\n` too.
     ///
     /// ```
     /// use handlers::{FrameError, Framing, Lines};
@@ -70,7 +71,8 @@ impl Framing for Lines {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let within = &data[..data
             .len()
-            .min(self.max_length.saturating_add(b"\r\n".len()))]; // a line that ends later is too long
+            // a line that ends later is too long
+            .min(self.max_length.saturating_add(b"\r\n".len()))];
         let unsearched = self.searched.min(within.len());
         let Some(found) = memchr(b'\n', &within[unsearched..]) else {
             self.searched = within.len();

@@ -17,16 +17,17 @@ use crate::error;
 /// once, and calls a [`DatagramHandler`]. Pass it to [`udp::add_handler`](super::add_handler) to
 /// register both.
 ///
-/// Fairness: one call receives one batch of up to 32 buffers by one `recvmmsg`. Each buffer holds a
-/// datagram, or a run of up to 64 datagrams that the kernel has merged (GRO), with 64 KiB together.
-/// If more datagrams are waiting, the socket is called again next turn, after all other sources.
+/// Fairness: one call receives one batch of up to 32 buffers by one `recvmmsg`. Each buffer of 64
+/// KiB holds one datagram, or up to 64 datagrams that the kernel has merged (GRO). If more
+/// datagrams are waiting, the socket is called again next turn, after the sources of its priority
+/// that were queued before it.
 ///
 /// To pause receiving, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`].
 /// Datagrams already received in the current batch are still delivered. If you pause from outside
 /// the socket's callbacks, queued datagrams are not sent either until you resume.
 ///
-/// Memory: the sockets of a loop share one buffer of 2 MiB. Only the part that a batch fills is
-/// touched. An idle socket has no buffer.
+/// Memory: the sockets of a loop share one buffer of 2 MiB. Pages that no datagram has reached take
+/// no physical memory. No socket has a receive buffer of its own.
 ///
 /// ```
 /// use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};

@@ -53,11 +53,11 @@ pub enum Sent {
     Failed,
 }
 
-/// An error for a datagram that was not accepted: the socket has no room, and the queue is full.
+/// An error for a datagram that could not be sent at once, and for which the queue has no room.
 ///
 /// The datagram is counted as dropped. Send it again when
 /// [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or drop it, as the
-/// network would. If a handler passes this error on by `?`, the socket ends.
+/// network would. If a handler passes this error on by `?`, the registration of the socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Full {

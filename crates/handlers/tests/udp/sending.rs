@@ -174,7 +174,8 @@ fn datagrams_queued_through_the_key_before_a_panic_are_still_sent() -> Result {
     let key = udp::add_handler(&mut reactor, UdpSocket::connect(peer.local_addr()?)?, udp)?;
     reactor.set_interest(key.key(), Interest::READABLE | Interest::WRITABLE)?;
     let mut seen = Seen::default();
-    reactor.turn(&mut seen, Some(PATIENCE))?; // it learns that it is writable, so that it can learn that it is not
+    // it learns that it is writable, so that it can learn that it is not
+    reactor.turn(&mut seen, Some(PATIENCE))?;
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         reactor.enter(&mut seen, |cx| {
             cx.with_handler(key.key(), |io: &mut Io<UdpSocket>, _: &mut Udp<Seen>, _| {

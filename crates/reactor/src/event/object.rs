@@ -71,7 +71,8 @@ impl Event {
         Self::new(0, None)
     }
 
-    /// Makes an event that is reset by the first wait that passes through. It begins unset.
+    /// Creates an event that lets one wait through, which resets it. Setting an event that is set
+    /// already changes nothing. The event is unset at first.
     ///
     /// ```
     /// use reactor::Event;

@@ -33,11 +33,11 @@ impl<T> Sender<T> {
     /// Sends a value.
     ///
     /// # Cost
-    /// No system call, unless the loop sleeps. Then the first of the senders writes once to the
-    /// loop's eventfd. Holds a lock for the time of a push.
+    /// No system call while the loop is awake. If the loop sleeps, the first sender that finds it
+    /// asleep writes once to the loop's eventfd. A lock is held while the value is pushed.
     ///
     /// # Errors
-    /// Both return the value.
+    /// Each of these errors contains the value:
     ///
     /// - [`TrySendError::Full`] at the capacity.
     /// - [`TrySendError::Disconnected`] if the receiver is gone.

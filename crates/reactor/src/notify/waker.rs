@@ -44,12 +44,12 @@ impl Waker {
         Self { hub }
     }
 
-    /// Wakes the loop so that it takes a turn whose hooks all begin after this call. Call it after
-    /// changing state that a hook reads.
+    /// Wakes the loop so that it takes one more turn. All hooks of that turn begin after this call.
+    /// So call it after changing state that a hook reads, and the hook sees the change.
     ///
-    /// A sleeping loop ends its sleep. A loop within a turn takes another turn without sleeping,
-    /// wherever in the turn the call comes, also from one of the loop's own callbacks. Concurrent
-    /// wakes are coalesced into one turn.
+    /// A sleeping loop ends its sleep. If the loop is in the middle of a turn, it takes another
+    /// turn without sleeping. This holds at any point of the turn, and for calls from the loop's
+    /// own callbacks. Concurrent wakes are coalesced into one turn.
     ///
     /// Safe in a signal handler (`signal-safety(7)`).
     ///

@@ -86,9 +86,10 @@ impl<T> Io<T> {
     ///
     /// Do not replace the source through this reference. epoll watches the fd that was registered:
     /// it stops watching when that fd closes, and the new fd is never added. Remove the
-    /// registration and add the new source instead. Another source that gets the number of the old
-    /// fd is not harmed. A `dup2` onto the number itself cannot be detected, and puts the new file
-    /// in the place of the old one.
+    /// registration and add the new source instead. If the number of the old fd is reused by
+    /// another registered source, that registration is not affected. A `dup2` onto the fd of the
+    /// source cannot be detected: the handler then reads and writes the new file, which epoll does
+    /// not watch.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source

@@ -104,9 +104,10 @@ impl<S> Registry<S> {
         self.insert(source, interest, Closure(handler), Location::caller())
     }
 
-    /// Registers `source` with an object, which is called while the source is ready for `interest`,
-    /// and is notified of the end of its registration. In all other respects it is
-    /// [`add`](Self::add).
+    /// Registers `source` with an object. Its [`ready`](crate::Handler::ready) is called while the
+    /// source is ready for `interest`, and its [`closed`](crate::Handler::closed) after the
+    /// registration has ended. Everything else is as described at [`add`](Self::add), including the
+    /// time of the first call and `O_NONBLOCK`.
     ///
     /// # Cost
     /// O(1): one `epoll_ctl`, one `ioctl`, one allocation, as for [`add`](Self::add).

@@ -51,7 +51,8 @@ impl EventFd {
     /// The greatest count: 2^64 - 2, one less than the largest number of 64 bits.
     pub const MAX: u64 = u64::MAX - 1;
 
-    /// Creates a counter that a [`read`](Self::read) takes whole.
+    /// Creates a counter that starts at `initial`. A [`read`](Self::read) returns the whole count
+    /// and sets it to zero.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.

@@ -247,7 +247,7 @@ impl<S> Registry<S> {
     /// Re-arms a timer: it runs `delay` after this turn's time instead of at its present deadline.
     ///
     /// # Cost
-    /// O(1). To extend a deadline moves nothing.
+    /// O(1). Moving the deadline later usually only stores the new time.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.

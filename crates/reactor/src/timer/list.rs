@@ -81,7 +81,8 @@ impl<S> Registry<S> {
     }
 
     /// Returns the time until a timer is due, counted from this turn's time. Returns `None` if the
-    /// timer is never due, and while its callback runs, unless the callback has reset it.
+    /// timer is never due. Also returns `None` while the timer's own callback runs, until the
+    /// callback [resets](Self::reset) it.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.

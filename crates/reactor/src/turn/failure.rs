@@ -59,9 +59,12 @@ impl<S> Registry<S> {
         self.turn.stopped_at.get_or_insert(origin);
     }
 
-    /// Returns `true` if [`stop`](Self::stop) has been called and
-    /// [`Reactor::run`](crate::Reactor::run) has not returned since. Check it if you call
-    /// [`Reactor::turn`](crate::Reactor::turn) in your own loop: `turn` does not wait then.
+    /// Returns `true` once the loop was asked to stop, until [`Reactor::run`](crate::Reactor::run)
+    /// or [`run_until`](crate::Reactor::run_until) returns. The request comes from
+    /// [`stop`](Self::stop), [`stop_with`](Self::stop_with), [`Remote::stop`](crate::Remote::stop),
+    /// or the failure of an [essential](Self::set_essential) callback. If you call
+    /// [`Reactor::turn`](crate::Reactor::turn) in your own loop, check this after each call: while
+    /// it is `true`, `turn` does not wait.
     #[inline]
     pub const fn is_stopping(&self) -> bool {
         self.turn.stopping

@@ -43,8 +43,8 @@ fn an_event_for_a_closed_fd_never_reaches_the_handler_of_a_reused_number() -> Re
                 near,
                 Interest::READABLE,
                 |_, cx: &mut Context<'_, State>| {
-                    // The first handler that is called removes the other, and takes its fd number for a
-                    // source without bytes to read.
+                    // The first handler that is called removes the other, and takes its fd number
+                    // for a source without bytes to read.
                     for (key, fd) in std::mem::take(&mut cx.state.sources) {
                         if key == cx.key() {
                             continue;

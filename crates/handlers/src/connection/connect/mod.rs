@@ -79,8 +79,9 @@ impl<S> crate::Connection<'_, S> {
     }
 }
 
-/// A pending [`Connection::connect`](crate::Connection::connect), for any type of handler. Use it
-/// to cancel the attempt.
+/// A connection attempt that [`Connection::connect`](crate::Connection::connect) has started. Use
+/// it to cancel the attempt. Its type does not name the handler's type, so attempts with different
+/// handlers can be kept in one field.
 ///
 /// ```
 /// use std::net::SocketAddr;

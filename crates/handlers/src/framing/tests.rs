@@ -189,7 +189,7 @@ fn naive_length(prefix: LengthPrefix, stream: &[u8]) -> Result<(u128, &[u8]), Fr
     }
     if varint && bytes > 1 && said.last() == Some(&0) {
         return Err(FrameError::Malformed(
-            "the length of a frame is a varint longer than it need be",
+            "the length of a frame is a varint longer than necessary",
         ));
     }
     Ok((length, &stream[bytes..]))

@@ -36,6 +36,7 @@
 //! | `pool` | [`WorkerPool`] | |
 //! | `signal` | [`signal`] | signal-hook, with a C compiler |
 //! | `udp` | [`udp`] | quinn-udp |
+//!
 // A link to an item that is not compiled leads to the table above, which names the feature.
 #![cfg_attr(not(feature = "child"), doc = "[`child`]: #features")]
 #![cfg_attr(not(feature = "console"), doc = "[`Console`]: #features")]

@@ -64,8 +64,8 @@ impl<S> Builder<S> {
         }
     }
 
-    /// Sets how many sources may be registered at once. One more is refused with [`Error::Full`].
-    /// Default: as many as the process may open.
+    /// Sets the maximum number of sources registered at once. At the limit, registering another
+    /// source fails with [`Error::Full`]. Default: as many as the process may open.
     #[must_use]
     pub const fn max_registrations(mut self, sources: usize) -> Self {
         self.max_registrations = sources;
@@ -90,7 +90,7 @@ impl<S> Builder<S> {
 
     /// Sets the maximum number of calls per turn to sources that are ready without a new event, for
     /// example because their handler has not read everything yet. The others keep their places in
-    /// the queue for the next turn. A smaller value than 8 is raised to 8.
+    /// the queue for the next turn. Values below 8 are raised to 8.
     ///
     /// If priorities are in use, the limit also covers sources with new events. So it bounds how
     /// many calls of lower priority can come between a high-priority event and its handler: see
@@ -129,13 +129,12 @@ impl<S> Builder<S> {
     /// registration, and counts them in [`Metrics::slow_calls`](crate::Metrics::slow_calls).
     /// Default: off.
     ///
-    /// Callbacks are timed one by one only after a turn that took as long as the threshold, and
-    /// then for 128 turns. The first slow call therefore starts the measurement, and the next one
-    /// is reported.
+    /// After a turn that took `threshold` or longer, the loop times each callback for 128 turns.
+    /// The first slow call therefore only starts the measurement, and the next one is reported.
     ///
     /// # Cost
-    /// One clock read at the end of each turn, besides the one at its beginning that all callbacks
-    /// share. While callbacks are timed, two clock reads for each of them.
+    /// One additional clock read at the end of each turn. While callbacks are timed, two clock
+    /// reads for each callback.
     #[doc(alias("slow_callback_duration", "setMaxLatency"))]
     #[must_use]
     pub const fn slow_after(mut self, threshold: Duration) -> Self {
@@ -143,15 +142,15 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Makes waits end to the nanosecond, where they are otherwise rounded up to whole
+    /// Sets the resolution of waits to nanoseconds. By default they are rounded up to whole
     /// milliseconds.
     ///
     /// Each deadline then wakes the loop on its own; see [`Registry::set_timer_slack`]. Default:
     /// off.
     ///
     /// # Cost
-    /// One fd, and one `timerfd_settime` besides the wait in each turn that sleeps until a deadline
-    /// other than the last one.
+    /// One fd. In addition to the wait, one `timerfd_settime` in each turn that sleeps until
+    /// another deadline than the last such turn.
     #[must_use]
     pub const fn high_resolution(mut self) -> Self {
         self.high_resolution = true;
@@ -172,11 +171,12 @@ impl<S> Builder<S> {
     /// - on a single core, where no other thread can produce work while the loop spins;
     /// - for a loop that is rarely idle, which gains nothing.
     ///
-    /// The loop looks at the messages of other threads, and now and then at the sources by a wait
-    /// that does not block. A turn may then make several system calls, but it runs no additional
-    /// callback. The time of a spin is part of the wait, so a turn with a timeout takes no longer.
-    /// Spins are counted in [`Metrics::spins`](crate::Metrics::spins). With a [`ManualClock`] the
-    /// loop never spins. Default: [`Spin::Off`], the loop sleeps at once.
+    /// While it spins, the loop checks for messages of other threads, and now and then for ready
+    /// sources by a wait that does not block. A turn may then make several system calls, but it
+    /// runs no additional callback. The time of a spin is part of the wait, so a turn with a
+    /// timeout takes no longer. Spins are counted in [`Metrics::spins`](crate::Metrics::spins).
+    /// With a [`ManualClock`] the loop never spins. Default: [`Spin::Off`], the loop sleeps at
+    /// once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -196,10 +196,10 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets how many posted closures may be [pending](crate::Remote::pending) at once.
-    /// [`Remote::try_post`](crate::Remote::try_post) refuses one more and returns it. With 0 it
-    /// refuses every closure. [`Remote::post`](crate::Remote::post) is not limited. Default: no
-    /// limit.
+    /// Sets how many posted closures may be [pending](crate::Remote::pending) at once. At the
+    /// limit, [`Remote::try_post`](crate::Remote::try_post) refuses a closure and returns it. With
+    /// a limit of 0 it refuses every closure. [`Remote::post`](crate::Remote::post) is not limited.
+    /// Default: no limit.
     #[must_use]
     pub const fn max_pending_posts(mut self, closures: usize) -> Self {
         self.max_pending_posts = closures;

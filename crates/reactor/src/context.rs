@@ -52,7 +52,7 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// Returns the readiness of the source at the start of this call, including facts outside its
-    /// interest. Empty in a callback that does not belong to a source.
+    /// interest. The result is empty in a callback that does not belong to a source.
     ///
     /// Once a source was writable it stays marked writable until a write proves otherwise, even
     /// while its interest does not include `WRITABLE`. [`Io::readiness`](crate::Io::readiness)

@@ -55,7 +55,7 @@ impl<S: Send + 'static> LoopThread<S> {
     /// - The error of `set_up`.
     /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`] and of the eventfd of the
     ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - The error of the start of a thread: `EAGAIN` at a limit of threads, `ENOMEM`.
+    /// - The error of starting the thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `set_up`, as an error.
     pub fn spawn<F>(name: impl Into<String>, set_up: F) -> io::Result<Self>
     where
@@ -73,7 +73,7 @@ impl<S: Send + 'static> LoopThread<S> {
     ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - [`Error::Full`](crate::Error::Full) if [`Builder::max_registrations`] leaves no place for
     ///   the queue of the [`Remote`].
-    /// - The error of the start of a thread: `EAGAIN` at a limit of threads, `ENOMEM`.
+    /// - The error of starting the thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `builder` or `set_up`, as an error.
     pub fn spawn_with<B, F>(name: impl Into<String>, builder: B, set_up: F) -> io::Result<Self>
     where
@@ -112,7 +112,7 @@ impl<S: Send + 'static> LoopThread<S> {
         &self.remote
     }
 
-    /// Waits until nothing is left that the loop waits for, and returns its state.
+    /// Waits until the loop has nothing left to wait for, and returns its state.
     ///
     /// # Errors
     /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
@@ -167,9 +167,9 @@ impl<S> Registry<S> {
     /// Starts a thread named `name` that works for this loop. Use it in a library of handlers that
     /// has its own threads, such as a worker pool. Returns the handle of the thread.
     ///
-    /// The thread reaches the loop by a [`Remote`] or a [`Sender`](crate::Sender) that `body` has
-    /// captured. The loop does not join it: the owner of the handle does, after it has asked the
-    /// thread to end.
+    /// The thread reaches the loop through a [`Remote`] or a [`Sender`](crate::Sender) that `body`
+    /// has captured. The loop does not join the thread. The owner of the handle does, after asking
+    /// the thread to end.
     ///
     /// # Errors
     /// `EAGAIN` at a limit of threads, `ENOMEM`: an [`Error::Call`](crate::Error::Call) inside of
@@ -249,8 +249,8 @@ pub struct LoopPool<S: 'static> {
 }
 
 impl<S: Send + 'static> LoopPool<S> {
-    /// Starts `loops` loops, on threads named `name` and their number. `set_up` runs on each of
-    /// them, with its number.
+    /// Starts `loops` loops, on threads that are named `name` followed by a number from 0. `set_up`
+    /// runs on each of them, with its number.
     ///
     /// # Errors
     /// The errors of [`LoopThread::spawn`]: of `set_up`, of the reactor (`EMFILE`, `ENFILE`,
@@ -345,7 +345,7 @@ impl<S: Send + 'static> LoopPool<S> {
         posted
     }
 
-    /// Waits until nothing is left that the loops wait for, and returns their states, in the order
+    /// Waits until the loops have nothing left to wait for, and returns their states, in the order
     /// of their numbers.
     ///
     /// # Errors

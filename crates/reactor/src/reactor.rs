@@ -17,11 +17,12 @@ use crate::turn::hook_list::Place;
 /// An event loop for one thread, whose callbacks share a state `S`.
 ///
 /// A reactor dereferences to its [`Registry`]. Everything that can be registered from within a
-/// callback can therefore be registered before the loop runs, by the same name. [`run`](Self::run)
-/// borrows `S`, which may itself contain borrows; the handlers may not.
+/// callback can therefore be registered before the loop runs, with the same methods.
+/// [`run`](Self::run) borrows the state `S`. The state may itself contain borrows, but the handlers
+/// may not.
 ///
-/// Dropping a reactor closes every registered source and drops every handler. It first closes the
-/// ways into the loop: senders are refused, and calls of other threads return
+/// Dropping a reactor closes every registered source and drops every handler. Before that, it cuts
+/// off other threads: senders are refused, and calls return
 /// [`CallError::Lost`](crate::CallError::Lost). A destructor may therefore join a thread that sends
 /// or calls.
 ///
@@ -64,7 +65,7 @@ impl<S> Reactor<S> {
     }
 
     /// Runs the loop until a callback calls [`Registry::stop`] or nothing is left to wait for.
-    /// Returns which of the two it was.
+    /// Returns which of the two happened.
     ///
     /// The loop waits for:
     ///
@@ -122,11 +123,11 @@ impl<S> Reactor<S> {
     ///
     /// The deadline is checked before each turn. No turn begins after it, and a turn that has begun
     /// is finished. If the deadline has already passed, nothing runs. With a
-    /// [`ManualClock`](crate::ManualClock) the deadline is a time of that clock: a clock that
-    /// stands still is moved by callbacks alone, so the deadline ends no wait.
+    /// [`ManualClock`](crate::ManualClock) the deadline is a time of that clock. If the clock
+    /// stands still during waits, only callbacks move it, so the deadline ends no wait.
     ///
     /// # Cost
-    /// One clock reading a turn more than `run`.
+    /// One more clock read per turn than `run`.
     ///
     /// # Errors
     /// - [`Error::Failed`] if an [essential](Registry::set_essential) callback has failed, or
@@ -179,8 +180,8 @@ impl<S> Reactor<S> {
         self.registry.take_failure().map_or(Ok(exit), Err)
     }
 
-    /// Calls `callback` at once with a [`Context`], as the loop calls callbacks. Use it to set up
-    /// what needs a context before the loop runs, and to inspect the state between two runs.
+    /// Calls `callback` at once with a [`Context`], as the loop calls callbacks. Before the loop
+    /// runs, use it for setup that needs a context. Between two runs, use it to inspect the state.
     ///
     /// This makes no system call and takes no turn: a closure that `callback` defers or posts runs
     /// in the next turn. [`Context::key`] is [`Key::NULL`]. A panic of `callback` unwinds into the
@@ -239,13 +240,13 @@ impl<S> Reactor<S> {
     /// - after a [`wake`](crate::Waker::wake);
     /// - after a [`Registry::stop`]. If you call `turn` in a loop of your own, check
     ///   [`Registry::is_stopping`] after each call;
-    /// - without a timeout, if nothing can end the wait: no source (also in the background), no
-    ///   timer, and no [`Remote`](crate::Remote), [`Waker`](crate::Waker) or
+    /// - without a timeout, if nothing can end the wait: there is no source, not even in the
+    ///   background, no timer, and no [`Remote`](crate::Remote), [`Waker`](crate::Waker) or
     ///   [`KeepAlive`](crate::KeepAlive) of another thread.
     ///
     /// The turn may return before the timeout without running a callback: when a signal interrupts
-    /// the wait, when an event is not wanted, or when the timeout of a source is due and the kernel
-    /// must be asked first. For the wait with a manual clock see
+    /// the wait, when an event comes that no handler wants, or when the timeout of a source is due
+    /// and the kernel must be asked first. For the wait with a manual clock see
     /// [`ManualClock`](crate::ManualClock).
     ///
     /// `timeout` is rounded up to whole milliseconds, except with

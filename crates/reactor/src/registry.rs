@@ -60,15 +60,15 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Returns the value of type `T` of this loop, made by `T::default` on first use. The value
+    /// Returns this loop's value of type `T`, which `T::default` makes on first use. The value
     /// lives until the loop ends.
     ///
     /// Use it for a value that the handlers of a library share on one loop, such as a scratch
-    /// buffer or a cache. Use a type of your own for it, so that it cannot be the value of another
-    /// library. Values of the program belong in the state `S`.
+    /// buffer or a cache. Define a type of your own for it: a type that two libraries share would
+    /// be one value for both. Values of the program belong in the state `S`.
     ///
     /// # Cost
-    /// One search through the list of these types; one allocation on first use.
+    /// One search through the list of the types in use; one allocation on the first use of a type.
     ///
     /// ```
     /// # fn main() -> Result<(), reactor::Error> {

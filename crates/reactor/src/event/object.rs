@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::state::{EventIndex, State};
 use super::table::{lock_table, unlock_and_wake};
 
-/// An event object to wait for, set by any thread. Clones are the same event.
+/// An event that threads and loops can wait for, and that any thread can set. Clones are the same
+/// event.
 ///
 /// - A *manual-reset* event stays set until [`reset`](Self::reset), and lets every wait through.
-/// - An *auto-reset* event lets one wait through, which resets it. Set twice, it is set once.
-/// - A *semaphore* lets as many waits through as it has been set.
+/// - An *auto-reset* event lets one wait through, which resets it. Setting it while it is set
+///   changes nothing.
+/// - A *semaphore* has a count, which grows by one each time it is set. Each wait that it lets
+///   through takes one.
 ///
 /// ```
 /// use reactor::Event;
@@ -57,8 +60,8 @@ impl Event {
         }
     }
 
-    /// Makes an event that stays set until it is reset. It begins unset: call [`set`](Self::set) if
-    /// it is to begin set.
+    /// Creates an event that stays set until it is reset. The event is unset at first: call
+    /// [`set`](Self::set) if it must be set from the start.
     ///
     /// ```
     /// use reactor::Event;
@@ -87,8 +90,8 @@ impl Event {
         Self::new(0, Some(1))
     }
 
-    /// Makes an event that lets `count` waits through, and one more each time it is set. Its
-    /// greatest count is `max`, which is at least 1. A larger `count` is clamped to `max`.
+    /// Creates an event that lets `count` waits through, and one more each time it is set. Its
+    /// greatest count is `max`: 0 is raised to 1, and a larger `count` is lowered to `max`.
     ///
     /// ```
     /// use reactor::Event;
@@ -109,8 +112,9 @@ impl Event {
         self.slot.0
     }
 
-    /// Sets the event, and lets the wait through that began first. A semaphore counts one more.
-    /// Callable from any thread; not async-signal-safe.
+    /// Sets the event. If threads or loops are waiting, the wait that began first is let through. A
+    /// manual-reset event lets all of them through. The count of a semaphore grows by one. Callable
+    /// from any thread; not async-signal-safe.
     ///
     /// Returns [`SetOutcome::AlreadySet`] if nothing has changed: the event was set already, or the
     /// semaphore is at its greatest count.
@@ -146,9 +150,9 @@ impl Event {
     }
 
     /// Lets waiting threads and loops through and resets the event, without leaving it set for
-    /// later waits. A manual-reset event lets all present waits through, any other event one. A
-    /// semaphore keeps the count that it had. Waits for events together with fds are not let
-    /// through: they look at both after the pulse.
+    /// later waits. A manual-reset event lets all present waits through, and any other event lets
+    /// one through. A semaphore keeps the count that it had. Waits for events together with fds are
+    /// not let through: they look at both after the pulse.
     pub fn pulse(&self) {
         let mut table = lock_table();
         let Some(state) = table.events.get_mut(self.index()) else {

@@ -64,18 +64,19 @@ impl Drop for EventWatch {
 }
 
 impl<S> Registry<S> {
-    /// Calls `handler` on this loop each time that `event` is set, and passes through the event.
+    /// Calls `handler` on this loop each time that `event` is set. For each call the loop passes
+    /// through the event, as a wait does.
     ///
-    /// The registration is one of a queue, as [`consume`](Self::consume) makes it. It ends with
+    /// The registration is that of a queue, as [`consume`](Self::consume) makes one. It ends with
     /// [`Next::Remove`] or an error, except `WouldBlock` and `Interrupted`. The handler is called
     /// at most once a turn, even if a callback of the turn sets the event again. A manual-reset
     /// event that stays set calls the handler every turn.
     ///
     /// The loop passes through the event when the event is set, not when the handler runs. If the
     /// event is set when a call of the handler returns, the loop passes through it then. So a loop
-    /// that takes no turns, or a paused registration, holds one set. It keeps that set until it
-    /// goes on, or until it is removed, which sets the event again. A [`reset`](Event::reset) does
-    /// not undo a set that a wait has passed through.
+    /// that takes no turns, or a paused registration, holds one set. It holds the set until the
+    /// loop or the registration goes on, or until the registration is removed, which sets the event
+    /// again. A [`reset`](Event::reset) does not undo a set that a wait has passed through.
     ///
     /// # Cost
     /// O(1), as for [`consume`](Self::consume). The first queue of a loop makes its eventfd and
@@ -117,9 +118,10 @@ impl<S> Registry<S> {
     /// event. The calls come in the order in which the events are set. If several are set when a
     /// call returns, the next call is for the lowest index.
     ///
-    /// In all else it is like [`on_event`](Self::on_event): when the loop passes through the event,
-    /// how often the handler is called, and how the registration ends. With an empty slice the
-    /// handler is never called, and the registration keeps the loop running until it is removed.
+    /// Everything else is as described at [`on_event`](Self::on_event): when the loop passes
+    /// through the event, how often the handler is called, and how the registration ends. With an
+    /// empty slice the handler is never called, and the registration keeps the loop running until
+    /// it is removed.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
@@ -160,8 +162,8 @@ impl<S> Registry<S> {
     /// is named twice is passed through twice, as by [`Event::wait_all`]. With an empty slice the
     /// handler is never called.
     ///
-    /// In all else it is like [`on_event`](Self::on_event): when the loop passes through the
-    /// events, how often the handler is called, and how the registration ends.
+    /// Everything else is as described at [`on_event`](Self::on_event): when the loop passes
+    /// through the events, how often the handler is called, and how the registration ends.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.

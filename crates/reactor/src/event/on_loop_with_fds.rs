@@ -107,7 +107,7 @@ impl Drop for EventsAndFds {
 impl<S> Registry<S> {
     /// Calls `handler` on this loop each time that all of `events` are set and all of `fds` are
     /// readable, and passes through the events. While one of them is missing, no event is passed
-    /// through. With neither events nor fds the handler is never called.
+    /// through. Without events and fds the handler is never called.
     ///
     /// An fd counts as readable also if its other side is closed. This call only looks at the fds.
     /// The handler, which owns the sources through its captures, reads from each of them. It is

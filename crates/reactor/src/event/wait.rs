@@ -24,8 +24,8 @@ pub enum Signalled {
 }
 
 impl Event {
-    /// Waits until the event is set, and passes through it. Returns `true` if that was before
-    /// `timeout` had elapsed. `None` waits forever; zero only looks.
+    /// Waits until the event is set, and passes through it. Returns `false` if `timeout` elapses
+    /// first. With `None` it waits forever, and with zero it only looks.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_event`](crate::Registry::on_event).
@@ -46,9 +46,10 @@ impl Event {
         Self::wait_any(&[self], timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, and passes through that event. Returns its index, the
-    /// lowest of those that are set. Returns `None` after `timeout`, and with an empty slice.
-    /// `None` as timeout waits forever; zero only looks.
+    /// Waits until any of `events` is set, and passes through that event. If several are set, it
+    /// takes the one with the lowest index. Returns the index of the event. Returns `None` after
+    /// `timeout`, and with an empty slice. With `None` as timeout it waits forever, and with zero
+    /// it only looks.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_any`](crate::Registry::on_any).
@@ -71,14 +72,14 @@ impl Event {
         }
     }
 
-    /// Waits until all of `events` are set at once, and passes through them all. Returns `true` if
-    /// that was before `timeout` had elapsed. Until then, and if the wait times out, no event is
-    /// passed through. With an empty slice, returns `true` at once. `None` waits forever; zero only
-    /// looks.
+    /// Waits until all of `events` are set at once, and passes through them all. Returns `false` if
+    /// `timeout` elapses first. While an event is missing, and if the wait times out, no event is
+    /// passed through. With an empty slice, returns `true` at once. With `None` it waits forever,
+    /// and with zero it only looks.
     ///
-    /// An event that is named several times is passed through as often. A semaphore then needs as
-    /// many counts at once. An auto-reset event lets one wait through and is never passed through
-    /// twice at once: such a wait ends by its timeout only.
+    /// An event that is named several times is passed through that many times at once. A semaphore
+    /// then needs a count of at least that many. An auto-reset event cannot be passed through twice
+    /// at once, so a wait that names one twice ends only by its timeout.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_all`](crate::Registry::on_all).
@@ -98,7 +99,7 @@ impl Event {
     }
 
     /// Waits until any of `events` is set, or any of `fds` is readable. Events come first. Returns
-    /// `None` after `timeout`. With neither events nor fds it waits until the timeout.
+    /// `None` after `timeout`. Without events and fds it waits until the timeout.
     ///
     /// Use it on a thread that waits for stdin and for events.
     ///
@@ -162,7 +163,7 @@ impl Event {
 
     /// Waits until all of `events` are set and all of `fds` are readable, and passes through the
     /// events. Returns `false` after `timeout`. While one of them is missing, no event is passed
-    /// through. With neither events nor fds, returns `true` at once.
+    /// through. Without events and fds, returns `true` at once.
     ///
     /// An fd counts as readable also if its other side is closed. This call only looks at the fds,
     /// so they have to stay readable: an fd that another thread reads may be empty again when this

@@ -102,7 +102,8 @@ impl<S> Registry<S> {
     /// for at most 1024 values in a turn: see
     /// [`set_max_messages_per_turn`](Self::set_max_messages_per_turn).
     ///
-    /// The last call has `None`, once every sender is gone. The registration ends then.
+    /// Once every sender is gone, the handler is called for the last time, with `None`. Then the
+    /// registration ends.
     ///
     /// The registration is like any other: its key can be removed, named, set into the background,
     /// and paused by an interest of [`Interest::NONE`](crate::Interest::NONE). Its fd is -1.

@@ -23,9 +23,9 @@ use crate::slots::Key;
 ///
 /// Closures of one thread run in the order in which that thread posted them. At most 1024 run at a
 /// time, with the deferred callbacks. The panic policy applies to each closure. An accepted closure
-/// runs if the loop goes on running. Closures left when the [`Reactor`](crate::Reactor) is dropped
-/// are dropped with it. A `Remote` does not keep the loop alive: see
-/// [`keep_alive`](Self::keep_alive).
+/// runs if the loop goes on running. Closures that have not run when the
+/// [`Reactor`](crate::Reactor) is dropped are dropped with it. A `Remote` does not keep the loop
+/// alive: see [`keep_alive`](Self::keep_alive).
 #[doc(alias("Handle", "uv_async_t"))]
 pub struct Remote<S> {
     posts: PostBox<S>,
@@ -121,10 +121,10 @@ impl<S: 'static> Remote<S> {
     /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) is reached. The limit
     /// applies to the number of [pending](Self::pending) closures.
     ///
-    /// Use it for posts that a flood of work may cause. Closures of `post`, [`call`](Self::call)
-    /// and [`stop`](Self::stop) count towards the limit, but are never refused for it: a library's
-    /// answer and a request to stop arrive however full the loop is. A closure that the loop is
-    /// taking over at this moment may count twice.
+    /// Use it where a flood of work could otherwise cause any number of posts. Closures of `post`,
+    /// [`call`](Self::call) and [`stop`](Self::stop) count towards the limit, but are never refused
+    /// for it: a library's answer and a request to stop arrive however full the loop is. A closure
+    /// that the loop is taking over at this moment may count twice.
     ///
     /// # Errors
     /// Both return the closure.
@@ -180,10 +180,10 @@ impl<S: 'static> Remote<S> {
 
     /// Runs `callback` on the loop, waits for it, and returns its result.
     ///
-    /// Blocks until the loop has run the closure; blocks forever if the loop is not running. A loop
-    /// that is dropped, or loses its registration "remote", returns [`CallError::Lost`] to waiting
-    /// callers before it drops anything else. So a handler or a state may own the calling thread
-    /// and join it when it is dropped.
+    /// Blocks until the loop has run the closure; blocks forever if the loop is not running. If the
+    /// loop is dropped or its registration "remote" is removed, waiting callers get
+    /// [`CallError::Lost`] before anything else is dropped. So a handler or a state may own the
+    /// calling thread and join it when it is dropped.
     ///
     /// Two loops that call each other at the same time block forever, since neither serves calls
     /// while it waits. If one loop needs an answer from another, use [`post`](Self::post) with a
@@ -314,8 +314,9 @@ impl<S> Remote<S> {
         self.posts.len() + self.hub.handed_over()
     }
 
-    /// Keeps [`Reactor::run`](crate::Reactor::run) from returning for want of registrations, until
-    /// the token is dropped. Meanwhile [`Registry::reasons_to_run`] shows the line of this call.
+    /// Returns a token. Until it is dropped, [`Reactor::run`](crate::Reactor::run) does not return
+    /// for want of registrations, and [`Registry::reasons_to_run`] shows the source location of
+    /// this call.
     ///
     /// ```
     /// use reactor::Reactor;

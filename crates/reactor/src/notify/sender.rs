@@ -125,8 +125,8 @@ impl<T> Sender<T> {
     /// - [`SendTimeoutError::Timeout`] if the queue was full until the timeout.
     /// - [`SendTimeoutError::Disconnected`] if the receiver is gone.
     /// - [`SendTimeoutError::OnLoopThread`] at once on the thread of the loop that handles the
-    ///   queue, even if there is room. A mistake that shows only under load would be found too
-    ///   late. On that thread use [`try_send`](Self::try_send).
+    ///   queue. It is returned even if there is room, because a mistake that shows only under load
+    ///   would be found too late. On that thread use [`try_send`](Self::try_send).
     ///
     /// ```
     /// use reactor::{Capacity, LoopThread, Next, notification_queue};
@@ -221,9 +221,9 @@ impl<T> Sender<T> {
     }
 
     /// Runs `callback` once on the loop of `remote` when the queue has room. If there is room
-    /// already, the callback is posted within this call. Use it on a loop that must not block,
-    /// after [`try_send`](Self::try_send) has returned [`Full`](TrySendError::Full): the loop stops
-    /// reading the input that it makes the values from, and continues in `callback`.
+    /// already, the callback is posted within this call. Use it on a loop, which must not block,
+    /// after [`try_send`](Self::try_send) has returned [`Full`](TrySendError::Full). Stop reading
+    /// the input that the values are made from, and resume reading in `callback`.
     ///
     /// - The callback also runs if the receiver is gone; `try_send` reports that then.
     /// - The callback is posted as [`Remote::post`] does. If its loop ends first, the callback is
@@ -236,8 +236,9 @@ impl<T> Sender<T> {
     /// [`send_within`](Self::send_within) are woken, starting with those that have waited longest.
     /// When a callback returns, the next waiting sender follows if there is still room. Room is not
     /// reserved: another sender may be faster, so `try_send` may return `Full` again. Then call
-    /// `on_room` again. A queue of `Capacity::Bounded(0)` never has room. A loop that takes no
-    /// turns keeps the turn of its callback, and senders that wait after that callback wait for it.
+    /// `on_room` again. A queue of `Capacity::Bounded(0)` never has room. If the loop of a callback
+    /// takes no turns, the callback keeps its place in the queue of waiting senders, and all
+    /// senders after it wait.
     ///
     /// # Cost
     /// One allocation and one lock, in addition to the cost of a post.

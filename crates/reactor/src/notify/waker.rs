@@ -60,8 +60,8 @@ impl Waker {
     }
 }
 
-/// Keeps [`Reactor::run`](crate::Reactor::run) from returning for want of registrations, until it
-/// is dropped. Any thread may hold it.
+/// A token that any thread may hold. Until it is dropped, [`Reactor::run`](crate::Reactor::run)
+/// does not return for want of registrations.
 #[doc(alias("EVLOOP_NO_EXIT_ON_EMPTY"))]
 #[derive(Debug)]
 pub struct KeepAlive {

@@ -31,9 +31,10 @@ pub trait Handler<S, T> {
     /// # Errors
     /// The loop treats an error by its kind:
     ///
-    /// - `WouldBlock` waits until the source is ready again. A source that stays ready all the
-    ///   same, a file at its end or a FIFO between two writers, backs off after 8 calls, for a
-    ///   millisecond up to a second, and is logged once.
+    /// - `WouldBlock` waits until the source is ready again. Some sources stay ready all the same,
+    ///   such as a file at its end or a FIFO between two writers. After 8 such calls, one a turn,
+    ///   the handler is called only after a pause, which grows from a millisecond to a second. The
+    ///   source is logged once.
     /// - `Interrupted` calls the handler again next turn.
     /// - Any other error ends this registration, is logged with its name, and is passed to
     ///   [`closed`](Self::closed). Other handlers are not affected.
@@ -44,8 +45,8 @@ pub trait Handler<S, T> {
     /// unless it is an [`Error`](crate::Error) of the loop.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
-    /// Called just before the source is closed, whatever ends the registration, also when the
-    /// reactor ends. Use it for a last operation on the source, such as a socket option that
+    /// Called just before the source is closed, whatever ends the registration, the drop of the
+    /// reactor included. Use it for a last operation on the source, such as a socket option that
     /// controls how it closes. Does nothing by default.
     ///
     /// Like a destructor it has no access to the registry, and it must not block.

@@ -74,9 +74,10 @@ impl<T> Io<T> {
 
     /// Returns the source itself.
     ///
-    /// This `Io` does not see reads and writes through the reference. If a `WouldBlock` met there
-    /// is hidden from the loop, the source still looks ready, and its handler is called again. If
-    /// it is returned to the loop, it costs an `epoll_ctl`. [`try_io`](Self::try_io) avoids both.
+    /// This `Io` does not see reads and writes through the reference. If such an operation returns
+    /// `WouldBlock` and the handler does not return it to the loop, the source still looks ready,
+    /// and the handler is called again. If the handler returns it, the loop makes one `epoll_ctl`.
+    /// [`try_io`](Self::try_io) avoids both.
     #[inline]
     pub const fn get_ref(&self) -> &T {
         &self.source
@@ -119,16 +120,16 @@ impl<T> Io<T> {
     /// Returns `true` if the kernel refuses to report the readiness of this source because it is
     /// always ready (`EPERM` of `epoll_ctl(2)`: regular files, folders, `/dev/null`).
     ///
-    /// Reads and writes of such a source never return `WouldBlock`. If its handler returns
-    /// `WouldBlock`, it is called again after growing pauses, up to a second, because the kernel
-    /// reports no change.
+    /// Reads and writes of such a source never return `WouldBlock`. The kernel never reports a
+    /// change either. If the handler returns `WouldBlock`, it is therefore called again after a
+    /// pause, which grows up to a second.
     #[inline]
     pub const fn is_always_ready(&self) -> bool {
         self.always_ready
     }
 
-    /// Performs an operation that is not a plain read or write: `accept`, `recv_from`, `sendmsg`,
-    /// ….
+    /// Performs an operation that is not a plain read or write, such as `accept`, `recv_from` or
+    /// `sendmsg`.
     ///
     /// `interest` is the direction that the operation depends on. If the operation returns
     /// `WouldBlock`, this direction is no longer ready. If the direction is known not to be ready,

@@ -77,8 +77,8 @@ impl fmt::Display for RegistrationInfo<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Returns all registrations, in the order of slots. Use it for a status command, a log line at
-    /// the end, or to find a leak.
+    /// Returns all registrations, in the order of slots. Use it for a status command, for a log
+    /// line when the program ends, or to find a leak.
     ///
     /// The registration whose handler is running is named `(running)` unless it was given a name.
     ///

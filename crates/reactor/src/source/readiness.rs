@@ -144,8 +144,8 @@ impl Readiness {
         self.intersects(Self::READ_CLOSED_BITS)
     }
 
-    /// Returns `true` if written data does not arrive any more: a write would fail with `EPIPE` or
-    /// `ECONNRESET`.
+    /// Returns `true` if written data no longer reaches the peer: a write would fail with `EPIPE`
+    /// or `ECONNRESET`.
     #[inline]
     pub const fn is_write_closed(self) -> bool {
         self.intersects(Self::WRITE_CLOSED_BITS)

@@ -26,8 +26,8 @@ use crate::turn::policies::{Label, PanicPolicy};
 impl<S> Registry<S> {
     /// Registers `source` with a closure, which is called while the source is ready for `interest`.
     ///
-    /// The source, anything that is [`AsFd`], then belongs to the reactor, together with the
-    /// closure. The first call comes next turn at the earliest, never from within `add`.
+    /// The source can be of any type that is [`AsFd`]. The reactor owns it from then on, together
+    /// with the closure. The first call comes next turn at the earliest, never from within `add`.
     ///
     /// `add` sets `O_NONBLOCK`. The flag belongs to the open file description, so it also affects
     /// every duplicate of the fd, in this process and others. Registering a terminal's stdin
@@ -37,9 +37,9 @@ impl<S> Registry<S> {
     /// stays ready. A bounded amount of work in each call is therefore correct, and fair to other
     /// handlers.
     ///
-    /// When the registration ends, by outcome, error or key, the closure is dropped with its
-    /// captures, and an error is logged. To be notified of the reason, register an object:
-    /// [`add_handler`](Self::add_handler).
+    /// When the registration ends, by [`Next::Remove`], by an error of the closure or by
+    /// [`remove`](Self::remove), the closure is dropped with its captures. An error is logged. To
+    /// be notified of the reason, register an object: [`add_handler`](Self::add_handler).
     ///
     /// # Cost
     /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. Source types whose kind is not known
@@ -47,7 +47,7 @@ impl<S> Registry<S> {
     /// [`Io::kind`].
     ///
     /// # Errors
-    /// [`AddError`] returns the source, with one of these:
+    /// [`AddError`] contains the source and one of these errors:
     ///
     /// - [`Error::AlreadyRegistered`]; the earlier registration is unchanged.
     /// - [`Error::Full`] at the limit of
@@ -55,8 +55,8 @@ impl<S> Registry<S> {
     /// - [`Error::Os`] with the errno of the kernel: `EBADF` if the fd is not open, `ENOSPC` at
     ///   `/proc/sys/fs/epoll/max_user_watches`.
     ///
-    /// A source that epoll refuses because it is always ready, a regular file, is not an error: see
-    /// [`Io::is_always_ready`].
+    /// A source that epoll refuses because it is always ready, such as a regular file, is not an
+    /// error: see [`Io::is_always_ready`].
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -311,9 +311,9 @@ impl<S> Registry<S> {
     /// Ends a registration: first the kernel's watch ends, then the source is closed, then the
     /// handler is dropped.
     ///
-    /// All of this happens within this call, so an address or a file is free again after it. Only
-    /// if `key` is the registration whose handler is running, source and handler are dropped when
-    /// the handler returns. An event that was already collected does not reach the handler any
+    /// All of this happens within this call, so an address or a file is free again after it. The
+    /// exception is the registration whose handler is running: its source and handler are dropped
+    /// when the handler returns. An event that was already collected does not reach the handler any
     /// more. [`Handler::closed`] of an object is called with the deferred callbacks.
     ///
     /// # Cost

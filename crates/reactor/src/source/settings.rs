@@ -69,8 +69,8 @@ impl<S> Registry<S> {
             .ok_or(Error::StaleKey(key))
     }
 
-    /// Sets the rank of a source among the ready sources. It holds from the next time the source
-    /// becomes ready. Default: [`Priority::Normal`].
+    /// Sets the rank of a source among the ready sources. The new rank applies from the next time
+    /// that the source becomes ready. Default: [`Priority::Normal`].
     ///
     /// # Cost
     /// O(1). While every source has the normal priority, events are dispatched in one pass over the
@@ -177,9 +177,10 @@ impl<S> Registry<S> {
     /// Sets how the loop treats a panic of this registration: of its handler, of
     /// [`closed`](crate::Handler::closed), or of a destructor when it ends.
     ///
-    /// Use it for a handler that runs the code of others, such as a plug-in, in a loop whose other
-    /// handlers must not panic. Or use it for a handler without which the program must end at once.
-    /// Default: the policy of the loop, [`Builder::on_panic`](crate::Builder::on_panic).
+    /// Set [`PanicPolicy::RemoveHandler`] for a handler that runs the code of others, such as a
+    /// plug-in, in a loop whose other handlers must not panic. Set [`PanicPolicy::Propagate`] for a
+    /// handler without which the program must end at once. Default: the policy of the loop,
+    /// [`Builder::on_panic`](crate::Builder::on_panic).
     ///
     /// # Cost
     /// From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of this loop

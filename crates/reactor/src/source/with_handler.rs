@@ -21,10 +21,10 @@ impl<S> Context<'_, S> {
     /// Returns the result of `access`.
     ///
     /// The registration must come from [`Registry::add_handler`](crate::Registry::add_handler),
-    /// with the same types. Reads and writes of `access` keep the readiness true, as in a call of
-    /// the handler. The `Context` of `access` has the key of that registration and no facts.
-    /// `access` may use the registry freely. If it removes the registration that it accesses, the
-    /// registration ends when it returns.
+    /// with the same types. Reads and writes in `access` update the readiness of the source, as in
+    /// a call of the handler. The `Context` of `access` has the key of that registration and an
+    /// empty readiness. `access` may use the registry freely. If it removes the registration that
+    /// it accesses, the registration ends when it returns.
     ///
     /// # Cost
     /// O(1), no system call, no allocation.

@@ -43,8 +43,8 @@ impl ManualClock {
     /// Makes a clock that stands still until [`advance`](Self::advance).
     ///
     /// A reactor with this clock waits for its sources as usual, but no timer ends the wait. The
-    /// timeout of a [`turn`](crate::Reactor::turn) is in the time of the system: the turn waits
-    /// that long for its sources, and the clock does not move.
+    /// timeout of a [`turn`](crate::Reactor::turn) is real time: the turn waits that long for its
+    /// sources, and the clock does not move.
     pub fn new() -> Self {
         let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
         Self {
@@ -70,7 +70,7 @@ impl ManualClock {
     /// - while a [`KeepAlive`](crate::KeepAlive) is held. Each job of a pool holds one, and a
     ///   [`LoopThread`](crate::LoopThread) holds one until it is joined.
     ///
-    /// The loop waits for these threads in the time of the system.
+    /// Meanwhile the loop waits for these threads in real time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -100,7 +100,7 @@ impl ManualClock {
         self.time.now.get()
     }
 
-    /// Returns the wall-clock time. In the beginning it is that of the system.
+    /// Returns the wall-clock time. Initially it is that of the system.
     pub fn wall(&self) -> SystemTime {
         self.time.wall.get()
     }
@@ -112,8 +112,9 @@ impl ManualClock {
         self.time.wall_sets.set(self.time.wall_sets.get() + 1);
     }
 
-    /// Moves the clock on by `time`. Timers that become due run in the next turn. Instead,
-    /// [`Reactor::advance`](crate::Reactor::advance) runs each of them at its own time.
+    /// Moves the clock forward by `time`. Timers that become due run in the next turn, and all of
+    /// them see the new time. To run each of them at its own time, call
+    /// [`Reactor::advance`](crate::Reactor::advance) instead.
     ///
     /// # Panics
     /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers cover the 292

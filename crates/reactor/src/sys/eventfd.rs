@@ -13,13 +13,13 @@ use crate::error::Error;
 /// reach a loop at less cost through a [`Sender`](crate::Sender) or a [`Remote`](crate::Remote),
 /// which make no system call while the loop is awake.
 ///
-/// A handler that reads once a call is called twice for each addition: the second call finds the
-/// counter at zero, and the loop waits only after its `WouldBlock`. The result of a read says what
-/// the counter was, not that it is zero now.
+/// A handler that reads once per call is called twice for each addition: the second call finds the
+/// counter at zero, and only after its `WouldBlock` does the loop wait. A read returns what the
+/// counter was. It does not prove that the counter is zero now.
 ///
-/// The fd is readable while the counter is greater than zero. It blocks until it is registered or
-/// until [`set_nonblocking`](Self::set_nonblocking) is called. It is close-on-exec. Any thread may
-/// use it by reference.
+/// The fd is readable while the counter is greater than zero. It is in blocking mode until it is
+/// registered or until [`set_nonblocking`](Self::set_nonblocking) is called. It is close-on-exec.
+/// Any thread may use it by reference.
 ///
 /// ```
 /// use reactor::{EventFd, Interest, Next, Reactor};
@@ -119,7 +119,7 @@ impl EventFd {
     /// One system call.
     ///
     /// # Errors
-    /// - `EINVAL` for 2^64 - 1.
+    /// - `EINVAL` if `count` is 2^64 - 1.
     /// - `WouldBlock` if the sum would be more than [`MAX`](Self::MAX) and the fd is non-blocking.
     ///   A blocking fd waits until another thread or process reads.
     pub fn add(&self, count: u64) -> io::Result<()> {
@@ -127,7 +127,7 @@ impl EventFd {
         Ok(())
     }
 
-    /// Takes the count, or one of it from a semaphore.
+    /// Takes the whole count and returns it. From a semaphore it takes one, and returns 1.
     ///
     /// # Cost
     /// One system call.
@@ -151,7 +151,7 @@ impl EventFd {
     /// the setting, also in other processes.
     ///
     /// # Errors
-    /// The errors of `ioctl(2)` for `FIONBIO`. An eventfd has none.
+    /// The errors of `ioctl(2)` for `FIONBIO`. None of them occurs for an eventfd.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         Ok(rustix::io::ioctl_fionbio(&self.fd, nonblocking)?)
     }

@@ -20,14 +20,15 @@ impl<S> Registry<S> {
     /// Runs `callback` once `delay` has passed since this turn's time. The result of the callback
     /// says whether and when it runs again.
     ///
-    /// A timer is never early. It is late by the time that the callbacks before it take. It is also
-    /// late by the rounding of the wait: up to whole milliseconds, unless
+    /// A timer is never early. It is late by the time that the callbacks before it take. The wait
+    /// before it is also rounded up to whole milliseconds, unless
     /// [`Builder::high_resolution`](crate::Builder::high_resolution) is set.
     ///
     /// - The clock is the monotonic one, which stands still while the machine is suspended. For the
     ///   wall clock use [`at_wall`](Self::at_wall).
     /// - [`Duration::ZERO`] runs the timer as soon as timers run: later this turn, or next turn if
-    ///   a timer or a callback that runs after timers armed it. [`Duration::MAX`] is never.
+    ///   it was armed by a timer or by a callback that runs after timers. With [`Duration::MAX`] it
+    ///   never runs.
     /// - Timers run after the sources of their turn, in the order of their deadlines. Timers with
     ///   the same deadline run in the order in which they were armed. At most 1024 timers run in a
     ///   turn.
@@ -78,9 +79,9 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. In all
-    /// else it is like a timer of [`after`](Self::after): its order, its lateness, its end by
-    /// errors and panics, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. Its order,
+    /// its lateness and its end by errors and panics are those of a timer of
+    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
     ///
     /// # Cost
     /// O(1), no system call. One allocation if the closure captures anything.
@@ -103,8 +104,8 @@ impl<S> Registry<S> {
     /// [`Next::Remove`].
     ///
     /// Except with [`Missed::Delay`], the ticks are multiples of the period, however long callbacks
-    /// take. `missed` says what happens to ticks for which the loop was too busy. A period of zero
-    /// is every turn.
+    /// take. `missed` says what happens to ticks for which the loop was too busy. With a period of
+    /// zero the callback runs every turn.
     ///
     /// - [`set_period`](Self::set_period) changes the period.
     /// - A [`reset`](Self::reset) moves one tick; the ticks after it stay where they were. A
@@ -113,8 +114,8 @@ impl<S> Registry<S> {
     /// - If the callback returns `WouldBlock`, the timer waits for the next tick. Any other error
     ///   ends it and is logged, except that `Interrupted` runs the callback again next turn.
     ///
-    /// In all else it is like a timer of [`after`](Self::after): its order, its lateness, its end
-    /// by a panic, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// Its order, its lateness and its end by a panic are those of a timer of
+    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
     ///
     /// # Cost
     /// O(1), no system call, one allocation.
@@ -361,7 +362,8 @@ impl<S> Registry<S> {
     ///
     /// # Cost
     /// O(1) amortised. A cancelled timer can leave four bytes, a stale item, in the list of the
-    /// timers that would have run at about the same time. The item goes at the first of these:
+    /// timers that would have run at about the same time. The item is removed as soon as one of
+    /// these is true:
     ///
     /// - the time of the timer comes;
     /// - all timers of the list have ended;
@@ -470,22 +472,24 @@ impl<S> Registry<S> {
     /// 2. The handler is called for everything that the kernel had reported by then.
     ///
     /// So a pause, when the process was stopped or a callback took long, is not mistaken for
-    /// silence of the peer. The wait is limited to one sweep of what the kernel reports. A source
-    /// that stays ready is called once without the timeout, and then with it. Until that call the
-    /// timeout can be restarted or ended.
+    /// silence of the peer. The timeout is delayed by at most one sweep of the kernel's reports:
+    /// each source that was ready when the sweep began is reported once. A source that stays ready
+    /// is called once without the timeout, and then with it. Until that call the timeout can be
+    /// restarted or ended.
     ///
-    /// In a turn that takes 50 ms or longer, the timeout counts from the end of the turn, if that
+    /// If the turn takes 50 ms or longer, the timeout counts from the end of the turn, if that time
     /// is known: see [`end_of_turn`](Self::end_of_turn).
     ///
-    /// You can call `set_timeout` for every message. If a handler instead notes when it last
-    /// received bytes, compare that time with the deadline that the handler has set, not with the
-    /// time of the call: the kernel has not been asked for the time between the two.
+    /// You can call `set_timeout` for every message. If your handler instead notes when it last
+    /// received bytes, compare that time with the deadline that the handler has set. Do not compare
+    /// it with the time of the call, because the kernel has not been asked about the time between
+    /// the deadline and the call.
     ///
     /// A timeout is never early. It is as late as a timer of [`after`](Self::after), and one turn
     /// later if the kernel has to be asked first.
     ///
     /// # Cost
-    /// O(1). To extend a timeout moves nothing, allocates nothing and makes no system call.
+    /// O(1). Extending a timeout moves no entry, allocates nothing and makes no system call.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.

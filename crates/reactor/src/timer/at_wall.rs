@@ -18,17 +18,17 @@ use crate::turn::nanos::nanos;
 
 impl<S> Registry<S> {
     /// Runs `callback` when the wall clock shows `time`, or as soon as timers run if that time has
-    /// passed. In all else it is like a timer of [`after`](Self::after): its order, its lateness,
-    /// its end by errors and panics, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// passed. Its order, its lateness and its end by errors and panics are those of a timer of
+    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
     ///
     /// If the clock is set, or the machine was asleep, the timer runs when the clock shows `time`
     /// after that. To run daily at a given local time, return [`Then::AtWall`] with the next
-    /// occurrence. Computing it, including time zones and daylight saving, is up to you. A
-    /// [`reset`](Self::reset) turns the timer into one by the monotonic clock.
+    /// occurrence. Computing it, including time zones and daylight saving, is up to you. After a
+    /// [`reset`](Self::reset) the timer follows the monotonic clock instead.
     ///
     /// # Cost
-    /// The first call makes a timerfd and an `epoll_ctl`. After that each timer costs O(1), and a
-    /// change of the clock costs O(n log n).
+    /// The first call creates a timerfd, and watches it by one `epoll_ctl`. After that each timer
+    /// costs O(1), and a change of the clock costs O(n log n).
     ///
     /// # Errors
     /// - [`Error::Loop`] if no timerfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.

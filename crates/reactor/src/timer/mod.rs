@@ -49,8 +49,9 @@ impl fmt::Display for TimerKey {
     }
 }
 
-/// Says what happens to a timer after its callback has run. It overrules a
-/// [`Registry::reset`](crate::Registry::reset) by the callback itself.
+/// The decision of a timer's callback about its own timer. If the callback has called
+/// [`Registry::reset`](crate::Registry::reset) for its own timer, this decision overrules the
+/// reset.
 ///
 /// ```
 /// use std::time::Duration;
@@ -115,8 +116,8 @@ pub enum Then {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {
-    /// Leaves them out: the next tick is the next multiple of the period, counted from the
-    /// beginning.
+    /// Skips them: the next tick is the next multiple of the period, counted from the call that set
+    /// the period.
     #[default]
     Skip,
     /// Makes up for them, one each turn, until the timer has caught up.

@@ -80,7 +80,7 @@ impl<S> Registry<S> {
     /// Defers `callback` as [`defer`](Self::defer) does, and shows `origin` as its source location,
     /// in logs and lists.
     ///
-    /// Use it in a library of handlers that defers a callback later than the user's line that
+    /// Use it in a library of handlers that defers a callback later than the user's call that
     /// requested it.
     #[inline]
     pub fn defer_from(
@@ -103,7 +103,7 @@ impl<S> Registry<S> {
     /// O(1).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if the callback runs, has run or was cancelled.
+    /// [`Error::StaleKey`] if the callback is running, has run or was cancelled.
     ///
     /// ```
     /// # fn main() -> Result<(), reactor::Error> {

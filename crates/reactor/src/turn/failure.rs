@@ -14,7 +14,7 @@ use crate::slots::Key;
 
 impl<S> Registry<S> {
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn. If `run` is not
-    /// running, it returns as soon as it is called.
+    /// running, the next `run` returns at once.
     ///
     /// The turn is finished first: every event collected in it reaches its handler, and its
     /// deferred callbacks run. No event is lost, and the reactor can be run again.
@@ -51,7 +51,7 @@ impl<S> Registry<S> {
     /// Stops the loop as [`stop`](Self::stop) does, and shows `origin` as the line that has
     /// requested it, in logs and in [`Exit::Stopped`](crate::Exit::Stopped).
     ///
-    /// Use it in a library of handlers that stops the loop later than the user's line that
+    /// Use it in a library of handlers that stops the loop later than the user's call that
     /// requested it.
     pub fn stop_from(&mut self, origin: &'static Location<'static>) {
         tracing::debug!(%origin, "the loop is asked to stop");
@@ -71,8 +71,8 @@ impl<S> Registry<S> {
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn, as
-    /// [`Error::Failed`] with the line of this call. If `run` is not running, it returns the error
-    /// as soon as it is called. The turn is finished first, as with [`stop`](Self::stop).
+    /// [`Error::Failed`] with the line of this call. If `run` is not running, the next `run`
+    /// returns the error at once. The turn is finished first, as with [`stop`](Self::stop).
     ///
     /// If this is called several times, `run` returns the first failure. Every failure is logged.
     ///

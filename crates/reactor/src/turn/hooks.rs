@@ -65,9 +65,9 @@ impl<S> Registry<S> {
         self.add_hook(Place::AfterWait, Location::caller(), hook)
     }
 
-    /// Runs `callback` in every turn that has run no other callback, until it returns
-    /// [`Next::Remove`]. Every callback that [`Reactor::turn`](crate::Reactor::turn) counts is
-    /// another callback. Returns the key of the callback.
+    /// Runs `callback` in every turn in which no other callback has run, until it returns
+    /// [`Next::Remove`]. Hooks do not matter here: the other callbacks are those that
+    /// [`Reactor::turn`](crate::Reactor::turn) counts. Returns the key of the callback.
     ///
     /// While an idle callback is registered the loop never sleeps, and
     /// [`Reactor::run`](crate::Reactor::run) does not end. Use it for work that can be divided into
@@ -111,8 +111,8 @@ impl<S> Registry<S> {
             .add(place, origin, type_name::<F>(), Box::new(callback))
     }
 
-    /// Ends a hook or an idle callback. If it has been collected for this turn, it does not run any
-    /// more.
+    /// Ends a hook or an idle callback. It does not run any more, even if it was already collected
+    /// for this turn.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if it has already ended.

@@ -12,7 +12,7 @@ impl<S> Registry<S> {
     /// [`reasons_to_run`](Self::reasons_to_run) lists the reasons.
     ///
     /// # Cost
-    /// O(1), but for a loop with queues O(number of ready queues).
+    /// O(1). For a loop with queues: O(number of ready queues).
     pub fn has_work(&self) -> bool {
         self.sources.foreground > 0
             || self.timers.keep_alive()

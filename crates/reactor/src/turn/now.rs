@@ -16,8 +16,9 @@ impl<S> Registry<S> {
         self.time.now()
     }
 
-    /// Reads the clock again, and returns the new time. Call it in a callback that has taken long
-    /// and then arms timers, which are to count from now. The callbacks after it see the new time.
+    /// Reads the clock again, and returns the new time. Call it in a callback that has taken long,
+    /// before that callback arms timers that are to count from now. The callbacks after it see the
+    /// new time.
     #[doc(alias("event_base_update_cache_time", "ev_now_update", "uv_update_time"))]
     pub fn refresh_now(&mut self) -> Instant {
         let before = self.time.known();
@@ -38,11 +39,12 @@ impl<S> Registry<S> {
     /// Returns when the turn with this [number](Self::turn_number) ended, if it took 50 ms or
     /// longer.
     ///
-    /// Use it in a handler that records in which turn its peer was last heard, and compares only
-    /// when it is called for its timeout. If the process was stopped in the middle of the turn, or
-    /// a callback was slow, the turn's [`now`](Self::now) is older than the peer's bytes.
+    /// Use it in a handler that records in which turn it last heard its peer, and computes the
+    /// silence since then only when it is called for its timeout. If the process was stopped in the
+    /// middle of the turn, or a callback was slow, the turn's [`now`](Self::now) is older than the
+    /// peer's bytes.
     ///
-    /// The last 64 of such turns are remembered. The end of a turn is known in
+    /// The last 64 such turns are remembered. The end of a turn is known in
     /// [`Reactor::run`](crate::Reactor::run). If you take the turns yourself, only the part of a
     /// turn before a [`refresh_now`](Self::refresh_now) is known.
     ///

@@ -8,19 +8,20 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run): right for tests, and for
+    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run). Use this in tests, and in
     /// programs that a supervisor restarts. The registration that panicked is gone. The reactor is
     /// intact and may be run again.
     #[default]
     Propagate,
     /// The registration is removed, the panic is logged with its name, and the loop goes on. The
-    /// state stays as the panic left it: a daemon that chooses this keeps its state consistent at
-    /// every point where it can panic.
+    /// state stays as the panic left it: a daemon that chooses this must keep its state consistent
+    /// at every point where it can panic.
     ///
-    /// The same holds for destructors: if one panics, of a source, of the captures of a callback,
-    /// or of a value that is still queued, the panic is logged and counted, and the remaining
-    /// values are dropped. Two panics at once abort the process, as everywhere in Rust: a
-    /// destructor that panics while a panic unwinds through the callback that owns the value.
+    /// The same holds for the destructors of sources, of the captures of callbacks and of values
+    /// that are still queued. If one panics, the panic is logged and counted, and the remaining
+    /// values are dropped. Two panics at once abort the process, as everywhere in Rust. This
+    /// happens if a destructor panics while a panic unwinds through the callback that owns the
+    /// value.
     RemoveHandler,
 }
 

@@ -29,11 +29,12 @@ pub enum Spin {
     /// The loop sleeps at once.
     #[default]
     Off,
-    /// This long each time, at most one hour. Zero is [`Off`](Self::Off).
+    /// The loop spins for this long before each sleep, at most one hour. Zero is
+    /// [`Off`](Self::Off).
     Fixed(Duration),
-    /// Up to this long, at most one hour, while spinning pays. The time doubles each time the loop
-    /// was idle for less than this maximum, and halves, down to nothing, each time it was idle for
-    /// longer.
+    /// The loop spins for up to this long, at most one hour, while spinning pays. The time doubles
+    /// each time the loop was idle for less than this maximum, and halves, down to nothing, each
+    /// time it was idle for longer.
     Adaptive(Duration),
 }
 

@@ -79,6 +79,9 @@
 //! child process made by `fork` without `exec` must not use the reactor of its parent, because the
 //! two would share one epoll instance.
 
+#[cfg(feature = "simulation")]
+pub mod simulation;
+
 mod builder;
 mod callback;
 mod context;
@@ -100,7 +103,7 @@ pub use crate::builder::Builder;
 pub use crate::context::Context;
 pub use crate::error::{AddError, Error, Failure, errno};
 pub use crate::event::{Event, SetOutcome, Signalled};
-pub use crate::loop_thread::{LoopPool, LoopThread};
+pub use crate::loop_thread::{LoopPool, LoopThread, WorkerThread};
 pub use crate::notify::calls::CallError;
 pub use crate::notify::post_error::{LoopGone, TryPostError};
 pub use crate::notify::queue::{Capacity, Receiver, notification_queue};

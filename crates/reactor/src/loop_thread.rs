@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use crate::builder::Builder;
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::notify::remote::Remote;
 use crate::notify::waker::KeepAlive;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
-use crate::sys;
+use crate::sys::thread::{JoinHandle, receive, spawn};
 use crate::turn::disposal::{PanicPayload, into_message};
 
 /// A loop on a thread of its own. It runs until it is stopped, or until it is
@@ -81,7 +81,7 @@ impl<S: Send + 'static> LoopThread<S> {
         F: FnOnce(&mut Registry<S>) -> io::Result<S> + Send + 'static,
     {
         let (started, starts) = sync_channel(1);
-        let thread = sys::thread::spawn(name.into(), move || {
+        let thread = spawn(name.into(), move || {
             // Declared first, so that it is dropped after the reactor in any case: a state may join
             // threads that wait for an answer of this loop.
             let mut state;
@@ -94,7 +94,7 @@ impl<S: Send + 'static> LoopThread<S> {
             drop(reactor);
             Ok(state)
         })?;
-        match starts.recv() {
+        match receive(&starts) {
             Ok((remote, alive)) => Ok(Self {
                 remote,
                 alive: Some(alive),
@@ -148,10 +148,10 @@ impl<S: 'static> Drop for LoopThread<S> {
         };
         let _ = self.remote.stop(); // a loop that is gone has stopped
         self.alive = None;
-        if thread.thread().id() == thread::current().id() {
+        if thread.is_current() {
             return; // it cannot wait for itself
         }
-        let name = thread.thread().name().unwrap_or_default().to_owned();
+        let name = thread.name().to_owned();
         match thread.join() {
             Ok(Ok(_state)) => {}
             Ok(Err(error)) => tracing::error!(name, %error, "a loop ended with an error"),
@@ -196,20 +196,45 @@ impl<S> Registry<S> {
         &self,
         name: impl Into<String>,
         body: impl FnOnce() + Send + 'static,
-    ) -> io::Result<JoinHandle<()>> {
-        sys::thread::spawn(name.into(), body)
+    ) -> io::Result<WorkerThread> {
+        spawn(name.into(), body).map(WorkerThread)
+    }
+}
+
+/// The handle of a thread that works for a loop: see [`Registry::spawn_worker`]. Dropping it leaves
+/// the thread running.
+#[derive(Debug)]
+pub struct WorkerThread(JoinHandle<()>);
+
+impl WorkerThread {
+    /// Blocks until the thread has ended.
+    ///
+    /// # Errors
+    /// The panic of the thread.
+    pub fn join(self) -> thread::Result<()> {
+        self.0.join()
+    }
+
+    /// Returns `true` on the thread itself, which must not call [`join`](Self::join).
+    pub fn is_current(&self) -> bool {
+        self.0.is_current()
+    }
+
+    /// Returns the name that the thread was started with.
+    pub fn name(&self) -> &str {
+        self.0.name()
     }
 }
 
 /// Waits for the thread of a loop, and returns its outcome.
-fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
-    if thread.thread().id() == thread::current().id() {
+fn outcome<S: 'static>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
+    if thread.is_current() {
         return Err(io::Error::new(
             io::ErrorKind::Deadlock,
             "the loop cannot wait for its own thread",
         ));
     }
-    let name = thread.thread().name().unwrap_or_default().to_owned();
+    let name = thread.name().to_owned();
     let panicked = |panic: PanicPayload| {
         io::Error::other(format!(
             "the loop of thread {name:?} panicked: {}",
@@ -222,7 +247,7 @@ fn outcome<S>(thread: JoinHandle<io::Result<S>>) -> io::Result<S> {
 impl<S: 'static> fmt::Debug for LoopThread<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoopThread")
-            .field("thread", &self.thread.as_ref().map(JoinHandle::thread))
+            .field("thread", &self.thread.as_ref().map(JoinHandle::name))
             .finish_non_exhaustive()
     }
 }

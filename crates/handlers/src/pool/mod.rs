@@ -9,9 +9,9 @@ mod job;
 mod queue;
 mod state;
 
+use reactor::WorkerThread;
 use std::fmt;
 use std::ops::Deref;
-use std::thread::{self, JoinHandle};
 
 pub use self::builder::PoolBuilder;
 pub use self::error::{JobError, JobPanic, Refusal, Refused};
@@ -55,7 +55,7 @@ pub use self::job::{Cancellation, Job};
 #[doc(alias("spawn_blocking", "uv_queue_work", "ThreadPoolExecutor"))]
 pub struct WorkerPool<S: 'static, W: 'static = ()> {
     pool: PoolHandle<S, W>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<WorkerThread>,
 }
 
 impl<S> WorkerPool<S> {
@@ -90,7 +90,7 @@ impl<S, W> WorkerPool<S, W> {
         for thread in self.threads.drain(..) {
             // A panic never ends a worker, so the join returns no error. A thread cannot join
             // itself.
-            if thread.thread().id() != thread::current().id() {
+            if !thread.is_current() {
                 let _ = thread.join();
             }
         }

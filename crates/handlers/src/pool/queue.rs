@@ -162,6 +162,10 @@ impl<W> JobQueue<W> {
     /// Runs jobs until the pool is closed and empty.
     pub(super) fn work(&self, mut state: WorkerState<W>) {
         while let Some(work) = self.next() {
+            #[cfg(feature = "simulation")]
+            if let Some(system) = reactor::simulation::installed() {
+                system.begin_job();
+            }
             // The job's own panic is already caught. This catches panics of destructors, of values
             // that the job and `done` have captured.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self, &mut state))) {
@@ -190,13 +194,27 @@ impl<W> JobQueue<W> {
                 return None;
             }
             queue.asleep += 1;
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
             queue.asleep -= 1;
             queue.woken = queue.woken.saturating_sub(1);
         }
+    }
+
+    /// Releases the lock until a worker is woken.
+    fn wait<'a>(&'a self, queue: MutexGuard<'a, QueueState<W>>) -> MutexGuard<'a, QueueState<W>> {
+        #[cfg(feature = "simulation")]
+        if reactor::simulation::installed().is_some() {
+            drop(queue);
+            let is_woken = || {
+                let queue = lock(&self.queue);
+                queue.woken > 0 || queue.closed
+            };
+            reactor::simulation::block_until(None, is_woken);
+            return lock(&self.queue);
+        }
+        self.wake
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts no more jobs. Workers end when the queue is empty.

@@ -12,7 +12,7 @@ use super::state::{Condition, EventIndex};
 use super::table::{EventTable, PENDING, ParkedThread, WaiterSignal, lock_table};
 use crate::sys::eventfd::EventFd;
 use crate::sys::readable::{poll_until, to_poll, wait_until_all_readable};
-use crate::sys::thread::now;
+use crate::sys::thread::{now, park_while_not};
 
 /// The event or fd that has ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,16 +270,9 @@ fn park_until(
         WaiterSignal::Thread(Arc::clone(&parked)),
     );
     drop(table);
-    loop {
-        if let Some(outcome) = parked.outcome() {
-            return Some(outcome);
-        }
-        match deadline.map(|deadline| deadline.saturating_duration_since(now())) {
-            None => thread::park(),
-            Some(Duration::ZERO) => {
-                return lock_table().remove_parked(waiter, &parked);
-            }
-            Some(left) => thread::park_timeout(left),
-        }
+    if park_while_not(deadline, || parked.outcome().is_some()) {
+        parked.outcome()
+    } else {
+        lock_table().remove_parked(waiter, &parked)
     }
 }

@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
+use crate::sys::thread::wait_while;
+
 /// The error of [`Remote::call`](crate::Remote::call): the call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -141,12 +143,7 @@ impl<R> Caller<'_, R> {
     /// Waits for the answer.
     pub(super) fn wait(self) -> Result<R, CallError> {
         let is_pending = |progress: &mut Progress<R>| !matches!(progress, Progress::Over(_));
-        let progress = lock(&self.call.progress);
-        let mut progress = self
-            .call
-            .over
-            .wait_while(progress, is_pending)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut progress = wait_while(&self.call.progress, &self.call.over, is_pending);
         match std::mem::replace(&mut *progress, Progress::Over(Err(CallError::Lost))) {
             Progress::Over(result) => result,
             Progress::Waiting | Progress::Running => Err(CallError::Lost),

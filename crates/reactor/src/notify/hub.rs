@@ -5,12 +5,13 @@
 //! its hooks begin. A wake that comes later in a turn belongs to the next turn.
 
 use std::collections::VecDeque;
-use std::thread::{self, ThreadId};
+use std::thread::ThreadId;
 
 use super::gate::Gate;
 use super::holders::Holders;
 use super::primitives::{
-    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, TryLockError,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Identity, Mutex, Ordering, PoisonError,
+    TryLockError,
 };
 
 /// A queue is on the list, or the loop is to stop: see [`Hub::collect`].
@@ -40,7 +41,7 @@ pub(crate) struct Hub<K, W> {
     pub(crate) holders: Holders,
     /// `true` if a thread asks the loop to stop and could not do so by a message.
     stop: AtomicBool,
-    loop_thread: ThreadId,
+    loop_thread: Identity,
 }
 
 impl<K, W: Signal> Hub<K, W> {
@@ -56,7 +57,7 @@ impl<K, W: Signal> Hub<K, W> {
             handed_over: AtomicUsize::new(0),
             holders: Holders::default(),
             stop: AtomicBool::new(false),
-            loop_thread: thread::current().id(),
+            loop_thread: Identity::current(),
         }
     }
 
@@ -189,12 +190,12 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     pub(crate) const fn loop_thread(&self) -> ThreadId {
-        self.loop_thread
+        self.loop_thread.id()
     }
 
     /// Returns `true` on the thread of the loop.
     pub(crate) fn is_loop_thread(&self) -> bool {
-        thread::current().id() == self.loop_thread
+        Identity::current() == self.loop_thread
     }
 
     /// Returns `true` if the loop may not end: a token keeps it alive, or something is posted. Read

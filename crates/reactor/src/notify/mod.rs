@@ -47,4 +47,6 @@ mod primitives {
         AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+    pub(super) use crate::sys::thread::Identity;
 }

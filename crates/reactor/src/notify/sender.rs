@@ -16,7 +16,7 @@ use super::remote::Remote;
 use super::room::{Leftover, Position};
 use super::send_error::SendTimeoutError;
 use crate::context::Context;
-use crate::sys::thread::now;
+use crate::sys::thread::{now, park_while_not};
 use crate::turn::disposal::catch_panic;
 
 /// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones
@@ -210,14 +210,8 @@ impl<T> Sender<T> {
         let id = self
             .mailbox
             .notify_of_room(position, Box::new(move || notified.wake()));
-        while !waiting.has_turn.load(Ordering::Acquire) {
-            match deadline.map(|deadline| deadline.saturating_duration_since(now())) {
-                None => thread::park(),
-                Some(Duration::ZERO) => return self.mailbox.stop_waiting(id),
-                Some(left) => thread::park_timeout(left),
-            }
-        }
-        true
+        let has_turn = || waiting.has_turn.load(Ordering::Acquire);
+        park_while_not(deadline, has_turn) || self.mailbox.stop_waiting(id)
     }
 
     /// Runs `callback` once on the loop of `remote` when the queue has room. If there is room

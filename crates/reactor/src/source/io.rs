@@ -23,12 +23,16 @@
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(feature = "simulation")]
+use std::{os::fd::AsRawFd, rc::Rc};
 
 use crate::context::Context;
 use crate::outcome::{CloseReason, Next};
 use crate::source::kind::{Kind, TypeFacts};
 use crate::source::readiness::{Interest, Readiness};
 use crate::sys::fd;
+#[cfg(feature = "simulation")]
+use crate::sys::simulated::{self, System};
 
 /// An owned source and its readiness, passed to its handler at each call.
 ///
@@ -49,14 +53,20 @@ pub struct Io<T> {
     /// yet.
     asks_kind: bool,
     always_ready: bool,
+    /// Whether a simulation reads and writes in the place of the kernel.
+    #[cfg(feature = "simulation")]
+    simulated: bool,
 }
 
 impl<T> Io<T> {
     pub(crate) fn new(source: T, always_ready: bool) -> Self
     where
-        T: 'static,
+        T: AsFd + 'static,
     {
         let TypeFacts { kind, unbuffered } = TypeFacts::of::<T>();
+        // A type of the user's does more than one system call in its `read`, so it is called.
+        #[cfg(feature = "simulation")]
+        let simulated = unbuffered && simulated::owner(source.as_fd()).is_some();
         let (inconclusive, asks_kind) = (
             inconclusive_if(unbuffered && kind.short_io_means_drained()),
             unbuffered && kind == Kind::Unknown,
@@ -69,6 +79,8 @@ impl<T> Io<T> {
             inconclusive,
             asks_kind,
             always_ready,
+            #[cfg(feature = "simulation")]
+            simulated,
         }
     }
 
@@ -169,6 +181,12 @@ impl<T> Io<T> {
             self.after_error(interest, error);
         }
         result
+    }
+
+    /// Returns the simulation that reads and writes in the place of the kernel.
+    #[cfg(feature = "simulation")]
+    fn simulation(&self) -> Option<Rc<dyn System>> {
+        self.simulated.then(simulated::installed).flatten()
     }
 
     /// Begins a call of the handler: copies the facts that the reactor knows into this `Io`.
@@ -386,12 +404,24 @@ const SLICES_MAX: usize = 1024;
 impl<T: Read + AsFd> Read for Io<T> {
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        #[cfg(feature = "simulation")]
+        if let Some(system) = self.simulation() {
+            return self.transfer(Interest::READABLE, buf.len(), |source| {
+                system.read(source.as_fd().as_raw_fd(), &mut [IoSliceMut::new(buf)])
+            });
+        }
         self.transfer(Interest::READABLE, buf.len(), |source| source.read(buf))
     }
 
     #[inline]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
+        #[cfg(feature = "simulation")]
+        if let Some(system) = self.simulation() {
+            return self.transfer(Interest::READABLE, wanted, |source| {
+                system.read(source.as_fd().as_raw_fd(), bufs)
+            });
+        }
         self.transfer(Interest::READABLE, wanted, |source| {
             source.read_vectored(bufs)
         })
@@ -401,12 +431,24 @@ impl<T: Read + AsFd> Read for Io<T> {
 impl<T: Write + AsFd> Write for Io<T> {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        #[cfg(feature = "simulation")]
+        if let Some(system) = self.simulation() {
+            return self.transfer(Interest::WRITABLE, buf.len(), |source| {
+                system.write(source.as_fd().as_raw_fd(), &[IoSlice::new(buf)])
+            });
+        }
         self.transfer(Interest::WRITABLE, buf.len(), |source| source.write(buf))
     }
 
     #[inline]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
+        #[cfg(feature = "simulation")]
+        if let Some(system) = self.simulation() {
+            return self.transfer(Interest::WRITABLE, wanted, |source| {
+                system.write(source.as_fd().as_raw_fd(), bufs)
+            });
+        }
         self.transfer(Interest::WRITABLE, wanted, |source| {
             source.write_vectored(bufs)
         })

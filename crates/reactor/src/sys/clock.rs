@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::thread::now;
+
 /// A clock that moves only when the program moves it, for tests that are exact and take no time.
 ///
 /// Pass a clone to [`Builder::clock`](crate::Builder::clock) and keep one. Clones are the same
@@ -151,9 +153,7 @@ impl Clock {
     /// Returns the time.
     #[inline]
     pub(crate) fn read(&self) -> Instant {
-        self.manual
-            .as_ref()
-            .map_or_else(Instant::now, ManualClock::now)
+        self.manual.as_ref().map_or_else(now, ManualClock::now)
     }
 
     /// Returns the time if the clock stands: only [`ManualClock::advance`] and the end of a wait
@@ -182,7 +182,7 @@ impl Clock {
     pub(crate) fn wall(&self) -> SystemTime {
         self.manual
             .as_ref()
-            .map_or_else(SystemTime::now, ManualClock::wall)
+            .map_or_else(wall_now, ManualClock::wall)
     }
 
     /// Returns `true` if the wall clock has been set since the last call and no event reports it.
@@ -194,4 +194,13 @@ impl Clock {
         let sets = manual.time.wall_sets.get();
         std::mem::replace(&mut self.wall_sets_seen, sets) != sets
     }
+}
+
+/// Returns the wall-clock time of the system.
+fn wall_now() -> SystemTime {
+    #[cfg(feature = "simulation")]
+    if let Some(system) = super::simulated::installed() {
+        return system.wall();
+    }
+    SystemTime::now()
 }

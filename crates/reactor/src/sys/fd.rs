@@ -15,10 +15,16 @@ use socket2::{SockRef, Type};
 use crate::error::Error;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
+#[cfg(feature = "simulation")]
+use crate::sys::simulated;
 
 /// Sets `O_NONBLOCK` on `fd`, which shares the flag with all its duplicates. One `ioctl`.
 #[inline]
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    #[cfg(feature = "simulation")]
+    if simulated::owner(fd).is_some() {
+        return Ok(()); // no simulated descriptor blocks
+    }
     let failed = |errno: Errno| Error::Os {
         call: "ioctl(FIONBIO)",
         fd: fd.as_raw_fd(),
@@ -30,6 +36,11 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
 /// Returns which parts of `interest` `fd` is ready for at this moment. Errors and hang-ups are
 /// reported in any case. One `poll`, which does not wait.
 pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Readiness> {
+    #[cfg(feature = "simulation")]
+    if let Some(system) = simulated::owner(fd) {
+        let ready = system.readiness(fd.as_raw_fd(), simulated::flags(interest));
+        return Ok(Readiness::from_kernel(EventFlags::from_bits_retain(ready)));
+    }
     let flags = [
         (Interest::READABLE, PollFlags::IN | PollFlags::RDHUP),
         (Interest::WRITABLE, PollFlags::OUT),
@@ -60,6 +71,10 @@ pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Resul
 /// for an fd that it does not own, and the module of rustix that has it takes longer to compile
 /// than all of this crate. Without `/proc` the kind stays unknown.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Kind {
+    #[cfg(feature = "simulation")]
+    if let Some(system) = simulated::owner(fd) {
+        return system.kind(fd.as_raw_fd());
+    }
     kind_in(Path::new("/proc/self/fd"), fd)
 }
 
@@ -78,6 +93,10 @@ fn kind_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
 /// Returns `true` if a socket has no address of its own, as before it connects. A listener that was
 /// shut down keeps its own.
 pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
+    #[cfg(feature = "simulation")]
+    if let Some(system) = simulated::owner(socket) {
+        return system.is_unnamed(socket.as_raw_fd());
+    }
     SockRef::from(&socket)
         .local_addr()
         .is_ok_and(|own| match own.as_socket() {

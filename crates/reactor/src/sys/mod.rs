@@ -30,6 +30,8 @@ pub(crate) mod fd_set;
 pub(crate) mod poller;
 pub(crate) mod readable;
 pub(crate) mod reported_until;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated;
 pub(crate) mod thread;
 mod timerfd;
 
@@ -84,7 +86,11 @@ impl Sys {
             source,
         })?;
         self.poller.watch_own(&event, Key::NULL)?;
-        Ok(Wake(event))
+        Ok(Wake {
+            event,
+            #[cfg(feature = "simulation")]
+            epoll: self.poller.simulated_number(),
+        })
     }
 
     /// Makes an event report that the wall clock was set, unless one does already or none is
@@ -178,12 +184,21 @@ impl Sys {
 
 /// Ends the waits of a loop. One write to its eventfd.
 #[derive(Debug)]
-pub(crate) struct Wake(EventFd);
+pub(crate) struct Wake {
+    event: EventFd,
+    /// The number of the simulated epoll instance that the loop waits on.
+    #[cfg(feature = "simulation")]
+    epoll: Option<u64>,
+}
 
 impl Wake {
     /// Ends the present wait, or the next one. Callable from any thread and from a signal handler.
     pub(crate) fn wake(&self) {
+        #[cfg(feature = "simulation")]
+        if let (Some(epoll), Some(system)) = (self.epoll, simulated::installed()) {
+            return system.wake(epoll, Key::NULL.to_token());
+        }
         // The counter cannot overflow: one write a sleep of the loop.
-        let _ = self.0.add(1);
+        let _ = self.event.add(1);
     }
 }

@@ -14,6 +14,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::io::Errno;
 
+#[cfg(feature = "simulation")]
+use super::simulated;
 use super::timerfd::{Alarm, WallWatch, timespec};
 use crate::error::Error;
 use crate::slots::Key;
@@ -38,6 +40,8 @@ pub(crate) struct Poller {
     /// The number of watched descriptors that belong to the system itself.
     own: usize,
     owners: Owners,
+    #[cfg(feature = "simulation")]
+    simulated: Option<simulated::Epoll>,
 }
 
 /// Descriptors with numbers from here on are not checked: the table would be larger than the
@@ -110,6 +114,8 @@ impl Poller {
                 wall_watch: None,
                 own: 0,
                 owners: Owners::default(),
+                #[cfg(feature = "simulation")]
+                simulated: simulated::Epoll::open(),
             }),
             Err(source) => Err(Error::Loop {
                 call: "epoll_create1",
@@ -163,11 +169,7 @@ impl Poller {
 
     /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
     pub(crate) fn add(&mut self, fd: RawFd, key: Key, interest: Interest) -> Result<Watch, Error> {
-        match self
-            .poll
-            .registry()
-            .register(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest))
-        {
+        match self.register(fd, key, interest) {
             Ok(()) => {
                 self.owners.set(fd, key.index());
                 Ok(Watch::Armed)
@@ -187,13 +189,7 @@ impl Poller {
     /// Changes the interest of the watch of `fd` for `key`. The kernel reports anew what is ready.
     pub(crate) fn rearm(&self, fd: RawFd, key: Key, interest: Interest) -> Result<(), Error> {
         self.expect_own(fd, key)
-            .and_then(|()| {
-                self.poll.registry().reregister(
-                    &mut SourceFd(&fd),
-                    to_mio_token(key),
-                    to_mio(interest),
-                )
-            })
+            .and_then(|()| self.reregister(fd, key, interest))
             .map_err(|source| Error::Os {
                 call: "epoll_ctl(MOD)",
                 fd,
@@ -206,13 +202,51 @@ impl Poller {
     pub(crate) fn remove(&mut self, fd: RawFd, key: Key) -> Result<(), Error> {
         let removed = self.expect_own(fd, key).and_then(|()| {
             self.owners.set(fd, Owners::NOBODY);
-            self.poll.registry().deregister(&mut SourceFd(&fd))
+            self.deregister(fd)
         });
         removed.map_err(|source| Error::Os {
             call: "epoll_ctl(DEL)",
             fd,
             source,
         })
+    }
+
+    fn register(&self, fd: RawFd, key: Key, interest: Interest) -> io::Result<()> {
+        #[cfg(feature = "simulation")]
+        if let Some(epoll) = &self.simulated
+            && let Some(watched) = epoll.watch(fd, simulated::flags(interest), key.to_token())
+        {
+            return watched;
+        }
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest))
+    }
+
+    fn reregister(&self, fd: RawFd, key: Key, interest: Interest) -> io::Result<()> {
+        #[cfg(feature = "simulation")]
+        if let Some(epoll) = &self.simulated
+            && let Some(watched) = epoll.rewatch(fd, simulated::flags(interest), key.to_token())
+        {
+            return watched;
+        }
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&fd), to_mio_token(key), to_mio(interest))
+    }
+
+    fn deregister(&self, fd: RawFd) -> io::Result<()> {
+        #[cfg(feature = "simulation")]
+        if let Some(ended) = self.simulated.as_ref().and_then(|epoll| epoll.unwatch(fd)) {
+            return ended;
+        }
+        self.poll.registry().deregister(&mut SourceFd(&fd))
+    }
+
+    /// Returns the number of the simulated epoll instance.
+    #[cfg(feature = "simulation")]
+    pub(super) fn simulated_number(&self) -> Option<u64> {
+        self.simulated.as_ref().map(simulated::Epoll::number)
     }
 
     /// Returns the error of the kernel for a descriptor that is not watched, if another slot
@@ -234,7 +268,13 @@ impl Poller {
         timeout: Option<Duration>,
     ) -> Result<(), Broken> {
         events.clear();
-        let timeout = timeout.map(|timeout| timespec(timeout.min(WAIT_MAX)));
+        let timeout = timeout.map(|timeout| timeout.min(WAIT_MAX));
+        #[cfg(feature = "simulation")]
+        if let Some(epoll) = &self.simulated {
+            let waited = epoll.wait(&mut events.list, self.as_fd(), timeout);
+            return waited.map_err(broken);
+        }
+        let timeout = timeout.map(timespec);
         match epoll::wait(
             self.poll.registry(),
             spare_capacity(&mut events.list),

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+#[cfg(feature = "simulation")]
+use super::simulated;
 use super::thread::now;
+use super::timerfd::timespec;
 use crate::error::Error;
 
 /// Returns the argument of the other functions for these descriptors.
@@ -22,23 +25,35 @@ pub(crate) fn poll_until(
     polled: &mut [PollFd<'_>],
     deadline: Option<Instant>,
 ) -> io::Result<usize> {
+    #[cfg(feature = "simulation")]
+    {
+        let mut polls = Ok(None);
+        let is_over = || {
+            polls = poll_for(polled, Some(Duration::ZERO));
+            !matches!(polls, Ok(None | Some(0)))
+        };
+        if simulated::block_until(deadline, is_over).is_some() {
+            return polls.map(Option::unwrap_or_default);
+        }
+    }
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now()));
-        let timeout = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
-        match poll(polled, timeout.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(errno) => {
-                return Err(Error::Call {
-                    call: "poll",
-                    source: errno.into(),
-                }
-                .into());
-            }
-            Ok(readable) => return Ok(readable),
+        if let Some(readable) = poll_for(polled, left)? {
+            return Ok(readable);
         }
+    }
+}
+
+/// Calls `poll` once. Returns how many of `polled` are readable, or `None` if a signal came first.
+fn poll_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<Option<usize>> {
+    match poll(polled, timeout.map(timespec).as_ref()) {
+        Ok(readable) => Ok(Some(readable)),
+        Err(Errno::INTR) => Ok(None),
+        Err(errno) => Err(Error::Call {
+            call: "poll",
+            source: errno.into(),
+        }
+        .into()),
     }
 }
 

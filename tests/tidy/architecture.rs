@@ -118,9 +118,13 @@ fn the_code_map_names_files_that_exist_and_leaves_out_none() -> Result {
     let (reactor, handlers) = map
         .split_once("In `crates/handlers/src`")
         .ok_or("no map of handlers")?;
+    let (handlers, simulation) = handlers
+        .split_once("In `crates/simulation/src`")
+        .ok_or("no map of simulation")?;
     for (part, folder) in [
         (reactor, "crates/reactor/src"),
         (handlers, "crates/handlers/src"),
+        (simulation, "crates/simulation/src"),
     ] {
         let named: Vec<_> = part
             .split('`')

@@ -74,7 +74,12 @@ fn leftovers(path: &str, text: &str) -> Vec<String> {
 fn no_sentence_of_the_docs_opens_with_a_clause_for_a_noun() -> Result {
     let sources = texts(
         root(),
-        &["crates/reactor/src", "crates/handlers/src", "examples"],
+        &[
+            "crates/reactor/src",
+            "crates/handlers/src",
+            "crates/simulation/src",
+            "examples",
+        ],
         &["rs"],
     )?;
     let faults: Vec<_> = sources

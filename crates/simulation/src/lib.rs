@@ -1,0 +1,103 @@
+//! Runs whole daemons of `reactor` and `handlers` in a simulation: on one thread, in virtual time,
+//! from one seed.
+//!
+//! The code of the daemon stays as it is. Loops, timers, listeners, connections, UDP sockets,
+//! queues, events and worker pools that are made within [`Simulation::run`] belong to the
+//! simulation. Their network is in memory, their time passes only when nothing is left to do, and
+//! everything that the kernel or the network decides is drawn from the seed: latencies, the sizes
+//! of packets and buffers, the order of events, the order of threads, faults. The same seed leads
+//! to the same run, to the last callback.
+//!
+//! ```
+//! use std::cell::RefCell;
+//! use std::io::{Read, Write};
+//! use std::rc::Rc;
+//!
+//! use handlers::{ConnectionOptions, ListenOptions, on_data};
+//! use reactor::{Reactor, Remote};
+//! use simulation::{Peer, Seeds};
+//!
+//! /// The daemon: it answers in capitals, until it is stopped through the `Remote`.
+//! fn shout(ready: &RefCell<Option<Remote<()>>>) -> std::io::Result<()> {
+//!     let mut reactor = Reactor::<()>::new()?;
+//!     let listener = ListenOptions::new().bind(&"127.0.0.1:7777".parse()?)?;
+//!     listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+//!         Ok(on_data(|data, connection, _cx| {
+//!             let _flow = connection.write(&data.to_ascii_uppercase())?;
+//!             Ok(data.len())
+//!         }))
+//!     })?;
+//!     ready.replace(Some(reactor.remote()?));
+//!     reactor.run(&mut ())?;
+//!     Ok(())
+//! }
+//!
+//! /// A client: plain code, since its calls block.
+//! fn client() -> std::io::Result<()> {
+//!     let mut peer = Peer::connect("127.0.0.1:7777".parse().expect("an address"))?;
+//!     peer.write_all(b"hello")?;
+//!     peer.shutdown_write()?;
+//!     let mut answer = String::new();
+//!     peer.read_to_string(&mut answer)?;
+//!     assert_eq!(answer, "HELLO");
+//!     Ok(())
+//! }
+//!
+//! Seeds::new(0..20).check(|| {
+//!     let remote = Rc::new(RefCell::new(None));
+//!     let ready = Rc::clone(&remote);
+//!     let daemon = simulation::process("daemon", move || shout(&ready).expect("it runs"));
+//!     simulation::wait_until(|| remote.borrow().is_some());
+//!     simulation::process("client", || client().expect("it is answered")).join();
+//!     let stopped = remote.take().map(|remote| remote.stop());
+//!     assert!(stopped.is_some_and(|stopped| stopped.is_ok()));
+//!     daemon.join();
+//! });
+//! ```
+//!
+//! # Checks of a run
+//! A run fails if a thread panics, for example by an assertion of yours. It also fails if
+//! - nothing will ever happen again, and threads still wait: a lost wake, a deadlock;
+//! - a loop takes turns and does nothing in them;
+//! - a socket is left open when all threads have ended;
+//! - the run takes longer than its [greatest time](Simulation::time_max).
+//!
+//! [`Seeds::check`] reports the seed of a run that has failed, with the end of its timeline. The
+//! environment variable `SIMULATION_SEED` runs that seed alone.
+//!
+//! # Parts of the simulation
+//! - **Sockets** that `handlers` makes: TCP and UDP. Each has a real file descriptor, one end of a
+//!   pipe, which is only its name. A call on it that bypasses `handlers` and
+//!   [`Io`](reactor::Io), such as `TcpStream::peer_addr`, fails with `ENOTSOCK`.
+//! - **Time**: the clocks of the loops, and [`now`]. `Instant::now` is that of the system.
+//! - **Threads** that a loop starts: workers of a pool, [`LoopThread`](reactor::LoopThread). A job
+//!   begins after a drawn [time](Faults::job_time). `std::thread::spawn` starts a thread outside of
+//!   the simulation.
+//! - **Other descriptors** are real, for example pipes and Unix sockets. Use them only if both ends
+//!   are within the simulation.
+//! - Signals, child processes, files and the console are real.
+//!
+//! A blocking call of the standard library, such as `Receiver::recv`, blocks the whole simulation.
+//! Use [`wait_until`] instead.
+
+mod descriptors;
+mod draw;
+mod epoll;
+mod faults;
+mod network;
+mod peer;
+mod peer_datagrams;
+mod seeds;
+mod simulation;
+mod sockets;
+mod threads;
+mod trace;
+mod world;
+
+pub use crate::faults::Faults;
+pub use crate::peer::{Peer, PeerListener};
+pub use crate::peer_datagrams::PeerDatagrams;
+pub use crate::seeds::Seeds;
+pub use crate::simulation::{
+    Handle, Report, Simulation, compute, note, now, process, random, sleep, thread, wait_until,
+};

@@ -1,0 +1,239 @@
+//! Blocking sockets for the peers of a daemon: plain code instead of callbacks.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::simulation::{System, block_until};
+use rustix::io::Errno;
+
+use crate::network::{Network, SocketId};
+use crate::simulation::world;
+use crate::world::World;
+
+/// A socket that belongs to the simulation alone, without a descriptor. Dropping it closes it.
+pub(crate) struct Owned {
+    world: Rc<World>,
+    pub(crate) id: SocketId,
+}
+
+impl Owned {
+    #[track_caller]
+    pub(crate) fn new(
+        make: impl FnOnce(&mut Network) -> Result<SocketId, Errno>,
+    ) -> io::Result<Self> {
+        let world = world();
+        let id = world.peer_call(make)?;
+        Ok(Self { world, id })
+    }
+
+    /// Does `call`, and blocks while it returns `EAGAIN`.
+    pub(crate) fn block<R>(
+        &self,
+        what: &str,
+        timeout: Option<Duration>,
+        mut call: impl FnMut(&mut Network, SocketId) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        let deadline = timeout.map(|timeout| self.world.now() + timeout);
+        let mut called = Err(Errno::AGAIN);
+        let is_over = || {
+            // A look that finds nothing is no progress: otherwise two peers that wait would wake
+            // each other for ever.
+            called = self.world.with(|state| call(&mut state.network, self.id));
+            !matches!(called, Err(Errno::AGAIN))
+        };
+        block_until(deadline, is_over);
+        let errno = called
+            .as_ref()
+            .err()
+            .map_or(0, |errno| -errno.raw_os_error());
+        self.world.peer_call(|_| {});
+        self.world
+            .with(|state| state.record(what, self.id, i64::from(errno)));
+        called.map_err(|errno| match errno {
+            Errno::AGAIN => io::ErrorKind::TimedOut.into(),
+            errno => errno.into(),
+        })
+    }
+
+    pub(crate) fn call<R>(
+        &self,
+        call: impl FnOnce(&mut Network, SocketId) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        Ok(self.world.peer_call(|network| call(network, self.id))?)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.world.peer_call(|network| network.close(id));
+    }
+}
+
+/// A connection of a peer, whose reads and writes block. Dropping it closes it, as `close(2)` does:
+/// by a reset if bytes have arrived that were not read.
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut peer = simulation::Peer::connect("127.0.0.1:7777".parse().unwrap())?;
+/// peer.write_all(b"hello\n")?;
+/// peer.shutdown_write()?;
+/// let mut answer = Vec::new();
+/// peer.read_to_end(&mut answer)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Peer {
+    socket: Owned,
+    timeout: Option<Duration>,
+}
+
+impl Peer {
+    /// Connects to `address`, and blocks until the connection is made.
+    ///
+    /// # Errors
+    /// - `ECONNREFUSED` if nothing listens there.
+    /// - `ETIMEDOUT` if there is no answer.
+    ///
+    /// # Panics
+    /// Outside of a simulation.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = Owned::new(|network| Ok(network.connect(address, None)))?;
+        socket.block("connected", None, |network, id| {
+            match (network.take_error(id), network.peer_addr(id)) {
+                (Some(error), _) => Err(error),
+                (None, Err(Errno::NOTCONN)) => Err(Errno::AGAIN),
+                (None, other) => other.map(drop),
+            }
+        })?;
+        Ok(Self {
+            socket,
+            timeout: None,
+        })
+    }
+
+    /// Sets how long a read or write may block. Afterwards it fails with `TimedOut`. Default: for
+    /// ever.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
+    /// Ends the direction to the daemon.
+    ///
+    /// # Errors
+    /// `ENOTCONN` if the connection is reset.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.socket.call(Network::shutdown_write)
+    }
+
+    /// Closes the connection by a reset.
+    pub fn reset(self) {
+        let reset = |network: &mut Network, id| {
+            network.reset_on_close(id);
+            Ok(())
+        };
+        let _ = self.socket.call(reset); // it never fails
+    }
+
+    /// Returns the address of this end.
+    ///
+    /// # Errors
+    /// None while the connection is open.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.call(|network, id| network.local_addr(id))
+    }
+
+    /// Returns how many bytes have arrived that are not read.
+    pub fn unread(&self) -> u64 {
+        self.socket.call(Network::unread).unwrap_or(0)
+    }
+}
+
+impl Read for Peer {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket
+            .block("peer reads", self.timeout, |network, id| {
+                network.read_stream(id, &mut [IoSliceMut::new(buf)])
+            })
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.socket
+            .block("peer writes", self.timeout, |network, id| {
+                network.write_stream(id, &[IoSlice::new(buf)])
+            })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("socket", &self.socket.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A listening socket of a peer, for a daemon that connects to others.
+pub struct PeerListener {
+    socket: Owned,
+    address: SocketAddr,
+}
+
+impl PeerListener {
+    /// Listens at `address`. With port 0, the simulation chooses the port.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`.
+    ///
+    /// # Panics
+    /// Outside of a simulation.
+    #[track_caller]
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Owned::new(|network| network.listen_at(address, 128))?;
+        let address = socket.call(|network, id| network.local_addr(id))?;
+        Ok(Self { socket, address })
+    }
+
+    /// Returns the address, with its port.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Blocks until a connection is accepted.
+    ///
+    /// # Errors
+    /// `EMFILE` by the faults of the simulation; `ECONNABORTED`.
+    pub fn accept(&self) -> io::Result<(Peer, SocketAddr)> {
+        let accepted = self.socket.block("peer accepts", None, Network::accept);
+        let (id, address) = accepted?;
+        let world = Rc::clone(&self.socket.world);
+        let socket = Owned { world, id };
+        Ok((
+            Peer {
+                socket,
+                timeout: None,
+            },
+            address,
+        ))
+    }
+}
+
+impl fmt::Debug for PeerListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerListener")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,347 @@
+//! One run of a simulation, and its report.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reactor::simulation as seam;
+
+use crate::draw::{Draw, nanos};
+use crate::faults::Faults;
+use crate::network::Network;
+use crate::threads::{Body, Condition, Threads, is_unwinding, suspend};
+use crate::trace::Trace;
+use crate::world::{Process, ProcessNumber, World};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+}
+
+/// Returns the world of the simulation that runs on this thread.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub(crate) fn world() -> Rc<World> {
+    let current = CURRENT.with_borrow(Option::clone);
+    #[expect(clippy::expect_used, reason = "documented: a mistake of the test")]
+    current.expect("no simulation runs on this thread: call this from within `Simulation::run`")
+}
+
+/// A simulation that has not run yet.
+///
+/// ```
+/// use simulation::Simulation;
+///
+/// let report = Simulation::new(42).run(|| {
+///     let before = simulation::now();
+///     simulation::sleep(std::time::Duration::from_secs(3600));
+///     assert!(simulation::now() - before >= std::time::Duration::from_secs(3600));
+/// });
+/// assert!(report.outcome.is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    seed: u64,
+    faults: Faults,
+    time_max: Duration,
+    keeps_timeline: bool,
+}
+
+/// The outcome of a run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// `Ok` if all threads have ended by themselves. Otherwise the reason: a thread has panicked or
+    /// spins, nothing will ever happen again, the time is over, or sockets are left open.
+    pub outcome: Result<(), String>,
+    /// A hash of everything that has happened. Two runs of the same seed have the same hash, unless
+    /// the program depends on something else than the simulation: the time of the system, addresses
+    /// in memory, the order of a `HashMap`, another thread, a file.
+    pub hash: u64,
+    /// The number of things that have happened.
+    pub events: u64,
+    /// The time that has passed in the simulation.
+    pub time: Duration,
+    /// A line for each event of the run, if they were [kept](Simulation::keep_timeline).
+    pub timeline: Option<String>,
+}
+
+impl Simulation {
+    /// Makes a simulation whose chances are drawn from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            faults: Faults::default(),
+            time_max: Duration::from_secs(24 * 3600),
+            keeps_timeline: false,
+        }
+    }
+
+    /// Sets what goes wrong. Default: [`Faults::slow`].
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Sets the longest time that the run may take, in its own time. Default: a day.
+    #[must_use]
+    pub const fn time_max(mut self, time: Duration) -> Self {
+        self.time_max = time;
+        self
+    }
+
+    /// Keeps a line for each event in the [report](Report::timeline). Default: only their hash.
+    #[must_use]
+    pub const fn keep_timeline(mut self) -> Self {
+        self.keeps_timeline = true;
+        self
+    }
+
+    /// Runs `body` as the first thread, until all threads have ended. Loops, connections and pools
+    /// that are made meanwhile on this thread belong to the simulation.
+    ///
+    /// # Panics
+    /// From within another simulation. If the process has no descriptor for an epoll instance.
+    pub fn run(self, body: impl FnOnce() + 'static) -> Report {
+        let trace = Trace::new(self.keeps_timeline);
+        let network = Network::new(Draw::new(self.seed), self.faults, trace);
+        #[expect(clippy::expect_used, reason = "documented")]
+        let world = World::new(network).expect("an epoll instance for the simulation");
+        let before = CURRENT.replace(Some(Rc::clone(&world)));
+        assert!(before.is_none(), "a simulation runs on this thread already");
+        let installed = (
+            seam::install(Rc::clone(&world) as Rc<dyn seam::System>),
+            handlers::simulation::install(
+                Rc::clone(&world) as Rc<dyn handlers::simulation::Sockets>
+            ),
+        );
+        world.with(|state| {
+            state.processes.push(Process::default());
+            state.add_thread("main", Some(0), Body(Box::new(body)));
+        });
+
+        let mut threads = Threads::default();
+        let mut outcome = threads.run(&world, nanos(self.time_max));
+        threads.end_all(&world);
+        let left = world.with(|state| state.open_sockets());
+        if outcome.is_ok() && left > 0 {
+            outcome = Err(format!("{left} sockets are left open"));
+        }
+        drop(installed);
+        CURRENT.set(None);
+        world.with(|state| Report {
+            outcome,
+            hash: state.network.trace.hash(),
+            events: state.network.trace.events(),
+            time: Duration::from_nanos(state.network.now),
+            timeline: state.network.trace.take_lines(),
+        })
+    }
+}
+
+/// A thread or process of the simulation, whose body returns an `R`.
+pub struct Handle<R> {
+    process: ProcessNumber,
+    result: Rc<RefCell<Option<R>>>,
+}
+
+impl<R: 'static> Handle<R> {
+    /// Blocks until the thread has ended, and returns what its body returned.
+    ///
+    /// # Panics
+    /// If the simulation ends first.
+    pub fn join(self) -> R {
+        wait_until(|| self.is_over());
+        #[expect(clippy::expect_used, reason = "documented")]
+        self.result
+            .take()
+            .expect("the simulation ended before the thread")
+    }
+
+    /// Kills the process of the thread, as `SIGKILL` does. Its threads are unwound and its sockets
+    /// closed. Nothing is sent that its destructors write.
+    ///
+    /// # Panics
+    /// Outside of a simulation, and in the process itself.
+    pub fn kill(self) {
+        world().with(|state| {
+            let current = state.threads[state.current as usize].process;
+            assert_ne!(
+                current, self.process,
+                "a thread cannot kill its own process"
+            );
+            state.processes[self.process].is_killed = true;
+            state.has_killed = true;
+            state.progress += 1;
+            state.record("kills", self.process as u64, 0);
+        });
+        // The scheduler ends its threads now.
+        sleep(Duration::ZERO);
+    }
+
+    /// Stops the process of the thread for `time`, as `SIGSTOP` and `SIGCONT` do.
+    ///
+    /// # Panics
+    /// Outside of a simulation.
+    pub fn stop(&self, time: Duration) {
+        world().with(|state| {
+            state.processes[self.process].stopped_until =
+                state.network.now.saturating_add(nanos(time));
+        });
+    }
+
+    /// Returns `true` if the thread has ended.
+    pub fn is_over(&self) -> bool {
+        self.result.borrow().is_some()
+    }
+}
+
+impl<R> fmt::Debug for Handle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+fn start<R: 'static>(
+    name: &str,
+    is_process: bool,
+    body: impl FnOnce() -> R + 'static,
+) -> Handle<R> {
+    let result = Rc::new(RefCell::new(None));
+    let kept = Rc::clone(&result);
+    let body = Body(Box::new(move || {
+        let returned = body();
+        kept.replace(Some(returned));
+    }));
+    let process = world().with(|state| {
+        let process = is_process.then(|| {
+            state.processes.push(Process::default());
+            state.processes.len() - 1
+        });
+        state.progress += 1;
+        let number = state.add_thread(name, process, body);
+        state.threads[number as usize].process
+    });
+    Handle { process, result }
+}
+
+/// Starts a process: a thread that is stopped apart from the others.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use simulation::Simulation;
+///
+/// let report = Simulation::new(1).run(|| {
+///     let counted = Rc::new(Cell::new(0));
+///     let counts = Rc::clone(&counted);
+///     let counter = simulation::process("counter", move || {
+///         counts.set(counts.get() + 1);
+///         "done"
+///     });
+///     assert_eq!(counter.join(), "done");
+///     assert_eq!(counted.get(), 1);
+/// });
+/// assert!(report.outcome.is_ok());
+/// ```
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn process<R: 'static>(name: &str, body: impl FnOnce() -> R + 'static) -> Handle<R> {
+    start(name, true, body)
+}
+
+/// Starts a thread of the present process.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn thread<R: 'static>(name: &str, body: impl FnOnce() -> R + 'static) -> Handle<R> {
+    start(name, false, body)
+}
+
+/// Returns the time of the simulation.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn now() -> Instant {
+    world().with(|state| state.now())
+}
+
+/// Suspends the present thread for `time`.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn sleep(time: Duration) {
+    let world = world();
+    if is_unwinding() {
+        return;
+    }
+    world.with(|state| {
+        let at = state.network.now.saturating_add(nanos(time));
+        state.progress += 1;
+        state.set_condition(Condition::Ready { at });
+    });
+    suspend();
+}
+
+/// Lets `time` pass while the present thread keeps the processor, as a handler that blocks or
+/// computes. No other thread of this process runs meanwhile.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn compute(time: Duration) {
+    let world = world();
+    let end = world.with(|state| {
+        let end = state.network.now.saturating_add(nanos(time));
+        let process = state.threads[state.current as usize].process;
+        state.processes[process].stopped_until = end;
+        state.set_condition(Condition::Ready { at: end });
+        end
+    });
+    if !is_unwinding() {
+        suspend();
+    }
+    debug_assert!(is_unwinding() || world.with(|state| state.network.now >= end));
+}
+
+/// Suspends the present thread until `is_over` returns `true`. It is asked each time that another
+/// thread has done something.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn wait_until(is_over: impl FnMut() -> bool) {
+    let _world = world();
+    seam::block_until(None, is_over);
+}
+
+/// Returns a number below `end`, drawn from the seed, and 0 if `end` is 0.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn random(end: u64) -> u64 {
+    world().with(|state| state.network.draw.below(end))
+}
+
+/// Adds a remark to the timeline and to the hash of the run.
+///
+/// # Panics
+/// Outside of a simulation.
+#[track_caller]
+pub fn note(text: &str) {
+    world().with(|state| {
+        let name = state.threads.get(state.current as usize);
+        let name = name.map_or_else(|| "".into(), |thread| Rc::clone(&thread.name));
+        let network = &mut state.network;
+        network.trace.note(network.now, &name, text);
+    });
+}

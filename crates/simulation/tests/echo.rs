@@ -1,0 +1,87 @@
+//! An echo server in the simulation.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use handlers::{ConnectionOptions, ListenOptions, on_data};
+use reactor::{Reactor, Remote};
+use simulation::{Faults, Peer, Seeds};
+
+const ADDRESS: &str = "127.0.0.1:7777";
+
+fn serve(stop: &Rc<RefCell<Option<Remote<()>>>>) -> io::Result<()> {
+    let mut reactor = Reactor::<()>::new()?;
+    let listener = loop {
+        match ListenOptions::new().bind(&ADDRESS.parse().unwrap()) {
+            Ok(listener) => break listener,
+            Err(error) => simulation::note(&error.to_string()),
+        }
+    };
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_accepted, _cx| {
+        Ok(on_data(|data, connection, _cx| {
+            let _flow = connection.write(data)?;
+            Ok(data.len())
+        }))
+    })?;
+    stop.replace(Some(reactor.remote()?));
+    reactor.run(&mut ())?;
+    Ok(())
+}
+
+fn client(bytes: usize) -> io::Result<()> {
+    let address: SocketAddr = ADDRESS.parse().unwrap();
+    let mut peer = Peer::connect(address)?;
+    let sent: Vec<u8> = (0..bytes).map(|_| simulation::random(256) as u8).collect();
+    let mut received = Vec::new();
+    for piece in sent.chunks(1 + simulation::random(1000) as usize) {
+        peer.write_all(piece)?;
+        if simulation::random(4) == 0 {
+            simulation::sleep(Duration::from_millis(simulation::random(100)));
+        }
+        let unread = peer.unread() as usize;
+        let mut buf = vec![0; unread];
+        peer.read_exact(&mut buf)?;
+        received.extend(buf);
+    }
+    peer.shutdown_write()?;
+    peer.read_to_end(&mut received)?;
+    assert_eq!(received.len(), sent.len());
+    assert!(received == sent);
+    Ok(())
+}
+
+/// A server, three clients, and an orderly end. With `is_clean`, no client fails.
+fn echo(is_clean: bool) {
+    let stop = Rc::new(RefCell::new(None));
+    let stops = Rc::clone(&stop);
+    let server = simulation::process("server", move || serve(&stops).unwrap());
+    simulation::wait_until(|| stop.borrow().is_some());
+    let clients: Vec<_> = (0..3)
+        .map(|number| {
+            simulation::process(&format!("client {number}"), move || {
+                let outcome = client(simulation::random(20_000) as usize);
+                assert!(!is_clean || outcome.is_ok(), "{outcome:?}");
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(simulation::Handle::join);
+    let remote = stop.borrow_mut().take().unwrap();
+    remote.stop().unwrap();
+    server.join();
+}
+
+#[test]
+fn every_byte_comes_back_in_order_whatever_the_timing() {
+    Seeds::new(0..100).check(|| echo(true));
+}
+
+#[test]
+fn no_fault_leaves_anything_behind() {
+    Seeds::new(0..100)
+        .faults(Faults::all())
+        .check(|| echo(false));
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -116,6 +116,58 @@ impl Peer {
             socket,
             timeout: None,
         })
+    }
+
+    /// Makes two ends of a connection: one for a daemon, which is connected already, and one for its
+    /// peer.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    ///
+    /// use handlers::{Connection, ConnectionOptions, on_data};
+    /// use reactor::Reactor;
+    /// use simulation::{Faults, Peer, Simulation};
+    ///
+    /// let report = Simulation::new(1).faults(Faults::none()).run(|| {
+    ///     let (stream, mut peer) = Peer::pair().expect("a descriptor");
+    ///     let daemon = simulation::process("daemon", move || -> std::io::Result<()> {
+    ///         let mut reactor = Reactor::<()>::new()?;
+    ///         let shout = on_data(|data, connection, _cx| {
+    ///             let _flow = connection.write(&data.to_ascii_uppercase())?;
+    ///             Ok(data.len())
+    ///         });
+    ///         Connection::open(&mut reactor, stream, &ConnectionOptions::new(), shout)?;
+    ///         reactor.run(&mut ())?; // until the connection has ended
+    ///         Ok(())
+    ///     });
+    ///     peer.write_all(b"hello").expect("it is connected");
+    ///     peer.shutdown_write().expect("it is connected");
+    ///     let mut answer = String::new();
+    ///     peer.read_to_string(&mut answer).expect("an answer");
+    ///     assert_eq!(answer, "HELLO");
+    ///     daemon.join().expect("it ends");
+    /// });
+    /// assert_eq!(report.outcome, Ok(()));
+    /// ```
+    ///
+    /// # Errors
+    /// `EMFILE` if the process has no more descriptors.
+    ///
+    /// # Panics
+    /// Outside of a simulation.
+    #[track_caller]
+    pub fn pair() -> io::Result<(TcpStream, Self)> {
+        let world = world();
+        let (near, far) = world.peer_call(Network::pair);
+        let stream = TcpStream::from(world.descriptor(near)?);
+        let socket = Owned { world, id: far };
+        Ok((
+            stream,
+            Self {
+                socket,
+                timeout: None,
+            },
+        ))
     }
 
     /// Sets how long a read or write may block. Afterwards it fails with `TimedOut`. Default: for

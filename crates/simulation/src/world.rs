@@ -137,7 +137,10 @@ impl World {
 
     /// Makes a descriptor for a new socket.
     pub(crate) fn descriptor(&self, socket: SocketId) -> io::Result<OwnedFd> {
-        self.with(|state| state.descriptors.open(socket))
+        self.with(|state| {
+            state.settle(); // its number may be that of one that was just closed
+            state.descriptors.open(socket)
+        })
     }
 }
 
@@ -145,10 +148,14 @@ impl State {
     /// Lets time pass, and everything happen that was to happen meanwhile.
     pub(crate) fn pass(&mut self, time: u64) {
         self.network.now += time;
-        self.settle();
+        if self.network.run_due() {
+            self.progress += 1;
+        }
+        self.spread_changes();
     }
 
-    /// Lets everything happen whose time has come.
+    /// Closes the sockets whose descriptors are closed, and lets everything happen whose time has
+    /// come. One system call.
     pub(crate) fn settle(&mut self) {
         for socket in self.descriptors.take_closed() {
             self.epolls
@@ -157,10 +164,7 @@ impl State {
             self.network.close(socket);
             self.progress += 1;
         }
-        if self.network.run_due() {
-            self.progress += 1;
-        }
-        self.spread_changes();
+        self.pass(0);
     }
 
     fn spread_changes(&mut self) {

@@ -200,6 +200,24 @@ impl Stream {
 }
 
 impl Network {
+    /// Makes both ends of a connection.
+    pub(crate) fn pair(&mut self) -> (SocketId, SocketId) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (one, other) = (self.chosen_address(any), self.chosen_address(any));
+        let mut end = |local, remote| {
+            let mut end = Stream::connecting(self, local, remote);
+            end.progress = Progress::Connected;
+            self.insert(Socket::Stream(end))
+        };
+        let (near, far) = (end(one, other), end(other, one));
+        for (id, peer) in [(near, far), (far, near)] {
+            if let Ok(stream) = self.stream(id) {
+                stream.peer = Some(peer);
+            }
+        }
+        (near, far)
+    }
+
     fn stream(&mut self, socket: SocketId) -> Result<&mut Stream, Errno> {
         match self.sockets.get_mut(&socket) {
             Some(Socket::Stream(stream)) => Ok(stream),

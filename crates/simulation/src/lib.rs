@@ -76,6 +76,10 @@
 //! - **Other descriptors** are real, for example pipes and Unix sockets. Use them only if both ends
 //!   are within the simulation.
 //! - Signals, child processes, files and the console are real.
+//! - [`FdSet`](reactor::FdSet) and
+//!   [`Registry::on_all_and_readable`](reactor::Registry::on_all_and_readable) wait for real
+//!   descriptors only.
+//! - A type of your own that wraps a `TcpStream` and reads from it directly gets `ENOTSOCK` too.
 //!
 //! A blocking call of the standard library, such as `Receiver::recv`, blocks the whole simulation.
 //! Use [`wait_until`] instead.

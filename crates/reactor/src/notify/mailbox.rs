@@ -364,9 +364,9 @@ impl<T, A> Mailbox<VecDeque<T>, A> {
             .saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
         let count = room.min(values.len());
         inner.values.extend(values.drain(..count));
-        let tell = if count > 0 { inner.notify_once() } else { None };
+        let address = if count > 0 { inner.notify_once() } else { None };
         (
-            tell,
+            address,
             if values.is_empty() {
                 Ok(())
             } else {

@@ -107,11 +107,11 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let told = self
+        let address = self
             .posts
             .push(Post { callback, origin })
             .map_err(|(post, _)| post.callback)?;
-        if let Some(address) = told {
+        if let Some(address) = address {
             address.notify();
         }
         Ok(())

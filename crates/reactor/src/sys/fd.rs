@@ -107,11 +107,15 @@ mod tests {
     use crate::sys::eventfd::EventFd;
 
     #[track_caller]
-    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
+    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, is_known_by_type: bool) {
         assert_eq!(super::kind(source.as_fd()), kind);
         assert_eq!(
             TypeFacts::of::<T>().kind,
-            if told_by_type { kind } else { Kind::Unknown }
+            if is_known_by_type {
+                kind
+            } else {
+                Kind::Unknown
+            }
         );
     }
 

@@ -57,7 +57,7 @@ struct Owners {
 
 impl Owners {
     /// The index of no slot.
-    const NOBODY: u32 = Key::NULL.index();
+    const NO_OWNER: u32 = Key::NULL.index();
 
     fn set(&mut self, fd: RawFd, slot: u32) {
         let Some(number) = usize::try_from(fd)
@@ -67,7 +67,7 @@ impl Owners {
             return;
         };
         if number >= self.slots.len() {
-            self.slots.resize(number + 1, Self::NOBODY);
+            self.slots.resize(number + 1, Self::NO_OWNER);
         }
         self.slots[number] = slot;
     }
@@ -205,7 +205,7 @@ impl Poller {
     /// would go on reporting.
     pub(crate) fn remove(&mut self, fd: RawFd, key: Key) -> Result<(), Error> {
         let removed = self.expect_own(fd, key).and_then(|()| {
-            self.owners.set(fd, Owners::NOBODY);
+            self.owners.set(fd, Owners::NO_OWNER);
             self.poll.registry().deregister(&mut SourceFd(&fd))
         });
         removed.map_err(|source| Error::Os {

@@ -97,7 +97,7 @@ impl<S> Registry<S> {
     /// Re-arms a timer whose deadline has come if it is too early by the wall clock. Returns `true`
     /// if it was re-armed.
     #[cold]
-    pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
+    pub(super) fn postpone_until_wall(&mut self, timer: TimerKey) -> bool {
         match self.timers.forget_wall(timer) {
             Some(WallTime { time, .. }) if self.time.clock.wall() < time => {
                 self.timers.wall.anchor = None; // the clock was set in this turn, or has drifted

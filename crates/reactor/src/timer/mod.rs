@@ -335,7 +335,7 @@ impl<F: ?Sized> Timers<F> {
     #[inline]
     fn reset(&mut self, timer: Key, now_ns: u64, delay: u64) -> bool {
         self.wheel
-            .put_off(timer, now_ns, delay, mark::AFFECT_DEADLINE)
+            .postpone(timer, now_ns, delay, mark::AFFECT_DEADLINE)
             || self.rearm(timer, now_ns.saturating_add(delay), now_ns)
     }
 

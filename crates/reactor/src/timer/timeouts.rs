@@ -13,17 +13,17 @@ use crate::turn::dispatch::Running;
 
 /// A part of the timers of a turn, so that timers that become due do not wait for those that were
 /// held.
-const TOLD_PER_TURN_MAX: usize = TIMERS_PER_TURN_MAX / 2;
+const DELIVERED_PER_TURN_MAX: usize = TIMERS_PER_TURN_MAX / 2;
 
 impl<S> Registry<S> {
     /// Delivers held timeouts that need not be held any longer. Returns how many.
     #[cold]
     #[inline(never)]
-    pub(super) fn tell_held(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
-        let mut told = 0;
+    pub(super) fn deliver_held(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        let mut delivered = 0;
         // Each record once: those of sources that are still queued go to the end.
         for _ in 0..self.timers.held.unserved.len() {
-            if told == TOLD_PER_TURN_MAX {
+            if delivered == DELIVERED_PER_TURN_MAX {
                 break;
             }
             let Some((due, calls)) = self.timers.held.unserved.pop_front() else {
@@ -34,31 +34,31 @@ impl<S> Registry<S> {
                     self.timers.held.unserved.push_back((due, calls));
                 }
                 Some(source) => {
-                    told += 1;
+                    delivered += 1;
                     self.deliver_timeout(source, running, state);
                 }
                 None => {} // it has been restarted, or has ended
             }
         }
-        while told < TOLD_PER_TURN_MAX
+        while delivered < DELIVERED_PER_TURN_MAX
             && let Some((due, sweep)) = self.timers.held.unasked.front().copied()
             && (self.is_reported(due) || self.sys.reported.is_over(sweep))
         {
             self.timers.held.unasked.pop_front();
             if let Some(source) = self.source_of(due) {
-                told += usize::from(self.tell_or_serve(due, source, running, state));
+                delivered += usize::from(self.deliver_or_serve(due, source, running, state));
             }
         }
         if self.timers.held.unasked.is_empty() {
             // A pause may have held back a million.
             self.timers.held.unasked.shrink_to(TIMERS_PER_TURN_MAX);
         }
-        told
+        delivered
     }
 
     /// Notifies a source of its timeout, or holds the timeout back. Returns `true` if the source
     /// was notified.
-    pub(super) fn tell_or_hold(
+    pub(super) fn deliver_or_hold(
         &mut self,
         due: Due,
         source: Key,
@@ -66,11 +66,11 @@ impl<S> Registry<S> {
         state: &mut S,
     ) -> bool {
         let lag_ns = self.time.pauses.lag_ns(due.arming);
-        if lag_ns > 0 && self.put_off_after_pause(due, lag_ns) {
+        if lag_ns > 0 && self.postpone_after_pause(due, lag_ns) {
             return false;
         }
         if self.is_reported(due) {
-            return self.tell_or_serve(due, source, running, state);
+            return self.deliver_or_serve(due, source, running, state);
         }
         // All descriptors about which the kernel may have something to report.
         let watched = self.sources.len() + self.sys.poller.own();
@@ -82,14 +82,14 @@ impl<S> Registry<S> {
     /// Re-arms a timeout that was set in a turn that took long, if it is too early when counted
     /// from the end of that turn. Returns `true` if it was re-armed.
     #[cold]
-    fn put_off_after_pause(&mut self, due: Due, lag_ns: u64) -> bool {
+    fn postpone_after_pause(&mut self, due: Due, lag_ns: u64) -> bool {
         let (deadline, now_ns) = (due.deadline.saturating_add(lag_ns), self.time.now_ns());
         deadline > now_ns && self.timers.wheel.rearm(due.key, deadline, now_ns)
     }
 
     /// Notifies a source of its timeout, or holds the timeout back until the source has been
     /// called. The kernel's reports up to the deadline have been read.
-    fn tell_or_serve(
+    fn deliver_or_serve(
         &mut self,
         due: Due,
         source: Key,

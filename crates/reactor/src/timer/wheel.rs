@@ -145,7 +145,7 @@ impl<P: Blank> Wheel<P> {
     /// the deadline is not earlier than before, the timer is filed, and it has none of the marks of
     /// `but`. Returns `true` if the deadline was stored.
     #[inline]
-    pub(crate) fn put_off(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
+    pub(crate) fn postpone(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
         // If the delay is a constant, this costs nothing.
         if !(1..=NEVER / 2).contains(&delay) {
             return false;
@@ -165,7 +165,7 @@ impl<P: Blank> Wheel<P> {
     /// Gives a timer a new deadline at the time `now_ns`, even if it is due. Returns `true` if the
     /// timer exists.
     pub(crate) fn rearm(&mut self, key: Key, deadline: u64, now_ns: u64) -> bool {
-        if self.put_off(key, now_ns, deadline.saturating_sub(now_ns), 0) {
+        if self.postpone(key, now_ns, deadline.saturating_sub(now_ns), 0) {
             return true;
         }
         let Some(entry) = self.entries.get_mut(key) else {

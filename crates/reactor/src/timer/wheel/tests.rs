@@ -243,20 +243,20 @@ fn a_timer_that_is_never_due_is_not_waited_for() {
 fn a_timer_is_not_extended_beyond_the_end_of_time() {
     let (mut wheel, now) = (Wheel::<u64>::new(), NEVER / 2);
     let key = arm(&mut wheel, 1000 * MS, 0, 1).unwrap();
-    assert!(wheel.put_off(key, now, NEVER / 2, 0));
+    assert!(wheel.postpone(key, now, NEVER / 2, 0));
     assert_eq!(wheel.deadline(key), Some(NEVER - 1));
-    assert!(!wheel.put_off(key, now, NEVER / 2 + 1, 0));
+    assert!(!wheel.postpone(key, now, NEVER / 2 + 1, 0));
 }
 
 #[test]
 fn ties_run_in_order_of_arming_when_the_low_half_of_the_number_wraps() {
     let mut wheel = Wheel::<u64>::new();
     wheel.armings = u64::from(u32::MAX) - 3;
-    let put_off = arm(&mut wheel, 9 * MS, 0, 0).unwrap();
+    let postponed = arm(&mut wheel, 9 * MS, 0, 0).unwrap();
     for name in 1..=6 {
         arm(&mut wheel, 10 * MS, 0, name).unwrap();
     }
-    wheel.rearm(put_off, 10 * MS, 0);
+    wheel.rearm(postponed, 10 * MS, 0);
     assert_eq!(fired(&mut wheel, 10 * MS), [1, 2, 3, 4, 5, 6, 0]);
 }
 

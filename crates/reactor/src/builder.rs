@@ -65,7 +65,7 @@ impl<S> Builder<S> {
     }
 
     /// Sets the maximum number of sources registered at once. At the limit, registering another
-    /// source fails with [`Error::Full`]. Default: as many as the process may open.
+    /// source fails with [`Error::Full`]. Default: no limit.
     #[must_use]
     pub const fn max_registrations(mut self, sources: usize) -> Self {
         self.max_registrations = sources;
@@ -89,8 +89,8 @@ impl<S> Builder<S> {
     }
 
     /// Sets the maximum number of calls per turn to sources that are ready without a new event, for
-    /// example because their handler has not read everything yet. The others keep their places in
-    /// the queue for the next turn. Values below 8 are raised to 8.
+    /// example because their handler has not read everything yet. Sources beyond the limit keep
+    /// their places in the queue for the next turn. Values below 8 are raised to 8.
     ///
     /// If priorities are in use, the limit also covers sources with new events. So it bounds how
     /// many calls of lower priority can come between a high-priority event and its handler: see
@@ -130,11 +130,12 @@ impl<S> Builder<S> {
     /// Default: off.
     ///
     /// After a turn that took `threshold` or longer, the loop times each callback for 128 turns.
-    /// The first slow call therefore only starts the measurement, and the next one is reported.
+    /// The first slow call therefore only starts the measurement. Slow calls in these 128 turns are
+    /// reported.
     ///
     /// # Cost
-    /// One additional clock read at the end of each turn. While callbacks are timed, two clock
-    /// reads for each callback.
+    /// One clock read at the end of each turn. Another one at its start, unless a callback of the
+    /// turn asks for the time anyway. While callbacks are timed, two clock reads for each callback.
     #[doc(alias("slow_callback_duration", "setMaxLatency"))]
     #[must_use]
     pub const fn slow_after(mut self, threshold: Duration) -> Self {
@@ -142,15 +143,15 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets the resolution of waits to nanoseconds. By default they are rounded up to whole
-    /// milliseconds.
+    /// Sets the resolution of waits to nanoseconds. Without this setting, waits are rounded up to
+    /// whole milliseconds.
     ///
-    /// Each deadline then wakes the loop on its own; see [`Registry::set_timer_slack`]. Default:
-    /// off.
+    /// With a resolution of nanoseconds, each deadline wakes the loop on its own. To let timers
+    /// share a wakeup, see [`Registry::set_timer_slack`]. Default: off.
     ///
     /// # Cost
-    /// One fd. In addition to the wait, one `timerfd_settime` in each turn that sleeps until
-    /// another deadline than the last such turn.
+    /// One fd. One `timerfd_settime` before each sleep until a deadline, unless the last such sleep
+    /// had the same deadline.
     #[must_use]
     pub const fn high_resolution(mut self) -> Self {
         self.high_resolution = true;
@@ -160,23 +161,23 @@ impl<S> Builder<S> {
     /// Sets how long the loop looks for work before it sleeps.
     ///
     /// Waking a thread on another core takes tens of microseconds. A loop that is still spinning
-    /// when the next message arrives answers in less than one microsecond, and its sender makes no
-    /// system call. The price is processor time: use [`Spin::Adaptive`] with some 50 to 200 us
-    /// where latency matters, on cores that no other work needs.
+    /// when the next message arrives answers in less than one microsecond, and the sender of the
+    /// message makes no system call. The price is processor time. Use [`Spin::Adaptive`] with some
+    /// 50 to 200 us where latency matters, on cores that no other work needs.
     ///
     /// Do not enable spinning:
     ///
-    /// - on cores that are shared with other work, or billed;
-    /// - on batteries;
+    /// - on cores that are shared with other work, or billed by use;
+    /// - on battery power;
     /// - on a single core, where no other thread can produce work while the loop spins;
     /// - for a loop that is rarely idle, which gains nothing.
     ///
-    /// While it spins, the loop checks for messages of other threads, and now and then for ready
-    /// sources by a wait that does not block. A turn may then make several system calls, but it
-    /// runs no additional callback. The time of a spin is part of the wait, so a turn with a
-    /// timeout takes no longer. Spins are counted in [`Metrics::spins`](crate::Metrics::spins).
-    /// With a [`ManualClock`] the loop never spins. Default: [`Spin::Off`], the loop sleeps at
-    /// once.
+    /// While the loop spins, it checks for messages of other threads. Now and then it also checks
+    /// for ready sources, by an `epoll_wait` that does not block. A turn that spins may therefore
+    /// make several system calls. It runs no additional callback. A spin is part of the wait: the
+    /// timeout of a turn bounds both together. Spins are counted in
+    /// [`Metrics::spins`](crate::Metrics::spins). With a [`ManualClock`] the loop never spins.
+    /// Default: [`Spin::Off`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -206,8 +207,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Uses `clock` instead of the system's monotonic clock. Use it in tests. Default: the system's
-    /// monotonic clock.
+    /// Uses `clock` instead of the monotonic clock and the wall clock of the system. Use it in
+    /// tests. [`ManualClock`] has an example. Default: the clocks of the system.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = Some(clock);
@@ -217,9 +218,9 @@ impl<S> Builder<S> {
     /// Builds the reactor.
     ///
     /// # Errors
-    /// [`Error::Loop`] if no epoll instance can be created: `EMFILE`, `ENFILE`, `ENOMEM`. With
-    /// [`high_resolution`](Self::high_resolution) also if no timerfd can be created, or it cannot
-    /// be watched.
+    /// - [`Error::Loop`] if no epoll instance can be created, or no timerfd for
+    ///   [`high_resolution`](Self::high_resolution): `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if that timerfd cannot be watched.
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let time = Time::new(Clock::new(self.clock));
         let sys = Sys::new(

@@ -8,7 +8,8 @@ use std::panic::Location;
 use crate::slots::Key;
 
 /// The reason why the reactor refused a call, or why [`Reactor::run`](crate::Reactor::run) has
-/// ended. A call that is refused has changed nothing.
+/// ended. A refused call has changed nothing, except that a source may have been put into
+/// non-blocking mode.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -28,7 +29,7 @@ pub enum Error {
     },
     /// The limit of [`Builder::max_registrations`](crate::Builder::max_registrations) is reached.
     Full {
-        /// The fd that was refused.
+        /// The fd that was refused; -1 for a queue.
         fd: RawFd,
         /// The limit.
         max_registrations: usize,
@@ -59,7 +60,10 @@ pub enum Error {
     /// [`Reactor::run`](crate::Reactor::run) has ended for this reason. The reactor is intact and
     /// may be run again.
     Failed(Box<Failure>),
-    /// A system call of the loop itself failed: the reactor cannot go on.
+    /// A system call that the loop makes for itself failed: to create an epoll instance, an eventfd
+    /// or a timerfd, or to wait. If [`Reactor::run`](crate::Reactor::run) or
+    /// [`turn`](crate::Reactor::turn) returns this error, the reactor cannot go on. If any other
+    /// method returns it, only that call has failed.
     Loop {
         /// The system call.
         call: &'static str,
@@ -184,10 +188,10 @@ impl Error {
 /// Returns the errno of an error, however deep it is wrapped, or `None` if no system call has
 /// failed.
 ///
-/// An [`io::Error`] holds an errno or another error, not both. If it reports a call and an fd or an
-/// address, its [`raw_os_error`](io::Error::raw_os_error) is `None`. This function looks at the
-/// error itself, at the inner error of each `io::Error`, and at each
-/// [`source`](std::error::Error::source).
+/// An [`io::Error`] holds either an errno or another error. An `io::Error` that names the failed
+/// call, with its fd or address, holds another error. Its [`raw_os_error`](io::Error::raw_os_error)
+/// is therefore `None`. This function looks at the error itself, at the inner error of each
+/// `io::Error`, and at each [`source`](std::error::Error::source).
 ///
 /// # Cost
 /// O(depth), no allocation.

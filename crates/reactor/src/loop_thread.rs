@@ -19,7 +19,8 @@ use crate::turn::disposal::{PanicPayload, into_message};
 /// A loop on a thread of its own. It runs until it is stopped, or until it is
 /// [`join`](Self::join)ed and nothing is left to wait for.
 ///
-/// Dropping it stops the loop and waits for its thread.
+/// Dropping it stops the loop and waits for its thread. An error or a panic of the loop is then
+/// only logged. On the thread of the loop itself, the drop does not wait.
 ///
 /// ```
 /// use reactor::{LoopThread, Then};
@@ -55,6 +56,7 @@ impl<S: Send + 'static> LoopThread<S> {
     /// - The error of `set_up`.
     /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`] and of the eventfd of the
     ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`](crate::Error::Os) if that eventfd cannot be watched.
     /// - The error of starting the thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `set_up`, as an error.
     pub fn spawn<F>(name: impl Into<String>, set_up: F) -> io::Result<Self>
@@ -73,6 +75,8 @@ impl<S: Send + 'static> LoopThread<S> {
     ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - [`Error::Full`](crate::Error::Full) if [`Builder::max_registrations`] leaves no place for
     ///   the queue of the [`Remote`].
+    /// - [`Error::Os`](crate::Error::Os) of [`Builder::build`], or if that eventfd cannot be
+    ///   watched.
     /// - The error of starting the thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `builder` or `set_up`, as an error.
     pub fn spawn_with<B, F>(name: impl Into<String>, builder: B, set_up: F) -> io::Result<Self>
@@ -168,8 +172,8 @@ impl<S> Registry<S> {
     /// has its own threads, such as a worker pool. Returns the handle of the thread.
     ///
     /// The thread reaches the loop through a [`Remote`] or a [`Sender`](crate::Sender) that `body`
-    /// has captured. The loop does not join the thread. The owner of the handle does, after asking
-    /// the thread to end.
+    /// has captured. The loop does not join the thread. Join it through the returned handle, after
+    /// you have asked the thread to end.
     ///
     /// # Errors
     /// `EAGAIN` at a limit of threads, `ENOMEM`: an [`Error::Call`](crate::Error::Call) inside of
@@ -230,7 +234,7 @@ impl<S: 'static> fmt::Debug for LoopThread<S> {
 /// Loops on threads of their own, for work that is spread over cores.
 ///
 /// To let the kernel spread connections, open one listener for each loop in `set_up`, all on the
-/// same address with `SO_REUSEPORT`.
+/// same address with `SO_REUSEPORT`. Dropping a pool stops all loops and waits for their threads.
 ///
 /// ```
 /// use reactor::LoopPool;
@@ -332,7 +336,7 @@ impl<S: Send + 'static> LoopPool<S> {
     /// Runs a clone of `callback` on each loop.
     ///
     /// # Errors
-    /// [`LoopGone`] if any of them has ended; `callback` runs on the others.
+    /// [`LoopGone`] if any of the loops has ended. `callback` then still runs on the others.
     #[track_caller]
     pub fn broadcast<F>(&self, callback: F) -> Result<(), LoopGone>
     where
@@ -349,8 +353,13 @@ impl<S: Send + 'static> LoopPool<S> {
     /// of their numbers.
     ///
     /// # Errors
-    /// The first error of [`LoopThread::join`], when all loops have ended: of [`Reactor::run`], the
-    /// message of a panic, or [`io::ErrorKind::Deadlock`].
+    /// The first error, in the order of the numbers of the loops. It is returned once all loops
+    /// have ended.
+    ///
+    /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
+    /// - The message of a panic of a loop, as an error.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of one of these loops. The
+    ///   thread is not waited for then.
     pub fn join(mut self) -> io::Result<Vec<S>> {
         // All tokens are dropped before the first join: one loop may wait for something that
         // another holds.
@@ -364,8 +373,13 @@ impl<S: Send + 'static> LoopPool<S> {
     /// Stops the loops, waits for them, and returns their states, in the order of their numbers.
     ///
     /// # Errors
-    /// The first error of [`LoopThread::join`], when all loops have ended: of [`Reactor::run`], the
-    /// message of a panic, or [`io::ErrorKind::Deadlock`].
+    /// The first error, in the order of the numbers of the loops. It is returned once all loops
+    /// have ended.
+    ///
+    /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
+    /// - The message of a panic of a loop, as an error.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of one of these loops. The
+    ///   thread is not waited for then.
     #[track_caller]
     pub fn stop(self) -> io::Result<Vec<S>> {
         self.stop_all();

@@ -24,9 +24,10 @@ use std::panic::Location;
 #[doc(alias("PostAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The registration stays. A source that is still ready and wanted is called again next turn.
+    /// The registration stays. If the source is still ready for the interest, the handler is called
+    /// again next turn.
     Keep,
-    /// The registration ends: the source is closed, the handler dropped.
+    /// The registration ends: the source is closed, and the handler is dropped.
     Remove,
 }
 
@@ -58,7 +59,7 @@ impl fmt::Display for CloseReason {
 }
 
 /// The reason why [`Reactor::run`](crate::Reactor::run) has returned. Displays as `stopped at
-/// examples/echo.rs:31:18` or the like.
+/// examples/echo.rs:31:18`, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
@@ -66,7 +67,8 @@ pub enum Exit {
     /// called.
     #[non_exhaustive]
     Stopped {
-        /// The line of the first call; `None` for a remote whose queue had been removed.
+        /// The line of the first call. `None` if the call was made on a remote whose queue had been
+        /// removed.
         origin: Option<&'static Location<'static>>,
     },
     /// Nothing was left to wait for.

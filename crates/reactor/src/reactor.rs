@@ -85,7 +85,8 @@ impl<S> Reactor<S> {
     /// - [`Error::Failed`] if an [essential](Registry::set_essential) callback has failed, or
     ///   [`Registry::stop_with`] was called. Any other error of a handler ends that handler, not
     ///   the loop.
-    /// - [`Error::Loop`] if the wait itself fails, which does not happen while the process is sane.
+    /// - [`Error::Loop`] if the wait itself fails. This does not happen unless the program closes
+    ///   an fd of the loop.
     ///
     /// # Panics
     /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
@@ -230,9 +231,10 @@ impl<S> Reactor<S> {
     /// - a timer, a deferred or an idle callback, and a posted closure,
     /// - a call of [`Handler::closed`](crate::Handler::closed).
     ///
-    /// A callback that panics or fails has run. Hooks before and after the wait do not count, nor
-    /// do closures of `with_handler`. [`Metrics`](crate::Metrics) count the same: the sum of
-    /// `calls`, `timers`, `deferred` and `idle` is the sum of all returned numbers.
+    /// A callback that panics or fails counts too. Hooks before and after the wait do not count,
+    /// and neither do closures of [`with_handler`](Context::with_handler).
+    /// [`Metrics`](crate::Metrics) count in the same way: the sum of `calls`, `timers`, `deferred`
+    /// and `idle` is the sum of all returned numbers.
     ///
     /// The turn does not wait:
     ///
@@ -242,19 +244,19 @@ impl<S> Reactor<S> {
     ///   [`Registry::is_stopping`] after each call;
     /// - without a timeout, if nothing can end the wait: there is no source, not even in the
     ///   background, no timer, and no [`Remote`](crate::Remote), [`Waker`](crate::Waker) or
-    ///   [`KeepAlive`](crate::KeepAlive) of another thread.
+    ///   [`KeepAlive`](crate::KeepAlive).
     ///
     /// The turn may return before the timeout without running a callback: when a signal interrupts
     /// the wait, when an event comes that no handler wants, or when the timeout of a source is due
     /// and the kernel must be asked first. For the wait with a manual clock see
     /// [`ManualClock`](crate::ManualClock).
     ///
-    /// `timeout` is rounded up to whole milliseconds, except with
-    /// [`Builder::high_resolution`](crate::Builder::high_resolution). A timeout over 24.8 days
-    /// counts as 24.8 days.
+    /// `timeout` is rounded up to whole milliseconds, and a timeout over 24.8 days counts as 24.8
+    /// days. With [`Builder::high_resolution`](crate::Builder::high_resolution) neither applies.
     ///
     /// # Errors
-    /// [`Error::Loop`] if the wait itself fails, which does not happen while the process is sane.
+    /// [`Error::Loop`] if the wait itself fails. This does not happen unless the program closes an
+    /// fd of the loop.
     ///
     /// # Panics
     /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events
@@ -320,11 +322,11 @@ impl<S> Reactor<S> {
     ///
     /// From this call to the next turn the loop counts as asleep: the first thread that sends to it
     /// meanwhile writes its eventfd. If you add a source or arm a timer meanwhile, call this method
-    /// again, because the returned time does not include it. The time is not rounded, and
-    /// [`Builder::spin`](crate::Builder::spin) does not apply.
+    /// again: the returned time does not take the new source or timer into account. The time is not
+    /// rounded, and [`Builder::spin`](crate::Builder::spin) does not apply.
     ///
     /// # Cost
-    /// Reads the clock if a timer is armed; no other system call.
+    /// One clock read if a timer is armed. No other system call.
     ///
     /// ```
     /// # use std::{io, time::Duration};

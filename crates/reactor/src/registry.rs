@@ -4,7 +4,7 @@
 //!
 //! | field | content | its methods |
 //! | --- | --- | --- |
-//! | `sources` | the registrations, and those that are ready | `source/` |
+//! | `sources` | the registrations, and the queue of ready sources | `source/` |
 //! | `timers` | the wheel, and the timers that are due | `timer/` |
 //! | `inbox` | messages from other threads | `notify/` |
 //! | `deferred`, `hooks`, `turn` | further callbacks; policies; why the loop ends | `turn/` |
@@ -64,8 +64,8 @@ impl<S> Registry<S> {
     /// lives until the loop ends.
     ///
     /// Use it for a value that the handlers of a library share on one loop, such as a scratch
-    /// buffer or a cache. Define a type of your own for it: a type that two libraries share would
-    /// be one value for both. Values of the program belong in the state `S`.
+    /// buffer or a cache. Define a type of your own for it: if two libraries use the same type,
+    /// they share one value. Values of the program belong in the state `S`.
     ///
     /// # Cost
     /// One search through the list of the types in use; one allocation on the first use of a type.

@@ -43,11 +43,17 @@ impl Key {
     /// ```
     pub const NULL: Self = Self(u64::MAX);
 
-    /// Returns a key that no registration has, with a number: stale in every registry, like
-    /// [`NULL`](Self::NULL). Displays as `7v0`.
+    /// Returns a key with `number` that no registration has. It is stale in every registry, like
+    /// [`NULL`](Self::NULL).
     ///
     /// Use it in a library of handlers whose objects are not registrations: a call on an object
     /// that has ended returns [`Error::StaleKey`](crate::Error::StaleKey) with this key.
+    ///
+    /// ```
+    /// use reactor::Key;
+    ///
+    /// assert_eq!(Key::unregistered(7).to_string(), "7v0");
+    /// ```
     pub const fn unregistered(number: u32) -> Self {
         Self::new(number, 0)
     }
@@ -342,8 +348,8 @@ mod tests {
     blank_is_zero!(u8, u32, usize);
 
     proptest! {
-        /// Against a map from every key ever issued; three generations a cell, so that cells end
-        /// their lives.
+        /// Compares the arena with a map of all keys ever issued. A cell has three generations, so
+        /// that cells are retired.
         #[test]
         fn a_key_never_names_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..400)) {
             let mut slots = Slots::<usize, 3>::new();

@@ -1,4 +1,4 @@
-//! How a loop waits for events: a registration that is notified through a queue.
+//! A wait of a loop for events: a registration that is notified through a queue.
 
 use std::io::{self, ErrorKind};
 
@@ -50,7 +50,7 @@ impl EventWatch {
     }
 }
 
-/// Sets the events again that were consumed for the loop and not handled.
+/// Sets the events again that the loop has passed through and not handled.
 impl Drop for EventWatch {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else {
@@ -65,22 +65,23 @@ impl Drop for EventWatch {
 
 impl<S> Registry<S> {
     /// Calls `handler` on this loop each time that `event` is set. For each call the loop passes
-    /// through the event, as a wait does.
+    /// through the event once, as [`Event::wait`] does.
     ///
-    /// The registration is that of a queue, as [`consume`](Self::consume) makes one. It ends with
+    /// The registration is a queue, as one of [`consume`](Self::consume) is. It ends with
     /// [`Next::Remove`] or an error, except `WouldBlock` and `Interrupted`. The handler is called
-    /// at most once a turn, even if a callback of the turn sets the event again. A manual-reset
-    /// event that stays set calls the handler every turn.
+    /// at most once a turn, even if a callback of the turn sets the event again. While a
+    /// manual-reset event is set, the handler is called every turn.
     ///
     /// The loop passes through the event when the event is set, not when the handler runs. If the
     /// event is set when a call of the handler returns, the loop passes through it then. So a loop
-    /// that takes no turns, or a paused registration, holds one set. It holds the set until the
-    /// loop or the registration goes on, or until the registration is removed, which sets the event
-    /// again. A [`reset`](Event::reset) does not undo a set that a wait has passed through.
+    /// that takes no turns, or a paused registration, can have passed through one set that it has
+    /// not handled. It handles this set when it goes on. If the registration is removed first, the
+    /// event is set again. A [`reset`](Event::reset) does not undo a set that the loop has passed
+    /// through.
     ///
     /// # Cost
-    /// O(1), as for [`consume`](Self::consume). The first queue of a loop makes its eventfd and
-    /// calls `epoll_ctl`.
+    /// O(1) and a few allocations. The first queue of a loop creates the loop's eventfd and makes
+    /// one `epoll_ctl`.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.

@@ -1,5 +1,5 @@
-//! How a loop waits for events and fds together: a source of its own, made of an epoll instance
-//! that watches them all.
+//! A wait of a loop for events and fds together: a source that is an epoll instance, which watches
+//! all of them.
 //!
 //! Ground rule: nothing is consumed before one look finds all events set and all fds readable. The
 //! epoll instance only says when to look again: when a missing fd becomes readable, or when the
@@ -106,11 +106,11 @@ impl Drop for EventsAndFds {
 
 impl<S> Registry<S> {
     /// Calls `handler` on this loop each time that all of `events` are set and all of `fds` are
-    /// readable, and passes through the events. While one of them is missing, no event is passed
-    /// through. Without events and fds the handler is never called.
+    /// readable, and passes through the events. While an event is not set or an fd is not readable,
+    /// the loop passes through no event. Without events and fds the handler is never called.
     ///
-    /// An fd counts as readable also if its other side is closed. This call only looks at the fds.
-    /// The handler, which owns the sources through its captures, reads from each of them. It is
+    /// An fd also counts as readable if its other side is closed. The loop does not read from the
+    /// fds. Let the handler own the sources by its captures, and read from each of them. It is
     /// called again next turn if all conditions still hold. Each fd is duplicated, so you may
     /// register it on its own as well. The duplicate is not put into non-blocking mode, and stays
     /// open until this registration ends.
@@ -123,8 +123,8 @@ impl<S> Registry<S> {
     /// To wait for any of several fds, [`add`](Self::add) each of them.
     ///
     /// # Cost
-    /// Two fds, and one for each of `fds`. One `poll` for each look: when an fd becomes readable,
-    /// and when the events are all set while the fds are readable.
+    /// Two fds, and one for each of `fds`. One `poll` each time that an fd becomes readable, and
+    /// each time that the events become all set while the fds are readable.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.

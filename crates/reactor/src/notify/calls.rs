@@ -17,7 +17,8 @@ use slab::Slab;
 pub enum CallError {
     /// The call came from the thread of the loop, which would wait for itself forever.
     OnLoopThread,
-    /// The loop was gone, or went before the closure could run. The closure has not run.
+    /// The loop was gone before the call, or ended before the closure ran. The closure has not run,
+    /// and will not run.
     Lost,
     /// The closure panicked. It may have done a part of its work.
     Panicked,

@@ -131,9 +131,9 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.push_below(self.capacity, || 0, value)
     }
 
-    /// Adds a value if there are fewer than `max`, counting those that `elsewhere` returns.
-    /// `elsewhere` counts values that the consumer has taken: the consumer counts a value there
-    /// before it stops counting the value here.
+    /// Adds a value if there are fewer than `max` values. The number that `elsewhere` returns is
+    /// counted too: values that the consumer has taken. The consumer counts a value there before it
+    /// stops counting the value here.
     #[inline]
     pub(crate) fn push_below<T>(
         &self,
@@ -276,7 +276,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         let mut inner = self.lock();
         let id = inner.waiters.add(position, notify);
         self.is_waited_for.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // before the look at what the consumer has left: see `offer_room`
+        fence(Ordering::SeqCst); // before the count of taken values is read: see `offer_room`
         self.notify_senders(inner);
         id
     }

@@ -16,7 +16,7 @@ use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// Limits how many values a notification queue holds.
+/// The maximum number of values that a notification queue holds.
 ///
 /// ```
 /// use reactor::{Capacity, notification_queue};
@@ -31,10 +31,10 @@ use crate::slots::Key;
 pub enum Capacity {
     /// As many values as there is memory for.
     Unbounded,
-    /// At most this many values, counting those that the loop has dequeued but not finished
-    /// handling. Sending to a full queue returns the value to its sender, which may wait for room:
-    /// [`Sender::send_within`], [`Sender::on_room`]. `Bounded(0)` accepts no value: every value is
-    /// returned. It is not a rendezvous.
+    /// At most this many values. Values that the loop has dequeued but not finished handling count.
+    /// Sending to a full queue returns the value to its sender, which may wait for room:
+    /// [`Sender::send_within`], [`Sender::on_room`]. A queue of `Bounded(0)` accepts no value and
+    /// returns every one. It is not a rendezvous channel.
     Bounded(usize),
 }
 
@@ -111,11 +111,11 @@ impl<S> Registry<S> {
     /// the next.
     ///
     /// An error of the handler ends the registration, as [`Next::Remove`] does. `WouldBlock` and
-    /// `Interrupted` do not end it. They have no meaning here: the value is consumed.
+    /// `Interrupted` do not end it. They have no meaning here: the value counts as handled.
     ///
     /// # Cost
-    /// O(1), one allocation. The first queue of a loop makes its eventfd and calls `epoll_ctl`;
-    /// later queues make no system call.
+    /// O(1), two allocations. The first queue of a loop creates the loop's eventfd and makes one
+    /// `epoll_ctl`. Later queues make no system call.
     ///
     /// # Errors
     /// [`AddError`] returns the receiver. Its error is one of these:

@@ -21,11 +21,11 @@ use crate::slots::Key;
 /// A handle to a loop for other threads. It posts closures to the loop, calls into it, wakes it and
 /// stops it.
 ///
-/// Closures of one thread run in the order in which that thread posted them. At most 1024 run at a
-/// time, with the deferred callbacks. The panic policy applies to each closure. An accepted closure
-/// runs if the loop goes on running. Closures that have not run when the
+/// Closures of one thread run in the order in which that thread posted them. At most 1024 of them
+/// run in a turn, with the deferred callbacks. The panic policy applies to each closure. An
+/// accepted closure runs, unless the loop takes no more turns. Closures that have not run when the
 /// [`Reactor`](crate::Reactor) is dropped are dropped with it. A `Remote` does not keep the loop
-/// alive: see [`keep_alive`](Self::keep_alive).
+/// alive: see [`keep_alive`](Self::keep_alive). Make one by [`Registry::remote`].
 #[doc(alias("Handle", "uv_async_t"))]
 pub struct Remote<S> {
     posts: PostBox<S>,
@@ -38,8 +38,10 @@ impl<S: 'static> Remote<S> {
     /// Posts `callback`, which then runs on the loop.
     ///
     /// # Cost
-    /// No system call, unless the loop sleeps. No allocation once closures of the same type have
-    /// been posted a few times: the loop keeps a buffer for each type, of at most 64 KiB.
+    /// No system call while the loop is awake. If the loop sleeps, the first thread that finds it
+    /// asleep writes once to the loop's eventfd. One lock; a second one if the loop has found its
+    /// queue of closures empty since the last post. No allocation once closures of the same type
+    /// have been posted a few times: the loop keeps a buffer for each type, of at most 64 KiB.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone. The closure has been dropped.
@@ -180,10 +182,11 @@ impl<S: 'static> Remote<S> {
 
     /// Runs `callback` on the loop, waits for it, and returns its result.
     ///
-    /// Blocks until the loop has run the closure; blocks forever if the loop is not running. If the
+    /// Blocks until the loop has run the closure. Blocks forever if the loop takes no turns. If the
     /// loop is dropped or its registration "remote" is removed, waiting callers get
-    /// [`CallError::Lost`] before anything else is dropped. So a handler or a state may own the
-    /// calling thread and join it when it is dropped.
+    /// [`CallError::Lost`] before anything else is dropped. The destructor of a handler may
+    /// therefore join the calling thread. So may the destructor of a state that is dropped after
+    /// the reactor.
     ///
     /// Two loops that call each other at the same time block forever, since neither serves calls
     /// while it waits. If one loop needs an answer from another, use [`post`](Self::post) with a
@@ -232,7 +235,8 @@ impl<S: 'static> Remote<S> {
     /// request is processed. Closures posted earlier by the same thread run first.
     ///
     /// # Errors
-    /// [`LoopGone`] if the loop is gone.
+    /// [`LoopGone`] if the loop is gone. If only the registration named "remote" was removed and
+    /// the reactor still exists, the loop is stopped all the same.
     ///
     /// ```
     /// use reactor::Reactor;
@@ -272,11 +276,11 @@ impl<S> Remote<S> {
         self.hub.loop_thread()
     }
 
-    /// Returns `true` on the [thread of the loop](Self::loop_thread), in a callback of the loop and
-    /// outside.
+    /// Returns `true` on the [thread of the loop](Self::loop_thread), within callbacks of the loop
+    /// and outside of them.
     ///
-    /// On that thread, [`call`](Self::call) and [`Sender::send_within`](crate::Sender::send_within)
-    /// are refused.
+    /// On that thread, [`call`](Self::call) is refused, and so is
+    /// [`Sender::send_within`](crate::Sender::send_within) for a queue of this loop.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -314,9 +318,9 @@ impl<S> Remote<S> {
         self.posts.len() + self.hub.handed_over()
     }
 
-    /// Returns a token. Until it is dropped, [`Reactor::run`](crate::Reactor::run) does not return
-    /// for want of registrations, and [`Registry::reasons_to_run`] shows the source location of
-    /// this call.
+    /// Returns a token. Until the token is dropped, [`Reactor::run`](crate::Reactor::run) does not
+    /// return [`Exit::NothingLeft`](crate::Exit::NothingLeft), and [`Registry::reasons_to_run`]
+    /// shows the source location of this call.
     ///
     /// ```
     /// use reactor::Reactor;

@@ -21,28 +21,30 @@ use crate::turn::policies::Label;
 pub struct RegistrationInfo<'a> {
     /// The key of the registration.
     pub key: Key,
-    /// The fd of its source; -1 for a notification queue.
+    /// The fd of the source; -1 for a notification queue.
     pub fd: RawFd,
     /// The kind of the source. If the type does not determine it, the kernel is asked. While the
-    /// handler of such a source is running it is [`Kind::Unknown`].
+    /// handler of such a source is running, `kind` is [`Kind::Unknown`].
     pub kind: Kind,
     /// The interest of the handler.
     pub interest: Interest,
-    /// The known facts about the source that have not been delivered or not been used up.
+    /// The facts that are known about the source between calls: facts that were not delivered yet,
+    /// and facts that still hold.
     pub readiness: Readiness,
     /// The priority of the source.
     pub priority: Priority,
-    /// Whether the kernel refuses to watch the source because it is always ready.
+    /// `true` if the kernel refuses to watch the source because the source is always ready.
     pub always_ready: bool,
-    /// Whether the registration keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// `true` if the registration keeps [`Reactor::run`](crate::Reactor::run) alive.
     pub keeps_alive: bool,
     /// The name given by [`Registry::set_name`](crate::Registry::set_name), or else the type of the
     /// handler.
     pub name: &'a str,
     /// The line that registered the source.
     pub origin: &'static Location<'static>,
-    /// The number of calls of the handler: for a queue one for each value, for an event one for
-    /// each time it was set. The queue named "remote" counts the closures that were posted.
+    /// The number of calls of the handler. A queue counts one call for each value, a registration
+    /// of events one for each time that its condition held. The queue named "remote" counts the
+    /// posted closures.
     pub calls: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Registration: how a source is added to the loop, and how its registration ends.
 //!
-//! Interest lives in user space. The kernel is told to watch a direction when it is first wanted,
-//! and is not told when it is no longer wanted: see `watch.rs`.
+//! Interest lives in user space. The kernel is asked to watch a direction when the direction is
+//! first wanted. It is not asked to stop when the direction is no longer wanted: see `watch.rs`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -27,7 +27,8 @@ impl<S> Registry<S> {
     /// Registers `source` with a closure, which is called while the source is ready for `interest`.
     ///
     /// The source can be of any type that is [`AsFd`]. The reactor owns it from then on, together
-    /// with the closure. The first call comes next turn at the earliest, never from within `add`.
+    /// with the closure. `add` itself never calls the closure. If a handler calls `add`, the first
+    /// call comes next turn at the earliest.
     ///
     /// `add` sets `O_NONBLOCK`. The flag belongs to the open file description, so it also affects
     /// every duplicate of the fd, in this process and others. Registering a terminal's stdin
@@ -37,26 +38,28 @@ impl<S> Registry<S> {
     /// stays ready. A bounded amount of work in each call is therefore correct, and fair to other
     /// handlers.
     ///
-    /// When the registration ends, by [`Next::Remove`], by an error of the closure or by
-    /// [`remove`](Self::remove), the closure is dropped with its captures. An error is logged. To
-    /// be notified of the reason, register an object: [`add_handler`](Self::add_handler).
+    /// The registration ends by [`Next::Remove`], by an error of the closure or by
+    /// [`remove`](Self::remove). The closure is then dropped with its captures. An error is logged:
+    /// see [`Handler::ready`](crate::Handler::ready). To be notified of the reason, register an
+    /// object: [`add_handler`](Self::add_handler).
     ///
     /// # Cost
-    /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. Source types whose kind is not known
-    /// from the Rust type cost two additional system calls at their first `WouldBlock`: see
-    /// [`Io::kind`].
+    /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. Some Rust types, such as `File`, do not
+    /// determine the [`Kind`](crate::Kind) of their source. Such a source costs two additional
+    /// system calls at its first `WouldBlock`: see [`Io::kind`].
     ///
     /// # Errors
     /// [`AddError`] contains the source and one of these errors:
     ///
-    /// - [`Error::AlreadyRegistered`]; the earlier registration is unchanged.
+    /// - [`Error::AlreadyRegistered`] if this reactor has a registration for the fd. The earlier
+    ///   registration is unchanged.
     /// - [`Error::Full`] at the limit of
     ///   [`Builder::max_registrations`](crate::Builder::max_registrations).
     /// - [`Error::Os`] with the errno of the kernel: `EBADF` if the fd is not open, `ENOSPC` at
     ///   `/proc/sys/fs/epoll/max_user_watches`.
     ///
-    /// A source that epoll refuses because it is always ready, such as a regular file, is not an
-    /// error: see [`Io::is_always_ready`].
+    /// A source that epoll refuses because it is always ready, such as a regular file, is
+    /// registered without an error: see [`Io::is_always_ready`].
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -104,10 +107,10 @@ impl<S> Registry<S> {
         self.insert(source, interest, Closure(handler), Location::caller())
     }
 
-    /// Registers `source` with an object. Its [`ready`](crate::Handler::ready) is called while the
-    /// source is ready for `interest`, and its [`closed`](crate::Handler::closed) after the
-    /// registration has ended. Everything else is as described at [`add`](Self::add), including the
-    /// time of the first call and `O_NONBLOCK`.
+    /// Registers `source` with an object. The object's [`ready`](crate::Handler::ready) is called
+    /// while the source is ready for `interest`. Its [`closed`](crate::Handler::closed) is called
+    /// after the registration has ended. Everything else is as described at [`add`](Self::add),
+    /// including the time of the first call and `O_NONBLOCK`.
     ///
     /// # Cost
     /// O(1): one `epoll_ctl`, one `ioctl`, one allocation, as for [`add`](Self::add).
@@ -276,8 +279,8 @@ impl<S> Registry<S> {
         self.sources.enqueue_if_ready(key);
     }
 
-    /// Closes the ways by which other threads reach this loop, and answers the threads that wait
-    /// for it: no thread must wait for a loop that ends.
+    /// Closes the queues of this loop to other threads, and answers the callers that wait for it:
+    /// no thread must wait for a loop that ends.
     pub(crate) fn close_ways_in(&self) {
         let queues = self
             .sources
@@ -291,8 +294,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Closes all sources and drops their handlers, with the loop. The kernel is not told: its
-    /// interest list is closed with the epoll fd.
+    /// Closes all sources and drops their handlers, with the loop. No watch is ended in the kernel:
+    /// they all end with the epoll fd.
     pub(crate) fn end_sources(&mut self, disposal: &mut Disposal) {
         for (key, slot) in self.sources.take_slots().iter_mut() {
             let entry = slot.entry.take();
@@ -308,7 +311,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Ends a registration: first the kernel's watch ends, then the source is closed, then the
+    /// Ends a registration, in this order: the kernel's watch ends, the source is closed, the
     /// handler is dropped.
     ///
     /// All of this happens within this call, so an address or a file is free again after it. The

@@ -1,5 +1,5 @@
-//! Settings of a registration: its interest, its priority, its name, and whether the loop may end
-//! without it.
+//! Settings of a registration: its interest, priority, name and origin, and how its end and its
+//! failures affect the loop.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -14,8 +14,8 @@ use crate::turn::policies::PanicPolicy;
 impl<S> Registry<S> {
     /// Sets the facts that the handler is called for.
     ///
-    /// If the source is known to be ready for the new interest, the handler is called this turn or
-    /// next.
+    /// If the source is known to be ready for the new interest, the handler is called in this turn
+    /// or the next one.
     ///
     /// # Cost
     /// No system call: the interest is a mask in user space. One `epoll_ctl` if a direction is
@@ -26,7 +26,7 @@ impl<S> Registry<S> {
     /// The interest is unchanged if one of these is returned:
     ///
     /// - [`Error::StaleKey`] if the registration has ended.
-    /// - [`Error::Os`] if the kernel refuses.
+    /// - [`Error::Os`] if the kernel refuses the `epoll_ctl`.
     ///
     /// ```
     /// use reactor::{Interest, Next, Reactor};
@@ -74,8 +74,8 @@ impl<S> Registry<S> {
     ///
     /// # Cost
     /// O(1). While every source has the normal priority, events are dispatched in one pass over the
-    /// kernel's list. With any other priority events are collected first, which costs some 50
-    /// instructions more for each event.
+    /// kernel's list. Once a source has another priority, all events are collected first, which
+    /// costs some 50 instructions more for each event.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -100,8 +100,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Puts a registration into the background: [`Reactor::run`](crate::Reactor::run) may end while
-    /// it exists (like libuv's `unref`).
+    /// Puts a registration into the background: [`Reactor::run`](crate::Reactor::run) may return
+    /// while the registration exists, as with libuv's `uv_unref`.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -125,8 +125,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Makes a registration keep [`Reactor::run`](crate::Reactor::run) alive while it exists. This
-    /// is the initial setting.
+    /// Makes a registration keep [`Reactor::run`](crate::Reactor::run) alive while it exists:
+    /// undoes [`set_background`](Self::set_background). Default: foreground.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -137,14 +137,15 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this registration fails. Use it
-    /// for a registration without which a daemon cannot work: the daemon ends and reports why.
+    /// Makes a failure of this registration end [`Reactor::run`](crate::Reactor::run) with the
+    /// error. Use it for a registration without which a daemon cannot work: the daemon ends and
+    /// reports why.
     ///
-    /// A failure is an error that the handler returns, or a panic that
-    /// [`PanicPolicy::RemoveHandler`] catches. `run` then
-    /// returns [`Error::Failed`] at the end of the turn, with the name and the line of the
-    /// registration. [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are not
-    /// failures. For timers see [`set_timer_essential`](Self::set_timer_essential), for hooks
+    /// A failure is an error that ends the registration, or a panic that
+    /// [`PanicPolicy::RemoveHandler`] catches. `run` then returns [`Error::Failed`] at the end of
+    /// the turn, with the name and the line of the registration.
+    /// [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are not failures. For
+    /// timers see [`set_timer_essential`](Self::set_timer_essential), for hooks
     /// [`set_hook_essential`](Self::set_hook_essential). A deferred or posted closure has no such
     /// setting: it calls [`stop_with`](Self::stop_with) itself.
     ///
@@ -175,7 +176,7 @@ impl<S> Registry<S> {
     }
 
     /// Sets how the loop treats a panic of this registration: of its handler, of
-    /// [`closed`](crate::Handler::closed), or of a destructor when it ends.
+    /// [`closed`](crate::Handler::closed), or of a destructor when the registration ends.
     ///
     /// Set [`PanicPolicy::RemoveHandler`] for a handler that runs the code of others, such as a
     /// plug-in, in a loop whose other handlers must not panic. Set [`PanicPolicy::Propagate`] for a
@@ -183,8 +184,8 @@ impl<S> Registry<S> {
     /// [`Builder::on_panic`](crate::Builder::on_panic).
     ///
     /// # Cost
-    /// From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of this loop
-    /// is made so that a panic can be caught. This costs some 20 instructions a call.
+    /// Once a registration has had [`PanicPolicy::RemoveHandler`], every callback of this loop
+    /// costs some 20 instructions more.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -220,9 +221,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Sets the name of a registration for logs and lists. Default: the type of its handler.
-    ///
-    /// [`registrations`](Self::registrations) has an example.
+    /// Sets the name of a registration for logs and lists. [`registrations`](Self::registrations)
+    /// has an example. Default: the type of the handler.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.

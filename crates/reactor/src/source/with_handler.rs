@@ -23,8 +23,8 @@ impl<S> Context<'_, S> {
     /// The registration must come from [`Registry::add_handler`](crate::Registry::add_handler),
     /// with the same types. Reads and writes in `access` update the readiness of the source, as in
     /// a call of the handler. The `Context` of `access` has the key of that registration and an
-    /// empty readiness. `access` may use the registry freely. If it removes the registration that
-    /// it accesses, the registration ends when it returns.
+    /// empty readiness. `access` may use the registry freely. If `access` removes the registration
+    /// that it accesses, the registration ends when `access` returns.
     ///
     /// # Cost
     /// O(1), no system call, no allocation.

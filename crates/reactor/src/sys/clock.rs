@@ -1,13 +1,14 @@
-//! The clock below a loop: that of the system, or one that a test drives.
+//! The clock below a loop: the clock of the system, or a clock that a test drives.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A clock that moves only when the program moves it, for tests that are exact and take no time.
+/// A clock for tests that are exact and take no real time. It moves only when the program moves it,
+/// or from deadline to deadline: see [`jumping`](Self::jumping).
 ///
-/// Pass a clone to [`Builder::clock`](crate::Builder::clock) and keep one. Clones are the same
-/// clock.
+/// Pass a clone to [`Builder::clock`](crate::Builder::clock), and keep another clone to move the
+/// clock. All clones are the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,12 +58,12 @@ impl ManualClock {
         }
     }
 
-    /// Makes a clock that jumps to the next deadline when the loop would sleep until it. The
-    /// program runs as fast as it can, and every timer runs at its exact time. While there is an
-    /// idle callback the loop never sleeps, so the clock never jumps.
+    /// Makes a clock that jumps to the next deadline when the loop would sleep until that deadline.
+    /// The program runs as fast as it can, and every timer runs at its exact time. While there is
+    /// an idle callback the loop never sleeps, so the clock never jumps.
     ///
-    /// The timeout of a [`turn`](crate::Reactor::turn) is such a deadline too: the turn moves the
-    /// clock by the timeout instead of waiting.
+    /// The timeout of a [`turn`](crate::Reactor::turn) is a deadline too: the turn moves the clock
+    /// by the timeout instead of waiting.
     ///
     /// The clock stands still while other threads work for the loop:
     ///
@@ -100,21 +101,34 @@ impl ManualClock {
         self.time.now.get()
     }
 
-    /// Returns the wall-clock time. Initially it is that of the system.
+    /// Returns the wall-clock time of this clock. It starts with the time of the system.
     pub fn wall(&self) -> SystemTime {
         self.time.wall.get()
     }
 
-    /// Sets the wall clock, as an administrator does. No time passes, but timers of
+    /// Sets the wall clock, as an administrator would. The monotonic time does not move. Timers of
     /// [`Registry::at_wall`](crate::Registry::at_wall) become due at other times.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use reactor::ManualClock;
+    ///
+    /// let clock = ManualClock::new();
+    /// let before = clock.now();
+    /// clock.set_wall(UNIX_EPOCH);
+    /// assert_eq!(clock.now(), before); // the monotonic time has not moved
+    /// clock.advance(Duration::from_secs(2)); // moves both
+    /// assert_eq!(clock.now(), before + Duration::from_secs(2));
+    /// assert_eq!(clock.wall(), UNIX_EPOCH + Duration::from_secs(2));
+    /// ```
     pub fn set_wall(&self, time: SystemTime) {
         self.time.wall.set(time);
         self.time.wall_sets.set(self.time.wall_sets.get() + 1);
     }
 
-    /// Moves the clock forward by `time`. Timers that become due run in the next turn, and all of
-    /// them see the new time. To run each of them at its own time, call
-    /// [`Reactor::advance`](crate::Reactor::advance) instead.
+    /// Moves the clock forward by `time`, both its monotonic and its wall-clock time. Timers that
+    /// become due run in the next turn, and all of them see the new time. To run each of them at
+    /// its own time, call [`Reactor::advance`](crate::Reactor::advance) instead.
     ///
     /// # Panics
     /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers cover the 292
@@ -168,12 +182,12 @@ impl Clock {
         self.manual.as_ref().is_some_and(|manual| !manual.jumps)
     }
 
-    /// Returns the clock if it is one that the program drives.
+    /// Returns the manual clock, if there is one.
     pub(crate) const fn driven(&self) -> Option<&ManualClock> {
         self.manual.as_ref()
     }
 
-    /// Returns the clock if it jumps at waits.
+    /// Returns the manual clock, if it jumps at waits.
     pub(super) fn jumping(&self) -> Option<&ManualClock> {
         self.manual.as_ref().filter(|manual| manual.jumps)
     }

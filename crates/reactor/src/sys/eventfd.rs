@@ -13,13 +13,14 @@ use crate::error::Error;
 /// reach a loop at less cost through a [`Sender`](crate::Sender) or a [`Remote`](crate::Remote),
 /// which make no system call while the loop is awake.
 ///
-/// A handler that reads once per call is called twice for each addition: the second call finds the
-/// counter at zero, and only after its `WouldBlock` does the loop wait. A read returns what the
-/// counter was. It does not prove that the counter is zero now.
+/// A handler that reads once per call is called twice for each addition. A read returns the count
+/// that there was, but does not prove that the counter is zero now. So the loop calls the handler
+/// again. The second call finds the counter at zero and returns `WouldBlock`, after which the loop
+/// waits.
 ///
 /// The fd is readable while the counter is greater than zero. It is in blocking mode until it is
 /// registered or until [`set_nonblocking`](Self::set_nonblocking) is called. It is close-on-exec.
-/// Any thread may use it by reference.
+/// Any thread may use an `EventFd` by reference.
 ///
 /// ```
 /// use reactor::{EventFd, Interest, Next, Reactor};
@@ -48,7 +49,7 @@ pub struct EventFd {
 }
 
 impl EventFd {
-    /// The greatest count: 2^64 - 2, one less than the largest number of 64 bits.
+    /// The greatest count, 2^64 - 2.
     pub const MAX: u64 = u64::MAX - 1;
 
     /// Creates a counter that starts at `initial`. A [`read`](Self::read) returns the whole count
@@ -127,7 +128,8 @@ impl EventFd {
         Ok(())
     }
 
-    /// Takes the whole count and returns it. From a semaphore it takes one, and returns 1.
+    /// Takes the whole count and returns it. From a [`semaphore`](Self::semaphore), takes one and
+    /// returns 1.
     ///
     /// # Cost
     /// One system call.
@@ -156,7 +158,7 @@ impl EventFd {
         Ok(rustix::io::ioctl_fionbio(&self.fd, nonblocking)?)
     }
 
-    /// Duplicates the fd. Both belong to the same counter.
+    /// Duplicates the fd. Both fds belong to the same counter.
     ///
     /// # Errors
     /// `EMFILE`.
@@ -184,8 +186,8 @@ impl AsRawFd for EventFd {
     }
 }
 
-/// Wraps an eventfd that was made elsewhere, or inherited. The fd is not checked here: if it is of
-/// another kind, its use fails.
+/// Wraps an eventfd that was made elsewhere, or inherited. The fd is not checked here. If it is not
+/// an eventfd, [`add`](EventFd::add) and [`read`](EventFd::read) may fail.
 impl From<OwnedFd> for EventFd {
     fn from(fd: OwnedFd) -> Self {
         Self { fd }

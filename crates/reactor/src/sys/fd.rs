@@ -1,5 +1,4 @@
-//! Facts of one descriptor, asked when they matter: its kind, and whether it is ready at this
-//! moment.
+//! Facts about one descriptor, asked when they matter: its kind, and its readiness at this moment.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -16,7 +15,7 @@ use crate::error::Error;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
 
-/// Sets `O_NONBLOCK` on `fd`, which shares the flag with all its duplicates. One `ioctl`.
+/// Sets `O_NONBLOCK` on `fd`, which shares the flag with all its duplicates. Makes one `ioctl`.
 #[inline]
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
     let failed = |errno: Errno| Error::Os {
@@ -27,8 +26,8 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::io::ioctl_fionbio(fd, true).map_err(failed)
 }
 
-/// Returns which parts of `interest` `fd` is ready for at this moment. Errors and hang-ups are
-/// reported in any case. One `poll`, which does not wait.
+/// Returns the facts that hold for `fd` at this moment, among the facts of `interest`, errors and
+/// hang-ups. Makes one `poll`, which does not wait.
 pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Readiness> {
     let flags = [
         (Interest::READABLE, PollFlags::IN | PollFlags::RDHUP),
@@ -53,12 +52,12 @@ pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Resul
     )))
 }
 
-/// Returns the kind of `fd`, by the kernel. Two system calls; one for a socket that is not a
+/// Asks the kernel for the kind of `fd`. Makes two system calls, or one for a socket that is not a
 /// stream.
 ///
-/// Other descriptors than sockets are looked up in `/proc`. The standard library has no `fstat(2)`
-/// for an fd that it does not own, and the module of rustix that has it takes longer to compile
-/// than all of this crate. Without `/proc` the kind stays unknown.
+/// Descriptors that are not sockets are looked up in `/proc`. The standard library has no
+/// `fstat(2)` for an fd that it does not own. The module of rustix that has `fstat` takes longer to
+/// compile than all of this crate. Without `/proc` the kind stays unknown.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Kind {
     kind_in(Path::new("/proc/self/fd"), fd)
 }
@@ -76,7 +75,7 @@ fn kind_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
 }
 
 /// Returns `true` if a socket has no address of its own, as before it connects. A listener that was
-/// shut down keeps its own.
+/// shut down keeps its address.
 pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
     SockRef::from(&socket)
         .local_addr()

@@ -16,10 +16,11 @@ use crate::source::readiness::{Interest, Readiness};
 /// An `FdSet` is an epoll instance. Store it next to the owner of the descriptors. Register both as
 /// one source, by an [`AsFd`] that returns the fd of the set. In the handler, call
 /// [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and removed
-/// at any time, also while the handler runs. They stay the library's: the set neither owns nor
-/// closes one.
+/// at any time, also while the handler runs. The library keeps owning the descriptors: the set
+/// never closes one.
 ///
-/// The set is level-triggered: each `ready` reports a descriptor that is still ready.
+/// The set is level-triggered: a descriptor that is still ready is reported by the next `ready`
+/// too.
 ///
 /// # Cost
 /// One fd. One system call for each method.
@@ -83,14 +84,14 @@ impl FdSet {
         Ok(Self { epoll })
     }
 
-    /// Adds a descriptor, which is reported with `token`. The descriptor must stay open while it is
-    /// in the set: close it after [`remove`](Self::remove).
+    /// Adds a descriptor, which [`ready`](Self::ready) reports with `token`. The descriptor must
+    /// stay open while it is in the set: close it after [`remove`](Self::remove).
     ///
     /// # Errors
     /// - `EEXIST` if the descriptor is in the set already.
-    /// - `EPERM` for a regular file or a directory, which are always ready.
+    /// - `EPERM` if the descriptor is a regular file or a directory. These are always ready.
     /// - `ENOSPC` at `/proc/sys/fs/epoll/max_user_watches`.
-    /// - `ELOOP` for a set that holds this one.
+    /// - `ELOOP` if the descriptor is a set that contains this set.
     pub fn add(&self, fd: impl AsFd, interest: Interest, token: u64) -> io::Result<()> {
         let added = epoll::add(
             &self.epoll,
@@ -132,7 +133,8 @@ impl FdSet {
     ///
     /// # Errors
     /// `WouldBlock` if no descriptor is ready. In a handler, call `ready` through
-    /// [`Io::try_io`](crate::Io::try_io): the `WouldBlock` then says that the set has been drained.
+    /// [`Io::try_io`](crate::Io::try_io): the loop then waits until a descriptor of the set becomes
+    /// ready.
     pub fn ready(&self, max: usize) -> io::Result<Vec<(u64, Readiness)>> {
         let mut events = Vec::with_capacity(max.clamp(1, 1 << 16));
         let at_once = Timespec {

@@ -24,7 +24,7 @@ where
     })
 }
 
-/// Returns the time by which a thread waits for a loop or for other threads: that of the system.
+/// Returns the time of the system, by which a thread waits for a loop or for other threads.
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

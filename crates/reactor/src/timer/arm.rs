@@ -17,15 +17,15 @@ use crate::turn::nanos::nanos;
 use crate::turn::policies::Label;
 
 impl<S> Registry<S> {
-    /// Runs `callback` once `delay` has passed since this turn's time. The result of the callback
-    /// says whether and when it runs again.
+    /// Runs `callback` when `delay` has passed since this turn's time. By its result, the callback
+    /// decides whether and when it runs again: see [`Then`].
     ///
     /// A timer is never early. It is late by the time that the callbacks before it take. The wait
     /// before it is also rounded up to whole milliseconds, unless
     /// [`Builder::high_resolution`](crate::Builder::high_resolution) is set.
     ///
-    /// - The clock is the monotonic one, which stands still while the machine is suspended. For the
-    ///   wall clock use [`at_wall`](Self::at_wall).
+    /// - The delay is measured by the monotonic clock, which stands still while the machine is
+    ///   suspended. For the wall clock use [`at_wall`](Self::at_wall).
     /// - [`Duration::ZERO`] runs the timer as soon as timers run: later this turn, or next turn if
     ///   it was armed by a timer or by a callback that runs after timers. With [`Duration::MAX`] it
     ///   never runs.
@@ -34,8 +34,8 @@ impl<S> Registry<S> {
     ///   turn.
     /// - A timer keeps [`Reactor::run`](crate::Reactor::run) alive.
     /// - An error from the callback, `WouldBlock` included, ends the timer and is logged. Only
-    ///   `Interrupted` does not end it: the timer runs again next turn. A panic ends it under
-    ///   [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
+    ///   `Interrupted` does not end it: the timer runs again next turn. A panic ends it too, and
+    ///   the [`PanicPolicy`](crate::PanicPolicy) of the loop applies.
     ///
     /// # Cost
     /// O(1), no system call. One allocation if the closure captures anything.
@@ -79,9 +79,9 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. Its order,
-    /// its lateness and its end by errors and panics are those of a timer of
-    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
+    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. The rules
+    /// of [`after`](Self::after) apply: the order of timers, how late a timer may be, its end by an
+    /// error or a panic, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
     ///
     /// # Cost
     /// O(1), no system call. One allocation if the closure captures anything.
@@ -104,18 +104,18 @@ impl<S> Registry<S> {
     /// [`Next::Remove`].
     ///
     /// Except with [`Missed::Delay`], the ticks are multiples of the period, however long callbacks
-    /// take. `missed` says what happens to ticks for which the loop was too busy. With a period of
-    /// zero the callback runs every turn.
+    /// take. `missed` decides about ticks for which the loop was too busy. With a period of zero
+    /// the callback runs every turn.
     ///
     /// - [`set_period`](Self::set_period) changes the period.
     /// - A [`reset`](Self::reset) moves one tick; the ticks after it stay where they were. A
     ///   `reset` by the callback itself changes nothing, since the next tick is set when the
     ///   callback returns.
-    /// - If the callback returns `WouldBlock`, the timer waits for the next tick. Any other error
-    ///   ends it and is logged, except that `Interrupted` runs the callback again next turn.
+    /// - If the callback returns `WouldBlock`, the timer waits for the next tick. If it returns
+    ///   `Interrupted`, it runs again next turn. Any other error ends the timer and is logged.
     ///
-    /// Its order, its lateness and its end by a panic are those of a timer of
-    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
+    /// Otherwise the rules of [`after`](Self::after) apply: the order of timers, how late a timer
+    /// may be, its end by a panic, and that it keeps [`Reactor::run`](crate::Reactor::run) alive.
     ///
     /// # Cost
     /// O(1), no system call, one allocation.
@@ -175,9 +175,9 @@ impl<S> Registry<S> {
         timer
     }
 
-    /// Changes the period of a timer of [`every`](Self::every). Its next tick is one `period` after
-    /// this turn's time, and later ticks are multiples of the period from there. The timer's own
-    /// callback may call it too.
+    /// Changes the period of a timer of [`every`](Self::every). The next tick is one `period` after
+    /// this turn's time, and later ticks are multiples of `period` counted from this turn's time.
+    /// The timer's own callback may call this too.
     ///
     /// # Cost
     /// O(1).
@@ -245,7 +245,8 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Re-arms a timer: it runs `delay` after this turn's time instead of at its present deadline.
+    /// Re-arms a timer: the timer runs `delay` after this turn's time instead of at its present
+    /// deadline.
     ///
     /// # Cost
     /// O(1). Moving the deadline later usually only stores the new time.
@@ -311,7 +312,7 @@ impl<S> Registry<S> {
             self.timers.slack.insert(timer, slack);
         }
         self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
-        // A timer whose callback is running rests: it is armed when the callback returns.
+        // A timer has no deadline while its callback runs: it is armed when the callback returns.
         if armed_for != NEVER && slack.agree() != armed_for {
             self.timers
                 .wheel
@@ -320,8 +321,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Lets [`Reactor::run`](crate::Reactor::run) return although this timer is armed. Such a timer
-    /// is a background timer, like libuv's unref.
+    /// Puts a timer into the background: [`Reactor::run`](crate::Reactor::run) may return while the
+    /// timer is armed, as with libuv's `uv_unref`.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
@@ -344,8 +345,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this timer exists. Default:
-    /// foreground.
+    /// Makes this timer keep [`Reactor::run`](crate::Reactor::run) alive while it exists: undoes
+    /// [`set_timer_background`](Self::set_timer_background). Default: foreground.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
@@ -357,8 +358,8 @@ impl<S> Registry<S> {
 
     /// Cancels a timer and drops its callback, even if the timer is already due in this turn. If
     /// the timer's own callback calls it, the callback is dropped when it returns. The next timer
-    /// reuses the slot. The loop may wake once for the cancelled time, spuriously, if other timers
-    /// are due soon after it.
+    /// reuses the memory of its entry. If other timers are due soon after the cancelled deadline,
+    /// the loop may still wake once at that deadline, spuriously.
     ///
     /// # Cost
     /// O(1) amortised. A cancelled timer can leave four bytes, a stale item, in the list of the
@@ -369,8 +370,8 @@ impl<S> Registry<S> {
     /// - all timers of the list have ended;
     /// - there are about as many stale items as there ever were timers at once.
     ///
-    /// In the last case this call files all timers anew, about 10 ms for a million timers. A
-    /// [`reset`](Self::reset) to an earlier time costs the same as `cancel`.
+    /// In the last case this call rebuilds the lists of all timers, which takes about 10 ms for a
+    /// million timers. A [`reset`](Self::reset) to an earlier time costs the same as `cancel`.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended already.
@@ -412,8 +413,8 @@ impl<S> Registry<S> {
             self.timers.slack.remove(&timer);
             self.timers.periods.remove(&timer);
         }
-        // Last, since what the callback has captured may panic when it is dropped. It is dropped in
-        // place, unless the policy catches that panic.
+        // Last, since a destructor of the callback's captures may panic. The callback is dropped in
+        // place, unless the policy catches such a panic.
         if self.turn.supervision.catches() {
             let callback = std::mem::replace(payload, Payload::blank());
             self.dispose(
@@ -460,10 +461,10 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Sets the timeout of a source: the handler of `key` is called once `timeout` has passed since
-    /// this turn's time, whatever its interest.
+    /// Sets the timeout of a source: the handler of `key` is called when `timeout` has passed since
+    /// this turn's time. The interest of the handler does not matter for this call.
     /// [`Readiness::is_timeout`](crate::Readiness::is_timeout) is `true` in that call. Each call of
-    /// `set_timeout` restarts the timeout, and `None` ends it. It does not repeat.
+    /// `set_timeout` restarts the timeout, and `None` ends it. A timeout does not repeat.
     ///
     /// A timeout judges a source by its silence. Before the handler is notified, two things happen
     /// in this order:
@@ -472,18 +473,18 @@ impl<S> Registry<S> {
     /// 2. The handler is called for everything that the kernel had reported by then.
     ///
     /// So a pause, when the process was stopped or a callback took long, is not mistaken for
-    /// silence of the peer. The timeout is delayed by at most one sweep of the kernel's reports:
-    /// each source that was ready when the sweep began is reported once. A source that stays ready
-    /// is called once without the timeout, and then with it. Until that call the timeout can be
-    /// restarted or ended.
+    /// silence of the peer. Both steps may delay the timeout. The first one ends at the latest when
+    /// the kernel has reported once each source that was ready when the step began. A source that
+    /// stays ready is called once without the timeout, and then with it. Until that call the
+    /// timeout can be restarted or ended.
     ///
     /// If the turn takes 50 ms or longer, the timeout counts from the end of the turn, if that time
     /// is known: see [`end_of_turn`](Self::end_of_turn).
     ///
     /// You can call `set_timeout` for every message. If your handler instead notes when it last
     /// received bytes, compare that time with the deadline that the handler has set. Do not compare
-    /// it with the time of the call, because the kernel has not been asked about the time between
-    /// the deadline and the call.
+    /// that time with the time of the call: the kernel has been asked up to the deadline, but not
+    /// up to the call.
     ///
     /// A timeout is never early. It is as late as a timer of [`after`](Self::after), and one turn
     /// later if the kernel has to be asked first.

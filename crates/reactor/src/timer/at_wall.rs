@@ -2,8 +2,8 @@
 //!
 //! Such a timer is armed in the wheel like any other, for the time at which the wall clock is
 //! expected to show the timer's time. When the clock is set, the expectation is wrong, and all wall
-//! timers are re-armed before the next timer runs. Adjustments in small steps, by NTP, need
-//! nothing: the monotonic clock follows them.
+//! timers are re-armed before the next timer runs. Adjustments in small steps, as NTP makes them,
+//! need no such care: the monotonic clock follows them.
 
 use std::io;
 use std::panic::Location;
@@ -18,13 +18,15 @@ use crate::turn::nanos::nanos;
 
 impl<S> Registry<S> {
     /// Runs `callback` when the wall clock shows `time`, or as soon as timers run if that time has
-    /// passed. Its order, its lateness and its end by errors and panics are those of a timer of
-    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
+    /// passed. The rules of [`after`](Self::after) apply: the order of timers, how late a timer may
+    /// be, its end by an error or a panic, and that it keeps [`Reactor::run`](crate::Reactor::run)
+    /// alive.
     ///
-    /// If the clock is set, or the machine was asleep, the timer runs when the clock shows `time`
-    /// after that. To run daily at a given local time, return [`Then::AtWall`] with the next
-    /// occurrence. Computing it, including time zones and daylight saving, is up to you. After a
-    /// [`reset`](Self::reset) the timer follows the monotonic clock instead.
+    /// The timer stays correct if the wall clock is set, or the machine is suspended, before it
+    /// runs: it runs as soon as the clock shows `time` or later. To run daily at a given local
+    /// time, return [`Then::AtWall`] with the next occurrence. Computing it, including time zones
+    /// and daylight saving, is up to you. After a [`reset`](Self::reset) the timer follows the
+    /// monotonic clock instead.
     ///
     /// # Cost
     /// The first call creates a timerfd, and watches it by one `epoll_ctl`. After that each timer
@@ -191,7 +193,7 @@ mod tests {
             "{armed}"
         );
 
-        // As if the clock had been half an hour slow and were set right when the event comes.
+        // Simulates a clock that was half an hour slow, and is corrected when the event comes.
         let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
         reactor.timers.wall.anchor = Some((wall - hour / 2, at_ns));
         for timer in timers {
@@ -219,7 +221,7 @@ mod tests {
         );
     }
 
-    /// As if the clock had been half an hour slow and were set right by the next turn.
+    /// Simulates a clock that was half an hour slow, and is corrected before the next turn.
     fn set_right(reactor: &mut Reactor<()>) {
         let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
         reactor.timers.wall.anchor = Some((wall - Duration::from_secs(1800), at_ns));
@@ -253,7 +255,7 @@ mod tests {
             })
             .unwrap();
         set_right(&mut reactor);
-        reactor.arm_at_wall(timer, wall); // by the slow clock
+        reactor.arm_at_wall(timer, wall); // the deadline by the slow clock
         reactor.registry.sys.events = Events::of(&[
             (Key::WALL_CLOCK, Readiness::READABLE),
             (panics, Readiness::READABLE),
@@ -262,7 +264,7 @@ mod tests {
         assert!(catch_unwind(turn).is_err());
         reactor
             .turn(&mut (), Some(Duration::from_nanos(1)))
-            .unwrap(); // which asks for how long it may sleep
+            .unwrap(); // computes its wait from the deadlines
         assert!(reactor.remaining(timer).unwrap().unwrap() <= hour);
     }
 

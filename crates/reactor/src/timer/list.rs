@@ -44,8 +44,8 @@ impl fmt::Display for TimerInfo {
 }
 
 impl<S> Registry<S> {
-    /// Returns every timer, without the timeouts of sources. Use it for a status command, or to see
-    /// what keeps the loop alive.
+    /// Returns every timer, without the timeouts of sources. Use it for a status command. To see
+    /// why the loop does not end, use [`reasons_to_run`](Self::reasons_to_run).
     ///
     /// # Cost
     /// O(n).

@@ -41,8 +41,8 @@ impl<S> Registry<S> {
                 break;
             };
             if let Payload::TimeoutOf(source) = *payload {
-                // To hold a timeout back costs almost nothing: timers after it do not wait for
-                // that.
+                // Holding a timeout back costs almost nothing, so it does not count against the
+                // limit.
                 ran += usize::from(self.deliver_or_hold(due, source, running, state));
             } else if let Payload::Callback(callback) = std::mem::replace(payload, Payload::blank())
             {

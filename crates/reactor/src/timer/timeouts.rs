@@ -1,4 +1,5 @@
-//! How the timeouts of sources are delivered: not while the source may have unread events.
+//! Delivery of the timeouts of sources. A timeout is not delivered while its source may have unread
+//! events.
 //!
 //! Two things come first, in this order: the kernel is asked at the deadline or later
 //! (`sys/reported_until.rs`), and the source is called for its readiness. If the handler of the
@@ -11,17 +12,17 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::turn::dispatch::Running;
 
-/// A part of the timers of a turn, so that timers that become due do not wait for those that were
-/// held.
+/// The maximum number of held timeouts delivered in a turn. It is half of the timers of a turn, so
+/// that timers which become due are not delayed by held timeouts.
 const DELIVERED_PER_TURN_MAX: usize = TIMERS_PER_TURN_MAX / 2;
 
 impl<S> Registry<S> {
-    /// Delivers held timeouts that need not be held any longer. Returns how many.
+    /// Delivers held timeouts that need not be held any longer. Returns how many were delivered.
     #[cold]
     #[inline(never)]
     pub(super) fn deliver_held(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
         let mut delivered = 0;
-        // Each record once: those of sources that are still queued go to the end.
+        // Each record is looked at once. A record whose source is still queued goes to the end.
         for _ in 0..self.timers.held.unserved.len() {
             if delivered == DELIVERED_PER_TURN_MAX {
                 break;
@@ -50,7 +51,7 @@ impl<S> Registry<S> {
             }
         }
         if self.timers.held.unasked.is_empty() {
-            // A pause may have held back a million.
+            // A pause may have held back a million timeouts.
             self.timers.held.unasked.shrink_to(TIMERS_PER_TURN_MAX);
         }
         delivered
@@ -79,8 +80,8 @@ impl<S> Registry<S> {
         false
     }
 
-    /// Re-arms a timeout that was set in a turn that took long, if it is too early when counted
-    /// from the end of that turn. Returns `true` if it was re-armed.
+    /// Postpones a timeout that was set in a turn that took long, if it would be too early when
+    /// counted from the end of that turn. Returns `true` if it was re-armed.
     #[cold]
     fn postpone_after_pause(&mut self, due: Due, lag_ns: u64) -> bool {
         let (deadline, now_ns) = (due.deadline.saturating_add(lag_ns), self.time.now_ns());
@@ -119,7 +120,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Returns how often a source has been called, if it is to be called again for its readiness.
+    /// Returns the number of calls of a source so far, if the source is queued for another call.
     fn calls_if_queued(&self, source: Key) -> Option<u64> {
         self.sources
             .get(source)

@@ -12,8 +12,8 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
-/// The number of deferred callbacks for which room is kept, unless a turn has more than an eighth
-/// of it: then room for eight times as many is kept.
+/// The number of deferred callbacks for which room is always kept. If a turn has more than an
+/// eighth of this number, room for eight times as many as the turn has is kept.
 const DEFERRED_KEPT: usize = 4096;
 
 /// The name of a deferred callback. It is stale once the callback runs.
@@ -38,7 +38,7 @@ impl fmt::Display for DeferredKey {
 }
 
 impl<S> Deferred<S> {
-    /// Returns whether it only keeps the place of a callback that was cancelled.
+    /// Returns `true` if this is only the place of a callback that was cancelled.
     pub(super) fn is_cancelled(&self) -> bool {
         self.key == Key::CANCELLED
     }
@@ -48,12 +48,12 @@ impl<S> Registry<S> {
     /// Runs `callback` once, after the sources of this turn, in the order of deferral. Returns a
     /// key for [`cancel_deferred`](Self::cancel_deferred).
     ///
-    /// If a deferred callback defers another one, that one runs next turn, and the loop does not
-    /// wait before it. A callback that always defers itself therefore starves no other callback.
-    /// The panic policy applies.
+    /// If a deferred callback defers another callback, the new one runs next turn, and the loop
+    /// does not wait before that turn. A callback that always defers itself therefore starves no
+    /// other callback. The panic policy of the loop applies.
     ///
     /// # Cost
-    /// O(1); one allocation if the closure captures anything, none if not.
+    /// O(1). One allocation if the closure captures anything.
     ///
     /// ```
     /// use reactor::Reactor;
@@ -141,7 +141,8 @@ impl<S> Registry<S> {
         };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
-        // A run counts places, so a callback that is deferred meanwhile must not move up.
+        // A run counts places. So during a run no place is removed: a callback that is deferred
+        // meanwhile would move up into the run.
         if !self.turn.runs_deferred {
             self.skip_cancelled();
         }

@@ -59,8 +59,8 @@ impl<S> Registry<S> {
         self.turn.stopped_at.get_or_insert(origin);
     }
 
-    /// Returns `true` once the loop was asked to stop, until [`Reactor::run`](crate::Reactor::run)
-    /// or [`run_until`](crate::Reactor::run_until) returns. The request comes from
+    /// Returns `true` from a request to stop until [`Reactor::run`](crate::Reactor::run) or
+    /// [`run_until`](crate::Reactor::run_until) returns. The request comes from
     /// [`stop`](Self::stop), [`stop_with`](Self::stop_with), [`Remote::stop`](crate::Remote::stop),
     /// or the failure of an [essential](Self::set_essential) callback. If you call
     /// [`Reactor::turn`](crate::Reactor::turn) in your own loop, check this after each call: while
@@ -70,11 +70,12 @@ impl<S> Registry<S> {
         self.turn.stopping
     }
 
-    /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn, as
-    /// [`Error::Failed`] with the line of this call. If `run` is not running, the next `run`
-    /// returns the error at once. The turn is finished first, as with [`stop`](Self::stop).
+    /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn. `run`
+    /// returns it as [`Error::Failed`], with the line of this call. If `run` is not running, the
+    /// next `run` returns the error at once. The turn is finished first, as with
+    /// [`stop`](Self::stop).
     ///
-    /// If this is called several times, `run` returns the first failure. Every failure is logged.
+    /// If there are several failures, `run` returns the first one. Every failure is logged.
     ///
     /// ```
     /// use std::io;
@@ -97,9 +98,9 @@ impl<S> Registry<S> {
         });
     }
 
-    /// Removes and returns the failure that would end [`Reactor::run`](crate::Reactor::run), which
-    /// calls this itself. Use it if you call [`Reactor::turn`](crate::Reactor::turn) in your own
-    /// loop, once the loop [is stopping](Self::is_stopping).
+    /// Removes and returns the failure with which [`Reactor::run`](crate::Reactor::run) would end.
+    /// `run` calls this itself. Use it if you call [`Reactor::turn`](crate::Reactor::turn) in your
+    /// own loop, once the loop [is stopping](Self::is_stopping).
     pub fn take_failure(&mut self) -> Option<Error> {
         self.turn.failure.take().map(Error::Failed)
     }
@@ -187,7 +188,7 @@ impl<S> Registry<S> {
     }
 }
 
-/// Returns an error with the same text, kind and errno: the handler receives the original.
+/// Returns an error with the same text, kind and errno. The original is passed to the handler.
 fn copy_of(error: &io::Error) -> io::Error {
     if let Some(errno) = error.raw_os_error() {
         return io::Error::from_raw_os_error(errno);

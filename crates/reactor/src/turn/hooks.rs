@@ -20,11 +20,12 @@ impl<S> Registry<S> {
     /// Runs `hook` every turn just before the wait. Returns the key of the hook.
     ///
     /// A hook can shorten the wait, for example by `defer`. It can end
-    /// [`Reactor::run`](crate::Reactor::run) by removing what `run` waits for. For state that other
-    /// threads change see [`Waker::wake`](crate::Waker::wake).
+    /// [`Reactor::run`](crate::Reactor::run) by removing the last registration that `run` waits
+    /// for. If a hook reads state that other threads change, those threads must call
+    /// [`Waker::wake`](crate::Waker::wake).
     ///
     /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
-    /// other than `WouldBlock` or `Interrupted` is removed and logged.
+    /// is removed, and the error is logged. `WouldBlock` and `Interrupted` have no effect.
     ///
     /// ```
     /// use reactor::{Next, Reactor};
@@ -54,7 +55,7 @@ impl<S> Registry<S> {
     /// Runs `hook` every turn just after the wait, before any handler. Returns the key of the hook.
     ///
     /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
-    /// other than `WouldBlock` or `Interrupted` is removed and logged. See
+    /// is removed, and the error is logged. `WouldBlock` and `Interrupted` have no effect. See
     /// [`before_wait`](Self::before_wait).
     #[doc(alias("ev_check", "uv_check_start"))]
     #[track_caller]
@@ -66,12 +67,13 @@ impl<S> Registry<S> {
     }
 
     /// Runs `callback` in every turn in which no other callback has run, until it returns
-    /// [`Next::Remove`]. Hooks do not matter here: the other callbacks are those that
-    /// [`Reactor::turn`](crate::Reactor::turn) counts. Returns the key of the callback.
+    /// [`Next::Remove`]. Hooks do not count as other callbacks here;
+    /// [`Reactor::turn`](crate::Reactor::turn) lists the callbacks that do. Returns the key of the
+    /// callback.
     ///
-    /// While an idle callback is registered the loop never sleeps, and
-    /// [`Reactor::run`](crate::Reactor::run) does not end. Use it for work that can be divided into
-    /// short pieces, not for waiting.
+    /// While an idle callback is registered, the loop never sleeps, and
+    /// [`Reactor::run`](crate::Reactor::run) ends only if it is stopped. Use it for work that can
+    /// be divided into short pieces, not for waiting.
     ///
     /// ```
     /// use reactor::{Next, Reactor};
@@ -111,11 +113,11 @@ impl<S> Registry<S> {
             .add(place, origin, type_name::<F>(), Box::new(callback))
     }
 
-    /// Ends a hook or an idle callback. It does not run any more, even if it was already collected
-    /// for this turn.
+    /// Ends a hook or an idle callback. It does not run any more, even if it was to run later in
+    /// this turn.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has already ended.
+    /// [`Error::StaleKey`] if the hook has ended.
     pub fn remove_hook(&mut self, key: HookKey) -> Result<(), Error> {
         let hook = self.hooks.remove(key).ok_or(Error::StaleKey(key.into()))?;
         let label = hook.label();
@@ -123,8 +125,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this hook fails: see
-    /// [`set_essential`](Self::set_essential).
+    /// Makes a failure of this hook end [`Reactor::run`](crate::Reactor::run) with the error, as
+    /// [`set_essential`](Self::set_essential) does for a source.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the hook has ended.

@@ -17,8 +17,8 @@ impl<S> Registry<S> {
     }
 
     /// Reads the clock again, and returns the new time. Call it in a callback that has taken long,
-    /// before that callback arms timers that are to count from now. The callbacks after it see the
-    /// new time.
+    /// before that callback arms timers that are to count from now. Later callbacks of this turn
+    /// see the new time.
     #[doc(alias("event_base_update_cache_time", "ev_now_update", "uv_update_time"))]
     pub fn refresh_now(&mut self) -> Instant {
         let before = self.time.known();
@@ -29,24 +29,25 @@ impl<S> Registry<S> {
         now
     }
 
-    /// Returns the number of this turn. Between turns it is the number of the last one. The first
-    /// turn is 1.
+    /// Returns the number of this turn. Between turns it is the number of the last turn. The first
+    /// turn has the number 1; before it, the number is 0.
     #[inline]
     pub const fn turn_number(&self) -> u64 {
         self.metrics.turns
     }
 
-    /// Returns when the turn with this [number](Self::turn_number) ended, if it took 50 ms or
-    /// longer.
+    /// Returns when the turn with this [number](Self::turn_number) ended, if the turn took 50 ms or
+    /// longer. Returns `None` for shorter turns, and if the end is not known.
     ///
-    /// Use it in a handler that records in which turn it last heard its peer, and computes the
-    /// silence since then only when it is called for its timeout. If the process was stopped in the
-    /// middle of the turn, or a callback was slow, the turn's [`now`](Self::now) is older than the
-    /// peer's bytes.
+    /// Use it in a handler that records the number of the turn in which it last read from its peer,
+    /// and computes the silence since then only when its timeout has passed. If the process was
+    /// stopped in the middle of that turn, or a callback was slow, the turn's [`now`](Self::now) is
+    /// older than the peer's bytes. Then count from the end of the turn.
     ///
     /// The last 64 such turns are remembered. The end of a turn is known in
-    /// [`Reactor::run`](crate::Reactor::run). If you take the turns yourself, only the part of a
-    /// turn before a [`refresh_now`](Self::refresh_now) is known.
+    /// [`Reactor::run`](crate::Reactor::run) while a timer or a timeout is armed, and with a
+    /// [`ManualClock`](crate::ManualClock). If you take the turns yourself with the clock of the
+    /// system, a turn counts as ended at the last [`refresh_now`](Self::refresh_now) within it.
     ///
     /// # Cost
     /// No system call.

@@ -21,8 +21,8 @@ pub enum Error {
     Running(Key),
     /// The key names a source or a handler of another type than requested.
     OtherType(Key),
-    /// The fd is already registered in this reactor (`EEXIST`). Use that registration with both
-    /// interests, or register a duplicate made by `try_clone`.
+    /// The fd is already registered in this reactor (`EEXIST`). Set both interests on the existing
+    /// registration, or register a duplicate made by `try_clone`.
     AlreadyRegistered {
         /// The fd in question.
         fd: RawFd,

@@ -32,7 +32,15 @@ pub enum Next {
 }
 
 /// The reason why a registration has ended, passed to [`Handler::closed`](crate::Handler::closed).
-/// Displays as “removed by its key”, or “failed: ” with the error.
+/// Displays as “removed by its key”, or “failed: ” with the error. Build one for the unit test of a
+/// handler:
+///
+/// ```
+/// use reactor::CloseReason;
+///
+/// let reason = CloseReason::Failed(std::io::Error::other("no route"));
+/// assert_eq!(reason.to_string(), "failed: no route");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {

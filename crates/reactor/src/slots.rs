@@ -86,7 +86,7 @@ impl Key {
         self.0
     }
 
-    /// Returns the key that [`to_token`](Self::to_token) made a word of.
+    /// Returns the key of a word that [`to_token`](Self::to_token) has returned.
     #[inline]
     pub(crate) const fn from_token(token: u64) -> Self {
         Self(token)

@@ -59,7 +59,7 @@ impl EventsAndFds {
     /// # Errors
     /// `WouldBlock` if not. The poller then reports when to look again.
     fn look(&mut self) -> io::Result<()> {
-        // The fds first: to look at them consumes nothing.
+        // The fds first, since polling them consumes nothing.
         let mut polled = to_poll(self.fds.iter().map(AsFd::as_fd));
         if !are_all_readable(&mut polled)? {
             return Err(ErrorKind::WouldBlock.into());

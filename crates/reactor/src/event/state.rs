@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 /// The place of an event in the table, valid while a clone of the event exists. A waiter ends
-/// before the events that it waits for, so an index never comes to name another event, without a
+/// before the events that it waits for, so its index never names another event, and needs no
 /// generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventIndex(usize);

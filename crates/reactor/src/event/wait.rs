@@ -204,7 +204,8 @@ impl Event {
         let indices: Vec<_> = events.iter().map(|event| event.index()).collect();
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let mut polled = to_poll(fds.iter().copied());
-        // First the fds, then the events, without consuming any; then both anew.
+        // First the fds are waited for, then the events, without passing through any. Then both are
+        // tested again.
         loop {
             if !wait_until_all_readable(&mut polled, deadline)? {
                 return Ok(false);

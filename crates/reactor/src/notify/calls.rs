@@ -64,8 +64,8 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The calls of a loop that have no answer yet.
 #[derive(Default)]
 pub(crate) struct Calls {
-    /// INVARIANT (waiting): each [`Caller`] has one entry, which only that caller removes. So its
-    /// index is never another caller's, without a generation.
+    /// INVARIANT (waiting): each [`Caller`] has one entry, which only that caller removes. So the
+    /// index of a caller names no other call while the caller exists, and needs no generation.
     waiting: Mutex<Slab<Arc<dyn Cancel>>>,
 }
 

@@ -145,9 +145,9 @@ impl<K, W: Signal> Hub<K, W> {
         self.gate.open();
     }
 
-    /// Moves the queues that have values to `into`. Called by the loop. The loop does not wait for
-    /// a sender that holds the list, perhaps preempted by the scheduler there: it looks again next
-    /// turn. A wake stays, since the hooks of this turn have begun.
+    /// Moves the queues that have values to `into`. Called by the loop. If a sender holds the lock
+    /// of the list, perhaps preempted, the loop does not wait for it but looks again next turn. A
+    /// wake stays, since the hooks of this turn have begun.
     pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
         let pending = self.pending.swap(0, Ordering::Acquire);
         if pending & WAKE != 0 {

@@ -1,8 +1,9 @@
 //! The mailbox: values on their way from any thread to one consumer.
 //!
 //! The consumer takes all values by a swap of two buffers. So the lock is held for a push or for a
-//! swap, and no memory is allocated once both buffers have grown. To take values the consumer does
-//! not wait for the lock: a sender that was preempted while it held the lock must not stop a loop.
+//! swap, and no memory is allocated once both buffers have grown. The consumer does not wait for
+//! the lock when it takes values: a sender that was preempted while it held the lock must not stop
+//! a loop.
 //!
 //! INVARIANT (notified): while `notified` is set the consumer knows that there are values, or a
 //! notification is on its way. It is set under the lock by the sender that then notifies the

@@ -313,8 +313,8 @@ impl<S> Remote<S> {
     /// # Cost
     /// O(1), one lock.
     pub fn pending(&self) -> usize {
-        // In this order: a closure that is being handed over may be seen twice, and never not at
-        // all.
+        // In this order: a closure that is being handed over may be counted twice, but is never
+        // missed.
         self.posts.len() + self.hub.handed_over()
     }
 

@@ -36,7 +36,8 @@ impl<T> Sender<T> {
     /// No system call while the loop is awake. If the loop sleeps, the first sender that finds it
     /// asleep writes once to the loop's eventfd. One lock is held while the value is pushed. The
     /// first value after the loop has found the queue empty takes a second lock, that of the loop's
-    /// list of queues with values. No allocation once the buffers of the queue have grown.
+    /// list of queues with values. No allocation once the two buffers of the queue have grown. A
+    /// buffer for more than 4096 values is freed when the queue is empty.
     ///
     /// # Errors
     /// Each of these errors contains the value:

@@ -3,9 +3,9 @@
 //!
 //! A regular file at its end, a FIFO between two writers, a socket that is not connected yet: each
 //! is reported as ready at once, and its handler can only return `WouldBlock`. Calling it again at
-//! once would spin. After [`FRUITLESS_CALLS_MAX`] such calls in as many turns the source is
-//! therefore not called for a while, twice as long each time. A change that the kernel reports ends
-//! the pause at once.
+//! once would spin. After [`FRUITLESS_CALLS_MAX`] such calls in as many turns, there is therefore a
+//! pause before each further call. The pause doubles each time. A change that the kernel reports
+//! ends the pause at once.
 
 use std::time::Duration;
 

@@ -40,13 +40,13 @@ impl<S> Registry<S> {
     ///
     /// The registration ends by [`Next::Remove`], by an error of the closure or by
     /// [`remove`](Self::remove). The closure is then dropped with its captures. An error is logged:
-    /// see [`Handler::ready`](crate::Handler::ready). To be notified of the reason, register an
-    /// object: [`add_handler`](Self::add_handler).
+    /// see [`Handler::ready`]. To be notified of the reason, register an object:
+    /// [`add_handler`](Self::add_handler).
     ///
     /// # Cost
     /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. Some Rust types, such as `File`, do not
-    /// determine the [`Kind`](crate::Kind) of their source. Such a source costs two additional
-    /// system calls at its first `WouldBlock`: see [`Io::kind`].
+    /// determine the [`Kind`] of their source. Such a source costs two additional system calls at
+    /// its first `WouldBlock`: see [`Io::kind`].
     ///
     /// # Errors
     /// [`AddError`] contains the source and one of these errors:

@@ -2,9 +2,9 @@
 //!
 //! The kernel is asked to watch a direction when the direction is first wanted (`settings.rs`). It
 //! is not asked to stop when the direction is no longer wanted. An event for an unwanted direction
-//! is recorded in the slot, which costs less than ending the watch and setting it again. Only if a
-//! source causes [`UNWANTED_EVENTS_MAX`] spurious wakeups without a change of interest, the
-//! kernel's watch is narrowed too.
+//! is recorded in the slot, which costs less than ending the watch and setting it again. The
+//! kernel's watch is narrowed only after [`UNWANTED_EVENTS_MAX`] spurious wakeups of a source
+//! without a change of its interest.
 
 use super::readiness::Interest;
 use crate::registry::Registry;

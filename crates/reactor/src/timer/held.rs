@@ -9,8 +9,8 @@ use crate::sys::reported_until::Sweep;
 /// is looked at.
 #[derive(Debug, Default)]
 pub(super) struct HeldTimeouts {
-    /// Timeouts that are due later than the kernel is known to have been asked, by deadline. Each
-    /// has the sweep after which it is delivered at the latest.
+    /// Timeouts whose deadline is later than the last time at which the kernel was asked, in the
+    /// order of their deadlines. Each has the sweep after which it is delivered at the latest.
     pub(super) unasked: VecDeque<(Due, Sweep)>,
     /// Timeouts whose source is queued. Each has the number of calls of the source when the timeout
     /// was held.

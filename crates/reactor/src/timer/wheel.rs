@@ -92,7 +92,7 @@ pub(crate) struct Wheel<P> {
     /// Timers whose deadline had passed when they were armed, before the last `expire`: due now.
     passed: VecDeque<Due>,
     /// Timers whose deadline had passed when they were armed, since the last `expire`. They are due
-    /// at the next `expire`, so that no timer runs twice for one.
+    /// at the next `expire`, so that no timer runs twice for one `expire`.
     passing: VecDeque<Due>,
 }
 
@@ -378,7 +378,7 @@ impl<P: Blank> Wheel<P> {
                 continue; // a stale item
             };
             if entry.deadline >> TICK_BITS <= self.levels.now_tick() {
-                // The whole number again, as one of the last 2^32.
+                // The whole number of the arming, which is one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
                 entry.filing.clear_slot();
@@ -405,8 +405,8 @@ impl<P: Blank> Wheel<P> {
             arming: self.armings,
             key,
         };
-        // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled
-        // leaves no residue.
+        // Records outlive their timers. If there are many more records than timers, stale records
+        // are removed.
         let crowd = 2 * self.entries.len() + 64;
         let Self {
             entries,

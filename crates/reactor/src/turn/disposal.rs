@@ -67,7 +67,7 @@ impl Disposal {
         }
     }
 
-    /// Drops values one by one, while `drop_next` returns that there was one.
+    /// Drops values one by one, while `drop_next` returns `true`: there was one.
     pub(crate) fn drop_each(&mut self, mut drop_next: impl FnMut() -> bool) {
         let mut more = true;
         while more {

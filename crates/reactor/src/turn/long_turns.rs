@@ -29,7 +29,7 @@ struct Part {
     turn: u64,
     /// The time that its callbacks saw.
     began: Instant,
-    /// The timers that were armed in it: later than the first number, up to the second.
+    /// The numbers of the armings in it: greater than the first number, up to the second.
     armings: (u64, u64),
 }
 

@@ -58,8 +58,8 @@ pub(crate) struct Turn {
     /// The own policy of a registration that has removed itself while its handler runs.
     pub(crate) policy_of_running: Option<PanicPolicy>,
     /// The own policies of registrations that have ended and whose handlers are not notified yet,
-    /// if they differ from the loop's. Used where calls are supervised, as they are with such a
-    /// policy.
+    /// if they differ from the loop's. Supervised calls use them. A policy that differs from the
+    /// loop's makes all calls supervised.
     pub(crate) policies_of_ended: Vec<(Key, PanicPolicy)>,
 }
 

@@ -260,7 +260,7 @@ impl Levels {
         self.first_slot().filter(|id| self.begin_of(*id) <= tick)
     }
 
-    /// Returns the first tick of a slot of the present lap of its level.
+    /// Returns the tick at which a slot begins, in the present lap of its level.
     #[inline]
     pub(super) const fn begin_of(&self, id: SlotId) -> u64 {
         let shift = id.level() * SLOT_BITS;

@@ -9,8 +9,8 @@ use socket2::{Domain, SockRef, Type};
 
 use crate::error::SystemError;
 
-/// Returns the error for a file descriptor of the wrong type: "fd 4 is a listening stream socket,
-/// not a datagram socket".
+/// Returns the error for a file descriptor of the wrong type, for example "fd 4 is a listening
+/// stream socket, not a datagram socket".
 pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
     let is = match socket.r#type() {
@@ -36,8 +36,8 @@ pub(crate) fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     )
 }
 
-/// Returns the IPv4 address for an IPv6 address by which an IPv6 socket shows it
-/// (`::ffff:192.0.2.1`). Other addresses are returned unchanged.
+/// Returns the plain form of an address. An IPv6 socket shows an IPv4 peer as `::ffff:192.0.2.1`:
+/// for such an address this returns the IPv4 address. Other addresses are returned unchanged.
 pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => v6
@@ -48,8 +48,9 @@ pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Returns whether there is something to read or to accept, or an end of stream. Asks the kernel:
-/// if many sources are ready, its events can report it turns later.
+/// Returns `true` if a read or an accept would find something, including an end of stream. Asks the
+/// kernel, because the loop may know of the input only turns later: one wait does not report every
+/// source if many are ready.
 pub(crate) fn has_input(source: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(source, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

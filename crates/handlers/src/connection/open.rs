@@ -17,7 +17,9 @@ use crate::limit::Permit;
 use crate::socket::not_a;
 
 impl<S> crate::Connection<'_, S> {
-    /// Opens a connection on a connected stream. `on_open` is called later this turn.
+    /// Opens a connection on a connected stream. The callback
+    /// [`on_open`](ConnectionHandler::on_open) does not run before `open` returns: it runs with the
+    /// [deferred callbacks](Registry::defer).
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -53,10 +55,10 @@ impl<S> crate::Connection<'_, S> {
     ///   allows.
     /// - [`Error::Os`](reactor::Error::Os) with the errno of the kernel, for example `EBADF` or
     ///   `ENOSPC`.
-    /// - [`Error::Os`](reactor::Error::Os) with an error of kind `InvalidInput`, which names the fd
-    ///   and its type, if the socket listens or is not of the stream type.
+    /// - [`Error::Os`](reactor::Error::Os) with an error of kind `InvalidInput`, if the socket
+    ///   listens or is not of the stream type. The error names the fd and its type.
     ///
-    /// See [`Registry::add`].
+    /// [`Registry::add`] describes the first three in detail.
     #[doc(alias("bufferevent_socket_new"))]
     #[track_caller]
     pub fn open<T, H>(
@@ -89,8 +91,8 @@ impl<S> crate::Connection<'_, S> {
     }
 }
 
-/// Refuses a socket that does not carry a stream of bytes. An fd that is not a socket is accepted:
-/// it can be anything that is read or written.
+/// Refuses a socket that does not carry a stream of bytes. Accepts an fd that is not a socket: it
+/// can be anything that is read or written.
 fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
     let socket = SockRef::from(&fd);
     let is_other = match socket.r#type() {
@@ -108,9 +110,9 @@ fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// The call or the listener that opens a connection.
 #[derive(Debug)]
 pub(crate) struct OpenedBy {
-    /// The line of user code by which the connection is shown.
+    /// The line of user code that logs and lists show for the connection.
     pub(crate) line: &'static Location<'static>,
-    /// The listener that has accepted the connection and must close it, or [`Key::NULL`].
+    /// The listener that has accepted the connection and closes it when it stops, or [`Key::NULL`].
     pub(crate) listener: Key,
     pub(crate) permit: Option<Permit>,
 }
@@ -135,7 +137,7 @@ where
     let interest = registration.interest();
     let key = registry.add_handler(stream, interest, registration)?;
     let _ = registry.set_origin(key, line); // the key was just made
-    // Deferred: if the handler panics in `on_open`, that must not end the listener.
+    // Deferred, so that a panic in `on_open` does not end the listener.
     run_later::<S, T, H>(registry, key);
     Ok(ConnectionKey::of::<T, H>(key))
 }

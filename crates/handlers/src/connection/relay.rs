@@ -1,9 +1,9 @@
 //! Relays: two connections, each of which sends the bytes of the other.
 //!
 //! Ground rule: a stream that has not ended never looks complete to its receiver. Each side owes
-//! its peer the rest of the other side's stream. The rest counts as a pending response until the
-//! end of that stream has been passed on. So a graceful close waits for it, and a side that ends
-//! before is reset.
+//! its peer the stream of the other side, up to its end. This counts as a pending response until
+//! the end of that stream has been passed on. So a graceful close waits for it, and a side that
+//! ends earlier is reset.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,34 +20,43 @@ use super::key::ConnectionKey;
 use super::reason::CloseReason;
 use super::write::Flow;
 
-/// A side is closed if its other side is gone and its peer has taken no byte for this long. The
-/// time is long because a slow reader can take minutes to empty a good part of the kernel's
-/// buffers. The kernel takes no more bytes before that.
+/// The limit on a stall: see [`Relay`]. It is long because a slow reader can take minutes to empty
+/// a good part of the kernel's buffers, and the kernel takes no more bytes before that.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The handler of one of two connections that are piped into each other. Bytes that arrive on one
-/// are written to the other. If the peer of one side does not take them, the other side is not read
-/// further. An end of stream is passed on, and so is a reset.
+/// The handler of one of two connections. Each connection is a *side* of the relay, and its bytes
+/// are written to the other side. If the peer of one side does not take them, the other side is not
+/// read further. An end of stream is passed on, and so is a reset.
 ///
-/// All bytes that have arrived on one side are passed on, whatever happens to that side. They are
-/// sent up to the last one, at the pace of the other peer. If the sender had ended its stream, an
-/// end of stream follows. Otherwise a reset follows:
-/// - if the sender reset its connection,
-/// - if its side was closed by a timeout or by its key,
-/// - at the end of the grace period of its [server](crate::ServerKey::stop). Until then both
-///   streams go on.
+/// All bytes that were read from one side are sent to the other peer, at its pace, even if the
+/// first side ends meanwhile. The same holds for unread bytes if the first peer has closed or reset
+/// its connection. Unread bytes are lost if the side is closed by a timeout or through its key.
 ///
-/// A peer that takes no byte for five minutes is not waited for any longer, and is reset. A Unix
-/// socket has no reset, so a stream that breaks off there ends like any other.
+/// After the last byte the other peer gets an end of stream if the first peer had ended its stream.
+/// Otherwise the other peer gets a reset, in these cases:
+/// - The connection of the first peer failed, for example by a reset.
+/// - The first side was closed by a timeout or through its key.
+/// - The first side could not be connected.
+/// - The grace period of the [server](crate::ServerKey::stop) that has accepted the first side is
+///   over. Until then both streams go on.
+///
+/// A Unix socket has no reset. A stream that breaks off there ends like any other.
+///
+/// A relay waits for a slow peer, with one exception: if the other side has ended or failed, and
+/// this peer takes no byte for five minutes, this side is closed. If bytes for the peer are left,
+/// the side is reset. The exception does not hold if both peers had ended their streams. To limit
+/// other stalls, set [`write_timeout`](crate::ConnectionOptions::write_timeout).
 ///
 /// If more than [`max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes would be
-/// queued for a side, they cannot be passed on, and both sides are reset. Keep `max_write_queue`
-/// above the high watermark by at least one read: 64 KiB, or
+/// queued for a side, the bytes cannot be passed on, and both sides are reset. To prevent this,
+/// keep `max_write_queue` above the high [watermark](crate::ConnectionOptions::watermarks) by at
+/// least one read. A read takes 64 KiB, or
 /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) if that is less. The
-/// defaults satisfy this.
+/// default options satisfy this.
 ///
-/// Open each handler of the [pair](Self::pair) like any other handler, for example one of them with
-/// [`Connection::connect`]. Nothing is read until both are open.
+/// Open a connection with each handler of the [pair](Self::pair), in any way: for example one with
+/// [`Connection::open`] and the other with [`Connection::connect`]. Nothing is read until both are
+/// open.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
@@ -72,7 +81,7 @@ pub struct Relay<S> {
 
 struct Side<S> {
     stage: Stage<S>,
-    /// Whether everything from this side has been passed on, up to its end.
+    /// `true` if everything from this side has been passed on, up to the end of its stream.
     is_whole: bool,
 }
 
@@ -116,7 +125,7 @@ impl<S> Relay<S> {
     }
 
     /// Makes this side cancel `attempt`, the pending connect of the other side, if this side ends
-    /// before the other one is open.
+    /// before the other side is open.
     pub fn gives_up(&self, attempt: Connecting<S>) {
         *self.attempt.borrow_mut() = Some(attempt);
     }
@@ -142,7 +151,7 @@ impl<S> Relay<S> {
         let Stage::Open(other) = self.other().stage else {
             return None;
         };
-        // A side that has just ended calls `on_close` later.
+        // An error means that the other side has ended. Its `on_close` runs later.
         other.with(cx, |connection, _cx| access(connection)).ok()
     }
 }
@@ -165,7 +174,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     ) -> io::Result<()> {
         let is_whole = connection.is_read_ended(); // true from the start for write-only streams
         self.set_own(Stage::Open(connection.key()), is_whole);
-        // The queue is filled by the other side, so a full queue must pause the other side only.
+        // The other side fills this queue, so a full queue must pause the other side and not this
+        // one.
         connection.read_while_full();
         match self.other() {
             Side { is_whole: true, .. } => connection.shutdown(),
@@ -190,13 +200,12 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         match self.with_other(cx, |other| other.write(data)) {
             Some(Ok(Flow::Open)) => {}
             Some(Ok(Flow::Full)) => connection.pause_reading(),
-            // Bytes are missing in the middle, so neither side can be told that the stream has
-            // ended.
+            // Bytes are missing in the middle, so neither peer may get an end of stream.
             Some(Err(error)) if error.kind() == ErrorKind::QuotaExceeded => {
                 tracing::warn!(%error, "relay cannot queue received bytes: resetting both sides");
                 connection.abort();
             }
-            // The other side has ended or can no longer be written to. The bytes have no receiver.
+            // The other side has ended, or can no longer be written to. The bytes have no receiver.
             Some(Err(_)) | None => {}
         }
         Ok(data.len())
@@ -222,8 +231,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(())
     }
 
-    /// Keeps the unread bytes until the other side has room. If the peer there takes nothing, it is
-    /// not waited for without end.
+    /// Keeps the unread bytes until the other side has room. If the other peer takes none of them
+    /// for too long, its side is closed.
     fn on_failure(
         &mut self,
         _error: &io::Error,
@@ -241,7 +250,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
             attempt.cancel(cx.registry);
         }
         self.with_other(cx, |other| {
-            // Only the queued bytes are left to send, unless both peers can still exchange bytes.
+            // The other side sends what is queued and then closes. If both streams have ended, it
+            // does so by itself.
             if !is_whole || !other.is_read_ended() {
                 other.close_unless_stalled(STALL_TIMEOUT, !is_whole);
             }

@@ -14,7 +14,7 @@ use crate::socket::not_a;
 
 pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Lets a server restart while connections of its last run are in TIME_WAIT: tcp(7).
+    // Lets a server restart while connections of its last run are in `TIME_WAIT`: tcp(7).
     socket.set_reuse_address(true)?;
     if options.reuse_port {
         socket.set_reuse_port(true)?;

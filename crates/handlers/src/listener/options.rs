@@ -14,11 +14,12 @@ use crate::limit::ConnectionLimit;
 
 /// The default of `max_accepts_per_turn`.
 const ACCEPTS_PER_TURN: usize = 64;
-/// The default length of the kernel's accept queue, within `/proc/sys/net/core/somaxconn`. A burst
-/// of clients fills the 128 entries of the standard library before a busy loop has had its turn.
+/// The default length of the kernel's accept queue, which `/proc/sys/net/core/somaxconn` caps. The
+/// default of the standard library is 128: a burst of clients fills such a queue before a busy loop
+/// has had its turn.
 const BACKLOG: i32 = 4096;
 
-/// Options of a listener: how its socket is made, and how it accepts.
+/// Options of a listener: how its socket is made, and how it accepts connections.
 ///
 /// ```
 /// use handlers::ListenOptions;
@@ -66,9 +67,9 @@ impl ListenOptions {
         self
     }
 
-    /// Sets whether several sockets, one for each loop, may listen at one address (`SO_REUSEPORT`).
-    /// The kernel spreads the connections among them. A Unix socket cannot share its address;
-    /// [`bind`](Self::bind) refuses the option there. Default: `false`.
+    /// Sets whether several sockets may listen at one address (`SO_REUSEPORT`), for example one for
+    /// each loop. The kernel spreads the connections among them. A Unix socket cannot share its
+    /// address: [`bind`](Self::bind) refuses the option there. Default: `false`.
     ///
     /// ```
     /// use handlers::ListenOptions;
@@ -87,10 +88,10 @@ impl ListenOptions {
         self
     }
 
-    /// Sets the permissions of a Unix socket's file: with `0o660`, its owner and group may connect.
-    /// The file has exactly these permissions before the first client can connect, whatever the
-    /// umask is, and never has more. [`bind`](Self::bind) refuses other addresses and a mode
-    /// greater than `0o777`. Default: `0o777` less the umask.
+    /// Sets the permissions of a Unix socket's file. With `0o660`, its owner and its group may
+    /// connect. The umask has no effect: the file has exactly these permissions before the first
+    /// client can connect, and never has more. [`bind`](Self::bind) refuses a mode at other
+    /// addresses, and a mode greater than `0o777`. Default: `0o777` less the umask.
     #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.bind.mode = Some(mode);
@@ -98,24 +99,24 @@ impl ListenOptions {
     }
 
     /// Sets whether a socket at an IPv6 address leaves IPv4 to other sockets (`IPV6_V6ONLY`). The
-    /// option has no effect on other addresses. With `false`, `[::]` accepts both families, and the
-    /// peers' addresses are in [plain form](super::Peer::Tcp). Default: `false`.
+    /// option has no effect on other addresses. With `false`, a socket at `[::]` accepts both
+    /// families, and IPv4 peers have addresses in [plain form](super::Peer::Tcp). Default: `false`.
     #[must_use]
     pub const fn only_v6(mut self, only_v6: bool) -> Self {
         self.bind.only_v6 = only_v6;
         self
     }
 
-    /// Sets the maximum number of connections that are accepted in one turn (at least 1). It keeps
-    /// a flood of connections from delaying the other sources. Default: 64.
+    /// Sets the maximum number of connections that are accepted in one turn (at least 1), so that a
+    /// flood of connections does not delay the other sources. Default: 64.
     #[must_use]
     pub const fn max_accepts_per_turn(mut self, connections: usize) -> Self {
         self.max_accepts_per_turn = if connections == 0 { 1 } else { connections };
         self
     }
 
-    /// Sets the limit on open connections. Further clients wait in the kernel's accept queue.
-    /// Default: no limit.
+    /// Sets the limit on open connections. At the limit, further clients wait in the kernel's
+    /// accept queue. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionLimit, ListenOptions};
@@ -133,17 +134,22 @@ impl ListenOptions {
 
     /// Opens a listening socket at `address`.
     ///
-    /// If the file of a Unix socket is left over from a process that has ended, it is replaced. The
-    /// file of this socket is removed with the listener. A lock on a file beside it
-    /// (`.handlers-NAME.lock`, removed afterwards) serialises servers of this library that start or
-    /// end at one path at the same time: one of them listens, and the others fail with `AddrInUse`.
-    /// If the lock's holder is stopped, this call waits for up to a second.
+    /// If a Unix socket's file is left over from a process that has ended, it is replaced. The file
+    /// of this socket is removed with the listener.
+    ///
+    /// Servers of this library that start or end at one path at the same time do not disturb each
+    /// other: one of them listens, and the others fail with `AddrInUse`. For this, each locks a
+    /// file beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes
+    /// that file. If a process is stopped while it holds the lock, this call waits for up to a
+    /// second, and then fails with `AddrInUse`.
     ///
     /// # Errors
-    /// - The errors of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied` and others.
+    /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,
+    ///   `PermissionDenied` and others.
     /// - `InvalidInput` for an option that is impossible at this address:
-    ///   [`reuse_port`](Self::reuse_port), [`mode`](Self::mode).
-    /// - For a Unix socket, the errors of creating and locking the file beside it.
+    ///   [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode).
+    /// - For a Unix socket, `InvalidInput` if the path is too long or has no file name, and the
+    ///   errors of creating and locking the file beside it.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
         let bind = self.bind;
         let socket = bind.expect_possible(address).and_then(|()| match address {
@@ -158,13 +164,14 @@ impl ListenOptions {
         })
     }
 
-    /// Takes over a socket that listens already, of IPv4, IPv6 or the Unix family: an inherited
-    /// one, for example. The options of the socket itself (backlog, `reuse_port`, `only_v6`, mode)
-    /// were set when it was made and are not changed.
+    /// Takes over a socket that listens already, for example an inherited one. Its family is IPv4,
+    /// IPv6 or Unix. The options of the socket itself ([`backlog`](Self::backlog),
+    /// [`reuse_port`](Self::reuse_port), [`only_v6`](Self::only_v6), [`mode`](Self::mode)) were set
+    /// when it was made and are not changed.
     ///
     /// # Errors
-    /// - `InvalidInput`, with the fd and its kind, if the fd is not a listening stream socket.
-    /// - The errors of `getsockopt(2)`.
+    /// - `InvalidInput` if the fd is not a listening stream socket of one of these families. The
+    ///   error names the fd and its type.
     ///
     /// ```
     /// use std::net::TcpListener;
@@ -186,8 +193,8 @@ impl ListenOptions {
         })
     }
 
-    /// Takes the sockets that a service manager has opened for this process, in their order. Their
-    /// number is `LISTEN_FDS`; they are taken only if `LISTEN_PID` is the id of this process.
+    /// Takes the sockets that a service manager has opened for this process, in their order.
+    /// `LISTEN_FDS` is their number. They are taken only if `LISTEN_PID` is the id of this process.
     /// Returns an empty vector if no sockets were passed, and on every further call.
     ///
     /// `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` are removed from the environment in every
@@ -195,11 +202,11 @@ impl ListenOptions {
     /// started: it changes the environment, which is not safe while another thread reads it.
     ///
     /// # Errors
-    /// - `InvalidInput`, with the fd and its kind, for the first socket that is not a listening
-    ///   stream socket; the errors of `getsockopt(2)`. See [`adopt`](Self::adopt).
+    /// - `InvalidInput` for the first descriptor that is not a listening stream socket: see
+    ///   [`adopt`](Self::adopt). The error names the fd.
     /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number in its range.
-    /// - `InvalidInput` if `LISTEN_FDS_FIRST_FD` is set, which other tools know and service
-    ///   managers do not set.
+    /// - `InvalidInput` if `LISTEN_FDS_FIRST_FD` is set. Other tools know this variable. Service
+    ///   managers do not set it.
     ///
     /// # Source
     /// `sd_listen_fds(3)`.

@@ -14,11 +14,12 @@ use crate::signal::Signal;
 #[derive(Default)]
 pub(super) struct Children(pub(super) HashMap<Key, Rc<ChildProcess>>);
 
-/// Identifies a child on its loop. It is `Copy`, and checked at every use. It becomes stale when
-/// the child's end is reported, so it can never refer to another process that got the same pid.
+/// Identifies a child on its loop. The key is `Copy`, and checked at every use. It becomes stale
+/// when the child's end is reported or its watch is removed, so it never refers to another process
+/// that got the same pid.
 ///
-/// Loop thread only, since each method takes the [`Registry`]. From other threads, use
-/// [`Remote::post`](reactor::Remote::post).
+/// Each method takes the [`Registry`], so you can call it only on the loop's thread. On another
+/// thread, use [`Remote::post`](reactor::Remote::post) to call it on the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChildKey(pub(super) Key);
 
@@ -35,8 +36,9 @@ impl ChildKey {
     /// [`Context::key`](reactor::Context::key). The timeout of the registration is reserved for
     /// [`terminate`](Self::terminate).
     ///
-    /// [Removing](Registry::remove) the registration ends the watch, and the child goes on. Its end
-    /// is not reported. The loop reaps it in the background, so that no zombie is left.
+    /// [Removing](Registry::remove) the registration ends the watch, and the child continues to
+    /// run. Its end is not reported. The loop reaps the child in the background, so that no zombie
+    /// is left.
     pub const fn key(self) -> Key {
         self.0
     }
@@ -44,21 +46,22 @@ impl ChildKey {
     /// Returns the child's process id.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if its end was reported, or its watch removed.
+    /// [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
     pub fn pid<S>(self, registry: &mut Registry<S>) -> Result<u32, Error> {
         Ok(self.process(registry)?.pid())
     }
 
-    /// Sends a signal to the child. Does nothing if the child has ended and its end is not reported
-    /// yet.
+    /// Sends a signal to the child. This has no effect if the child has ended but its end is not
+    /// reported yet.
     ///
     /// # Cost
     /// One system call.
     ///
     /// # Errors
-    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
-    /// - [`Error::Call`], with the signal and the child: `EPERM` if the child now runs as another
-    ///   user; the kind `InvalidInput` for a signal without a name, such as a real-time signal.
+    /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
+    /// - [`Error::Call`], which names the signal and the child. The errno is `EPERM` if the child
+    ///   now runs as another user. The kind is `InvalidInput` if the signal has no name, like a
+    ///   real-time signal.
     ///
     /// # Source
     /// `pidfd_send_signal(2)`, which cannot signal another process that got the same pid.
@@ -82,20 +85,21 @@ impl ChildKey {
         self.process(registry)?.send(SignalTarget::Process, signal)
     }
 
-    /// Sends a signal to the child and to its whole process group: the processes that the child has
-    /// started and that have not made a group of their own.
+    /// Sends a signal to the child and to the other processes of its group. These are the processes
+    /// that the child and its descendants have started, except those that have joined another
+    /// group.
     ///
     /// # Errors
-    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
-    /// - [`Error::Call`], with the signal and the child: `ESRCH` if the child does not lead a
-    ///   group; spawn it with
-    ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). `EPERM` if the
-    ///   child now runs as another user. `ECHILD` if other code has reaped the child. The kind
-    ///   `InvalidInput` for a signal without a name, such as a real-time signal.
+    /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
+    /// - [`Error::Call`], which names the child. The errno is `ESRCH` if the child does not lead a
+    ///   group: spawn it with
+    ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). The errno is
+    ///   `EPERM` if the child now runs as another user, and `ECHILD` if other code has reaped the
+    ///   child. The kind is `InvalidInput` if the signal has no name, like a real-time signal.
     ///
     /// # Source
-    /// `kill(2)` of the group. The number of the group is the child's pid, which no other process
-    /// can get until the child is reaped.
+    /// `kill(2)` of the group. The id of the group is the child's pid, which no other process can
+    /// get until the child is reaped.
     pub fn signal_group<S>(self, registry: &mut Registry<S>, signal: Signal) -> Result<(), Error> {
         self.process(registry)?.send(SignalTarget::Group, signal)
     }
@@ -103,33 +107,37 @@ impl ChildKey {
     /// Kills the child at once, by `SIGKILL`. Its end is reported as usual.
     ///
     /// # Errors
-    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
-    /// - [`Error::Call`], with the signal and the child: `EPERM` if the child now runs as another
-    ///   user.
+    /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
+    /// - [`Error::Call`], which names the signal and the child, with `EPERM` if the child now runs
+    ///   as another user.
     pub fn kill<S>(self, registry: &mut Registry<S>) -> Result<(), Error> {
         self.signal(registry, Signal::KILL)
     }
 
-    /// Asks the child to end, by `SIGTERM`. If it has not ended `grace` after the time of this
-    /// turn, it is killed by `SIGKILL`. Its end is reported as usual.
+    /// Asks the child to end, by `SIGTERM`. If the child has not ended when `grace` has elapsed, it
+    /// is killed by `SIGKILL`. `grace` counts from the time of this turn. The end of the child is
+    /// reported as usual.
     ///
-    /// A stopped child is continued, by `SIGCONT`, so that it receives the signal. A second call
-    /// sends no second `SIGTERM`, since many programs end at once at the second one; use
-    /// [`signal`](Self::signal) for that. The earliest of several deadlines counts, and the group
-    /// is killed if any call was for the group. With [`Duration::ZERO`] the child is killed next
-    /// turn; with [`Duration::MAX`] never.
+    /// A stopped child is continued, by `SIGCONT`, so that it can react to the signal. With a
+    /// `grace` of [`Duration::ZERO`] the child is killed next turn. With [`Duration::MAX`] it is
+    /// never killed.
     ///
-    /// If the watch is removed before the deadline, the child is still killed in time. If the
-    /// reactor is dropped, the child is killed then.
+    /// If you call this again, no second `SIGTERM` is sent, since many programs end at once at the
+    /// second one. To send a second one, use [`signal`](Self::signal). The earliest deadline of all
+    /// calls counts. If one of the calls was [`terminate_group`](Self::terminate_group), the whole
+    /// group is killed at the deadline.
+    ///
+    /// If the watch is removed before the deadline, the child is still killed at the deadline. If
+    /// the reactor is dropped before the deadline, the child is killed at that moment.
     ///
     /// # Cost
     /// O(1): two system calls and a timeout.
     ///
     /// # Errors
-    /// Nothing new is pending after an error.
-    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
-    /// - [`Error::Call`], with the signal and the child: `EPERM` if the child now runs as another
-    ///   user.
+    /// After an error no new deadline is set.
+    /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
+    /// - [`Error::Call`], which names the signal and the child, with `EPERM` if the child now runs
+    ///   as another user.
     ///
     /// ```
     /// use std::process::Command;
@@ -151,29 +159,35 @@ impl ChildKey {
         self.end(registry, grace, SignalTarget::Process)
     }
 
-    /// Asks the child and its whole process group to end, as [`terminate`](Self::terminate) does
-    /// with the child alone. A child that was asked before gets no second `SIGTERM`.
+    /// Asks the child and its whole process group to end, by `SIGTERM`. When `grace` has elapsed,
+    /// the rest of the group is killed by `SIGKILL`. Otherwise this works like
+    /// [`terminate`](Self::terminate). A child that has already got a `SIGTERM` from `terminate`
+    /// gets no second one.
     ///
-    /// The grace period is for the whole group. If the child ends before the others, it is not
-    /// reaped and its end is not reported until the others have ended or the grace period is over.
-    /// Then the rest of the group is killed: the number of the group is the child's pid, which no
-    /// other process can get before the child is reaped. With a grace of [`Duration::MAX`] the
-    /// others are waited for without a limit. A process that has made a group of its own is out of
-    /// reach.
+    /// If the child ends before the other processes of its group, its end is not reported at once.
+    /// The child is reaped and its end is reported when the others have ended, or when the grace
+    /// period is over. The reason is that the id of the group is the child's pid, which no other
+    /// process can get before the child is reaped. With a grace of [`Duration::MAX`] there is no
+    /// limit for the wait. A process that has joined another group gets no signal.
     ///
     /// # Cost
-    /// The other processes are looked up in `/proc`, O(processes of the machine): when the child
-    /// has ended, when one of the others has ended, and by a call after
-    /// [`terminate`](Self::terminate). If a lookup at the child's end fails, the rest of the group
-    /// is killed then.
+    /// The other processes of the group are looked up in `/proc`, which is O(processes of the
+    /// machine). There is a lookup:
+    /// - when the child has ended;
+    /// - when another process of the group, which the loop has waited for, has ended;
+    /// - by this method, if [`terminate`](Self::terminate) was called before.
+    ///
+    /// If a lookup after the child's end fails, the rest of the group is killed at once.
     ///
     /// # Errors
-    /// - [`Error::StaleKey`] if its end was reported, or its watch removed.
-    /// - [`Error::Call`], with the signal and the child: `ESRCH` if the child does not lead a
-    ///   group; spawn it with
-    ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). `EPERM` if the
-    ///   child now runs as another user. `ECHILD` if other code has reaped the child.
-    /// - [`Error::Call`] for `readdir` of `/proc`, in a call after [`terminate`](Self::terminate).
+    /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
+    /// - [`Error::Call`], which names the child. The errno is `ESRCH` if the child does not lead a
+    ///   group: spawn it with
+    ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). The errno is
+    ///   `EPERM` if the child now runs as another user, and `ECHILD` if other code has reaped the
+    ///   child.
+    /// - [`Error::Call`] for `readdir` of `/proc`, if [`terminate`](Self::terminate) was called
+    ///   before.
     pub fn terminate_group<S>(
         self,
         registry: &mut Registry<S>,

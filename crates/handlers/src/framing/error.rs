@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-/// Why no frame was found, or why a frame cannot be encoded.
+/// The error of a [`Framing`](crate::Framing) that finds no frame, or cannot encode one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -17,8 +17,8 @@ pub enum FrameError {
         /// The maximum length.
         max_length: usize,
     },
-    /// The frame contains the bytes that end a frame, so it would end too early. Returned only by
-    /// [`encode`](crate::Framing::encode).
+    /// The frame to encode contains the bytes that end a frame, so the receiver would see its end
+    /// too early. Returned only by [`encode`](crate::Framing::encode).
     EndInside {
         /// The name of the unit: a line, a frame.
         what: &'static str,
@@ -30,8 +30,9 @@ pub enum FrameError {
         /// The number of missing bytes. `None` if the length of the frame is missing too.
         missing: Option<u64>,
     },
-    /// The bytes are not a frame. The text states the reason: an invalid varint, or one that a
-    /// framing of your own returns.
+    /// The bytes are not a frame. The text states the reason.
+    /// [`LengthPrefixed`](crate::LengthPrefixed) returns this for an invalid varint. A framing of
+    /// your own can return it with any text.
     Malformed(&'static str),
 }
 

@@ -2,12 +2,12 @@
 //! runs on the loop.
 //!
 //! Ground rule: first the socket that wakes the loop is emptied, then the records are read. A
-//! signal that arrives between the two steps is reported at once and causes one spurious wakeup. In
-//! the other order it would be lost.
+//! signal that arrives between the two steps is reported at once and causes one spurious wakeup. If
+//! the records were read first, such a signal would not be reported.
 //!
-//! Unlike with `signalfd(2)`, the signal mask is not changed. Child processes inherit nothing, and
-//! each loop of a process can watch any signal. Source: the self-pipe trick of D. J. Bernstein, as
-//! implemented by signal-hook.
+//! Unlike with `signalfd(2)`, the signal mask is not changed. Therefore child processes inherit no
+//! changed mask, and each loop of a process can watch any signal. Source: the self-pipe trick of D.
+//! J. Bernstein, as implemented by signal-hook.
 
 mod action;
 mod insistence;
@@ -28,8 +28,8 @@ pub use self::number::Signal;
 pub use self::shutdown::{ShutdownOptions, shutdown_on, stop_on};
 use crate::error::{self, named};
 
-/// The maximum number of arrivals reported in one call; the rest is reported next turn. It is
-/// enough for the kept arrivals of a dozen signals.
+/// The maximum number of arrivals reported in one call; the rest is reported next turn. The number
+/// is enough for the kept arrivals of a dozen signals.
 const ARRIVALS_PER_CALL_MAX: usize = 64;
 
 /// A signal that has arrived.
@@ -38,8 +38,9 @@ const ARRIVALS_PER_CALL_MAX: usize = 64;
 pub struct Arrival {
     /// The signal.
     pub signal: Signal,
-    /// The process that sent the signal. For [`Signal::CHLD`] it is the child that has changed
-    /// state. `None` if the kernel sent the signal, as for Ctrl-C, or does not report a sender.
+    /// The process that sent the signal. For [`Signal::CHLD`] this is the child that has changed
+    /// state. `None` if the kernel itself sent the signal, as for Ctrl-C, or if the kernel reports
+    /// no sender.
     pub sender: Option<Process>,
 }
 
@@ -47,9 +48,9 @@ pub struct Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Process {
-    /// Its process id. 0 if it is outside of our PID namespace.
+    /// The process id. 0 if the process is outside of our PID namespace.
     pub pid: u32,
-    /// The id of its user.
+    /// The real user id of the process.
     pub uid: u32,
 }
 
@@ -68,46 +69,59 @@ impl From<Origin> for Arrival {
 
 /// Calls `callback` on the loop for each arrival of one of `signals`.
 ///
-/// Several loops and watchers may watch the same signal, and each of them is notified. Arrivals are
-/// reported by ascending signal number, and arrivals of one signal in their order.
+/// Several watchers, on one loop or on several, may watch the same signal. Each of them is
+/// notified. Pending arrivals are reported by ascending signal number. Arrivals of one signal are
+/// reported in the order in which they came.
 ///
-/// *Arrivals are coalesced*, so do not count calls. The kernel keeps a standard signal only once
-/// while it waits for a thread. Each watcher keeps at most 5 arrivals of a signal until its loop
-/// handles them, also for real-time signals; further arrivals are lost. At least one call follows
-/// the last arrival. Act on the current state: call `waitpid` until it returns nothing, or re-read
-/// the configuration.
+/// *Arrivals are coalesced*, so do not count calls. While a standard signal is pending, the kernel
+/// drops further instances of it. Each watcher keeps at most 5 arrivals of a signal until its loop
+/// handles them. Real-time signals have the same limit. Further arrivals are lost, but at least one
+/// call follows the last arrival. Act on the current state: for example, call `waitpid` until it
+/// returns nothing, or re-read the configuration.
 ///
-/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. Use
-/// [`set_foreground`](Registry::set_foreground) if the program only waits for signals. It ends if
-/// the callback returns [`Next::Remove`] or an error, or by [`Registry::remove`]. `WouldBlock` and
-/// `Interrupted` count as [`Next::Keep`].
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. If the program only waits
+/// for signals, pass the returned key to [`set_foreground`](Registry::set_foreground).
 ///
-/// System calls of other threads are restarted (`SA_RESTART`). Loop thread only.
+/// The watcher ends when the callback returns [`Next::Remove`] or an error, or when you pass the
+/// key to [`Registry::remove`]. Arrivals that were not reported by then are dropped. The errors
+/// `WouldBlock` and `Interrupted` end nothing: they count as [`Next::Keep`].
+///
+/// The signal handler is installed with `SA_RESTART`, so the kernel restarts most system calls of
+/// other threads that the signal interrupts. `signal(7)` lists the exceptions. Call this function
+/// on the loop's thread.
 ///
 /// # The previous action
-/// While a signal is watched, its default action is not taken. When its last watcher is gone, the
-/// signal does again what it did before the first watcher: it calls a handler that was installed by
-/// other code (which is also called while the signal is watched), is ignored, or takes its default
-/// action. Three things to know:
-/// - The kernel continues to see a handler of this process. A program that it executes gets the
-///   default action, even if this process has inherited an ignored signal, for example from
-///   `nohup`. Do not watch a signal that children should inherit as ignored.
-/// - By default a real-time signal kills the process. Here it ends the process with status 128 +
-///   number, as shells report it.
-/// - Other code that installs a handler must do so before the first watcher, and must not remove
-///   it. If it installs one later, the watchers are no longer notified. If it later installs one
-///   through signal-hook, which leaves no trace, the default action is still taken when the last
-///   watcher goes.
+/// While a signal is watched, its default action is not taken. When the last watcher of a signal
+/// has ended, the signal has the same effect as before its first watcher:
+/// - If other code had installed a handler before, this handler is called. It is also called while
+///   the signal is watched.
+/// - If the signal was ignored, it is ignored again.
+/// - Otherwise the default action of the signal is taken.
+///
+/// These limits apply:
+/// - The handler in the kernel stays installed after the last watcher has ended, and `execve(2)`
+///   resets a handled signal to its default action. Therefore a child program gets the default
+///   action even if this process had inherited the signal as ignored, for example from `nohup`. Do
+///   not watch a signal that children should inherit as ignored.
+/// - The default action of a real-time signal kills the process. After the last watcher has ended,
+///   the signal instead ends the process by `_exit(2)`, with the status 128 + signal number. Shells
+///   report the same status for a killed process. This also holds for `SIGPWR` and `SIGSTKFLT`.
+/// - Other code must install its handler before the first watcher starts, and must not remove it.
+///   If other code installs a handler later, the watchers are no longer notified. A handler that is
+///   installed later through signal-hook does not disturb the watchers. But this module cannot see
+///   such a handler, so the default action is still taken after the last watcher has ended.
 ///
 /// # Cost
-/// A socket pair, and about 700 bytes for each signal. Not for the hot path: each registration and
-/// each removal waits for running signal handlers.
+/// A watcher has a socket pair, and about 700 bytes for each signal. Do not create watchers in a
+/// hot path: each registration and each removal waits until running signal handlers have returned.
 ///
 /// # Errors
 /// Nothing is watched after an error.
-/// - `InvalidInput` if a signal cannot be caught, by its nature or because the C library reserves
-///   it. The error names the signal.
-/// - The errors of `socketpair(2)`, such as `EMFILE`.
+/// - `InvalidInput` if a signal cannot be caught. The error names the signal. The kernel does not
+///   allow to catch `SIGKILL` and `SIGSTOP`. `SIGILL`, `SIGFPE` and `SIGSEGV` are excluded because
+///   they report a fault of the running thread. The C library reserves the numbers just below
+///   `SIGRTMIN`. There are no signals outside of 1 to 64.
+/// - `EMFILE` and the other errors of `socketpair(2)`.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
@@ -185,7 +199,8 @@ fn deliver<S>(
 
 /// Signals that are caught, and the socket that reports them.
 ///
-/// Fields are dropped in this order: the hooks must go before the `watching` marks.
+/// The fields are dropped in the order of declaration, since the hooks must be removed before the
+/// `watching` marks.
 #[derive(Debug)]
 struct Signals {
     delivery: SignalDelivery<UnixStream, WithOrigin>,
@@ -194,7 +209,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// Catches `signals`. The `hooks` run before the one that wakes the loop.
+    /// Catches `signals`. The hooks that `hooks` returns run before the hook that wakes the loop.
     fn catch<R: IntoIterator<Item = SignalHook>>(
         signals: impl IntoIterator<Item = Signal>,
         mut hooks: impl FnMut(Signal) -> io::Result<R>,
@@ -209,8 +224,8 @@ impl Signals {
             hooks: Vec::new(),
             watching: Vec::new(),
         }; // dropping it undoes a partial setup
-        // For each signal: first its previous action is saved, then the hooks, then the notice to
-        // the loop. Hooks run in this order.
+        // Each signal gets three kinds of hooks, which run in this order: the hook that takes the
+        // previous action, the hooks of the caller, the hook that wakes the loop.
         for &signal in &signals {
             signal.check()?;
             let refused = |error| named(format_args!("sigaction({signal})"), error);
@@ -222,7 +237,7 @@ impl Signals {
                 .add_signal(signal.as_raw())
                 .map_err(refused)?;
         }
-        // Only now, when all hooks are in place, may the previous actions be disabled.
+        // The previous actions may be disabled only now, when all hooks are registered.
         source
             .watching
             .extend(signals.into_iter().map(Watching::begin));

@@ -11,7 +11,8 @@ use super::handler::Udp;
 use super::sending::Sending;
 use super::socket::UdpSocket;
 
-/// Identifies a socket on its loop. It is `Copy`, and checked at each use like a [`Key`].
+/// Identifies a socket on its loop. The key is `Copy`. Like a [`Key`], it is checked at each use,
+/// so the key of a socket that has ended never reaches another socket.
 pub struct UdpKey<S> {
     key: Key,
     state: PhantomData<fn(S)>,
@@ -32,19 +33,20 @@ impl<S: 'static> UdpKey<S> {
     }
 
     /// Calls `act` with the sending side of the socket. Use this to send from the callback of
-    /// another source or of a timer; the socket's own callbacks get the sending side as an
-    /// argument.
+    /// another source or of a timer. The socket's own callbacks need no key, since they get the
+    /// sending side as an argument.
     ///
-    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the
-    /// kernel has refused. Queued datagrams are sent when the socket has room.
+    /// After `act`, this method calls [`on_failure`](super::DatagramHandler::on_failure) for each
+    /// error that `act` has caused. Datagrams that `act` has queued are sent when the socket has
+    /// room.
     ///
     /// # Cost
-    /// O(1), plus the sending that `act` does.
+    /// O(1), in addition to the cost of `act`.
     ///
     /// # Errors
     /// - [`Error::StaleKey`] if the socket has ended.
     /// - [`Error::Running`] in the socket's own callbacks.
-    /// - [`Error::Os`] if the kernel refuses the interest in `WRITABLE`.
+    /// - [`Error::Os`] if the kernel refuses to add `WRITABLE` to the interest.
     ///
     /// ```
     /// use std::time::Duration;
@@ -84,8 +86,8 @@ impl<S: 'static> UdpKey<S> {
                 udp.report_failures(cx);
                 result
             }));
-            // Also after a panic of `act`, which is passed on to the caller: datagrams queued
-            // before it must still be sent.
+            // This also runs after a panic of `act`, since datagrams that were queued before the
+            // panic must still be sent. The panic is then passed on to the caller.
             if cx.registry.contains(self.key) {
                 udp.want_room(self.key, cx.registry)?;
             }

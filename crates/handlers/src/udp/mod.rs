@@ -2,8 +2,8 @@
 //! that concern one datagram and not the socket.
 //!
 //! Ground rule: a batch that is not full has emptied the socket, because `recvmmsg(2)` stops when
-//! no datagram is left. Only then is the readiness cleared. After a full batch the next one is
-//! received next turn, after the other sources.
+//! no datagram is left. The readiness is cleared only after such a batch. After a full batch, the
+//! next batch is received next turn, after the other sources.
 
 mod handler;
 mod key;
@@ -46,9 +46,9 @@ pub trait DatagramHandler<S> {
     /// Called for each received datagram, in the order of arrival.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
-    /// [`Next::Remove`] does. The other datagrams of the batch and the queued datagrams are dropped
-    /// then.
+    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the
+    /// registration and closes the socket, as [`Next::Remove`] does. In both cases the remaining
+    /// datagrams of the batch and the queued datagrams are dropped.
     fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -56,34 +56,34 @@ pub trait DatagramHandler<S> {
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next>;
 
-    /// Called for each datagram that the kernel refused to send, and for each error that was
-    /// returned for a sent datagram, after the callback that sent it has returned. At most 64
-    /// failures are reported at a time; [`UdpMetrics::failed`] counts all of them. By default they
-    /// are logged.
+    /// Called for each error of a datagram: the kernel refused to send the datagram, or reports an
+    /// error of a datagram that was sent earlier. The call follows when the callback during which
+    /// the error occurred has returned. At most 64 failures are kept until then;
+    /// [`UdpMetrics::failed`] counts all of them. By default each failure is logged.
     ///
-    /// `ECONNREFUSED` is reported only for connected sockets.
+    /// The kernel reports `ECONNREFUSED` only for connected sockets.
     fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, S>) {
         let _ = cx;
         tracing::debug!(%failure, "datagram lost");
     }
 
-    /// Called when the queue is empty again after it was [`Full`]. Send the refused datagrams here.
-    /// Does nothing by default.
+    /// Called after a datagram was refused with [`Full`], as soon as the queue is empty and the
+    /// socket has room. Send the refused datagrams here. Does nothing by default.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
-    /// in [`on_datagram`](Self::on_datagram).
+    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the
+    /// registration and closes the socket.
     fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let _ = (socket, cx);
         Ok(Next::Keep)
     }
 
-    /// Called when the timeout has elapsed that was set with [`Registry::set_timeout`]. Ends the
-    /// socket by default.
+    /// Called when the timeout that you have set with [`Registry::set_timeout`] has elapsed. By
+    /// default this closes the socket.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
-    /// in [`on_datagram`](Self::on_datagram).
+    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the
+    /// registration and closes the socket.
     fn on_timeout(
         &mut self,
         socket: &mut Sending<'_>,
@@ -117,8 +117,12 @@ where
     }
 }
 
-/// Registers `socket` with a closure that is called for each datagram, and with the limits of
-/// [`Udp::new`]. Returns the key for sending from other callbacks.
+/// Registers `socket` with a closure that is called for each datagram. Returns the key for sending
+/// from other callbacks.
+///
+/// The closure is called like [`DatagramHandler::on_datagram`], and its result has the same
+/// meaning. The other callbacks of [`DatagramHandler`] have their defaults. The queue has the
+/// limits of [`Udp::new`].
 ///
 /// # Errors
 /// [`AddError`] returns the socket. Its error is one of:
@@ -165,8 +169,8 @@ where
     add_handler(registry, socket, Udp::new(OnDatagram(on_datagram)))
 }
 
-/// Registers `socket` with a handler object, and with the limits of `udp`. Returns the key for
-/// sending from other callbacks.
+/// Registers `socket` with the handler and the limits of `udp`. Returns the key for sending from
+/// other callbacks.
 ///
 /// # Errors
 /// [`AddError`] returns the socket. Its error is one of:

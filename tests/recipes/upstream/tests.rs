@@ -1,4 +1,4 @@
-//! "An upstream that comes and goes": its connects and their times, and its end.
+//! "An upstream that reconnects": its connects and their times, and its end.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};

@@ -527,7 +527,7 @@ fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
     )
 }
 
-/// Later is a second after the first.
+/// A signal counts as a later one if it comes at least a second after the first.
 #[test]
 fn the_first_signal_ends_it_gracefully_and_a_later_one_at_once() -> Result {
     for signal in [Signal::INT, Signal::TERM] {

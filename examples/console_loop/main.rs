@@ -173,7 +173,7 @@ fn cancel(number: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     if let Some(work) = cx.state.works.remove(&number) {
         // A finished work is not in the map. If it is running, its worker stays busy until it ends.
         work.abandon();
-        cx.state.say(format_args!("gave up work {number}"));
+        cx.state.say(format_args!("abandoned work {number}"));
         return Ok(());
     }
     let (timer, text) = cx

@@ -366,7 +366,7 @@ fn abandoned_work_is_not_waited_for() -> Result {
     session.type_in("work 1000000\ncancel 1\ncancel 1\n")?;
     drop(session.keyboard.take()); // nothing else is left to wait for
     let (shown, status) = session.end()?;
-    assert_eq!(shown, "work 1\ngave up work 1\nno timer and no work 1\n");
+    assert_eq!(shown, "work 1\nabandoned work 1\nno timer and no work 1\n");
     assert!(status.success());
     Ok(())
 }

@@ -54,8 +54,8 @@ impl ConnectionLimit {
     /// Sets the limit to `max`, for all clones. Use it when the configuration has been read again.
     ///
     /// Open connections are never closed by this. If more than `max` are open, no new connection is
-    /// accepted until enough of them have ended. If there is room, the listeners that pause are
-    /// notified.
+    /// accepted until enough of them have ended. If the new limit leaves room, listeners that the
+    /// limit has paused accept connections again.
     ///
     /// ```
     /// use handlers::ConnectionLimit;

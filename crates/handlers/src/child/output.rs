@@ -37,15 +37,18 @@ pub enum Output<'a, 'c, S> {
 /// [`Reactor::run`](reactor::Reactor::run) alive. Call this function on the loop's thread.
 ///
 /// A line of more than `max_length` bytes is cut: its first `max_length` bytes are reported as
-/// [`Output::Cut`], as soon as the line is known to be longer. Reading continues after it.
+/// [`Output::Cut`], as soon as the line is known to be longer. The rest of the line is discarded.
+/// Reporting continues with the next line.
 ///
-/// An error that `on_output` returns ends the registration and closes the stream. The child then
-/// gets `EPIPE` or `SIGPIPE` when it writes. If a line that is too long should have this effect,
-/// return an error at [`Output::Cut`]. The errors `WouldBlock` and `Interrupted` end nothing.
+/// An error that `on_output` returns ends the registration and closes the stream. A child that then
+/// writes to its pipe gets `EPIPE` or `SIGPIPE`. To end the registration at a line that is too
+/// long, return an error at [`Output::Cut`]. The errors `WouldBlock` and `Interrupted` are
+/// exceptions: the registration goes on, as after `Ok`.
 ///
-/// If a callback pauses the connection, no further lines are reported until you resume the
-/// connection by its [`ConnectionKey`]. Lines that were already read wait too. The writer blocks
-/// when the pipe is full.
+/// Each line comes with the [`Connection`] that reads the stream. If a callback
+/// [pauses](Connection::pause_reading) this connection, no further lines are reported, not even
+/// lines that were already read. Reporting continues when you resume the connection by its
+/// [`ConnectionKey`]. During the pause, the writer blocks once the pipe is full.
 ///
 /// # Cost
 /// The costs of [`Connection::open`]. No buffer is held while no data arrives.

@@ -218,8 +218,8 @@ impl ConnectionOptions {
         self.with(|settings| settings.write_rate = limit.into())
     }
 
-    /// Limits the total rate at which all connections with a clone of `limit` read. Default: no
-    /// limit.
+    /// Limits the rate at which several connections read together. All connections whose options
+    /// have a clone of the same `limit` share one token bucket. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionOptions, RateLimit};
@@ -234,8 +234,8 @@ impl ConnectionOptions {
         self.with(|settings| settings.shared_read_rate = limit.into())
     }
 
-    /// Limits the total rate at which all connections with a clone of `limit` write. Default: no
-    /// limit.
+    /// Limits the rate at which several connections write together. All connections whose options
+    /// have a clone of the same `limit` share one token bucket. Default: no limit.
     #[must_use]
     pub fn shared_write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_write_rate = limit.into())

@@ -148,8 +148,9 @@ pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
     errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
 }
 
-/// Returns the number of bytes in the kernel's buffer. If the kernel does not report it, returns 1,
-/// so that no byte is lost.
+/// Returns the number of bytes in the kernel's buffer that can be read. If the kernel does not
+/// report the number, returns 1. The connection then tries to read before it ends, so bytes that
+/// are there are not lost.
 fn unread(fd: BorrowedFd<'_>) -> u64 {
     rustix::io::ioctl_fionread(fd).unwrap_or(1)
 }
@@ -209,8 +210,9 @@ streams! {
 pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<Shutdown>;
-    /// Makes the socket count as writable only when the kernel has sent all bytes that it was
-    /// given. Returns `true` if the socket supports this.
+    /// Makes the socket count as writable only while the kernel holds no unsent bytes of it. Sent
+    /// bytes that the peer has not acknowledged do not matter. Returns `true` if the socket
+    /// supports this.
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
     fn as_any(&self) -> &dyn Any;

@@ -173,8 +173,9 @@ impl Console {
         self.open_on(registry, io::stdin(), callback)
     }
 
-    /// Reads lines from another input than standard input, such as `/dev/tty`. Otherwise this works
-    /// like [`open`](Self::open). The fd is duplicated, so you may close yours.
+    /// Reads lines from `input` instead of standard input, for example from `/dev/tty`. Otherwise
+    /// this works like [`open`](Self::open). The console uses an fd of its own, so you may close
+    /// `input`.
     ///
     /// # Errors
     /// Nothing is registered after an error.

@@ -18,8 +18,8 @@ use super::inotify::{Event, EventFlags, Inotify, Queue};
 use super::path_watch::{PathWatch, Target, Update, WatchFor};
 use crate::error;
 
-/// A change in a folder that is watched by [`watch_folder`]. Each name is the name of an entry,
-/// without a path.
+/// A change in a folder that is watched by [`watch_folder`]. Each `OsString` in a variant is the
+/// name of an entry of the folder, without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {

@@ -34,10 +34,13 @@ impl<T> Sender<T> {
     ///
     /// # Cost
     /// No system call while the loop is awake. If the loop sleeps, the first sender that finds it
-    /// asleep writes once to the loop's eventfd. One lock is held while the value is pushed. The
-    /// first value after the loop has found the queue empty takes a second lock, that of the loop's
-    /// list of queues with values. No allocation once the two buffers of the queue have grown. A
-    /// buffer for more than 4096 values is freed when the queue is empty.
+    /// asleep writes once to the loop's eventfd. One lock is held while the value is pushed. If the
+    /// loop has found the queue empty, the next value takes a second lock: the lock of the loop's
+    /// list of queues that have values.
+    ///
+    /// A queue has two buffers: senders fill one while the loop empties the other. Once both have
+    /// grown, sending allocates nothing. When the loop finds the queue empty, it frees a buffer
+    /// that has room for more than 4096 values.
     ///
     /// # Errors
     /// Each of these errors contains the value:

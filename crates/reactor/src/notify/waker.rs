@@ -62,7 +62,8 @@ impl Waker {
 
 /// A token that any thread may hold, returned by [`Remote::keep_alive`](crate::Remote::keep_alive).
 /// Until the token is dropped, [`Reactor::run`](crate::Reactor::run) does not return
-/// [`Exit::NothingLeft`](crate::Exit::NothingLeft). A stop and a failure still end `run`.
+/// [`Exit::NothingLeft`](crate::Exit::NothingLeft). `run` still returns after a
+/// [`stop`](crate::Registry::stop), and it still returns its errors.
 ///
 /// ```
 /// use reactor::{Exit, Reactor};

@@ -249,7 +249,8 @@ impl<S> Registry<S> {
     /// deadline.
     ///
     /// # Cost
-    /// O(1). Moving the deadline later usually only stores the new time.
+    /// O(1). If the new deadline is later than the present one, usually only the new time is
+    /// stored.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.

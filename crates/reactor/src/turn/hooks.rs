@@ -66,14 +66,20 @@ impl<S> Registry<S> {
         self.add_hook(Place::AfterWait, Location::caller(), hook)
     }
 
-    /// Runs `callback` in every turn in which no other callback has run, until it returns
-    /// [`Next::Remove`]. Hooks do not count as other callbacks here;
-    /// [`Reactor::turn`](crate::Reactor::turn) lists the callbacks that do. Returns the key of the
-    /// callback.
+    /// Runs `callback` at the end of every turn in which the loop had nothing else to do. Returns
+    /// the key of the callback.
     ///
-    /// While an idle callback is registered, the loop never sleeps, and
-    /// [`Reactor::run`](crate::Reactor::run) ends only if it is stopped. Use it for work that can
-    /// be divided into short pieces, not for waiting.
+    /// The idle callbacks run if no handler, timer, deferred callback or posted closure has run in
+    /// the turn. Hooks before and after the wait make no difference. For the exact list see
+    /// [`Reactor::turn`](crate::Reactor::turn).
+    ///
+    /// An idle callback is removed when it returns [`Next::Remove`] or an error. An error is
+    /// logged. `WouldBlock` and `Interrupted` have no effect.
+    ///
+    /// While an idle callback is registered, the loop never sleeps.
+    /// [`Reactor::run`](crate::Reactor::run) then returns only after a [`stop`](Self::stop), or
+    /// with an error. Use an idle callback for work that can be divided into short pieces, not for
+    /// waiting.
     ///
     /// ```
     /// use reactor::{Next, Reactor};

@@ -14,14 +14,14 @@ pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// A system call that has failed, with its name and its object. An error of this type is the inner
-/// error of an [`io::Error`] of the same kind.
+/// A system call that has failed, with its name and its object. Functions of this crate return it
+/// inside of an [`io::Error`] of the same kind.
 ///
-/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)". For some errors,
-/// advice follows.
+/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)". Some errors also
+/// display advice at the end.
 ///
-/// [`raw_os_error`](Self::raw_os_error) returns the errno. The function [`errno`](crate::errno)
-/// returns it for the outer `io::Error`.
+/// [`raw_os_error`](Self::raw_os_error) returns the errno. To get the errno from the outer
+/// `io::Error`, use the function [`errno`](crate::errno).
 ///
 /// ```
 /// use std::io;

@@ -1,5 +1,5 @@
-//! Ready-made callbacks on top of [`reactor`]. They use only the public interface of `reactor`, so
-//! a handler of your own can do everything that they do.
+//! Ready-made callbacks on top of [`reactor`]. The callbacks use only the public interface of
+//! `reactor`, so a handler of your own can do everything that they do.
 //!
 //! | to | see |
 //! | --- | --- |
@@ -22,6 +22,22 @@
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 //!
+//! # Terms
+//!
+//! These terms are used on many pages:
+//!
+//! - A *turn* is one iteration of the loop: see [`Reactor::turn`](reactor::Reactor::turn).
+//! - The *deferred callbacks* run once a turn, after the callbacks of the sources: see
+//!   [`Registry::defer`](reactor::Registry::defer).
+//! - A registration or a job *keeps [`Reactor::run`](reactor::Reactor::run) alive* if `run` does
+//!   not return by itself before the registration or the job has ended.
+//! - The *interest* of a registration is the set of events that it waits for: see
+//!   [`Interest`](reactor::Interest).
+//! - *Our write side* is the direction of a connection in which this process sends. The *write
+//!   side of the peer* is the direction in which the peer sends.
+//! - The *write queue* of a connection holds the bytes that were written and that the socket has
+//!   not taken yet.
+//!
 //! # Features
 //!
 //! By default everything is compiled. Connections, listeners and relays are always included. To
@@ -32,7 +48,7 @@
 //! | `child` | [`child`] | `framing`, `signal` | wait4 |
 //! | `console` | [`Console`] | `framing` | |
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
-//! | `framing` | [`Framing`] and everything that finds messages by it | | memchr |
+//! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
 //! | `inherited` | [`ListenOptions::inherited`] | | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reactor::Sender;
 
-/// A limit on the number of connections that are open at once. Clones share the count, so one limit
-/// can hold for several listeners, even on different loops. Pass it to
+/// A limit on the number of connections that are open at once. All clones share one count, so one
+/// limit can apply to several listeners, even on different loops. Pass it to
 /// [`ListenOptions::limit`](crate::ListenOptions::limit).
 ///
 /// ```
@@ -51,11 +51,12 @@ impl ConnectionLimit {
         }))
     }
 
-    /// Sets the limit to `max`, for all clones. Use it when the configuration has been read again.
+    /// Sets the limit to `max`, for all clones. Use it, for example, after your program has read
+    /// its configuration again.
     ///
-    /// Open connections are never closed by this. If more than `max` are open, no new connection is
-    /// accepted until enough of them have ended. If the new limit leaves room, listeners that the
-    /// limit has paused accept connections again.
+    /// This method never closes an open connection. If more than `max` connections are open, no new
+    /// connection is accepted until enough of them have ended. If the new limit leaves room,
+    /// listeners that the old limit has paused accept connections again.
     ///
     /// ```
     /// use handlers::ConnectionLimit;
@@ -70,13 +71,14 @@ impl ConnectionLimit {
         self.0.tell_listeners();
     }
 
-    /// Returns the number of open connections. Every [`Permit`] counts as one.
+    /// Returns the number of open connections. Each [`Permit`] that is not dropped counts as one
+    /// connection.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
 
     /// Returns a permit for one more connection, or `None` if the limit is reached. When the permit
-    /// is dropped, another connection can take its place.
+    /// is dropped, another connection can open in its place.
     pub fn try_acquire(&self) -> Option<Permit> {
         // `SeqCst`, here and in `acquire_or_wait`, `set_max` and `drop`: either the thread that
         // makes room sees the waiting listener, or the listener sees the room.
@@ -131,8 +133,9 @@ impl LimitState {
     }
 }
 
-/// Permission for one open connection under a [`ConnectionLimit`]. When the permit is dropped, on
-/// any thread, another connection can take its place. [`ConnectionLimit::try_acquire`] returns it.
+/// Permission for one open connection under a [`ConnectionLimit`]. [`ConnectionLimit::try_acquire`]
+/// returns a permit. When the permit is dropped, on any thread, another connection can open in its
+/// place.
 pub struct Permit(Arc<LimitState>);
 
 impl Drop for Permit {

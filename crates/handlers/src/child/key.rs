@@ -14,9 +14,9 @@ use crate::signal::Signal;
 #[derive(Default)]
 pub(super) struct Children(pub(super) HashMap<Key, Rc<ChildProcess>>);
 
-/// Identifies a child on its loop. The key is `Copy`, and checked at every use. It becomes stale
-/// when the child's end is reported or its watch is removed, so it never refers to another process
-/// that got the same pid.
+/// Identifies a child on its loop. The key is `Copy`. The key becomes stale when the child's end is
+/// reported or the child's watch is removed: the methods then return [`Error::StaleKey`]. So the
+/// key never refers to another process that has got the same pid.
 ///
 /// Each method takes the [`Registry`], so you can call it only on the loop's thread. On another
 /// thread, use [`Remote::post`](reactor::Remote::post) to call it on the loop.
@@ -33,12 +33,12 @@ impl fmt::Display for ChildKey {
 impl ChildKey {
     /// Returns the key of the registration, whose source is the child's pidfd. Use it for
     /// [`set_background`](Registry::set_background), or to compare it with
-    /// [`Context::key`](reactor::Context::key). The timeout of the registration is reserved for
-    /// [`terminate`](Self::terminate).
+    /// [`Context::key`](reactor::Context::key). Do not set the timeout of this registration, since
+    /// [`terminate`](Self::terminate) uses it.
     ///
-    /// [Removing](Registry::remove) the registration ends the watch, and the child continues to
-    /// run. Its end is not reported. The loop reaps the child in the background, so that no zombie
-    /// is left.
+    /// If you [remove](Registry::remove) the registration, the watch ends, and the child continues
+    /// to run. The end of the child is then not reported. The loop still reaps the child in the
+    /// background, so that no zombie is left.
     pub const fn key(self) -> Key {
         self.0
     }
@@ -51,8 +51,8 @@ impl ChildKey {
         Ok(self.process(registry)?.pid())
     }
 
-    /// Sends a signal to the child. This has no effect if the child has ended but its end is not
-    /// reported yet.
+    /// Sends a signal to the child. If the child has ended and its end was not reported yet, the
+    /// call has no effect and returns `Ok`.
     ///
     /// # Cost
     /// One system call.
@@ -60,11 +60,11 @@ impl ChildKey {
     /// # Errors
     /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
     /// - [`Error::Call`], which names the signal and the child. The errno is `EPERM` if the child
-    ///   now runs as another user. The kind is `InvalidInput` if the signal has no name, like a
-    ///   real-time signal.
+    ///   now runs as another user. The kind is `InvalidInput` if the signal has no name: real-time
+    ///   signals have none.
     ///
     /// # Source
-    /// `pidfd_send_signal(2)`, which cannot signal another process that got the same pid.
+    /// `pidfd_send_signal(2)`, which cannot signal another process that has got the same pid.
     ///
     /// ```
     /// use std::process::Command;
@@ -85,9 +85,9 @@ impl ChildKey {
         self.process(registry)?.send(SignalTarget::Process, signal)
     }
 
-    /// Sends a signal to the child and to the other processes of its group. These are the processes
-    /// that the child and its descendants have started, except those that have joined another
-    /// group.
+    /// Sends a signal to the child and to the other processes of its group. The group holds all
+    /// processes that the child and its descendants have started, except processes that have joined
+    /// another group.
     ///
     /// # Errors
     /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
@@ -95,7 +95,7 @@ impl ChildKey {
     ///   group: spawn it with
     ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). The errno is
     ///   `EPERM` if the child now runs as another user, and `ECHILD` if other code has reaped the
-    ///   child. The kind is `InvalidInput` if the signal has no name, like a real-time signal.
+    ///   child. The kind is `InvalidInput` if the signal has no name: real-time signals have none.
     ///
     /// # Source
     /// `kill(2)` of the group. The id of the group is the child's pid, which no other process can
@@ -104,7 +104,7 @@ impl ChildKey {
         self.process(registry)?.send(SignalTarget::Group, signal)
     }
 
-    /// Kills the child at once, by `SIGKILL`. Its end is reported as usual.
+    /// Kills the child at once, by `SIGKILL`. The end of the child is reported as usual.
     ///
     /// # Errors
     /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
@@ -115,26 +115,26 @@ impl ChildKey {
     }
 
     /// Asks the child to end, by `SIGTERM`. If the child has not ended when `grace` has elapsed, it
-    /// is killed by `SIGKILL`. `grace` counts from the time of this turn. The end of the child is
-    /// reported as usual.
+    /// is killed by `SIGKILL`. `grace` counts from the [time of this turn](Registry::now). The end
+    /// of the child is reported as usual.
     ///
-    /// A stopped child is continued, by `SIGCONT`, so that it can react to the signal. With a
-    /// `grace` of [`Duration::ZERO`] the child is killed next turn. With [`Duration::MAX`] it is
-    /// never killed.
+    /// A child that was stopped, for example by `SIGSTOP`, is continued by `SIGCONT`, so that it
+    /// can react to the `SIGTERM`. With a `grace` of [`Duration::ZERO`] the child is killed next
+    /// turn. With [`Duration::MAX`] it is never killed.
     ///
-    /// If you call this again, no second `SIGTERM` is sent, since many programs end at once at the
-    /// second one. To send a second one, use [`signal`](Self::signal). The earliest deadline of all
-    /// calls counts. If one of the calls was [`terminate_group`](Self::terminate_group), the whole
-    /// group is killed at the deadline.
+    /// If you call this again, no second `SIGTERM` is sent, since many programs end at once at a
+    /// second one. To send a second `SIGTERM`, use [`signal`](Self::signal). If several calls have
+    /// set deadlines, the child is killed at the earliest of them. If one of the calls was
+    /// [`terminate_group`](Self::terminate_group), the whole group is killed at the deadline.
     ///
     /// If the watch is removed before the deadline, the child is still killed at the deadline. If
-    /// the reactor is dropped before the deadline, the child is killed at that moment.
+    /// the reactor is dropped before the deadline, the child is killed at once.
     ///
     /// # Cost
     /// O(1): two system calls and a timeout.
     ///
     /// # Errors
-    /// After an error no new deadline is set.
+    /// If an error is returned, no new deadline is set.
     /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
     /// - [`Error::Call`], which names the signal and the child, with `EPERM` if the child now runs
     ///   as another user.
@@ -161,20 +161,20 @@ impl ChildKey {
 
     /// Asks the child and its whole process group to end, by `SIGTERM`. When `grace` has elapsed,
     /// the rest of the group is killed by `SIGKILL`. Otherwise this works like
-    /// [`terminate`](Self::terminate). A child that has already got a `SIGTERM` from `terminate`
-    /// gets no second one.
+    /// [`terminate`](Self::terminate). If the child has already got a `SIGTERM` from `terminate`,
+    /// it gets no second one.
     ///
     /// If the child ends before the other processes of its group, its end is not reported at once.
-    /// The child is reaped and its end is reported when the others have ended, or when the grace
-    /// period is over. The reason is that the id of the group is the child's pid, which no other
-    /// process can get before the child is reaped. With a grace of [`Duration::MAX`] there is no
-    /// limit for the wait. A process that has joined another group gets no signal.
+    /// The child is reaped, and its end is reported, when the other processes have ended or the
+    /// grace period is over. The delay keeps the id of the group valid: this id is the child's pid,
+    /// which no other process can get before the child is reaped. With a grace of [`Duration::MAX`]
+    /// the wait has no limit. A process that has joined another group gets no signal.
     ///
     /// # Cost
     /// The other processes of the group are looked up in `/proc`, which is O(processes of the
-    /// machine). There is a lookup:
+    /// machine). A lookup happens:
     /// - when the child has ended;
-    /// - when another process of the group, which the loop has waited for, has ended;
+    /// - when the loop was waiting for another process of the group, and this process has ended;
     /// - by this method, if [`terminate`](Self::terminate) was called before.
     ///
     /// If a lookup after the child's end fails, the rest of the group is killed at once.

@@ -1,42 +1,44 @@
-//! Child processes as sources. The exit of a child is reported once, its pipes are streams, and a
-//! supervisor can restart it.
+//! Child processes as sources. A callback gets the exit of a child once. The child's pipes are
+//! streams. A supervisor can restart a child.
 //!
-//! Ground rule: no code here waits for *any* child. The exit of each child is detected by its own
-//! pidfd, without a handler for `SIGCHLD`. Therefore any number of loops and libraries can have
-//! children in one process, and none of them reaps a child of another.
+//! Ground rule: no code here waits for *any* child. The exit of each child is detected by the
+//! child's own pidfd, without a handler for `SIGCHLD`. Therefore any number of loops and libraries
+//! can have children in one process, and no loop or library reaps a child that another has started.
 //!
-//! Second rule: a child that was passed to this module is always reaped. If its watch is removed,
-//! its loop reaps it in the background. If its loop was dropped, the next call of [`spawn`] or
-//! [`watch()`] passes the child to the loop of that call, which reaps it. A child that exits before
-//! such a call stays a zombie (a process-table entry) until then, or until this process exits.
-//! Reaping it sooner would need a dedicated thread that outlives every loop.
+//! Second rule: a child that was passed to this module is always reaped. If the watch of a child is
+//! removed, the child's loop still reaps it in the background. If the child's loop was dropped, the
+//! next call of [`spawn`] or [`watch()`] passes the child to the loop of that call, which reaps it.
+//! If the child exits before such a call, it stays a zombie (a process-table entry) until the call,
+//! or until this process exits. Only a dedicated thread that outlives every loop could reap such a
+//! child sooner.
 //!
 //! # Inherited by a child
-//! `Command` decides what a child inherits, and this module changes nothing of it:
-//! - *Descriptors*: a child inherits standard input, output and error. All descriptors of the loop,
-//!   and of the sources that the standard library opens, are close-on-exec. A child shares an
-//!   inherited descriptor with this process, including its blocking mode. Do not register such a
-//!   descriptor, since this makes it non-blocking for the children too. The pipes made by
-//!   `Stdio::piped` are not affected, since each end has a mode of its own, and the child's end
-//!   blocks.
-//! - *Signal mask*: no signal is blocked in the child, even if the spawning thread has blocked
-//!   some.
+//! `Command` decides what a child inherits. This module does not change that:
+//! - *Descriptors*: a child inherits standard input, output and error. All descriptors that the
+//!   loop or the standard library opens are close-on-exec, so no child inherits them. A child
+//!   shares an inherited descriptor with this process, including its blocking mode. Do not register
+//!   such a descriptor, since the registration would make it non-blocking for the children too. The
+//!   pipes made by `Stdio::piped` are not affected, since each end has a mode of its own, and the
+//!   child's end blocks.
+//! - *Signal mask*: no signal is blocked in the child, even if the spawning thread blocks signals.
 //! - *Dispositions*: signals that are watched by [`signal`](crate::signal), or caught by other
 //!   code, are reset to their default by `exec`. *Ignored* signals stay ignored, except `SIGPIPE`,
 //!   which Rust's runtime ignores and `Command` resets.
 //!
 //! # Cost
 //! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread. It starts the
-//! process, and waits until the program is executed. This takes half a millisecond in the tests. It
-//! takes longer if a large process has to fork, which `Command` does for `pre_exec` and `uid`, or
-//! if the file system is slow to find the program. If the loop must not be blocked for that time,
-//! spawn the child on a [`WorkerPool`] and pass it to [`watch()`].
+//! process, and waits until the program is executed. In the tests the call takes half a
+//! millisecond. The call takes longer if the file system is slow to find the program. It also takes
+//! longer if a large process has to fork, which `Command` does for `pre_exec` and `uid`. If the
+//! loop must not be blocked for that time, spawn the child on a [`WorkerPool`] and pass it to
+//! [`watch()`].
 //!
 //! The watch costs a file descriptor, an `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`.
 //! The exit costs a `waitid` and a `wait4`.
 //!
 //! Source: `pidfd_open(2)`, since Linux 5.3; `waitid(2)` with `P_PIDFD`, since Linux 5.4. For
-//! comparison: libuv and libev reap on `SIGCHLD`, in one loop for the whole process.
+//! comparison: in libuv and libev, one loop reaps all children of the process when it gets
+//! `SIGCHLD`.
 //!
 #![cfg_attr(feature = "pool", doc = "[`WorkerPool`]: crate::WorkerPool")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: crate#features")]
@@ -77,34 +79,35 @@ pub struct Exit {
     pub usage: Usage,
 }
 
-/// The resources that a child has used, including those of its own children that it has waited for.
+/// The resources that a child has used. The resources of the child's own children are included if
+/// the child has waited for them.
 ///
 /// # Source
 /// `getrusage(2)`, as returned by `wait4(2)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Processor time in user mode, summed over these processes.
+    /// Processor time in user mode, summed over the child and its children that are included.
     pub user: Duration,
-    /// Processor time in the kernel, summed over these processes.
+    /// Processor time in the kernel, summed over the child and its children that are included.
     pub system: Duration,
-    /// The maximum resident memory, in bytes. It is not a sum: it is that of the one process, the
-    /// child or one of its children, whose maximum is the largest.
+    /// The maximum resident memory, in bytes, of a single process: the child or one of its own
+    /// children. The process with the largest maximum counts, so the value is not a sum.
     ///
     /// The kernel measures from the start of the child. Until the child executes its program, it
     /// shares the memory of the spawning process, and the kernel counts this memory for the child
-    /// too. Therefore the value is never less than the maximum that the spawning process has
-    /// reached until then. The exception is a `Command` that has to fork: the child then starts
-    /// with a copy of this memory.
+    /// too. Therefore the value is never less than the maximum that the spawning process had
+    /// reached when it started the child. If `Command` has to fork, for example for `pre_exec`, the
+    /// value has no such minimum: the child then starts with a copy of the memory.
     pub max_rss_bytes: u64,
 }
 
-/// A child on its loop, with the pipes that its `Command` requested.
+/// A child that a loop watches, with the pipes that its `Command` requested.
 ///
 /// Each pipe is a [`Stream`](crate::Stream). You can pass it to
-/// [`Connection::open`](crate::Connection::open), [`lines`] or [`Registry::add`]. Dropping a pipe
-/// closes it: the child then reads the end of its input, or gets `SIGPIPE` or `EPIPE` when it
-/// writes its output.
+/// [`Connection::open`](crate::Connection::open), [`lines`] or [`Registry::add`]. If you drop
+/// `stdin`, the child reads the end of its input. If you drop `stdout` or `stderr`, the child gets
+/// `SIGPIPE` or `EPIPE` when it writes its output.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Spawned {
@@ -112,20 +115,21 @@ pub struct Spawned {
     pub key: ChildKey,
     /// The process id.
     pub pid: u32,
-    /// The pipe to the child's standard input, if that was `Stdio::piped`.
+    /// The pipe to the child's standard input, if the `Command` set it to `Stdio::piped`.
     pub stdin: Option<ChildStdin>,
-    /// The pipe from the child's standard output, if that was `Stdio::piped`.
+    /// The pipe from the child's standard output, if the `Command` set it to `Stdio::piped`.
     pub stdout: Option<ChildStdout>,
-    /// The pipe from the child's standard error, if that was `Stdio::piped`.
+    /// The pipe from the child's standard error, if the `Command` set it to `Stdio::piped`.
     pub stderr: Option<ChildStderr>,
 }
 
-/// The error of [`watch()`] for a child that could not be watched. It returns the child, which you
-/// must then wait for. To leave this to the next loop that starts or watches a child, convert the
-/// error into an [`io::Error`].
+/// The error of [`watch()`] for a child that could not be watched. It returns the child. You must
+/// then wait for the child yourself, since it would otherwise stay a zombie. Alternatively, convert
+/// the error into an [`io::Error`]: the next loop that starts or watches a child then reaps this
+/// child too.
 #[non_exhaustive]
 pub struct WatchError {
-    /// The child that was passed in.
+    /// The child that was passed to [`watch()`].
     pub child: Child,
     /// The reason.
     pub error: io::Error,
@@ -133,15 +137,15 @@ pub struct WatchError {
 
 /// Starts `command`, and calls `on_exit` once when the child has ended.
 ///
-/// `on_exit` gets the exit status and the resource use, also if the child ends before the loop
+/// `on_exit` gets the exit status and the resource use, even if the child ends before the loop
 /// runs. An error that `on_exit` returns is logged.
 ///
 /// `on_exit` gets the error `ECHILD` if other code has reaped the child. This happens if the
-/// program ignores `SIGCHLD`, or if a part of the program waits for any child. The child has then
-/// ended too, but its exit status and its resource use are lost.
+/// program ignores `SIGCHLD`, or if a part of the program waits for any child. In both cases the
+/// child has ended, but its exit status and its resource use are lost.
 ///
-/// When `on_exit` is called, the child's output may still be in its pipes. Do not take the exit for
-/// the end of the output: a pipe may end before or after the exit.
+/// When `on_exit` is called, the child's output may still be in its pipes. The exit is not the end
+/// of the output: a pipe may end before or after the exit.
 ///
 /// The registration keeps [`Reactor::run`](reactor::Reactor::run) alive until the child has ended.
 /// If the registration is removed, or the reactor is dropped, the child continues to run, and
@@ -157,7 +161,7 @@ pub struct WatchError {
 /// - `EAGAIN` at a limit of processes, `EMFILE`, and the other errors of [`Command::spawn`]. These
 ///   errors name the program.
 /// - The errors of [`watch()`], if the child was started but cannot be watched. The child is then
-///   killed. The next call of [`spawn`] or [`watch()`] takes care of reaping it.
+///   killed. The loop of the next call of [`spawn`] or [`watch()`] reaps the child.
 ///
 /// ```
 /// use std::process::{Command, Stdio};
@@ -199,16 +203,17 @@ where
 }
 
 /// Calls `on_exit` once when `child` has ended. `child` is a process that the standard library has
-/// started. Apart from the start this works like [`spawn`].
+/// started. Otherwise this works like [`spawn`].
 ///
 /// Use this for a child that was spawned elsewhere: on another thread, or by another library. Do
-/// not wait for the child before, for example by [`Child::try_wait`]. The pipes that are still in
-/// `child` are returned.
+/// not wait for the child before this call, for example by [`Child::try_wait`]. The returned
+/// [`Spawned`] has the pipes that are still in `child`.
 ///
 /// # Errors
 /// [`WatchError`] returns the child. Its error is one of:
-/// - `ESRCH` if the child was already reaped. `ECHILD` if it was already reaped and another process
-///   has got its process id since then.
+/// - `ESRCH` if the child was already reaped.
+/// - `ECHILD` if the child was already reaped, and another process has got its process id since
+///   then.
 /// - `EMFILE` and the other errors of `pidfd_open(2)`.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].

@@ -13,37 +13,39 @@ use crate::framing::{Framing, Lines, Search};
 
 /// The events that [`lines`] reports.
 ///
-/// Each line comes with the connection. Use the connection to [pause](Connection::pause_reading)
-/// reading, and thereby the writer, or to send an answer to a terminal.
+/// Each line comes with the [`Connection`] that reads the stream. Use the connection to send an
+/// answer to a terminal, or to [pause](Connection::pause_reading) reading. During a pause the
+/// writer blocks once the pipe is full.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
     /// A line, without its line end. It need not be valid UTF-8.
     Line(&'a [u8], &'a mut Connection<'c, S>),
     /// The beginning of a line that is longer than the limit. It has as many bytes as the limit
-    /// allows. The rest of the line is discarded, and the next event is the line after it.
+    /// allows. The rest of the line is discarded. The next event reports the line after the one
+    /// that was cut.
     Cut(&'a [u8], &'a mut Connection<'c, S>),
     /// The output has ended. This is the last call. The reason is [`CloseReason::Finished`] if the
     /// stream was read to its end.
     Ended(CloseReason),
 }
 
-/// Calls `on_output` for each line of `stream`, and once when the stream has ended. The last line
-/// of the stream needs no line end.
+/// Calls `on_output` for each line of `stream`, and once more with [`Output::Ended`] when the
+/// stream has ended. The last line of the stream needs no line end.
 ///
 /// `stream` can be a pipe of a child, the master side of its terminal, or any other stream. A pipe
-/// ends when *all* of its writers have closed it. This may be long after the child has ended, if
-/// processes that the child has started still run. The registration keeps
+/// ends when *all* of its writers have closed it. If processes that the child has started still
+/// run, the pipe may end long after the child. The registration keeps
 /// [`Reactor::run`](reactor::Reactor::run) alive. Call this function on the loop's thread.
 ///
 /// A line of more than `max_length` bytes is cut: its first `max_length` bytes are reported as
-/// [`Output::Cut`], as soon as the line is known to be longer. The rest of the line is discarded.
-/// Reporting continues with the next line.
+/// [`Output::Cut`], as soon as more bytes of the line have arrived. The rest of the line is
+/// discarded. Then the next line is reported as usual.
 ///
 /// An error that `on_output` returns ends the registration and closes the stream. A child that then
 /// writes to its pipe gets `EPIPE` or `SIGPIPE`. To end the registration at a line that is too
 /// long, return an error at [`Output::Cut`]. The errors `WouldBlock` and `Interrupted` are
-/// exceptions: the registration goes on, as after `Ok`.
+/// exceptions: they do not end the registration.
 ///
 /// Each line comes with the [`Connection`] that reads the stream. If a callback
 /// [pauses](Connection::pause_reading) this connection, no further lines are reported, not even
@@ -51,7 +53,7 @@ pub enum Output<'a, 'c, S> {
 /// [`ConnectionKey`]. During the pause, the writer blocks once the pipe is full.
 ///
 /// # Cost
-/// The costs of [`Connection::open`]. No buffer is held while no data arrives.
+/// The costs of [`Connection::open`]. While no data arrives, no buffer is held for the stream.
 ///
 /// # Errors
 /// [`AddError`] returns the stream. Its error is one of:

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 /// A policy for restarting a child that has ended, for [`supervise`](super::supervise).
 ///
-/// The delay before a restart doubles with each restart in a row, from the
-/// [initial](Self::initial_delay) to the [maximum](Self::max_delay) delay. When a child has run
-/// long enough ([`steady_after`](Self::steady_after)), a new row begins. All times are measured by
-/// the loop's clock.
+/// Restarts that follow each other without a long run of the child form a *row*. The first restart
+/// of a row has the [initial delay](Self::initial_delay). The delay then doubles with each restart
+/// of the row, up to the [maximum delay](Self::max_delay). If the child has run for the time that
+/// [`steady_after`](Self::steady_after) sets, its next restart begins a new row. All times are
+/// measured by the loop's clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,19 +53,19 @@ impl RestartPolicy {
         Self::new(When::Never)
     }
 
-    /// Returns a policy that restarts the child unless it has ended with exit code 0. If the child
-    /// cannot be started, the start is also tried again.
+    /// Returns a policy that restarts the child unless it has ended with exit code 0. A start that
+    /// fails is also tried again.
     pub const fn on_failure() -> Self {
         Self::new(When::OnFailure)
     }
 
-    /// Returns a policy that restarts the child in any case. If the child cannot be started, the
-    /// start is also tried again.
+    /// Returns a policy that restarts the child in any case. A start that fails is also tried
+    /// again.
     pub const fn always() -> Self {
         Self::new(When::Always)
     }
 
-    /// Sets the delay before the first restart of a row. Default: 100 ms, as in systemd.
+    /// Sets the delay before the first restart of a [row](Self). Default: 100 ms, as in systemd.
     pub const fn initial_delay(mut self, delay: Duration) -> Self {
         self.initial_delay = delay;
         self
@@ -76,16 +77,16 @@ impl RestartPolicy {
         self
     }
 
-    /// Sets the time after which a running child ends a row of restarts. The next restart is then
-    /// the first of a new row: it uses the initial delay, and [`max_restarts`](Self::max_restarts)
-    /// counts from it. Default: 10 s.
+    /// Sets how long a child must run so that its next restart begins a new row. The first restart
+    /// of a row uses the initial delay, and [`max_restarts`](Self::max_restarts) counts the
+    /// restarts of one row. Default: 10 s.
     pub const fn steady_after(mut self, ran: Duration) -> Self {
         self.steady_after = ran;
         self
     }
 
-    /// Sets the maximum number of restarts in a row. When it is reached, the supervision ends.
-    /// Default: no limit.
+    /// Sets the maximum number of restarts in a [row](Self). After the last of them, the
+    /// supervision ends when the child ends, or cannot be started. Default: no limit.
     pub const fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = restarts;
         self

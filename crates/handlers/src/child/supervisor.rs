@@ -28,30 +28,33 @@ pub enum SupervisorEvent {
     Started(Spawned),
     /// The child has ended.
     Exited {
-        /// The exit, or the error that the callback of [`spawn`](super::spawn) would get.
+        /// The exit of the child, or the error that the callback of [`spawn`](super::spawn) gets in
+        /// its place.
         exit: io::Result<Exit>,
-        /// The delay until the next start. `None` if the child is not started again; then this is
-        /// the last call.
+        /// The delay until the next start. `None` if the child is not started again: this event is
+        /// then the last one.
         restart_in: Option<Duration>,
     },
-    /// The child could not be started. For the policy this counts as a failure.
+    /// The child could not be started. The [policy](super::RestartPolicy) treats this like a child
+    /// that has failed.
     NotStarted {
         /// The error that [`spawn`](super::spawn) or the `command` callback has returned.
         error: io::Error,
-        /// The delay until the next attempt. `None` if there is no further attempt; then this is
-        /// the last call.
+        /// The delay until the next attempt. `None` if there is no further attempt: this event is
+        /// then the last one.
         restart_in: Option<Duration>,
     },
-    /// The supervision was stopped while no child ran. This is the last call.
+    /// The supervision was stopped while no child ran. This event is the last one.
     Stopped,
 }
 
 /// Starts a child and restarts it when it has ended, according to `policy`. `command` is called for
-/// each start and returns the command to run. `on_event` is called for each
-/// [event](SupervisorEvent). The first start happens with the deferred callbacks, so no callback
-/// runs before this function returns. Call this function on the loop's thread.
+/// each start, and returns the command to run. `on_event` is called for each
+/// [event](SupervisorEvent). No callback runs before this function returns, because the first start
+/// is [deferred](Registry::defer). Call this function on the loop's thread.
 ///
-/// The supervision keeps [`Reactor::run`](reactor::Reactor::run) alive, also during restart delays.
+/// The supervision keeps [`Reactor::run`](reactor::Reactor::run) alive, even while it waits for the
+/// next start.
 ///
 /// An error of `command` counts as a failed start. The supervision ends early in these cases:
 /// - `on_event` returns an error. A running child is killed, and the error is logged.
@@ -124,7 +127,8 @@ where
     key
 }
 
-/// Identifies a supervisor on its loop. The key is `Copy`, and checked at every use.
+/// Identifies a supervisor on its loop. The key is `Copy`. Each method checks the key, and returns
+/// [`Error::StaleKey`] if the supervision has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SupervisorKey(u64);
 
@@ -145,18 +149,19 @@ impl fmt::Display for SupervisorKey {
 }
 
 impl SupervisorKey {
-    /// Ends the supervision. If a child runs, it gets `SIGTERM`, and `SIGKILL` when `grace` has
-    /// elapsed, as by [`ChildKey::terminate`]. The exit of this child is the last event. If no
-    /// child runs, [`SupervisorEvent::Stopped`] is reported next turn as the last event.
+    /// Ends the supervision. If a child runs, this method calls [`ChildKey::terminate`]: the child
+    /// gets `SIGTERM` now, and `SIGKILL` if it has not ended when `grace` has elapsed. The exit of
+    /// this child is the last event. If no child runs, [`SupervisorEvent::Stopped`] is reported
+    /// next turn as the last event.
     ///
     /// To end the whole group of the child, call [`ChildKey::terminate_group`] with the key from
     /// [`child`](Self::child) before you call this method. Each process of the group then gets one
-    /// `SIGTERM`, and the whole group is killed at the earlier of the two deadlines.
+    /// `SIGTERM`, and the whole group is killed at the earlier of the deadlines of the two calls.
     ///
     /// # Errors
     /// - [`Error::StaleKey`] if the supervision has already ended.
-    /// - [`Error::Call`] if the child cannot be signalled; see [`ChildKey::terminate`]. The child
-    ///   is not restarted in this case either.
+    /// - [`Error::Call`] if the child cannot be signalled; see [`ChildKey::terminate`]. Even after
+    ///   this error, the child is not restarted.
     pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         let supervision = self.find(registry).ok_or_else(|| self.stale())?;
         supervision.stopping = true;
@@ -167,12 +172,13 @@ impl SupervisorKey {
         }
     }
 
-    /// Starts the child next turn if it waits for a restart. Use this, for example, after an
-    /// operator has fixed the cause of a failure. Does nothing if the child runs. The delays of
-    /// later restarts are not changed.
+    /// Starts the child next turn if the supervisor is waiting for the restart delay. Does nothing
+    /// if the child runs. The delays of later restarts are not changed. Use this, for example,
+    /// after an operator has fixed the cause of a failure.
     ///
     /// To restart a running child, call [`ChildKey::terminate`] with the key from
-    /// [`child`](Self::child). The policy must be one that restarts the child after this.
+    /// [`child`](Self::child). The child is then restarted if the policy allows a restart after
+    /// this exit.
     ///
     /// # Cost
     /// O(1).
@@ -186,8 +192,8 @@ impl SupervisorKey {
         }
     }
 
-    /// Returns the key of the running child, by which you can signal the child. Returns `None` if
-    /// no child runs at present.
+    /// Returns the key of the running child, or `None` if no child runs at present. With the key
+    /// you can signal the child.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.

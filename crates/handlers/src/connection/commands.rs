@@ -92,22 +92,23 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
     drop(stale);
 }
 
-/// Commands. A command is applied at once. If a callback of the connection is running, it is
-/// applied when that callback returns.
+/// Commands. A command is applied at once, unless a callback of the connection is running. In that
+/// case the command is applied when the callback returns. The same is true inside a closure of
+/// [`with`](Self::with) for this connection: a command is applied when the closure returns.
 ///
-/// The second case also holds inside a closure of [`with`](Self::with) for the same connection.
-/// Commands that wait are applied in order: after everything that the callback has written, and
-/// before the next callback. If the callback has closed the connection, commands that have no
-/// effect any more are dropped.
+/// Several waiting commands are applied in the order of their calls: after everything that the
+/// callback or closure has written, and before the next callback. If the callback or closure has
+/// closed the connection, the waiting commands that can have no effect any more are dropped.
 impl<S> ConnectionKey<S> {
     /// Sends `bytes` after everything that was written before, as [`Connection::write`] does inside
     /// [`with`](Self::with).
     ///
-    /// You can send a message to all subscribers, even to the one whose callback publishes it. If
-    /// the callback of the connection is running, the bytes are sent when that callback returns,
-    /// after its own writes. Until then this returns [`Flow::Open`]. If the queue cannot take the
-    /// bytes at that time, the connection ends with an error of kind `QuotaExceeded`. Otherwise the
-    /// peer would miss a part of the stream without notice.
+    /// This also works while a callback of the connection itself is running. So you can send a
+    /// message to all subscribers, even to the subscriber whose callback publishes it. In this case
+    /// the bytes are sent when the running callback returns, after that callback's own writes, and
+    /// this method returns [`Flow::Open`]. If the queue then has no room for the bytes, the
+    /// connection ends with an error of kind `QuotaExceeded`, so that the peer does not miss a part
+    /// of the stream without notice.
     ///
     /// ```
     /// use handlers::ConnectionKey;
@@ -124,7 +125,7 @@ impl<S> ConnectionKey<S> {
     /// ```
     ///
     /// # Cost
-    /// O(length). Bytes that wait for a running callback are copied.
+    /// O(length). If a callback of the connection is running, one more copy of the bytes is made.
     ///
     /// # Errors
     /// - `NotFound` if the connection has ended.
@@ -132,7 +133,7 @@ impl<S> ConnectionKey<S> {
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued.
-    /// - The error of a socket that has failed, if the connection is not reading.
+    /// - The error of the socket, if the socket has failed and the connection is not reading.
     ///
     /// [`Connection::write`] describes these errors in detail.
     pub fn write(self, cx: &mut Context<'_, S>, bytes: &[u8]) -> io::Result<Flow> {
@@ -144,9 +145,9 @@ impl<S> ConnectionKey<S> {
         }
     }
 
-    /// Sends shared bytes, as [`write`](Self::write) does, without copying a piece of 1 KiB or
-    /// more. If the callback of the connection is running, a piece shorter than 16 KiB may be
-    /// copied when that callback returns.
+    /// Sends `bytes`, as [`write`](Self::write) does. If `bytes` has 1 KiB or more, it is not
+    /// copied, except as [`Connection::write_bytes`] describes. If a callback of the connection is
+    /// running, fewer than 16 KiB may be copied when that callback returns.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -168,7 +169,7 @@ impl<S> ConnectionKey<S> {
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued.
-    /// - The error of a socket that has failed, if the connection is not reading.
+    /// - The error of the socket, if the socket has failed and the connection is not reading.
     ///
     /// [`Connection::write`] describes these errors in detail.
     pub fn write_bytes(self, cx: &mut Context<'_, S>, bytes: Bytes) -> io::Result<Flow> {

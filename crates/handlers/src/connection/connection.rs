@@ -18,8 +18,9 @@ use super::stream::{DynStream, Stream};
 use super::write::buffer::WriteBuffer;
 use crate::socket::plain;
 
-/// A connection. Its handler gets it in every callback. Other code on the loop gets it through
-/// [`ConnectionKey::with`].
+/// A connection. The [handler](crate::ConnectionHandler) of the connection gets it in every
+/// callback except [`on_close`](crate::ConnectionHandler::on_close). Other code on the loop gets it
+/// through [`ConnectionKey::with`].
 #[doc(alias("bufferevent", "AsyncSocket", "uv_stream_t", "TcpStream"))]
 pub struct Connection<'a, S> {
     pub(super) stream: &'a mut dyn DynStream,
@@ -45,15 +46,16 @@ impl<S> Connection<'_, S> {
         self.state.counters
     }
 
-    /// Stops reading until [`resume_reading`](Self::resume_reading) is called. Once the kernel's
-    /// buffer is full, the peer cannot send more.
+    /// Stops reading until [`resume_reading`](Self::resume_reading) is called. The peer can still
+    /// send until the kernel's buffer is full.
     ///
     /// No byte is lost: bytes of the peer, and the end of its stream, wait in the kernel until
-    /// reading is resumed. The same holds if the peer closes or resets the connection meanwhile.
+    /// reading is resumed. They wait even if the peer closes or resets the connection during the
+    /// pause.
     ///
-    /// A reset is reported at once. If bytes are unread,
-    /// [`on_failure`](crate::ConnectionHandler::on_failure) is called. Otherwise the connection
-    /// ends.
+    /// If the peer resets the connection during the pause and bytes are unread,
+    /// [`on_failure`](crate::ConnectionHandler::on_failure) is called at once. If no bytes are
+    /// unread, the connection ends at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -78,9 +80,9 @@ impl<S> Connection<'_, S> {
         self.state.flags.insert(Flags::PAUSED);
     }
 
-    /// Resumes reading after [`pause_reading`](Self::pause_reading). The handler is called later
-    /// with the bytes that it had not consumed: in this turn, or in the next one. Does nothing if
-    /// reading is not paused.
+    /// Resumes reading after [`pause_reading`](Self::pause_reading). In this turn or the next one,
+    /// the handler is called with the bytes that it has not consumed yet. Does nothing if reading
+    /// is not paused.
     #[doc(alias("bufferevent_enable", "uv_read_start"))]
     pub fn resume_reading(&mut self) {
         if self.state.flags.take(Flags::PAUSED) {
@@ -88,8 +90,9 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Keeps reading while the write queue is full, from now on. Use it if the handler writes its
-    /// input to other connections, and not to this one.
+    /// Makes the connection read even while its write queue is full. By default a full queue stops
+    /// reading. Use this method if the handler writes the input of this connection to other
+    /// connections. The effect lasts until the connection ends.
     pub const fn read_while_full(&mut self) {
         self.state.flags.insert(Flags::READS_WHILE_FULL);
     }
@@ -105,14 +108,14 @@ impl<S> Connection<'_, S> {
         self.state.flags.has(Flags::PAUSED)
     }
 
-    /// Returns `true` if the peer has closed its write side, and for a stream that cannot be read.
+    /// Returns `true` if the peer has closed its write side, or if the stream cannot be read.
     pub const fn is_read_ended(&self) -> bool {
         self.state.flags.has(Flags::READ_ENDED)
     }
 
     /// Replaces the options of this connection. All timeouts start again, except the deadline of a
-    /// close. Rate limits of this connection alone start again with full buckets. Shared rate
-    /// limits keep their state.
+    /// close. The rate limits that apply to this connection alone start again with full token
+    /// buckets. Shared rate limits keep their state.
     ///
     /// These options have no effect on an open connection:
     /// [`connect_timeout`](ConnectionOptions::connect_timeout),
@@ -136,16 +139,16 @@ impl<S> Connection<'_, S> {
         self.state.set_options(options);
     }
 
-    /// Returns the file descriptor, to query or set socket options. Do not read from it or write to
-    /// it: the connection does not see those bytes.
+    /// Returns the file descriptor. Use it to query or set socket options. Do not read from the
+    /// descriptor or write to it, because the connection does not see those bytes.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
     }
 
     /// Returns the stream if it has type `T`, and `None` otherwise. Use it for a query or a setting
-    /// that only that type offers.
+    /// that only the type `T` offers.
     ///
-    /// Do not read from the stream or write to it: the connection does not see those bytes.
+    /// Do not read from the stream or write to it, because the connection does not see those bytes.
     ///
     /// ```
     /// use std::net::TcpStream;
@@ -167,7 +170,8 @@ impl<S> Connection<'_, S> {
     /// Returns the stream mutably if it has type `T`, and `None` otherwise. Use it to change how a
     /// stream of your own treats its bytes.
     ///
-    /// Do not replace the file descriptor of the stream: the loop would go on watching the old one.
+    /// Do not replace the file descriptor of the stream, because the loop would continue to watch
+    /// the old descriptor.
     pub fn stream_mut<T: Stream>(&mut self) -> Option<&mut T> {
         self.stream.as_any_mut().downcast_mut()
     }

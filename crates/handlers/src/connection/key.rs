@@ -28,9 +28,9 @@ pub(super) type HandlerAccess<'a, S> =
 /// Passes a request to the connection that has this key.
 type PassRequest<S> = fn(Key, Request<'_, '_, S>) -> Result<(), Error>;
 
-/// The key of a connection, whatever its types of stream and handler are. It is `Copy`. Every use
-/// checks the key, so a key whose connection has ended returns an error and never reaches another
-/// connection. [`Connection::key`] returns it.
+/// The key of a connection. The type of the key does not depend on the types of the stream and the
+/// handler. A key is `Copy`. Every use checks the key: if the connection has ended, the call
+/// returns an error, and never reaches another connection. [`Connection::key`] returns the key.
 pub struct ConnectionKey<S> {
     key: Key,
     /// The function that passes a request to the connection. It knows the types of the connection.
@@ -47,15 +47,18 @@ impl<S> ConnectionKey<S> {
         self.key
     }
 
-    /// Calls `access` with the connection, and returns its result. Use it to write to a connection,
-    /// pause it or close it from the callback of another connection or of a timer. If the handler
-    /// was not called yet, its [`on_open`](ConnectionHandler::on_open) is called first.
+    /// Calls `access` with the connection, and returns its result. Use it in the callback of
+    /// another connection or of a timer, to write to this connection, to pause it or to close it.
+    /// If the handler's [`on_open`](ConnectionHandler::on_open) was not called yet, it is called
+    /// before `access`.
     ///
-    /// Writes are sent with the [deferred callbacks](reactor::Registry::defer): all writes of a
-    /// turn by one system call. If the deferred callbacks of this turn have already run, the writes
-    /// are sent in the next turn. Writes are sent earlier in three cases:
-    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). If
-    ///   `write` returns [`Flow::Full`](crate::Flow::Full), the peer has not taken those bytes.
+    /// The writes of `access` are sent with the [deferred callbacks](reactor::Registry::defer) of
+    /// the turn. All writes of a turn are sent by one system call. If the deferred callbacks of
+    /// this turn have already run, the writes are sent in the next turn. In three cases writes are
+    /// sent earlier:
+    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So if
+    ///   `write` returns [`Flow::Full`](crate::Flow::Full), it has already tried to send, and the
+    ///   peer has not taken the queued bytes.
     /// - [`Connection::flush`] is called.
     /// - A piece of 16 KiB or more is written while nothing is queued.
     ///
@@ -77,11 +80,12 @@ impl<S> ConnectionKey<S> {
     /// O(1).
     ///
     /// # Errors
-    /// - [`Error::StaleKey`] if the connection has ended, or if it was not open yet and its
-    ///   `on_open` ends it.
+    /// - [`Error::StaleKey`] if the connection has ended. The connection may also have ended in its
+    ///   `on_open`, if this method had to call `on_open` first.
     /// - [`Error::Running`] while a callback of this connection is running, because that callback
-    ///   already has the connection. [`write`](Self::write), [`shutdown`](Self::shutdown) and the
-    ///   methods that close the connection work then too.
+    ///   already has the connection. In this situation use [`write`](Self::write),
+    ///   [`shutdown`](Self::shutdown) or one of the methods that close the connection: they also
+    ///   work while a callback is running.
     pub fn with<R>(
         self,
         cx: &mut Context<'_, S>,
@@ -94,12 +98,13 @@ impl<S> ConnectionKey<S> {
         result.ok_or(Error::StaleKey(self.key))
     }
 
-    /// Calls `access` with the connection and its handler, found by the type of the handler.
-    /// Returns the result of `access`.
+    /// Calls `access` with the connection and its handler, if the handler has type `H`. Returns the
+    /// result of `access`.
     ///
-    /// You do not have to keep a handler in the state of the loop to reach it from elsewhere. If
-    /// the handler is [boxed](crate::BoxedHandler), `H` is the type in the box, or the type of the
-    /// box itself. Writes are sent in the same way as with [`with`](Self::with).
+    /// With this method other callbacks can reach a handler that is not kept in the state of the
+    /// loop. If the handler is [boxed](crate::BoxedHandler), `H` can be the type in the box, or the
+    /// type of the box itself. The writes of `access` are sent as described at
+    /// [`with`](Self::with).
     ///
     /// ```
     /// use std::io;
@@ -136,9 +141,9 @@ impl<S> ConnectionKey<S> {
     /// O(1), no allocation.
     ///
     /// # Errors
-    /// - [`Error::OtherType`] if the handler has another type. `access` is not called then.
-    /// - [`Error::StaleKey`] if the connection has ended, or if it was not open yet and its
-    ///   `on_open` ends it.
+    /// - [`Error::OtherType`] if the handler has another type. In this case `access` is not called.
+    /// - [`Error::StaleKey`] if the connection has ended. The connection may also have ended in its
+    ///   `on_open`, if this method had to call `on_open` first.
     /// - [`Error::Running`] while a callback of this connection is running.
     pub fn with_handler<H, R>(
         self,

@@ -18,18 +18,19 @@ pub struct OnFrames<F, C> {
     closure: C,
 }
 
-/// Makes a handler of a framing and a closure. The closure is called with each frame and its
-/// connection.
+/// Makes a handler of a framing and a closure. The handler calls the closure with each frame and
+/// the connection that the frame has arrived on. A frame is a message as the
+/// [`Framing`](crate::Framing) finds it.
 ///
 /// Frames come in order. The closure gets the content of a frame without the bytes that delimit it.
-/// A last frame that the end of the stream completes is included. If the closure
-/// [pauses](Connection::pause_reading) the connection or fills its write queue, the next frame
-/// follows when reading resumes. After the last frame our write side is closed, as by the default
-/// [`on_end`](ConnectionHandler::on_end).
+/// A last frame that is complete only because the stream ends is included. If the closure
+/// [pauses](Connection::pause_reading) the connection or fills the connection's write queue, it
+/// gets the next frame when reading resumes. After the last frame our write side is closed, as the
+/// default [`on_end`](ConnectionHandler::on_end) does.
 ///
-/// The connection ends with the first error: an error of the closure, except `WouldBlock` and
-/// `Interrupted`, or a [`FrameError`](crate::framing::FrameError) of the framing. Keep the limit of
-/// the framing below
+/// If the framing returns a [`FrameError`](crate::framing::FrameError), the connection ends with
+/// this error. If the closure returns an error other than `WouldBlock` or `Interrupted`, the
+/// connection ends with this error too. The maximum length of a frame must be below
 /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input).
 ///
 /// ```

@@ -18,8 +18,8 @@ use crate::socket::not_a;
 
 impl<S> crate::Connection<'_, S> {
     /// Opens a connection on a connected stream. The callback
-    /// [`on_open`](ConnectionHandler::on_open) does not run before `open` returns: it runs with the
-    /// [deferred callbacks](Registry::defer).
+    /// [`on_open`](ConnectionHandler::on_open) runs after `open` has returned, with the [deferred
+    /// callbacks](Registry::defer).
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -48,17 +48,16 @@ impl<S> crate::Connection<'_, S> {
     /// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
     ///
     /// # Errors
-    /// [`AddError`] returns the stream together with the reason:
+    /// [`AddError`] returns the stream, together with one of these errors:
     /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the fd is registered in
     ///   this reactor.
-    /// - [`Error::Full`](reactor::Error::Full) if the reactor has as many registrations as it
-    ///   allows.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
     /// - [`Error::Os`](reactor::Error::Os) with the errno of the kernel, for example `EBADF` or
     ///   `ENOSPC`.
     /// - [`Error::Os`](reactor::Error::Os) with an error of kind `InvalidInput`, if the socket
     ///   listens or is not of the stream type. The error names the fd and its type.
     ///
-    /// [`Registry::add`] describes the first three in detail.
+    /// [`Registry::add`] describes the first three errors in detail.
     #[doc(alias("bufferevent_socket_new"))]
     #[track_caller]
     pub fn open<T, H>(

@@ -8,11 +8,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate limit in bytes a second, with a burst: a token bucket.
+/// A rate limit in bytes a second, which allows bursts. It is a token bucket: the bucket fills at
+/// the rate, holds at most the bytes of a burst, and each byte read or written is taken out of it.
 ///
-/// Clones share one bucket. Options that share a limit, such as
-/// [`shared_read_rate`](crate::ConnectionOptions::shared_read_rate), use that bucket: all
-/// connections with a clone, even on different loops, keep to the limit together.
+/// Clones share one bucket. [`shared_read_rate`](crate::ConnectionOptions::shared_read_rate) and
+/// [`shared_write_rate`](crate::ConnectionOptions::shared_write_rate) use this bucket: all
+/// connections with a clone, even on different loops, together keep to the limit.
 /// [`read_rate`](crate::ConnectionOptions::read_rate) and
 /// [`write_rate`](crate::ConnectionOptions::write_rate) only copy the rate and the burst, so each
 /// connection has a bucket of its own.
@@ -31,9 +32,9 @@ use std::time::{Duration, Instant};
 pub struct RateLimit(Arc<Mutex<Bucket>>);
 
 impl RateLimit {
-    /// Returns a limit of `bytes_per_second` on average, with bursts of up to `burst` bytes. A
-    /// value of 0 is raised to 1. A new limit begins with a full bucket: the first `burst` bytes
-    /// are not delayed.
+    /// Returns a limit of `bytes_per_second` on average, with bursts of up to `burst` bytes. If one
+    /// of the two values is 0, it counts as 1. The bucket is full at first, so the first `burst`
+    /// bytes are not delayed.
     ///
     /// See the example of [`RateLimit`].
     pub fn new(bytes_per_second: u64, burst: u64) -> Self {

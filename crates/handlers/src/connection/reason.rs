@@ -9,8 +9,9 @@ use super::times::Timeout;
 /// [`on_close`](crate::ConnectionHandler::on_close). Displays as a short phrase, for example
 /// “finished” or “idle timeout expired”. A failure displays as “failed: ” followed by the error.
 ///
-/// The reason why a plain registration has ended is another type: [`reactor::CloseReason`]. If a
-/// source file uses both types, write that one with its path.
+/// Registrations that are not connections end with a reason of another type:
+/// [`reactor::CloseReason`]. If a source file uses both types, write the type of `reactor` with its
+/// path.
 ///
 /// ```
 /// use std::io;
@@ -43,17 +44,17 @@ use super::times::Timeout;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The connection has ended as intended: everything that was written has been sent, our write
-    /// side is closed, and one of these holds:
+    /// The connection has ended as intended. Everything that was written has been sent, and our
+    /// write side is closed. In addition, one of these is true:
     /// - The peer has closed its write side too.
-    /// - A graceful close, such as [`close_after_flush`](crate::Connection::close_after_flush), had
-    ///   sent everything, and then reading failed, for example because the peer reset the
-    ///   connection. The peer may not have read everything.
+    /// - A graceful close, for example [`close_after_flush`](crate::Connection::close_after_flush),
+    ///   had sent everything, and then reading failed, for example because the peer reset the
+    ///   connection. In this case the peer may not have read everything.
     /// - A graceful close ended a stream that can only be read.
     /// - The stream [cannot](crate::Shutdown::Unsupported) close its write side alone, so the whole
     ///   stream was closed.
     Finished,
-    /// One of these has closed the connection:
+    /// The connection was closed by one of these:
     /// - [`Connection::close`](crate::Connection::close) or
     ///   [`ConnectionKey::close`](crate::ConnectionKey::close).
     /// - The removal of its registration, by [`Registry::remove`](reactor::Registry::remove).
@@ -63,14 +64,18 @@ pub enum CloseReason {
     /// [`ConnectionKey::abort`](crate::ConnectionKey::abort) or
     /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush).
     Aborted,
-    /// This timeout expired, and [`on_timeout`](crate::ConnectionHandler::on_timeout) called
-    /// [`Connection::close`](crate::Connection::close). [`Timeout::Connect`] and [`Timeout::Close`]
-    /// end the connection without a call of `on_timeout`.
+    /// This timeout expired, and the handler's [`on_timeout`](crate::ConnectionHandler::on_timeout)
+    /// closed the connection by [`Connection::close`](crate::Connection::close).
+    /// [`Timeout::Connect`] and [`Timeout::Close`] end the connection without a call of
+    /// `on_timeout`.
     TimedOut(Timeout),
-    /// Reading, writing or connecting failed with this error, or the handler returned it. The kind
-    /// is `QuotaExceeded` if [`max_buffered_input`](crate::ConnectionOptions::max_buffered_input)
-    /// was exceeded, or [`max_write_queue`](crate::ConnectionOptions::max_write_queue) by a [write
-    /// by key](crate::ConnectionKey::write) that had to wait.
+    /// Reading, writing or connecting failed with this error, or the handler returned it. The
+    /// connection itself fails with the kind `QuotaExceeded` in two cases:
+    /// - The handler left more than
+    ///   [`max_buffered_input`](crate::ConnectionOptions::max_buffered_input) bytes unconsumed.
+    /// - A [write by key](crate::ConnectionKey::write) had to wait for a running callback, and its
+    ///   bytes then did not fit into
+    ///   [`max_write_queue`](crate::ConnectionOptions::max_write_queue).
     Failed(io::Error),
     /// The handler panicked with this message, and the policy is
     /// [`PanicPolicy::RemoveHandler`](reactor::PanicPolicy::RemoveHandler).

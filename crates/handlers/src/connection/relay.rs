@@ -24,39 +24,45 @@ use super::write::Flow;
 /// a good part of the kernel's buffers, and the kernel takes no more bytes before that.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The handler of one of two connections. Each connection is a *side* of the relay, and its bytes
-/// are written to the other side. If the peer of one side does not take them, the other side is not
-/// read further. An end of stream is passed on, and so is a reset.
+/// The handler of one of two connections that pass all bytes on to each other. Each connection is a
+/// *side* of the relay. The bytes that are read from one side are written to the other side. If the
+/// peer of the other side does not take the bytes, the relay stops reading from the first side. The
+/// end of a stream is passed on to the other side, and a reset is passed on too.
 ///
-/// All bytes that were read from one side are sent to the other peer, at its pace, even if the
-/// first side ends meanwhile. The same holds for unread bytes if the first peer has closed or reset
-/// its connection. Unread bytes are lost if the side is closed by a timeout or through its key.
+/// Below, the *first* side is the one that bytes come from, and the *other* side is the one that
+/// they go to.
 ///
-/// After the last byte the other peer gets an end of stream if the first peer had ended its stream.
-/// Otherwise the other peer gets a reset, in these cases:
+/// All bytes that were read from the first side are sent to the other peer, as fast as it takes
+/// them, even if the first side has ended meanwhile. If the first peer has closed or reset its
+/// connection, its unread bytes are also read and sent. If the first side is closed by a timeout or
+/// through its key, its unread bytes are lost.
+///
+/// If the first peer has ended its stream, the other peer gets the end of the stream after the last
+/// byte. In these cases the other peer gets a reset instead:
 /// - The connection of the first peer failed, for example by a reset.
 /// - The first side was closed by a timeout or through its key.
 /// - The first side could not be connected.
-/// - The grace period of the [server](crate::ServerKey::stop) that has accepted the first side is
-///   over. Until then both streams go on.
+/// - The server that has accepted the first side was [stopped](crate::ServerKey::stop), and the
+///   grace period is over. During the grace period both streams continue.
 ///
-/// A Unix socket has no reset. A stream that breaks off there ends like any other.
+/// A Unix socket has no reset. Its peer gets the end of the stream, even if the stream was broken
+/// off.
 ///
-/// A relay waits for a slow peer, with one exception: if the other side has ended or failed, and
-/// this peer takes no byte for five minutes, this side is closed. If bytes for the peer are left,
-/// the side is reset. The exception does not hold if both peers had ended their streams. To limit
-/// other stalls, set [`write_timeout`](crate::ConnectionOptions::write_timeout).
+/// A relay waits for a slow peer, with one exception: if the first side has ended or failed, and
+/// the other peer takes no byte for five minutes, the other side is closed. If bytes for this peer
+/// are left, the other side is reset. If both peers have ended their streams, there is no such
+/// limit. To limit the time in all other cases, set
+/// [`write_timeout`](crate::ConnectionOptions::write_timeout).
 ///
 /// If more than [`max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes would be
-/// queued for a side, the bytes cannot be passed on, and both sides are reset. To prevent this,
-/// keep `max_write_queue` above the high [watermark](crate::ConnectionOptions::watermarks) by at
-/// least one read. A read takes 64 KiB, or
-/// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) if that is less. The
-/// default options satisfy this.
+/// queued for a side, both sides are reset. To prevent this, set `max_write_queue` at least one
+/// read above the high [watermark](crate::ConnectionOptions::watermarks). The size of a read is the
+/// smaller of 64 KiB and [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn). The
+/// default options satisfy this rule.
 ///
-/// Open a connection with each handler of the [pair](Self::pair), in any way: for example one with
-/// [`Connection::open`] and the other with [`Connection::connect`]. Nothing is read until both are
-/// open.
+/// Call [`pair`](Self::pair) and open a connection with each of the two handlers, for example one
+/// with [`Connection::open`] and the other with [`Connection::connect`]. Nothing is read until both
+/// connections are open.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};

@@ -99,24 +99,26 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
 }
 
 impl<S: 'static> Connection<'_, S> {
-    /// Replaces the handler of this connection when this callback returns, or the closure of
-    /// [`with`](crate::ConnectionKey::with). Use it for a change of protocol: HTTP to WebSocket,
-    /// STARTTLS.
+    /// Replaces the handler of this connection when the running callback, or the closure of
+    /// [`with`](crate::ConnectionKey::with), returns. Use it for a change of protocol, for example
+    /// from HTTP to WebSocket, or at STARTTLS.
     ///
     /// The connection must have been opened with a [`BoxedHandler`]. The old handler is dropped
     /// without [`on_close`](ConnectionHandler::on_close). The new handler is called in this order:
-    /// 1. [`on_open`](ConnectionHandler::on_open), later this turn or next turn, before any other
+    /// 1. [`on_open`](ConnectionHandler::on_open), in this turn or the next one, before any other
     ///    callback.
     /// 2. [`on_data`](ConnectionHandler::on_data) with the bytes that the old handler has not
     ///    consumed.
     /// 3. [`on_end`](ConnectionHandler::on_end), if the peer has already closed its write side.
     ///
-    /// The new handler is also notified if the connection is [closing
-    /// gracefully](Connection::close_gracefully) or has [failed](ConnectionHandler::on_failure).
+    /// If the connection is [closing gracefully](Connection::close_gracefully),
+    /// [`on_graceful_close`](ConnectionHandler::on_graceful_close) of the new handler is called. If
+    /// the connection has failed, [`on_failure`](ConnectionHandler::on_failure) of the new handler
+    /// is called.
     ///
-    /// These stay the same: the key, the options, a pause of reading, the timeouts, the write queue
-    /// and the pending responses. If `replace_handler` is called several times, the last call
-    /// counts.
+    /// The replacement does not change the key, the options, a pause of reading, the timeouts, the
+    /// write queue and the pending responses. If `replace_handler` is called several times before
+    /// the callback returns, the handler of the last call is used.
     ///
     /// ```
     /// use std::io;

@@ -52,31 +52,33 @@ pub trait Stream: AsFd + Sized + 'static {
     /// `true` if the stream can be written to. Default: `true`.
     const WRITES: bool = true;
 
-    /// Reads once. Returns the number of bytes read, or 0 at the end of the stream.
+    /// Reads once into `buf`. Returns the number of bytes read, or 0 at the end of the stream.
     ///
-    /// The loop tracks only the readiness of the file descriptor. If the stream buffers input, as
-    /// TLS does, return buffered bytes first. Read from the file descriptor only when the buffer is
-    /// empty, and through [`Io::try_io`]. Until `try_io` has seen `WouldBlock`, the file descriptor
-    /// counts as readable, and `read` is called again.
+    /// The loop knows whether the file descriptor is readable. It does not know about a buffer
+    /// inside of the stream. If the stream has such a buffer, as for TLS, first return the buffered
+    /// bytes. Read from the file descriptor only when the buffer is empty, and through
+    /// [`Io::try_io`]. Until `try_io` has returned `WouldBlock`, `read` is called again.
     ///
     /// # Errors
     /// - `WouldBlock` if there is nothing to read now.
-    /// - `Interrupted` if the call must be repeated.
-    /// - Any other error ends the connection.
+    /// - `Interrupted` if the call must be repeated. `read` is then called again.
+    /// - Any other error ends the connection with this error.
     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Writes once, as much as the stream takes. Returns the number of bytes written. `bufs` always
-    /// holds bytes, so a return of 0 counts as an error of kind `WriteZero`.
+    /// holds at least one byte. If `write` returns 0, the connection treats this as an error of
+    /// kind `WriteZero`.
     ///
     /// # Errors
-    /// - `WouldBlock` or `Interrupted` if nothing was written. `write` is called again.
+    /// - `WouldBlock` or `Interrupted` if nothing was written. `write` is then called again later.
     /// - Any other error means that the stream takes no more bytes. The handler is called with the
     ///   rest of the input, and then the connection ends with this error.
     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Returns `true` if bytes that have arrived are still unread. Called if the socket fails while
-    /// reading is paused. If the stream buffers input, count that buffer too. Default: `true` if
-    /// the kernel has bytes, and if it cannot tell.
+    /// Returns `true` if bytes that have arrived are still unread. It is called if the socket fails
+    /// while reading is paused. If the stream has an input buffer of its own, also return `true` if
+    /// this buffer holds bytes. The default returns `true` if the kernel holds unread bytes, or if
+    /// the kernel cannot tell.
     fn has_unread(io: &Io<Self>) -> bool {
         unread(io.as_fd()) > 0
     }
@@ -85,11 +87,12 @@ pub trait Stream: AsFd + Sized + 'static {
     /// [`Shutdown::Unsupported`] if the stream is not a socket (`ENOTSOCK`).
     ///
     /// # Errors
-    /// The default returns the errors of `shutdown(2)`, except `ENOTCONN`: the peer is gone, so
-    /// nothing is left to close.
+    /// The default returns the errors of `shutdown(2)`, except `ENOTCONN`. This error means that
+    /// the peer is gone and nothing is left to close, so the default returns [`Shutdown::Done`]
+    /// instead.
     ///
-    /// Every error, even `WouldBlock`, means that the stream takes no more bytes. The connection
-    /// ends with it after the rest of the input.
+    /// Every error, even `WouldBlock`, means that the stream takes no more bytes. The handler is
+    /// called with the rest of the input, and then the connection ends with this error.
     fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
         match SockRef::from(&*io).shutdown(std::net::Shutdown::Write) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(Shutdown::Done),

@@ -20,23 +20,23 @@ use super::rate::RateLimit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// No byte was read or written: see
+    /// No byte was read or written for a time: see
     /// [`ConnectionOptions::idle_timeout`](crate::ConnectionOptions::idle_timeout).
     Idle,
-    /// No byte was read: see
+    /// No byte was read for a time: see
     /// [`ConnectionOptions::read_timeout`](crate::ConnectionOptions::read_timeout).
     Read,
-    /// The peer has taken no byte of the write queue: see
+    /// Bytes were queued, and the peer has taken none of them for a time: see
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
     /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush),
     /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush) or
-    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully). The connection ends
-    /// without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
+    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully) has passed. The
+    /// connection ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
     Close,
-    /// No address has answered: see
+    /// No address has answered in time: see
     /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout). The
-    /// attempt ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
+    /// connect ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
     Connect,
 }
 

@@ -1,4 +1,4 @@
-//! The console: lines from standard input, of whatever kind it is, as callbacks.
+//! The console: calls a callback with each line of standard input, which may be of any kind.
 //!
 //! Ground rule: state that the console shares with other processes is not changed. `O_NONBLOCK`
 //! belongs to the open file description, which the parent shell and its other children share.
@@ -56,26 +56,28 @@ pub struct Console {
 /// The input that a console passes to its callback.
 #[derive(Debug)]
 pub enum ConsoleInput<'a> {
-    /// A line, without the `\n` or `\r\n` that ends it. The last line of the input needs no line
-    /// ending.
+    /// A line, without the `\n` or `\r\n` that ends it. The last line of the input need not have a
+    /// line end.
     Line(&'a str),
     /// A line that is not UTF-8, without the `\n` or `\r\n` that ends it.
     NotText(&'a [u8]),
-    /// A line is longer than [`Console::max_line_length`]. This is reported as soon as it is known.
-    /// The rest of the line is skipped, and the next call is for the line after it.
+    /// A line is longer than [`Console::max_line_length`]. This is reported as soon as the received
+    /// bytes of the line exceed the maximum. The rest of the line is skipped, and the next call
+    /// reports the line after the one that is too long.
     TooLong,
-    /// The input has ended. This is the last call, except after ^D. The input ends in these cases:
+    /// The input has ended. After this call the callback is not called again, except after ^D. The
+    /// input ends in these cases:
     /// - A file is read to its end.
     /// - A pipe has no writer left.
     /// - A terminal is closed, or this process may not read from it (`EIO`).
     /// - The fd is closed, or not open for reading (`EBADF`).
     ///
-    /// ^D at a terminal is also reported as `End`, but the terminal can still be read. To continue
-    /// to read it, return [`Next::Keep`]; another `End` may then follow. At the end of any other
-    /// input, the console ends whatever the callback returns.
+    /// If ^D is typed at a terminal, `End` is reported too, but the terminal can still be read. To
+    /// continue to read it, return [`Next::Keep`]. Another `End` may then follow. At the end of any
+    /// other input the console ends, even if the callback returns [`Next::Keep`].
     End,
     /// A read has failed with this error, and the input cannot be read any more. This is the last
-    /// call; no [`End`](Self::End) follows.
+    /// call, and no [`End`](Self::End) follows.
     Failed(io::Error),
 }
 
@@ -94,12 +96,13 @@ impl Console {
         }
     }
 
-    /// Sets the prompt, which is written to standard output when the console is opened, and each
-    /// time that all available lines have been reported. It is written only if standard output and
-    /// the input are both terminals. A write error is ignored.
+    /// Sets the prompt. The console writes it to standard output when the console is opened, and
+    /// again each time when all available lines have been reported. It is written only if standard
+    /// output and the input are both terminals. A write error is ignored.
     ///
-    /// The prompt goes through [`std::io::stdout`], so it follows earlier output. Like all output
-    /// to a terminal, it blocks the loop while the terminal is stopped by ^S.
+    /// The prompt is written through [`std::io::stdout`], so it appears after the earlier output.
+    /// While the terminal is stopped by ^S, the write blocks the loop, like all output to a
+    /// terminal.
     ///
     /// Default: no prompt.
     #[must_use]
@@ -108,8 +111,8 @@ impl Console {
         self
     }
 
-    /// Sets the maximum length of a line in bytes, without its line ending. A terminal itself
-    /// allows at most 4095 bytes. Default: 64 KiB.
+    /// Sets the maximum length of a line in bytes, without its line end. A longer line is reported
+    /// as [`ConsoleInput::TooLong`]. A terminal itself allows at most 4095 bytes. Default: 64 KiB.
     #[must_use]
     pub const fn max_line_length(mut self, bytes: usize) -> Self {
         self.max_line_length = bytes;
@@ -119,7 +122,8 @@ impl Console {
     /// Calls `callback` on the loop for each line of standard input, and at the end of the input.
     /// The console ends after the end of the input. It also ends when the callback returns
     /// [`Next::Remove`] or an error, or when you pass the returned key to [`Registry::remove`]. The
-    /// errors `WouldBlock` and `Interrupted` end nothing: they count as [`Next::Keep`].
+    /// errors `WouldBlock` and `Interrupted` do not end the console: they have the same effect as
+    /// [`Next::Keep`].
     ///
     /// Standard input may be a terminal, a pipe, a socket, a file, or `/dev/null`. It may also be
     /// closed, which counts as the end of the input and not as an error. At most 64 lines are
@@ -127,37 +131,40 @@ impl Console {
     /// [`Registry::set_interest`]. No further lines are then reported until you set the interest to
     /// [`Interest::READABLE`] again.
     ///
-    /// Call this method on the loop's thread. Open only one console at a time, since each of two
-    /// consoles would get only a part of the lines.
+    /// Call this method on the loop's thread. Open only one console at a time. If there were two,
+    /// each would get only a part of the lines.
     ///
     /// The console keeps [`Reactor::run`](reactor::Reactor::run) alive until the end of the input,
-    /// which may never come at a terminal. To let `run` return before, pass the key to
-    /// [`set_background`](Registry::set_background).
+    /// which may never come at a terminal. To let `run` return before the end of the input, pass
+    /// the key to [`set_background`](Registry::set_background).
     ///
     /// # Shared state
-    /// The flags of a shared open file description and the modes of the terminal are never changed,
-    /// so a crash of the program leaves no changed state behind. A terminal must be in canonical
-    /// (line) mode, which is its default. The way of reading depends on the input:
-    /// - A terminal or a pipe is opened a second time, through `/proc`, to get an open file
-    ///   description of our own. This fails if `/proc` is not mounted, or if the terminal belongs
-    ///   to another user after `su`. The input is then polled before each read. If another process
-    ///   reads the polled input first, the read blocks the loop until there is more input.
+    /// The console never changes the flags of an open file description that other processes share,
+    /// nor the modes of the terminal. So a crash of the program leaves no changed state behind. A
+    /// terminal must be in canonical (line) mode, which is its default. The console reads in a way
+    /// that depends on the input:
+    /// - A terminal or a pipe is opened a second time, through `/proc`, so that its open file
+    ///   description is not shared. This is not possible if `/proc` is not mounted, or if the
+    ///   terminal belongs to another user after `su`. In these cases the input is polled before
+    ///   each read. If another process takes the input between the poll and the read, the read
+    ///   blocks the loop until there is more input.
     /// - A socket is read by `recv(2)` with `MSG_DONTWAIT`.
     /// - A file is read from its current position.
     ///
-    /// The console reads ahead of the reported lines. A program that reads the same file or pipe
-    /// afterwards therefore starts some bytes after the last reported line.
+    /// The console reads more bytes than it has reported as lines. Therefore, if another program
+    /// reads the same file or pipe afterwards, it misses some bytes after the last reported line.
     ///
-    /// If a background process of the shell reads from its terminal, the kernel stops it
-    /// (`SIGTTIN`). If the process ignores that signal, or no parent is left to continue it, the
-    /// console reports the end of the input.
+    /// If this process is a background process of a shell and reads from the terminal, the kernel
+    /// stops it by `SIGTTIN`. If this process ignores `SIGTTIN`, or has no parent left that could
+    /// continue it, the console reports the end of the input.
     ///
     /// # Cost
-    /// Opening costs one or two fds, and about a dozen system calls. A line costs O(its length) and
-    /// up to two reads. After the first lines no memory is allocated.
+    /// Opening costs one or two fds, and about a dozen system calls. A line costs O(length of the
+    /// line) and up to two reads. The first lines allocate a buffer, which grows only for a longer
+    /// line. Apart from that no memory is allocated.
     ///
     /// # Errors
-    /// Nothing is registered after an error.
+    /// If an error is returned, nothing is registered.
     /// - `EMFILE` and other errors of the calls that open the input.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
@@ -173,12 +180,12 @@ impl Console {
         self.open_on(registry, io::stdin(), callback)
     }
 
-    /// Reads lines from `input` instead of standard input, for example from `/dev/tty`. Otherwise
-    /// this works like [`open`](Self::open). The console uses an fd of its own, so you may close
-    /// `input`.
+    /// Calls `callback` for each line of `input`, for example of `/dev/tty`, instead of standard
+    /// input. Otherwise this works like [`open`](Self::open). The console uses an fd of its own, so
+    /// you may close `input` after the call.
     ///
     /// # Errors
-    /// Nothing is registered after an error.
+    /// If an error is returned, nothing is registered.
     /// - `EMFILE` and other errors of the calls that open the input.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].

@@ -23,14 +23,16 @@ use crate::error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {
-    /// An entry was created, perhaps as a hard link. A new file is empty or incomplete at first:
-    /// [`Written`](Self::Written) follows.
+    /// An entry was created. A new file is empty or incomplete at first, and
+    /// [`Written`](Self::Written) follows when it was written and closed. If the entry is a hard
+    /// link to an existing file, `Written` need not follow.
     Created(OsString),
     /// An entry was moved here from another folder, by `rename(2)`. A file that a program delivers
     /// in this way is complete, and [`Written`](Self::Written) does not follow. If another entry
     /// had that name before, that entry is gone.
     MovedIn(OsString),
-    /// A file that was open for writing was closed, so its content may have changed.
+    /// A file was closed that a program had opened for writing, so the content of the file may have
+    /// changed.
     Written(OsString),
     /// An entry was deleted, or moved to another folder.
     Removed(OsString),
@@ -41,8 +43,8 @@ pub enum FolderChange {
         /// The new name.
         to: OsString,
     },
-    /// The kernel's queue has overflowed and events are lost. Anything may have changed, so list
-    /// the folder again.
+    /// The kernel's queue of events has overflowed, and events are lost. Anything may have changed,
+    /// so list the folder again.
     Overflow,
     /// A folder has appeared at the path, for the first time or again, or in place of the former
     /// folder. List its entries.
@@ -51,61 +53,67 @@ pub enum FolderChange {
     Gone,
 }
 
-/// Calls `callback` on the loop for each change among the entries of the folder at `path`: created,
-/// written, removed, renamed.
+/// Calls `callback` on the loop for each change among the entries of the folder at `path`. An entry
+/// can be created, written, removed or renamed.
 ///
 /// *Not recursive*: changes in subfolders are not reported. Changes are reported in their order,
 /// with these details:
 /// - Several writes of a file within one turn are reported once.
-/// - The kernel reports a rename by two events, which may have other events between them. Both are
-///   reported as one [`Renamed`](FolderChange::Renamed), in the place of the first event. If the
-///   kernel queues the second event too late, the rename is reported as
-///   [`Removed`](FolderChange::Removed) and [`MovedIn`](FolderChange::MovedIn). If the entry moves
-///   to another folder, or comes from another folder, only one of these two is reported.
+/// - A rename within the folder is reported as one [`Renamed`](FolderChange::Renamed). The kernel
+///   reports the rename by two events, which may have other events between them. `Renamed` takes
+///   the place of the first of the two. If the kernel queues the second event too late, the rename
+///   is reported as [`Removed`](FolderChange::Removed) and [`MovedIn`](FolderChange::MovedIn).
+/// - If an entry moves to another folder, only `Removed` is reported. If it comes from another
+///   folder, only `MovedIn` is reported.
 /// - When the change of an entry is reported, the entry may already be gone.
 /// - Changes of attributes are not reported.
 ///
-/// The path is watched, as by [`watch`](super::watch), and not only the folder that is at the path
-/// now. When the folder is moved away or deleted, [`Gone`](FolderChange::Gone) is reported. When a
-/// folder appears at the path, for the first time or again, [`Appeared`](FolderChange::Appeared) is
-/// reported; list the entries then. The initial entries are not reported. Start the watcher before
-/// you list them, so that no change is lost.
+/// As with [`watch`](super::watch), the path is watched, and not only the folder that is at the
+/// path now. When the folder is moved away or deleted, [`Gone`](FolderChange::Gone) is reported.
+/// When a folder appears at the path, for the first time or again,
+/// [`Appeared`](FolderChange::Appeared) is reported. List the entries of the folder at this event.
+/// The entries that exist when the watcher starts are not reported. To lose no change, start the
+/// watcher before you list these entries.
 ///
 /// While the loop is busy, the kernel keeps up to 16 384 events (the default of
-/// `fs.inotify.max_queued_events`). If there are more, [`FolderChange::Overflow`] is reported in
-/// place of the lost events.
+/// `fs.inotify.max_queued_events`). Further events are lost, and [`FolderChange::Overflow`] is
+/// reported in place of them.
 ///
-/// *A spool folder*: to take only complete files from it, handle three changes:
+/// *Spool folders*: to take only complete files from a spool folder, handle these three changes:
 /// - `Written` for files that are written in place.
 /// - `MovedIn` for files that are written elsewhere and renamed into the folder, as in a maildir.
 /// - `Renamed` for files that are written in the folder under another name, as by `rsync`.
 ///
 /// `Created` does not mean that the content is complete. A file that arrives by `link(2)` is
-/// complete, but it is reported by `Created` alone. So if senders use `link(2)`, your program must
-/// know such files by their names. Your first listing may contain files that are also reported,
-/// and, if files are written in place, files that are incomplete. Your program must recognise both.
+/// complete, but only `Created` reports it. So if senders use `link(2)`, your program must
+/// recognise such files by their names.
+///
+/// The first listing of your program may contain files that the watcher reports too. If files are
+/// written in place, the listing may also contain incomplete files. Your program must recognise
+/// both.
 ///
 /// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. The watcher ends when the
 /// callback returns [`Next::Remove`] or an error, or when you pass the returned key to
-/// [`Registry::remove`]. The errors `WouldBlock` and `Interrupted` end nothing: they count as
-/// [`Next::Keep`]. Call this function on the loop's thread.
+/// [`Registry::remove`]. The errors `WouldBlock` and `Interrupted` do not end the watcher: they
+/// have the same effect as [`Next::Keep`]. Call this function on the loop's thread.
 ///
 /// # Cost
-/// The costs and limits of [`watch`](super::watch), and one allocation for each reported name. At
-/// most about a thousand changes are reported in a turn, and the rest next turn.
+/// The costs and limits of [`watch`](super::watch), and one allocation for each reported name. In
+/// one turn at most about a thousand changes are reported, and the remaining changes next turn.
 ///
 /// # Errors
-/// A folder that does not exist, or that this process may not read, is not an error. Nothing is
-/// watched after an error.
+/// If an error is returned, nothing is watched. It is not an error if the folder does not exist, or
+/// if this process may not read it.
 /// - `EMFILE` at the limit of inotify instances, or of open files.
-/// - `QuotaExceeded` at the limit of watches; the error names `fs.inotify.max_user_watches`.
+/// - `QuotaExceeded` at the limit of inotify watches. The error names the setting,
+///   `fs.inotify.max_user_watches`.
 /// - `InvalidInput` for an empty path.
-/// - The errors of `lstat(2)`, except that the path does not exist.
+/// - The errors of `lstat(2)`. It is not an error that the path does not exist.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
-/// The kernel may also return these errors later, when watches are re-established. Such an error
-/// ends the watcher and is logged.
+/// The kernel may also return these errors later, when watches are set up again after a change.
+/// Such an error ends the watcher and is logged.
 ///
 /// # Source
 /// `inotify(7)`.

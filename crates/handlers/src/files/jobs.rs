@@ -21,21 +21,23 @@ const NAMES_TRIED_MAX: usize = 100;
 /// Reads the file at `path` on a worker, and calls `done` on the loop with the whole content. You
 /// can call this function on any thread.
 ///
-/// A file of more than `limit` bytes is an error. At most `limit` bytes and one more are read, so
-/// that a huge file cannot use up all memory. If another process writes to the file in place
-/// meanwhile, the content may be partly old and partly new. Use this function for regular files,
-/// since it does not wait for the bytes of a FIFO or a device. A relative `path` is resolved
-/// against the working directory that the process has when the job runs.
+/// If the file has more than `limit` bytes, `done` gets an error. At most `limit` + 1 bytes are
+/// read, so that a huge file cannot use up all memory. If another process writes to the file in
+/// place during the read, the content may be partly old and partly new. Use this function for
+/// regular files only, since it does not wait for the bytes of a FIFO or a device. A relative
+/// `path` starts at the working directory that the process has when the job runs.
 ///
-/// The job keeps the loop alive until `done` has run. You can [cancel](Job::cancel) the job until
-/// it starts.
+/// The job keeps [`Reactor::run`](reactor::Reactor::run) alive until `done` has run. You can
+/// [cancel](Job::cancel) the job until it starts.
 ///
 /// # Cost
 /// A few system calls on the worker, and memory for the content.
 ///
 /// # Errors
-/// [`Refused`] if the queue of the pool is full, or the pool is closed. It returns `path` and
-/// `done`. `done` gets these errors, with call and path:
+/// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`
+/// and `done`.
+///
+/// If the job fails, `done` gets one of these errors, with the call and the path:
 /// - `FileTooLarge` if the file has more than `limit` bytes. The error names the limit.
 /// - `OutOfMemory` if there is no memory for the content.
 /// - The errors of `open(2)`, `fstat(2)` and `read(2)`.
@@ -76,33 +78,35 @@ where
 ///
 /// *All or nothing*: a reader of the path gets the whole old content or the whole new content, even
 /// after a power failure. The worker writes and syncs a temporary file in the same folder, renames
-/// it to the path, and then syncs the folder. The mode, owner and group of an existing file are
-/// kept. Its access control lists, other attributes and hard links are not kept. A new file gets
-/// the mode 0666, restricted by the umask. If `path` is a symbolic link, the link stays and its
-/// target is replaced.
+/// it to the path, and then syncs the folder. If a file exists at the path, its mode, owner and
+/// group are kept. The access control lists, other attributes and hard links of the existing file
+/// are not kept. If no file exists, the new file gets the mode 0666, restricted by the umask. If
+/// `path` is a symbolic link, the link stays and its target is replaced.
 ///
-/// Two writes to one path on two workers may finish in either order. To keep an order, start the
-/// second write in the `done` of the first. If the process or the machine stops during a write, a
-/// file named `.handlers-PID-NUMBER.tmp` is left behind. After an error this file is removed. To
-/// avoid a copy, pass a shared type such as `bytes::Bytes` or `Arc<[u8]>`.
+/// If two writes to one path run on two workers, either may finish last. To keep an order, start
+/// the second write in the `done` of the first. If the process or the machine stops during a write,
+/// a file named `.handlers-PID-NUMBER.tmp` is left behind. If the write fails with an error, this
+/// file is removed. To avoid a copy, pass a shared type such as `bytes::Bytes` or `Arc<[u8]>`.
 ///
-/// A write beyond the file size limit (`ulimit -f`) fails with `FileTooLarge`. For this, the first
-/// write of the process installs an empty handler for SIGXFSZ, since otherwise the kernel would end
-/// the process.
+/// A write beyond the file size limit (`ulimit -f`) fails with `FileTooLarge`. By default the
+/// kernel would instead end the process by `SIGXFSZ`. To prevent this, the first write of the
+/// process installs an empty handler for `SIGXFSZ`.
 ///
 /// # Cost
 /// About ten system calls on the worker. Two of them wait for the disk.
 ///
 /// # Errors
-/// [`Refused`] if the queue of the pool is full, or the pool is closed. It returns `path`, `bytes`
-/// and `done`. `done` gets these errors, with call and path:
+/// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`,
+/// `bytes` and `done`.
+///
+/// If the job fails, `done` gets one of these errors, with the call and the path:
 /// - The errors of the system calls, such as `EPERM` if the owner or group of the existing file
 ///   cannot be kept.
 /// - `InvalidInput` if something other than a regular file is at `path`.
 /// - `NotFound` if `path` is a dangling symbolic link.
 ///
-/// After an error the old file is unchanged, with one exception. After an error of `fsync` on the
-/// folder, the new file is at the path, but it may be lost in a power failure.
+/// After an error the old file is unchanged, with one exception: if `fsync` fails on the folder,
+/// the new file is already at the path, but may be lost in a power failure.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -143,23 +147,26 @@ where
     )
 }
 
-/// Appends `bytes` to the file at `path`, on a worker, and calls `done` on the loop when they are
-/// on disk. You can call this function on any thread.
+/// Appends `bytes` to the file at `path`, on a worker, and calls `done` on the loop when the bytes
+/// are on disk. You can call this function on any thread.
 ///
-/// If the file does not exist, it is created with mode 0666, restricted by the umask. Its folder is
-/// then synced too, since the folder holds the file's name, and without the name the file cannot be
-/// found after a power failure. Appends of other processes come before or after all of `bytes`.
-/// They can come in between only if the disk is full. Two appends on two workers may be done in
-/// either order. To avoid a copy, pass a shared type such as `bytes::Bytes` or `Arc<[u8]>`.
+/// If the file does not exist, it is created with mode 0666, restricted by the umask. In this case
+/// the folder is synced too: the folder holds the name of the file, and without the name the file
+/// cannot be found after a power failure. Bytes that another process appends come before or after
+/// all of `bytes`. They can come in between only if the disk is full. If two appends run on two
+/// workers, either may come first. To avoid a copy, pass a shared type such as `bytes::Bytes` or
+/// `Arc<[u8]>`.
 ///
-/// After an error, part of `bytes` may have been written. If `path` is a dangling symbolic link,
-/// its target is created. A write beyond the file size limit (`ulimit -f`) fails with
-/// `FileTooLarge`. For this, the first write of the process installs an empty handler for SIGXFSZ:
-/// see [`write_atomically`].
+/// After an error, a part of `bytes` may have been written. If `path` is a dangling symbolic link,
+/// the target of the link is created. A write beyond the file size limit (`ulimit -f`) fails with
+/// `FileTooLarge`. To make this possible, the first write of the process installs an empty handler
+/// for `SIGXFSZ`: see [`write_atomically`].
 ///
 /// # Errors
-/// [`Refused`] if the queue of the pool is full, or the pool is closed. It returns `path`, `bytes`
-/// and `done`. `done` gets these errors, with call and path:
+/// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`,
+/// `bytes` and `done`.
+///
+/// If the job fails, `done` gets one of these errors, with the call and the path:
 /// - The errors of `open(2)`, `write(2)` and `fdatasync(2)`.
 /// - If the file was created, the errors of `fsync(2)` on its folder. The file then holds all of
 ///   `bytes`, but it may be lost in a power failure.

@@ -1,14 +1,15 @@
-//! Files: notifications of changes at a path, and reads and writes that do not block the loop.
+//! Files: watchers that report the changes at a path, and functions that read and write files
+//! without blocking the loop.
 //!
-//! Ground rule of the watches: *a path is watched, not a file*. Each folder on the way to the file
-//! is watched before the name in it is looked up, and so are the folders on the way of symbolic
-//! links. Therefore any change after the lookup causes an event. The watches are re-established
-//! before the callback runs. So the callback reads the present content, and each later change leads
-//! to another call.
+//! Ground rule of the watches: *a path is watched, not a file*. A watcher first watches each folder
+//! on the way to the file, and then looks up the name in this folder. It also watches the folders
+//! on the way of symbolic links. Therefore any change after the lookup causes an event. All watches
+//! are set up again before the callback runs. So the callback reads the present content, and each
+//! later change leads to another call.
 //!
-//! inotify itself watches inodes. Therefore a plain inotify watch of a configuration file ends when
-//! an editor renames another file over it. Source: `inotify(7)`, "Limitations and caveats", and
-//! `path_resolution(7)` for the names on the way.
+//! inotify itself watches inodes, and not paths. Therefore a plain inotify watch of a configuration
+//! file ends when an editor renames another file over the configuration file. Source: `inotify(7)`,
+//! "Limitations and caveats", and `path_resolution(7)` for the names on the way.
 
 mod file;
 mod folder;

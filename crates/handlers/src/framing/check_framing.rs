@@ -9,13 +9,13 @@ use super::{FrameError, Framing, Search};
 /// ways.
 const ALL_CUTS_LEN_MAX: usize = 12;
 
-/// The frames of a stream, and the error that ended it. Returned by [`check_framing`].
+/// The frames of a stream, and the error that was found after them. Returned by [`check_framing`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FramesFound {
     /// The frames, without their framing.
     pub frames: Vec<Vec<u8>>,
-    /// The error after these frames. `None` if the stream was read to its end.
+    /// The error that was found after the frames. `None` if the stream was read to its end.
     pub error: Option<FrameError>,
 }
 
@@ -25,18 +25,20 @@ pub struct FramesFound {
 pub enum FramingFault {
     /// The framing finds other frames or another error if the stream is cut.
     Cut {
-        /// The cuts. Each is the number of bytes before it.
+        /// The positions of the cuts. A position is the number of bytes of the stream before the
+        /// cut.
         cuts: Vec<usize>,
         /// The content that is found with these cuts.
         found: Box<FramesFound>,
         /// The content that is found if the stream comes in one piece.
         in_one_piece: Box<FramesFound>,
     },
-    /// [`Frame::consumed`](crate::Frame::consumed) of a frame is 0, or more than there are bytes.
+    /// [`Frame::consumed`](crate::Frame::consumed) of a frame is 0, or greater than the number of
+    /// bytes that were passed to the framing.
     Consumed {
         /// The number of bytes that the frame claims to take.
         consumed: usize,
-        /// The number of bytes that there were.
+        /// The number of bytes that were passed to the framing.
         available: usize,
     },
     /// [`Framing::decode_eof`] returns neither a frame nor an error for bytes that are left at the
@@ -68,16 +70,16 @@ pub enum FramingFault {
 /// Checks a framing with the bytes of one stream, and returns the frames and the error found in
 /// them. Use it in the tests of a framing of your own.
 ///
-/// `make` must return a new framing at each call, since each reading begins with a new one. The
-/// stream is read several times:
-/// - First in one piece.
-/// - A stream of up to 12 bytes: with every possible combination of cuts.
-/// - A longer stream: in pieces of one byte, of two bytes, and so on; then in two pieces, with the
-///   cut after each byte in turn.
+/// `make` must return a new framing at each call, since the stream is read several times, each time
+/// with a new framing. The readings are:
+/// - First, the stream is read in one piece.
+/// - A stream of up to 12 bytes is read with every possible combination of cuts.
+/// - A longer stream is read in pieces of one byte, of two bytes, and so on. Then it is read in two
+///   pieces, with the cut after each byte in turn.
 ///
 /// Each reading must find the same frames and the same error, since the network may cut a stream at
-/// any byte. Then each frame is [encoded](Framing::encode), and must be read back unchanged.
-/// `encode` may refuse a frame, but must then leave the output unchanged.
+/// any byte. Then each frame is [encoded](Framing::encode), and must be read back unchanged. If
+/// `encode` refuses a frame, it must leave the output unchanged.
 ///
 /// Test with these streams: several frames, half a frame at the end, a frame of the maximum length,
 /// and a frame that is one byte longer.
@@ -120,11 +122,11 @@ pub enum FramingFault {
 /// ```
 ///
 /// # Cost
-/// O(length²) for a framing that searches no byte twice.
+/// O(length²) if the framing searches no byte twice. `length` is the length of the stream.
 ///
 /// # Errors
-/// [`FramingFault`] with the first reading that differs, or with the first call that breaks the
-/// contract of [`Framing`].
+/// [`FramingFault`] for the first reading that finds something else than the reading in one piece,
+/// or for the first call that breaks the contract of [`Framing`].
 pub fn check_framing<F: Framing>(
     make: impl Fn() -> F,
     stream: &[u8],

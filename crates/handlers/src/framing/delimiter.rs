@@ -10,9 +10,12 @@ use super::{Frame, FrameError, Framing, check_length, unended};
 /// `\0`, `\r\n\r\n`, or a word.
 ///
 /// The last message of a stream needs no delimiter. If the stream ends within a delimiter, the part
-/// of the delimiter counts as content. If your protocol allows no message without a delimiter,
-/// compare the length of `bytes` in each [`Frame`] with `consumed`: they are equal only if the
-/// delimiter is missing. Or do not call [`decode_eof`](Framing::decode_eof).
+/// of the delimiter that has arrived counts as content.
+///
+/// If each message of your protocol must have its delimiter, compare the length of `bytes` in each
+/// [`Frame`] with `consumed`: they are equal only if the delimiter is missing. Alternatively, do
+/// not call [`decode_eof`](Framing::decode_eof) and [`frames_at_eof`](Framing::frames_at_eof): no
+/// other method returns such a message.
 ///
 /// ```
 /// use handlers::{Delimited, Frame, FrameError, Framing};

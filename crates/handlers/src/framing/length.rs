@@ -9,8 +9,8 @@ const VARINT_BYTES_MAX: usize = 10;
 /// A framing for messages that each follow a prefix with their length. The length does not count
 /// the bytes of the prefix. Finding a message is O(1).
 ///
-/// A length beyond the limit is an error as soon as the prefix is complete, so no bytes of such a
-/// message are waited for or buffered.
+/// If the length is beyond the limit, the framing returns an error as soon as the prefix is
+/// complete. So it does not wait for the bytes of such a message, and does not buffer them.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, LengthPrefix, LengthPrefixed};

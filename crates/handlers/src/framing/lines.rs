@@ -4,12 +4,12 @@ use memchr::memchr;
 
 use super::{Frame, FrameError, Framing, check_length, unended};
 
-/// A framing for lines that end with `\n` or `\r\n`. Both may occur in one stream. The line end is
-/// not part of the line.
+/// A framing for lines that end with `\n` or `\r\n`. Both line ends may occur in one stream. A
+/// returned line does not contain its line end.
 ///
-/// A `\r` elsewhere is content. The last line of a stream needs no line end. If it has none, a `\r`
-/// as its last byte is content too. You can recognise such a line by its [`Frame`]: the length of
-/// `bytes` equals `consumed`.
+/// A `\r` that does not stand before a `\n` is content. The last line of a stream needs no line
+/// end. If the stream ends with a `\r`, this `\r` is content of the last line too. You can
+/// recognise a line without a line end by its [`Frame`]: the length of `bytes` equals `consumed`.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};

@@ -21,13 +21,14 @@ pub use self::length::{LengthPrefix, LengthPrefixed};
 pub use self::lines::Lines;
 
 /// A format that separates the messages of a stream. It finds messages in received bytes, and
-/// encodes messages into bytes to send. A message is also called a frame here. The bytes that mark
-/// its end or its length are its framing.
+/// encodes messages into bytes to send. A message is also called a *frame* here. The bytes that
+/// mark the end or the length of a frame are its framing.
 ///
 /// Use one framing value for one direction of one stream. A framing copies nothing: the returned
-/// messages are parts of the bytes that you pass in. The first error ends the stream, since the
-/// start of the next frame is unknown. If you pass in the same bytes again, the framing returns the
-/// same error. If you implement this trait, test your framing with [`check_framing`].
+/// messages are parts of the bytes that you pass in. After the first error no further frame can be
+/// found, since the start of the next frame is unknown. If you pass in the same bytes again, the
+/// framing returns the same error. If you implement this trait, test your framing with
+/// [`check_framing`].
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};
@@ -57,28 +58,29 @@ pub use self::lines::Lines;
 #[doc(alias("Decoder", "Encoder", "codec"))]
 pub trait Framing {
     /// Finds the first frame of `data`. `data` must begin where the last frame ended. Returns
-    /// `None` if the frame is not complete yet. Call this again with the same bytes, followed by
-    /// more bytes.
+    /// `None` if the frame is not complete yet. When more bytes have arrived, call this method
+    /// again with the same bytes, followed by the new bytes.
     ///
     /// # Cost
-    /// O(length of the frame), summed over all calls for this frame, since bytes that were searched
-    /// are not searched again. Nothing is allocated.
+    /// All calls for one frame together cost O(length of the frame), since no byte is searched
+    /// twice. Nothing is allocated.
     ///
     /// # Errors
-    /// - [`FrameError::TooLong`] at the first byte after which the frame can no longer end within
-    ///   the limit. A framing with a length prefix returns it at the byte that completes a length
-    ///   beyond the limit.
+    /// - [`FrameError::TooLong`] as soon as `data` has so many bytes that the frame must exceed the
+    ///   limit. A framing with a length prefix returns this error as soon as a prefix with too
+    ///   great a length is complete.
     /// - [`FrameError::Malformed`] if the bytes are not a frame.
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-    /// Finds the first frame of `rest`, when the stream has ended and no more bytes follow. `rest`
-    /// must begin where the last frame ended. Returns `None` if `rest` is empty.
+    /// Finds the first frame of `rest`. Call this method when the stream has ended, so that no more
+    /// bytes follow. `rest` must begin where the last frame ended. Returns `None` if `rest` is
+    /// empty.
     ///
     /// # Errors
     /// - [`FrameError::TooLong`] if the frame is beyond the limit.
     /// - [`FrameError::Malformed`] if the bytes are not a frame.
-    /// - [`FrameError::Truncated`] if `rest` is only a part of a frame, and the last frame of this
-    ///   framing must be complete.
+    /// - [`FrameError::Truncated`] if `rest` is only a part of a frame, and this framing does not
+    ///   allow the last frame to be incomplete.
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
     /// Appends `frame` to `out`, together with its framing.
@@ -98,8 +100,9 @@ pub trait Framing {
     ///
     /// # Errors
     /// - [`FrameError::TooLong`] if the frame is beyond the limit.
-    /// - [`FrameError::EndInside`] if the receiver would find another frame than `frame`.
-    /// - [`FrameError::Malformed`] from a framing that can refuse a frame for another reason.
+    /// - [`FrameError::EndInside`] if the receiver would find a shorter frame, for example because
+    ///   a line to encode contains a line end.
+    /// - [`FrameError::Malformed`] if the framing refuses `frame` for another reason.
     ///
     /// After an error `out` is unchanged.
     fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
@@ -121,7 +124,7 @@ pub trait Framing {
     }
 
     /// Returns an iterator over the frames of `rest`, the bytes that are left when the stream has
-    /// ended. A last frame without its end is included if the framing allows such a frame.
+    /// ended. If the framing allows a last frame without its end, this frame is included.
     ///
     /// ```
     /// use handlers::{FrameError, Framing, Lines};
@@ -149,7 +152,7 @@ pub trait Framing {
     }
 }
 
-/// A boxed framing, which can be chosen at run time.
+/// A framing in a box, so that your program can choose its type at run time.
 impl<F: Framing + ?Sized> Framing for Box<F> {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         (**self).decode(data)
@@ -177,15 +180,16 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
 pub struct Frame<'a> {
     /// The message without its framing.
     pub bytes: &'a [u8],
-    /// The number of bytes of the stream that the message takes, including its framing. At least 1.
+    /// The number of bytes of the stream that the message takes, including its framing. The number
+    /// is at least 1.
     pub consumed: usize,
 }
 
 /// An iterator over the frames of some bytes, returned by [`Framing::frames`] or
 /// [`Framing::frames_at_eof`]. The iterator ends after an error, or when no complete frame is left.
 ///
-/// You can stop early. In that case, pass the bytes that follow the first
-/// [`consumed`](Self::consumed) bytes to [`Framing::frames`] later.
+/// You can stop before the iterator ends. In that case, skip the first [`consumed`](Self::consumed)
+/// bytes, and pass the bytes after them to [`Framing::frames`] later.
 #[derive(Debug)]
 #[must_use = "the iterator is lazy: it searches when it is advanced"]
 pub struct Frames<'f, 'a, F> {
@@ -205,7 +209,7 @@ enum Expected {
 }
 
 impl<F> Frames<'_, '_, F> {
-    /// Returns the number of bytes that the frames returned so far have taken, including their
+    /// Returns how many bytes all frames that the iterator has returned take, including their
     /// framing. A [`ConnectionHandler`](crate::ConnectionHandler) returns this number from its
     /// `on_data`.
     pub fn consumed(&self) -> usize {

@@ -18,9 +18,10 @@ use crate::socket::plain;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
-    /// A TCP peer at this address. An IPv4 address is in plain form (`192.0.2.1`), so you can
-    /// compare it with the addresses of an allow list. For a listener at an IPv6 address such as
-    /// `[::]`, the kernel reports the peer as `::ffff:192.0.2.1`; this is converted.
+    /// A TCP peer at this address. An IPv4 address is always in *plain form* (`192.0.2.1`), so you
+    /// can compare it with the addresses of an allow list. At a listener with an IPv6 address such
+    /// as `[::]`, the kernel reports IPv4 peers as `::ffff:192.0.2.1`, and this crate converts the
+    /// address.
     Tcp(SocketAddr),
     /// A peer on a Unix socket. Such a peer hardly ever has an address of its own.
     Unix,
@@ -41,8 +42,8 @@ pub(super) enum AcceptedStream {
     Unix(UnixStream),
 }
 
-/// A connection that was accepted and is not opened yet. It is `Send`, so you can post it to the
-/// loop that will run it. To refuse the connection, drop it.
+/// A connection that was accepted and is not opened yet. It is `Send`, so you can
+/// [post](reactor::Remote::post) it to the loop that opens it. To refuse the connection, drop it.
 ///
 /// ```
 /// use std::io;
@@ -91,8 +92,8 @@ impl Accepted {
     }
 
     /// Opens the connection on the loop of `registry`. The handler's
-    /// [`on_open`](ConnectionHandler::on_open) does not run before `open` returns: it runs with the
-    /// [deferred callbacks](Registry::defer).
+    /// [`on_open`](ConnectionHandler::on_open) runs after `open` has returned, with the [deferred
+    /// callbacks](Registry::defer).
     ///
     /// # Errors
     /// If one of these errors is returned, the connection is dropped:

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The address of a listener. A user writes it in one of these forms:
+/// The address of a listener. It is parsed from a text in one of these forms:
 /// - `IP:PORT`, for example `127.0.0.1:80` or `[::1]:80`. With port 0 the kernel chooses a free
 ///   port.
 /// - `unix:PATH`, a Unix socket at a path.
@@ -57,7 +57,7 @@ impl FromStr for Address {
     }
 }
 
-/// The error for a text that is not an [`Address`], with the reason.
+/// The error for a text that cannot be parsed as an [`Address`], with the reason.
 ///
 /// Displays as "localhost:80 is not an address: expected IP:PORT, unix:PATH or unix:@NAME".
 ///

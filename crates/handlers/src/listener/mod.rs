@@ -29,10 +29,11 @@ pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server::ServerKey;
 
-/// A listening socket that is not registered on a loop yet. [`ListenOptions::bind`] makes it. Start
-/// it with [`serve`](Self::serve) or [`accept`](Self::accept).
+/// A listening socket that is not registered on a loop yet. [`ListenOptions::bind`] makes one. To
+/// register it on a loop, call [`serve`](Self::serve) or [`accept`](Self::accept).
 ///
-/// Use [`AsFd`] to set or read its socket options, even those that [`ListenOptions`] does not have:
+/// With [`AsFd`] you can set or read all options of the socket, even the options that
+/// [`ListenOptions`] does not have:
 ///
 /// ```
 /// use handlers::ListenOptions;
@@ -77,9 +78,9 @@ impl Listener {
         }
     }
 
-    /// Accepts connections and passes each to `accept`. The callback opens the connection on this
-    /// loop or on [another](Accepted), or drops it to refuse it. If the callback returns an error,
-    /// that connection is dropped and no other.
+    /// Accepts connections, and passes each connection to the callback `accept`. The callback opens
+    /// the connection on this loop or on [another loop](Accepted), or drops the connection to
+    /// refuse it. If the callback returns an error, only this connection is dropped.
     ///
     /// The returned key identifies the listener. To stop accepting, [remove](Registry::remove) it.
     /// [`serve`](Self::serve) describes how to pause the listener, and how it ends by itself.
@@ -102,8 +103,8 @@ impl Listener {
     }
 }
 
-/// Borrows the listening socket, to set or read its options. Do not accept from it directly: the
-/// limits and the metrics do not see those connections.
+/// Borrows the listening socket. Use it to set or read socket options. Do not accept connections
+/// from it directly, because the limits and the metrics do not see those connections.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

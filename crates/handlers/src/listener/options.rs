@@ -19,7 +19,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// has had its turn.
 const BACKLOG: i32 = 4096;
 
-/// Options of a listener: how its socket is made, and how it accepts connections.
+/// Options of a listener. They determine how its socket is made, and how it accepts connections.
 ///
 /// ```
 /// use handlers::ListenOptions;
@@ -54,13 +54,14 @@ impl Default for ListenOptions {
 }
 
 impl ListenOptions {
-    /// Returns the default options. Each method below states its default.
+    /// Returns the default options. The default of each option is stated at the method that sets
+    /// it.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the maximum number of connections that wait in the kernel's accept queue. The kernel
-    /// caps it at `/proc/sys/net/core/somaxconn`. Default: 4096.
+    /// Sets the maximum number of connections that wait in the kernel's accept queue. If the number
+    /// is greater than `/proc/sys/net/core/somaxconn`, the kernel uses that value. Default: 4096.
     #[must_use]
     pub const fn backlog(mut self, connections: u16) -> Self {
         self.bind.backlog = connections as i32;
@@ -68,8 +69,9 @@ impl ListenOptions {
     }
 
     /// Sets whether several sockets may listen at one address (`SO_REUSEPORT`), for example one for
-    /// each loop. The kernel spreads the connections among them. A Unix socket cannot share its
-    /// address: [`bind`](Self::bind) refuses the option there. Default: `false`.
+    /// each loop. The kernel spreads the connections among the sockets. A Unix socket cannot share
+    /// its address, so [`bind`](Self::bind) at a Unix address fails if this option is set. Default:
+    /// `false`.
     ///
     /// ```
     /// use handlers::ListenOptions;
@@ -89,18 +91,20 @@ impl ListenOptions {
     }
 
     /// Sets the permissions of a Unix socket's file. With `0o660`, its owner and its group may
-    /// connect. The umask has no effect: the file has exactly these permissions before the first
-    /// client can connect, and never has more. [`bind`](Self::bind) refuses a mode at other
-    /// addresses, and a mode greater than `0o777`. Default: `0o777` less the umask.
+    /// connect. The umask has no effect on this mode: the file has exactly these permissions before
+    /// the first client can connect, and at no time more. [`bind`](Self::bind) fails if a mode is
+    /// set at an address that is not the path of a Unix socket, or if the mode is greater than
+    /// `0o777`. Default: `0o777` restricted by the umask.
     #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.bind.mode = Some(mode);
         self
     }
 
-    /// Sets whether a socket at an IPv6 address leaves IPv4 to other sockets (`IPV6_V6ONLY`). The
-    /// option has no effect on other addresses. With `false`, a socket at `[::]` accepts both
-    /// families, and IPv4 peers have addresses in [plain form](super::Peer::Tcp). Default: `false`.
+    /// Sets whether a socket at an IPv6 address accepts only IPv6 (`IPV6_V6ONLY`). With `true`,
+    /// another socket can listen at the same port for IPv4. With `false`, a socket at `[::]`
+    /// accepts both families, and IPv4 peers have addresses in [plain form](super::Peer::Tcp). The
+    /// option has no effect on other addresses. Default: `false`.
     #[must_use]
     pub const fn only_v6(mut self, only_v6: bool) -> Self {
         self.bind.only_v6 = only_v6;
@@ -115,8 +119,8 @@ impl ListenOptions {
         self
     }
 
-    /// Sets the limit on open connections. At the limit, further clients wait in the kernel's
-    /// accept queue. Default: no limit.
+    /// Sets the limit on open connections. While the limit is reached, further clients wait in the
+    /// kernel's accept queue. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionLimit, ListenOptions};
@@ -134,20 +138,20 @@ impl ListenOptions {
 
     /// Opens a listening socket at `address`.
     ///
-    /// If a Unix socket's file is left over from a process that has ended, it is replaced. The file
-    /// of this socket is removed with the listener.
+    /// If the path of a Unix socket has a file that is left over from a process that has ended,
+    /// this method replaces the file. When the listener ends, the file of its socket is removed.
     ///
-    /// Servers of this library that start or end at one path at the same time do not disturb each
-    /// other: one of them listens, and the others fail with `AddrInUse`. For this, each locks a
-    /// file beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes
-    /// that file. If a process is stopped while it holds the lock, this call waits for up to a
-    /// second, and then fails with `AddrInUse`.
+    /// If several servers of this library start or end at one path at the same time, one of them
+    /// listens, and the others fail with `AddrInUse`. To ensure this, each server locks a file
+    /// beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes this
+    /// file. If another process holds the lock and is stopped, for example by `SIGSTOP`, this call
+    /// waits for up to a second, and then fails with `AddrInUse`.
     ///
     /// # Errors
     /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,
     ///   `PermissionDenied` and others.
-    /// - `InvalidInput` for an option that is impossible at this address:
-    ///   [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode).
+    /// - `InvalidInput` if [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode) is set and is
+    ///   impossible at this address.
     /// - For a Unix socket, `InvalidInput` if the path is too long or has no file name, and the
     ///   errors of creating and locking the file beside it.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
@@ -164,10 +168,10 @@ impl ListenOptions {
         })
     }
 
-    /// Takes over a socket that listens already, for example an inherited one. Its family is IPv4,
-    /// IPv6 or Unix. The options of the socket itself ([`backlog`](Self::backlog),
-    /// [`reuse_port`](Self::reuse_port), [`only_v6`](Self::only_v6), [`mode`](Self::mode)) were set
-    /// when it was made and are not changed.
+    /// Takes over a socket that listens already, for example an inherited one. The socket can be of
+    /// the family IPv4, IPv6 or Unix. The options [`backlog`](Self::backlog),
+    /// [`reuse_port`](Self::reuse_port), [`only_v6`](Self::only_v6) and [`mode`](Self::mode) have
+    /// no effect on it, since they apply only when a socket is made.
     ///
     /// # Errors
     /// - `InvalidInput` if the fd is not a listening stream socket of one of these families. The
@@ -193,20 +197,24 @@ impl ListenOptions {
         })
     }
 
-    /// Takes the sockets that a service manager has opened for this process, in their order.
-    /// `LISTEN_FDS` is their number. They are taken only if `LISTEN_PID` is the id of this process.
-    /// Returns an empty vector if no sockets were passed, and on every further call.
+    /// Takes the sockets that a service manager has opened for this process, in the order of their
+    /// descriptors. The service manager sets the variable `LISTEN_FDS` to the number of sockets,
+    /// and `LISTEN_PID` to the id of the process that they are for. If `LISTEN_PID` is not the id
+    /// of this process, no socket is taken. Returns an empty vector if no socket was passed, and on
+    /// every further call.
     ///
-    /// `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` are removed from the environment in every
-    /// case, so that child processes do not inherit them. Call this function before any thread is
-    /// started: it changes the environment, which is not safe while another thread reads it.
+    /// In every case this method removes `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` from the
+    /// environment, so that child processes do not inherit the variables. Call it before any thread
+    /// is started, because it is not safe to change the environment while another thread reads it.
     ///
     /// # Errors
     /// - `InvalidInput` for the first descriptor that is not a listening stream socket: see
     ///   [`adopt`](Self::adopt). The error names the fd.
-    /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number in its range.
-    /// - `InvalidInput` if `LISTEN_FDS_FIRST_FD` is set. Other tools know this variable. Service
-    ///   managers do not set it.
+    /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number, or if `LISTEN_FDS` is not
+    ///   in the range from 1 to 1048576.
+    /// - `InvalidInput` if the variable `LISTEN_FDS_FIRST_FD` is set. Some tools use it to pass
+    ///   descriptors that do not begin at 3, and this method does not support that. Service
+    ///   managers do not set this variable.
     ///
     /// # Source
     /// `sd_listen_fds(3)`.

@@ -23,21 +23,21 @@ use crate::connection::{self, ConnectionHandler, ConnectionOptions, GracefulClos
 struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 
 impl Listener {
-    /// Accepts connections and opens each with the handler that `handler` returns. If `handler`
-    /// returns an error, that connection is dropped and no other.
+    /// Accepts connections, and opens each connection with the handler that the closure `handler`
+    /// returns. If `handler` returns an error, only this connection is dropped.
     ///
     /// The listener keeps [`Reactor::run`](reactor::Reactor::run) alive until it is
     /// [stopped](ServerKey::stop). If its socket stops listening, the listener ends with
     /// [`CloseReason::Failed`](reactor::CloseReason::Failed), and the end is logged as an error. To
-    /// be notified of the end, use [`on_listener_end`](crate::on_listener_end). To end a daemon
-    /// with its listener, call [`Registry::set_essential`] with the listener's key: `run` then
-    /// returns the error.
+    /// be notified of the end, use [`on_listener_end`](crate::on_listener_end). If your daemon must
+    /// end when its listener ends, call [`Registry::set_essential`] with the listener's key: `run`
+    /// then returns the error.
     ///
     /// To pause accepting, set the interest of the [key](ServerKey::key) to
     /// [`Interest::NONE`](reactor::Interest::NONE). New clients wait in the kernel's accept queue
-    /// until you set [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends
-    /// that pause: neither a connection that leaves room below the
-    /// [limit](crate::ListenOptions::limit) nor file descriptors that become free.
+    /// until you set [`Interest::READABLE`](reactor::Interest::READABLE) again. The listener never
+    /// ends this pause by itself, even if connections end and the
+    /// [limit](crate::ListenOptions::limit) or the file descriptors allow new ones.
     ///
     /// # Errors
     /// - [`Error::Full`] at the registration limit of the loop. A listener with a connection limit
@@ -128,8 +128,9 @@ impl Listener {
     }
 }
 
-/// The key of a listener that [serves](Listener::serve), and of the connections that it has
-/// accepted. It is `Copy`. Every use checks it, as for a [`Key`].
+/// The key of a listener that [`Listener::serve`] has started, and of the connections that the
+/// listener has accepted. A key is `Copy`. Every use checks the key, as for a [`Key`], so it never
+/// refers to another listener.
 pub struct ServerKey<S> {
     key: Key,
     /// Gracefully closes all connections that the listener has accepted.
@@ -144,33 +145,34 @@ impl<S> ServerKey<S> {
         self.key
     }
 
-    /// Stops the server gracefully within `grace`: accepts no new clients, and answers the requests
-    /// that clients have already sent. Once its connections have ended, the server no longer keeps
-    /// [`Reactor::run`](reactor::Reactor::run) alive. No callback runs before this returns.
+    /// Stops the server gracefully within `grace`: it accepts no new clients, and answers the
+    /// requests that clients have already sent. The server keeps
+    /// [`Reactor::run`](reactor::Reactor::run) alive until its connections have ended. No callback
+    /// runs before this method returns.
     ///
     /// Each connection is [closed gracefully](crate::Connection::close_gracefully), in this order:
     /// - Its handler is notified by [`on_graceful_close`](ConnectionHandler::on_graceful_close).
     /// - The handler is called with the data that has arrived.
-    /// - The responses are sent. If a worker or another connection makes a response, the close
-    ///   waits for that response only if it was [announced](crate::Connection::begin_response).
+    /// - The responses are sent. If a response is made by a worker or another connection, the close
+    ///   waits for the response only if it was [announced](crate::Connection::begin_response).
     ///
-    /// A connection that is already closing keeps its own deadline.
+    /// If a connection is already closing, its own deadline still applies.
     ///
-    /// Clients in the kernel's accept queue have connected and may have sent a request. They are
-    /// accepted, even if the listener is paused, and their connections are closed in the same way.
-    /// If a [limit](crate::ListenOptions::limit) or a lack of descriptors keeps them out, they are
-    /// accepted as other connections end.
+    /// The kernel's accept queue can hold clients that have connected and may have sent a request.
+    /// These clients are accepted, even if the listener is paused, and their connections are closed
+    /// in the same way. If a [limit](crate::ListenOptions::limit) or a lack of descriptors prevents
+    /// this, they are accepted when other connections end.
     ///
     /// The listener is closed when the queue is empty, usually next turn, or when `grace` is over.
-    /// Clients that are still in the queue then are reset. With a `grace` of zero they are reset at
-    /// once.
+    /// When the listener is closed, the clients that are still in the queue are reset. With a
+    /// `grace` of zero the listener is closed at once.
     ///
-    /// To accept no more and leave the open connections alone, [remove](Registry::remove) the
-    /// listener by its [key](Self::key). You can still stop its connections later: `stop` also
-    /// works after the listener has ended.
+    /// To close only the listener and not the open connections, [remove](Registry::remove) the
+    /// listener by its [key](Self::key). You can still close the connections later by `stop`, which
+    /// also works after the listener has ended.
     ///
     /// # Cost
-    /// O(registrations).
+    /// O(number of registrations of the loop).
     ///
     /// ```
     /// use std::time::Duration;
@@ -192,12 +194,13 @@ impl<S> ServerKey<S> {
         stopping::begin(registry, self.key, grace);
     }
 
-    /// Sets the options of the connections that will be accepted, including those that wait in the
-    /// kernel's accept queue. Open connections keep their options. To change the options of one
-    /// connection, use [`Connection::set_options`](crate::Connection::set_options).
+    /// Sets the options of all connections that the server accepts after this call. Connections
+    /// that wait in the kernel's accept queue get these options too. Open connections keep their
+    /// options. To change the options of one connection, use
+    /// [`Connection::set_options`](crate::Connection::set_options).
     ///
     /// # Cost
-    /// O(servers of the loop).
+    /// O(number of servers of the loop).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the listener has ended.
@@ -234,20 +237,21 @@ impl<S> ServerKey<S> {
         Ok(())
     }
 
-    /// Stops the server without reading further input. Use it for a server that acknowledges the
-    /// work it has accepted, and accepts no more work. No callback runs before this returns.
+    /// Stops the server without reading further input. Use it if the server must still acknowledge
+    /// the work that it has accepted, but must not accept more work. No callback runs before this
+    /// method returns.
     ///
     /// The listener is closed at once. Each connection stops reading, and its handler is notified
     /// by [`on_graceful_close`](ConnectionHandler::on_graceful_close). The connection then sends
     /// its queued data and its [announced](crate::Connection::begin_response) responses within
     /// `grace`. If a handler resumes reading, as a [`Relay`](crate::Relay) does, its connection
-    /// goes on reading. A connection that is already closing keeps its own deadline.
+    /// reads again. If a connection is already closing, its own deadline still applies.
     ///
-    /// Unlike [`stop`](Self::stop), this method takes the [`Context`], because it accesses each
-    /// connection at once.
+    /// Unlike [`stop`](Self::stop), this method needs the [`Context`], because it accesses each
+    /// connection during the call.
     ///
     /// # Cost
-    /// O(registrations).
+    /// O(number of registrations of the loop).
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
         // An error means that the listener has ended. Its connections may not have.
         let _ = cx.registry.remove(self.key);

@@ -52,16 +52,17 @@ impl<S> PoolBuilder<S> {
 }
 
 impl<S, W: 'static> PoolBuilder<S, W> {
-    /// Sets the number of threads. 0 counts as 1. Default: the number of processors that this
-    /// process may use.
+    /// Sets the number of threads. With 0, one thread is started. Default: the number of processors
+    /// that this process may use.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
     }
 
-    /// Sets the maximum number of jobs that wait while all workers are busy. A further job is
-    /// refused with [`Refusal::Full`](super::Refusal::Full). Default: 1024.
+    /// Sets the maximum number of jobs that wait while all workers are busy. If this number is
+    /// reached, a further job is refused with [`Refusal::Full`](super::Refusal::Full). Default:
+    /// 1024.
     #[must_use]
     pub fn max_queued_jobs(mut self, jobs: usize) -> Self {
         self.max_queued_jobs = jobs;
@@ -76,21 +77,22 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         self
     }
 
-    /// Sets a function that makes a state for each worker: a database connection, a compiled model,
-    /// a large buffer. A job submitted by [`PoolHandle::submit_with`] borrows the state of the
-    /// worker that runs it.
+    /// Sets a function that makes a state for each worker, for example a database connection or a
+    /// large buffer. A job that was submitted by [`PoolHandle::submit_with`] borrows the state of
+    /// the worker that runs it.
     ///
     /// The state is made on the worker's thread, for the first job that uses it. It is dropped on
-    /// the same thread, so it need not be [`Send`]. These rules hold:
+    /// the same thread, so it need not be [`Send`]. In detail:
     /// - If `make` returns an error or panics, the job does not run, and its completion callback
     ///   gets [`JobError::NoState`]. The next job that needs a state on this worker calls `make`
     ///   again.
     /// - If a job panics, the state that it has borrowed is dropped, since the job may have changed
     ///   only a part of it. The next job gets a new state.
-    /// - A job can replace the state itself, through its `&mut W`, for example if it finds the
-    ///   connection closed.
-    /// - The state is dropped when the worker ends. A worker ends after the pool was drained, shut
-    ///   down or dropped, as soon as its last job is done.
+    /// - A job can itself replace the state through its `&mut W`, for example if the database has
+    ///   closed the connection.
+    /// - The state is dropped when the worker ends. After the pool was
+    ///   [drained](super::WorkerPool::drain), [shut down](super::WorkerPool::shutdown_now) or
+    ///   dropped, a worker ends as soon as its last job is done.
     ///
     /// Default: no state (`()`).
     ///
@@ -154,7 +156,8 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     /// loop of `registry`.
     ///
     /// # Errors
-    /// - `EAGAIN` if a thread cannot be started. The threads that were already started then end.
+    /// - `EAGAIN` if a thread cannot be started. In this case the threads that were already started
+    ///   end.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
     /// - [`Error::Loop`](reactor::Error::Loop) if no eventfd can be created, or
     ///   [`Error::Os`](reactor::Error::Os) if the eventfd cannot be watched; see

@@ -7,7 +7,7 @@ use std::io;
 use super::state::JobFailure;
 use crate::error::{discard, panic_message};
 
-/// The panic of a job.
+/// A panic of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobPanic {
@@ -23,15 +23,15 @@ impl JobPanic {
     }
 }
 
-/// The error of a job that uses the [state of its worker](super::PoolBuilder::worker_state) and has
-/// no result.
+/// The error that takes the place of the result, for a job that uses the [state of its
+/// worker](super::PoolBuilder::worker_state).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JobError {
     /// The job panicked. The state that it has borrowed is dropped.
     Panicked(JobPanic),
-    /// The state could not be made, so the job did not run. The next job on this worker tries again
-    /// to make one.
+    /// The state could not be made, so the job did not run. The next job on this worker that needs
+    /// a state tries again to make one.
     NoState(io::Error),
 }
 
@@ -74,8 +74,8 @@ impl From<JobError> for io::Error {
     }
 }
 
-/// The error of a job that was not accepted. It returns the reason, and the values that were passed
-/// in.
+/// The error of a job that the pool did not accept. It holds the reason, and returns the values
+/// that were passed to the method.
 ///
 /// ```
 /// use handlers::{Refusal, WorkerPool};
@@ -94,8 +94,8 @@ impl From<JobError> for io::Error {
 /// ```
 #[non_exhaustive]
 pub struct Refused<J, D> {
-    /// The job. If the error comes from a function of `files`: the path, and the bytes to write if
-    /// there are any.
+    /// The job. If the error comes from a function of `files`, this is the path, together with the
+    /// bytes if bytes were to be written.
     pub job: J,
     /// The completion callback.
     pub done: D,
@@ -103,7 +103,7 @@ pub struct Refused<J, D> {
     pub reason: Refusal,
 }
 
-/// The reason for which a job was not accepted.
+/// The reason for which the pool did not accept a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -141,7 +141,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Returns the kind of the [`io::Error`] that `?` converts the refusal to.
+    /// Returns the kind of the [`io::Error`] that `?` makes of this refusal.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Full => io::ErrorKind::QuotaExceeded,

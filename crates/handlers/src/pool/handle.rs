@@ -12,8 +12,8 @@ use super::job::Job;
 use super::queue::JobQueue;
 use super::state::WorkerState;
 
-/// A handle that submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread. Clone it
-/// into your handlers, or keep it in the state of the loop.
+/// A handle to submit jobs to a [`WorkerPool`](super::WorkerPool) from any thread. Clone it into
+/// your handlers, or keep it in the state of the loop.
 ///
 /// ```
 /// use std::thread;
@@ -41,11 +41,12 @@ pub struct PoolHandle<S: 'static, W: 'static = ()> {
 }
 
 impl<S, W> PoolHandle<S, W> {
-    /// Runs `job` on a worker, and then calls `done` with the result on the loop. `done` runs with
-    /// the deferred callbacks of a turn. This method never blocks.
+    /// Runs `job` on a worker, and then calls `done`, the completion callback, with the result.
+    /// `done` runs on the loop, in the same way as a closure of [`Remote::post`]. This method never
+    /// blocks.
     ///
     /// If the job panics, `done` gets a [`JobPanic`], and the worker continues with the next job.
-    /// If the loop has ended before the job, `done` is dropped without a call.
+    /// If the loop has ended before the job is done, `done` is dropped and not called.
     ///
     /// # Cost
     /// One lock, a few allocations, and a wakeup if a worker is asleep.
@@ -91,7 +92,7 @@ impl<S, W> PoolHandle<S, W> {
     /// calls `done` with the result on the loop. Otherwise this works like
     /// [`submit`](Self::submit).
     ///
-    /// If the worker has no state, one is made for this job. If no state can be made, the job does
+    /// If the worker has no state yet, a state is made for this job. If that fails, the job does
     /// not run, and `done` gets [`JobError::NoState`]. If the job panics, `done` gets
     /// [`JobError::Panicked`], and the state is dropped.
     ///
@@ -172,8 +173,8 @@ impl<S, W> PoolHandle<S, W> {
         self.shared.queued()
     }
 
-    /// Returns the number of running jobs. A job that has ended is not counted, even if its `done`
-    /// has not run yet.
+    /// Returns the number of running jobs. A job that has ended is not counted, even if its
+    /// completion callback has not run yet.
     pub fn running(&self) -> usize {
         self.shared.running()
     }

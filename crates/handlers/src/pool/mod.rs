@@ -21,18 +21,18 @@ pub use self::job::{Cancellation, Job};
 /// Threads for work that would block the loop: files, name resolution, hashing, databases. The pool
 /// dereferences to its [`PoolHandle`], which submits jobs.
 ///
-/// Jobs run on the threads of the pool, its workers, which start them in the order of submission.
-/// When a job is done, its completion callback runs on the loop with the result. Until then the job
-/// keeps [`Reactor::run`](reactor::Reactor::run) alive, unless you put it into the
-/// [background](Job::set_background) or [abandon](Job::abandon) it.
+/// Jobs run on the threads of the pool, which are called *workers*. The workers start the jobs in
+/// the order of submission. When a job is done, its completion callback runs on the loop with the
+/// result. Until the callback has run, the job keeps [`Reactor::run`](reactor::Reactor::run) alive,
+/// unless you put the job into the [background](Job::set_background) or [abandon](Job::abandon) it.
 /// [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the source location at
 /// which a pending job was submitted.
 ///
-/// Each worker may have a state of type `W`, such as a database connection, which the jobs on this
-/// worker share: see [`PoolBuilder::worker_state`].
+/// Each worker can have a state of type `W`, such as a database connection. The jobs that run on a
+/// worker share its state: see [`PoolBuilder::worker_state`].
 ///
-/// Dropping the pool drops the queued jobs, and does not wait for the running jobs. To wait for
-/// running jobs, use [`drain`](Self::drain) or [`shutdown_now`](Self::shutdown_now).
+/// If you drop the pool, the queued jobs are dropped, and the running jobs continue. To wait for
+/// the running jobs, use [`drain`](Self::drain) or [`shutdown_now`](Self::shutdown_now).
 ///
 /// ```
 /// use handlers::WorkerPool;
@@ -60,30 +60,31 @@ pub struct WorkerPool<S: 'static, W: 'static = ()> {
 }
 
 impl<S> WorkerPool<S> {
-    /// Returns a builder, with which you set limits and start the threads.
+    /// Returns a builder. Use it to set limits and to start the threads.
     pub fn builder() -> PoolBuilder<S> {
         PoolBuilder::new()
     }
 }
 
 impl<S, W> WorkerPool<S, W> {
-    /// Returns a cloneable, `Send` handle for submitting jobs.
+    /// Returns a handle to submit jobs. The handle is `Send`, and you can clone it.
     pub fn handle(&self) -> PoolHandle<S, W> {
         self.pool.clone()
     }
 
-    /// Accepts no more jobs, and blocks until the queued and the running jobs are done. The states
-    /// of the workers are dropped before this method returns. The completion callbacks run later,
-    /// when the loop runs. Do not call this method on the thread of a loop that must not be
-    /// blocked.
+    /// Blocks until the queued and the running jobs are done. The pool accepts no more jobs from
+    /// now on. The states of the workers are dropped before this method returns. The completion
+    /// callbacks run later, when the loop runs. Do not call this method on the thread of a loop
+    /// that must not be blocked.
     pub fn drain(mut self) {
         self.pool.shared.close();
         self.join();
     }
 
-    /// Accepts no more jobs, drops the queued jobs with their completion callbacks, and blocks
-    /// until the running jobs are done. The states of the workers are dropped before this method
-    /// returns. The completion callbacks of the running jobs run later, when the loop runs.
+    /// Drops the queued jobs with their completion callbacks, and blocks until the running jobs are
+    /// done. The pool accepts no more jobs from now on. The states of the workers are dropped
+    /// before this method returns. The completion callbacks of the running jobs run later, when the
+    /// loop runs.
     pub fn shutdown_now(mut self) {
         self.pool.shared.close_and_clear();
         self.join();

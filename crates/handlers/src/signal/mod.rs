@@ -1,13 +1,13 @@
 //! Signals as sources: the signal handler records the signal and wakes the loop, and the callback
 //! runs on the loop.
 //!
-//! Ground rule: first the socket that wakes the loop is emptied, then the records are read. A
-//! signal that arrives between the two steps is reported at once and causes one spurious wakeup. If
-//! the records were read first, such a signal would not be reported.
+//! Ground rule: first the loop empties the socket that has woken it, and then it reads the records.
+//! If a signal arrives between these two steps, it is reported at once, and causes one more wakeup.
+//! If the loop read the records first, such a signal would stay unreported.
 //!
-//! Unlike with `signalfd(2)`, the signal mask is not changed. Therefore child processes inherit no
-//! changed mask, and each loop of a process can watch any signal. Source: the self-pipe trick of D.
-//! J. Bernstein, as implemented by signal-hook.
+//! `signalfd(2)` needs a changed signal mask. This module does not change the mask. Therefore child
+//! processes inherit no changed mask, and each loop of a process can watch any signal. Source: the
+//! self-pipe trick of D. J. Bernstein, as implemented by signal-hook.
 
 mod action;
 mod insistence;
@@ -38,9 +38,9 @@ const ARRIVALS_PER_CALL_MAX: usize = 64;
 pub struct Arrival {
     /// The signal.
     pub signal: Signal,
-    /// The process that sent the signal. For [`Signal::CHLD`] this is the child that has changed
-    /// state. `None` if the kernel itself sent the signal, as for Ctrl-C, or if the kernel reports
-    /// no sender.
+    /// The process that sent the signal. For [`Signal::CHLD`] this is the child that has ended,
+    /// stopped or continued. `None` if the kernel itself sent the signal, for example at Ctrl-C, or
+    /// if the kernel reports no sender.
     pub sender: Option<Process>,
 }
 
@@ -48,7 +48,7 @@ pub struct Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Process {
-    /// The process id. 0 if the process is outside of our PID namespace.
+    /// The process id. It is 0 if the process is outside of the PID namespace of this process.
     pub pid: u32,
     /// The real user id of the process.
     pub uid: u32,
@@ -69,58 +69,61 @@ impl From<Origin> for Arrival {
 
 /// Calls `callback` on the loop for each arrival of one of `signals`.
 ///
-/// Several watchers, on one loop or on several, may watch the same signal. Each of them is
-/// notified. Pending arrivals are reported by ascending signal number. Arrivals of one signal are
-/// reported in the order in which they came.
+/// Several watchers, on one loop or on several loops, may watch the same signal. Each watcher is
+/// then notified. If several signals are pending, they are reported by ascending signal number.
+/// Arrivals of one signal are reported in the order in which they came.
 ///
-/// *Arrivals are coalesced*, so do not count calls. While a standard signal is pending, the kernel
-/// drops further instances of it. Each watcher keeps at most 5 arrivals of a signal until its loop
-/// handles them. Real-time signals have the same limit. Further arrivals are lost, but at least one
-/// call follows the last arrival. Act on the current state: for example, call `waitpid` until it
-/// returns nothing, or re-read the configuration.
+/// *Not every arrival leads to a call*, so do not count the calls. While a standard signal is
+/// pending, the kernel drops further instances of the signal. Each watcher keeps at most 5 arrivals
+/// of a signal, also of a real-time signal, until its loop handles them. Further arrivals are lost.
+/// But at least one call follows the last arrival. In the callback, act on the current state: for
+/// example, call `waitpid` until it returns no child, or read the configuration again.
 ///
 /// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. If the program only waits
 /// for signals, pass the returned key to [`set_foreground`](Registry::set_foreground).
 ///
 /// The watcher ends when the callback returns [`Next::Remove`] or an error, or when you pass the
-/// key to [`Registry::remove`]. Arrivals that were not reported by then are dropped. The errors
-/// `WouldBlock` and `Interrupted` end nothing: they count as [`Next::Keep`].
+/// key to [`Registry::remove`]. Arrivals that are still unreported when the watcher ends are
+/// dropped. The errors `WouldBlock` and `Interrupted` do not end the watcher: they have the same
+/// effect as [`Next::Keep`].
 ///
-/// The signal handler is installed with `SA_RESTART`, so the kernel restarts most system calls of
-/// other threads that the signal interrupts. `signal(7)` lists the exceptions. Call this function
-/// on the loop's thread.
+/// The signal handler is installed with `SA_RESTART`. So if the signal interrupts a system call of
+/// another thread, the kernel restarts most of these calls. `signal(7)` lists the exceptions. Call
+/// this function on the loop's thread.
 ///
 /// # The previous action
 /// While a signal is watched, its default action is not taken. When the last watcher of a signal
 /// has ended, the signal has the same effect as before its first watcher:
-/// - If other code had installed a handler before, this handler is called. It is also called while
-///   the signal is watched.
+/// - If other code had installed a handler before the first watcher started, this handler is
+///   called. It is also called while the signal is watched.
 /// - If the signal was ignored, it is ignored again.
 /// - Otherwise the default action of the signal is taken.
 ///
 /// These limits apply:
-/// - The handler in the kernel stays installed after the last watcher has ended, and `execve(2)`
-///   resets a handled signal to its default action. Therefore a child program gets the default
-///   action even if this process had inherited the signal as ignored, for example from `nohup`. Do
-///   not watch a signal that children should inherit as ignored.
-/// - The default action of a real-time signal kills the process. After the last watcher has ended,
-///   the signal instead ends the process by `_exit(2)`, with the status 128 + signal number. Shells
-///   report the same status for a killed process. This also holds for `SIGPWR` and `SIGSTKFLT`.
-/// - Other code must install its handler before the first watcher starts, and must not remove it.
-///   If other code installs a handler later, the watchers are no longer notified. A handler that is
-///   installed later through signal-hook does not disturb the watchers. But this module cannot see
-///   such a handler, so the default action is still taken after the last watcher has ended.
+/// - After the last watcher has ended, the signal handler stays installed, and `execve(2)` resets a
+///   signal with a handler to its default action. Therefore the signal has its default action in a
+///   child program, even if this process had inherited the signal as ignored, for example from
+///   `nohup`. Do not watch a signal that children should inherit as ignored.
+/// - The default action of real-time signals, `SIGPWR` and `SIGSTKFLT` kills the process. After the
+///   last watcher has ended, these signals instead end the process by `_exit(2)`, with the status
+///   128 + signal number. Shells report the same status for a killed process.
+/// - If other code installs a handler, it must do so before the first watcher starts, and must not
+///   remove the handler. If it installs a handler later, the watchers are no longer notified. The
+///   exception is a handler that is installed later through signal-hook: the watchers are still
+///   notified. But this module cannot see such a handler, so the default action is still taken
+///   after the last watcher has ended.
 ///
 /// # Cost
-/// A watcher has a socket pair, and about 700 bytes for each signal. Do not create watchers in a
-/// hot path: each registration and each removal waits until running signal handlers have returned.
+/// A watcher has a socket pair, and about 700 bytes for each signal. Do not create watchers often:
+/// each registration and each removal waits until the running signal handlers have returned.
 ///
 /// # Errors
-/// Nothing is watched after an error.
-/// - `InvalidInput` if a signal cannot be caught. The error names the signal. The kernel does not
-///   allow to catch `SIGKILL` and `SIGSTOP`. `SIGILL`, `SIGFPE` and `SIGSEGV` are excluded because
-///   they report a fault of the running thread. The C library reserves the numbers just below
-///   `SIGRTMIN`. There are no signals outside of 1 to 64.
+/// If an error is returned, nothing is watched.
+/// - `InvalidInput` if a signal cannot be caught. The error names the signal. `SIGKILL` and
+///   `SIGSTOP` cannot be caught because the kernel does not allow it. `SIGILL`, `SIGFPE` and
+///   `SIGSEGV` cannot be watched because they report a fault of the running thread. The numbers
+///   just below `SIGRTMIN` are reserved for the C library. Numbers outside of 1 to 64 are not
+///   signals.
 /// - `EMFILE` and the other errors of `socketpair(2)`.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].

@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 use signal_hook::consts;
 use signal_hook::low_level::signal_name;
 
-/// A signal, identified by its number. Displays as `SIGHUP` or `SIGRTMIN+3`, or as `signal 16` if
-/// no name is known.
+/// A signal, identified by its number. Displays as `SIGHUP` or `SIGRTMIN+3`, for example, or as
+/// `signal 16` if the signal has no known name.
 ///
 /// ```
 /// use handlers::signal::Signal;
@@ -28,9 +28,9 @@ impl Signal {
     pub const QUIT: Self = Self(consts::SIGQUIT);
     /// A request to end. `kill` and service managers send this signal.
     pub const TERM: Self = Self(consts::SIGTERM);
-    /// For the program's own use.
+    /// A signal for the program's own use.
     pub const USR1: Self = Self(consts::SIGUSR1);
-    /// For the program's own use.
+    /// A signal for the program's own use.
     pub const USR2: Self = Self(consts::SIGUSR2);
     /// A child has ended, stopped or continued.
     pub const CHLD: Self = Self(consts::SIGCHLD);
@@ -42,8 +42,8 @@ impl Signal {
     pub const CONT: Self = Self(consts::SIGCONT);
     /// The timer of `alarm(2)` or `setitimer(2)` has expired.
     pub const ALRM: Self = Self(consts::SIGALRM);
-    /// The process has written to a pipe or socket that has no reader. Rust's runtime ignores this
-    /// signal before `main`, so that the write fails with `EPIPE` instead.
+    /// The process has written to a pipe or socket that has no reader. Before `main`, Rust's
+    /// runtime sets this signal to be ignored, so that the write fails with `EPIPE` instead.
     pub const PIPE: Self = Self(consts::SIGPIPE);
     /// Kills a process. It cannot be watched.
     pub const KILL: Self = Self(consts::SIGKILL);
@@ -61,8 +61,8 @@ impl Signal {
         self.0
     }
 
-    /// Returns the real-time signal `SIGRTMIN + offset`. Returns `None` if that is greater than
-    /// `SIGRTMAX`, which is `SIGRTMIN + 30` with glibc.
+    /// Returns the real-time signal `SIGRTMIN + offset`. Returns `None` if this number is greater
+    /// than `SIGRTMAX`. With glibc, `SIGRTMAX` is `SIGRTMIN + 30`.
     ///
     /// ```
     /// use handlers::signal::Signal;

@@ -8,7 +8,7 @@ use reactor::{Context, Key, Next, Registry};
 use super::insistence::Insistence;
 use super::{Arrival, Signal, Signals, register};
 
-/// Options for [`shutdown_on`] and [`stop_on`]. They decide when a repeated signal ends the
+/// Options for [`shutdown_on`] and [`stop_on`]. They determine when a repeated signal ends the
 /// process.
 ///
 /// ```
@@ -34,20 +34,23 @@ impl Default for ShutdownOptions {
 }
 
 impl ShutdownOptions {
-    /// Returns options with all defaults.
+    /// Returns the default options: a repeated signal ends the process from 1 s after the first
+    /// signal.
     pub const fn new() -> Self {
         Self {
             insist_after: Duration::from_secs(1),
         }
     }
 
-    /// Sets the delay after the first signal. A further signal within the delay changes nothing. A
-    /// further signal after the delay ends the process at once.
+    /// Sets the delay from which a repeated signal ends the process. The delay begins with the
+    /// first signal. A further signal within the delay has no effect. A further signal after the
+    /// delay ends the process at once.
     ///
-    /// The delay is useful because one request often arrives as two signals. For example, `timeout`
-    /// of coreutils signals its child and then the child's process group. At Ctrl-C the terminal
-    /// signals the program, and a script that has started the program may send it the same signal.
-    /// The delay is measured by the monotonic clock, also while the loop is blocked.
+    /// The delay is useful because one request to shut down often arrives as two signals. For
+    /// example, the program `timeout` of coreutils signals its child and then the child's process
+    /// group. At Ctrl-C the terminal signals the program, and a script that has started the program
+    /// may send the same signal to it. The delay is measured by the monotonic clock. It also
+    /// elapses while the loop is blocked.
     ///
     /// With [`Duration::ZERO`], the second signal ends the process, however soon it arrives. With
     /// [`Duration::MAX`], a repeated signal never ends the process, so only `SIGKILL` ends a
@@ -60,11 +63,11 @@ impl ShutdownOptions {
         self
     }
 
-    /// Calls `callback` at the first arrival of any of `signals`, with these options. Otherwise
-    /// this works like [`shutdown_on`].
+    /// Calls `callback` at the first arrival of any of `signals`. A repeated signal has the effect
+    /// that these options determine. Otherwise this works like [`shutdown_on`].
     ///
     /// # Errors
-    /// Nothing is watched after an error.
+    /// If an error is returned, nothing is watched.
     /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names
     ///   the signal.
     /// - `EAGAIN` if the thread that measures the delay cannot be started.
@@ -98,11 +101,11 @@ impl ShutdownOptions {
         })
     }
 
-    /// Stops the loop at the first arrival of any of `signals`, with these options. Otherwise this
-    /// works like [`stop_on`].
+    /// Stops the loop at the first arrival of any of `signals`. A repeated signal has the effect
+    /// that these options determine. Otherwise this works like [`stop_on`].
     ///
     /// # Errors
-    /// Nothing is watched after an error.
+    /// If an error is returned, nothing is watched.
     /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names
     ///   the signal.
     /// - `EAGAIN` if the thread that measures the delay cannot be started.
@@ -121,29 +124,29 @@ impl ShutdownOptions {
 
 /// Calls `callback` on the loop at the first arrival of any of `signals`. Use it for a graceful
 /// shutdown. If any of `signals` arrives a second or more after the first arrival, the process ends
-/// at once. A signal that arrives sooner changes nothing. To set another delay than a second, use
+/// at once. A signal that arrives sooner has no effect. To set another delay than a second, use
 /// [`ShutdownOptions::insist_after`].
 ///
-/// The signal handler itself ends the process. Therefore this works also while a callback blocks
-/// the loop, or while the shutdown hangs. The signal handler calls `_exit(2)` with the status 128 +
-/// signal number, which shells also report for a process that a signal has killed. No destructor
-/// runs, and no buffer is flushed.
+/// At the repeated signal, the signal handler itself ends the process. Therefore this also works
+/// while a callback blocks the loop, or while the shutdown hangs. The signal handler calls
+/// `_exit(2)` with the status 128 + signal number. Shells report the same status for a process that
+/// a signal has killed. No destructor runs, and no buffer is flushed.
 ///
-/// The registration ends by [`Registry::remove`], or when the reactor is dropped. Afterwards the
-/// signals have the same effect as before, as described at
+/// The registration ends when you pass the returned key to [`Registry::remove`], or when the
+/// reactor is dropped. Then the signals have the same effect as before the registration: see
 /// [`watch`](super::watch#the-previous-action).
 ///
 /// The registration does not keep [`Reactor::run`](reactor::Reactor::run) alive. If you call this
-/// function on several loops, each of them is notified, and each measures the delay on its own.
+/// function on several loops, each loop is notified, and each loop measures the delay on its own.
 ///
 /// # Cost
-/// The costs of [`watch`](super::watch). In addition there are one socket for each signal, and a
-/// sleeping thread with a socket. The thread measures the delay, since safe code cannot read a
-/// clock in a signal handler. It ends with the registration. With a delay of [`Duration::ZERO`] or
+/// The costs of [`watch`](super::watch). In addition one socket for each signal, and a sleeping
+/// thread with a socket. The thread measures the delay, since safe code cannot read a clock in a
+/// signal handler. The thread ends with the registration. With a delay of [`Duration::ZERO`] or
 /// [`Duration::MAX`], neither the thread nor these sockets are needed.
 ///
 /// # Errors
-/// Nothing is watched after an error.
+/// If an error is returned, nothing is watched.
 /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names the
 ///   signal.
 /// - `EAGAIN` if the thread that measures the delay cannot be started.
@@ -182,10 +185,10 @@ where
 }
 
 /// Stops the loop at the first arrival of any of `signals`. If any of `signals` arrives a second or
-/// more after the first arrival, the process ends at once; see [`shutdown_on`].
+/// more after the first arrival, the process ends at once, as [`shutdown_on`] describes.
 ///
 /// # Errors
-/// Nothing is watched after an error.
+/// If an error is returned, nothing is watched.
 /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names the
 ///   signal.
 /// - `EAGAIN` if the thread that measures the delay cannot be started.

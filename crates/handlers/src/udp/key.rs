@@ -11,8 +11,8 @@ use super::handler::Udp;
 use super::sending::Sending;
 use super::socket::UdpSocket;
 
-/// Identifies a socket on its loop. The key is `Copy`. Like a [`Key`], it is checked at each use,
-/// so the key of a socket that has ended never reaches another socket.
+/// Identifies a socket on its loop. The key is `Copy`. Like a [`Key`], it is checked at each use:
+/// if the socket has ended, the call returns an error, and never reaches another socket.
 pub struct UdpKey<S> {
     key: Key,
     state: PhantomData<fn(S)>,
@@ -33,12 +33,12 @@ impl<S: 'static> UdpKey<S> {
     }
 
     /// Calls `act` with the sending side of the socket. Use this to send from the callback of
-    /// another source or of a timer. The socket's own callbacks need no key, since they get the
-    /// sending side as an argument.
+    /// another source or of a timer. In the socket's own callbacks you need no key, since they get
+    /// the sending side as an argument.
     ///
-    /// After `act`, this method calls [`on_failure`](super::DatagramHandler::on_failure) for each
-    /// error that `act` has caused. Datagrams that `act` has queued are sent when the socket has
-    /// room.
+    /// When `act` has returned, this method calls
+    /// [`on_failure`](super::DatagramHandler::on_failure) for each error of a datagram that has
+    /// occurred meanwhile. Datagrams that were queued are sent when the socket has room.
     ///
     /// # Cost
     /// O(1), in addition to the cost of `act`.
@@ -46,7 +46,8 @@ impl<S: 'static> UdpKey<S> {
     /// # Errors
     /// - [`Error::StaleKey`] if the socket has ended.
     /// - [`Error::Running`] in the socket's own callbacks.
-    /// - [`Error::Os`] if the kernel refuses to add `WRITABLE` to the interest.
+    /// - [`Error::Os`] if the kernel refuses to watch the socket for room. In this case `act` has
+    ///   already run.
     ///
     /// ```
     /// use std::time::Duration;

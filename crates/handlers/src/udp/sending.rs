@@ -26,19 +26,21 @@ const FAILURES_MAX: usize = 64;
 pub struct UdpMetrics {
     /// Datagrams received.
     pub received: u64,
-    /// Successful calls of `recvmmsg`. Each receives one batch of datagrams.
+    /// Successful calls of `recvmmsg`. Each call receives one batch of datagrams.
     pub receives: u64,
     /// Datagrams that the kernel has accepted for sending.
     pub sent: u64,
-    /// Successful calls of `sendmsg`. Each sends one datagram or several merged ones.
+    /// Successful calls of `sendmsg`. Each call sends one datagram, or several datagrams of the
+    /// queue together.
     pub sends: u64,
     /// Datagrams that had to wait in the queue.
     pub queued: u64,
     /// Datagrams that were refused because the queue was full.
     pub dropped: u64,
-    /// Errors of datagrams: the kernel refused to send a datagram, or reported an error of a
-    /// datagram that was sent earlier. At most 64 errors at a time are also passed to
-    /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
+    /// Errors of datagrams. The kernel refused to send a datagram, or reported an error of a
+    /// datagram that was sent earlier. The errors are also passed to
+    /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure). If more than 64 errors
+    /// wait for this call, the further errors are only counted.
     pub failed: u64,
 }
 
@@ -55,11 +57,13 @@ pub enum Sent {
     Failed,
 }
 
-/// The error of a datagram that could not be sent at once, and for which the queue has no room.
+/// The error of a datagram that could not be sent at once, and could not be queued either, because
+/// the queue is full.
 ///
-/// The datagram is counted in [`UdpMetrics::dropped`]. Send it again when
-/// [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or drop it, as the
-/// network would. If a handler returns this error by `?`, the registration of the socket ends.
+/// The datagram is counted in [`UdpMetrics::dropped`]. You can send it again when
+/// [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or drop it: UDP
+/// allows a loss. If a callback of the handler returns this error by `?`, the registration of the
+/// socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Full {
@@ -82,14 +86,14 @@ impl fmt::Display for Full {
 impl std::error::Error for Full {}
 
 /// Lets `?` pass the error on from a handler, with the kind
-/// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded). This ends the handler's registration.
+/// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded). The error then ends the handler's registration.
 impl From<Full> for io::Error {
     fn from(full: Full) -> Self {
         Self::new(ErrorKind::QuotaExceeded, full)
     }
 }
 
-/// An error of one datagram. The socket stays usable.
+/// The error of one datagram, which was not delivered. The socket stays usable.
 ///
 /// Displays as "sendmsg to 192.0.2.1:53: Message too long (os error 90)".
 #[derive(Debug)]
@@ -98,7 +102,7 @@ pub struct Failure {
     /// The system call that reported the error. `recvmmsg` reports errors of datagrams that were
     /// sent earlier.
     pub call: &'static str,
-    /// The destination of the datagram. `None` if it is not known.
+    /// The destination of the datagram. `None` if the destination is not known.
     pub to: Option<SocketAddr>,
     /// The error from the kernel.
     pub error: io::Error,
@@ -252,8 +256,8 @@ fn is_broadcast(address: IpAddr) -> bool {
     refusal == Err(ErrorKind::PermissionDenied)
 }
 
-/// The sending side of a socket. Callbacks get it as an argument, and
-/// [`UdpKey::with`](super::UdpKey::with) passes it to a closure.
+/// The sending side of a socket. The callbacks of the socket get it as an argument. Other callbacks
+/// get it by [`UdpKey::with`](super::UdpKey::with).
 #[derive(Debug)]
 pub struct Sending<'a> {
     pub(super) io: &'a mut Io<UdpSocket>,
@@ -298,12 +302,14 @@ impl Sending<'_> {
         self.send_datagram(&Outgoing::reply(datagram, bytes))
     }
 
-    /// Sends a datagram, or queues it after the datagrams that are already queued.
+    /// Sends a datagram. If it cannot be sent at once, it is queued after the datagrams that are
+    /// already queued.
     ///
-    /// If the queue is empty, the datagram is sent at once, by one `sendmsg`. If this call would
-    /// block, or if the queue is not empty, the datagram is copied into the queue. The queue is
-    /// sent when the socket is writable again. If the kernel has segmentation offload, one call
-    /// sends several queued datagrams that have the same size, addresses and congestion mark.
+    /// If the queue is empty, the datagram is sent at once, by one `sendmsg`. If the socket has no
+    /// room, or if the queue is not empty, the datagram is copied into the queue. The queued
+    /// datagrams are sent when the socket has room again. If the kernel supports segmentation
+    /// offload, several queued datagrams of the same size, addresses and congestion mark are sent
+    /// by one call.
     ///
     /// If the kernel refuses the datagram (`EMSGSIZE`, `ENETUNREACH`, `EHOSTUNREACH`, `EPERM`), the
     /// socket stays usable. This method then returns [`Sent::Failed`], and the error is passed to

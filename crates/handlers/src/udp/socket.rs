@@ -12,14 +12,14 @@ use super::send_queue::Run;
 use crate::error::named;
 use crate::socket::{not_a, plain};
 
-/// A UDP socket that sends and receives many datagrams in one system call.
+/// A UDP socket. One system call can send or receive many datagrams.
 ///
 /// Datagrams are never fragmented on their way. A datagram that is too large for the route is
 /// refused with `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast,
-/// multicast and time to live. A type of service that you set in this way has no effect, since each
-/// datagram overrides it by its own congestion mark. Both share one header field. Each received
-/// [`Datagram`] names the address that it was sent to, and the time at which the kernel received
-/// it.
+/// multicast and time to live. Do not set the type of service (`IP_TOS`) in this way. It has no
+/// effect, since it is in the same header field as the congestion mark, which each datagram sets.
+/// Each received [`Datagram`] names the address that it was sent to, and the time at which the
+/// kernel received it.
 ///
 /// ```
 /// use handlers::udp::UdpSocket;
@@ -32,8 +32,8 @@ use crate::socket::{not_a, plain};
 /// ```
 ///
 /// # Source
-/// quinn-udp, which implements `recvmmsg(2)`, and segmentation offload in both directions
-/// (`UDP_SEGMENT`, `UDP_GRO` of `udp(7)`) if the kernel supports it.
+/// quinn-udp, which implements `recvmmsg(2)`. If the kernel supports segmentation offload,
+/// quinn-udp uses it in both directions (`UDP_SEGMENT` and `UDP_GRO` of `udp(7)`).
 #[doc(alias("uv_udp_t", "AsyncUDPSocket"))]
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -67,7 +67,8 @@ impl UdpSocket {
 
     /// Creates a socket connected to `peer`. The kernel drops datagrams from other addresses, and
     /// reports `ECONNREFUSED` if no socket is bound at the peer's address. The kernel chooses a
-    /// free local port. If this port would make the socket its own peer, another port is taken.
+    /// free local port. If the chosen port would connect the socket to itself, this method takes
+    /// another port.
     ///
     /// # Errors
     /// All errors name the address.
@@ -108,8 +109,8 @@ impl UdpSocket {
     /// a service manager. The socket may be connected.
     ///
     /// # Errors
-    /// - `InvalidInput`, with the fd and its kind, if the fd is not a datagram socket of IPv4 or
-    ///   IPv6.
+    /// - `InvalidInput` if the fd is not a datagram socket of IPv4 or IPv6. The error names the fd
+    ///   and its type.
     /// - The errors of `setsockopt(2)`.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
         let given = SockRef::from(&socket);
@@ -140,8 +141,8 @@ impl UdpSocket {
         self.peer
     }
 
-    /// Returns the underlying socket, to set or read its options. Do not send or receive through
-    /// it, since this bypasses the queue, the counters and the readiness that the loop tracks.
+    /// Returns the underlying socket. Use it to set or read socket options. Do not send or receive
+    /// through it, since neither the queue, the counters nor the loop notice this.
     pub const fn as_std(&self) -> &std::net::UdpSocket {
         &self.socket
     }
@@ -187,8 +188,8 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// Explicit congestion notification: the mark by which senders and routers signal congestion (RFC
-/// 3168).
+/// The congestion mark of a datagram. By this mark, senders and routers signal congestion. It is
+/// called explicit congestion notification (RFC 3168).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ecn {
     /// ECT(0): the sender reacts to congestion marks.
@@ -226,14 +227,16 @@ pub struct Datagram<'a> {
     /// The address of the sender. An IPv4 address is in [plain form](crate::Peer::Tcp):
     /// `192.0.2.1`, never `::ffff:192.0.2.1`.
     pub from: SocketAddr,
-    /// The address that the datagram was sent to: an address of this host, or a group or broadcast
-    /// address. An IPv4 address is in plain form. `None` if the kernel does not report it.
+    /// The address that the datagram was sent to. This is an address of this host, a group address,
+    /// or a broadcast address. An IPv4 address is in [plain form](crate::Peer::Tcp). `None` if the
+    /// kernel does not report it.
     pub to: Option<IpAddr>,
     /// The number of the interface that received the datagram. `None` if the kernel does not report
     /// it.
     pub interface: Option<u32>,
-    /// The congestion mark. `None` if the datagram has no mark. Also `None` for a datagram that the
-    /// kernel has merged with others, since quinn-udp does not report the mark of such a datagram.
+    /// The congestion mark. `None` if the datagram has no mark. It is also `None` if the kernel has
+    /// merged the datagram with others, since quinn-udp does not report the mark of such a
+    /// datagram.
     pub ecn: Option<Ecn>,
     /// The wall-clock time at which the kernel received the datagram. `None` if the kernel does not
     /// report it.
@@ -280,8 +283,9 @@ pub struct Outgoing<'a> {
     pub bytes: &'a [u8],
     /// The destination.
     pub to: SocketAddr,
-    /// The source address, which must be an address of this host. If it is `None`, or the broadcast
-    /// address of a network, the kernel chooses the source address.
+    /// The source address of the datagram, which must be an address of this host. With `None`, the
+    /// kernel chooses the source address. The kernel also chooses it if you set the broadcast
+    /// address of a network.
     pub from: Option<IpAddr>,
     /// The congestion mark.
     pub ecn: Option<Ecn>,
@@ -299,9 +303,10 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Creates an answer with the payload `bytes` to the sender of `datagram`. The source of the
-    /// answer is the address that `datagram` was sent to, as its sender expects. If that was a
-    /// group or broadcast address, the kernel chooses the address of the outgoing interface.
+    /// Creates an answer with the payload `bytes` to the sender of `datagram`. The source address
+    /// of the answer is the address that `datagram` was sent to, because the sender of `datagram`
+    /// expects the answer from there. If `datagram` was sent to a group or broadcast address, the
+    /// kernel chooses the address of the outgoing interface.
     pub fn reply(datagram: &Datagram<'_>, bytes: &'a [u8]) -> Self {
         let single = |address: &IpAddr| match address.to_canonical() {
             IpAddr::V4(address) => !address.is_multicast() && !address.is_broadcast(),

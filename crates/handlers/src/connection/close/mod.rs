@@ -18,9 +18,10 @@ use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
 
 impl<S> Connection<'_, S> {
-    /// Closes our write side once everything written before has been sent. The peer reads an end of
-    /// stream, and can still write. The connection ends when both sides are closed. If the stream
-    /// [cannot](crate::Shutdown::Unsupported) close its write side alone, the connection ends then.
+    /// Closes our write side once everything written before has been sent. The peer then reads the
+    /// end of the stream, and can still write. The connection ends when the peer has closed its
+    /// write side too. If the stream [cannot](crate::Shutdown::Unsupported) close its write side
+    /// alone, the connection ends once everything has been sent.
     ///
     /// ```
     /// use handlers::{Connection, on_data};
@@ -48,19 +49,19 @@ impl<S> Connection<'_, S> {
             .insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
     }
 
-    /// Closes the connection gracefully. Sends everything that is queued, closes our write side,
-    /// and discards further input until the peer has closed its side too. The handler gets no
-    /// callback but [`on_close`](crate::ConnectionHandler::on_close). Pending responses are not
-    /// waited for: see [`close_gracefully`](Self::close_gracefully).
+    /// Closes the connection gracefully: sends everything that is queued, closes our write side,
+    /// and discards further input until the peer has closed its write side too. The handler gets no
+    /// further callback except [`on_close`](crate::ConnectionHandler::on_close). This method does
+    /// not wait for [pending responses](Self::begin_response). To wait for them, use
+    /// [`close_gracefully`](Self::close_gracefully).
     ///
-    /// After `deadline` the connection is closed in any case. If bytes are still queued then, the
-    /// connection is reset, so that the peer does not mistake the bytes that it has for the whole
-    /// stream. No other timeout runs meanwhile. A second call has no effect: the first deadline
-    /// holds.
+    /// If the close takes longer than `deadline`, the connection is closed at once. If bytes are
+    /// still queued at that time, the connection is reset, so that the peer does not mistake the
+    /// bytes that it has for the whole stream. During the close no other timeout runs. A second
+    /// call has no effect: the deadline of the first call applies.
     ///
-    /// Prefer this method to a [`close`](Self::close) right after the last write. If the peer has
-    /// sent bytes that were not read, `close(2)` resets the connection, and the last write can be
-    /// lost.
+    /// Prefer this method to a [`close`](Self::close) right after the last write. If bytes of the
+    /// peer are still unread, `close(2)` resets the connection, and the last write can be lost.
     ///
     /// ```
     /// use std::time::Duration;
@@ -88,11 +89,11 @@ impl<S> Connection<'_, S> {
     }
 
     /// Resets the connection (RST) once everything written before has been sent, or after
-    /// `deadline`. Use it for a stream that breaks off: the peer gets all bytes that exist, and
-    /// cannot mistake them for the whole stream.
+    /// `deadline`. Use it if your source of bytes breaks off: the peer gets all bytes that you have
+    /// written, and cannot mistake them for the whole stream.
     ///
     /// If a packet is lost just before the reset, it is not sent again. A stream that is not TCP
-    /// has no reset: it is closed.
+    /// has no reset, so it is only closed.
     pub fn abort_after_flush(&mut self, deadline: Duration) {
         if matches!(
             self.state.phase(),
@@ -140,25 +141,27 @@ impl<S> Connection<'_, S> {
         self.shutdown();
     }
 
-    /// Answers the requests that have arrived, and then closes the connection, as
-    /// [`close_after_flush`](Self::close_after_flush) does. Use it in a server that stops.
+    /// Closes the connection after the requests that have arrived are answered. Use it in a server
+    /// that stops. The steps are:
     ///
-    /// 1. [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close) is called. The handler
-    ///    can write there what it still has to send.
-    /// 2. The handler is called with all input that has arrived up to now.
-    /// 3. Responses that were [announced](Self::begin_response) are waited for. Other responses
-    ///    that are made elsewhere are not.
-    /// 4. The queue is sent, and the connection is closed.
+    /// 1. [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close) is called. In this
+    ///    callback the handler can write everything that it still has to send.
+    /// 2. [`on_data`](crate::ConnectionHandler::on_data) is called with all input that has arrived
+    ///    until then.
+    /// 3. The close waits for each response that was [announced](Self::begin_response). It does not
+    ///    wait for a response that is made elsewhere and was not announced.
+    /// 4. The queue is sent, and the connection is closed as
+    ///    [`close_after_flush`](Self::close_after_flush) does.
     ///
-    /// If reading is paused, step 2 is left out and that input is discarded. To finish without
-    /// reading what has arrived, [pause](Self::pause_reading) as well.
+    /// If reading is [paused](Self::pause_reading), step 2 is left out, and the unread input is
+    /// discarded. So to close without reading the requests that have arrived, pause reading before
+    /// this call.
     ///
-    ///
-    /// After `deadline` the connection is closed in any case, even if the peer is still sending. If
-    /// there are several deadlines, for example because
-    /// [`close_after_flush`](Self::close_after_flush) is called meanwhile, the earliest holds. If
-    /// the connection is already sending its last bytes, this call has no effect, and the earlier
-    /// deadline holds.
+    /// If the steps take longer than `deadline`, the connection is closed at once, even if the peer
+    /// is still sending. If several calls have set deadlines, for example because
+    /// [`close_after_flush`](Self::close_after_flush) was called during the close, the earliest
+    /// applies. If the connection has already reached step 4, this call has no effect, and the
+    /// deadline that was set before applies.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {
@@ -174,14 +177,15 @@ impl<S> Connection<'_, S> {
     }
 
     /// Announces a response that is made elsewhere, by a worker or by another connection.
-    /// [`close_gracefully`](Self::close_gracefully) and a [stop](crate::ServerKey::stop) of the
-    /// server wait for the response, until their deadline.
+    /// [`close_gracefully`](Self::close_gracefully) and [`ServerKey::stop`](crate::ServerKey::stop)
+    /// wait for the response, until their deadline.
     ///
-    /// Call it once for each response. Call [`end_response`](Self::end_response) when that response
-    /// is written. If the peer closes its write side earlier, the default
-    /// [`on_end`](crate::ConnectionHandler::on_end) waits for the response too. If a connection
-    /// ends while a response is pending, for example by a timeout, it is reset. Timeouts keep
-    /// running.
+    /// Call this method once for each response, and [`end_response`](Self::end_response) when the
+    /// response is written. Until then the response is *pending*. If the peer closes its write side
+    /// while a response is pending, the default [`on_end`](crate::ConnectionHandler::on_end) also
+    /// waits for the response. If a connection ends while a response is pending, for example by a
+    /// timeout, the connection is reset. The timeouts of the connection also run while a response
+    /// is pending.
     ///
     /// ```
     /// use std::io;
@@ -221,9 +225,9 @@ impl<S> Connection<'_, S> {
         self.state.pending_responses = self.state.pending_responses.saturating_add(1);
     }
 
-    /// Marks one pending response as complete (see [`begin_response`](Self::begin_response)). Call
-    /// it in the callback that writes the response, or in the closure of
-    /// [`ConnectionKey::with`](crate::ConnectionKey::with) that writes it.
+    /// Marks one [pending response](Self::begin_response) as complete. Call it in the callback that
+    /// writes the response, or in the closure of
+    /// [`ConnectionKey::with`](crate::ConnectionKey::with) that writes the response.
     pub const fn end_response(&mut self) {
         self.state.pending_responses = self.state.pending_responses.saturating_sub(1);
         if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) {
@@ -231,9 +235,10 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection when this callback returns. Tries once more to send everything written
-    /// before, and drops the bytes that the socket does not take at once. If bytes are dropped, or
-    /// a response is [pending](Self::begin_response), the connection is reset.
+    /// Closes the connection when the running callback returns. Tries once more to send everything
+    /// written before, and drops the bytes that the socket does not take at once. If bytes are
+    /// dropped, or if a response is [pending](Self::begin_response), the connection is reset, so
+    /// that the peer gets an error.
     #[doc(alias("bufferevent_free", "uv_close", "closeNow"))]
     pub fn close(&mut self) {
         if !matches!(self.state.phase(), Phase::Connecting | Phase::Over) {
@@ -243,9 +248,9 @@ impl<S> Connection<'_, S> {
         self.state.end(CloseReason::Closed);
     }
 
-    /// Resets the connection (RST) when this callback returns. The peer gets an error. All bytes
-    /// that are queued here or in the kernel are dropped. A stream that is not TCP has no reset: it
-    /// is closed.
+    /// Resets the connection (RST) when the running callback returns. The peer gets an error. All
+    /// bytes that were written and not yet sent are dropped, both here and in the kernel. A stream
+    /// that is not TCP has no reset, so it is only closed.
     #[doc(alias("closeWithReset", "uv_tcp_close_reset"))]
     pub fn abort(&mut self) {
         if self.state.phase() == Phase::Over {
@@ -310,7 +315,8 @@ impl<S> Connection<'_, S> {
     }
 }
 
-/// Makes the close of the socket a reset. A stream that is not TCP has no reset: it is closed.
+/// Makes the close of the socket a reset. A stream that is not TCP has no reset, so it is only
+/// closed.
 pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
     let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
 }

@@ -28,7 +28,7 @@ impl<S> crate::Connection<'_, S> {
     ///
     /// If a connection is made, [`on_open`](ConnectionHandler::on_open) is called. Otherwise
     /// [`on_close`](ConnectionHandler::on_close) is called with one of these reasons:
-    /// - [`CloseReason::Failed`] with the error of the last attempt that failed.
+    /// - [`CloseReason::Failed`] with the error of the attempt that was the last to fail.
     /// - [`CloseReason::TimedOut`] with [`Timeout::Connect`](crate::Timeout::Connect), after
     ///   [`ConnectionOptions::connect_timeout`].
     /// - [`CloseReason::Closed`] after [`Connecting::cancel`].
@@ -36,23 +36,23 @@ impl<S> crate::Connection<'_, S> {
     /// No callback runs before `connect` returns.
     ///
     /// Attempts alternate between the address families, beginning with the family of the first
-    /// address. Within a family they follow the order of `addresses`. The first attempt starts in
-    /// this call. The next one starts when an attempt fails, or after 250 ms. If `connect(2)` fails
-    /// at once, the next attempt starts in the same call.
+    /// address. Within a family, attempts follow the order of `addresses`. The first attempt starts
+    /// in this call. The next attempt starts when an attempt fails, or 250 ms after the last start.
+    /// If `connect(2)` fails at once, the next attempt starts in the same call.
     ///
-    /// The kernel can connect a socket to itself: if nothing listens at the target port of this
-    /// machine, and the port is one that the kernel assigns to clients. Such a socket is closed,
-    /// and that attempt fails with `ECONNREFUSED`.
+    /// If nothing listens at a target port of this machine, and the port is in the range that the
+    /// kernel assigns to clients, the kernel may connect the socket to itself. Such a socket is
+    /// closed, and the attempt fails with `ECONNREFUSED`.
     ///
     /// # Errors
     /// [`CloseReason::Failed`] has one of these errors:
     /// - A [`SystemError`](crate::SystemError) such as "connect to 127.0.0.1:80", with the errno of
-    ///   the attempt. The errno is that of `connect(2)`, for example `ECONNREFUSED`, `EHOSTUNREACH`
-    ///   or `ETIMEDOUT`, or that of `socket(2)`, for example `EMFILE`. With
-    ///   [`local_addr`](ConnectionOptions::local_addr) it can be that of `bind(2)`, for example
-    ///   `EADDRNOTAVAIL`.
-    /// - A `SystemError` around [`Error::Full`](reactor::Error::Full) if the reactor has as many
-    ///   registrations as it allows.
+    ///   the attempt. The errno comes from `connect(2)`, for example `ECONNREFUSED`, `EHOSTUNREACH`
+    ///   or `ETIMEDOUT`, or from `socket(2)`, for example `EMFILE`. With
+    ///   [`local_addr`](ConnectionOptions::local_addr) the errno can also come from `bind(2)`, for
+    ///   example `EADDRNOTAVAIL`.
+    /// - A `SystemError` around [`Error::Full`](reactor::Error::Full) at the registration limit of
+    ///   the loop.
     /// - An error of kind `AddrNotAvailable` if `addresses` is empty.
     ///
     /// ```no_run
@@ -95,8 +95,9 @@ impl<S> crate::Connection<'_, S> {
 }
 
 /// A pending connect: all attempts that one call of
-/// [`Connection::connect`](crate::Connection::connect) makes. Use it to cancel them. Its type does
-/// not name the type of the handler, so a field can hold it for any handler.
+/// [`Connection::connect`](crate::Connection::connect) makes. Use it to cancel the attempts. The
+/// type of the handler is not a part of this type, so one field can hold a `Connecting` for any
+/// handler.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -143,13 +144,14 @@ impl<S, H: ConnectionHandler<S>> PendingRace<S> for Race<H> {
 
 impl<S> Connecting<S> {
     /// Cancels all attempts. The handler's [`on_close`](ConnectionHandler::on_close) is called with
-    /// [`CloseReason::Closed`], with the deferred callbacks. Does nothing if the connection is open
-    /// already, or has failed.
+    /// [`CloseReason::Closed`]. This call is [deferred](Registry::defer), so it does not happen
+    /// before `cancel` returns. Does nothing if the connection is already open, or has failed.
     pub fn cancel(&self, registry: &mut Registry<S>) {
         self.race.cancel(registry);
     }
 
-    /// Returns `true` until an attempt succeeds, the connect fails, or it is cancelled.
+    /// Returns `true` until an attempt succeeds, all attempts have failed, or
+    /// [`cancel`](Self::cancel) is called.
     pub fn is_pending(&self) -> bool {
         self.race.is_pending()
     }

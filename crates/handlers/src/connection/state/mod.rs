@@ -55,7 +55,8 @@ pub(super) struct State {
 pub struct ConnectionMetrics {
     /// The number of bytes read from the peer.
     pub read: u64,
-    /// The number of bytes that the socket has taken. Queued bytes do not count.
+    /// The number of written bytes that the socket has taken. Bytes that are still queued are not
+    /// counted.
     pub written: u64,
 }
 

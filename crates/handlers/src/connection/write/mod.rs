@@ -28,20 +28,20 @@ pub enum Flow {
     /// The write queue has room.
     Open,
     /// The write queue has reached its [high watermark](crate::ConnectionOptions::watermarks). The
-    /// bytes of this write were queued all the same. Pause until
+    /// bytes of this write were still accepted. Write no more until
     /// [`on_drain`](crate::ConnectionHandler::on_drain) is called.
     ///
-    /// Also returned after the socket has failed: see [`Connection::write`].
+    /// `Full` is also returned after the socket has failed: see [`Connection::write`].
     Full,
 }
 
 impl<S> Connection<'_, S> {
-    /// Sends `bytes` after everything that was written before, as soon as the peer takes them.
-    /// Never blocks.
+    /// Sends `bytes` after everything that was written before. Never blocks: bytes that the socket
+    /// does not take at once are queued, and sent as soon as the peer makes room.
     ///
-    /// Small pieces that are written in one callback are sent by one system call when the callback
-    /// returns. A piece of 16 KiB or more is tried at once, and only the part that the socket does
-    /// not take is copied.
+    /// Small pieces that are written in one callback are sent together, by one system call, when
+    /// the callback returns. If `bytes` has 16 KiB or more, this method tries to send it at once,
+    /// and copies only the part that the socket does not take.
     ///
     /// ```
     /// use std::io;
@@ -88,15 +88,17 @@ impl<S> Connection<'_, S> {
     ///   the connection, and for a stream that can only be read.
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
-    ///   would be queued. Then no byte of `bytes` was queued, and the connection is unchanged.
-    /// - The error of a socket that has failed, such as `ConnectionReset`, if the connection is not
-    ///   reading: reading is [paused](Self::pause_reading), the peer has closed its write side, or
-    ///   the connection is closing.
+    ///   would be queued. In this case no byte of `bytes` was queued, and the connection is
+    ///   unchanged.
+    /// - The error of the socket, for example `ConnectionReset`, if the socket has failed and the
+    ///   connection is not reading. A connection is not reading if reading is
+    ///   [paused](Self::pause_reading), the peer has closed its write side, or the connection is
+    ///   closing.
     ///
-    /// A socket that has failed takes no more bytes, and later writes are dropped. If the
-    /// connection is reading, `write` returns [`Flow::Full`] from then on, and no
-    /// [`on_drain`](crate::ConnectionHandler::on_drain) follows. The handler is called with the
-    /// rest of the input. Then [`on_close`](crate::ConnectionHandler::on_close) reports the error.
+    /// If the socket has failed while the connection is reading, `write` drops `bytes` and returns
+    /// [`Flow::Full`], and no [`on_drain`](crate::ConnectionHandler::on_drain) follows. The handler
+    /// is called with the rest of the input. Then [`on_close`](crate::ConnectionHandler::on_close)
+    /// reports the error.
     #[doc(alias("bufferevent_write", "uv_write", "writeChain"))]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
@@ -152,20 +154,24 @@ impl<S> Connection<'_, S> {
         Ok(self.flow())
     }
 
-    /// Sends shared bytes, as [`write`](Self::write) does, and avoids a copy.
+    /// Sends `bytes`, as [`write`](Self::write) does, and in most cases does not copy them.
     ///
     /// # Cost
-    /// Pieces shorter than 1 KiB are copied. So is a piece shorter than 16 KiB that a callback of
-    /// the handler writes while nothing is queued. Other pieces are not copied, except a rest
-    /// shorter than 1 KiB that the socket does not take.
+    /// These bytes are copied, and no others:
+    /// - A piece shorter than 1 KiB.
+    /// - A piece shorter than 16 KiB, if a callback of the handler writes it while nothing is
+    ///   queued.
+    /// - The rest of a longer piece that the socket does not take at once, if this rest is shorter
+    ///   than 1 KiB.
     ///
     /// # Errors
     /// - `BrokenPipe` if our write side is closed: after [`shutdown`](Self::shutdown) or a close of
     ///   the connection, and for a stream that can only be read.
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
-    ///   would be queued. Then no byte of `bytes` was queued, and the connection is unchanged.
-    /// - The error of a socket that has failed, if the connection is not reading.
+    ///   would be queued. In this case no byte of `bytes` was queued, and the connection is
+    ///   unchanged.
+    /// - The error of the socket, if the socket has failed and the connection is not reading.
     ///
     /// [`write`](Self::write) describes these errors in detail.
     pub fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<Flow> {
@@ -220,14 +226,18 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends the written and queued bytes now: as many as the socket and the rate limits take, and
-    /// at most [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) of the queue.
+    /// Sends the written and queued bytes now, as many as the socket and the rate limits take.
+    /// Sends at most [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes of
+    /// the queue.
     ///
-    /// You need it in two cases: a call [from outside](crate::ConnectionKey::with) that cannot wait
-    /// for the [deferred callbacks](reactor::Registry::defer), and a callback that runs for long.
+    /// Without this method, the bytes of a callback are sent when the callback returns. The bytes
+    /// of [`ConnectionKey::with`](crate::ConnectionKey::with) are sent with the [deferred
+    /// callbacks](reactor::Registry::defer) of the turn. Call `flush` if the bytes must be sent
+    /// earlier, for example in a callback that runs for long.
     ///
     /// # Cost
-    /// No system call if nothing is queued, usually one, and more if much is queued.
+    /// No system call if there is nothing to send. Otherwise one system call, or several if much is
+    /// queued.
     pub fn flush(&mut self) -> Flow {
         if self.state.writing() != Writing::Failed && self.state.phase() != Phase::Connecting {
             self.send_buffer();
@@ -236,7 +246,7 @@ impl<S> Connection<'_, S> {
         self.flow()
     }
 
-    /// Returns how many bytes were written and are not yet taken by the socket.
+    /// Returns the number of written bytes that the socket has not taken yet.
     pub fn queued(&self) -> usize {
         self.state.queued() + self.buffer.len()
     }

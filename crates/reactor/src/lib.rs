@@ -36,15 +36,16 @@
 //!
 //! - **Level semantics at edge cost.** A *turn* is one iteration of the loop. A handler is called
 //!   once a turn while its source is ready for the handler's interest, so a handler may read as
-//!   little as it likes. The loop usually makes at most one `epoll_ctl` for each direction of a
-//!   source, not one for each change of interest: the interest is a mask in user space. [`Io`]
-//!   updates the known readiness with each read and write.
+//!   little as it likes. A change of the interest usually costs no system call, because the
+//!   interest is a mask in user space. The loop usually makes at most one `epoll_ctl` for each
+//!   direction of a source. [`Io`] updates the known readiness with each read and write.
 //! - **Ownership.** The reactor owns the source and its handler together. After
 //!   [`Registry::remove`] the source is closed and the handler is never called again. An event that
-//!   was collected before the removal reaches no handler, even if the number of the fd is in use
-//!   again.
-//! - **Keys.** [`Key`]s are `Copy`. A key never names another registration, even after its own has
-//!   ended. A call with such a stale key returns an [`Error`] and does not panic.
+//!   the kernel reported before the removal reaches no handler, even if another source has the same
+//!   fd number by then.
+//! - **Keys.** A [`Key`] names a registration, and is `Copy`. After the registration has ended, the
+//!   key is *stale*: it never names another registration. A call with a stale key returns an
+//!   [`Error`] and does not panic.
 //! - **`?` in handlers.** After `WouldBlock` the loop waits until the source is ready again. After
 //!   `Interrupted` it calls the handler again next turn. Any other error ends this registration
 //!   only.

@@ -24,8 +24,8 @@ use std::panic::Location;
 #[doc(alias("PostAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The registration stays. If the source is still ready for the interest, the handler is called
-    /// again next turn.
+    /// The registration stays. If its source is still ready for the interest, the handler is called
+    /// again next [turn](crate::Reactor::turn).
     Keep,
     /// The registration ends: the source is closed, and the handler is dropped.
     Remove,
@@ -44,13 +44,13 @@ pub enum Next {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Its handler returned [`Next::Remove`].
+    /// The handler returned [`Next::Remove`].
     ByHandler,
-    /// [`Registry::remove`](crate::Registry::remove) was called with its key.
+    /// [`Registry::remove`](crate::Registry::remove) was called with the key of the registration.
     ByKey,
-    /// Its handler returned this error.
+    /// The handler returned this error.
     Failed(io::Error),
-    /// Its handler panicked with this message, and the policy is
+    /// The handler panicked with this message, and its panic policy is
     /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
     Panicked(String),
 }
@@ -79,7 +79,8 @@ pub enum Exit {
         /// removed.
         origin: Option<&'static Location<'static>>,
     },
-    /// Nothing was left to wait for.
+    /// Nothing was left to wait for: [`Reactor::run`](crate::Reactor::run) lists the things that it
+    /// waits for.
     NothingLeft,
     /// The deadline of [`Reactor::run_until`](crate::Reactor::run_until) has passed.
     Deadline,

@@ -11,14 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
-/// The error of [`Remote::call`](crate::Remote::call): the call has no answer.
+/// The reason why [`Remote::call`](crate::Remote::call) returned no result of its closure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
     /// The call came from the thread of the loop, which would wait for itself forever.
     OnLoopThread,
-    /// The loop was gone before the call, or ended before the closure ran. The closure has not run,
-    /// and will not run.
+    /// The loop was [gone](crate::LoopGone) before the call, or ended before the closure ran. The
+    /// closure has not run, and will not run.
     Lost,
     /// The closure panicked. It may have done a part of its work.
     Panicked,

@@ -82,10 +82,11 @@ impl<S> Registry<S> {
         Ok(key)
     }
 
-    /// Sets the maximum number of values of a queue that are handled in one turn. A limit of 0
-    /// counts as 1. Values beyond the limit are handled next turn, which does not wait. A flood of
-    /// values therefore cannot keep sources and timers from running. The setting has no effect on a
-    /// source that is not a queue. Default: 1024.
+    /// Sets the maximum number of values of a queue that are handled in one
+    /// [turn](crate::Reactor::turn). A limit of 0 counts as 1. Values beyond the limit are handled
+    /// in the next turn, and the loop does not sleep before it. A flood of values therefore cannot
+    /// keep sources and timers from running. The setting has no effect on a source that is not a
+    /// queue. Default: 1024.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.

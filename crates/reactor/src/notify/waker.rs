@@ -44,17 +44,18 @@ impl Waker {
         Self { hub }
     }
 
-    /// Wakes the loop so that it takes one more turn. All hooks of that turn begin after this call.
-    /// Call it after you have changed state that a hook reads: the hook then sees the change.
+    /// Wakes the loop so that it takes one more [turn](crate::Reactor::turn). All
+    /// [hooks](crate::Registry::before_wait) of this turn begin after the call. Call `wake` after
+    /// you have changed state that a hook reads: the hook then sees the change.
     ///
-    /// A sleeping loop ends its sleep. If the loop is in the middle of a turn, it takes another
-    /// turn without sleeping. This holds at any point of the turn, and for calls from the loop's
-    /// own callbacks. Concurrent wakes are coalesced into one turn.
+    /// If the loop sleeps, it ends its sleep. If the loop is in the middle of a turn, it takes
+    /// another turn without sleeping, even if one of its own callbacks has called `wake`. Several
+    /// wakes may be answered by one turn.
     ///
     /// Safe in a signal handler (`signal-safety(7)`).
     ///
     /// # Cost
-    /// A few atomic operations, and one `write` if the loop sleeps. No lock and no allocation.
+    /// A few atomic operations. One `write` if the loop sleeps. No lock and no allocation.
     pub fn wake(&self) {
         self.hub.wake();
     }
@@ -63,7 +64,7 @@ impl Waker {
 /// A token that any thread may hold, returned by [`Remote::keep_alive`](crate::Remote::keep_alive).
 /// Until the token is dropped, [`Reactor::run`](crate::Reactor::run) does not return
 /// [`Exit::NothingLeft`](crate::Exit::NothingLeft). `run` still returns after a
-/// [`stop`](crate::Registry::stop), and it still returns its errors.
+/// [`stop`](crate::Registry::stop), and still returns errors.
 ///
 /// ```
 /// use reactor::{Exit, Reactor};

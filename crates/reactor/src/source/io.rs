@@ -32,9 +32,10 @@ use crate::sys::fd;
 
 /// An owned source and its readiness, passed to its handler at each call.
 ///
-/// Reads and writes through an `Io` update its readiness, without additional system calls. If a
-/// read or write is known to block, it is not attempted and returns [`ErrorKind::WouldBlock`] at
-/// once. Reading until `WouldBlock` therefore costs no system call to find the end.
+/// Reads and writes through an `Io` update its readiness, without additional system calls. If it is
+/// known that a read or write would block, the operation is not attempted, and returns
+/// [`ErrorKind::WouldBlock`] at once. A handler that reads until `WouldBlock` therefore needs no
+/// system call to find the end of the data.
 pub struct Io<T> {
     source: T,
     kind: Kind,
@@ -75,14 +76,14 @@ impl<T> Io<T> {
     /// Returns the source itself.
     ///
     /// This `Io` does not see reads and writes through the reference. If such an operation returns
-    /// `WouldBlock`:
+    /// `WouldBlock`, the result of the handler decides:
     ///
-    /// - and the handler returns that `WouldBlock`, the loop makes one `epoll_ctl` to ask the
-    ///   kernel again;
-    /// - and the handler returns something else, the source still looks ready, and the handler is
-    ///   called again next turn.
+    /// - If the handler returns this `WouldBlock`, the loop makes one `epoll_ctl` to ask the kernel
+    ///   whether the source is ready.
+    /// - If the handler returns anything else, the source still counts as ready, and the handler is
+    ///   called again next [turn](crate::Reactor::turn).
     ///
-    /// [`try_io`](Self::try_io) avoids both.
+    /// Use [`try_io`](Self::try_io) to avoid both.
     #[inline]
     pub const fn get_ref(&self) -> &T {
         &self.source
@@ -91,17 +92,17 @@ impl<T> Io<T> {
     /// Returns the source itself, mutably.
     ///
     /// Do not replace the source through this reference. epoll watches the fd that was registered:
-    /// it stops watching when that fd closes, and the new fd is never added. Remove the
-    /// registration and add the new source instead. If the number of the old fd is reused by
-    /// another registered source, that registration is not affected. A `dup2` onto the fd of the
-    /// source cannot be detected: the handler then reads and writes the new file, which epoll does
-    /// not watch.
+    /// it stops watching when this fd closes, and it never watches the new fd. Remove the
+    /// registration and add the new source instead. If another registered source gets the number of
+    /// the old fd, its registration is not affected. A `dup2` onto the fd of the source cannot be
+    /// detected: the handler then reads and writes the new file, which epoll does not watch.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source
     }
 
-    /// Returns the readiness of the source at this moment, after the reads and writes so far.
+    /// Returns the readiness of the source at this moment, after the reads and writes that the
+    /// handler has made so far.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
@@ -110,8 +111,8 @@ impl<T> Io<T> {
     /// Returns the kind of the source.
     ///
     /// # Cost
-    /// None if the kind is known from the Rust type. Otherwise the kernel is asked, by up to two
-    /// `getsockopt`, or by one `getsockopt` and a look into `/proc`.
+    /// No system call if the Rust type determines the kind. Otherwise up to two `getsockopt`, or
+    /// one `getsockopt` and a look into `/proc`.
     pub fn kind(&self) -> Kind
     where
         T: AsFd,
@@ -126,8 +127,8 @@ impl<T> Io<T> {
     /// always ready (`EPERM` of `epoll_ctl(2)`: regular files, folders, `/dev/null`).
     ///
     /// Reads and writes of such a source never return `WouldBlock`, and the kernel never reports a
-    /// change of it. A handler that returns `WouldBlock` all the same is called again. After 8 such
-    /// calls the loop pauses before each further call: see
+    /// change of its readiness. If the handler returns `WouldBlock` nevertheless, it is called
+    /// again. After 8 such calls the loop pauses before each further call: see
     /// [`Handler::ready`](crate::Handler::ready).
     #[inline]
     pub const fn is_always_ready(&self) -> bool {
@@ -142,13 +143,13 @@ impl<T> Io<T> {
     /// to be ready, the operation is not attempted, and `WouldBlock` is returned at once.
     ///
     /// For an operation that can block in one of several directions, such as a TLS handshake, pass
-    /// all of them. The loop then asks the kernel which of them are still ready, by one
-    /// `epoll_ctl`. For an operation whose `WouldBlock` does not reflect readiness, such as
-    /// `recvmsg` with `MSG_ERRQUEUE`, pass [`Interest::NONE`]: the operation is always attempted
-    /// and never clears readiness.
+    /// all of these directions. After a `WouldBlock` the loop asks the kernel which of the
+    /// directions are still ready, by one `epoll_ctl`. For an operation whose `WouldBlock` does not
+    /// depend on readiness, such as `recvmsg` with `MSG_ERRQUEUE`, pass [`Interest::NONE`]. The
+    /// operation is then always attempted, and its `WouldBlock` leaves the readiness unchanged.
     ///
     /// # Errors
-    /// The errors of the operation, and `WouldBlock` if it was not attempted.
+    /// The errors of the operation, and `WouldBlock` if the operation was not attempted.
     ///
     /// ```
     /// # use reactor::{Interest, Next, Reactor};

@@ -31,8 +31,8 @@ pub enum Kind {
     Queue,
     /// An fd without a name in the file system: eventfd, timerfd, pidfd, epoll, inotify.
     Anonymous,
-    /// Not known: the type does not determine the kind, and the kernel was not asked yet. Also a
-    /// source that is not a socket, if `/proc` is missing.
+    /// Not known, because the Rust type does not determine the kind, and the kernel has not been
+    /// asked yet. Also the kind of a source that is not a socket, if `/proc` is missing.
     Unknown,
 }
 

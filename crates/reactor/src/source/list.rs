@@ -28,23 +28,24 @@ pub struct RegistrationInfo<'a> {
     pub kind: Kind,
     /// The interest of the handler.
     pub interest: Interest,
-    /// The facts that are known about the source between calls: facts that were not delivered yet,
-    /// and facts that still hold.
+    /// The facts that are known about the source: facts with which the handler was not called yet,
+    /// and facts that still hold after its last call.
     pub readiness: Readiness,
     /// The priority of the source.
     pub priority: Priority,
     /// `true` if the kernel refuses to watch the source because the source is always ready.
     pub always_ready: bool,
-    /// `true` if the registration keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// `true` if [`Reactor::run`](crate::Reactor::run) keeps running while this registration
+    /// exists. `false` if the registration is in the [background](crate::Registry::set_background).
     pub keeps_alive: bool,
     /// The name given by [`Registry::set_name`](crate::Registry::set_name), or else the type of the
     /// handler.
     pub name: &'a str,
     /// The line that registered the source.
     pub origin: &'static Location<'static>,
-    /// The number of calls of the handler. A queue counts one call for each value, a registration
-    /// of events one for each time that its condition held. The queue named "remote" counts the
-    /// posted closures.
+    /// The number of calls of the handler. For a queue, each value is one call. For the queue named
+    /// "remote", each posted closure is one call. For a registration of [`Event`](crate::Event)s,
+    /// each time that its condition held is one call.
     pub calls: u64,
 }
 
@@ -79,10 +80,11 @@ impl fmt::Display for RegistrationInfo<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Returns all registrations, in the order of slots. Use it for a status command, for a log
-    /// line when the program ends, or to find a leak.
+    /// Returns all registrations, ordered by the first number of their keys as displayed. Use the
+    /// list for a status command, for a log line when the program ends, or to find a leak.
     ///
-    /// The registration whose handler is running is named `(running)` unless it was given a name.
+    /// A registration whose handler is running has the name `(running)`, unless it was given a
+    /// name.
     ///
     /// ```
     /// use reactor::{Interest, Next, Reactor};

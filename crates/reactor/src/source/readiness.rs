@@ -28,9 +28,9 @@ use rustix::event::epoll::EventFlags;
 /// The known facts about a source: the operations it is ready for, the directions that have ended,
 /// and pending errors and timeouts.
 ///
-/// A handler gets it from [`Context::readiness`](crate::Context::readiness), and so learns why it
-/// is called. The facts are independent of each other: a peer that has hung up can leave bytes to
-/// read, and a source can be readable and writable in one call.
+/// A handler learns from [`Context::readiness`](crate::Context::readiness) why it is called. The
+/// facts are independent of each other: a peer that has hung up can leave bytes to read, and a
+/// source can be readable and writable in one call.
 ///
 /// Build one from the constants and `|`, for the unit test of a handler:
 ///
@@ -138,8 +138,8 @@ impl Readiness {
         self.intersects(Self::PRIORITY)
     }
 
-    /// Returns `true` if the peer has closed its write side: after the buffered data a read returns
-    /// 0.
+    /// Returns `true` if the peer has closed its write side: a read returns 0 once the buffered
+    /// data has been read.
     #[inline]
     pub const fn is_read_closed(self) -> bool {
         self.intersects(Self::READ_CLOSED_BITS)
@@ -159,7 +159,7 @@ impl Readiness {
         self.intersects(Self::ERROR)
     }
 
-    /// Returns `true` if the timeout of this source has expired.
+    /// Returns `true` if the [timeout](crate::Registry::set_timeout) of this source has expired.
     #[inline]
     pub const fn is_timeout(self) -> bool {
         self.intersects(Self::TIMEOUT)
@@ -273,8 +273,9 @@ impl fmt::Debug for Readiness {
 ///
 /// A handler with `READABLE` is called when its source is readable, read-closed or in error. A
 /// handler with `WRITABLE` is called when its source is writable, write-closed or in error. A
-/// handler with `PRIORITY` is called on priority or error. A handler with [`Interest::NONE`] is
-/// called only for its timeout, if one is set.
+/// handler with `PRIORITY` is called when its source has urgent data, another exceptional state, or
+/// an error. A handler with [`Interest::NONE`] is called only for its
+/// [timeout](crate::Registry::set_timeout), if one is set.
 ///
 /// Changing the interest usually costs no system call: see the cost of
 /// [`Registry::set_interest`](crate::Registry::set_interest).
@@ -290,7 +291,7 @@ impl fmt::Debug for Readiness {
 pub struct Interest(u8);
 
 impl Interest {
-    /// No direction: the registration stays, its handler is paused.
+    /// No direction. The registration stays, but its handler is paused.
     pub const NONE: Self = Self(0);
     /// To read, to accept, or to learn that the peer has closed its write side.
     #[doc(alias("EV_READ", "UV_READABLE", "EPOLLIN"))]

@@ -8,11 +8,11 @@ use crate::slots::Key;
 
 /// The order in which ready sources are called in a turn: `Low < Normal < High`.
 ///
-/// Each ready source is called once in a turn, in the order of priority. The total is limited by
-/// [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn). If more sources are ready,
-/// a quarter of the calls is reserved for [`Normal`](Self::Normal) and an eighth for
-/// [`Low`](Self::Low). So no priority starves. Set the priority by
-/// [`Registry::set_priority`](crate::Registry::set_priority).
+/// Set the priority of a source by [`Registry::set_priority`](crate::Registry::set_priority). The
+/// handler of each ready source is called once in a [turn](crate::Reactor::turn), in the order of
+/// priority. [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) limits the number
+/// of these calls. If more sources are ready, a quarter of the calls is reserved for
+/// [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so that no priority starves.
 ///
 /// ```
 /// use reactor::{Interest, Next, Priority, Reactor};

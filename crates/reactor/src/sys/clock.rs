@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A clock for tests that are exact and take no real time. It moves only when the program moves it,
-/// or from deadline to deadline: see [`jumping`](Self::jumping).
+/// A clock for tests that are exact and take no real time. A clock of [`new`](Self::new) moves only
+/// when the program moves it. A clock of [`jumping`](Self::jumping) moves on its own from deadline
+/// to deadline.
 ///
 /// Pass a clone to [`Builder::clock`](crate::Builder::clock), and keep another clone to move the
 /// clock. All clones are the same clock.
@@ -44,8 +45,8 @@ impl ManualClock {
     /// Makes a clock that stands still until [`advance`](Self::advance).
     ///
     /// A reactor with this clock waits for its sources as usual, but no timer ends the wait. The
-    /// timeout of a [`turn`](crate::Reactor::turn) is real time: the turn waits that long for its
-    /// sources, and the clock does not move.
+    /// timeout of a [`turn`](crate::Reactor::turn) is real time: the turn waits for its sources
+    /// until the timeout has passed, and the clock does not move.
     pub fn new() -> Self {
         let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
         Self {
@@ -68,8 +69,8 @@ impl ManualClock {
     /// The clock stands still while other threads work for the loop:
     ///
     /// - while anything that they have sent waits to be handled;
-    /// - while a [`KeepAlive`](crate::KeepAlive) is held. Each job of a pool holds one, and a
-    ///   [`LoopThread`](crate::LoopThread) holds one until it is joined.
+    /// - while a [`KeepAlive`](crate::KeepAlive) is held. Each job of a worker pool holds a
+    ///   `KeepAlive`, and a [`LoopThread`](crate::LoopThread) holds one until it is joined.
     ///
     /// Meanwhile the loop waits for these threads in real time.
     ///
@@ -101,13 +102,14 @@ impl ManualClock {
         self.time.now.get()
     }
 
-    /// Returns the wall-clock time of this clock. It starts with the time of the system.
+    /// Returns the wall-clock time of this clock. A new clock has the wall-clock time of the
+    /// system.
     pub fn wall(&self) -> SystemTime {
         self.time.wall.get()
     }
 
     /// Sets the wall clock, as an administrator would. The monotonic time does not move. Timers of
-    /// [`Registry::at_wall`](crate::Registry::at_wall) become due at other times.
+    /// [`Registry::at_wall`](crate::Registry::at_wall) follow the new wall-clock time.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};
@@ -126,13 +128,16 @@ impl ManualClock {
         self.time.wall_sets.set(self.time.wall_sets.get() + 1);
     }
 
-    /// Moves the clock forward by `time`, both its monotonic and its wall-clock time. Timers that
-    /// become due run in the next turn, and all of them see the new time. To run each of them at
-    /// its own time, call [`Reactor::advance`](crate::Reactor::advance) instead.
+    /// Moves the clock forward by `time`: its monotonic time and its wall-clock time. Timers that
+    /// become due run in the next [turn](crate::Reactor::turn), and all of them see the new time.
+    /// To run each timer at its own time, call [`Reactor::advance`](crate::Reactor::advance)
+    /// instead.
+    ///
+    /// Timers cover the 292 years after the reactor was built. A timer with a later deadline never
+    /// runs.
     ///
     /// # Panics
-    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers cover the 292
-    /// years after the reactor was built: a timer that would be due later is never due.
+    /// If the new time is more than an [`Instant`] or a [`SystemTime`] can hold.
     pub fn advance(&self, time: Duration) {
         let (now, wall) = (self.time.now.get() + time, self.time.wall.get() + time);
         self.time.now.set(now);

@@ -13,10 +13,10 @@ use crate::error::Error;
 /// reach a loop at less cost through a [`Sender`](crate::Sender) or a [`Remote`](crate::Remote),
 /// which make no system call while the loop is awake.
 ///
-/// A handler that reads once per call is called twice for each addition. A read returns the count
-/// that there was, but does not prove that the counter is zero now. So the loop calls the handler
-/// again. The second call finds the counter at zero and returns `WouldBlock`, after which the loop
-/// waits.
+/// A handler that reads once per call is called twice for each addition. After the first read the
+/// loop does not know whether the counter is zero, and calls the handler again. The second read
+/// finds the counter at zero and returns `WouldBlock`. The handler is then called again only after
+/// the next addition.
 ///
 /// The fd is readable while the counter is greater than zero. It is in blocking mode until it is
 /// registered or until [`set_nonblocking`](Self::set_nonblocking) is called. It is close-on-exec.
@@ -77,7 +77,8 @@ impl EventFd {
         )
     }
 
-    /// Creates a counter from which each [`read`](Self::read) takes one (`EFD_SEMAPHORE`).
+    /// Creates a counter that starts at `initial`. Each [`read`](Self::read) takes one from the
+    /// count (`EFD_SEMAPHORE`).
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -114,7 +115,7 @@ impl EventFd {
         })
     }
 
-    /// Adds to the counter.
+    /// Adds `count` to the counter.
     ///
     /// # Cost
     /// One system call.
@@ -122,21 +123,21 @@ impl EventFd {
     /// # Errors
     /// - `EINVAL` if `count` is 2^64 - 1.
     /// - `WouldBlock` if the sum would be more than [`MAX`](Self::MAX) and the fd is non-blocking.
-    ///   A blocking fd waits until another thread or process reads.
+    ///   If the fd is blocking, the call waits until another thread or process reads.
     pub fn add(&self, count: u64) -> io::Result<()> {
         rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &count.to_ne_bytes()))?;
         Ok(())
     }
 
-    /// Takes the whole count and returns it. From a [`semaphore`](Self::semaphore), takes one and
-    /// returns 1.
+    /// Takes the whole count and returns it. If the fd is a [`semaphore`](Self::semaphore), takes
+    /// one from the count and returns 1.
     ///
     /// # Cost
     /// One system call.
     ///
     /// # Errors
-    /// - `WouldBlock` if the count is zero and the fd is non-blocking. A blocking fd waits until
-    ///   another thread or process adds.
+    /// - `WouldBlock` if the count is zero and the fd is non-blocking. If the fd is blocking, the
+    ///   call waits until another thread or process adds.
     /// - `InvalidData` if the fd is not an eventfd.
     pub fn read(&self) -> io::Result<u64> {
         let mut count = [0; 8];
@@ -149,8 +150,8 @@ impl EventFd {
         }
     }
 
-    /// Sets whether `add` and `read` return `WouldBlock` instead of waiting. All duplicates share
-    /// the setting, also in other processes.
+    /// Sets whether [`add`](Self::add) and [`read`](Self::read) return `WouldBlock` instead of
+    /// waiting. All duplicates of the fd share the setting, even duplicates in other processes.
     ///
     /// # Errors
     /// The errors of `ioctl(2)` for `FIONBIO`. None of them occurs for an eventfd.

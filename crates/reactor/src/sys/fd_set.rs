@@ -10,14 +10,14 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use crate::error::Error;
 use crate::source::readiness::{Interest, Readiness};
 
-/// Several descriptors that are one source. Use it for a library that has sockets of its own and
-/// needs to know which of them are ready, such as libcurl's multi interface and ZeroMQ.
+/// Several descriptors that are one source. Use it for a library, such as ZeroMQ or libcurl with
+/// its multi interface, that has sockets of its own and must be told which of them are ready.
 ///
-/// An `FdSet` is an epoll instance. Store it next to the owner of the descriptors. Register both as
-/// one source, by an [`AsFd`] that returns the fd of the set. In the handler, call
-/// [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and removed
-/// at any time, also while the handler runs. The library keeps owning the descriptors: the set
-/// never closes one.
+/// An `FdSet` is an epoll instance. Store the set and the owner of the descriptors in one struct,
+/// whose [`AsFd`] returns the fd of the set, and register this struct as a source. In the handler,
+/// call [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and
+/// removed at any time, even while the handler runs. The library keeps owning the descriptors: the
+/// set never closes one.
 ///
 /// The set is level-triggered: a descriptor that is still ready is reported by the next `ready`
 /// too.
@@ -84,8 +84,8 @@ impl FdSet {
         Ok(Self { epoll })
     }
 
-    /// Adds a descriptor, which [`ready`](Self::ready) reports with `token`. The descriptor must
-    /// stay open while it is in the set: close it after [`remove`](Self::remove).
+    /// Adds a descriptor. [`ready`](Self::ready) returns `token` for it. The descriptor must stay
+    /// open while it is in the set: close it after [`remove`](Self::remove).
     ///
     /// # Errors
     /// - `EEXIST` if the descriptor is in the set already.
@@ -125,8 +125,8 @@ impl FdSet {
     }
 
     /// Returns the tokens of descriptors that are ready, with their readiness. Does not wait.
-    /// Returns at most `max` of them; `max` is clamped to the range from 1 to 65,536. If more are
-    /// ready, the next calls report the others.
+    /// Returns at most `max` tokens. If more descriptors are ready, the next calls return the
+    /// others. `max` is clamped to the range from 1 to 65,536.
     ///
     /// # Cost
     /// One system call, one allocation.

@@ -17,24 +17,26 @@ use crate::registry::Registry;
 use crate::turn::nanos::nanos;
 
 impl<S> Registry<S> {
-    /// Runs `callback` when the wall clock shows `time`, or as soon as timers run if that time has
-    /// passed. The rules of [`after`](Self::after) apply: the order of timers, how late a timer may
-    /// be, its end by an error or a panic, and that it keeps [`Reactor::run`](crate::Reactor::run)
-    /// alive.
+    /// Runs `callback` when the wall clock shows `time`. If `time` has passed, runs it as
+    /// [`after`](Self::after) with a delay of zero does. Everything else is as described at
+    /// `after`: the order of timers, how late a timer may be, what an error or a panic does, and
+    /// that [`Reactor::run`](crate::Reactor::run) keeps running while the timer is armed.
     ///
-    /// The timer stays correct if the wall clock is set, or the machine is suspended, before it
-    /// runs: it runs as soon as the clock shows `time` or later. To run daily at a given local
-    /// time, return [`Then::AtWall`] with the next occurrence. Computing it, including time zones
-    /// and daylight saving, is up to you. After a [`reset`](Self::reset) the timer follows the
-    /// monotonic clock instead.
+    /// If the wall clock is set or the machine is suspended before the timer has run, the timer
+    /// stays correct: it runs as soon as the wall clock shows `time` or later. After a
+    /// [`reset`](Self::reset) the timer follows the monotonic clock instead.
+    ///
+    /// To run the callback daily at a given local time, return [`Then::AtWall`] with the next such
+    /// time. You have to compute this time yourself, including time zones and daylight saving.
     ///
     /// # Cost
-    /// The first call creates a timerfd, and watches it by one `epoll_ctl`. After that each timer
-    /// costs O(1), and a change of the clock costs O(n log n).
+    /// The first call creates a timerfd, and makes one `epoll_ctl` for it. After the first call
+    /// each timer costs O(1). When the wall clock is set, the loop re-arms its n wall-clock timers,
+    /// in O(n log n).
     ///
     /// # Errors
     /// - [`Error::Loop`] if no timerfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - [`Error::Os`] if the timerfd cannot be watched.
+    /// - [`Error::Os`] if epoll refuses the timerfd.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -80,8 +82,9 @@ impl<S> Registry<S> {
         Ok(timer)
     }
 
-    /// Returns the wall-clock time, read on every call. With a [`ManualClock`](crate::ManualClock),
-    /// returns that clock's wall time.
+    /// Returns the wall-clock time. The clock is read on every call. With a
+    /// [`ManualClock`](crate::ManualClock), returns
+    /// [`ManualClock::wall`](crate::ManualClock::wall).
     pub fn wall_now(&self) -> SystemTime {
         self.time.clock.wall()
     }

@@ -78,10 +78,11 @@ impl fmt::Display for TimerKey {
 pub enum Then {
     /// Ends the timer.
     Done,
-    /// Runs the timer again this long after this turn's time. With [`Duration::ZERO`] it runs next
-    /// turn. With [`Duration::MAX`] it never runs again, but still exists.
+    /// Runs the timer again this long after [this turn's time](crate::Registry::now). With
+    /// [`Duration::ZERO`] the timer runs next [turn](crate::Reactor::turn). With [`Duration::MAX`]
+    /// the timer never runs again, but still exists.
     After(Duration),
-    /// Runs the timer again at this time, or next turn if that time has passed.
+    /// Runs the timer again at this time, or next turn if this time has passed.
     At(Instant),
     /// Runs the timer again at this wall-clock time: see
     /// [`Registry::at_wall`](crate::Registry::at_wall).
@@ -117,13 +118,14 @@ pub enum Then {
 #[non_exhaustive]
 pub enum Missed {
     /// Skips the missed ticks. The next tick is the next multiple of the period, counted from the
-    /// call that set the period.
+    /// call that has set the period.
     #[default]
     Skip,
-    /// Runs the missed ticks too, one each turn, until the timer has caught up.
+    /// Runs the missed ticks too, one in each [turn](crate::Reactor::turn), until the timer has
+    /// caught up.
     Burst,
-    /// Schedules the next tick one full period after this turn, even if no tick was missed. Delays
-    /// accumulate: each late tick shifts all later ones.
+    /// Schedules the next tick one full period after [this turn's time](crate::Registry::now), even
+    /// if no tick was missed. Delays accumulate: each late tick makes all later ticks later too.
     Delay,
 }
 

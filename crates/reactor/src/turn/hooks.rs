@@ -17,15 +17,17 @@ use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
 impl<S> Registry<S> {
-    /// Runs `hook` every turn just before the wait. Returns the key of the hook.
+    /// Runs `hook` every [turn](crate::Reactor::turn), just before the wait. Returns the key of the
+    /// hook.
     ///
-    /// A hook can shorten the wait, for example by `defer`. It can end
+    /// A hook can shorten the wait, for example by a [`defer`](Self::defer). It can end
     /// [`Reactor::run`](crate::Reactor::run) by removing the last registration that `run` waits
-    /// for. If a hook reads state that other threads change, those threads must call
-    /// [`Waker::wake`](crate::Waker::wake).
+    /// for. If a hook reads state that other threads change, these threads must call
+    /// [`Waker::wake`](crate::Waker::wake) after the change.
     ///
-    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
-    /// is removed, and the error is logged. `WouldBlock` and `Interrupted` have no effect.
+    /// [`Reactor::run`](crate::Reactor::run) may return while hooks exist. A hook that returns an
+    /// error is removed, and the error is logged. The errors `WouldBlock` and `Interrupted` have no
+    /// effect.
     ///
     /// ```
     /// use reactor::{Next, Reactor};
@@ -52,11 +54,12 @@ impl<S> Registry<S> {
         self.add_hook(Place::BeforeWait, Location::caller(), hook)
     }
 
-    /// Runs `hook` every turn just after the wait, before any handler. Returns the key of the hook.
+    /// Runs `hook` every [turn](crate::Reactor::turn), just after the wait and before any handler.
+    /// Returns the key of the hook.
     ///
-    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
-    /// is removed, and the error is logged. `WouldBlock` and `Interrupted` have no effect. See
-    /// [`before_wait`](Self::before_wait).
+    /// [`Reactor::run`](crate::Reactor::run) may return while hooks exist. A hook that returns an
+    /// error is removed, and the error is logged. The errors `WouldBlock` and `Interrupted` have no
+    /// effect. See [`before_wait`](Self::before_wait).
     #[doc(alias("ev_check", "uv_check_start"))]
     #[track_caller]
     pub fn after_wait<F>(&mut self, hook: F) -> HookKey
@@ -119,8 +122,8 @@ impl<S> Registry<S> {
             .add(place, origin, type_name::<F>(), Box::new(callback))
     }
 
-    /// Ends a hook or an idle callback. It does not run any more, even if it was to run later in
-    /// this turn.
+    /// Removes a hook or an idle callback. The hook does not run any more, not even later in this
+    /// turn.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the hook has ended.
@@ -131,8 +134,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Makes a failure of this hook end [`Reactor::run`](crate::Reactor::run) with the error, as
-    /// [`set_essential`](Self::set_essential) does for a source.
+    /// Makes this hook essential: if it fails, [`Reactor::run`](crate::Reactor::run) ends and
+    /// returns the error. [`set_essential`](Self::set_essential) does the same for a source.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the hook has ended.

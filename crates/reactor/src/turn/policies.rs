@@ -23,20 +23,20 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run). Use this in tests, and in
-    /// programs that a supervisor restarts. The registration that panicked has ended. The reactor
-    /// is intact and may be run again.
+    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run). The registration whose
+    /// handler panicked ends. The reactor is intact and may be run again. Use this policy in tests,
+    /// and in programs that a supervisor restarts.
     #[default]
     Propagate,
-    /// The registration is removed, the panic is logged with its name, and the loop goes on. The
-    /// state stays as the panic left it: a daemon that chooses this must keep its state consistent
-    /// at every point where it can panic.
+    /// The registration is removed, the panic is logged with the name of the registration, and the
+    /// loop goes on. The state `S` stays as the panic left it. A daemon with this policy must
+    /// therefore keep its state consistent at every point where it can panic.
     ///
-    /// The same holds for the destructors of sources, of the captures of callbacks and of values
-    /// that are still queued. If a destructor panics, the panic is logged and counted, and the
-    /// remaining values are dropped. Two panics at once abort the process, as everywhere in Rust.
-    /// This happens if a destructor panics while a panic unwinds through the callback that owns the
-    /// value.
+    /// Panics of destructors are caught too: destructors of sources, of the captures of callbacks
+    /// and of values that are still queued. If a destructor panics, the panic is logged and
+    /// counted, and the remaining values are dropped. As everywhere in Rust, two panics at once
+    /// abort the process. This happens if a panic unwinds through a callback, and the destructor of
+    /// a value that the callback owns panics too.
     RemoveHandler,
 }
 

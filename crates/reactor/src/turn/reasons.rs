@@ -47,10 +47,10 @@ pub enum ReasonToRun<'a> {
         /// The number of tokens of this line that are held.
         held: usize,
     },
-    /// A queue in the background that has values which were not handled yet.
+    /// A queue in the background with values that have not been handled yet.
     Messages(RegistrationInfo<'a>),
     /// Another thread has sent a value or a closure, or has woken the loop, and the loop has not
-    /// looked for messages since.
+    /// yet looked at it.
     Wake,
 }
 

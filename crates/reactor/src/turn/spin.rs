@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The time that a loop looks for work before it sleeps: see
-/// [`Builder::spin`](crate::Builder::spin).
+/// The time for which a loop spins before it sleeps. To *spin* is to look for work without
+/// sleeping: see [`Builder::spin`](crate::Builder::spin).
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,15 +26,15 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spin {
-    /// The loop sleeps at once. This is the default.
+    /// The loop sleeps without spinning. This is the default.
     #[default]
     Off,
-    /// The loop spins for this long before each sleep, at most one hour. Zero is
-    /// [`Off`](Self::Off).
+    /// The loop spins for this long before each sleep. Times over one hour count as one hour. Zero
+    /// is the same as [`Off`](Self::Off).
     Fixed(Duration),
-    /// The loop spins for up to this long, at most one hour, while spinning pays. The time doubles
-    /// each time the loop was idle for less than this maximum, and halves, down to nothing, each
-    /// time it was idle for longer.
+    /// The loop adapts the time of its spins, from zero up to this maximum. Maxima over one hour
+    /// count as one hour. The time doubles whenever new work has come within the maximum. It
+    /// halves, and finally becomes zero, whenever the loop was idle for longer.
     Adaptive(Duration),
 }
 

@@ -52,9 +52,9 @@ impl<'a, S> Context<'a, S> {
         self.registry.timers.running()
     }
 
-    /// Returns the readiness of the source at the start of this call. It includes facts that the
-    /// interest of the handler does not ask for. It is empty in a callback that does not belong to
-    /// a source.
+    /// Returns the readiness of the source at the start of this call. It shows all that is known
+    /// about the source, not only what the interest of the handler asks for. It is empty in a
+    /// callback that does not belong to a source.
     ///
     /// After a source was writable, it counts as writable until a write would block, even while the
     /// interest does not include `WRITABLE`. To see the readiness after the reads and writes of

@@ -59,7 +59,8 @@ pub enum SupervisorEvent {
 /// An error of `command` counts as a failed start. The supervision ends early in these cases:
 /// - `on_event` returns an error. A running child is killed, and the error is logged.
 /// - You remove the watch of the child by [`ChildKey::key`]. No event is reported.
-/// - `command` or `on_event` panics, except at [`SupervisorEvent::Started`]. No event is reported.
+/// - `command` panics, or `on_event` panics at any event but [`SupervisorEvent::Started`]. No event
+///   is reported. A panic at `Started` does not end the supervision.
 ///
 /// ```
 /// use std::process::Command;

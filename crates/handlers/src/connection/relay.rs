@@ -130,8 +130,8 @@ impl<S> Relay<S> {
         (side(0), side(1))
     }
 
-    /// Makes this side cancel `attempt`, the pending connect of the other side, if this side ends
-    /// before the other side is open.
+    /// Hands `attempt`, the pending connect of the other side, to this side. If this side ends
+    /// while the other side is still connecting, this side cancels `attempt`.
     pub fn gives_up(&self, attempt: Connecting<S>) {
         *self.attempt.borrow_mut() = Some(attempt);
     }

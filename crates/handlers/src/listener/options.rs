@@ -138,14 +138,16 @@ impl ListenOptions {
 
     /// Opens a listening socket at `address`.
     ///
-    /// If the path of a Unix socket has a file that is left over from a process that has ended,
-    /// this method replaces the file. When the listener ends, the file of its socket is removed.
+    /// A process that is killed leaves the file of its Unix socket behind. If this method finds
+    /// such a file at the path, it replaces the file. When the listener ends, the file of its
+    /// socket is removed.
     ///
-    /// If several servers of this library start or end at one path at the same time, one of them
-    /// listens, and the others fail with `AddrInUse`. To ensure this, each server locks a file
-    /// beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes this
-    /// file. If another process holds the lock and is stopped, for example by `SIGSTOP`, this call
-    /// waits for up to a second, and then fails with `AddrInUse`.
+    /// If several servers of this library start at one path at the same time, one of them listens,
+    /// and the others fail with `AddrInUse`. A server that starts while another one ends either
+    /// listens or fails with `AddrInUse`. To ensure this, each server locks a file beside the
+    /// socket (`.handlers-NAME.lock`) while it starts or ends, and then removes the lock file. If
+    /// another process holds the lock and is stopped, for example by `SIGSTOP`, this call waits for
+    /// up to a second, and then fails with `AddrInUse`.
     ///
     /// # Errors
     /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,

@@ -34,15 +34,15 @@ impl Default for ShutdownOptions {
 }
 
 impl ShutdownOptions {
-    /// Returns the default options: a repeated signal ends the process from 1 s after the first
-    /// signal.
+    /// Returns the default options: a repeated signal ends the process if it arrives at least 1 s
+    /// after the first signal.
     pub const fn new() -> Self {
         Self {
             insist_after: Duration::from_secs(1),
         }
     }
 
-    /// Sets the delay from which a repeated signal ends the process. The delay begins with the
+    /// Sets the delay after which a repeated signal ends the process. The delay begins with the
     /// first signal. A further signal within the delay has no effect. A further signal after the
     /// delay ends the process at once.
     ///

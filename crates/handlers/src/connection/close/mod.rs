@@ -235,10 +235,10 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection when the running callback returns. Tries once more to send everything
-    /// written before, and drops the bytes that the socket does not take at once. If bytes are
-    /// dropped, or if a response is [pending](Self::begin_response), the connection is reset, so
-    /// that the peer gets an error.
+    /// Closes the connection when the running callback returns. Before that, this call tries once
+    /// more to send the bytes that were written, and drops those that it cannot send at once. If
+    /// bytes are dropped, or if a response is [pending](Self::begin_response), the connection is
+    /// reset, so that the peer gets an error.
     #[doc(alias("bufferevent_free", "uv_close", "closeNow"))]
     pub fn close(&mut self) {
         if !matches!(self.state.phase(), Phase::Connecting | Phase::Over) {

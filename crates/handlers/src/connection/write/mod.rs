@@ -226,9 +226,10 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends the written and queued bytes now, as many as the socket and the rate limits take.
-    /// Sends at most [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes of
-    /// the queue.
+    /// Sends now the bytes that this callback has written, and the bytes that were queued before
+    /// them. Sends as many as the socket and the rate limits take, but takes at most
+    /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes from the write
+    /// queue.
     ///
     /// Without this method, the bytes of a callback are sent when the callback returns. The bytes
     /// of [`ConnectionKey::with`](crate::ConnectionKey::with) are sent with the [deferred

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::process::Command;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
@@ -103,11 +103,17 @@ where
     let supervisors = registry.local::<Supervisors>();
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
+    let alive = Rc::new(());
+    // A supervisor that was dropped by a panic has not removed its entry.
+    supervisors
+        .supervisions
+        .retain(|_, supervision| supervision.is_alive());
     supervisors.supervisions.insert(
         key,
         Supervision {
             state: SupervisorState::Starting,
             stopping: false,
+            alive: Rc::downgrade(&alive),
         },
     );
     // The first start is deferred, so that no callback runs before the caller knows the key.
@@ -119,6 +125,7 @@ where
         on_event,
         started: registry.now(),
         origin,
+        _alive: alive,
     };
     registry.defer(move |cx| {
         if let Err(error) = supervisor.start(cx) {
@@ -209,24 +216,12 @@ impl SupervisorKey {
         Error::StaleKey(self.into())
     }
 
-    /// Returns the entry of the supervisor. Returns `None` if the supervisor has ended with the
-    /// registration or the timer that held it.
+    /// Returns the entry of the supervisor. Returns `None` if the supervisor has ended, also if it
+    /// was dropped with the registration or the timer that held it, or by a panic.
     fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
-        let state = registry
-            .local::<Supervisors>()
-            .supervisions
-            .get(&self)?
-            .state;
-        let over = match state {
-            SupervisorState::Starting => false,
-            SupervisorState::Waiting(timer) => registry.remaining(timer).is_err(),
-            SupervisorState::Running(child) => !registry.contains(child.key()),
-        };
         let supervisions = &mut registry.local::<Supervisors>().supervisions;
-        if over {
-            supervisions.remove(&self);
-        }
-        supervisions.get_mut(&self)
+        let supervision = supervisions.get_mut(&self)?;
+        supervision.is_alive().then_some(supervision)
     }
 }
 
@@ -240,6 +235,14 @@ struct Supervisors {
 struct Supervision {
     state: SupervisorState,
     stopping: bool,
+    /// Dangling once the supervisor has been dropped, wherever it was.
+    alive: Weak<()>,
+}
+
+impl Supervision {
+    fn is_alive(&self) -> bool {
+        self.alive.strong_count() > 0
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -260,6 +263,8 @@ struct Supervisor<C, F> {
     started: Instant,
     /// The location of the call of [`supervise`].
     origin: &'static Location<'static>,
+    /// Tells [`Supervision::is_alive`] when the supervisor is dropped.
+    _alive: Rc<()>,
 }
 
 impl<C, F> Supervisor<C, F>

@@ -11,7 +11,7 @@
 //! | run blocking or long work without holding up the loop | [`WorkerPool`] |
 //! | find the messages in the bytes of a stream | [`Framing`]; [`Framing::frames`] returns all of them |
 //! | call a closure with each message of a connection | [`on_frames`] |
-//! | exchange lines of text, with either line end | [`Lines`] |
+//! | exchange lines of text, which end with `\n` or `\r\n` | [`Lines`] |
 //! | exchange messages that end with a delimiter | [`Delimited`] |
 //! | exchange messages that begin with their length | [`LengthPrefixed`] |
 //! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |

@@ -23,7 +23,7 @@ pub(super) struct Children(pub(super) HashMap<Key, Rc<ChildProcess>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChildKey(pub(super) Key);
 
-/// Formats the [`Key`] of its registration.
+/// Displays as the [`Key`] of the registration.
 impl fmt::Display for ChildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -60,8 +60,8 @@ impl ChildKey {
     /// # Errors
     /// - [`Error::StaleKey`] if the child's end was reported, or its watch was removed.
     /// - [`Error::Call`], which names the signal and the child. The errno is `EPERM` if the child
-    ///   now runs as another user. The kind is `InvalidInput` if the signal has no name: real-time
-    ///   signals have none.
+    ///   now runs as another user. The kind is `InvalidInput` for a real-time signal, and for a
+    ///   number that is not a signal.
     ///
     /// # Source
     /// `pidfd_send_signal(2)`, which cannot signal another process that has got the same pid.
@@ -95,7 +95,8 @@ impl ChildKey {
     ///   group: spawn it with
     ///   [`process_group(0)`](std::os::unix::process::CommandExt::process_group). The errno is
     ///   `EPERM` if the child now runs as another user, and `ECHILD` if other code has reaped the
-    ///   child. The kind is `InvalidInput` if the signal has no name: real-time signals have none.
+    ///   child. The kind is `InvalidInput` for a real-time signal, and for a number that is not a
+    ///   signal.
     ///
     /// # Source
     /// `kill(2)` of the group. The id of the group is the child's pid, which no other process can
@@ -122,8 +123,8 @@ impl ChildKey {
     /// can react to the `SIGTERM`. With a `grace` of [`Duration::ZERO`] the child is killed next
     /// turn. With [`Duration::MAX`] it is never killed.
     ///
-    /// If you call this again, no second `SIGTERM` is sent, since many programs end at once at a
-    /// second one. To send a second `SIGTERM`, use [`signal`](Self::signal). If several calls have
+    /// If you call this again, no second `SIGTERM` is sent, since a second one makes many programs
+    /// end at once. To send a second `SIGTERM`, use [`signal`](Self::signal). If several calls have
     /// set deadlines, the child is killed at the earliest of them. If one of the calls was
     /// [`terminate_group`](Self::terminate_group), the whole group is killed at the deadline.
     ///
@@ -160,7 +161,7 @@ impl ChildKey {
     }
 
     /// Asks the child and its whole process group to end, by `SIGTERM`. When `grace` has elapsed,
-    /// the rest of the group is killed by `SIGKILL`. Otherwise this works like
+    /// the rest of the group is killed by `SIGKILL`. In all other respects this method works like
     /// [`terminate`](Self::terminate). If the child has already got a `SIGTERM` from `terminate`,
     /// it gets no second one.
     ///

@@ -203,7 +203,7 @@ where
 }
 
 /// Calls `on_exit` once when `child` has ended. `child` is a process that the standard library has
-/// started. Otherwise this works like [`spawn`].
+/// started. In all other respects this function works like [`spawn`].
 ///
 /// Use this for a child that was spawned elsewhere: on another thread, or by another library. Do
 /// not wait for the child before this call, for example by [`Child::try_wait`]. The returned

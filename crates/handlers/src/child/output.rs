@@ -13,9 +13,10 @@ use crate::framing::{Framing, Lines, Search};
 
 /// The events that [`lines`] reports.
 ///
-/// Each line comes with the [`Connection`] that reads the stream. Use the connection to send an
-/// answer to a terminal, or to [pause](Connection::pause_reading) reading. During a pause the
-/// writer blocks once the pipe is full.
+/// Each line comes with the [`Connection`] that reads the stream. If the stream is the child's
+/// terminal, use the connection to answer the child. For any stream, use it to
+/// [pause](Connection::pause_reading) reading. During a pause the writer blocks once the pipe is
+/// full.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {

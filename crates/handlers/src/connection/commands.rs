@@ -92,16 +92,16 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
     drop(stale);
 }
 
-/// Commands. A command is applied at once, unless a callback of the connection is running. In that
-/// case the command is applied when the callback returns. The same is true inside a closure of
-/// [`with`](Self::with) for this connection: a command is applied when the closure returns.
+/// Commands. A command is applied at once, unless a callback of the connection, or a closure of
+/// [`with`](Self::with) for this connection, is running. In that case the command is applied when
+/// the callback or the closure returns.
 ///
 /// Several waiting commands are applied in the order of their calls: after everything that the
 /// callback or closure has written, and before the next callback. If the callback or closure has
 /// closed the connection, the waiting commands that can have no effect any more are dropped.
 impl<S> ConnectionKey<S> {
-    /// Sends `bytes` after everything that was written before, as [`Connection::write`] does inside
-    /// [`with`](Self::with).
+    /// Sends `bytes` after all bytes that were written earlier, as [`Connection::write`] does
+    /// inside [`with`](Self::with).
     ///
     /// This also works while a callback of the connection itself is running. So you can send a
     /// message to all subscribers, even to the subscriber whose callback publishes it. In this case
@@ -145,9 +145,10 @@ impl<S> ConnectionKey<S> {
         }
     }
 
-    /// Sends `bytes`, as [`write`](Self::write) does. If `bytes` has 1 KiB or more, it is not
-    /// copied, except as [`Connection::write_bytes`] describes. If a callback of the connection is
-    /// running, fewer than 16 KiB may be copied when that callback returns.
+    /// Sends `bytes`, as [`write`](Self::write) does. If `bytes` has 1 KiB or more, it is usually
+    /// not copied: [`Connection::write_bytes`] lists the exceptions. If a callback of the
+    /// connection is running and `bytes` is shorter than 16 KiB, it may be copied when that
+    /// callback returns.
     ///
     /// ```
     /// use bytes::Bytes;

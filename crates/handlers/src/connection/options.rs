@@ -149,9 +149,9 @@ impl ConnectionOptions {
     /// no byte was read or written for this long. The timeout does not run while a rate limit holds
     /// back reading. Default: none.
     ///
-    /// No timeout of a connection expires wrongly because the process was stopped or a callback was
-    /// slow: bytes that arrived in time are handled before the timeout is checked. If the peer made
-    /// room in time, the queued bytes are also sent before the check.
+    /// Even if the process was stopped or a callback was slow, no timeout of a connection expires
+    /// wrongly: bytes that arrived in time are handled before the timeout is checked. If the peer
+    /// made room in time, the queued bytes are also sent before the check.
     ///
     /// ```
     /// use handlers::ConnectionOptions;
@@ -248,8 +248,8 @@ impl ConnectionOptions {
         self.0.no_delay
     }
 
-    /// Sets whether small packets are sent without delay (`TCP_NODELAY`). The small writes of one
-    /// callback are merged with either value.
+    /// Sets whether small packets are sent without delay (`TCP_NODELAY`). With either value, the
+    /// small writes of one callback are sent together.
     ///
     /// The option is set on the sockets of [`Connection::connect`](crate::Connection::connect) and
     /// of listeners. [`Connection::open`](crate::Connection::open) leaves the stream as it is.

@@ -90,7 +90,7 @@ pub enum FolderChange {
 ///
 /// The first listing of your program may contain files that the watcher reports too. If files are
 /// written in place, the listing may also contain incomplete files. Your program must recognise
-/// both.
+/// both kinds of files.
 ///
 /// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. The watcher ends when the
 /// callback returns [`Next::Remove`] or an error, or when you pass the returned key to

@@ -15,7 +15,7 @@ use super::{Frame, FrameError, Framing, check_length, unended};
 /// If each message of your protocol must have its delimiter, compare the length of `bytes` in each
 /// [`Frame`] with `consumed`: they are equal only if the delimiter is missing. Alternatively, do
 /// not call [`decode_eof`](Framing::decode_eof) and [`frames_at_eof`](Framing::frames_at_eof): no
-/// other method returns such a message.
+/// other method returns a message without its delimiter.
 ///
 /// ```
 /// use handlers::{Delimited, Frame, FrameError, Framing};

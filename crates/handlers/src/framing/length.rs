@@ -6,11 +6,12 @@ use super::{Frame, FrameError, Framing, check_length};
 /// The maximum number of bytes of a varint of 64 bits. Each byte holds 7 bits.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// A framing for messages that each follow a prefix with their length. The length does not count
-/// the bytes of the prefix. Finding a message is O(1).
+/// A framing for messages that begin with their length. The length stands in a prefix, and does not
+/// count the bytes of the prefix. Finding a message is O(1).
 ///
-/// If the length is beyond the limit, the framing returns an error as soon as the prefix is
-/// complete. So it does not wait for the bytes of such a message, and does not buffer them.
+/// If the length is beyond the limit that [`new`](Self::new) sets, the framing returns an error as
+/// soon as the prefix is complete. So it does not wait for the bytes of such a message, and does
+/// not buffer them.
 ///
 /// ```
 /// use handlers::{FrameError, Framing, LengthPrefix, LengthPrefixed};

@@ -209,9 +209,8 @@ enum Expected {
 }
 
 impl<F> Frames<'_, '_, F> {
-    /// Returns how many bytes all frames that the iterator has returned take, including their
-    /// framing. A [`ConnectionHandler`](crate::ConnectionHandler) returns this number from its
-    /// `on_data`.
+    /// Returns how many bytes the frames returned so far take, including their framing. A
+    /// [`ConnectionHandler`](crate::ConnectionHandler) returns this number from its `on_data`.
     pub fn consumed(&self) -> usize {
         self.consumed
     }

@@ -16,8 +16,8 @@ struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 ///
 /// A listener ends for these reasons:
 /// - [`CloseReason::Failed`]: its socket has stopped listening. The cause is a `shutdown(2)` in
-///   this process, or in another process that shares the socket, such as a service manager. A
-///   listener that is paused or at its limit ends when it accepts again.
+///   this process, or in another process that shares the socket, such as a service manager. If the
+///   listener is paused or at its limit, it ends only when it accepts again.
 /// - [`CloseReason::Panicked`]: its callback panicked, and the policy is
 ///   [`PanicPolicy::RemoveHandler`](reactor::PanicPolicy::RemoveHandler).
 /// - [`CloseReason::ByHandler`]: the server was [stopped](crate::ServerKey::stop).

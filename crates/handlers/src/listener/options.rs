@@ -61,7 +61,8 @@ impl ListenOptions {
     }
 
     /// Sets the maximum number of connections that wait in the kernel's accept queue. If the number
-    /// is greater than `/proc/sys/net/core/somaxconn`, the kernel uses that value. Default: 4096.
+    /// is greater than the value in `/proc/sys/net/core/somaxconn`, the kernel uses the value in
+    /// that file. Default: 4096.
     #[must_use]
     pub const fn backlog(mut self, connections: u16) -> Self {
         self.bind.backlog = connections as i32;
@@ -92,9 +93,9 @@ impl ListenOptions {
 
     /// Sets the permissions of a Unix socket's file. With `0o660`, its owner and its group may
     /// connect. The umask has no effect on this mode: the file has exactly these permissions before
-    /// the first client can connect, and at no time more. [`bind`](Self::bind) fails if a mode is
-    /// set at an address that is not the path of a Unix socket, or if the mode is greater than
-    /// `0o777`. Default: `0o777` restricted by the umask.
+    /// the first client can connect, and it never has more permissions. [`bind`](Self::bind) fails
+    /// if a mode is set at an address that is not the path of a Unix socket, or if the mode is
+    /// greater than `0o777`. Default: `0o777` restricted by the umask.
     #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.bind.mode = Some(mode);
@@ -143,11 +144,11 @@ impl ListenOptions {
     /// socket is removed.
     ///
     /// If several servers of this library start at one path at the same time, one of them listens,
-    /// and the others fail with `AddrInUse`. A server that starts while another one ends either
-    /// listens or fails with `AddrInUse`. To ensure this, each server locks a file beside the
-    /// socket (`.handlers-NAME.lock`) while it starts or ends, and then removes the lock file. If
-    /// another process holds the lock and is stopped, for example by `SIGSTOP`, this call waits for
-    /// up to a second, and then fails with `AddrInUse`.
+    /// and the others fail with `AddrInUse`. If a server starts while another server ends, the new
+    /// server either listens or fails with `AddrInUse`. To ensure this, each server locks a file
+    /// beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes the lock
+    /// file. If another process holds the lock and is stopped, for example by `SIGSTOP`, this call
+    /// waits for up to a second, and then fails with `AddrInUse`.
     ///
     /// # Errors
     /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,
@@ -155,7 +156,7 @@ impl ListenOptions {
     /// - `InvalidInput` if [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode) is set and is
     ///   impossible at this address.
     /// - For a Unix socket, `InvalidInput` if the path is too long or has no file name, and the
-    ///   errors of creating and locking the file beside it.
+    ///   errors of creating and locking the lock file.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
         let bind = self.bind;
         let socket = bind.expect_possible(address).and_then(|()| match address {

@@ -156,8 +156,8 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     /// loop of `registry`.
     ///
     /// # Errors
-    /// - `EAGAIN` if a thread cannot be started. In this case the threads that were already started
-    ///   end.
+    /// - `EAGAIN` if a thread cannot be started. The call then ends the threads that it has already
+    ///   started.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
     /// - [`Error::Loop`](reactor::Error::Loop) if no eventfd can be created, or
     ///   [`Error::Os`](reactor::Error::Os) if the eventfd cannot be watched; see

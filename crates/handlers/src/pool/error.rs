@@ -23,8 +23,8 @@ impl JobPanic {
     }
 }
 
-/// The error that takes the place of the result, for a job that uses the [state of its
-/// worker](super::PoolBuilder::worker_state).
+/// The error of a job that uses the [state of its worker](super::PoolBuilder::worker_state). The
+/// completion callback gets it in place of the result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JobError {
@@ -150,8 +150,8 @@ impl Refusal {
     }
 }
 
-/// Lets `?` pass the refusal on from a handler, with the kind that [`Refusal::kind`] returns. This
-/// ends the handler's registration.
+/// Lets `?` pass the refusal on from a handler, with the kind that [`Refusal::kind`] returns. The
+/// error then ends the handler's registration.
 impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.kind(), refusal)

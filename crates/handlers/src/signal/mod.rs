@@ -88,8 +88,8 @@ impl From<Origin> for Arrival {
 /// effect as [`Next::Keep`].
 ///
 /// The signal handler is installed with `SA_RESTART`. So if the signal interrupts a system call of
-/// another thread, the kernel restarts most of these calls. `signal(7)` lists the exceptions. Call
-/// this function on the loop's thread.
+/// another thread, the kernel usually restarts the call. `signal(7)` lists the calls that are not
+/// restarted. Call this function on the loop's thread.
 ///
 /// # The previous action
 /// While a signal is watched, its default action is not taken. When the last watcher of a signal

@@ -37,8 +37,8 @@ impl<S: 'static> UdpKey<S> {
     /// the sending side as an argument.
     ///
     /// When `act` has returned, this method calls
-    /// [`on_failure`](super::DatagramHandler::on_failure) for each error of a datagram that has
-    /// occurred meanwhile. Datagrams that were queued are sent when the socket has room.
+    /// [`on_failure`](super::DatagramHandler::on_failure) for each error that has occurred
+    /// meanwhile. Datagrams that were queued are sent when the socket has room.
     ///
     /// # Cost
     /// O(1), in addition to the cost of `act`.
@@ -119,7 +119,7 @@ impl<S> Hash for UdpKey<S> {
     }
 }
 
-/// Formats the [`Key`] of its registration.
+/// Displays as the [`Key`] of the socket's registration.
 impl<S> fmt::Display for UdpKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key.fmt(f)

@@ -265,8 +265,8 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends `bytes` to the peer of a connected socket. Otherwise this works like
-    /// [`send_datagram`](Self::send_datagram).
+    /// Sends `bytes` to the peer of a connected socket. In all other respects this method works
+    /// like [`send_datagram`](Self::send_datagram).
     ///
     /// If the socket is not connected, the datagram fails with `EDESTADDRREQ`. This method then
     /// returns [`Sent::Failed`], and the error is passed to

@@ -16,10 +16,10 @@ use crate::socket::{not_a, plain};
 ///
 /// Datagrams are never fragmented on their way. A datagram that is too large for the route is
 /// refused with `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast,
-/// multicast and time to live. Do not set the type of service (`IP_TOS`) in this way. It has no
-/// effect, since it is in the same header field as the congestion mark, which each datagram sets.
-/// Each received [`Datagram`] names the address that it was sent to, and the time at which the
-/// kernel received it.
+/// multicast and time to live. Do not set the type of service (`IP_TOS`) in this way. The setting
+/// has no effect, since this crate sets the same header field for each datagram. The field also
+/// holds the congestion mark. Each received [`Datagram`] names the address that it was sent to, and
+/// the time at which the kernel received it.
 ///
 /// ```
 /// use handlers::udp::UdpSocket;
@@ -188,8 +188,9 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// The congestion mark of a datagram. By this mark, senders and routers signal congestion. It is
-/// called explicit congestion notification (RFC 3168).
+/// The congestion mark of a datagram. By this mark a sender states that it reacts to congestion,
+/// and a router states that it is congested. The mechanism is called explicit congestion
+/// notification (RFC 3168).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ecn {
     /// ECT(0): the sender reacts to congestion marks.

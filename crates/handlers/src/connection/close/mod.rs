@@ -18,10 +18,10 @@ use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
 
 impl<S> Connection<'_, S> {
-    /// Closes our write side once everything written before has been sent. The peer then reads the
-    /// end of the stream, and can still write. The connection ends when the peer has closed its
-    /// write side too. If the stream [cannot](crate::Shutdown::Unsupported) close its write side
-    /// alone, the connection ends once everything has been sent.
+    /// Closes our write side once all bytes that were written before this call have been sent. The
+    /// peer then reads the end of the stream, and can still write. The connection ends when the
+    /// peer has closed its write side too. If the stream [cannot](crate::Shutdown::Unsupported)
+    /// close its write side alone, the connection ends once everything has been sent.
     ///
     /// ```
     /// use handlers::{Connection, on_data};
@@ -88,9 +88,9 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Resets the connection (RST) once everything written before has been sent, or after
-    /// `deadline`. Use it if your source of bytes breaks off: the peer gets all bytes that you have
-    /// written, and cannot mistake them for the whole stream.
+    /// Resets the connection (RST) once all bytes that were written before this call have been
+    /// sent, or after `deadline`. Use it if your source of bytes breaks off: the peer gets all
+    /// bytes that you have written, and cannot mistake them for the whole stream.
     ///
     /// If a packet is lost just before the reset, it is not sent again. A stream that is not TCP
     /// has no reset, so it is only closed.

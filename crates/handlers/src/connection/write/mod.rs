@@ -36,7 +36,7 @@ pub enum Flow {
 }
 
 impl<S> Connection<'_, S> {
-    /// Sends `bytes` after everything that was written before. Never blocks: bytes that the socket
+    /// Sends `bytes` after all bytes that were written earlier. Never blocks: bytes that the socket
     /// does not take at once are queued, and sent as soon as the peer makes room.
     ///
     /// Small pieces that are written in one callback are sent together, by one system call, when
@@ -227,8 +227,8 @@ impl<S> Connection<'_, S> {
     }
 
     /// Sends now the bytes that this callback has written, and the bytes that were queued before
-    /// them. Sends as many as the socket and the rate limits take, but takes at most
-    /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes from the write
+    /// them. Sends as many of these bytes as the socket and the rate limits allow, but at most
+    /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes of the write
     /// queue.
     ///
     /// Without this method, the bytes of a callback are sent when the callback returns. The bytes
